@@ -1,0 +1,107 @@
+"""What every job shares: reading the command line, one clear sentence for a mistake, the ``--json`` line.
+
+argv → ``parser`` / ``config_from`` → the job's own few lines → ``run_job`` (exit code and result)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, get_args, get_origin
+
+from pipeline import config as configuration
+from pipeline.config import Config
+
+EXIT_USAGE = 2
+
+
+class OneSentenceParser(argparse.ArgumentParser):
+    """An ``ArgumentParser`` whose complaint is one sentence (no usage block), exit code 2."""
+
+    def error(self, message: str) -> Any:
+        raise ValueError(f"{self.prog}: {message} (see --help)")
+
+
+def parser(job: str, description: str, *, takes_config: bool = True) -> argparse.ArgumentParser:
+    """The argument parser of ``python -m jobs.<job>``; with ``takes_config``, --config, overrides and --dry-run."""
+    result = OneSentenceParser(
+        prog=f"python -m jobs.{job}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=settings_help() if takes_config else None,
+    )
+    if takes_config:
+        result.add_argument("overrides", nargs="*", metavar="section.field=value", help="settings, see below")
+        result.add_argument("--config", metavar="FILE", help="YAML file of settings")
+        result.add_argument(
+            "--dry-run", action="store_true", help="print the resolved settings and what follows; write nothing"
+        )
+    result.add_argument("--verbose", action="store_true", help="show Ray's own log as well")
+    result.add_argument("--json", action="store_true", help="end with one line of JSON on standard output")
+    return result
+
+
+def config_from(arguments: argparse.Namespace) -> Config:
+    """The resolved configuration of parsed ``arguments``. Raises ``ValueError`` as ``pipeline.config.load``."""
+    return configuration.load(arguments.config, arguments.overrides)
+
+
+def run_job(main: Callable[[list[str]], dict[str, Any] | None], argv: list[str] | None = None) -> None:
+    """Call ``main(argv)`` and leave: 0, 2 for what the user got wrong, or the code of a ``SystemExit``.
+
+    ``main`` returns its result, printed as the last line on standard output where ``--json`` is given.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        result = main(argv)
+    except ValueError as error:
+        if not is_user_error(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_USAGE) from None
+    if "--json" in argv:
+        print(json.dumps(result), flush=True)
+
+
+def is_user_error(error: ValueError) -> bool:
+    """Whether ``error`` was raised by this project (a sentence for the user) and not by a library's bug."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    module = traceback.tb_frame.f_globals.get("__name__", "") if traceback else ""
+    return module.partition(".")[0] in {"pipeline", "jobs", "argparse", "__main__"}
+
+
+def settings_help() -> str:
+    """Every setting with its type, unit, default and source, as a text for ``--help``."""
+    lines = ["settings (defaults < --config FILE < section.field=value):"]
+    for section, info in Config.model_fields.items():
+        annotation: Any = info.annotation
+        lines.append(f"\n{section}: {annotation.__doc__.strip()}")
+        for name, field in configuration.section_fields(section).items():
+            extra = field.json_schema_extra
+            default = field.get_default(call_default_factory=True)
+            unit = f", {extra['unit']}" if extra["unit"] else ""
+            source = f" [{extra['source']}]" if extra["source"] else ""
+            lines.append(f"  {section}.{name}: {type_name(field.annotation)}{unit} = {json.dumps(default)}")
+            lines.append(f"      {field.description}{source}")
+    return "\n".join(lines)
+
+
+def type_name(annotation: Any) -> str:
+    """A short name of a field's type: ``int | null``, ``a | b`` for choices, ``list of str``."""
+    arguments = get_args(annotation)
+    if annotation is type(None):
+        return "null"
+    if not arguments:
+        return getattr(annotation, "__name__", str(annotation))
+    origin = get_origin(annotation)
+    if origin is list:
+        return f"list of {type_name(arguments[0])}"
+    if origin is dict:
+        return "mapping"
+    if all(isinstance(argument, str) for argument in arguments):
+        return " | ".join(arguments)
+    return " | ".join(type_name(argument) for argument in arguments)
