@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from typing import Any, get_args, get_origin
 
 from pipeline import config as configuration
 from pipeline.config import Config
+from pipeline.errors import is_user_error
 
 EXIT_USAGE = 2
 
@@ -61,17 +63,24 @@ def run_job(main: Callable[[list[str]], dict[str, Any] | None], argv: list[str] 
             raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(EXIT_USAGE) from None
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from what is saved", file=sys.stderr)
+        raise SystemExit(130) from None
     if "--json" in argv:
         print(json.dumps(result), flush=True)
 
 
-def is_user_error(error: ValueError) -> bool:
-    """Whether ``error`` was raised by this project (a sentence for the user) and not by a library's bug."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    module = traceback.tb_frame.f_globals.get("__name__", "") if traceback else ""
-    return module.partition(".")[0] in {"pipeline", "jobs", "argparse", "__main__"}
+def command_line(job: str, argv: list[str]) -> str:
+    """The command that runs ``job`` again, as a person would type it."""
+    return shlex.join(["python", "-m", f"jobs.{job}", *argv])
+
+
+def print_dry_run(config: Config, figures: dict[str, Any]) -> dict[str, Any]:
+    """Show the resolved settings and what follows from them; returns ``figures``."""
+    print(configuration.to_yaml(config))
+    for name, value in figures.items():
+        print(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}")
+    return figures
 
 
 def settings_help() -> str:

@@ -1,0 +1,79 @@
+"""Train a language model on a corpus, which is prepared first if it was not.
+
+The same command again goes on from the last checkpoint of a run that was stopped.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+from jobs.cli import command_line, config_from, parser, print_dry_run, run_job
+from pipeline.config import Config
+
+
+def main(argv: list[str]) -> dict[str, Any] | None:
+    arguments_parser = parser("train", __doc__ or "")
+    arguments_parser.add_argument("--fresh", action="store_true", help="start over; what is there is set aside")
+    arguments = arguments_parser.parse_args(argv)
+    config = config_from(arguments)
+
+    from pipeline import launch, run
+    from pipeline.training.progress import Progress
+
+    if arguments.dry_run:
+        return print_dry_run(config, run.dry_run(config))
+    progress = Progress()
+    try:
+        result = launch.train(
+            config,
+            partial(executor, verbose=arguments.verbose),
+            fresh=arguments.fresh,
+            on_record=progress.show,
+            say=progress.say,
+        )
+    except launch.InterruptedRunError as interrupted:
+        progress.say(f"{interrupted}; to continue:\n  {command_line('train', argv)}")
+        raise SystemExit(128 + interrupted.signum) from None
+    except launch.TrainingStoppedError as stopped:
+        progress.say(f"training stopped: {stopped}")
+        raise SystemExit(1) from None
+    finally:
+        progress.close()
+    print_result(config, result)
+    return result
+
+
+def executor(config: Config, *, verbose: bool) -> AbstractContextManager[Any]:
+    """Where ``cluster.backend`` runs the ranks; Ray is imported only if it is used."""
+    if config.cluster.backend == "local":
+        from pipeline.launch import in_process
+
+        return in_process(config)
+    from pipeline.cluster.train import on_ray
+
+    return on_ray(config, verbose=verbose)
+
+
+def print_result(config: Config, result: dict[str, Any]) -> None:
+    """What a person wants to know of a finished run: the figures, a sample, and what to do next."""
+    from pipeline.training.directory import RunDirectory
+    from pipeline.training.monitor import read
+    from pipeline.training.progress import duration
+
+    directory = config.run.directory
+    bits = f", {result['bits_per_byte']:.3f} bits per byte" if result["bits_per_byte"] is not None else ""
+    if result["perplexity"] is not None:
+        print(f"\nvalidation perplexity {result['perplexity']:,.2f}{bits}")
+    print(f"{result['tokens']:,} tokens in {result['steps']:,} steps, {duration(result['seconds'])}")
+    samples = [record["text"] for record in read(RunDirectory(str(directory)).metrics) if record["kind"] == "sample"]
+    if samples:
+        print(f"\nthe model writes:\n{samples[-1]}\n")
+    print(f"best checkpoint: {result['checkpoint']}")
+    print(f"write more:      python -m jobs.generate --run {directory} --prompt 'The ' --tokens 200 --seed 1")
+    print(f"TensorBoard:     tensorboard --logdir {directory}")
+
+
+if __name__ == "__main__":
+    run_job(main)

@@ -1,0 +1,185 @@
+"""The ranks of a training run on Ray Train.
+
+config → workers planned on the cluster → TorchTrainer → one ``pipeline.run.train`` a worker → status
+
+The run directory is the one truth: ranks read and write it themselves, the driver follows its metrics file, and
+Ray carries figures and restarts lost workers.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+
+from pipeline import config as configuration
+from pipeline import run
+from pipeline.cluster.prepare import prepare
+from pipeline.cluster.session import ray_session
+from pipeline.config import ClusterConfig, Config
+from pipeline.data.shards import PreparedCorpus
+from pipeline.errors import is_user_error
+from pipeline.training.directory import LostOwnershipError, RunDirectory
+from pipeline.training.loop import TrainingStoppedError
+from pipeline.training.monitor import Record, Tail
+
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many workers, and what each of them is given."""
+
+    num_workers: int
+    cpus_per_worker: int
+    use_gpu: bool
+
+
+def plan_workers(cluster: ClusterConfig) -> Plan:
+    """Resolve the ``auto`` settings on the nodes that are there.
+
+    One worker per GPU, or a single one with all CPUs of the largest node: data-parallel workers on the CPUs of one
+    machine are slower than one worker with all its threads.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    num_gpus = int(sum(node.get("GPU", 0) for node in nodes))
+    use_gpu = cluster.device == "cuda" or (cluster.device == "auto" and num_gpus > 0)
+    num_workers = cluster.num_workers if cluster.num_workers != "auto" else max(1, num_gpus) if use_gpu else 1
+    cpus = cluster.cpus_per_worker
+    if cpus == "auto":
+        cpus = _even_share([int(node.get("CPU", 0)) for node in nodes], num_workers)
+    return Plan(num_workers, cpus, use_gpu)
+
+
+def _even_share(node_cpus: Sequence[int], num_workers: int) -> int:
+    """The most CPUs that each of ``num_workers`` can have at once; 1 where not even that is there yet."""
+    for share in range(max(node_cpus, default=1), 1, -1):
+        if sum(cpus // share for cpus in node_cpus) >= num_workers:
+            return share
+    return 1
+
+
+@dataclass
+class OnRay:
+    """The executor of ``cluster.backend=ray`` (see ``pipeline.launch``)."""
+
+    plan: Plan
+    max_failures: int
+    evaluate_at_tokens: Sequence[int] = ()
+
+    @property
+    def num_workers(self) -> int:
+        return self.plan.num_workers
+
+    def prepare(self, config: Config) -> PreparedCorpus:
+        return prepare(config)
+
+    def train(self, config: Config, *, owner: str, on_record: Callable[[Record], None]) -> str:
+        """Run the workers; the driver's main thread follows their metrics file and stays free for signals."""
+        trainer = self.trainer(config, owner=owner)
+        outcome: dict[str, Any] = {}
+
+        def fit() -> None:
+            try:
+                outcome.update(trainer.fit().return_value)
+            except BaseException as error:
+                outcome["exception"] = error
+
+        tail = Tail(RunDirectory(str(config.run.directory)).metrics)
+        thread = threading.Thread(target=fit, name="trainer", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(POLL_SECONDS)
+            for record in tail.records():
+                on_record(record)
+        return unwrap(outcome)
+
+    def trainer(self, config: Config, *, owner: str, callbacks: Sequence[Any] = ()) -> TorchTrainer:
+        """The Ray trainer of ``config``, not yet started."""
+        plan = self.plan
+        return TorchTrainer(
+            run_rank,
+            train_loop_config={
+                "config": configuration.dump(config),
+                "owner": owner,
+                "num_threads": plan.cpus_per_worker,
+                "evaluate_at_tokens": list(self.evaluate_at_tokens),
+            },
+            torch_config=TorchConfig(backend="nccl" if plan.use_gpu else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=plan.num_workers,
+                use_gpu=plan.use_gpu,
+                resources_per_worker={"CPU": plan.cpus_per_worker, **({"GPU": 1} if plan.use_gpu else {})},
+            ),
+            run_config=RunConfig(
+                name=owner,
+                storage_path=str(Path(str(config.run.directory)) / "ray"),
+                failure_config=FailureConfig(max_failures=self.max_failures),
+                callbacks=list(callbacks),
+            ),
+        )
+
+
+def unwrap(outcome: dict[str, Any]) -> str:
+    """The status that the ranks returned, or the error that ended them.
+
+    Raises:
+        ValueError, TrainingStoppedError: what a rank found wrong, in its own words.
+        RuntimeError: workers were lost more often than ``cluster.max_failures`` allows.
+    """
+    if "exception" in outcome:
+        raise outcome["exception"]
+    if "mistake" in outcome:
+        raise ValueError(outcome["mistake"])
+    if "stopped" in outcome:
+        raise TrainingStoppedError(outcome["stopped"])
+    return outcome["status"]
+
+
+def run_rank(settings: dict[str, Any]) -> dict[str, Any]:
+    """What each Ray Train worker runs. What would fail again is returned, not raised: Ray retries what is raised."""
+    context = ray.train.get_context()
+    worker = run.Worker(
+        device=get_device(),
+        num_threads=settings["num_threads"],
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+    )
+    try:
+        status = run.train(
+            configuration.validate(settings["config"]),
+            worker,
+            owner=settings["owner"],
+            report=ray.train.report,
+            evaluate_at_tokens=settings["evaluate_at_tokens"],
+        )
+    except ValueError as error:
+        if not is_user_error(error):
+            raise
+        return {"mistake": str(error)}
+    except (TrainingStoppedError, LostOwnershipError) as error:
+        return {"stopped": str(error)}
+    return {"status": status}
+
+
+@contextmanager
+def on_ray(config: Config, *, verbose: bool = False) -> Iterator[OnRay]:
+    """The executor on the configured cluster, or on a private local one for as long as this lasts.
+
+    Raises:
+        ValueError: no cluster at the address, or one that can never hold the workers.
+    """
+    with ray_session(config.cluster, verbose=verbose) as session:
+        plan = plan_workers(config.cluster)
+        session.check_capacity(
+            num_workers=plan.num_workers, cpus_per_worker=plan.cpus_per_worker, use_gpu=plan.use_gpu
+        )
+        yield OnRay(plan, max_failures=config.cluster.max_failures)

@@ -1,0 +1,141 @@
+"""One training job from its start to its result, wherever its ranks run.
+
+lock the run directory → prepare the corpus if missing → check → train (executor) → result
+
+The executor is the only difference between ``cluster.backend=local`` (here: one rank in this process) and Ray
+(``pipeline.cluster.train``).
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from pipeline import config as configuration
+from pipeline import run
+from pipeline.config import Config
+from pipeline.data.prepare import prepare_in_process
+from pipeline.data.shards import PreparedCorpus
+from pipeline.training.directory import RunDirectory
+from pipeline.training.loop import INTERRUPTED, TrainingStoppedError
+from pipeline.training.monitor import Record
+
+
+class InterruptedRunError(Exception):
+    """A run was asked to stop and has saved its state; ``signum`` is the signal that asked."""
+
+    def __init__(self, signum: int, step: int) -> None:
+        super().__init__(f"stopped after step {step:,}; its state is saved")
+        self.signum = signum
+
+
+__all__ = ["InterruptedRunError", "TrainingStoppedError", "in_process", "train"]
+
+
+class Executor(Protocol):
+    """Prepares a corpus and runs the ranks of a training job somewhere."""
+
+    num_workers: int
+
+    def prepare(self, config: Config) -> PreparedCorpus:
+        """The corpus of ``config``, prepared now if it was not."""
+
+    def train(self, config: Config, *, owner: str, on_record: Callable[[Record], None]) -> str:
+        """Run all ranks to the end; returns as ``pipeline.run.train``."""
+
+
+@dataclass
+class InProcess:
+    """The executor of ``cluster.backend=local``."""
+
+    evaluate_at_tokens: Sequence[int] = ()
+    num_workers: int = field(default=1, init=False)
+
+    def prepare(self, config: Config) -> PreparedCorpus:
+        return prepare_in_process(config)
+
+    def train(self, config: Config, *, owner: str, on_record: Callable[[Record], None]) -> str:
+        worker = run.local_worker(config)
+        return run.train(
+            config, worker, owner=owner, on_record=on_record, evaluate_at_tokens=self.evaluate_at_tokens
+        )
+
+
+@contextmanager
+def in_process(config: Config) -> Iterator[InProcess]:
+    """The executor that runs the very same loop in this process, for machines and debuggers without Ray."""
+    run.resolve_device(config.cluster.device)
+    yield InProcess()
+
+
+def train(
+    config: Config,
+    executor: Callable[[Config], AbstractContextManager[Executor]],
+    *,
+    fresh: bool = False,
+    on_record: Callable[[Record], None] = lambda record: None,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> dict[str, Any]:
+    """Train ``config`` to its end, going on from its last checkpoint if there is one; returns ``run.result``.
+
+    Args:
+        fresh: set aside what the run directory holds and start over.
+        say: told in a sentence what was found and done.
+
+    Raises:
+        ValueError: a mistake in the settings, the text, or the run directory.
+        InterruptedRunError: asked to stop by Ctrl-C or SIGTERM; the state is saved.
+    """
+    config = absolute(config)
+    directory = RunDirectory(str(config.run.directory))
+    if fresh and directory.path.exists():
+        with directory.locked():
+            aside = directory.set_aside()
+        say(f"set aside what {directory.path} held as {aside}")
+    with directory.locked(), executor(config) as ranks:
+        corpus = ranks.prepare(config)
+        run.check(config, corpus, num_workers=ranks.num_workers)
+        if run.finished(config, corpus):
+            say(f"{directory.path} holds this run, finished (--fresh starts over; more train.epochs go on)")
+        else:
+            with stopping_on_signals(directory, say) as received:
+                status = ranks.train(config, owner=directory.owner, on_record=on_record)
+            if status == INTERRUPTED:
+                raise InterruptedRunError(received[0] if received else signal.SIGTERM, run.result(config)["steps"])
+    return run.result(config)
+
+
+def absolute(config: Config) -> Config:
+    """``config`` with absolute run and data directories: workers start in folders of their own."""
+    changes = {name: str(Path(configuration.get(config, name)).absolute()) for name in ("run.directory", "data.directory")}
+    return configuration.with_values(config, changes)
+
+
+@contextmanager
+def stopping_on_signals(directory: RunDirectory, say: Callable[[str], None]) -> Iterator[list[int]]:
+    """Within: the first SIGINT or SIGTERM asks the ranks to finish their step and save; a second acts as usual.
+
+    Yields the list of signals received.
+    """
+    received: list[int] = []
+    usual: dict[int, Any] = {}
+
+    def handler(signum: int, frame: FrameType | None) -> None:
+        received.append(signum)
+        directory.request_stop()
+        say("stopping: finishing the step and saving (again to stop at once)")
+        for number, former in usual.items():
+            signal.signal(number, former)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        usual[number] = signal.signal(number, handler)
+    try:
+        yield received
+    finally:
+        for number, former in usual.items():
+            signal.signal(number, former)

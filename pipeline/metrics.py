@@ -1,0 +1,30 @@
+"""Sums of nats and tokens in, the figures people compare out. Sums first, one division last."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+
+
+def perplexity(total_nats: float, num_tokens: float) -> float:
+    """exp(total nats ÷ total tokens): never an average of averages. Infinite where it overflows."""
+    mean = total_nats / num_tokens
+    return math.exp(mean) if mean < 700 else math.inf
+
+
+def bits_per_byte(total_nats: float, num_bytes: float) -> float:
+    """total nats ÷ ln 2 ÷ bytes of the scored text, comparable between tokenizers."""
+    return total_nats / math.log(2) / num_bytes
+
+
+def all_reduce_sum(values: Sequence[float]) -> list[float]:
+    """Each of ``values`` summed over all ranks in float64; the values themselves without a process group."""
+    if not dist.is_available() or not dist.is_initialized():
+        return [float(value) for value in values]
+    device = torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
+    total = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return [float(value) for value in total.tolist()]

@@ -1,0 +1,266 @@
+"""One rank of a training run, built from its configuration from top to bottom, Ray-free.
+
+config + prepared corpus → model, optimizer, step, streams → (checkpoint) → fit → outcome
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from pipeline import config as configuration
+from pipeline.config import Config
+from pipeline.data.shards import PreparedCorpus, open_prepared
+from pipeline.data.streams import Streams
+from pipeline.evaluate import Score, evaluate
+from pipeline.generate import generate
+from pipeline.model.language_model import LanguageModel
+from pipeline.training import checkpoint
+from pipeline.training.directory import RunDirectory
+from pipeline.training.loop import INTERRUPTED, Loop, fit, step_reaching, total_steps
+from pipeline.training.monitor import Monitor, Record
+from pipeline.training.optimizers import build_optimizer
+from pipeline.training.resume import capture, check_continues, restore
+from pipeline.training.step import TrainingStep, mix
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Which rank this process is, and what it has to work with."""
+
+    device: torch.device
+    num_threads: int
+    rank: int = 0
+    world_size: int = 1
+
+
+def local_worker(config: Config) -> Worker:
+    """The only rank of a run in this process. Raises ``ValueError`` for a GPU that is not there."""
+    cpus = config.cluster.cpus_per_worker
+    return Worker(
+        device=resolve_device(config.cluster.device),
+        num_threads=available_cpus() if cpus == "auto" else cpus,
+    )
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def resolve_device(device: str) -> torch.device:
+    """``auto`` → cuda where there is one, else cpu. Raises ``ValueError`` for a GPU that is not there."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("cluster.device: cuda was asked for, but there is no GPU here")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def check(config: Config, corpus: PreparedCorpus, *, num_workers: int) -> None:
+    """Find what would stop every rank before any is started.
+
+    Raises:
+        ValueError: too few tokens for the streams, more workers than streams, or a run directory that holds
+            another run.
+    """
+    training_streams(config, corpus, rank=0, world_size=num_workers)
+    directory = str(config.run.directory)
+    if checkpoint.manifests(directory):
+        check_continues(checkpoint.find(directory, "last"), config, fingerprints=fingerprints(corpus))
+
+
+def training_streams(config: Config, corpus: PreparedCorpus, *, rank: int, world_size: int) -> Streams:
+    """This rank's part of the training split."""
+    return Streams(
+        corpus.splits["train"],
+        batch_size=config.train.batch_size,
+        bptt=config.train.bptt,
+        rank=rank,
+        world_size=world_size,
+    )
+
+
+def fingerprints(corpus: PreparedCorpus) -> dict[str, str]:
+    """What a checkpoint must have been trained on for a run to go on from it."""
+    return {"corpus": corpus.fingerprint, "tokenizer": corpus.tokenizer.fingerprint}
+
+
+def train(
+    config: Config,
+    worker: Worker,
+    *,
+    owner: str = "",
+    report: Callable[[dict[str, Any]], None] = lambda figures: None,
+    stop_requested: Callable[[], bool] | None = None,
+    on_record: Callable[[Record], None] | None = None,
+    evaluate_at_tokens: Sequence[int] = (),
+) -> str:
+    """Train, or go on training, as one rank; returns how ``fit`` ended.
+
+    Args:
+        owner: the token of the driver that holds the run directory (see ``RunDirectory``).
+        report: called on every rank with the figures after each validation.
+        stop_requested: asked between steps; by default whether the run directory holds a stop request.
+        on_record: called on rank 0 with each record of the metrics file.
+        evaluate_at_tokens: further validations at the first steps that reach these numbers of tokens.
+
+    Raises:
+        TrainingStoppedError: as ``fit``.
+    """
+    torch.set_num_threads(worker.num_threads)
+    directory = RunDirectory(str(config.run.directory), owner=owner)
+    corpus = open_prepared(config.data.directory)
+    model = build_model(config, corpus.vocab_size).to(worker.device)
+    resumed = checkpoint.find(directory.path, "last") if checkpoint.manifests(directory.path) else None
+    if resumed:
+        checkpoint.load_weights_into(model, resumed)
+    loop = build_loop(config, worker, corpus, model, directory)
+    loop.report = report
+    loop.stop_requested = stop_requested or directory.stop_requested
+    loop.evaluate_at_steps = frozenset(step_reaching(tokens, loop.streams) for tokens in evaluate_at_tokens)
+    if resumed:
+        restore(loop, resumed)
+    if worker.rank == 0:
+        directory.check_owner()
+        directory.config.write_text(configuration.to_yaml(config), encoding="utf-8")
+        loop.monitor = Monitor(directory, step=loop.progress.step, on_record=on_record)
+        loop.monitor.write("start", **start_facts(loop, config, worker, model.num_parameters))
+    try:
+        return fit(loop)
+    finally:
+        if loop.monitor is not None:
+            loop.monitor.close()
+
+
+def build_model(config: Config, vocab_size: int) -> LanguageModel:
+    """The untrained model, the same on every rank."""
+    torch.manual_seed(mix(config.train.seed))
+    model = LanguageModel(config.model, vocab_size)
+    return model.double() if config.train.precision == "float64" else model
+
+
+def build_loop(
+    config: Config, worker: Worker, corpus: PreparedCorpus, model: LanguageModel, directory: RunDirectory
+) -> Loop:
+    """The parts of one rank at step 0."""
+    streams = training_streams(config, corpus, rank=worker.rank, world_size=worker.world_size)
+    step = TrainingStep(
+        model,
+        build_optimizer(config.optimizer, model),
+        clip_norm=config.train.clip_norm,
+        precision=config.train.precision,
+        seed=config.train.seed,
+        rank=worker.rank,
+        world_size=worker.world_size,
+    )
+    facts = {
+        "fingerprints": fingerprints(corpus),
+        "num_workers": worker.world_size,
+        "num_threads": worker.num_threads,
+        "device": worker.device.type,
+        "torch": torch.__version__,
+    }
+
+    def score() -> Score:
+        return evaluate(
+            model,
+            corpus.splits["valid"],
+            streams=config.evaluate.streams,
+            bptt=config.train.bptt,
+            device=worker.device,
+            rank=worker.rank,
+            world_size=worker.world_size,
+            precision=config.train.precision,
+        )
+
+    def sample() -> str:
+        prompt, num_tokens = config.run.sample_prompt, config.run.sample_tokens
+        return prompt + generate(model, corpus.tokenizer, prompt, num_tokens=num_tokens, seed=config.train.seed)
+
+    def save(loop: Loop, figures: dict[str, Any]) -> None:
+        state = capture(loop)
+        if worker.rank == 0:
+            about = {**facts, **figures, **asdict(loop.progress)}
+            checkpoint.save(
+                directory, model=model, state=state, config=config, tokenizer=corpus.tokenizer, facts=about
+            )
+
+    return Loop(
+        train=config.train,
+        optimizer=config.optimizer,
+        streams=streams,
+        step=step,
+        state=model.initial_state(len(streams.rows), device=worker.device, dtype=model.dtype),
+        evaluate=score if "valid" in corpus.splits else None,
+        sample=sample if config.run.sample_tokens else None,
+        save=save,
+    )
+
+
+def start_facts(loop: Loop, config: Config, worker: Worker, num_parameters: int) -> Record:
+    """What the ``start`` record tells of a run."""
+    return {
+        "step": loop.progress.step,
+        "total_steps": loop.total_steps,
+        "tokens_per_step": config.train.batch_size * config.train.bptt,
+        "parameters": num_parameters,
+        "num_workers": worker.world_size,
+        "num_threads": worker.num_threads,
+        "device": worker.device.type,
+        "precision": config.train.precision,
+        "num_unused_tokens": loop.streams.num_unused,
+    }
+
+
+def finished(config: Config, corpus: PreparedCorpus) -> bool:
+    """Whether the run directory holds a run that is already at its horizon or ended early."""
+    directory = str(config.run.directory)
+    if not checkpoint.manifests(directory):
+        return False
+    manifest = checkpoint.verify(checkpoint.find(directory, "last"))
+    streams = training_streams(config, corpus, rank=0, world_size=1)
+    return bool(manifest["ended_early"]) or manifest["step"] >= total_steps(config.train, streams)
+
+
+def result(config: Config) -> dict[str, Any]:
+    """The figures of a run from its best checkpoint, its length from its last."""
+    directory = str(config.run.directory)
+    best, last = (checkpoint.find(directory, which) for which in ("best", "last"))
+    figures, end = checkpoint.verify(best), checkpoint.verify(last)
+    return {
+        "perplexity": figures.get("perplexity"),
+        "bits_per_byte": figures.get("bits_per_byte"),
+        "tokens": end["tokens"],
+        "steps": end["step"],
+        "seconds": round(end["seconds"], 3),
+        "checkpoint": str(best),
+    }
+
+
+def dry_run(config: Config, token_counts: dict[str, int], vocab_size: int) -> dict[str, Any]:
+    """What a run of ``config`` would be: parameters, tokens and steps, and an estimate of its memory.
+
+    Raises:
+        ValueError: too few tokens for the streams.
+    """
+    with torch.device("meta"):
+        num_parameters = LanguageModel(config.model, vocab_size).num_parameters
+    streams = Streams(
+        range(token_counts["train"]), batch_size=config.train.batch_size, bptt=config.train.bptt
+    )
+    per_step = config.train.batch_size * config.train.bptt
+    width = 8 if config.train.precision == "float64" else 4
+    num_copies = 2 + (2 if config.optimizer.name == "adamw" else config.optimizer.momentum > 0)
+    activations = per_step * (vocab_size + 12 * config.model.hidden_size * config.model.num_layers)
+    return {
+        "parameters": num_parameters,
+        "vocab_size": vocab_size,
+        "tokens": token_counts["train"],
+        "tokens_per_split": token_counts,
+        "steps_per_epoch": streams.num_windows,
+        "steps": total_steps(config.train, streams),
+        "memory_bytes": width * (num_copies * num_parameters + activations),
+    }

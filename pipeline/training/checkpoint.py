@@ -1,0 +1,202 @@
+"""The whole state of a run on disk: a folder whose manifest, with sizes and checksums, is written last.
+
+    checkpoints/step-00000123/
+        weights.safetensors   the model; a tied weight once
+        state.pt              optimizer, hidden state of all streams, loss scale, open sums (weights_only)
+        config.yaml           the resolved configuration
+        tokenizer.json        as in the prepared corpus
+        manifest.json         step, epoch, position, figures, fingerprints; size and xxh3 of every file above
+
+A folder is written under a temporary name and renamed whole, so a killed writer leaves nothing that looks like a
+checkpoint. Every start reads the newest folder that verifies. Nothing here is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+from safetensors.torch import load_model as load_weights
+from safetensors.torch import save_model as save_weights
+
+from pipeline import config as configuration
+from pipeline.config import Config
+from pipeline.data.tokenizer import Tokenizer, load_tokenizer
+from pipeline.model.language_model import LanguageModel
+from pipeline.training.directory import RunDirectory
+
+MANIFEST = "manifest.json"
+WEIGHTS, STATE, CONFIG, TOKENIZER = "weights.safetensors", "state.pt", "config.yaml", "tokenizer.json"
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready for use, with what it was trained as."""
+
+    model: LanguageModel
+    tokenizer: Tokenizer
+    config: Config
+    manifest: dict[str, Any]
+    path: Path
+
+
+def save(
+    directory: RunDirectory,
+    *,
+    model: LanguageModel,
+    state: Mapping[str, Any],
+    config: Config,
+    tokenizer: Tokenizer,
+    facts: Mapping[str, Any],
+) -> Path:
+    """Write the checkpoint of step ``facts["step"]`` whole or not at all, then drop those no longer kept.
+
+    Args:
+        state: tensors, numbers, lists and dicts only, so that it loads with ``weights_only``.
+        facts: goes into the manifest; ``step``, and ``perplexity`` where this step was validated.
+
+    Raises:
+        LostOwnershipError: another driver has taken the run over.
+        OSError: the disk is full or gone; the earlier checkpoints stay as they are.
+    """
+    directory.check_owner()
+    target = directory.checkpoints / f"step-{facts['step']:08d}"
+    temporary = directory.checkpoints / f".writing-{target.name}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_weights(model, str(temporary / WEIGHTS))
+    torch.save(dict(state), temporary / STATE)
+    (temporary / CONFIG).write_text(configuration.to_yaml(config), encoding="utf-8")
+    tokenizer.save(temporary / TOKENIZER)
+    files = {}
+    for file in sorted(temporary.iterdir()):
+        files[file.name] = {"bytes": file.stat().st_size, "xxh3": _checksum(file)}
+        _flush(file)
+    (temporary / MANIFEST).write_text(json.dumps({**facts, "files": files}, indent=1), encoding="utf-8")
+    _flush(temporary / MANIFEST)
+    if target.exists():
+        shutil.rmtree(target)
+    temporary.rename(target)
+    _flush(directory.checkpoints)
+    _drop_old(directory, keep=config.train.keep_checkpoints)
+    return target
+
+
+def manifests(run_directory: str | Path) -> list[tuple[Path, dict[str, Any]]]:
+    """(folder, manifest) of every whole checkpoint of a run, oldest first; unreadable ones are left out."""
+    found = []
+    for path in sorted((Path(run_directory) / "checkpoints").glob("step-*")):
+        try:
+            found.append((path, json.loads((path / MANIFEST).read_text(encoding="utf-8"))))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def find(run_directory: str | Path, which: str = "best") -> Path:
+    """The ``best`` (lowest validation perplexity; the last where none was validated) or ``last`` checkpoint.
+
+    Raises:
+        ValueError: if the run has no checkpoint that verifies.
+    """
+    found = manifests(run_directory)
+    if which == "best" and (validated := [item for item in found if item[1].get("perplexity") is not None]):
+        found = sorted(validated, key=lambda item: -item[1]["perplexity"])
+    for path, manifest in reversed(found):
+        if not _damage(path, manifest):
+            return path
+    raise ValueError(f"{run_directory}: no checkpoint there" + (" that is whole" if found else ""))
+
+
+def verify(path: Path) -> dict[str, Any]:
+    """The manifest of the checkpoint at ``path`` after its sizes and checksums were checked.
+
+    Raises:
+        ValueError: naming the file that is missing or altered.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ValueError(f"{path}: not a checkpoint (no readable {MANIFEST})") from None
+    if damage := _damage(path, manifest):
+        raise ValueError(damage)
+    return manifest
+
+
+def load_model(path: str | Path, device: str | torch.device = "cpu") -> Loaded:
+    """The verified model, tokenizer and configuration of a checkpoint.
+
+    Raises:
+        ValueError: if a file is missing, altered, or of another shape than its configuration says.
+    """
+    path = Path(path)
+    manifest = verify(path)
+    config = configuration.load(path / CONFIG)
+    tokenizer = load_tokenizer(path / TOKENIZER)
+    model = LanguageModel(config.model, tokenizer.vocab_size)
+    if config.train.precision == "float64":
+        model.double()
+    load_weights_into(model, path)
+    return Loaded(model.to(device).eval(), tokenizer, config, manifest, path)
+
+
+def load_weights_into(model: LanguageModel, path: Path) -> None:
+    """Copy the weights of the checkpoint at ``path`` into ``model``. Raises ``ValueError`` if shapes differ."""
+    try:
+        load_weights(model, str(path / WEIGHTS))
+    except RuntimeError as error:
+        raise ValueError(f"{path}: weights of another shape than the model: {' '.join(str(error).split())}") from None
+
+
+def load_state(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """What ``save`` was given as ``state``."""
+    return torch.load(path / STATE, map_location=device, weights_only=True)
+
+
+def _drop_old(directory: RunDirectory, *, keep: int) -> None:
+    """Remove all but the last ``keep`` checkpoints and the best one."""
+    found = manifests(directory.path)
+    validated = [item for item in found if item[1].get("perplexity") is not None]
+    best = min(validated, key=lambda item: item[1]["perplexity"])[0] if validated else None
+    for path, _ in found[:-keep]:
+        if path != best:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _damage(path: Path, manifest: Mapping[str, Any]) -> str:
+    """What is wrong with the files of a checkpoint, in a sentence; empty if nothing is."""
+    files: Mapping[str, Mapping[str, Any]] = manifest.get("files", {})
+    if missing := [name for name in (WEIGHTS, STATE, CONFIG, TOKENIZER) if name not in files]:
+        return f"{path}: its manifest does not list {missing[0]}"
+    for name, entry in files.items():
+        file = path / name
+        if not file.exists():
+            return f"{file}: missing from the checkpoint"
+        if file.stat().st_size != entry["bytes"]:
+            return f"{file}: {file.stat().st_size} bytes where its checkpoint's manifest says {entry['bytes']}"
+        if _checksum(file) != entry["xxh3"]:
+            return f"{file}: altered since it was written (its checksum differs from the manifest's)"
+    return ""
+
+
+def _checksum(file: Path) -> str:
+    digest = xxhash.xxh3_64()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Make what was written to ``path`` survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,92 @@
+"""A run directory and who may write to it.
+
+    config.yaml          the resolved configuration of the latest start
+    metrics.jsonl        one JSON record a line: the record of the run
+    tensorboard/         the same, drawn from metrics.jsonl
+    checkpoints/         step-00000123/ …
+    lock, owner, stop    who is writing now, and the request to finish
+
+One driver holds the lock, which the operating system drops when the driver dies. Its workers may outlive it for
+some seconds on other machines, so each write first asks whether ``owner`` still names their driver.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+class LostOwnershipError(RuntimeError):
+    """Another driver has taken this run directory over; this one's workers must stop writing."""
+
+
+class RunDirectory:
+    """The paths of a run, and the ``owner`` token that must still stand in it for a write to be allowed."""
+
+    def __init__(self, path: str | Path, *, owner: str = "") -> None:
+        self.path = Path(path).absolute()
+        self.owner = owner
+        self.config = self.path / "config.yaml"
+        self.metrics = self.path / "metrics.jsonl"
+        self.tensorboard = self.path / "tensorboard"
+        self.checkpoints = self.path / "checkpoints"
+
+    def check_owner(self) -> None:
+        """Raise ``LostOwnershipError`` if another driver has taken over since."""
+        if self.owner and (self.path / "owner").read_text() != self.owner:
+            raise LostOwnershipError(f"another process has taken over {self.path}")
+
+    def request_stop(self) -> None:
+        """Ask the ranks of this run to finish their step, save and leave."""
+        (self.path / "stop").touch()
+
+    def stop_requested(self) -> bool:
+        return (self.path / "stop").exists()
+
+    @contextmanager
+    def locked(self) -> Iterator[RunDirectory]:
+        """Hold the directory for this process and clear an old stop request.
+
+        Raises:
+            ValueError: if another run holds it, or it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise ValueError(f"run.directory: cannot write to {self.path}: {error.strerror}") from None
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"run.directory: {self.path} is in use by another run") from None
+            self.owner = uuid.uuid4().hex
+            (self.path / "owner").write_text(self.owner)
+            (self.path / "stop").unlink(missing_ok=True)
+            yield self
+        finally:
+            # where a mistake was found before anything started, leave no trace
+            if self.owner and not self.config.exists():
+                self._remove_empty()
+            os.close(descriptor)
+
+    def _remove_empty(self) -> None:
+        """Remove what ``locked`` made, and the directory if nothing else is in it."""
+        for name in ("lock", "owner", "stop"):
+            (self.path / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.rmdir()
+
+    def set_aside(self) -> Path | None:
+        """Rename the directory to ``<name>.old-1`` (or the next free number) and return that; None if absent."""
+        if not self.path.exists():
+            return None
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
+            number += 1
+        self.path.rename(aside)
+        return aside

@@ -1,0 +1,279 @@
+"""Windows in, a trained model out: ``fit`` names the phases of training, in order.
+
+    window → step → log → validate → sample → checkpoint → report → stop?
+
+Every rank runs the same loop and takes the same turns; only rank 0 has a ``monitor`` and writes.
+Letters: T time, B streams of this rank.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.config import OptimizerConfig, TrainConfig
+from pipeline.data.streams import Streams, Window
+from pipeline.evaluate import Score
+from pipeline.metrics import all_reduce_sum, perplexity
+from pipeline.model.state import State
+from pipeline.training.monitor import Monitor
+from pipeline.training.optimizers import learning_rate
+from pipeline.training.step import TrainingStep
+
+# how often several ranks agree whether to stop; a single rank looks after every step
+AGREE_EVERY_STEPS = 4
+
+FINISHED, INTERRUPTED = "finished", "interrupted"
+
+
+class TrainingStoppedError(RuntimeError):
+    """Training cannot go on; the message says why, at which step, and which checkpoint is good."""
+
+
+@dataclass
+class Progress:
+    """Where a run is: what a checkpoint's manifest says of it."""
+
+    step: int = 0
+    epoch: int = 0
+    position: int = 0  # tokens consumed per stream in this epoch
+    tokens: int = 0  # training tokens over all ranks
+    seconds: float = 0.0
+    best_perplexity: float | None = None
+    num_worse: int = 0  # validations since the best
+    ended_early: bool = False
+
+
+@dataclass
+class Interval:
+    """This rank's sums since the last line of the metrics file."""
+
+    nats: Tensor
+    tokens: int = 0  # over all ranks
+    started: float = field(default_factory=time.monotonic)  # moved on by every pause that is not training
+
+
+@dataclass
+class Loop:
+    """The parts of one rank that ``fit`` strings together.
+
+    ``evaluate`` scores the validation split (None: there is none), ``sample`` writes some text, ``save`` writes a
+    checkpoint of this loop with the figures it is given and says where, ``report`` is called by every rank after
+    each validation.
+    """
+
+    train: TrainConfig
+    optimizer: OptimizerConfig
+    streams: Streams
+    step: TrainingStep
+    state: State
+    evaluate: Callable[[], Score] | None
+    sample: Callable[[], str] | None
+    save: Callable[[Loop, dict[str, Any]], None]
+    report: Callable[[dict[str, Any]], None] = lambda figures: None
+    stop_requested: Callable[[], bool] = lambda: False
+    monitor: Monitor | None = None
+    evaluate_at_steps: frozenset[int] = frozenset()
+    progress: Progress = field(default_factory=Progress)
+    interval: Interval = field(init=False)
+    num_refused: int = 0  # updates not made because of a gradient that was not finite, as last seen
+    last_norm: Tensor = field(init=False)
+    clock: float = field(default_factory=time.monotonic)  # when progress.seconds was last brought up to date
+
+    def __post_init__(self) -> None:
+        self.interval = self.new_interval()
+        self.last_norm = torch.zeros(())
+
+    def new_interval(self) -> Interval:
+        return Interval(nats=torch.zeros((), dtype=torch.float64, device=self.step.device))
+
+    def tick(self) -> None:
+        """Bring ``progress.seconds`` up to date."""
+        now = time.monotonic()
+        self.progress.seconds += now - self.clock
+        self.clock = now
+
+    @property
+    def total_steps(self) -> int:
+        return total_steps(self.train, self.streams)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next update."""
+        return learning_rate(
+            self.optimizer,
+            step=self.progress.step,
+            total_steps=self.total_steps,
+            steps_per_epoch=self.streams.num_windows,
+        )
+
+
+def step_reaching(tokens: int, streams: Streams) -> int:
+    """The first step after which at least ``tokens`` were trained on; the last window of an epoch may be short."""
+    epochs, rest = divmod(math.ceil(tokens / streams.batch_size), streams.tokens_per_stream)
+    return epochs * streams.num_windows + math.ceil(rest / streams.bptt)
+
+
+def total_steps(train: TrainConfig, streams: Streams) -> int:
+    """The run's length, and its schedule's horizon: the first of epochs, max_steps and max_tokens."""
+    limits = [train.epochs * streams.num_windows]
+    if train.max_steps is not None:
+        limits.append(train.max_steps)
+    if train.max_tokens is not None:
+        limits.append(step_reaching(train.max_tokens, streams))
+    return min(limits)
+
+
+def fit(loop: Loop) -> str:
+    """Train to the horizon, to early stopping, or until asked to stop; returns ``FINISHED`` or ``INTERRUPTED``.
+
+    Raises:
+        TrainingStoppedError: a loss or gradient was not finite; no such update reached the weights.
+    """
+    progress = loop.progress
+    first_step = progress.step + 1
+    while progress.step < loop.total_steps and not progress.ended_early:
+        for window in loop.streams.windows(progress.position):
+            train_on(loop, window)
+            if progress.step == first_step and loop.monitor:
+                loop.monitor.write("running", step=progress.step)
+            ends_epoch = progress.position == 0
+            is_last = progress.step >= loop.total_steps
+            if is_last or progress.step % loop.train.log_every_steps == 0:
+                log(loop)
+            stop = not is_last and stop_agreed(loop)
+            pause(loop, is_last=is_last, ends_epoch=ends_epoch, stop=stop)
+            if stop and not progress.ended_early:
+                return INTERRUPTED
+            if is_last or progress.ended_early:
+                break
+    return FINISHED
+
+
+def pause(loop: Loop, *, is_last: bool, ends_epoch: bool, stop: bool) -> None:
+    """What may come between two windows: validation, a checkpoint, a report."""
+    validated = loop.evaluate is not None and (is_last or validation_due(loop, ends_epoch=ends_epoch))
+    if not (validated or is_last or stop or checkpoint_due(loop, ends_epoch=ends_epoch)):
+        return
+    check_finite(loop)
+    began = time.monotonic()
+    figures = validate(loop) if validated else {}
+    loop.tick()
+    loop.save(loop, figures)
+    if validated:
+        loop.report(figures)
+    loop.interval.started += time.monotonic() - began
+
+
+def train_on(loop: Loop, window: Window) -> None:
+    """One update, and where it leaves the run."""
+    progress, device = loop.progress, loop.step.device
+    inputs = torch.from_numpy(window.inputs).to(device, non_blocking=True)  # (T, B)
+    targets = torch.from_numpy(window.targets).to(device, non_blocking=True)  # (T, B)
+    num_targets = inputs.shape[0] * loop.streams.batch_size
+    nats, loop.last_norm, loop.state = loop.step(
+        inputs, targets, loop.state, num_targets=num_targets, lr=loop.lr, index=progress.step
+    )
+    loop.interval.nats += nats
+    loop.interval.tokens += num_targets
+    progress.step += 1
+    progress.tokens += num_targets
+    progress.position = window.next_position
+    if progress.position >= loop.streams.tokens_per_stream:
+        progress.epoch, progress.position = progress.epoch + 1, 0
+        loop.state = tuple(torch.zeros_like(part) for part in loop.state)
+
+
+def check_finite(loop: Loop) -> None:
+    """Stop a run whose gradients were not finite since the last look; the guard kept them from the weights.
+
+    In fp16 that is an overflow, which the loss scale has already answered, unless the scale has come to nothing.
+    """
+    refused = int(loop.step.num_refused)
+    is_new, loop.num_refused = refused > loop.num_refused, refused
+    scale_lost = loop.step.precision == "fp16" and float(loop.step.loss_scale.scale) < 1.0
+    if is_new and (loop.step.precision != "fp16" or scale_lost):
+        raise TrainingStoppedError(
+            f"a loss or gradient was not finite at or shortly before step {loop.progress.step:,} "
+            f"(learning rate {loop.lr:.3g}); the update was not made"
+        )
+
+
+def log(loop: Loop) -> None:
+    """One ``train`` record: the token-weighted mean loss of the interval over all ranks."""
+    check_finite(loop)
+    loop.tick()
+    (nats,) = all_reduce_sum([float(loop.interval.nats)])
+    interval, loop.interval = loop.interval, loop.new_interval()
+    if loop.monitor is None:
+        return
+    progress = loop.progress
+    seconds = max(loop.clock - interval.started, 1e-9)
+    loop.monitor.write(
+        "train",
+        step=progress.step,
+        epoch=epochs_done(loop),
+        tokens=progress.tokens,
+        loss=nats / interval.tokens,
+        perplexity=perplexity(nats, interval.tokens),
+        lr=loop.step.optimizer.param_groups[0]["lr"],
+        grad_norm=float(loop.last_norm),
+        loss_scale=float(loop.step.loss_scale.scale) if loop.step.loss_scale.enabled else None,
+        tokens_per_second=interval.tokens / seconds,
+        seconds_left=(loop.total_steps - progress.step) * progress.seconds / progress.step,
+    )
+
+
+def epochs_done(loop: Loop) -> float:
+    """Epochs trained, with the part of the one under way."""
+    return loop.progress.epoch + loop.progress.position / loop.streams.tokens_per_stream
+
+
+def validation_due(loop: Loop, *, ends_epoch: bool) -> bool:
+    step, every = loop.progress.step, loop.train.evaluate_every_steps
+    by_cadence = ends_epoch if every is None else step % every == 0
+    return by_cadence or step in loop.evaluate_at_steps
+
+
+def checkpoint_due(loop: Loop, *, ends_epoch: bool) -> bool:
+    step, every = loop.progress.step, loop.train.checkpoint_every_steps
+    return ends_epoch or (every is not None and step % every == 0)
+
+
+def validate(loop: Loop) -> dict[str, Any]:
+    """Score the validation split, note whether it is the best so far, write a sample; returns the figures."""
+    assert loop.evaluate is not None
+    score = loop.evaluate()
+    progress = loop.progress
+    best = progress.best_perplexity is None or score.perplexity < progress.best_perplexity
+    if best:
+        progress.best_perplexity = score.perplexity
+    progress.num_worse = 0 if best else progress.num_worse + 1
+    progress.ended_early = loop.train.patience is not None and progress.num_worse >= loop.train.patience
+    figures = {
+        "epoch": epochs_done(loop),
+        "tokens": progress.tokens,
+        "loss": score.nats_per_token,
+        "perplexity": score.perplexity,
+        "bits_per_byte": score.bits_per_byte,
+    }
+    if loop.monitor is not None:
+        loop.monitor.write("valid", step=progress.step, best=best, **figures)
+        if loop.sample is not None:
+            loop.monitor.write("sample", step=progress.step, text=loop.sample())
+    return figures
+
+
+def stop_agreed(loop: Loop) -> bool:
+    """Whether any rank was asked to stop; all ranks give the same answer at the same step."""
+    if loop.step.world_size == 1:
+        return loop.stop_requested()
+    if loop.progress.step % AGREE_EVERY_STEPS:
+        return False
+    return all_reduce_sum([float(loop.stop_requested())])[0] > 0

@@ -1,0 +1,151 @@
+"""One update: detach → forward under autocast → nats → backward → clip, guard, optimizer.
+
+Letters: T time, B streams of this rank, V vocabulary, W ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.model.language_model import LanguageModel
+from pipeline.model.state import State, detach
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+MASK_64 = (1 << 64) - 1
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """The autocast context of ``train.precision`` on ``device``; nothing for float32 and float64."""
+    if precision not in AUTOCAST:
+        return nullcontext()
+    return torch.autocast(device.type, dtype=AUTOCAST[precision], cache_enabled=False)
+
+
+def mix(*numbers: int) -> int:
+    """A 63-bit seed from whole numbers (SplitMix64, Steele et al. 2014): neighbours give unrelated seeds."""
+    result = 0
+    for number in numbers:
+        result = (result + number + 0x9E3779B97F4A7C15) & MASK_64
+        result = ((result ^ (result >> 30)) * 0xBF58476D1CE4E5B9) & MASK_64
+        result = ((result ^ (result >> 27)) * 0x94D049BB133111EB) & MASK_64
+        result ^= result >> 31
+    return result >> 1
+
+
+class WindowLoss(nn.Module):
+    """What DDP wraps: its forward gives the loss, so that every parameter's gradient is hooked."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
+        """(T, B) inputs and targets and a state → summed nats of the window, next state."""
+        hidden, state = self.model(inputs, state)
+        return self.model.head.loss(hidden, targets), state
+
+
+class LossScale:
+    """Dynamic scale of an fp16 loss, kept on the device: halved at an overflow, doubled after 2,000 good updates.
+
+    Source: Micikevicius et al. 2018. Gradients are averaged over the ranks before they are judged, and an overflow
+    on one is an overflow on all, so every rank's scale is the same without a word.
+    """
+
+    def __init__(self, *, enabled: bool, device: torch.device) -> None:
+        self.enabled = enabled
+        self.scale = torch.tensor(2.0**16 if enabled else 1.0, device=device)
+        self.num_good = torch.zeros((), dtype=torch.int32, device=device)
+
+    def update(self, finite: Tensor) -> None:
+        if self.enabled:
+            torch._amp_update_scale_(self.scale, self.num_good, (~finite).float(), 2.0, 0.5, 2000)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"scale": self.scale, "num_good": self.num_good}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.scale.copy_(state["scale"])
+        self.num_good.copy_(state["num_good"])
+
+
+class TrainingStep:
+    """Callable that turns one window into one update of ``model``; see ``__call__``."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        optimizer: torch.optim.Optimizer,
+        *,
+        clip_norm: float | None,
+        precision: str,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.optimizer = optimizer
+        self.clip_norm = clip_norm
+        self.precision = precision
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.parameters = list(model.parameters())
+        self.device = self.parameters[0].device
+        self.loss_scale = LossScale(enabled=precision == "fp16", device=self.device)
+        self.num_refused = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.module: nn.Module = WindowLoss(model)
+        if world_size > 1:
+            self.module = nn.parallel.DistributedDataParallel(
+                self.module, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
+
+    def __call__(
+        self, inputs: Tensor, targets: Tensor, state: State, *, num_targets: int, lr: float, index: int
+    ) -> tuple[Tensor, Tensor, State]:
+        """Update the weights from one window.
+
+        Args:
+            inputs, targets: (T, B) token ids of this rank's streams.
+            state: the hidden state that the window before left.
+            num_targets: targets of this window over all ranks.
+            index: number of the window in the run, from which its dropout masks are seeded.
+
+        Returns:
+            This rank's summed nats, the global gradient norm before clipping (not finite: the update was refused),
+            and the next state. All stay on the device: nothing here waits for it.
+        """
+        if self.module.training:
+            torch.manual_seed(mix(self.seed, index, self.rank))
+        with autocast(self.precision, self.device):
+            nats, state = self.module(inputs, targets, detach(state))
+        # DDP averages over ranks; times W, divided by all targets, that average is the mean per token
+        (nats * self.loss_scale.scale * (self.world_size / num_targets)).backward()
+        norm = self.update(lr)
+        return nats.detach(), norm, state
+
+    def update(self, lr: float) -> Tensor:
+        """Apply the gradients clipped to ``clip_norm``, or nothing where their norm is not finite; clear them."""
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients) / self.loss_scale.scale
+        finite = torch.isfinite(norm)
+        divisor = self.loss_scale.scale
+        if self.clip_norm is not None:
+            divisor = divisor * (norm / self.clip_norm).clamp(min=1.0)
+        if gradients[0].dtype == torch.float64:
+            # the fused optimizers take the divisor in float32, too coarse for a check in float64
+            torch._foreach_div_(gradients, divisor)
+        else:
+            self.optimizer.grad_scale = divisor  # type: ignore[attr-defined]
+        self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.loss_scale.update(finite)
+        self.num_refused += ~finite
+        return norm
