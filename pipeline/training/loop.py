@@ -21,7 +21,7 @@ from pipeline.config import OptimizerConfig, TrainConfig
 from pipeline.data.streams import Streams, Window
 from pipeline.evaluate import Score
 from pipeline.metrics import all_reduce_sum, perplexity
-from pipeline.model.state import State
+from pipeline.model.state import State, zeros_like
 from pipeline.training.monitor import Monitor
 from pipeline.training.optimizers import learning_rate
 from pipeline.training.step import TrainingStep
@@ -187,7 +187,7 @@ def train_on(loop: Loop, window: Window) -> None:
     progress.position = window.next_position
     if progress.position >= loop.streams.tokens_per_stream:
         progress.epoch, progress.position = progress.epoch + 1, 0
-        loop.state = tuple(torch.zeros_like(part) for part in loop.state)
+        loop.state = zeros_like(loop.state)
 
 
 def check_finite(loop: Loop) -> None:

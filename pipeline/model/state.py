@@ -1,0 +1,28 @@
+"""Hidden state: a tuple of tensors (layers, B, H), LSTM's (h, c), the others' (h,). Letters: B streams, H hidden."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+State = tuple[Tensor, ...]
+
+
+def detach(state: State) -> State:
+    """The same values without the graph that made them: where back-propagation through time is cut off."""
+    return tuple(part.detach() for part in state)
+
+
+def zeros_like(state: State) -> State:
+    """A blank state of the same shape, as at the start of an epoch."""
+    return tuple(torch.zeros_like(part) for part in state)
+
+
+def select(state: State, rows: Tensor | slice) -> State:
+    """The state of some streams only."""
+    return tuple(part[:, rows] for part in state)
+
+
+def concatenate(states: list[State]) -> State:
+    """The states of several groups of streams, side by side."""
+    return tuple(torch.cat(parts, dim=1) for parts in zip(*states, strict=True))

@@ -1,0 +1,50 @@
+"""A tiny text and a configuration of a tiny run on it, in this process."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import config as configuration
+from pipeline.config import Config
+
+
+@pytest.fixture(scope="session")
+def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """About 20,000 characters of words in a fixed random order."""
+    words = "the cat sat on a mat and saw one dog that ran to its home by some old river".split()
+    source = random.Random(1)
+    lines = [" ".join(source.choices(words, k=12)) for _ in range(450)]
+    path = tmp_path_factory.mktemp("text") / "tiny.txt"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def make_config(tiny_text: Path, tmp_path: Path) -> Callable[..., Config]:
+    """A function: ``{"section.field": value}`` → the tiny run's configuration with these changed."""
+
+    def make(changes: dict[str, Any] | None = None) -> Config:
+        values = {
+            "corpus.train": [str(tiny_text)],
+            "corpus.valid_fraction": 0.1,
+            "tokenizer.kind": "char",
+            "data.directory": str(tmp_path / "data"),
+            "model.hidden_size": 12,
+            "model.num_layers": 2,
+            "train.bptt": 10,
+            "train.batch_size": 6,
+            "train.log_every_steps": 5,
+            "optimizer.lr": 0.01,
+            "run.directory": str(tmp_path / "run"),
+            "run.sample_tokens": 20,
+            "evaluate.streams": 4,
+            "cluster.backend": "local",
+            "cluster.cpus_per_worker": 1,
+            **(changes or {}),
+        }
+        return configuration.with_values(configuration.load(), values)
+
+    return make

@@ -1,0 +1,106 @@
+"""A checkpoint is whole or not there, and any damage to it is found and named."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline import launch, run
+from pipeline.config import Config
+from pipeline.training import checkpoint
+
+
+@pytest.fixture
+def trained(make_config: Callable[..., Config]) -> Config:
+    config = make_config({"train.max_steps": 9, "train.checkpoint_every_steps": 3, "train.evaluate_every_steps": 6})
+    launch.train(config, launch.in_process)
+    return config
+
+
+def checkpoints(config: Config) -> list[str]:
+    return sorted(path.name for path in (Path(str(config.run.directory)) / "checkpoints").iterdir())
+
+
+def test_last_k_and_best_are_kept(make_config: Callable[..., Config]) -> None:
+    # training with a rate that destroys what was learnt: the first validation stays the best
+    config = make_config(
+        {
+            "train.max_steps": 12,
+            "train.evaluate_every_steps": 2,
+            "optimizer.name": "sgd",
+            "optimizer.lr": 1e5,
+            "optimizer.schedule": "constant",
+            "train.clip_norm": 1.0,
+        }
+    )
+    result = launch.train(config, launch.in_process)
+    kept = checkpoints(config)
+    assert kept[-2:] == ["step-00000010", "step-00000012"]
+    best = {path.name: manifest["perplexity"] for path, manifest in checkpoint.manifests(str(config.run.directory))}
+    assert Path(result["checkpoint"]).name == min(best, key=lambda name: best[name])
+    assert len(kept) <= 3
+
+
+def test_the_model_comes_back(trained: Config) -> None:
+    path = checkpoint.find(str(trained.run.directory), "last")
+    loaded = checkpoint.load_model(path)
+    again = checkpoint.load_model(path)
+    assert loaded.manifest["step"] == 9
+    assert loaded.tokenizer.decode(loaded.tokenizer.encode("the cat")) == "the cat"
+    for a, b in zip(loaded.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "state.pt", "config.yaml", "tokenizer.json"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+def test_damage_is_named_and_an_older_checkpoint_taken(trained: Config, name: str, damage: str) -> None:
+    directory = str(trained.run.directory)
+    last = checkpoint.find(directory, "last")
+    file = last / name
+    data = bytearray(file.read_bytes())
+    if damage == "flip":
+        data[len(data) // 2] ^= 1
+    if damage == "remove":
+        file.unlink()
+    else:
+        file.write_bytes(data if damage == "flip" else data[:-1])
+    with pytest.raises(ValueError, match=name):
+        checkpoint.load_model(last)
+    assert checkpoint.find(directory, "last") == last.with_name("step-00000006")
+
+
+def test_a_half_written_checkpoint_is_not_seen(trained: Config) -> None:
+    directory = Path(str(trained.run.directory))
+    last = checkpoint.find(directory, "last")
+    shutil.copytree(last, last.with_name(".writing-step-00000099"))
+    (last.with_name("step-00000098")).mkdir()
+    assert checkpoint.find(directory, "last") == last
+
+
+def test_no_checkpoint_is_a_clear_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no checkpoint there"):
+        checkpoint.find(tmp_path)
+
+
+def test_another_run_is_refused_with_both_values(trained: Config) -> None:
+    from pipeline import config as configuration
+
+    for change, sentence in [
+        ({"model.hidden_size": 13}, r"model\.hidden_size: .* 12 .* 13"),
+        ({"optimizer.lr": 0.5}, r"optimizer\.lr: .* 0\.01 .* 0\.5"),
+        ({"train.seed": 2}, r"train\.seed: .* 1 .* 2"),
+    ]:
+        with pytest.raises(ValueError, match=sentence):
+            launch.train(configuration.with_values(trained, change), launch.in_process)
+
+
+def test_a_run_on_another_corpus_is_refused(trained: Config, tmp_path: Path) -> None:
+    path = checkpoint.find(str(trained.run.directory), "last")
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["fingerprints"]["tokenizer"] = "other"
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="another tokenizer"):
+        run.check(trained, run.open_prepared(trained.data.directory), num_workers=1)

@@ -1,0 +1,54 @@
+"""The horizon of a run, counted by hand, and what ends it early."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import launch
+from pipeline.config import Config, TrainConfig
+from pipeline.data.streams import Streams
+from pipeline.training.loop import step_reaching, total_steps
+from pipeline.training.monitor import read
+
+
+def streams() -> Streams:
+    """101 tokens in 4 streams of L = 25: windows of 10, 10 and 5, so 40, 40 and 20 tokens a step."""
+    return Streams(np.zeros(101, dtype=np.uint16), batch_size=4, bptt=10)
+
+
+@pytest.mark.parametrize(("tokens", "step"), [(1, 1), (40, 1), (41, 2), (80, 2), (81, 3), (100, 3), (101, 4), (300, 9)])
+def test_step_that_reaches_a_number_of_tokens(tokens: int, step: int) -> None:
+    assert step_reaching(tokens, streams()) == step
+
+
+def test_the_first_of_three_limits_is_the_horizon() -> None:
+    assert total_steps(TrainConfig(epochs=2), streams()) == 6
+    assert total_steps(TrainConfig(epochs=2, max_steps=5), streams()) == 5
+    assert total_steps(TrainConfig(epochs=2, max_steps=5, max_tokens=101), streams()) == 4
+    assert total_steps(TrainConfig(epochs=1, max_steps=50, max_tokens=10_000), streams()) == 3
+
+
+def test_validation_and_early_stopping(make_config: Callable[..., Config]) -> None:
+    # a learning rate of almost nothing: no validation after the first is better, so patience 2 ends at the third
+    config = make_config(
+        {"train.evaluate_every_steps": 4, "train.patience": 2, "optimizer.lr": 1e-30, "train.epochs": 5}
+    )
+    result = launch.train(config, launch.in_process)
+    records = list(read(Path(str(config.run.directory)) / "metrics.jsonl"))
+    assert [record["step"] for record in records if record["kind"] == "valid"] == [4, 8, 12]
+    assert result["steps"] == 12
+    assert result["checkpoint"].endswith("step-00000004")
+
+
+def test_losses_are_means_over_tokens_and_the_last_short_window_counts_by_its_tokens(
+    make_config: Callable[..., Config],
+) -> None:
+    config = make_config({"train.log_every_steps": 1})
+    result = launch.train(config, launch.in_process)
+    records = [r for r in read(Path(str(config.run.directory)) / "metrics.jsonl") if r["kind"] == "train"]
+    assert [record["step"] for record in records] == list(range(1, result["steps"] + 1))
+    assert records[-1]["tokens"] == result["tokens"]
+    assert records[0]["loss"] == pytest.approx(np.log(21), abs=0.5)  # about uniform over the characters
+    assert records[-1]["loss"] < records[0]["loss"] - 0.5

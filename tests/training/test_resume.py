@@ -1,0 +1,121 @@
+"""An interrupted run, continued, is bitwise the uninterrupted one; W ranks are one rank."""
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from pipeline import config as configuration
+from pipeline import launch, run
+from pipeline.config import Config
+from pipeline.data.prepare import prepare_in_process
+from pipeline.training import checkpoint
+from pipeline.training.monitor import read
+
+CONVENTIONAL = {"train.epochs": 2, "model.dropout": 0.3, "train.checkpoint_every_steps": 7}
+
+
+def curve(config: Config, kind: str = "train") -> list[tuple[int, float]]:
+    records = read(Path(str(config.run.directory)) / "metrics.jsonl")
+    return [(record["step"], record["loss"]) for record in records if record["kind"] == kind]
+
+
+def end_state(config: Config) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    path = checkpoint.find(str(config.run.directory), "last")
+    return dict(checkpoint.load_model(path).model.state_dict()), checkpoint.load_state(path)
+
+
+def assert_bitwise_equal(ours: Any, theirs: Any) -> None:
+    if isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, theirs)
+    elif isinstance(ours, dict):
+        assert ours.keys() == theirs.keys()
+        for key in ours:
+            assert_bitwise_equal(ours[key], theirs[key])
+    elif isinstance(ours, (list, tuple)):
+        assert len(ours) == len(theirs)
+        for a, b in zip(ours, theirs, strict=True):
+            assert_bitwise_equal(a, b)
+    else:
+        assert ours == theirs
+
+
+def interrupt_after(config: Config, num_steps: int) -> None:
+    """Train in this process and ask to stop after ``num_steps`` more steps."""
+    asked = 0
+
+    def stop_requested() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked >= num_steps
+
+    run.train(config, run.local_worker(config), stop_requested=stop_requested)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_interrupted_anywhere_and_continued_is_bitwise_equal(
+    make_config: Callable[..., Config], tmp_path: Path, optimizer: str
+) -> None:
+    config = make_config({**CONVENTIONAL, "optimizer.name": optimizer})
+    broken = configuration.with_values(config, {"run.directory": str(tmp_path / "broken")})
+    prepare_in_process(config)
+    launch.train(config, launch.in_process)
+    # stops fall mid-epoch, mid-interval of the log, on a checkpoint's step, and across the epoch's end
+    for num_steps in (3, 4, 11, 260, 100):
+        interrupt_after(broken, num_steps)
+    launch.train(broken, launch.in_process)
+    assert curve(config) == curve(broken)
+    assert curve(config, "valid") == curve(broken, "valid")
+    assert_bitwise_equal(end_state(config), end_state(broken))
+
+
+def test_a_finished_run_is_not_trained_again_and_more_epochs_go_on(make_config: Callable[..., Config]) -> None:
+    config = make_config({"optimizer.schedule": "constant"})
+    sentences: list[str] = []
+    first = launch.train(config, launch.in_process)
+    assert launch.train(config, launch.in_process, say=sentences.append) == first
+    assert "finished" in sentences[0]
+    longer = configuration.with_values(config, {"train.epochs": 2})
+    assert launch.train(longer, launch.in_process)["steps"] == 2 * first["steps"]
+
+
+def rank_of(rank: int, world_size: int, port: int, values: dict[str, Any]) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=rank, world_size=world_size)
+    worker = run.Worker(device=torch.device("cpu"), num_threads=1, rank=rank, world_size=world_size)
+    run.train(configuration.validate(values), worker)
+    dist.destroy_process_group()
+
+
+def train_on_ranks(config: Config, world_size: int) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.spawn(rank_of, (world_size, port, configuration.dump(config)), nprocs=world_size)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float64", 1e-10), ("float32", 1e-4)])
+def test_losses_do_not_depend_on_the_number_of_workers(
+    make_config: Callable[..., Config], tmp_path: Path, precision: str, tolerance: float
+) -> None:
+    changes = {"train.precision": precision, "train.max_steps": 200, "train.log_every_steps": 1}
+    config = make_config({**changes, "train.batch_size": 5, "train.checkpoint_every_steps": 60})
+    prepare_in_process(config)
+    launch.train(config, launch.in_process)
+    two = configuration.with_values(config, {"run.directory": str(tmp_path / "two")})
+    train_on_ranks(two, world_size=2)  # 5 streams on 2 ranks: 2 and 3
+    expected, found = curve(config), curve(two)
+    assert len(expected) == 200
+    assert [step for step, _ in found] == [step for step, _ in expected]
+    assert [loss for _, loss in found] == pytest.approx([loss for _, loss in expected], rel=tolerance)
+    # and a run goes on with another number of workers: hidden states follow their streams
+    moved = configuration.with_values(config, {"run.directory": str(tmp_path / "moved"), "train.epochs": 1})
+    interrupt_after(moved, 77)
+    train_on_ranks(moved, world_size=2)
+    assert [loss for _, loss in curve(moved)] == pytest.approx([loss for _, loss in expected], rel=tolerance)

@@ -1,0 +1,95 @@
+"""One update against torch's own clip and optimizers, and the guard against bad numbers."""
+
+import math
+
+import pytest
+import torch
+
+from pipeline.config import ModelConfig, OptimizerConfig
+from pipeline.model.language_model import LanguageModel
+from pipeline.training.optimizers import build_optimizer
+from pipeline.training.step import TrainingStep, mix
+
+VOCAB, TIME, STREAMS = 11, 5, 3
+
+
+def tiny_model() -> LanguageModel:
+    torch.manual_seed(0)
+    return LanguageModel(ModelConfig(hidden_size=8, num_layers=1), VOCAB)
+
+
+def window() -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(1)
+    tokens = torch.randint(VOCAB, (TIME + 1, STREAMS))
+    return tokens[:-1], tokens[1:]
+
+
+def make_step(
+    model: LanguageModel, *, name: str = "sgd", clip_norm: float | None = 0.1, precision: str = "float32"
+) -> TrainingStep:
+    optimizer = build_optimizer(OptimizerConfig(name=name, lr=0.5), model)
+    return TrainingStep(model, optimizer, clip_norm=clip_norm, precision=precision, seed=1)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("clip_norm", [0.1, 100.0, None])
+def test_update_equals_torch_clip_and_optimizer(name: str, clip_norm: float | None) -> None:
+    inputs, targets = window()
+    ours, reference = tiny_model(), tiny_model()
+    step = make_step(ours, name=name, clip_norm=clip_norm)
+    kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[name]
+    optimizer = kind(reference.parameters(), lr=0.5, weight_decay=0.0)
+    state, reference_state = ours.initial_state(STREAMS), reference.initial_state(STREAMS)
+    for index in range(3):
+        nats, norm, state = step(inputs, targets, state, num_targets=TIME * STREAMS, lr=0.5, index=index)
+        hidden, reference_state = reference(inputs, tuple(part.detach() for part in reference_state))
+        logits = reference.head.logits(hidden)
+        loss = torch.nn.functional.cross_entropy(logits.reshape(-1, VOCAB), targets.reshape(-1))
+        optimizer.zero_grad()
+        loss.backward()
+        limit = math.inf if clip_norm is None else clip_norm
+        expected_norm = torch.nn.utils.clip_grad_norm_(reference.parameters(), limit)
+        optimizer.step()
+        assert nats.item() / (TIME * STREAMS) == pytest.approx(loss.item(), rel=1e-5)
+        assert norm.item() == pytest.approx(expected_norm.item(), rel=1e-4)
+    for a, b in zip(ours.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_no_bad_number_reaches_the_weights(name: str) -> None:
+    inputs, targets = window()
+    model = tiny_model()
+    step = make_step(model, name=name)
+    step(inputs, targets, model.initial_state(STREAMS), num_targets=15, lr=0.5, index=0)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    bad = tuple(part + math.nan for part in model.initial_state(STREAMS))
+    _, norm, _ = step(inputs, targets, bad, num_targets=15, lr=0.5, index=1)
+    assert not torch.isfinite(norm)
+    assert step.num_refused.item() == 1
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    _, norm, _ = step(inputs, targets, model.initial_state(STREAMS), num_targets=15, lr=0.5, index=2)
+    assert torch.isfinite(norm)
+    assert step.num_refused.item() == 1
+
+
+def test_fp16_overflow_halves_the_loss_scale_and_skips_the_update() -> None:
+    inputs, targets = window()
+    model = tiny_model()
+    step = make_step(model, precision="fp16")
+    scale = step.loss_scale.scale.item()
+    with torch.no_grad():
+        model.embedding.weight.grad = None
+    step.loss_scale.scale.fill_(3e38)  # the scaled loss overflows float32
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    step(inputs, targets, model.initial_state(STREAMS), num_targets=15, lr=0.5, index=0)
+    assert scale == 2.0**16
+    assert step.loss_scale.scale.item() == pytest.approx(1.5e38)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_seeds_mixed_from_neighbouring_numbers_differ() -> None:
+    seeds = {mix(seed, window, rank) for seed in range(4) for window in range(50) for rank in range(4)}
+    assert len(seeds) == 800
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert mix(1, 2) != mix(2, 1)
