@@ -22,7 +22,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 def setting(default: Any, doc: str, *, unit: str = "", source: str = "", **constraints: Any) -> Any:
     """A documented field: ``doc`` in one sentence, its ``unit`` and the ``source`` (paper) if it has one."""
-    extra = {"unit": unit, "source": source}
+    extra: dict[str, Any] = {"unit": unit, "source": source}
     if isinstance(default, (list, dict)):
         return Field(default_factory=lambda: default.copy(), description=doc, json_schema_extra=extra, **constraints)
     return Field(default=default, description=doc, json_schema_extra=extra, **constraints)

@@ -61,9 +61,7 @@ class InProcess:
 
     def train(self, config: Config, *, owner: str, on_record: Callable[[Record], None]) -> str:
         worker = run.local_worker(config)
-        return run.train(
-            config, worker, owner=owner, on_record=on_record, evaluate_at_tokens=self.evaluate_at_tokens
-        )
+        return run.train(config, worker, owner=owner, on_record=on_record, evaluate_at_tokens=self.evaluate_at_tokens)
 
 
 @contextmanager
@@ -112,7 +110,9 @@ def train(
 
 def absolute(config: Config) -> Config:
     """``config`` with absolute run and data directories: workers start in folders of their own."""
-    changes = {name: str(Path(configuration.get(config, name)).absolute()) for name in ("run.directory", "data.directory")}
+    changes = {
+        name: str(Path(configuration.get(config, name)).absolute()) for name in ("run.directory", "data.directory")
+    }
     return configuration.with_values(config, changes)
 
 
@@ -129,13 +129,13 @@ def stopping_on_signals(directory: RunDirectory, say: Callable[[str], None]) -> 
         received.append(signum)
         directory.request_stop()
         say("stopping: finishing the step and saving (again to stop at once)")
-        for number, former in usual.items():
-            signal.signal(number, former)
+        for each, former in usual.items():
+            signal.signal(each, former)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         usual[number] = signal.signal(number, handler)
     try:
         yield received
     finally:
-        for number, former in usual.items():
-            signal.signal(number, former)
+        for each, former in usual.items():
+            signal.signal(each, former)

@@ -10,18 +10,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from pipeline import config as configuration
 from pipeline.config import Config
+from pipeline.data.prepare import count_tokens
 from pipeline.data.shards import PreparedCorpus, open_prepared
-from pipeline.data.streams import Streams
-from pipeline.evaluate import Score, evaluate
+from pipeline.data.streams import ArrayTokens, Streams
+from pipeline.evaluate import HeldOut, Score, evaluate, held_out
 from pipeline.generate import generate
 from pipeline.model.language_model import LanguageModel
 from pipeline.training import checkpoint
 from pipeline.training.directory import RunDirectory
-from pipeline.training.loop import INTERRUPTED, Loop, fit, step_reaching, total_steps
+from pipeline.training.loop import Loop, fit, step_reaching, total_steps
 from pipeline.training.monitor import Monitor, Record
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.resume import capture, check_continues, restore
@@ -83,6 +85,12 @@ def training_streams(config: Config, corpus: PreparedCorpus, *, rank: int, world
     )
 
 
+def split_held_out(corpus: PreparedCorpus, split: str) -> HeldOut:
+    """A split of a prepared corpus, ready to be scored."""
+    tokens = corpus.splits[split]
+    return held_out(corpus.tokenizer, tokens, tokens[:1], num_bytes=tokens.num_bytes, num_unknown=tokens.num_unknown)
+
+
 def fingerprints(corpus: PreparedCorpus) -> dict[str, str]:
     """What a checkpoint must have been trained on for a run to go on from it."""
     return {"corpus": corpus.fingerprint, "tokenizer": corpus.tokenizer.fingerprint}
@@ -125,6 +133,7 @@ def train(
         restore(loop, resumed)
     if worker.rank == 0:
         directory.check_owner()
+        directory.path.mkdir(parents=True, exist_ok=True)
         directory.config.write_text(configuration.to_yaml(config), encoding="utf-8")
         loop.monitor = Monitor(directory, step=loop.progress.step, on_record=on_record)
         loop.monitor.write("start", **start_facts(loop, config, worker, model.num_parameters))
@@ -167,10 +176,9 @@ def build_loop(
     def score() -> Score:
         return evaluate(
             model,
-            corpus.splits["valid"],
+            split_held_out(corpus, "valid"),
             streams=config.evaluate.streams,
             bptt=config.train.bptt,
-            device=worker.device,
             rank=worker.rank,
             world_size=worker.world_size,
             precision=config.train.precision,
@@ -178,15 +186,14 @@ def build_loop(
 
     def sample() -> str:
         prompt, num_tokens = config.run.sample_prompt, config.run.sample_tokens
-        return prompt + generate(model, corpus.tokenizer, prompt, num_tokens=num_tokens, seed=config.train.seed)
+        pieces = generate(model, corpus.tokenizer, prompt, num_tokens=num_tokens, seed=config.train.seed)
+        return prompt + "".join(pieces)
 
     def save(loop: Loop, figures: dict[str, Any]) -> None:
         state = capture(loop)
         if worker.rank == 0:
             about = {**facts, **figures, **asdict(loop.progress)}
-            checkpoint.save(
-                directory, model=model, state=state, config=config, tokenizer=corpus.tokenizer, facts=about
-            )
+            checkpoint.save(directory, model=model, state=state, config=config, tokenizer=corpus.tokenizer, facts=about)
 
     return Loop(
         train=config.train,
@@ -240,26 +247,30 @@ def result(config: Config) -> dict[str, Any]:
     }
 
 
-def dry_run(config: Config, token_counts: dict[str, int], vocab_size: int) -> dict[str, Any]:
+def dry_run(config: Config) -> dict[str, Any]:
     """What a run of ``config`` would be: parameters, tokens and steps, and an estimate of its memory.
 
     Raises:
-        ValueError: too few tokens for the streams.
+        ValueError: no text, or too little of it for the streams.
     """
+    token_counts, vocab_size, is_exact = count_tokens(config)
     with torch.device("meta"):
         num_parameters = LanguageModel(config.model, vocab_size).num_parameters
     streams = Streams(
-        range(token_counts["train"]), batch_size=config.train.batch_size, bptt=config.train.bptt
+        ArrayTokens(np.empty(token_counts["train"], dtype=np.uint8)),
+        batch_size=config.train.batch_size,
+        bptt=config.train.bptt,
     )
-    per_step = config.train.batch_size * config.train.bptt
+    tokens_per_step = config.train.batch_size * config.train.bptt
     width = 8 if config.train.precision == "float64" else 4
-    num_copies = 2 + (2 if config.optimizer.name == "adamw" else config.optimizer.momentum > 0)
-    activations = per_step * (vocab_size + 12 * config.model.hidden_size * config.model.num_layers)
+    num_copies = 4 if config.optimizer.name == "adamw" else 3 if config.optimizer.momentum else 2
+    activations = tokens_per_step * (vocab_size + 12 * config.model.hidden_size * config.model.num_layers)
     return {
         "parameters": num_parameters,
         "vocab_size": vocab_size,
         "tokens": token_counts["train"],
         "tokens_per_split": token_counts,
+        "tokens_are": "counted" if is_exact else "estimated at 4 bytes a token",
         "steps_per_epoch": streams.num_windows,
         "steps": total_steps(config.train, streams),
         "memory_bytes": width * (num_copies * num_parameters + activations),

@@ -179,7 +179,5 @@ def on_ray(config: Config, *, verbose: bool = False) -> Iterator[OnRay]:
     """
     with ray_session(config.cluster, verbose=verbose) as session:
         plan = plan_workers(config.cluster)
-        session.check_capacity(
-            num_workers=plan.num_workers, cpus_per_worker=plan.cpus_per_worker, use_gpu=plan.use_gpu
-        )
+        session.check_capacity(num_workers=plan.num_workers, cpus_per_worker=plan.cpus_per_worker, use_gpu=plan.use_gpu)
         yield OnRay(plan, max_failures=config.cluster.max_failures)

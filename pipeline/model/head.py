@@ -21,7 +21,7 @@ ROWS_AT_ONCE = 32
 class Softmax(nn.Module):
     """A full softmax over V types, with bias; ``weight`` may be the embedding's (tied)."""
 
-    def __init__(self, hidden_size: int, vocab_size: int, *, tied_to: nn.Parameter | None = None) -> None:
+    def __init__(self, hidden_size: int, vocab_size: int, *, tied_to: Tensor | None = None) -> None:
         super().__init__()
         self.weight = tied_to if tied_to is not None else nn.Parameter(torch.empty(vocab_size, hidden_size))
         self.bias = nn.Parameter(torch.zeros(vocab_size))
@@ -54,7 +54,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         return nats
 
     @staticmethod
-    def backward(ctx: Any, grad_nats: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_nats: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, grad_logits = ctx.saved_tensors
         weight_dtype, bias_dtype = ctx.dtypes
         scale = grad_nats.to(hidden.dtype)

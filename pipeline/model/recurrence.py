@@ -7,13 +7,15 @@ what comes between layers is ours. Letters: T time, B streams, E embedding, H hi
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.model.state import State
 
-CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+CELLS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
 class Recurrence(nn.Module):
@@ -51,7 +53,7 @@ class Recurrence(nn.Module):
         if torch.get_autocast_dtype("cpu") != torch.float16:
             return self._forward(inputs, state)
         with torch.autocast("cpu", enabled=False):
-            return self._forward(inputs.to(self.layers[0].weight_hh_l0.dtype), state)
+            return self._forward(inputs.to(state[0].dtype), state)
 
     def initial_state(self, batch_size: int, *, device: torch.device, dtype: torch.dtype) -> State:
         """Zeros, (layers, B, H) each."""

@@ -35,6 +35,7 @@ from pipeline.training.directory import RunDirectory
 MANIFEST = "manifest.json"
 WEIGHTS, STATE, CONFIG, TOKENIZER = "weights.safetensors", "state.pt", "config.yaml", "tokenizer.json"
 
+
 @dataclass(frozen=True)
 class Loaded:
     """A model ready for use, with what it was trained as."""
@@ -107,7 +108,7 @@ def find(run_directory: str | Path, which: str = "best") -> Path:
     """
     found = manifests(run_directory)
     if which == "best" and (validated := [item for item in found if item[1].get("perplexity") is not None]):
-        found = sorted(validated, key=lambda item: -item[1]["perplexity"])
+        found = sorted(validated, key=lambda item: (-item[1]["perplexity"], -item[1]["step"]))
     for path, manifest in reversed(found):
         if not _damage(path, manifest):
             return path

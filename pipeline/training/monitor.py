@@ -37,7 +37,9 @@ SCALARS = {
 class Monitor:
     """Appends records to a run's metrics file and draws them for TensorBoard."""
 
-    def __init__(self, directory: RunDirectory, *, step: int, on_record: Callable[[Record], None] | None = None) -> None:
+    def __init__(
+        self, directory: RunDirectory, *, step: int, on_record: Callable[[Record], None] | None = None
+    ) -> None:
         """Continue the record of ``directory`` after ``step``; later lines, of work that was lost, are dropped."""
         self.directory = directory
         self.on_record = on_record

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from pipeline import config as configuration
 from pipeline.config import Config
@@ -67,8 +66,8 @@ def check_continues(path: Path, config: Config, *, fingerprints: Mapping[str, st
     manifest = checkpoint.verify(path)
     old, new = configuration.dump(configuration.load(path / checkpoint.CONFIG)), configuration.dump(config)
     problems = []
-    for section, fields in new.items():
-        for field, value in fields.items():
+    for section, values in new.items():
+        for field, value in values.items():
             name = f"{section}.{field}"
             was = old[section].get(field)
             if was != value and not name.startswith(MAY_DIFFER):

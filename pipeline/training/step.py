@@ -6,24 +6,15 @@ Letters: T time, B streams of this rank, V vocabulary, W ranks.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.precision import autocast
 from pipeline.model.state import State, detach
 
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MASK_64 = (1 << 64) - 1
-
-
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """The autocast context of ``train.precision`` on ``device``; nothing for float32 and float64."""
-    if precision not in AUTOCAST:
-        return nullcontext()
-    return torch.autocast(device.type, dtype=AUTOCAST[precision], cache_enabled=False)
 
 
 def mix(*numbers: int) -> int:
@@ -100,9 +91,7 @@ class TrainingStep:
         self.num_refused = torch.zeros((), dtype=torch.int64, device=self.device)
         self.module: nn.Module = WindowLoss(model)
         if world_size > 1:
-            self.module = nn.parallel.DistributedDataParallel(
-                self.module, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
+            self.module = nn.parallel.DistributedDataParallel(self.module, gradient_as_bucket_view=True)
 
     def __call__(
         self, inputs: Tensor, targets: Tensor, state: State, *, num_targets: int, lr: float, index: int

@@ -14,7 +14,7 @@ from pipeline.config import Config
 @pytest.fixture(scope="session")
 def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """About 20,000 characters of words in a fixed random order."""
-    words = "the cat sat on a mat and saw one dog that ran to its home by some old river".split()
+    words = "the cat sat on a mat and saw one dog that ran to its home by some old river".split()  # noqa: SIM905
     source = random.Random(1)
     lines = [" ".join(source.choices(words, k=12)) for _ in range(450)]
     path = tmp_path_factory.mktemp("text") / "tiny.txt"

@@ -31,7 +31,7 @@ def test_last_k_and_best_are_kept(make_config: Callable[..., Config]) -> None:
             "train.max_steps": 12,
             "train.evaluate_every_steps": 2,
             "optimizer.name": "sgd",
-            "optimizer.lr": 1e5,
+            "optimizer.lr": 50.0,
             "optimizer.schedule": "constant",
             "train.clip_norm": 1.0,
         }

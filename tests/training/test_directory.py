@@ -10,7 +10,10 @@ from pipeline.training.directory import LostOwnershipError, RunDirectory
 def test_a_second_run_is_refused_and_the_lock_ends_with_its_holder(tmp_path: Path) -> None:
     with RunDirectory(tmp_path / "run").locked() as held:
         held.config.write_text("x")
-        with pytest.raises(ValueError, match=r"run\.directory: .* is in use by another run"), RunDirectory(tmp_path / "run").locked():
+        with (
+            pytest.raises(ValueError, match=r"run\.directory: .* is in use by another run"),
+            RunDirectory(tmp_path / "run").locked(),
+        ):
             pass
     with RunDirectory(tmp_path / "run").locked():
         pass

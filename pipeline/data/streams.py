@@ -1,0 +1,146 @@
+"""A token sequence in, contiguous (T, B) windows for one rank out.
+
+The N tokens of a split are laid out as B streams of L = ⌊(N−1)/B⌋ inputs: stream b covers tokens bL … (b+1)L, and a
+window is T inputs with the T targets one later. Hidden state goes from window to window, so where a run is, is one
+integer: tokens consumed per stream. Nothing depends on the number of ranks; each takes some of the streams.
+Letters: T time, B streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from pipeline.data.tokenizer import Ids
+
+IGNORED = -100
+# tokens per stream copied at a time: row by row and window by window is far slower
+BLOCK_TOKENS = 8_192
+
+
+class Tokens(Protocol):
+    """What streams need of a token sequence."""
+
+    def __len__(self) -> int: ...
+
+    def rows(self, starts: Ids, length: int) -> Ids: ...
+
+
+@dataclass
+class ArrayTokens:
+    """A token sequence in memory, for a text that was not prepared."""
+
+    array: Ids
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, where: slice) -> Ids:
+        return self.array[where]
+
+    def rows(self, starts: Ids, length: int) -> Ids:
+        return self.array[np.asarray(starts)[:, None] + np.arange(length)]
+
+
+@dataclass(frozen=True)
+class Window:
+    """(T, B) int64 ids of this rank's streams; ``position`` tokens of each stream came before."""
+
+    inputs: np.ndarray[Any, np.dtype[np.int64]]
+    targets: np.ndarray[Any, np.dtype[np.int64]]
+    position: int
+    next_position: int
+
+
+class Streams:
+    """This rank's part of the training streams; see the module."""
+
+    def __init__(self, tokens: Tokens, *, batch_size: int, bptt: int, rank: int = 0, world_size: int = 1) -> None:
+        """
+        Raises:
+            ValueError: more ranks than streams, or too few tokens for one window per stream.
+        """
+        num_tokens = len(tokens)
+        if world_size > batch_size:
+            raise ValueError(
+                f"cluster.num_workers: {world_size} workers, but only train.batch_size={batch_size} streams"
+            )
+        if num_tokens < batch_size * bptt + 1:
+            raise ValueError(
+                f"train.batch_size: the training split has {num_tokens:,} tokens, but one window per stream needs "
+                f"{batch_size * bptt + 1:,} (train.batch_size={batch_size} × train.bptt={bptt} + 1)"
+            )
+        self.tokens = tokens
+        self.batch_size = batch_size
+        self.bptt = bptt
+        self.tokens_per_stream = (num_tokens - 1) // batch_size
+        self.rows = range(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
+
+    @property
+    def num_windows(self) -> int:
+        """Windows of an epoch; the last may be shorter."""
+        return -(-self.tokens_per_stream // self.bptt)
+
+    @property
+    def num_unused(self) -> int:
+        """Tokens at the end that no stream covers, as neither input nor target."""
+        return len(self.tokens) - 1 - self.batch_size * self.tokens_per_stream
+
+    def windows(self, position: int = 0) -> Iterator[Window]:
+        """The windows of an epoch from ``position`` on."""
+        starts = np.array(self.rows) * self.tokens_per_stream
+        block_tokens = max(1, BLOCK_TOKENS // self.bptt) * self.bptt
+        while position < self.tokens_per_stream:
+            length = min(block_tokens, self.tokens_per_stream - position)
+            block = self.tokens.rows(starts + position, length + 1).astype(np.int64)  # (B, length + 1)
+            for offset in range(0, length, self.bptt):
+                end = min(offset + self.bptt, length)
+                yield Window(
+                    inputs=block[:, offset:end].T,
+                    targets=block[:, offset + 1 : end + 1].T,
+                    position=position + offset,
+                    next_position=position + end,
+                )
+            position += length
+
+
+class ScoringStreams:
+    """Held-out text in streams that score each of its M = N−1 targets exactly once.
+
+    Stream b of S takes targets b·M//S + 1 … (b+1)·M//S; a stream that is one shorter ends with a target of −100.
+    """
+
+    def __init__(self, tokens: Tokens, *, num_streams: int, bptt: int, rank: int = 0, world_size: int = 1) -> None:
+        """Raises ``ValueError`` if there are fewer than two tokens."""
+        num_targets = len(tokens) - 1
+        if num_targets < 1:
+            raise ValueError(f"a text of {len(tokens)} tokens has nothing to score; at least 2 are needed")
+        self.tokens = tokens
+        self.bptt = bptt
+        self.num_streams = min(num_streams, num_targets)
+        self.rows = range(rank * self.num_streams // world_size, (rank + 1) * self.num_streams // world_size)
+        bounds = np.arange(self.num_streams + 1) * num_targets // self.num_streams
+        self.starts, self.stops = bounds[:-1], bounds[1:]  # inputs of stream b: starts[b] … stops[b]-1
+        self.length = int((self.stops - self.starts).max())
+
+    def windows(self) -> Iterator[Window]:
+        """All windows of this rank's streams; none where it has no stream."""
+        if not self.rows:
+            return
+        starts = self.starts[self.rows.start : self.rows.stop]
+        lengths = (self.stops - self.starts)[self.rows.start : self.rows.stop]
+        last_start = len(self.tokens) - 1
+        for position in range(0, self.length, self.bptt):
+            length = min(self.bptt, self.length - position)
+            # a shorter stream at the very end would read one token too far
+            begin = np.minimum(starts + position, last_start - length)
+            block = self.tokens.rows(begin, length + 1).astype(np.int64)
+            shift = starts + position - begin
+            for row in np.flatnonzero(shift):
+                block[row] = np.append(block[row, shift[row] :], np.repeat(block[row, -1], shift[row]))
+            targets = block[:, 1:]
+            targets = np.where(position + np.arange(length) < lengths[:, None], targets, IGNORED)
+            yield Window(block[:, :-1].T, targets.T, position, position + length)
