@@ -10,6 +10,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, get_args, get_origin
 
 from pipeline import config as configuration
@@ -73,6 +74,17 @@ def run_job(main: Callable[[list[str]], dict[str, Any] | None], argv: list[str] 
 def command_line(job: str, argv: list[str]) -> str:
     """The command that runs ``job`` again, as a person would type it."""
     return shlex.join(["python", "-m", f"jobs.{job}", *argv])
+
+
+def executor(config: Config, *, verbose: bool) -> AbstractContextManager[Any]:
+    """Where ``cluster.backend`` runs things (see ``pipeline.launch``); Ray is imported only if it is used."""
+    if config.cluster.backend == "local":
+        from pipeline.launch import in_process
+
+        return in_process(config)
+    from pipeline.cluster.train import on_ray
+
+    return on_ray(config, verbose=verbose)
 
 
 def print_dry_run(config: Config, figures: dict[str, Any]) -> dict[str, Any]:

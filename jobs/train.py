@@ -5,11 +5,10 @@ The same command again goes on from the last checkpoint of a run that was stoppe
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
-from jobs.cli import command_line, config_from, parser, print_dry_run, run_job
+from jobs.cli import command_line, config_from, executor, parser, print_dry_run, run_job
 from pipeline.config import Config
 
 
@@ -20,17 +19,18 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     config = config_from(arguments)
 
     from pipeline import launch, run
-    from pipeline.training.progress import Progress
+    from pipeline.training.progress import Progress, ShardProgress
 
     if arguments.dry_run:
         return print_dry_run(config, run.dry_run(config))
-    progress = Progress()
+    progress, shards = Progress(), ShardProgress()
     try:
         result = launch.train(
             config,
             partial(executor, verbose=arguments.verbose),
             fresh=arguments.fresh,
             on_record=progress.show,
+            on_shard=shards.show,
             say=progress.say,
         )
     except launch.InterruptedRunError as interrupted:
@@ -43,17 +43,6 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         progress.close()
     print_result(config, result)
     return result
-
-
-def executor(config: Config, *, verbose: bool) -> AbstractContextManager[Any]:
-    """Where ``cluster.backend`` runs the ranks; Ray is imported only if it is used."""
-    if config.cluster.backend == "local":
-        from pipeline.launch import in_process
-
-        return in_process(config)
-    from pipeline.cluster.train import on_ray
-
-    return on_ray(config, verbose=verbose)
 
 
 def print_result(config: Config, result: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from pipeline import config as configuration
 from pipeline import run
 from pipeline.config import Config
-from pipeline.data.prepare import prepare_in_process
+from pipeline.data.prepare import OnShard, prepare_in_process
 from pipeline.data.shards import PreparedCorpus
 from pipeline.training.directory import RunDirectory
 from pipeline.training.loop import INTERRUPTED, TrainingStoppedError
@@ -42,7 +42,7 @@ class Executor(Protocol):
 
     num_workers: int
 
-    def prepare(self, config: Config) -> PreparedCorpus:
+    def prepare(self, config: Config, *, on_shard: OnShard) -> PreparedCorpus:
         """The corpus of ``config``, prepared now if it was not."""
 
     def train(self, config: Config, *, owner: str, on_record: Callable[[Record], None]) -> str:
@@ -56,8 +56,8 @@ class InProcess:
     evaluate_at_tokens: Sequence[int] = ()
     num_workers: int = field(default=1, init=False)
 
-    def prepare(self, config: Config) -> PreparedCorpus:
-        return prepare_in_process(config)
+    def prepare(self, config: Config, *, on_shard: OnShard) -> PreparedCorpus:
+        return prepare_in_process(config, on_shard=on_shard)
 
     def train(self, config: Config, *, owner: str, on_record: Callable[[Record], None]) -> str:
         worker = run.local_worker(config)
@@ -77,12 +77,14 @@ def train(
     *,
     fresh: bool = False,
     on_record: Callable[[Record], None] = lambda record: None,
+    on_shard: OnShard = lambda entry, total: None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> dict[str, Any]:
     """Train ``config`` to its end, going on from its last checkpoint if there is one; returns ``run.result``.
 
     Args:
         fresh: set aside what the run directory holds and start over.
+        on_record, on_shard: told of each line of the metrics file, of each shard that is prepared.
         say: told in a sentence what was found and done.
 
     Raises:
@@ -96,7 +98,7 @@ def train(
             aside = directory.set_aside()
         say(f"set aside what {directory.path} held as {aside}")
     with directory.locked(), executor(config) as ranks:
-        corpus = ranks.prepare(config)
+        corpus = ranks.prepare(config, on_shard=on_shard)
         run.check(config, corpus, num_workers=ranks.num_workers)
         if run.finished(config, corpus):
             say(f"{directory.path} holds this run, finished (--fresh starts over; more train.epochs go on)")

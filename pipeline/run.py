@@ -15,9 +15,11 @@ import torch
 
 from pipeline import config as configuration
 from pipeline.config import Config
+from pipeline.data.corpus import read_file
 from pipeline.data.prepare import count_tokens
 from pipeline.data.shards import PreparedCorpus, open_prepared
 from pipeline.data.streams import ArrayTokens, Streams
+from pipeline.data.tokenizer import Tokenizer
 from pipeline.evaluate import HeldOut, Score, evaluate, held_out
 from pipeline.generate import generate
 from pipeline.model.language_model import LanguageModel
@@ -86,9 +88,29 @@ def training_streams(config: Config, corpus: PreparedCorpus, *, rank: int, world
 
 
 def split_held_out(corpus: PreparedCorpus, split: str) -> HeldOut:
-    """A split of a prepared corpus, ready to be scored."""
+    """A split of a prepared corpus, ready to be scored. Raises ``ValueError`` if there is no such split."""
+    if split not in corpus.splits:
+        raise ValueError(f"--split: the prepared corpus has no {split} split (corpus.{split}, corpus.{split}_fraction)")
     tokens = corpus.splits[split]
     return held_out(corpus.tokenizer, tokens, tokens[:1], num_bytes=tokens.num_bytes, num_unknown=tokens.num_unknown)
+
+
+def text_held_out(tokenizer: Tokenizer, path: str) -> HeldOut:
+    """A text file as the one document of a split. Raises ``ValueError`` if it is missing, not UTF-8 or too short."""
+    text = read_file(path)
+    ids = tokenizer.encode_document(text)
+    if len(ids) < 2:
+        raise ValueError(f"--text: {path} has {len(ids)} tokens; at least 2 are needed to score one")
+    unknown = 0 if tokenizer.unk_id is None else int((ids == tokenizer.unk_id).sum())
+    return held_out(tokenizer, ArrayTokens(ids), ids[:1], num_bytes=len(text.encode()), num_unknown=unknown)
+
+
+def corpus_of(loaded: checkpoint.Loaded) -> PreparedCorpus:
+    """The corpus that a checkpoint was trained on. Raises ``ValueError`` if it is gone or another one now."""
+    corpus = open_prepared(loaded.config.data.directory)
+    if corpus.tokenizer.fingerprint != loaded.tokenizer.fingerprint:
+        raise ValueError(f"{corpus.directory}: prepared with another tokenizer than {loaded.path} was trained with")
+    return corpus
 
 
 def fingerprints(corpus: PreparedCorpus) -> dict[str, str]:

@@ -23,8 +23,9 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from pipeline import config as configuration
 from pipeline import run
 from pipeline.cluster.prepare import prepare
-from pipeline.cluster.session import ray_session
+from pipeline.cluster.session import check_capacity, in_submitted_job, ray_session, refuse_relative_paths
 from pipeline.config import ClusterConfig, Config
+from pipeline.data.prepare import OnShard
 from pipeline.data.shards import PreparedCorpus
 from pipeline.errors import is_user_error
 from pipeline.training.directory import LostOwnershipError, RunDirectory
@@ -79,8 +80,8 @@ class OnRay:
     def num_workers(self) -> int:
         return self.plan.num_workers
 
-    def prepare(self, config: Config) -> PreparedCorpus:
-        return prepare(config)
+    def prepare(self, config: Config, *, on_shard: OnShard) -> PreparedCorpus:
+        return prepare(config, on_shard=on_shard)
 
     def train(self, config: Config, *, owner: str, on_record: Callable[[Record], None]) -> str:
         """Run the workers; the driver's main thread follows their metrics file and stays free for signals."""
@@ -89,7 +90,8 @@ class OnRay:
 
         def fit() -> None:
             try:
-                outcome.update(trainer.fit().return_value)
+                result: Any = trainer.fit()
+                outcome.update(result.return_value)
             except BaseException as error:
                 outcome["exception"] = error
 
@@ -105,8 +107,9 @@ class OnRay:
     def trainer(self, config: Config, *, owner: str, callbacks: Sequence[Any] = ()) -> TorchTrainer:
         """The Ray trainer of ``config``, not yet started."""
         plan = self.plan
+        loop: Any = run_rank
         return TorchTrainer(
-            run_rank,
+            loop,
             train_loop_config={
                 "config": configuration.dump(config),
                 "owner": owner,
@@ -177,7 +180,9 @@ def on_ray(config: Config, *, verbose: bool = False) -> Iterator[OnRay]:
     Raises:
         ValueError: no cluster at the address, or one that can never hold the workers.
     """
-    with ray_session(config.cluster, verbose=verbose) as session:
+    if in_submitted_job():
+        refuse_relative_paths(config)
+    with ray_session(config.cluster, verbose=verbose):
         plan = plan_workers(config.cluster)
-        session.check_capacity(num_workers=plan.num_workers, cpus_per_worker=plan.cpus_per_worker, use_gpu=plan.use_gpu)
+        check_capacity(num_workers=plan.num_workers, cpus_per_worker=plan.cpus_per_worker, use_gpu=plan.use_gpu)
         yield OnRay(plan, max_failures=config.cluster.max_failures)

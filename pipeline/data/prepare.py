@@ -62,6 +62,14 @@ class RangeTask:
     directory: str
     range: Range
 
+    def to_json(self) -> str:
+        return json.dumps([self.directory, self.range.split, self.range.identity])
+
+    @classmethod
+    def from_json(cls, text: str) -> RangeTask:
+        directory, split, (name, *pieces) = json.loads(text)
+        return cls(directory, Range(name, split, tuple(Piece.from_json(piece) for piece in pieces)))
+
     def __call__(self) -> dict[str, Any]:
         directory = Path(self.directory)
         tokenizer = load_tokenizer(directory / TOKENIZER)

@@ -111,6 +111,7 @@ class ScoringStreams:
     """Held-out text in streams that score each of its M = N−1 targets exactly once.
 
     Stream b of S takes targets b·M//S + 1 … (b+1)·M//S; a stream that is one shorter ends with a target of −100.
+    There are fewer streams where the text has no window for each.
     """
 
     def __init__(self, tokens: Tokens, *, num_streams: int, bptt: int, rank: int = 0, world_size: int = 1) -> None:
@@ -120,7 +121,7 @@ class ScoringStreams:
             raise ValueError(f"a text of {len(tokens)} tokens has nothing to score; at least 2 are needed")
         self.tokens = tokens
         self.bptt = bptt
-        self.num_streams = min(num_streams, num_targets)
+        self.num_streams = max(1, min(num_streams, num_targets // bptt))
         self.rows = range(rank * self.num_streams // world_size, (rank + 1) * self.num_streams // world_size)
         bounds = np.arange(self.num_streams + 1) * num_targets // self.num_streams
         self.starts, self.stops = bounds[:-1], bounds[1:]  # inputs of stream b: starts[b] … stops[b]-1

@@ -263,7 +263,7 @@ class BpeTokenizer(Tokenizer):
     def decode_bytes(self, token: int) -> bytes:
         if token == self.eos_id:
             return b""
-        return bytes(BYTE_OF[character] for character in self.engine.id_to_token(token))
+        return bytes(BYTE_OF[character] for character in str(self.engine.id_to_token(token)))
 
     def safe_cut(self, data: bytes, start: int) -> int | None:
         offset = start - 1

@@ -77,7 +77,8 @@ def _logits_to_gradient(logits: Tensor, targets: Tensor) -> Tensor:
         chosen = index[start : start + rows_at_once]
         log_probabilities = torch.log_softmax(block, dim=-1, dtype=exact)
         nats.append(log_probabilities.gather(1, chosen).neg())
-        block.copy_(log_probabilities.exp_())
+        torch.exp(log_probabilities, out=block)
     logits.scatter_add_(1, index, logits.new_full(index.shape, -1.0))
-    logits.masked_fill_(ignored.unsqueeze(1), 0)
+    if logits.device.type != "cpu" or ignored.any():  # on a GPU a look would cost more than the fill
+        logits.masked_fill_(ignored.unsqueeze(1), 0)
     return torch.cat(nats).squeeze(1).masked_fill(ignored, 0).sum()

@@ -117,3 +117,12 @@ class Tail:
         if fresh:
             self.latest = fresh[-1]["time"]
         return fresh
+
+
+def write_hparams(directory: RunDirectory, settings: Mapping[str, Any], *, perplexity: float) -> None:
+    """Add a run's settings and its best validation perplexity to TensorBoard's HPARAMS page."""
+    shown = {
+        name: value if isinstance(value, (int, float, bool, str)) else str(value) for name, value in settings.items()
+    }
+    with SummaryWriter(str(directory.tensorboard)) as writer:
+        writer.add_hparams(shown, {"hparam/perplexity": perplexity}, run_name=".")

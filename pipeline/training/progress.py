@@ -10,64 +10,91 @@ BAR_WIDTH = 20
 LOG_EVERY_SECONDS = 10.0
 
 
-class Progress:
-    """Shows records (see ``monitor``) as they come; ``close`` ends the moving line."""
+class MovingLine:
+    """One line that is overwritten on a terminal; in a log file a line only every few seconds."""
 
     def __init__(self, *, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
         self.is_terminal = self.stream.isatty()
-        self.total_steps = 0
         self.moving = False
-        self.last_shown = 0.0
+        self.last_shown = -LOG_EVERY_SECONDS
 
-    def show(self, record: dict[str, Any]) -> None:
-        """Print what ``record`` tells a person."""
-        kind = record["kind"]
-        if kind == "start":
-            self.total_steps = record["total_steps"]
-            self._line(start_sentence(record))
-        elif kind == "train":
-            self._progress(record)
-        elif kind == "valid":
-            bits = record.get("bits_per_byte")
-            shown = f", {bits:.3f} bits per byte" if bits is not None else ""
-            best = " (best so far)" if record["best"] else ""
-            self._line(
-                f"step {record['step']:,}, epoch {record['epoch']:g}: "
-                f"validation perplexity {record['perplexity']:,.2f}{shown}{best}"
-            )
+    def move(self, text: str) -> None:
+        """Show the line in its new state."""
+        now = time.monotonic()
+        if self.is_terminal:
+            print(f"\r{text}\x1b[K", end="", file=self.stream, flush=True)
+            self.moving = True
+        elif now - self.last_shown >= LOG_EVERY_SECONDS:
+            self.last_shown = now
+            print(text, file=self.stream, flush=True)
 
     def say(self, sentence: str) -> None:
         """Print a sentence between two states of the moving line."""
-        self._line(sentence)
+        clear = "\r\x1b[K" if self.moving else ""
+        print(f"{clear}{sentence}", file=self.stream, flush=True)
+        self.moving = False
 
     def close(self) -> None:
         if self.moving:
             print(file=self.stream, flush=True)
             self.moving = False
 
-    def _progress(self, record: dict[str, Any]) -> None:
-        now = time.monotonic()
-        if not self.is_terminal and now - self.last_shown < LOG_EVERY_SECONDS:
-            return
-        self.last_shown = now
-        done = record["step"] / max(1, self.total_steps)
-        bar = "█" * round(done * BAR_WIDTH)
-        text = (
-            f"{done:4.0%} {bar:<{BAR_WIDTH}} step {record['step']:,}/{self.total_steps:,}  loss {record['loss']:.3f}  "
-            f"perplexity {record['perplexity']:,.1f}  {record['tokens_per_second']:,.0f} tokens/s  "
-            f"{duration(record['seconds_left'])} left"
-        )
-        if self.is_terminal:
-            print(f"\r{text}\x1b[K", end="", file=self.stream, flush=True)
-            self.moving = True
-        else:
-            print(text, file=self.stream, flush=True)
 
-    def _line(self, text: str) -> None:
-        clear = "\r\x1b[K" if self.moving else ""
-        print(f"{clear}{text}", file=self.stream, flush=True)
-        self.moving = False
+class ShardProgress(MovingLine):
+    """Shows shards as they are prepared."""
+
+    def __init__(self, *, stream: TextIO | None = None) -> None:
+        super().__init__(stream=stream)
+        self.started = time.monotonic()
+        self.num_bytes = 0
+        self.num_tokens = 0
+
+    def show(self, entry: dict[str, Any], total_bytes: int) -> None:
+        """Count the shard of ``entry`` in, out of ``total_bytes`` of text."""
+        self.num_bytes += entry["num_bytes"]
+        self.num_tokens += entry["num_tokens"]
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        left = (total_bytes - self.num_bytes) * seconds / max(1, self.num_bytes)
+        self.move(
+            f"{bar(self.num_bytes / max(1, total_bytes))} prepared {self.num_bytes / 1e6:,.1f} MB  "
+            f"{self.num_bytes / 1e6 / seconds:,.1f} MB/s  {self.num_tokens / seconds:,.0f} tokens/s  "
+            f"{duration(left)} left"
+        )
+        if self.num_bytes >= total_bytes:
+            self.close()
+
+
+class Progress(MovingLine):
+    """Shows records (see ``monitor``) as they come."""
+
+    total_steps = 1
+
+    def show(self, record: dict[str, Any]) -> None:
+        """Print what ``record`` tells a person."""
+        kind = record["kind"]
+        if kind == "start":
+            self.total_steps = record["total_steps"]
+            self.say(start_sentence(record))
+        elif kind == "train":
+            self.move(
+                f"{bar(record['step'] / self.total_steps)} step {record['step']:,}/{self.total_steps:,}  "
+                f"loss {record['loss']:.3f}  perplexity {record['perplexity']:,.1f}  "
+                f"{record['tokens_per_second']:,.0f} tokens/s  {duration(record['seconds_left'])} left"
+            )
+        elif kind == "valid":
+            bits = record["bits_per_byte"]
+            shown = f", {bits:.3f} bits per byte" if bits is not None else ""
+            best = " (best so far)" if record["best"] else ""
+            self.say(
+                f"step {record['step']:,}, epoch {record['epoch']:.2f}: "
+                f"validation perplexity {record['perplexity']:,.2f}{shown}{best}"
+            )
+
+
+def bar(done: float) -> str:
+    """``done`` of 1 as per cent and a bar."""
+    return f"{done:4.0%} {'█' * round(done * BAR_WIDTH):<{BAR_WIDTH}}"
 
 
 def start_sentence(record: dict[str, Any]) -> str:

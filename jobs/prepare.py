@@ -1,0 +1,53 @@
+"""Tokenize a corpus into Arrow shards.
+
+A corpus that is already prepared with the same settings is recognised; one that was interrupted is continued.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobs.cli import config_from, executor, parser, print_dry_run, run_job
+from pipeline.config import Config
+
+
+def main(argv: list[str]) -> dict[str, Any] | None:
+    arguments_parser = parser("prepare", __doc__ or "")
+    arguments_parser.add_argument("--verify", metavar="DIR", help="check every byte of a prepared corpus instead")
+    arguments = arguments_parser.parse_args(argv)
+
+    from pipeline import launch
+    from pipeline.data.prepare import count_tokens
+    from pipeline.data.shards import open_prepared
+    from pipeline.training.progress import ShardProgress
+
+    if arguments.verify is not None:
+        return print_corpus(open_prepared(arguments.verify, verify=True), verified=True)
+    config: Config = config_from(arguments)
+    if arguments.dry_run:
+        counts, vocab_size, is_exact = count_tokens(config)
+        figures = {"tokens": counts["train"], "tokens_per_split": counts, "vocab_size": vocab_size}
+        return print_dry_run(config, {**figures, "tokens_are": "counted" if is_exact else "estimated"})
+    config = launch.absolute(config)
+    progress = ShardProgress()
+    with executor(config, verbose=arguments.verbose) as ranks:
+        corpus = ranks.prepare(config, on_shard=progress.show)
+    progress.close()
+    return print_corpus(corpus)
+
+
+def print_corpus(corpus: Any, *, verified: bool = False) -> dict[str, Any]:
+    """Show what a prepared corpus holds; returns the result of the job."""
+    print(f"{corpus.directory}: {corpus.tokenizer.kind} tokens, {corpus.vocab_size:,} types" + ", whole" * verified)
+    for name, sequence in corpus.splits.items():
+        unknown = f", {sequence.num_unknown:,} <unk>" if sequence.num_unknown else ""
+        print(
+            f"  {name}: {len(sequence):,} tokens{unknown} of {sequence.num_bytes:,} bytes "
+            f"in {len(sequence.entries)} shards ({sequence.num_bytes / max(1, len(sequence)):.2f} bytes a token)"
+        )
+    tokens = {name: len(sequence) for name, sequence in corpus.splits.items()}
+    return {"directory": str(corpus.directory), **tokens, "tokens": tokens, "vocab_size": corpus.vocab_size}
+
+
+if __name__ == "__main__":
+    run_job(main)

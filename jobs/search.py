@@ -1,0 +1,44 @@
+"""Search settings by validation perplexity with Ray Tune.
+
+search.space says which, by default the learning rate, the hidden size and the BPTT length. The same command again
+goes on with a search that was stopped. best.yaml in the run directory is for jobs.train.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobs.cli import config_from, parser, print_dry_run, run_job
+
+
+def main(argv: list[str]) -> dict[str, Any] | None:
+    arguments_parser = parser("search", __doc__ or "")
+    arguments = arguments_parser.parse_args(argv)
+    config = config_from(arguments)
+    if config.cluster.backend == "local":
+        raise ValueError("cluster.backend: a search runs on Ray; local is for jobs.train")
+
+    from pipeline import run
+    from pipeline.cluster import search
+    from pipeline.training.progress import MovingLine, ShardProgress
+
+    if arguments.dry_run:
+        search.parse_space(config)
+        figures = run.dry_run(search.with_budget(config))
+        tokens = min(
+            config.train.epochs * figures["tokens"], config.search.max_tokens or config.train.max_tokens or 2**62
+        )
+        return print_dry_run(config, {**figures, "rungs": search.rungs(config.search, tokens)})
+    rows = search.search(config, verbose=arguments.verbose, say=MovingLine().say, on_shard=ShardProgress().show)
+    directory = config.run.directory
+    print(f"\n{'perplexity':>12}  {'tokens':>12}  {'seconds':>8}  settings")
+    for row in rows:
+        shown = f"{row.perplexity:,.2f}" if row.perplexity is not None else row.status
+        print(f"{shown:>12}  {row.tokens:>12,}  {row.seconds:>8,.1f}  {search.describe(row.settings)}")
+    print(f"\ntrain the best: python -m jobs.train --config {directory}/best.yaml")
+    print(f"TensorBoard:    tensorboard --logdir {directory}/trials")
+    return {"best": rows[0].settings, "perplexity": rows[0].perplexity, "trials": len(rows)}
+
+
+if __name__ == "__main__":
+    run_job(main)

@@ -1,0 +1,176 @@
+"""A Ray to work on: the cluster that was named, or a private local one for as long as it is needed.
+
+Inside a submitted job, or with RAY_ADDRESS or ``cluster.address`` set, that cluster is joined. Otherwise a local one
+is started that no one else sees, and never one that was left behind by something else.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+from pipeline import config as configuration
+from pipeline.config import ClusterConfig, Config
+from pipeline.run import available_cpus
+
+CONNECT_SECONDS = 5.0
+OBJECT_STORE_BYTES = 256 << 20
+MIN_OBJECT_STORE_BYTES = 80 << 20
+
+# The controller notices finished and lost workers at its next look; by default that is two seconds or more away.
+QUICK = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "RAY_USAGE_STATS_ENABLED": "0"}
+# What matters only where machines are taken away, and what prints to the terminal that the progress line is on.
+LOCAL = {
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+
+
+def address_of(cluster: ClusterConfig) -> str | None:
+    """The address of the cluster to join; None: start a private one."""
+    return cluster.address or os.environ.get("RAY_ADDRESS") or None
+
+
+@contextmanager
+def ray_session(cluster: ClusterConfig, *, verbose: bool = False) -> Iterator[None]:
+    """Ray, ready to use; what was started here is shut down at the end.
+
+    A Ray that this process already uses is used as it is.
+
+    Raises:
+        ValueError: no cluster answers at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    address = address_of(cluster)
+    for name, value in {**QUICK, **({} if address else LOCAL)}.items():
+        os.environ.setdefault(name, value)
+    if not verbose:
+        logging.getLogger("ray").setLevel(logging.ERROR)
+    quiet: dict[str, Any] = {} if verbose else {"log_to_driver": False, "logging_level": "ERROR"}
+    if address:
+        check_answers(address)
+        try:
+            ray.init(address, **quiet)
+        except (ConnectionError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(f"cluster.address: cannot join the Ray cluster at {address}: {reason}") from None
+    else:
+        os.environ.pop("RAY_ADDRESS", None)
+        ray.init(
+            "local",
+            num_cpus=local_cpus(cluster),
+            include_dashboard=False,
+            object_store_memory=object_store_bytes(),
+            **quiet,
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def local_cpus(cluster: ClusterConfig) -> int:
+    """CPUs of the private cluster: this machine's, or as many as the settings ask for."""
+    workers = cluster.num_workers if cluster.num_workers != "auto" else 1
+    each = cluster.cpus_per_worker if cluster.cpus_per_worker != "auto" else 1
+    return max(available_cpus(), workers * each)
+
+
+def object_store_bytes() -> int:
+    """A small object store: only figures travel through it. At most half of the shared memory there is."""
+    try:
+        shared = os.statvfs("/dev/shm")
+    except OSError:
+        return OBJECT_STORE_BYTES
+    return max(MIN_OBJECT_STORE_BYTES, min(OBJECT_STORE_BYTES, shared.f_bavail * shared.f_frsize // 2))
+
+
+def check_answers(address: str) -> None:
+    """Raise ``ValueError`` unless something listens at ``address``, which Ray itself would wait for a long time."""
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS):
+            return
+    except ValueError:
+        raise ValueError(f"cluster.address: {address} is not host:port or ray://host:port") from None
+    except OSError:
+        raise ValueError(f"cluster.address: no Ray cluster answers at {address}") from None
+
+
+def check_capacity(*, num_workers: int, cpus_per_worker: int, use_gpu: bool) -> None:
+    """Refuse what the cluster that is joined can never hold, rather than wait for it for ever.
+
+    On an autoscaling cluster the largest it may grow to counts.
+
+    Raises:
+        ValueError: saying what was asked for and what there is.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]] + growth()
+    if use_gpu and not sum(node.get("GPU", 0) for node in nodes):
+        raise ValueError("cluster.device: cuda was asked for, but the cluster has no GPU")
+    places = sum(
+        int(min(node.get("CPU", 0) // cpus_per_worker, node.get("GPU", 0) if use_gpu else num_workers))
+        for node in nodes
+    )
+    if places < num_workers:
+        gpu = " and 1 GPU" if use_gpu else ""
+        raise ValueError(
+            f"cluster.num_workers: {num_workers} workers of {cpus_per_worker} CPUs{gpu} each were asked for, but the "
+            f"cluster has room for {places} ({sum(node.get('CPU', 0) for node in nodes):g} CPUs, "
+            f"{sum(node.get('GPU', 0) for node in nodes):g} GPUs)"
+        )
+
+
+def growth() -> list[dict[str, float]]:
+    """Resources of each node that an autoscaling cluster may still add; none for a cluster of fixed size."""
+    try:
+        from ray._private.state import state
+
+        config = state.get_cluster_config()
+    except Exception:  # an older cluster cannot tell: then only what is there counts
+        return []
+    if config is None:
+        return []
+    return [dict(group.resources) for group in config.node_group_configs for _ in range(max(0, group.max_count))]
+
+
+def in_submitted_job() -> bool:
+    """Whether this process is the entry point of a job that was submitted to a cluster."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def refuse_relative_paths(config: Config) -> None:
+    """A submitted job runs in a folder that vanishes with it, so what it reads and writes must not lie there.
+
+    Raises:
+        ValueError: naming each setting that is a relative path.
+    """
+    paths = [("run.directory", config.run.directory), ("data.directory", config.data.directory)]
+    for name in ("corpus.train", "corpus.valid", "corpus.test"):
+        paths += [(name, path) for path in configuration.get(config, name)]
+    relative = [
+        (name, path)
+        for name, path in paths
+        if path and not path.startswith(("/", "~", "builtin:")) and "://" not in path
+    ]
+    if relative:
+        raise ValueError(
+            "\n".join(
+                f"{name}: {path} is relative, but a submitted job runs in a folder that vanishes with it; give an "
+                "absolute path that every node of the cluster sees"
+                for name, path in relative
+            )
+        )
