@@ -27,7 +27,9 @@ class OneSentenceParser(argparse.ArgumentParser):
         raise ValueError(f"{self.prog}: {message} (see --help)")
 
 
-def parser(job: str, description: str, *, takes_config: bool = True) -> argparse.ArgumentParser:
+def parser(
+    job: str, description: str, *, takes_config: bool = True, takes_json: bool = True
+) -> argparse.ArgumentParser:
     """The argument parser of ``python -m jobs.<job>``; with ``takes_config``, --config, overrides and --dry-run."""
     result = OneSentenceParser(
         prog=f"python -m jobs.{job}",
@@ -42,7 +44,8 @@ def parser(job: str, description: str, *, takes_config: bool = True) -> argparse
             "--dry-run", action="store_true", help="print the resolved settings and what follows; write nothing"
         )
     result.add_argument("--verbose", action="store_true", help="show Ray's own log as well")
-    result.add_argument("--json", action="store_true", help="end with one line of JSON on standard output")
+    if takes_json:
+        result.add_argument("--json", action="store_true", help="end with one line of JSON on standard output")
     return result
 
 
@@ -67,7 +70,7 @@ def run_job(main: Callable[[list[str]], dict[str, Any] | None], argv: list[str] 
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from what is saved", file=sys.stderr)
         raise SystemExit(130) from None
-    if "--json" in argv:
+    if "--json" in argv and result is not None:
         print(json.dumps(result), flush=True)
 
 

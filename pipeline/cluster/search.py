@@ -265,7 +265,7 @@ def leaderboard(directory: Path, results: Any, space: Mapping[str, Any]) -> list
         sample = {path: result.config[path] for path in space}
         found = checkpoint.manifests(directory / "trials" / trial)
         best = min((m["best_perplexity"] for _, m in found if m["best_perplexity"] is not None), default=None)
-        last = found[-1][1] if found else {"tokens": 0, "seconds": 0.0}
+        last: Mapping[str, Any] = found[-1][1] if found else {"tokens": 0, "seconds": 0.0}
         rows.append(
             Row(
                 trial=trial,
