@@ -32,6 +32,13 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _count_or_auto(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError(f"must be a whole number of at least 1, or auto, not {value!r}")
+
+
+CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)]
 Paths = Annotated[list[str], BeforeValidator(_as_list)]
 
 
@@ -196,22 +203,14 @@ class ClusterConfig(Section):
     address: str | None = setting(
         None, "Ray cluster to join (host:port or ray://…); null: RAY_ADDRESS if set, else a private local one."
     )
-    num_workers: int | Literal["auto"] = setting(
+    num_workers: CountOrAuto = setting(
         "auto", "Data-parallel workers; auto: one per GPU, or a single one with all threads.", unit="workers"
     )
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Device of a worker; auto: cuda where there is one.")
-    cpus_per_worker: int | Literal["auto"] = setting(
+    cpus_per_worker: CountOrAuto = setting(
         "auto", "CPUs and threads of a worker; auto: this machine's CPUs over the workers.", unit="CPUs"
     )
     max_failures: int = setting(2, "Lost workers or nodes survived before a run gives up.", unit="failures", ge=0)
-
-    @model_validator(mode="after")
-    def _positive(self) -> ClusterConfig:
-        for name in ("num_workers", "cpus_per_worker"):
-            value = getattr(self, name)
-            if value != "auto" and value < 1:
-                raise ValueError(f"{name} must be at least 1 or auto, not {value}")
-        return self
 
 
 DEFAULT_SPACE = {
@@ -384,6 +383,9 @@ def _apply(values: dict[str, Any], override: str, problems: list[str]) -> None:
 
 def _assign(values: dict[str, Any], path: str, value: Any, problems: list[str]) -> None:
     section, dot, field = path.partition(".")
+    if path in Config.model_fields:
+        problems.append(f"{path}: a section; set one of its fields, {path}.field=value")
+        return
     if not dot or not field:
         problems.append(_unknown(path, [f"{s}.{f}" for s in Config.model_fields for f in section_fields(s)]))
         return
@@ -417,5 +419,5 @@ def _sentence(error: Any) -> str:
         return f"{path}: unknown setting" + (f"; did you mean {near[0]}?" if near else "")
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
-        return f"{path}.{message}" if path else message
+        return f"{path}: {message}" if path else message
     return f"{path}: {message[0].lower()}{message[1:]}, not {error['input']!r}"

@@ -23,6 +23,8 @@ from pipeline.data.tokenizer import Tokenizer
 from pipeline.evaluate import HeldOut, Score, evaluate, held_out
 from pipeline.generate import generate
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.precision import autocast
+from pipeline.model.recurrence import runs_in_autocast
 from pipeline.training import checkpoint
 from pipeline.training.directory import RunDirectory
 from pipeline.training.loop import Loop, fit, step_reaching, total_steps
@@ -240,8 +242,15 @@ def start_facts(loop: Loop, config: Config, worker: Worker, num_parameters: int)
         "num_threads": worker.num_threads,
         "device": worker.device.type,
         "precision": config.train.precision,
+        "recurrence_in_autocast": recurrence_in_autocast(config.train.precision, worker.device),
         "num_unused_tokens": loop.streams.num_unused,
     }
+
+
+def recurrence_in_autocast(precision: str, device: torch.device) -> bool:
+    """Whether the recurrent kernel really runs in ``precision`` on ``device``; else it runs in float32."""
+    with autocast(precision, device):
+        return runs_in_autocast(device.type)
 
 
 def finished(config: Config, corpus: PreparedCorpus) -> bool:

@@ -166,16 +166,22 @@ def _stdlib() -> tuple[Document, ...]:
 
 
 def _divide_documents(documents: Sequence[Document], fractions: dict[str, float]) -> dict[str, list[Piece]]:
-    """Whole documents in the order of their names' hashes fill the held-out splits up to their share of the bytes."""
+    """Whole documents in the order of their names' hashes fill the held-out splits up to their share of the bytes.
+
+    One that is larger than what is still wanted is passed over, so that a single large file does not end up held out.
+    """
     total = sum(document.num_bytes for document in documents)
     shuffled = sorted(documents, key=lambda document: hashlib.sha256(document.name.encode()).digest())
     owner: dict[str, str] = {}
     for split, fraction in fractions.items():
         wanted = fraction * total
-        for document in shuffled:
-            if wanted > 0 and document.name not in owner:
+        free = [document for document in shuffled if document.name not in owner and document.num_bytes]
+        for document in free:
+            if document.num_bytes <= wanted:
                 owner[document.name] = split
                 wanted -= document.num_bytes
+        if fraction and free and split not in owner.values():
+            owner[min(free, key=lambda document: document.num_bytes).name] = split
     pieces = {split: [] for split in ("train", *(s for s, f in fractions.items() if f))}  # type: dict[str, list[Piece]]
     for document in documents:
         pieces[owner.get(document.name, "train")].append(Piece(document, 0, document.num_bytes))

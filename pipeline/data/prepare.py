@@ -31,6 +31,7 @@ from pipeline.data.shards import (
     write_shard,
 )
 from pipeline.data.tokenizer import DEFAULT_BPE_VOCAB_SIZE, Ids, Tokenizer, load_tokenizer, train_tokenizer
+from pipeline.files import make_directory, remove_if_empty
 
 # enough text for byte-pair merges: more of it hardly changes them
 BPE_SAMPLE_BYTES = 40 << 20
@@ -144,16 +145,16 @@ def prepare(config: Config, *, map_ranges: MapRanges, on_shard: OnShard) -> Prep
 @contextmanager
 def new_directory(directory: Path) -> Iterator[None]:
     """Make ``directory``; where the text turns out to be wrong, remove it again if it was not there before."""
-    was_there = directory.exists()
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        made = make_directory(directory)
     except OSError as error:
         raise ValueError(f"data.directory: cannot write to {directory}: {error.strerror}") from None
     try:
         yield
     except ValueError:
-        if not was_there:
+        if directory in made:
             shutil.rmtree(directory, ignore_errors=True)
+            remove_if_empty(made)
         raise
 
 

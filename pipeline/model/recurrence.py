@@ -18,11 +18,19 @@ from pipeline.model.state import State
 CELLS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
-class Recurrence(nn.Module):
-    """``num_layers`` layers of one cell with dropout between them (Zaremba et al. 2014), never within.
+def runs_in_autocast(device: str) -> bool:
+    """Whether the fused kernel runs in autocast's format, or must be given its weights' own.
 
-    On a CPU fp16 has no fused recurrent kernel, so there the recurrence runs in its weights' own precision.
+    On a CPU there is none in fp16, and in bf16 only where oneDNN has the instructions for it.
     """
+    if device != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return True
+    has_bf16: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return has_bf16 and torch.get_autocast_dtype("cpu") == torch.bfloat16
+
+
+class Recurrence(nn.Module):
+    """``num_layers`` layers of one cell with dropout between them (Zaremba et al. 2014), never within."""
 
     def __init__(self, cell: str, *, input_size: int, hidden_size: int, num_layers: int, dropout: float) -> None:
         super().__init__()
@@ -34,9 +42,10 @@ class Recurrence(nn.Module):
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """(T, B, E), state → (T, B, H), state after the last step."""
-        if inputs.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            return self._forward_autocast_cpu(inputs, state)
-        return self._forward(inputs, state)
+        if runs_in_autocast(inputs.device.type):
+            return self._forward(inputs, state)
+        with torch.autocast(inputs.device.type, enabled=False):
+            return self._forward(inputs.to(state[0].dtype), state)
 
     def _forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         hidden = inputs
@@ -48,12 +57,6 @@ class Recurrence(nn.Module):
             hidden, end = layer(hidden, begin if self.num_parts == 2 else begin[0])
             ends.append(end if self.num_parts == 2 else (end,))
         return hidden, tuple(torch.cat(parts).to(state[0].dtype) for parts in zip(*ends, strict=True))
-
-    def _forward_autocast_cpu(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        if torch.get_autocast_dtype("cpu") != torch.float16:
-            return self._forward(inputs, state)
-        with torch.autocast("cpu", enabled=False):
-            return self._forward(inputs.to(state[0].dtype), state)
 
     def initial_state(self, batch_size: int, *, device: torch.device, dtype: torch.dtype) -> State:
         """Zeros, (layers, B, H) each."""

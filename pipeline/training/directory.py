@@ -16,8 +16,10 @@ import fcntl
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+
+from pipeline.files import make_directory, remove_if_empty
 
 
 class LostOwnershipError(RuntimeError):
@@ -55,7 +57,7 @@ class RunDirectory:
             ValueError: if another run holds it, or it cannot be made.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            made = make_directory(self.path)
             descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise ValueError(f"run.directory: cannot write to {self.path}: {error.strerror}") from None
@@ -71,15 +73,14 @@ class RunDirectory:
         finally:
             # where a mistake was found before anything started, leave no trace
             if self.owner and not self.config.exists():
-                self._remove_empty()
+                self._remove_traces(made)
             os.close(descriptor)
 
-    def _remove_empty(self) -> None:
-        """Remove what ``locked`` made, and the directory if nothing else is in it."""
+    def _remove_traces(self, made: list[Path]) -> None:
+        """Remove what ``locked`` made, the directories only if nothing else is in them."""
         for name in ("lock", "owner", "stop"):
             (self.path / name).unlink(missing_ok=True)
-        with suppress(OSError):
-            self.path.rmdir()
+        remove_if_empty(made)
 
     def set_aside(self) -> Path | None:
         """Rename the directory to ``<name>.old-1`` (or the next free number) and return that; None if absent."""

@@ -102,10 +102,11 @@ def start_sentence(record: dict[str, Any]) -> str:
     workers = record["num_workers"]
     where = f"{workers} worker{'s' if workers > 1 else ''} on {record['device']}"
     threads = f", {record['num_threads']} threads each" if record["device"] == "cpu" else ""
+    recurrence = "" if record["recurrence_in_autocast"] else " (the recurrence in float32: no such kernel here)"
     resumed = f", continuing at step {record['step']:,}" if record["step"] else ""
     return (
         f"training {record['parameters']:,} parameters for {record['total_steps']:,} steps "
-        f"of {record['tokens_per_step']:,} tokens: {where}{threads}, {record['precision']}{resumed}"
+        f"of {record['tokens_per_step']:,} tokens: {where}{threads}, {record['precision']}{recurrence}{resumed}"
     )
 
 

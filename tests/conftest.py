@@ -1,7 +1,7 @@
-"""A tiny text and a configuration of a tiny run on it, in this process."""
+"""A tiny text, a configuration of a tiny run on it in this process, and a small Ray."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +48,13 @@ def make_config(tiny_text: Path, tmp_path: Path) -> Callable[..., Config]:
         return configuration.with_values(configuration.load(), values)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One private Ray of two CPUs for all tests that need one."""
+    from pipeline.cluster.session import ray_session
+    from pipeline.config import ClusterConfig
+
+    with ray_session(ClusterConfig(num_workers=2, cpus_per_worker=1)):
+        yield

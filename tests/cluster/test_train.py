@@ -1,0 +1,70 @@
+"""Ray Train runs the very same loop: bitwise the local one with one worker, the same run with two."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline import config as configuration
+from pipeline import launch
+from pipeline.cluster.session import check_capacity
+from pipeline.cluster.train import on_ray
+from pipeline.config import Config
+from pipeline.training import checkpoint
+from pipeline.training.monitor import Record, read
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+
+def curve(config: Config) -> list[float]:
+    return [r["loss"] for r in read(Path(str(config.run.directory)) / "metrics.jsonl") if r["kind"] == "train"]
+
+
+def test_one_ray_worker_is_bitwise_the_local_run(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    local = make_config({"model.dropout": 0.2, "train.max_steps": 40})
+    ray = configuration.with_values(
+        local,
+        {
+            "cluster.backend": "ray",
+            "run.directory": str(tmp_path / "ray"),
+            "data.directory": str(tmp_path / "ray-data"),
+        },
+    )
+    records: list[Record] = []
+    result = launch.train(ray, on_ray, on_record=records.append)
+    expected = launch.train(local, launch.in_process)
+    assert (tmp_path / "ray-data" / "manifest.json").read_bytes() == (tmp_path / "data" / "manifest.json").read_bytes()
+    assert curve(ray) == curve(local)
+    assert result["perplexity"] == expected["perplexity"]
+    ours, theirs = (checkpoint.load_model(found["checkpoint"]).model for found in (result, expected))
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    # the driver saw every record that rank 0 wrote
+    assert [r["kind"] for r in records] == [r["kind"] for r in read(tmp_path / "ray" / "metrics.jsonl")]
+
+
+def test_two_ray_workers_go_on_where_one_stopped(make_config: Callable[..., Config]) -> None:
+    config = make_config({"train.precision": "float64", "train.max_steps": 60, "train.checkpoint_every_steps": 20})
+    half = configuration.with_values(config, {"train.max_steps": 30, "optimizer.schedule": "constant"})
+    whole = configuration.with_values(half, {"train.max_steps": 60})
+    launch.train(half, launch.in_process)
+    two = configuration.with_values(whole, {"cluster.backend": "ray", "cluster.num_workers": 2})
+    result = launch.train(two, on_ray)
+    assert result["steps"] == 60
+    one = configuration.with_values(whole, {"run.directory": f"{config.run.directory}-one"})
+    launch.train(one, launch.in_process)
+    assert curve(two) == pytest.approx(curve(one), rel=1e-10)
+
+
+def test_what_a_rank_finds_wrong_comes_back_as_its_sentence(make_config: Callable[..., Config]) -> None:
+    config = make_config({"cluster.backend": "ray", "corpus.train": [__file__ + ".missing"]})
+    with pytest.raises(ValueError, match=r"no file matches .*\.missing"):
+        launch.train(config, on_ray)
+
+
+def test_more_workers_than_the_cluster_can_hold() -> None:
+    with pytest.raises(ValueError, match="has room for 2"):
+        check_capacity(num_workers=3, cpus_per_worker=1, use_gpu=False)
+    with pytest.raises(ValueError, match="the cluster has no GPU"):
+        check_capacity(num_workers=1, cpus_per_worker=1, use_gpu=True)
+    check_capacity(num_workers=2, cpus_per_worker=1, use_gpu=False)

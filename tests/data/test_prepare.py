@@ -1,0 +1,195 @@
+"""From files to shards and back: the same tokens, the same bytes, and nothing that is damaged goes unseen."""
+
+import random
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import config as configuration
+from pipeline.config import Config
+from pipeline.data import prepare as preparation
+from pipeline.data import shards
+from pipeline.data.corpus import split_corpus
+from pipeline.data.prepare import RangeTask, count_tokens, prepare, prepare_in_process
+from pipeline.data.shards import open_prepared
+
+MakeConfig = Callable[..., Config]
+
+
+@pytest.fixture
+def corpus_of_files(tmp_path: Path) -> Path:
+    """Thirty files of a few hundred characters, one of many."""
+    source = random.Random(3)
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for number in range(30):
+        lines = ["".join(source.choices("abcde é\n", k=60)) for _ in range(200 if number == 7 else 8)]
+        (folder / f"{number:02d}.txt").write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+def files_of(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+def config_for(make_config: MakeConfig, folder: Path, tmp_path: Path, **changes: Any) -> Config:
+    return make_config({"corpus.train": [str(folder)], "data.shard_tokens": 1024, **changes})
+
+
+@pytest.mark.parametrize("kind", ["byte", "char", "word", "bpe"])
+def test_shards_hold_the_tokens_of_the_whole_text(
+    make_config: MakeConfig, corpus_of_files: Path, tmp_path: Path, kind: str
+) -> None:
+    config = config_for(make_config, corpus_of_files, tmp_path, **{"tokenizer.kind": kind})
+    corpus = prepare_in_process(config)
+    assert len(corpus.splits["train"].entries) > 3
+    for split, pieces in split_corpus(config.corpus).items():
+        expected = np.concatenate([corpus.tokenizer.encode_document(piece.read()) for piece in pieces])
+        sequence = corpus.splits[split]
+        np.testing.assert_array_equal(sequence[0 : len(sequence)], expected)
+        assert sequence.num_bytes == sum(piece.num_bytes for piece in pieces)
+        length = len(expected) // 3
+        starts = np.array([0, 5, length, len(expected) - length])
+        rows = np.stack([expected[start : start + length] for start in starts])
+        np.testing.assert_array_equal(sequence.rows(starts, length), rows)
+    if kind != "bpe":  # whose figures are estimates
+        counts, vocab_size, is_exact = count_tokens(configuration.with_values(config, {"data.directory": "x"}))
+        assert (vocab_size, is_exact) == (corpus.vocab_size, True)
+        assert counts == {split: len(sequence) for split, sequence in corpus.splits.items()}
+
+
+def test_splits_are_disjoint_and_complete(make_config: MakeConfig, corpus_of_files: Path, tmp_path: Path) -> None:
+    for by in ("document", "fraction"):
+        config = config_for(
+            make_config, corpus_of_files, tmp_path,
+            **{"corpus.split_by": by, "corpus.valid_fraction": 0.2, "corpus.test_fraction": 0.1},
+        )  # fmt: skip
+        splits = split_corpus(config.corpus)
+        text = {path.name: bytearray(path.stat().st_size) for path in corpus_of_files.iterdir()}
+        for pieces in splits.values():
+            for piece in pieces:
+                for offset in range(piece.start, piece.stop):
+                    text[Path(piece.document.name).name][offset] += 1
+        assert all(set(seen) == {1} for seen in text.values())
+        total = sum(len(seen) for seen in text.values())
+        for split, fraction in (("valid", 0.2), ("test", 0.1)):
+            share = sum(piece.num_bytes for piece in splits[split]) / total
+            assert share == pytest.approx(fraction, abs=0.05)
+
+
+def test_order_and_interruption_do_not_change_a_byte(
+    make_config: MakeConfig, corpus_of_files: Path, tmp_path: Path
+) -> None:
+    config = config_for(make_config, corpus_of_files, tmp_path)
+    prepare_in_process(config)
+    expected = files_of(Path(str(config.data.directory)))
+
+    def backwards(tasks: Sequence[RangeTask]) -> list[dict[str, Any]]:
+        return [RangeTask.from_json(task.to_json())() for task in reversed(tasks)]
+
+    def killed(tasks: Sequence[RangeTask]) -> Any:
+        yield tasks[2]()
+        yield tasks[4]()
+        raise KeyboardInterrupt
+
+    again = configuration.with_values(config, {"data.directory": str(tmp_path / "again")})
+    with pytest.raises(KeyboardInterrupt):
+        prepare(again, map_ranges=killed, on_shard=lambda entry, total: None)
+    assert shards.read_manifest(tmp_path / "again") is None
+    made: list[int] = []
+
+    def counted(tasks: Sequence[RangeTask]) -> list[dict[str, Any]]:
+        made.append(len(tasks))
+        return backwards(tasks)
+
+    prepare(again, map_ranges=counted, on_shard=lambda entry, total: None)
+    assert files_of(tmp_path / "again") == expected
+    assert made == [len([name for name in expected if name.endswith(".arrow")]) - 2]
+
+
+def test_a_prepared_corpus_is_recognised_and_another_refused(
+    make_config: MakeConfig, corpus_of_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_for(make_config, corpus_of_files, tmp_path)
+    fingerprint = prepare_in_process(config).fingerprint
+    monkeypatch.setattr(preparation, "train_tokenizer", None)  # nothing is done again
+    assert prepare_in_process(config).fingerprint == fingerprint
+    other = configuration.with_values(config, {"tokenizer.min_count": 3})
+    with pytest.raises(ValueError, match=r"tokenizer\.min_count was 1, is 3"):
+        prepare_in_process(other)
+    (corpus_of_files / "00.txt").write_text("changed")
+    with pytest.raises(ValueError, match="the texts are not the same"):
+        prepare_in_process(config)
+
+
+def test_standard_counts_of_words_and_lines(make_config: MakeConfig, tmp_path: Path) -> None:
+    """In Penn Treebank's form: a space either side of each line, <unk> in the text, <eos> a type and a token."""
+    (tmp_path / "train.txt").write_text(" a b <unk> \n b c N \n a \n")
+    (tmp_path / "valid.txt").write_text(" a d <unk> \n")
+    config = make_config(
+        {"corpus.train": [str(tmp_path / "train.txt")], "corpus.valid": [str(tmp_path / "valid.txt")],
+         "tokenizer.kind": "word"}
+    )  # fmt: skip
+    corpus = prepare_in_process(config)
+    assert corpus.vocab_size == 6  # <unk> <eos> a b c N
+    assert {split: len(sequence) for split, sequence in corpus.splits.items()} == {"train": 10, "valid": 4}
+    assert corpus.splits["valid"].num_unknown == 2
+
+
+@pytest.mark.parametrize("builtin", ["builtin:python-docs", "builtin:python-stdlib"])
+def test_builtin_corpora(builtin: str) -> None:
+    splits = split_corpus(Config().corpus.model_copy(update={"train": [builtin]}))
+    assert sum(piece.num_bytes for piece in splits["train"]) > 300_000
+    assert splits["valid"]
+    assert splits["train"][0].read()
+    assert splits == split_corpus(Config().corpus.model_copy(update={"train": [builtin]}))
+
+
+def test_every_damage_is_found(make_config: MakeConfig, corpus_of_files: Path, tmp_path: Path) -> None:
+    config = config_for(make_config, corpus_of_files, tmp_path)
+    intact = Path(str(config.data.directory))
+    prepare_in_process(config)
+    open_prepared(intact, verify=True)
+    source = random.Random(5)
+    names = [path.name for path in intact.iterdir()]
+    for number in range(200):
+        damaged = tmp_path / "damaged"
+        shutil.rmtree(damaged, ignore_errors=True)
+        shutil.copytree(intact, damaged)
+        path = damaged / source.choice(names)
+        data = bytearray(path.read_bytes())
+        place = source.randrange(len(data))
+        if number % 3 == 0:
+            data[place] ^= 1 << source.randrange(8)
+        elif number % 3 == 1:
+            end = min(len(data), place + 4096)
+            if not any(data[place:end]):
+                continue
+            data[place:end] = bytes(end - place)
+        else:
+            del data[place:]
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match="damaged"):  # the folder's name: every sentence names the file
+            open_prepared(damaged, verify=True)
+
+
+def test_a_flipped_token_is_found_at_its_first_use(
+    make_config: MakeConfig, corpus_of_files: Path, tmp_path: Path
+) -> None:
+    config = config_for(make_config, corpus_of_files, tmp_path)
+    corpus = prepare_in_process(config)
+    path = corpus.directory / "train-00001.arrow"
+    sidecar = shards.read_sidecar(corpus.directory, "train-00001")
+    assert sidecar is not None
+    data = bytearray(path.read_bytes())
+    data[sidecar["batches"][0][0] + 11] ^= 4
+    path.write_bytes(data)
+    tokens = open_prepared(corpus.directory).splits["train"]
+    first = tokens.entries[0]["num_tokens"]
+    tokens[0:first]
+    with pytest.raises(ValueError, match=r"train-00001\.arrow: record batch 0 was altered"):
+        tokens[first : first + 1]

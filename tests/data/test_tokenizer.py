@@ -1,0 +1,110 @@
+"""Each tokenizer against what a hand would write, and the promise that safe cuts change nothing."""
+
+import random
+
+import numpy as np
+import pytest
+
+from pipeline.config import TokenizerConfig
+from pipeline.data.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
+
+TEXT = "the cat sat\nthe mat\n\non the mat"
+UNICODE = "naïve café — 東京\n 日本語\u3000text\n\tαβγ\r\nend 😀 ok\n" * 40
+
+
+def make(kind: str, text: str = TEXT, *, num_documents: int = 1, **settings: object) -> Tokenizer:
+    return train_tokenizer(TokenizerConfig(kind=kind, **settings), [text], num_documents=num_documents)  # type: ignore[arg-type]
+
+
+def test_words_with_eos_per_line() -> None:
+    tokenizer = make("word")
+    # <unk>, <eos>, then by falling count, then by text
+    assert tokenizer.types == ["<unk>", "<eos>", "the", "mat", "cat", "on", "sat"]  # type: ignore[attr-defined]
+    assert tokenizer.encode(TEXT).tolist() == [2, 4, 6, 1, 2, 3, 1, 1, 5, 2, 3, 1]
+    assert tokenizer.decode(tokenizer.encode(TEXT)) == "the cat sat\nthe mat\n\non the mat\n"
+    assert tokenizer.encode("the dog").tolist() == [2, 0, 1]
+    assert tokenizer.unknown_in("the dog") == {"dog"}
+
+
+def test_unk_in_the_text_is_the_unknown_type() -> None:
+    tokenizer = make("word", "a <unk> a b\n", eos="none")
+    assert tokenizer.types == ["<unk>", "a", "b"]  # type: ignore[attr-defined]
+    assert tokenizer.encode("b <unk> zzz").tolist() == [2, 0, 0]
+
+
+def test_vocabulary_cut_off_by_size_and_by_count() -> None:
+    assert make("word", vocab_size=3).types == ["<unk>", "<eos>", "the"]  # type: ignore[attr-defined]
+    assert make("word", min_count=2).types == ["<unk>", "<eos>", "the", "mat"]  # type: ignore[attr-defined]
+    assert make("char", "aab", min_count=2).types == ["<unk>", "a"]  # type: ignore[attr-defined]
+
+
+def test_characters() -> None:
+    tokenizer = make("char", "abca😀")
+    assert tokenizer.vocab_size == 5
+    assert tokenizer.encode("a😀z").tolist() == [1, 4, 0]
+    assert tokenizer.decode([1, 4, 0]) == "a😀\ufffd"
+    assert tokenizer.unknown_in("az") == {"z"}
+
+
+def test_bytes_are_themselves() -> None:
+    tokenizer = make("byte", num_documents=2)
+    assert tokenizer.vocab_size == 257
+    assert tokenizer.encode_document("é").tolist() == [0xC3, 0xA9, 256]
+    assert tokenizer.encode_document("é", ends=False).tolist() == [0xC3, 0xA9]
+    assert tokenizer.decode([0xC3, 0xA9, 256]) == "é"
+
+
+@pytest.mark.parametrize("kind", ["byte", "char", "bpe"])
+def test_lossless_kinds_give_the_text_back(kind: str) -> None:
+    tokenizer = make(kind, UNICODE)
+    ids = tokenizer.encode(UNICODE)
+    assert tokenizer.decode(ids) == UNICODE
+    assert b"".join(tokenizer.decode_bytes(int(i)) for i in ids) == UNICODE.encode()
+
+
+def test_a_text_that_spells_eos_is_not_taken_for_it() -> None:
+    tokenizer = make("bpe", "words and <eos> words\n" * 50, num_documents=2)
+    assert tokenizer.eos_id is not None
+    assert tokenizer.eos_id not in tokenizer.encode("a <eos> b")
+    assert tokenizer.decode(tokenizer.encode_document("a <eos> b")) == "a <eos> b"
+
+
+@pytest.mark.parametrize("kind", ["byte", "char", "word", "bpe"])
+@pytest.mark.parametrize("text", [TEXT * 30, UNICODE, "no newline at all " * 30, "\n\n \n  \n" * 20])
+def test_pieces_cut_where_it_is_safe_encode_as_the_whole(kind: str, text: str) -> None:
+    tokenizer = make(kind, text)
+    data = text.encode()
+    whole = tokenizer.encode_document(text)
+    source = random.Random(0)
+    for _ in range(20):
+        cut = tokenizer.safe_cut(data, source.randrange(1, len(data)))
+        if cut is None:
+            continue
+        head = tokenizer.encode_document(data[:cut].decode(), ends=False)
+        tail = tokenizer.encode_document(data[cut:].decode())
+        np.testing.assert_array_equal(np.concatenate([head, tail]), whole)
+
+
+@pytest.mark.parametrize("kind", ["byte", "char", "word", "bpe"])
+def test_saved_and_loaded_is_the_same(kind: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    tokenizer = make(kind, UNICODE)
+    tokenizer.save(tmp_path / "tokenizer.json")
+    loaded = load_tokenizer(tmp_path / "tokenizer.json")
+    assert loaded.fingerprint == tokenizer.fingerprint
+    np.testing.assert_array_equal(loaded.encode(UNICODE), tokenizer.encode(UNICODE))
+    (tmp_path / "tokenizer.json").write_text('{"kind": "char"')
+    with pytest.raises(ValueError, match=r"tokenizer\.json: not a tokenizer"):
+        load_tokenizer(tmp_path / "tokenizer.json")
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"kind": "char", "eos": "line"}, r"tokenizer\.eos"),
+        ({"kind": "byte", "vocab_size": 100}, r"tokenizer\.vocab_size"),
+        ({"kind": "bpe", "vocab_size": 100}, r"tokenizer\.vocab_size"),
+    ],
+)
+def test_settings_that_do_not_go_together(settings: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        make(**settings)  # type: ignore[arg-type]

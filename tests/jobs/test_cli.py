@@ -1,0 +1,140 @@
+"""Mistakes on the command line: one clear sentence, exit code 2, no traceback, nothing half written."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jobs import evaluate, generate, prepare, train
+from jobs.cli import run_job, settings_help
+from pipeline import launch
+from pipeline.config import Config, section_fields
+
+
+def refused(capsys: pytest.CaptureFixture[str], job: Callable[..., object], *argv: str) -> str:
+    """The sentence on standard error of a job that ends with exit code 2."""
+    with pytest.raises(SystemExit) as caught:
+        run_job(job, list(argv))  # type: ignore[arg-type]
+    error = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert "Traceback" not in error
+    assert error.count("error: ") == 1
+    return error.partition("error: ")[2].rstrip("\n")
+
+
+LOCAL = ("cluster.backend=local",)
+
+
+def test_help_documents_every_setting() -> None:
+    text = settings_help()
+    for section in Config.model_fields:
+        for name, field in section_fields(section).items():
+            assert f"{section}.{name}: " in text
+            assert field.description in text
+
+
+def test_mistakes_in_the_corpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "short.txt").write_text("a few words only")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xc3\xa9 and caf\xe9")
+    before = sorted(tmp_path.rglob("*"))
+    assert refused(capsys, train.main, "corpus.train=*.csv", *LOCAL) == "corpus.train: no file matches *.csv"
+    assert refused(capsys, train.main, "corpus.train=empty.txt", *LOCAL) == "corpus.train: there is no text in it"
+    assert "latin.txt: not UTF-8 at byte offset 13" in refused(
+        capsys, prepare.main, "corpus.train=latin.txt", "corpus.valid_fraction=0", "tokenizer.kind=byte", *LOCAL
+    )
+    assert sorted(tmp_path.rglob("*")) == before
+    sentence = refused(
+        capsys, train.main, "corpus.train=short.txt", "corpus.valid_fraction=0", "tokenizer.kind=byte", *LOCAL
+    )
+    assert "the training split has 16 tokens, but one window per stream needs 2,049" in sentence
+    assert not (tmp_path / "runs" / "default").exists()
+
+
+def test_mistakes_in_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean hidden_size?" in refused(capsys, train.main, "model.hiden_size=3")
+    assert "no such file: nowhere.yaml" in refused(capsys, train.main, "--config", "nowhere.yaml")
+    assert "unrecognized arguments: --nonsense" in refused(capsys, train.main, "--nonsense")
+    assert "no GPU here" in refused(capsys, train.main, "cluster.device=cuda", *LOCAL)
+
+
+def test_a_run_directory_in_use(make_config: Callable[..., Config], capsys: pytest.CaptureFixture[str]) -> None:
+    from pipeline.training.directory import RunDirectory
+
+    config = make_config()
+    with (
+        RunDirectory(str(config.run.directory)).locked(),
+        pytest.raises(ValueError, match="is in use by another run"),
+    ):
+        launch.train(config, launch.in_process)
+
+
+def test_evaluate_and_generate(
+    make_config: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config({"train.max_steps": 30})
+    trained = launch.train(config, launch.in_process)
+    directory = str(config.run.directory)
+    run_job(evaluate.main, ["--run", directory, "--json"])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["perplexity"] == pytest.approx(trained["perplexity"])
+    assert result["bits_per_byte"] == pytest.approx(trained["bits_per_byte"])
+    (tmp_path / "other.txt").write_text("the dog sat by the river\n" * 4)
+    run_job(evaluate.main, ["--run", directory, "--text", str(tmp_path / "other.txt"), "--json"])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["tokens"] == 99
+    texts = []
+    for seed in ("1", "1", "2"):
+        run_job(generate.main, ["--run", directory, "--prompt", "the ", "--tokens", "40", "--seed", seed, "--json"])
+        texts.append(json.loads(capsys.readouterr().out.splitlines()[-1])["text"])
+    assert texts[0] == texts[1] != texts[2]
+    assert len(texts[0]) == len("the ") + 40
+    assert "none of these characters: 'Ж'" in refused(capsys, generate.main, "--run", directory, "--prompt", "Жa")
+    assert "--top-p: 1.5 is not in (0, 1]" in refused(capsys, generate.main, "--run", directory, "--top-p", "1.5")
+    assert "has no test split" in refused(capsys, evaluate.main, "--run", directory, "--split", "test")
+    assert "no checkpoint there" in refused(capsys, evaluate.main, "--run", str(tmp_path / "nothing"))
+    assert "no.txt: cannot be read" in refused(capsys, evaluate.main, "--run", directory, "--text", "no.txt")
+
+
+def test_dry_run_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("abcd" * 1000)
+    run_job(
+        train.main,
+        ["corpus.train=text.txt", "corpus.valid_fraction=0", "tokenizer.kind=byte", "model.num_layers=1",
+         "model.hidden_size=8", "train.bptt=9", "train.batch_size=10", "train.epochs=3", "--dry-run", "--json"],
+    )  # fmt: skip
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    # embedding 256·8, LSTM 4·8·(8 + 8 + 2), head 256·8 + 256
+    assert figures["parameters"] == 2048 + 576 + 2304
+    assert figures["tokens"] == 4000
+    assert figures["steps"] == 3 * -(-399 // 9)
+    assert list(tmp_path.iterdir()) == [tmp_path / "text.txt"]
+
+
+def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tiny_text: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "jobs.train", f"corpus.train={tiny_text}", "tokenizer.kind=char", "cluster.backend=local",
+        f"run.directory={tmp_path / 'run'}", f"data.directory={tmp_path / 'data'}", "model.hidden_size=16",
+        "train.epochs=500", "train.batch_size=4", "train.bptt=16",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    try:
+        while '"train"' not in (metrics.read_text() if metrics.exists() else ""):
+            assert process.poll() is None
+        process.send_signal(2)
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "its state is saved; to continue:" in error
+    assert f"python -m jobs.train corpus.train={tiny_text}" in error
+    assert list((tmp_path / "run" / "checkpoints").glob("step-*"))

@@ -1,0 +1,134 @@
+"""Each cell against its equations in float64, forward and gradients, and the model around it."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.config import ModelConfig
+from pipeline.model.language_model import LanguageModel
+from pipeline.model.precision import autocast
+
+VOCAB, TIME, STREAMS, EMBED, HIDDEN = 13, 6, 3, 5, 7
+
+
+def make(cell: str = "lstm", **settings: object) -> LanguageModel:
+    torch.manual_seed(0)
+    values = {"cell": cell, "embedding_size": EMBED, "hidden_size": HIDDEN, "num_layers": 2, **settings}
+    return LanguageModel(ModelConfig(**values), VOCAB).double()  # type: ignore[arg-type]
+
+
+def tokens(length: int = TIME) -> Tensor:
+    return torch.randint(VOCAB, (length, STREAMS), generator=torch.Generator().manual_seed(3))
+
+
+def cell_step(cell: str, x: Tensor, state: list[Tensor], layer: torch.nn.Module) -> list[Tensor]:
+    """One step of one layer from the equations, with the gates in torch's order (i f g o; r z n)."""
+    w_x, w_h = layer.weight_ih_l0, layer.weight_hh_l0
+    from_x, from_h = x @ w_x.T + layer.bias_ih_l0, state[0] @ w_h.T + layer.bias_hh_l0
+    if cell == "rnn":
+        return [torch.tanh(from_x + from_h)]
+    if cell == "lstm":
+        i, f, g, o = (from_x + from_h).chunk(4, dim=1)
+        c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
+        return [torch.sigmoid(o) * torch.tanh(c), c]
+    (r_x, z_x, n_x), (r_h, z_h, n_h) = from_x.chunk(3, dim=1), from_h.chunk(3, dim=1)
+    r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
+    n = torch.tanh(n_x + r * n_h)
+    return [(1 - z) * n + z * state[0]]
+
+
+def reference_nats(model: LanguageModel, cell: str, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Σ −log p(target) with plain products, one time step after another, from a blank state."""
+    zeros = torch.zeros(STREAMS, HIDDEN, dtype=torch.float64)
+    states = [[zeros, zeros] for _ in model.recurrence.layers]
+    total = zeros.sum()
+    for t in range(len(inputs)):
+        x = model.embedding.weight[inputs[t]]
+        for index, layer in enumerate(model.recurrence.layers):
+            states[index] = cell_step(cell, x, states[index], layer)
+            x = states[index][0]
+        if model.projection is not None:
+            x = x @ model.projection.weight.T
+        logits = x @ model.head.weight.T + model.head.bias
+        log_p = logits - logits.exp().sum(1, keepdim=True).log()
+        total = total - log_p[torch.arange(STREAMS), targets[t]].sum()
+    return total
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_cells_equal_their_equations(cell: str, tied: bool) -> None:
+    model = make(cell, tie_weights=tied)
+    inputs, targets = tokens(), tokens().roll(1, 0)
+    hidden, _ = model(inputs, model.initial_state(STREAMS))
+    ours = model.head.loss(hidden, targets)
+    gradients = torch.autograd.grad(ours, list(model.parameters()))
+    expected = reference_nats(model, cell, inputs, targets)
+    expected_gradients = torch.autograd.grad(expected, list(model.parameters()))
+    assert ours.item() == pytest.approx(expected.item(), rel=1e-12)
+    for a, b in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_two_windows_with_carried_state_are_one_long_window(cell: str) -> None:
+    model = make(cell)
+    inputs = tokens(10)
+    whole, end = model(inputs, model.initial_state(STREAMS))
+    first, state = model(inputs[:4], model.initial_state(STREAMS))
+    second, state = model(inputs[4:], state)
+    torch.testing.assert_close(torch.cat([first, second]), whole)
+    for a, b in zip(state, end, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_tied_weights_are_one_tensor_and_sizes_are_counted_once() -> None:
+    tied = make(tie_weights=True, hidden_size=EMBED)
+    assert tied.head.weight is tied.embedding.weight
+    assert tied.projection is None
+    lstm = 2 * 4 * EMBED * (EMBED + EMBED + 2)
+    assert tied.num_parameters == VOCAB * EMBED + lstm + VOCAB
+    projected = make(tie_weights=True)
+    lstm = 4 * HIDDEN * (EMBED + HIDDEN + 2) + 4 * HIDDEN * (2 * HIDDEN + 2)
+    assert projected.num_parameters == VOCAB * EMBED + lstm + HIDDEN * EMBED + VOCAB
+
+
+def test_initialisation_is_the_seed_s_and_within_its_range() -> None:
+    for a, b in zip(make().parameters(), make().parameters(), strict=True):
+        assert torch.equal(a, b)
+    model = make(init_range=0.05)
+    for parameter in model.parameters():
+        assert 0.03 < parameter.abs().max() <= 0.05
+    default = make()
+    assert default.head.weight.abs().max() <= 1 / math.sqrt(HIDDEN)
+    assert default.head.bias.abs().max() == 0
+
+
+def test_dropout_only_in_training_and_keeps_the_mean() -> None:
+    model = make(dropout=0.5, num_layers=1)
+    model.eval()
+    once, _ = model(tokens(), model.initial_state(STREAMS))
+    twice, _ = model(tokens(), model.initial_state(STREAMS))
+    assert torch.equal(once, twice)
+    model.train()
+    hidden, _ = model(tokens().repeat(300, 1), model.initial_state(STREAMS))
+    assert (hidden == 0).double().mean().item() == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_autocast_on_a_cpu_stays_near_float32(cell: str, precision: str) -> None:
+    model = make(cell).float()
+    inputs, targets = tokens(), tokens().roll(1, 0)
+    hidden, _ = model(inputs, model.initial_state(STREAMS))
+    expected = model.head.loss(hidden, targets)
+    with autocast(precision, torch.device("cpu")):
+        hidden, state = model(inputs, model.initial_state(STREAMS))
+        nats = model.head.loss(hidden, targets)
+    nats.backward()
+    assert nats.dtype == torch.float32
+    assert all(part.dtype == torch.float32 for part in state)
+    assert nats.item() == pytest.approx(expected.item(), rel=0.02)
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in model.parameters())

@@ -1,0 +1,70 @@
+"""Held-out figures against a plain loop that scores one token at a time."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.config import ModelConfig, TokenizerConfig
+from pipeline.data.streams import ArrayTokens
+from pipeline.data.tokenizer import train_tokenizer
+from pipeline.evaluate import HeldOut, evaluate, held_out
+from pipeline.model.language_model import LanguageModel
+
+VOCAB = 17
+
+
+@pytest.fixture
+def model() -> LanguageModel:
+    torch.manual_seed(0)
+    return LanguageModel(ModelConfig(hidden_size=6, num_layers=2, dropout=0.5), VOCAB).double()
+
+
+def token_by_token(model: LanguageModel, ids: np.ndarray) -> float:  # type: ignore[type-arg]
+    model.eval()
+    state, nats = model.initial_state(1), 0.0
+    with torch.no_grad():
+        for current, following in itertools.pairwise(ids):
+            hidden, state = model(torch.tensor([[int(current)]]), state)
+            nats -= model.head.logits(hidden)[0, 0].log_softmax(0)[int(following)].item()
+    return nats
+
+
+@pytest.mark.parametrize("num_tokens", [2, 3, 57, 200])
+def test_one_stream_is_the_exact_figure(model: LanguageModel, num_tokens: int) -> None:
+    ids = np.random.default_rng(1).integers(0, VOCAB, num_tokens).astype(np.uint16)
+    score = evaluate(model, HeldOut(ArrayTokens(ids), None), streams=1, bptt=10)
+    assert score.tokens == num_tokens - 1
+    assert score.nats == pytest.approx(token_by_token(model, ids), rel=1e-10)
+    assert score.perplexity == pytest.approx(math.exp(score.nats / (num_tokens - 1)))
+
+
+def test_each_of_several_streams_is_scored_from_a_blank_state(model: LanguageModel) -> None:
+    ids = np.random.default_rng(1).integers(0, VOCAB, 104).astype(np.uint16)
+    score = evaluate(model, HeldOut(ArrayTokens(ids), None), streams=4, bptt=10)
+    bounds = [0, 25, 51, 77, 103]  # ⌊b·103/4⌋
+    parts = [token_by_token(model, ids[a : b + 1]) for a, b in itertools.pairwise(bounds)]
+    assert score.tokens == 103
+    assert score.nats == pytest.approx(sum(parts), rel=1e-10)
+
+
+def test_dropout_is_off_and_the_mode_is_given_back(model: LanguageModel) -> None:
+    ids = np.arange(80, dtype=np.uint16) % VOCAB
+    model.train()
+    first = evaluate(model, HeldOut(ArrayTokens(ids), None), streams=2, bptt=10)
+    assert model.training
+    assert evaluate(model, HeldOut(ArrayTokens(ids), None), streams=2, bptt=10) == first
+
+
+def test_bits_per_byte_counts_the_bytes_of_what_is_scored() -> None:
+    text = "éa b é" * 3
+    tokenizer = train_tokenizer(TokenizerConfig(kind="char"), [text], num_documents=1)
+    ids = tokenizer.encode(text)
+    whole = held_out(tokenizer, ArrayTokens(ids), ids[:1], num_bytes=len(text.encode()), num_unknown=0)
+    assert whole.num_bytes == len(text.encode()) - 2  # the first character is not scored
+    unknown = held_out(tokenizer, ArrayTokens(ids), ids[:1], num_bytes=9, num_unknown=2)
+    assert (unknown.num_bytes, "<unk>" in unknown.why_not) == (None, True)
+    words = train_tokenizer(TokenizerConfig(kind="word"), [text], num_documents=1)
+    assert held_out(words, ArrayTokens(ids), ids[:1], num_bytes=9, num_unknown=0).num_bytes is None
