@@ -8,6 +8,7 @@ The folder is the job's working directory on every node, so that is how the pack
 from __future__ import annotations
 
 import asyncio
+import logging
 import shlex
 import shutil
 import tempfile
@@ -36,6 +37,8 @@ def connect(address: str | None) -> JobSubmissionClient:
     Raises:
         ValueError: nothing answers there.
     """
+    for name in ("ray", "ray.dashboard.modules"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError) as error:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,13 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
+# of this process and its jobs alone, with a token of their own
+ENVIRONMENT = {
+    **{key: value for key, value in os.environ.items() if not key.startswith("RAY_")},
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+}
 
 
 def free_port() -> int:
@@ -36,9 +45,8 @@ def job_api() -> Iterator[str]:
         f"--temp-dir={folder}", "--ray-client-server-port", str(free_port()), "--disable-usage-stats",
         "--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={free_port()}",
     ]  # fmt: skip
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, start_new_session=True
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT, start_new_session=True
     )
     address = f"http://127.0.0.1:{port}"
     try:
@@ -46,6 +54,8 @@ def job_api() -> Iterator[str]:
         while True:
             try:
                 urllib.request.urlopen(f"{address}/api/version", timeout=2).close()
+                break
+            except urllib.error.HTTPError:  # it answers, though not without the token
                 break
             except OSError:
                 assert process.poll() is None, "the cluster did not start"
@@ -60,9 +70,8 @@ def job_api() -> Iterator[str]:
 
 def submit(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "jobs.submit", *arguments, "--address", address]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     return subprocess.run(
-        command, capture_output=True, text=True, cwd=PROJECT, timeout=240, env=environment, check=False
+        command, capture_output=True, text=True, cwd=PROJECT, timeout=240, env=ENVIRONMENT, check=False
     )
 
 
