@@ -37,7 +37,9 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         progress.say(f"{interrupted}; to continue:\n  {command_line('train', argv)}")
         raise SystemExit(128 + interrupted.signum) from None
     except launch.TrainingStoppedError as stopped:
-        progress.say(f"training stopped: {stopped}")
+        progress.say(
+            f"training stopped: {stopped}; to go on from the last checkpoint:\n  {command_line('train', argv)}"
+        )
         raise SystemExit(1) from None
     finally:
         progress.close()

@@ -99,6 +99,9 @@ def train(
         say(f"set aside what {directory.path} held as {aside}")
     with directory.locked(), executor(config) as ranks:
         corpus = ranks.prepare(config, on_shard=on_shard)
+        for name, tokens in corpus.splits.items():
+            if tokens.num_unknown:
+                say(f"{name}: {tokens.num_unknown:,} of {len(tokens):,} tokens are <unk>")
         run.check(config, corpus, num_workers=ranks.num_workers)
         if run.finished(config, corpus):
             say(f"{directory.path} holds this run, finished (--fresh starts over; more train.epochs go on)")

@@ -6,6 +6,7 @@ config + prepared corpus → model, optimizer, step, streams → (checkpoint) �
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -235,6 +236,8 @@ def start_facts(loop: Loop, config: Config, worker: Worker, num_parameters: int)
     """What the ``start`` record tells of a run."""
     return {
         "step": loop.progress.step,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
         "total_steps": loop.total_steps,
         "tokens_per_step": config.train.batch_size * config.train.bptt,
         "parameters": num_parameters,

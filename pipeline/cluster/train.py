@@ -17,7 +17,7 @@ from typing import Any
 
 import ray
 import ray.train
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from pipeline import config as configuration
@@ -135,9 +135,16 @@ def unwrap(outcome: dict[str, Any]) -> str:
     """The status that the ranks returned, or the error that ended them.
 
     Raises:
-        ValueError, TrainingStoppedError: what a rank found wrong, in its own words.
-        RuntimeError: workers were lost more often than ``cluster.max_failures`` allows.
+        ValueError, TrainingStoppedError: what a rank found wrong, in its own words; or more workers were lost than
+            ``cluster.max_failures`` allows.
     """
+    if isinstance(outcome.get("exception"), TrainingFailedError):
+        reason = str(outcome["exception"]).strip().splitlines()[-1]
+        node: Any = ray._private.worker._global_node
+        logs = Path(node.get_session_dir_path()) / "logs"
+        raise TrainingStoppedError(
+            f"workers failed more often than cluster.max_failures allows ({reason}); their logs are in {logs}"
+        )
     if "exception" in outcome:
         raise outcome["exception"]
     if "mistake" in outcome:

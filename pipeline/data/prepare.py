@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,16 +63,21 @@ class RangeTask:
 
     directory: str
     range: Range
+    root: str  # the folder that relative paths are meant from: a worker has another
 
     def to_json(self) -> str:
-        return json.dumps([self.directory, self.range.split, self.range.identity])
+        return json.dumps([self.directory, self.range.split, self.range.identity, self.root])
 
     @classmethod
     def from_json(cls, text: str) -> RangeTask:
-        directory, split, (name, *pieces) = json.loads(text)
-        return cls(directory, Range(name, split, tuple(Piece.from_json(piece) for piece in pieces)))
+        directory, split, (name, *pieces), root = json.loads(text)
+        return cls(directory, Range(name, split, tuple(Piece.from_json(piece) for piece in pieces)), root)
 
     def __call__(self) -> dict[str, Any]:
+        with chdir(self.root) if os.path.isdir(self.root) else nullcontext():
+            return self._make_shard()
+
+    def _make_shard(self) -> dict[str, Any]:
         directory = Path(self.directory)
         tokenizer = load_tokenizer(directory / TOKENIZER)
         tokens, starts = tokenize(tokenizer, self.range.pieces)
@@ -171,7 +177,7 @@ def run_ranges(
             entries[item.name] = {**with_sidecar(directory, sidecar["entry"]), **counts}
             on_shard(entries[item.name], total)
         else:
-            missing.append(RangeTask(str(directory), item))
+            missing.append(RangeTask(str(directory.absolute()), item, os.getcwd()))
     for entry in map_ranges(missing):
         entries[entry["name"]] = entry
         on_shard(entry, total)

@@ -1,5 +1,7 @@
 """Ray Train runs the very same loop: bitwise the local one with one worker, the same run with two."""
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,3 +70,37 @@ def test_more_workers_than_the_cluster_can_hold() -> None:
     with pytest.raises(ValueError, match="the cluster has no GPU"):
         check_capacity(num_workers=1, cpus_per_worker=1, use_gpu=True)
     check_capacity(num_workers=2, cpus_per_worker=1, use_gpu=False)
+
+
+def test_relative_paths_mean_the_driver_s_folder(
+    make_config: Callable[..., Config], tmp_path: Path, tiny_text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here.txt").write_bytes(tiny_text.read_bytes())
+    config = make_config({"corpus.train": ["here.txt"], "data.directory": "shards", "cluster.backend": "ray"})
+    with on_ray(config) as ranks:
+        corpus = ranks.prepare(config, on_shard=lambda entry, total: None)
+    assert corpus.splits["train"].num_bytes + corpus.splits["valid"].num_bytes == tiny_text.stat().st_size
+    assert (tmp_path / "shards" / "manifest.json").exists()
+
+
+def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(make_config: Callable[..., Config]) -> None:
+    whole = make_config({"train.epochs": 2, "train.checkpoint_every_steps": 5, "model.dropout": 0.1})
+    broken = configuration.with_values(
+        whole, {"cluster.backend": "ray", "run.directory": f"{whole.run.directory}-broken"}
+    )
+    pids: list[int] = []
+    kills: list[int] = []
+
+    def kill_once(record: Record) -> None:
+        if record["kind"] == "start":
+            pids.append(record["pid"])
+        if record["kind"] == "train" and record["step"] >= 60 and not kills:
+            kills.append(pids[0])
+            os.kill(pids[0], signal.SIGKILL)
+
+    launch.train(broken, on_ray, on_record=kill_once)
+    launch.train(whole, launch.in_process)
+    assert len(kills) == 1
+    assert len(pids) == 2
+    assert curve(broken) == curve(whole)
