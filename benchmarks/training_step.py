@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from pipeline.config import ModelConfig, OptimizerConfig
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.precision import has_bf16_products
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.step import TrainingStep
 
@@ -140,6 +141,14 @@ def work(arguments: argparse.Namespace) -> None:
         print(json.dumps([time.perf_counter() - started, loss]), flush=True)
 
 
+def cpu_name() -> str:
+    """The processor as the system names it."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hidden-size", type=int, default=200)
@@ -180,9 +189,10 @@ def main() -> None:
 def report(arguments: argparse.Namespace, figures: dict[str, list[list[float]]]) -> None:
     medians = {name: statistics.median(seconds for seconds, _ in rows[WARM_UP:]) for name, rows in figures.items()}
     losses = {name: [loss for _, loss in rows] for name, rows in figures.items()}
-    has_bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {arguments.threads} threads, "
-          f"bf16 instructions: {'yes' if has_bf16 else 'no'}")  # fmt: skip
+    print(f"{cpu_name()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, "
+          f"{arguments.threads} threads")  # fmt: skip
+    if arguments.precision == "bf16" and not has_bf16_products():
+        print("this CPU has no bf16 matrix instructions: ours runs its products in float32, nothing is gained by bf16")
     print(f"LSTM {arguments.num_layers}x{arguments.hidden_size}, B {arguments.batch_size}, T {arguments.bptt}, "
           f"V {arguments.vocab_size:,}, ours in {arguments.precision}")  # fmt: skip
     print(f"{'':>10}  {'ms a window':>11}  {'first loss':>10}  {'last loss':>10}")

@@ -1,7 +1,8 @@
 """Hidden vectors (T, B, H) in, nats or logits over the vocabulary out: the softmax with bias.
 
 The loss joins the output product and cross-entropy in one autograd function, which turns the logits into their own
-gradient where they lie: nothing else of size tokens × vocabulary is kept. Letters: N = T·B tokens, H hidden,
+gradient where they lie: nothing else of size tokens × vocabulary is kept. Where even that is too large, rows are
+taken a chunk at a time and the gradients of the weights are summed on the way. Letters: N = T·B tokens, H hidden,
 V vocabulary.
 """
 
@@ -13,9 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.model.precision import autocast_where_native
+
 IGNORED = -100
-# rows of logits turned into probabilities at a time: a block stays in the cache
+# rows of logits turned into probabilities at a time on a CPU: a block stays in the cache
 ROWS_AT_ONCE = 32
+# rows scored at a time on a CPU where no gradient is asked for: a tenth quicker here than a whole window at once
+ROWS_SCORED_AT_ONCE = 256
+# most logits that exist at a time: 128 MiB of float32 on a CPU, 1 GiB on a GPU, which wants larger products
+MOST_LOGITS = {"cpu": 2**25, "cuda": 2**28}
 
 
 class Softmax(nn.Module):
@@ -28,14 +35,34 @@ class Softmax(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, H) → (…, V), at least float32."""
-        logits = F.linear(hidden, self.weight, self.bias)
+        with autocast_where_native(hidden.device.type):
+            logits = F.linear(hidden, self.weight, self.bias)
         return logits if logits.dtype == torch.float64 else logits.float()
 
-    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """(T, B, H), (T, B) → summed nats, float32 (float64 where the model is); targets of −100 do not count."""
-        rows = hidden.reshape(-1, hidden.shape[-1])  # (N, H)
-        nats: Tensor = LinearCrossEntropy.apply(rows, self.weight, self.bias, targets.reshape(-1))
+    def loss(self, hidden: Tensor, targets: Tensor, *, most_logits: int | None = None) -> Tensor:
+        """(T, B, H), (T, B) → summed nats, float32 (float64 where the model is); targets of −100 do not count.
+
+        At most about ``most_logits`` logits exist at a time, by default as many as the device takes with ease.
+        """
+        rows, flat = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)  # (N, H), (N,)
+        limit = most_logits or MOST_LOGITS.get(hidden.device.type, MOST_LOGITS["cuda"])
+        chunk = max(1, limit // len(self.bias))  # rows
+        with autocast_where_native(hidden.device.type):
+            if not torch.is_grad_enabled():
+                return self._nats(rows, flat, chunk)
+            nats: Tensor
+            if len(rows) <= chunk:
+                nats = LinearCrossEntropy.apply(rows, self.weight, self.bias, flat)
+            else:
+                nats = ChunkedLinearCrossEntropy.apply(rows, self.weight, self.bias, flat, chunk)
         return nats
+
+    def _nats(self, rows: Tensor, targets: Tensor, chunk: int) -> Tensor:
+        """The loss alone, (N, H), (N,) → summed nats, where nobody asks for a gradient."""
+        if rows.device.type == "cpu":
+            chunk = min(chunk, ROWS_SCORED_AT_ONCE)
+        parts = zip(rows.split(chunk), targets.split(chunk), strict=True)
+        return torch.stack([F.cross_entropy(self.logits(h), t, reduction="sum") for h, t in parts]).sum()
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -43,9 +70,8 @@ class LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-        device = hidden.device.type
-        low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-        with torch.autocast(device, enabled=False):
+        low = product_dtype(weight)
+        with torch.autocast(hidden.device.type, enabled=False):
             hidden, low_weight = hidden.to(low), weight.to(low)
             logits = torch.addmm(bias.to(low), hidden, low_weight.t())  # (N, V)
             nats = _logits_to_gradient(logits, targets)
@@ -63,6 +89,46 @@ class LinearCrossEntropy(torch.autograd.Function):
         grad_weight = (grad_logits.t() @ (hidden * scale)).to(weight_dtype)
         grad_bias = (grad_logits.sum(0, dtype=bias_dtype)) * grad_nats
         return grad_hidden, grad_weight, grad_bias, None
+
+
+class ChunkedLinearCrossEntropy(torch.autograd.Function):
+    """The same sum, ``chunk`` rows at a time: its gradients are made on the way forward, up to the incoming factor."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, chunk: int) -> Tensor:
+        low = product_dtype(weight)
+        grad_hidden, grad_weight, grad_bias = (torch.zeros_like(part) for part in (hidden, weight, bias))
+        nats = []
+        with torch.autocast(hidden.device.type, enabled=False):
+            low_weight, low_bias = weight.to(low), bias.to(low)
+            for start in range(0, len(hidden), chunk):
+                rows = slice(start, start + chunk)
+                part = hidden[rows].to(low)
+                logits = torch.addmm(low_bias, part, low_weight.t())  # (chunk, V)
+                nats.append(_logits_to_gradient(logits, targets[rows]))
+                grad_hidden[rows] = logits @ low_weight
+                if low == weight.dtype:
+                    grad_weight.addmm_(logits.t(), part)
+                else:
+                    grad_weight += logits.t() @ part
+                grad_bias += logits.sum(0, dtype=bias.dtype)
+                del logits  # before the next chunk's are made
+        ctx.gradients = grad_hidden, grad_weight, grad_bias
+        return torch.stack(nats).sum()
+
+    @staticmethod
+    def backward(ctx: Any, grad_nats: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.gradients is None:
+            raise RuntimeError("a loss in chunks can be differentiated only once: its gradients are not kept")
+        gradients, ctx.gradients = ctx.gradients, None
+        # in place: a second copy of the (V, H) gradient would undo what the chunks save
+        return *(gradient.mul_(grad_nats) for gradient in gradients), None, None
+
+
+def product_dtype(weight: Tensor) -> torch.dtype:
+    """The format in which autocast, if it is on, multiplies."""
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 def _logits_to_gradient(logits: Tensor, targets: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from pipeline.config import ModelConfig
 from pipeline.model.head import Softmax
+from pipeline.model.precision import autocast_where_native
 from pipeline.model.recurrence import Recurrence
 from pipeline.model.state import State
 
@@ -64,11 +65,14 @@ class LanguageModel(nn.Module):
         return self.embedding.weight.dtype
 
     def forward(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """(T, B) token ids, state → (T, B, H) what the head takes, state after the last step."""
+        """(T, B) token ids, state → (T, B, H) what the head takes (E if tied), state after the last step."""
         embedded = F.dropout(self.embedding(tokens), self.dropout, self.training)  # (T, B, E)
         hidden, state = self.recurrence(embedded, state)  # (T, B, H)
         hidden = F.dropout(hidden, self.dropout, self.training)
-        return (hidden if self.projection is None else self.projection(hidden)), state
+        if self.projection is not None:
+            with autocast_where_native(hidden.device.type):
+                hidden = self.projection(hidden)  # (T, B, E)
+        return hidden, state
 
     def initial_state(
         self, batch_size: int, device: torch.device | None = None, dtype: torch.dtype | None = None

@@ -13,20 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.model.precision import runs_in_autocast
 from pipeline.model.state import State
 
 CELLS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
-
-
-def runs_in_autocast(device: str) -> bool:
-    """Whether the fused kernel runs in autocast's format, or must be given its weights' own.
-
-    On a CPU there is none in fp16, and in bf16 only where oneDNN has the instructions for it.
-    """
-    if device != "cpu" or not torch.is_autocast_enabled("cpu"):
-        return True
-    has_bf16: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return has_bf16 and torch.get_autocast_dtype("cpu") == torch.bfloat16
 
 
 class Recurrence(nn.Module):

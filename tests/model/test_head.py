@@ -1,10 +1,36 @@
-"""The fused loss against cross-entropy and against numerical gradients."""
+"""The fused loss, whole and in chunks, against cross-entropy and against numerical gradients."""
+
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from pipeline.model import precision
 from pipeline.model.head import LinearCrossEntropy, Softmax
+from pipeline.model.precision import autocast
+
+
+def random_head(hidden_size: int, vocab_size: int) -> Softmax:
+    torch.manual_seed(0)
+    head = Softmax(hidden_size, vocab_size)
+    torch.nn.init.normal_(head.weight)
+    torch.nn.init.normal_(head.bias)
+    return head
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the most numbers that any operation's result held."""
+
+    size = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            self.size = max(self.size, result.numel())
+        return result
 
 
 def test_gradients_against_finite_differences() -> None:
@@ -17,20 +43,33 @@ def test_gradients_against_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda *x: LinearCrossEntropy.apply(*x, targets), (hidden, weight, bias))
 
 
+def test_chunks_give_the_gradients_of_the_whole() -> None:
+    head = random_head(4, 9).double()
+    hidden = torch.randn(50, 1, 4, dtype=torch.float64, requires_grad=True)
+    targets = torch.randint(9, (50, 1))
+    targets[::7] = -100
+    inputs = [hidden, head.weight, head.bias]
+    whole = torch.autograd.grad(head.loss(hidden, targets) / 50, inputs)
+    chunks = torch.autograd.grad(head.loss(hidden, targets, most_logits=8 * 9) / 50, inputs)
+    for a, b in zip(chunks, whole, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("most_logits", [None, 700, 1])
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_equals_cross_entropy_of_the_logits(device: str) -> None:
+def test_equals_cross_entropy_of_the_logits(device: str, most_logits: int | None) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("no GPU here")
-    torch.manual_seed(0)
-    head = Softmax(8, 100)
-    torch.nn.init.normal_(head.weight)
-    head.to(device)
+    head = random_head(8, 100).to(device)
     hidden = torch.randn(5, 9, 8, device=device, requires_grad=True)
     targets = torch.randint(100, (5, 9), device=device)
     targets[2, 3] = -100
-    ours = head.loss(hidden, targets)
+    ours = head.loss(hidden, targets, most_logits=most_logits)
+    with torch.no_grad():
+        without_gradient = head.loss(hidden, targets, most_logits=most_logits)
     expected = F.cross_entropy(head.logits(hidden).reshape(-1, 100), targets.reshape(-1), reduction="sum")
     torch.testing.assert_close(ours, expected)
+    torch.testing.assert_close(without_gradient, expected)
     for a, b in zip(
         torch.autograd.grad(3 * ours, [hidden, head.weight, head.bias]),
         torch.autograd.grad(3 * expected, [hidden, head.weight, head.bias]),
@@ -45,3 +84,35 @@ def test_large_logits_neither_overflow_nor_vanish() -> None:
         head.weight.copy_(torch.tensor([[1.0], [0.0], [-1.0]]))
     nats = head.loss(torch.full((1, 1, 1), 1000.0), torch.tensor([[2]]))
     assert nats.item() == pytest.approx(2000.0)
+
+
+@pytest.mark.parametrize("needs_gradient", [True, False])
+def test_chunks_keep_the_logits_small(needs_gradient: bool) -> None:
+    head = random_head(4, 1000)
+    hidden = torch.randn(20, 5, 4, requires_grad=True)
+    targets = torch.randint(1000, (20, 5))
+    with LargestTensor() as largest, torch.set_grad_enabled(needs_gradient):
+        nats = head.loss(hidden, targets, most_logits=7000)
+        if needs_gradient:
+            nats.backward()
+    assert 4000 <= largest.size <= 7000  # all of the logits would be 100,000
+
+
+def test_a_loss_in_chunks_is_differentiated_once_only() -> None:
+    head = random_head(4, 10)
+    nats = head.loss(torch.randn(3, 2, 4), torch.randint(10, (3, 2)), most_logits=20)
+    nats.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="only once"):
+        nats.backward()
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16"])
+def test_a_cpu_without_the_instructions_multiplies_in_float32(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bf16_products", lambda: False)
+    head = random_head(8, 100)
+    hidden, targets = torch.randn(5, 9, 8), torch.randint(100, (5, 9))
+    expected = head.loss(hidden, targets), head.logits(hidden)
+    with autocast(name, torch.device("cpu")):
+        found = head.loss(hidden, targets), head.logits(hidden)
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b)

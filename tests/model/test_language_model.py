@@ -117,6 +117,19 @@ def test_dropout_only_in_training_and_keeps_the_mean() -> None:
     assert (hidden == 0).double().mean().item() == pytest.approx(0.5, abs=0.02)
 
 
+def test_dropout_falls_on_the_embedding_and_between_layers() -> None:
+    model = make(dropout=0.25, init_range=0.1, num_layers=3)
+    inputs = tokens().repeat(100, 1)
+    seen: list[Tensor] = []
+    for layer in model.recurrence.layers:
+        layer.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].detach()))
+    model(inputs, model.initial_state(STREAMS))
+    for dropped in seen:
+        assert (dropped == 0).double().mean().item() == pytest.approx(0.25, abs=0.02)
+    kept = seen[0] != 0
+    torch.testing.assert_close(seen[0][kept], (model.embedding(inputs).detach() / 0.75)[kept])
+
+
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_autocast_on_a_cpu_stays_near_float32(cell: str, precision: str) -> None:
