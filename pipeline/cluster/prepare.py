@@ -15,7 +15,7 @@ import ray.data
 from pipeline.config import Config
 from pipeline.data import prepare as core
 from pipeline.data.prepare import OnShard, RangeTask
-from pipeline.data.shards import PreparedCorpus
+from pipeline.data.shards import PreparedCorpus, UnwritableError
 from pipeline.errors import is_user_error
 
 
@@ -28,7 +28,7 @@ def map_ranges(tasks: Sequence[RangeTask]) -> Iterator[dict[str, Any]]:
     """Run each task somewhere on the cluster; the entries come as they are done.
 
     Raises:
-        ValueError: what a task found wrong with the text, in its own words.
+        ValueError: what a task found wrong with the text or the disk, in its own words.
     """
     if not tasks:
         return
@@ -39,7 +39,7 @@ def map_ranges(tasks: Sequence[RangeTask]) -> Iterator[dict[str, Any]]:
     for row in ray.data.from_items(rows, override_num_blocks=len(rows)).map(run_task).iter_rows():
         entry = json.loads(row["entry"])
         if "mistake" in entry:
-            raise ValueError(entry["mistake"])
+            raise UnwritableError(entry["mistake"]) if entry["is_unwritable"] else ValueError(entry["mistake"])
         yield entry
 
 
@@ -50,5 +50,5 @@ def run_task(row: dict[str, str]) -> dict[str, str]:
     except ValueError as error:
         if not is_user_error(error):
             raise
-        entry = {"mistake": str(error)}
+        entry = {"mistake": str(error), "is_unwritable": isinstance(error, UnwritableError)}
     return {"entry": json.dumps(entry)}

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,13 +31,32 @@ class Document:
     num_bytes: int
 
     def read(self, start: int = 0, stop: int | None = None) -> bytes:
-        """Bytes ``start`` to ``stop`` (default: the end)."""
+        """Bytes ``start`` to ``stop`` (default: the end).
+
+        Raises:
+            ValueError: the text is gone, unreadable or of another size than when the corpus was planned.
+        """
         stop = self.num_bytes if stop is None else stop
         if self.name.startswith(PYTHON_DOCS + "/"):
-            return _topics()[self.name.removeprefix(PYTHON_DOCS + "/")].encode()[start:stop]
-        with _path(self.name).open("rb") as stream:
-            stream.seek(start)
-            return stream.read(stop - start)
+            data = _topics().get(self.name.removeprefix(PYTHON_DOCS + "/"), "").encode()
+            self._check_size(len(data))
+            return data[start:stop]
+        try:
+            with _path(self.name).open("rb") as stream:
+                self._check_size(os.fstat(stream.fileno()).st_size)
+                stream.seek(start)
+                return stream.read(stop - start)
+        except OSError as error:
+            raise ValueError(
+                f"{self.name}: cannot be read: {error.strerror} (on a cluster every node must see it)"
+            ) from None
+
+    def _check_size(self, found: int) -> None:
+        if found != self.num_bytes:
+            raise ValueError(
+                f"{self.name}: {found:,} bytes where there were {self.num_bytes:,} when the corpus was planned "
+                "(it has changed since, or this node holds another)"
+            )
 
 
 @dataclass(frozen=True)
@@ -108,6 +128,18 @@ def split_corpus(config: CorpusConfig) -> dict[str, list[Piece]]:
     return {name: pieces for name, pieces in splits.items() if pieces}
 
 
+def blocks(pieces: Sequence[Piece], num_bytes: int) -> Iterator[Piece]:
+    """``pieces`` in parts of about ``num_bytes``, cut at line starts: a large file need not fit into memory."""
+    for piece in pieces:
+        start = piece.start
+        while piece.stop - start > num_bytes:
+            stop = min(_line_start(piece.document, start + num_bytes), piece.stop)
+            yield Piece(piece.document, start, stop)
+            start = stop
+        if start < piece.stop:
+            yield Piece(piece.document, start, piece.stop)
+
+
 def _documents(split: str, patterns: Sequence[str]) -> list[Document]:
     """The documents that ``patterns`` name, sorted by name within each pattern, each once."""
     found: dict[str, Document] = {}
@@ -127,10 +159,18 @@ def _documents(split: str, patterns: Sequence[str]) -> list[Document]:
 
 
 def _files(pattern: str) -> list[Path]:
-    """The files of a path, a directory (all below it) or a glob (``**`` crosses directories), sorted."""
+    """The files of a path, a directory (all below it) or a glob (``**`` crosses directories), sorted.
+
+    Hidden files and folders count only where the pattern itself names them.
+    """
     path = Path(pattern)
-    candidates = path.rglob("*") if path.is_dir() else map(Path, glob.glob(pattern, recursive=True))
-    return sorted(p for p in candidates if p.is_file() and not any(part.startswith(".") for part in p.parts[1:]))
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        below = (p for p in path.rglob("*") if not any(part.startswith(".") for part in p.relative_to(path).parts))
+    else:
+        below = (Path(name) for name in glob.glob(pattern, recursive=True))
+    return sorted(p for p in below if p.is_file())
 
 
 def _path(name: str) -> Path:
@@ -211,11 +251,11 @@ def _between(documents: Sequence[Document], start: int, stop: int) -> list[Piece
 
 
 def _line_start(document: Document, offset: int) -> int:
-    """The first start of a line at or after ``offset``; of a character, where no line starts within a block."""
+    """The first start of a line at or after ``offset``; with none in a block, that of a word, else of a character."""
     if offset <= 0 or offset >= document.num_bytes:
         return min(max(offset, 0), document.num_bytes)
     block = document.read(offset - 1, offset + BLOCK_BYTES)
-    newline = block.find(b"\n")
-    if newline >= 0:
-        return offset + newline
+    for end in (b"\n", b" "):
+        if (found := block.find(end)) >= 0:
+            return offset + found
     return offset + next(i for i, byte in enumerate(block[1:]) if byte & 0xC0 != 0x80)

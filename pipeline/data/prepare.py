@@ -19,14 +19,16 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import Config, data_fingerprint
-from pipeline.data.corpus import Piece, split_corpus
+from pipeline.data.corpus import Piece, blocks, split_corpus
 from pipeline.data.shards import (
     FORMAT,
     TOKENIZER,
     PreparedCorpus,
+    UnwritableError,
     open_prepared,
     read_manifest,
     read_sidecar,
+    remove_leftovers,
     with_sidecar,
     write_manifest,
     write_shard,
@@ -37,7 +39,10 @@ from pipeline.files import make_directory, remove_if_empty
 # enough text for byte-pair merges: more of it hardly changes them
 BPE_SAMPLE_BYTES = 40 << 20
 RATIO_SAMPLE_BYTES = 1 << 20
-BLOCK_BYTES = 1 << 16
+# text held in memory at a time
+BLOCK_BYTES = 4 << 20
+# where a safe cut is looked for at first
+CUT_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -102,9 +107,10 @@ def tokenize(tokenizer: Tokenizer, pieces: Iterable[Piece]) -> tuple[Ids, list[i
     for piece in pieces:
         if piece.start == 0:
             starts.append(length)
-        parts.append(tokenizer.encode_document(piece.read(), ends=piece.ends_document))
-        length += len(parts[-1])
-    return np.concatenate(parts).astype(tokenizer.dtype), starts
+        for (part,) in group_pieces(tokenizer, [piece], BLOCK_BYTES):
+            parts.append(tokenizer.encode_document(part.read(), ends=part.ends_document).astype(tokenizer.dtype))
+            length += len(parts[-1])
+    return np.concatenate(parts), starts
 
 
 def prepare_in_process(config: Config, *, on_shard: OnShard = lambda entry, total: None) -> PreparedCorpus:
@@ -134,6 +140,11 @@ def prepare(config: Config, *, map_ranges: MapRanges, on_shard: OnShard) -> Prep
     with new_directory(directory):
         tokenizer.save(directory / TOKENIZER)
         entries = run_ranges(directory, tokenizer, ranges, map_ranges=map_ranges, on_shard=on_shard)
+        contents = {split: split_entry(split, ranges, entries) for split in splits}
+        for split, content in contents.items():
+            if not content["num_tokens"]:
+                raise ValueError(f"corpus.{split}: there is no token in its {content['num_bytes']:,} bytes of text")
+    remove_leftovers(directory, entries)
     write_manifest(
         directory,
         {
@@ -142,7 +153,7 @@ def prepare(config: Config, *, map_ranges: MapRanges, on_shard: OnShard) -> Prep
             "vocab_size": tokenizer.vocab_size,
             "tokenizer_fingerprint": tokenizer.fingerprint,
             "settings": settings,
-            "splits": {split: split_entry(split, ranges, entries) for split in splits},
+            "splits": contents,
         },
     )
     return open_prepared(directory)
@@ -150,15 +161,18 @@ def prepare(config: Config, *, map_ranges: MapRanges, on_shard: OnShard) -> Prep
 
 @contextmanager
 def new_directory(directory: Path) -> Iterator[None]:
-    """Make ``directory``; where the text turns out to be wrong, remove it again if it was not there before."""
+    """Make ``directory``; where the text turns out to be wrong, remove it again if it was not there before.
+
+    Where the disk is at fault, what is done is kept.
+    """
     try:
         made = make_directory(directory)
     except OSError as error:
         raise ValueError(f"data.directory: cannot write to {directory}: {error.strerror}") from None
     try:
         yield
-    except ValueError:
-        if directory in made:
+    except ValueError as error:
+        if directory in made and not isinstance(error, UnwritableError):
             shutil.rmtree(directory, ignore_errors=True)
             remove_if_empty(made)
         raise
@@ -193,9 +207,9 @@ def split_entry(split: str, ranges: Sequence[Range], entries: Mapping[str, dict[
 
 def train(config: Config, splits: Mapping[str, Sequence[Piece]]) -> Tokenizer:
     """The tokenizer of the training pieces; BPE from a sample spread evenly over them."""
-    pieces = splits["train"]
+    pieces: Iterable[Piece] = blocks(splits["train"], BLOCK_BYTES)
     if config.tokenizer.kind == "bpe":
-        pieces = sample(pieces, BPE_SAMPLE_BYTES)
+        pieces = sample(list(pieces), BPE_SAMPLE_BYTES)
     return train_tokenizer(config.tokenizer, (p.read() for p in pieces), num_documents=len(splits["train"]))
 
 
@@ -248,7 +262,7 @@ def group_pieces(tokenizer: Tokenizer, pieces: Sequence[Piece], range_bytes: int
 
 def find_cut(tokenizer: Tokenizer, piece: Piece, offset: int) -> int | None:
     """The first safe cut of a piece at or after ``offset``, None if there is none before its end."""
-    length = BLOCK_BYTES
+    length = CUT_BYTES
     start = max(piece.start, offset - 8)
     while True:
         stop = min(piece.stop, start + length)

@@ -14,8 +14,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,14 @@ from pipeline.data.tokenizer import Ids, Tokenizer, load_tokenizer
 
 FORMAT = 1
 MANIFEST, TOKENIZER = "manifest.json", "tokenizer.json"
+SHARD_FILE = re.compile(r"(train|valid|test)-\d{5,}\.(arrow|json)")
 BATCH_TOKENS = 65_536
 MAX_OPEN_SHARDS = 256  # well below the kernel's limit of 65,530 mappings
+STALE_SECONDS = 600  # far longer than writing one file takes
+
+
+class UnwritableError(ValueError):
+    """A file of a corpus could not be written; what was finished before is kept."""
 
 
 def write_shard(
@@ -38,21 +46,27 @@ def write_shard(
     """Write ``name.arrow`` and its sidecar, each whole under a temporary name first; returns the manifest's entry.
 
     The sidecar goes last and holds ``facts``, so that an interrupted preparation knows which shards are done.
+
+    Raises:
+        UnwritableError: the disk is full, or the folder gone.
     """
-    path = directory / f"{name}.arrow"
     temporary = directory / f".{name}.{os.getpid()}.tmp"
     schema = pa.schema([pa.field("token", pa.from_numpy_dtype(tokens.dtype), nullable=False)])
-    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        for start in range(0, len(tokens), BATCH_TOKENS):
-            writer.write_batch(pa.record_batch([pa.array(tokens[start : start + BATCH_TOKENS])], schema=schema))
-    batches = _batch_table(temporary)
-    entry = {
-        "name": name,
-        "num_tokens": len(tokens),
-        "num_documents": len(document_starts),
-        "arrow": _file_facts(temporary),
-    }
-    temporary.replace(path)
+    try:
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            for start in range(0, len(tokens), BATCH_TOKENS):
+                writer.write_batch(pa.record_batch([pa.array(tokens[start : start + BATCH_TOKENS])], schema=schema))
+        entry = {
+            "name": name,
+            "num_tokens": len(tokens),
+            "num_documents": len(document_starts),
+            "arrow": _file_facts(temporary),
+        }
+        batches = _batch_table(temporary)
+        temporary.replace(directory / f"{name}.arrow")
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _unwritable(directory / f"{name}.arrow", error) from None
     sidecar = {**facts, "entry": entry, "batches": batches, "document_starts": [int(i) for i in document_starts]}
     write_json(directory / f"{name}.json", sidecar)
     return with_sidecar(directory, entry)
@@ -64,13 +78,24 @@ def with_sidecar(directory: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_sidecar(directory: Path, name: str) -> dict[str, Any] | None:
-    """The sidecar of a finished shard whose file is still whole in size; None otherwise."""
+    """The sidecar of a finished shard whose tokens are still as they were written; None otherwise."""
     try:
         sidecar: dict[str, Any] = json.loads((directory / f"{name}.json").read_bytes())
-        size = (directory / f"{name}.arrow").stat().st_size
-    except (OSError, ValueError):
+        is_whole = sidecar["entry"]["arrow"] == _file_facts(directory / f"{name}.arrow")
+    except (OSError, ValueError, LookupError, TypeError):
         return None
-    return sidecar if sidecar["entry"]["arrow"]["bytes"] == size else None
+    return sidecar if is_whole else None
+
+
+def remove_leftovers(directory: Path, shards: Container[str]) -> None:
+    """Remove what earlier, interrupted preparations left: shards of other names, files never finished."""
+    for path in directory.iterdir():
+        name = path.name
+        is_other = SHARD_FILE.fullmatch(name) is not None and path.stem not in shards
+        # another process may be writing the same corpus just now
+        is_stale = name.startswith(".") and name.endswith(".tmp") and time.time() - path.stat().st_mtime > STALE_SECONDS
+        if is_other or is_stale:
+            path.unlink(missing_ok=True)
 
 
 def write_manifest(directory: Path, content: dict[str, Any]) -> None:
@@ -80,8 +105,17 @@ def write_manifest(directory: Path, content: dict[str, Any]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> UnwritableError:
+    reason = error.strerror or str(error)
+    return UnwritableError(f"{path}: cannot be written: {reason}; what is done is kept, the same command goes on")
 
 
 def read_manifest(directory: str | Path) -> dict[str, Any] | None:
@@ -94,9 +128,11 @@ def read_manifest(directory: str | Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_bytes())
         checksum = content.pop("checksum")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, AttributeError):
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, LookupError, AttributeError, TypeError):
         raise ValueError(f"{path}: not a whole manifest (cut short or foreign); prepare the corpus again") from None
     if checksum != _content_checksum(content):
         raise ValueError(f"{path}: altered since it was written (its checksum does not match)")

@@ -195,12 +195,14 @@ class WordTokenizer(TypesTokenizer):
     is_lossless = False  # white space is not kept
 
     @cached_property
-    def arrow_types(self) -> pa.Array:
-        return pa.array(self.types, type=pa.large_string())
+    def id_of(self) -> dict[str, int]:
+        return {word: i for i, word in enumerate(self.types)}
 
     def encode(self, text: str) -> Ids:
-        ids = pc.index_in(split_words(text, eos=self.eos), value_set=self.arrow_types)
-        return pc.fill_null(ids, 0).to_numpy(zero_copy_only=False).astype(self.dtype)
+        # each distinct word of the text is looked up once (``index_in`` would hash the whole vocabulary every time)
+        words = split_words(text, eos=self.eos).dictionary_encode()
+        ids = np.array([self.id_of.get(word, 0) for word in words.dictionary.to_pylist()], dtype=self.dtype)
+        return ids[words.indices.to_numpy()]
 
     def decode(self, ids: Ids | list[int]) -> str:
         end = "\n" if self.eos == "line" else ""
@@ -209,7 +211,7 @@ class WordTokenizer(TypesTokenizer):
         return text.replace(" \n ", "\n").replace("\n ", "\n").replace(" \n", "\n")
 
     def unknown_in(self, text: str) -> set[str]:
-        return set(split_words(text, eos="none").to_pylist()) - set(self.types)
+        return set(split_words(text, eos="none").to_pylist()) - self.id_of.keys()
 
     def safe_cut(self, data: bytes, start: int) -> int | None:
         newline = data.find(b"\n", start - 1)

@@ -1,5 +1,7 @@
 """From files to shards and back: the same tokens, the same bytes, and nothing that is damaged goes unseen."""
 
+import errno
+import os
 import random
 import shutil
 from collections.abc import Callable, Sequence
@@ -7,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipeline import config as configuration
-from pipeline.config import Config
+from pipeline.config import Config, CorpusConfig
 from pipeline.data import prepare as preparation
 from pipeline.data import shards
 from pipeline.data.corpus import split_corpus
@@ -124,6 +127,111 @@ def test_a_prepared_corpus_is_recognised_and_another_refused(
     (corpus_of_files / "00.txt").write_text("changed")
     with pytest.raises(ValueError, match="the texts are not the same"):
         prepare_in_process(config)
+
+
+def test_a_shard_damaged_by_an_interruption_is_made_again(
+    make_config: MakeConfig, corpus_of_files: Path, tmp_path: Path
+) -> None:
+    config = config_for(make_config, corpus_of_files, tmp_path)
+    directory = prepare_in_process(config).directory
+    expected = files_of(directory)
+    (directory / shards.MANIFEST).unlink()
+    data = bytearray(expected["train-00001.arrow"])
+    data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)  # as long as before, but the end was never written
+    (directory / "train-00001.arrow").write_bytes(data)
+    (directory / "train-00002.json").write_bytes(b"[]")
+    (directory / "train-99999.arrow").write_bytes(b"of an earlier, larger corpus")
+    stale = directory / ".train-00003.1.tmp"
+    stale.write_bytes(b"")
+    os.utime(stale, (0, 0))
+    prepare_in_process(config)
+    assert files_of(directory) == expected
+
+
+def test_blocks_smaller_than_a_document_change_nothing(
+    make_config: MakeConfig, corpus_of_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ("byte", "char", "word", "bpe"):
+        at_once = config_for(
+            make_config, corpus_of_files, tmp_path,
+            **{"tokenizer.kind": kind, "tokenizer.vocab_size": None if kind != "bpe" else 270,
+               "data.directory": str(tmp_path / kind)},
+        )  # fmt: skip
+        in_blocks = configuration.with_values(at_once, {"data.directory": str(tmp_path / f"{kind} in blocks")})
+        expected = files_of(prepare_in_process(at_once).directory)
+        with monkeypatch.context() as patch:
+            patch.setattr(preparation, "BLOCK_BYTES", 700)
+            assert files_of(prepare_in_process(in_blocks).directory) == expected
+
+
+def test_a_full_disk_keeps_what_is_done(
+    make_config: MakeConfig, corpus_of_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_for(make_config, corpus_of_files, tmp_path)
+    directory = Path(str(config.data.directory))
+    written: list[str] = []
+
+    def file(path: str, mode: str) -> Any:
+        written.append(path)
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pa.PythonFile(Path(path).open(mode), mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards.pa, "OSFile", file)
+        with pytest.raises(ValueError, match=r"train-00002\.arrow: cannot be written: No space left .* goes on"):
+            prepare_in_process(config)
+    assert sorted(path.name for path in directory.glob("*.arrow")) == ["train-00000.arrow", "train-00001.arrow"]
+    assert not list(directory.glob(".*"))
+    made: list[str] = []
+    prepare_in_process(config, on_shard=lambda entry, total: made.append(entry["name"]))
+    assert len(made) == len(list(directory.glob("*.arrow")))
+
+
+def test_where_files_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden = tmp_path / ".cache" / "texts"
+    (hidden / ".git").mkdir(parents=True)
+    for name in ("a.txt", "b[1].txt", ".git/config", ".c.txt"):
+        (hidden / name).write_text("one line\n" * 50)
+    (tmp_path / "x" / "y").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "x" / "y")
+
+    def found(pattern: str) -> list[str]:
+        pieces = split_corpus(Config().corpus.model_copy(update={"train": [pattern]}))["train"]
+        return [Path(piece.document.name).name for piece in pieces]
+
+    assert found(str(hidden)) == found("../../.cache/texts") == found("../../.cache/**/*.txt") == ["a.txt", "b[1].txt"]
+    assert found(str(hidden / "b[1].txt")) == ["b[1].txt"]
+    assert found("../../.cache/texts/.c.txt") == [".c.txt"]
+
+
+def test_a_text_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("one line\n" * 50)
+    (piece, _) = (p for pieces in split_corpus(corpus_at(path)).values() for p in pieces)
+    path.write_text("one line\n" * 49)
+    with pytest.raises(ValueError, match=r"a\.txt: 441 bytes where there were 450"):
+        piece.read()
+    path.unlink()
+    with pytest.raises(ValueError, match=r"a\.txt: cannot be read: No such file"):
+        piece.read()
+
+
+@pytest.mark.parametrize("empty", ["train", "valid"])
+def test_a_split_without_a_token_is_refused(make_config: MakeConfig, tmp_path: Path, empty: str) -> None:
+    for split in ("train", "valid"):
+        (tmp_path / f"{split}.txt").write_text(" \n \n" if split == empty else "some words\n")
+    config = make_config(
+        {"corpus.train": [str(tmp_path / "train.txt")], "corpus.valid": [str(tmp_path / "valid.txt")],
+         "tokenizer.kind": "word", "tokenizer.eos": "none"}
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=rf"corpus\.{empty}: there is no token"):
+        prepare_in_process(config)
+    assert not Path(str(config.data.directory)).exists()
+
+
+def corpus_at(path: Path) -> CorpusConfig:
+    return Config().corpus.model_copy(update={"train": [str(path)]})
 
 
 def test_standard_counts_of_words_and_lines(make_config: MakeConfig, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data.streams import IGNORED, ArrayTokens, ScoringStreams, Streams
@@ -21,6 +21,7 @@ def test_the_alphabet() -> None:
     assert (first.next_position, second.position, second.next_position) == (4, 4, 6)
 
 
+@settings(deadline=None)
 @given(
     batch_size=st.integers(1, 9), bptt=st.integers(1, 40), extra=st.integers(0, 3000), data=st.data(),
 )  # fmt: skip
@@ -50,6 +51,7 @@ def test_every_token_comes_once_as_input_and_once_as_target(
     assert streams.num_unused == num_tokens - 1 - batch_size * length
 
 
+@settings(deadline=None)
 @given(
     num_tokens=st.integers(2, 900),
     num_streams=st.integers(1, 12),
