@@ -1,0 +1,46 @@
+"""The whole configuration: one schema, one merge, one validator.
+
+defaults < YAML file < ``section.field=value`` on the command line < a search sample
+
+``load`` turns those layers into one frozen ``Config``, or raises one ``ValueError`` that lists every
+mistake by its dotted path. Each module downstream receives only its own section. Neither torch nor Ray
+is imported here, so ``--help`` and every complaint about a setting come at once.
+"""
+
+from pipeline.config.cluster import ClusterConfig, SearchConfig
+from pipeline.config.data import CorpusConfig, DataConfig, TokenizerConfig
+from pipeline.config.loading import (
+    data_fingerprint,
+    dump,
+    get,
+    load,
+    section_fields,
+    to_yaml,
+    validate,
+    with_values,
+)
+from pipeline.config.model import ModelConfig
+from pipeline.config.schema import Config
+from pipeline.config.training import EvaluateConfig, OptimizerConfig, RunConfig, TrainConfig
+
+__all__ = [
+    "ClusterConfig",
+    "Config",
+    "CorpusConfig",
+    "DataConfig",
+    "EvaluateConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "RunConfig",
+    "SearchConfig",
+    "TokenizerConfig",
+    "TrainConfig",
+    "data_fingerprint",
+    "dump",
+    "get",
+    "load",
+    "section_fields",
+    "to_yaml",
+    "validate",
+    "with_values",
+]

@@ -1,0 +1,163 @@
+"""Layers of settings → one ``Config``, or every mistake by its dotted path."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from pipeline.config.schema import Config
+
+
+def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Merge defaults, the YAML file at ``path`` and ``section.field=value`` overrides into one ``Config``.
+
+    ``run.directory`` and ``data.directory`` are filled in from the file's name where they are null.
+
+    Raises:
+        ValueError: naming every unknown or invalid setting by its dotted path, one a line.
+    """
+    values = _read_yaml(Path(path)) if path is not None else {}
+    problems: list[str] = []
+    for override in overrides:
+        _apply(values, override, problems)
+    config = validate(values, problems)
+    return _fill_directories(config, name=Path(path).stem if path is not None else "default")
+
+
+def validate(values: Mapping[str, Any], problems: Sequence[str] = ()) -> Config:
+    """A ``Config`` from nested ``values``; ``problems`` found earlier are listed with the validator's own.
+
+    Raises:
+        ValueError: as ``load``.
+    """
+    config = None
+    found = list(problems)
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        found += [_sentence(item) for item in error.errors()]
+    if found or config is None:
+        raise ValueError("\n".join(found))
+    return config
+
+
+def dump(config: Config) -> dict[str, Any]:
+    """``config`` as plain nested values, the inverse of ``validate``."""
+    return config.model_dump(mode="json")
+
+
+def with_values(config: Config, changes: Mapping[str, Any]) -> Config:
+    """``config`` with ``{"section.field": value}`` replaced, validated again (a search sample)."""
+    values = dump(config)
+    problems: list[str] = []
+    for path, value in changes.items():
+        _assign(values, path, value, problems)
+    return validate(values, problems)
+
+
+def get(config: Config, path: str) -> Any:
+    """The value at a dotted ``section.field`` path."""
+    section, _, field = path.partition(".")
+    return getattr(getattr(config, section), field)
+
+
+def data_fingerprint(config: Config) -> str:
+    """Hex digest of all that decides the bytes of the prepared corpus (its directory apart)."""
+    settings = {
+        "corpus": config.corpus.model_dump(mode="json"),
+        "tokenizer": config.tokenizer.model_dump(mode="json"),
+        "shard_tokens": config.data.shard_tokens,
+    }
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def to_yaml(config: Config, *, without: Sequence[str] = ()) -> str:
+    """``config`` as a YAML file that ``load`` takes, leaving out the sections in ``without``."""
+    values = {name: section for name, section in dump(config).items() if name not in without}
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _fill_directories(config: Config, name: str) -> Config:
+    changes: dict[str, Any] = {}
+    if config.run.directory is None:
+        changes["run.directory"] = f"runs/{name}"
+    if config.data.directory is None:
+        changes["data.directory"] = f"data/{name}-{data_fingerprint(config)[:8]}"
+    return with_values(config, changes)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"--config: no such file: {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--config: cannot read {path}: {error}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"--config: {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ValueError(f"--config: {path} must hold sections (corpus:, model:, …), not a {type(values).__name__}")
+    return values
+
+
+def _apply(values: dict[str, Any], override: str, problems: list[str]) -> None:
+    path, equals, text = override.partition("=")
+    if not equals:
+        problems.append(f"{override}: an override must look like section.field=value")
+        return
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    _assign(values, path, value, problems)
+
+
+def _assign(values: dict[str, Any], path: str, value: Any, problems: list[str]) -> None:
+    section, dot, field = path.partition(".")
+    if path in Config.model_fields:
+        problems.append(f"{path}: a section; set one of its fields, {path}.field=value")
+        return
+    if not dot or not field:
+        problems.append(_unknown(path, [f"{s}.{f}" for s in Config.model_fields for f in section_fields(s)]))
+        return
+    if values.get(section) is None:
+        values[section] = {}
+    if not isinstance(values[section], dict):
+        problems.append(f"{section}: must be a section of settings, not {values[section]!r}")
+        return
+    values[section][field] = value
+
+
+def section_fields(section: str) -> dict[str, Any]:
+    """Field name → pydantic ``FieldInfo`` of the section called ``section``."""
+    model: Any = Config.model_fields[section].annotation
+    return dict(model.model_fields)
+
+
+def _unknown(path: str, known: Sequence[str]) -> str:
+    """``path: unknown setting``, with the nearest of ``known`` (whose last part is shown where that is enough)."""
+    near = difflib.get_close_matches(path, known, n=1, cutoff=0.5)
+    return f"{path}: unknown setting" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _sentence(error: Any) -> str:
+    """One pydantic error as one sentence that begins with the dotted path."""
+    location = [str(part) for part in error["loc"] if not str(part).startswith(("function-", "literal["))]
+    path = ".".join(location[:2])
+    if error["type"] == "extra_forbidden":
+        known = list(section_fields(location[0])) if len(location) > 1 else list(Config.model_fields)
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        return f"{path}: unknown setting" + (f"; did you mean {near[0]}?" if near else "")
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{path}: {message}" if path else message
+    return f"{path}: {message[0].lower()}{message[1:]}, not {error['input']!r}"

@@ -1,0 +1,43 @@
+"""The whole schema, and what must hold between its sections."""
+
+from __future__ import annotations
+
+from pydantic import model_validator
+
+from pipeline.config.cluster import ClusterConfig, SearchConfig
+from pipeline.config.data import CorpusConfig, DataConfig, TokenizerConfig
+from pipeline.config.fields import Section
+from pipeline.config.model import ModelConfig
+from pipeline.config.training import EvaluateConfig, OptimizerConfig, RunConfig, TrainConfig
+
+
+class Config(Section):
+    """A whole resolved configuration; see each section."""
+
+    corpus: CorpusConfig = CorpusConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    run: RunConfig = RunConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    search: SearchConfig = SearchConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        workers = self.cluster.num_workers
+        if workers != "auto" and workers > self.train.batch_size:
+            raise ValueError(
+                f"cluster.num_workers: {workers} workers need at least as many streams, "
+                f"but train.batch_size is {self.train.batch_size}"
+            )
+        if workers != "auto" and workers > 1 and self.cluster.backend == "local":
+            raise ValueError(f"cluster.num_workers: cluster.backend=local runs exactly 1 worker, not {workers}")
+        if self.corpus.valid_fraction + self.corpus.test_fraction >= 1:
+            raise ValueError(
+                "corpus.valid_fraction: valid_fraction + test_fraction must leave something to train on, "
+                f"not {self.corpus.valid_fraction} + {self.corpus.test_fraction}"
+            )
+        return self

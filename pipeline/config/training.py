@@ -1,0 +1,82 @@
+"""Sections of training: the loop, the optimizer, the held-out score, the run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pipeline.config.fields import Section, setting
+
+
+class TrainConfig(Section):
+    """Truncated back-propagation through time."""
+
+    bptt: int = setting(
+        64,
+        "Steps that gradients flow back; the length of a window.",
+        unit="tokens",
+        source="Williams & Peng 1990",
+        ge=1,
+    )
+    batch_size: int = setting(32, "Parallel streams over all workers.", unit="streams", ge=1)
+    epochs: int = setting(1, "Passes over the training split.", unit="epochs", ge=1)
+    max_steps: int | None = setting(None, "End after so many optimizer steps.", unit="steps", ge=1)
+    max_tokens: int | None = setting(None, "End after so many training tokens.", unit="tokens", ge=1)
+    clip_norm: float | None = setting(
+        0.25, "Global norm to which gradients are clipped; null: never.", source="Pascanu et al. 2013", gt=0
+    )
+    precision: Literal["float32", "bf16", "fp16", "float64"] = setting(
+        "float32", "Autocast type of the forward pass; weights and loss stay float32 (float64: everything, for checks)."
+    )
+    seed: int = setting(1, "Seed of initialisation, dropout and sampling.", ge=0, lt=2**32)
+    log_every_steps: int = setting(20, "Steps between two lines of the metrics file.", unit="steps", ge=1)
+    evaluate_every_steps: int | None = setting(
+        None, "Steps between two validations; null: after every epoch.", unit="steps", ge=1
+    )
+    checkpoint_every_steps: int | None = setting(
+        None, "Steps between two checkpoints, beside the one after each validation.", unit="steps", ge=1
+    )
+    keep_checkpoints: int = setting(2, "Latest checkpoints kept beside the best.", unit="checkpoints", ge=1)
+    patience: int | None = setting(
+        None, "End after so many validations without a better perplexity; null: never.", unit="validations", ge=1
+    )
+
+
+class OptimizerConfig(Section):
+    """The optimizer and its learning-rate schedule."""
+
+    name: Literal["sgd", "adamw"] = setting("adamw", "The optimizer.", source="Loshchilov & Hutter 2019")
+    lr: float = setting(2e-3, "Learning rate at the schedule's peak.", gt=0)
+    momentum: float = setting(0.0, "Momentum of sgd.", ge=0, lt=1)
+    beta1: float = setting(0.9, "Decay of AdamW's first moment.", ge=0, lt=1)
+    beta2: float = setting(0.999, "Decay of AdamW's second moment.", ge=0, lt=1)
+    eps: float = setting(1e-8, "AdamW's term against division by zero.", gt=0)
+    weight_decay: float = setting(0.0, "Weight decay (decoupled for adamw); never on biases.", ge=0)
+    schedule: Literal["constant", "step", "cosine", "1cycle"] = setting(
+        "cosine",
+        "Learning rate over the run: constant, a factor per epoch after decay_after_epochs, a half cosine to "
+        "final_lr_ratio, or up and down once.",
+        source="Loshchilov & Hutter 2017; Smith 2018",
+    )
+    warmup_steps: int = setting(0, "Steps of linear warm-up from 0 (not for 1cycle).", unit="steps", ge=0)
+    decay_after_epochs: int = setting(4, "Epochs at full rate before step decay begins.", unit="epochs", ge=0)
+    decay_factor: float = setting(0.5, "Factor per epoch of step decay.", gt=0, le=1)
+    final_lr_ratio: float = setting(0.0, "Last learning rate of cosine and 1cycle over lr.", ge=0, le=1)
+    peak_fraction: float = setting(0.3, "Share of a 1cycle run that the rate rises.", gt=0, lt=1)
+
+
+class EvaluateConfig(Section):
+    """Held-out perplexity."""
+
+    streams: int = setting(
+        16, "Streams over which held-out text is scored, whatever the number of workers.", unit="streams", ge=1
+    )
+
+
+class RunConfig(Section):
+    """Where a run lives and what it shows."""
+
+    directory: str | None = setting(None, "Checkpoints, metrics and TensorBoard files; null: runs/<config name>.")
+    sample_tokens: int = setting(
+        200, "Tokens of sample text written after each validation; 0: none.", unit="tokens", ge=0
+    )
+    sample_prompt: str = setting("", "What the sample text begins with; empty: a blank state.")
