@@ -19,7 +19,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     arguments = arguments_parser.parse_args(argv)
 
     from pipeline import run
-    from pipeline.evaluate import evaluate
+    from pipeline.evaluate import evaluate, split_held_out, text_held_out
     from pipeline.training import checkpoint
 
     if arguments.streams is not None and arguments.streams < 1:
@@ -27,9 +27,9 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     path = checkpoint.find(arguments.run, arguments.checkpoint)
     loaded = checkpoint.load_model(path, run.resolve_device(arguments.device))
     if arguments.text is not None:
-        text = run.text_held_out(loaded.tokenizer, arguments.text)
+        text = text_held_out(loaded.tokenizer, arguments.text)
     else:
-        text = run.split_held_out(run.corpus_of(loaded), arguments.split)
+        text = split_held_out(run.corpus_of(loaded), arguments.split)
     score = evaluate(
         loaded.model,
         text,

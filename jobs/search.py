@@ -18,13 +18,13 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if config.cluster.backend == "local":
         raise ValueError("cluster.backend: a search runs on Ray; local is for jobs.train")
 
-    from pipeline import run
     from pipeline.cluster import search
+    from pipeline.dry_run import dry_run
     from pipeline.training.progress import MovingLine, ShardProgress
 
     if arguments.dry_run:
         search.parse_space(config)
-        figures = run.dry_run(search.with_budget(config))
+        figures = dry_run(search.with_budget(config))
         tokens = min(
             config.train.epochs * figures["tokens"], config.search.max_tokens or config.train.max_tokens or 2**62
         )

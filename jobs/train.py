@@ -18,11 +18,12 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     arguments = arguments_parser.parse_args(argv)
     config = config_from(arguments)
 
-    from pipeline import launch, run
+    from pipeline import launch
+    from pipeline.dry_run import dry_run
     from pipeline.training.progress import Progress, ShardProgress
 
     if arguments.dry_run:
-        return print_dry_run(config, run.dry_run(config))
+        return print_dry_run(config, dry_run(config))
     progress, shards = Progress(), ShardProgress()
     try:
         result = launch.train(

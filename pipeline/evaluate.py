@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import torch
 
 from pipeline import metrics
-from pipeline.data.streams import ScoringStreams, Tokens
+from pipeline.data.corpus import read_file
+from pipeline.data.shards import PreparedCorpus
+from pipeline.data.streams import ArrayTokens, ScoringStreams, Tokens
 from pipeline.data.tokenizer import Ids, Tokenizer
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
@@ -59,6 +61,24 @@ def held_out(tokenizer: Tokenizer, tokens: Tokens, first: Ids, *, num_bytes: int
     if not tokenizer.is_lossless:
         return HeldOut(tokens, None, f"{tokenizer.kind} tokens do not keep white space")
     return HeldOut(tokens, num_bytes - sum(len(tokenizer.decode_bytes(int(token))) for token in first))
+
+
+def split_held_out(corpus: PreparedCorpus, split: str) -> HeldOut:
+    """A split of a prepared corpus, ready to be scored. Raises ``ValueError`` if there is no such split."""
+    if split not in corpus.splits:
+        raise ValueError(f"--split: the prepared corpus has no {split} split (corpus.{split}, corpus.{split}_fraction)")
+    tokens = corpus.splits[split]
+    return held_out(corpus.tokenizer, tokens, tokens[:1], num_bytes=tokens.num_bytes, num_unknown=tokens.num_unknown)
+
+
+def text_held_out(tokenizer: Tokenizer, path: str) -> HeldOut:
+    """A text file as the one document of a split. Raises ``ValueError`` if it is missing, not UTF-8 or too short."""
+    text = read_file(path)
+    ids = tokenizer.encode_document(text)
+    if len(ids) < 2:
+        raise ValueError(f"--text: {path} has {len(ids)} tokens; at least 2 are needed to score one")
+    unknown = 0 if tokenizer.unk_id is None else int((ids == tokenizer.unk_id).sum())
+    return held_out(tokenizer, ArrayTokens(ids), ids[:1], num_bytes=len(text.encode()), num_unknown=unknown)
 
 
 def evaluate(

@@ -11,17 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from pipeline import config as configuration
 from pipeline.config import Config
-from pipeline.data.corpus import read_file
-from pipeline.data.prepare import count_tokens
 from pipeline.data.shards import PreparedCorpus, open_prepared
-from pipeline.data.streams import ArrayTokens, Streams
-from pipeline.data.tokenizer import Tokenizer
-from pipeline.evaluate import HeldOut, Score, evaluate, held_out
+from pipeline.data.streams import Streams
+from pipeline.evaluate import Score, evaluate, split_held_out
 from pipeline.generate import generate
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
@@ -88,24 +84,6 @@ def training_streams(config: Config, corpus: PreparedCorpus, *, rank: int, world
         rank=rank,
         world_size=world_size,
     )
-
-
-def split_held_out(corpus: PreparedCorpus, split: str) -> HeldOut:
-    """A split of a prepared corpus, ready to be scored. Raises ``ValueError`` if there is no such split."""
-    if split not in corpus.splits:
-        raise ValueError(f"--split: the prepared corpus has no {split} split (corpus.{split}, corpus.{split}_fraction)")
-    tokens = corpus.splits[split]
-    return held_out(corpus.tokenizer, tokens, tokens[:1], num_bytes=tokens.num_bytes, num_unknown=tokens.num_unknown)
-
-
-def text_held_out(tokenizer: Tokenizer, path: str) -> HeldOut:
-    """A text file as the one document of a split. Raises ``ValueError`` if it is missing, not UTF-8 or too short."""
-    text = read_file(path)
-    ids = tokenizer.encode_document(text)
-    if len(ids) < 2:
-        raise ValueError(f"--text: {path} has {len(ids)} tokens; at least 2 are needed to score one")
-    unknown = 0 if tokenizer.unk_id is None else int((ids == tokenizer.unk_id).sum())
-    return held_out(tokenizer, ArrayTokens(ids), ids[:1], num_bytes=len(text.encode()), num_unknown=unknown)
 
 
 def corpus_of(loaded: checkpoint.Loaded) -> PreparedCorpus:
@@ -278,34 +256,4 @@ def result(config: Config) -> dict[str, Any]:
         "steps": end["step"],
         "seconds": round(end["seconds"], 3),
         "checkpoint": str(best),
-    }
-
-
-def dry_run(config: Config) -> dict[str, Any]:
-    """What a run of ``config`` would be: parameters, tokens and steps, and an estimate of its memory.
-
-    Raises:
-        ValueError: no text, or too little of it for the streams.
-    """
-    token_counts, vocab_size, is_exact = count_tokens(config)
-    with torch.device("meta"):
-        num_parameters = LanguageModel(config.model, vocab_size).num_parameters
-    streams = Streams(
-        ArrayTokens(np.empty(token_counts["train"], dtype=np.uint8)),
-        batch_size=config.train.batch_size,
-        bptt=config.train.bptt,
-    )
-    tokens_per_step = config.train.batch_size * config.train.bptt
-    width = 8 if config.train.precision == "float64" else 4
-    num_copies = 4 if config.optimizer.name == "adamw" else 3 if config.optimizer.momentum else 2
-    activations = tokens_per_step * (vocab_size + 12 * config.model.hidden_size * config.model.num_layers)
-    return {
-        "parameters": num_parameters,
-        "vocab_size": vocab_size,
-        "tokens": token_counts["train"],
-        "tokens_per_split": token_counts,
-        "tokens_are": "counted" if is_exact else "estimated at 4 bytes a token",
-        "steps_per_epoch": streams.num_windows,
-        "steps": total_steps(config.train, streams),
-        "memory_bytes": width * (num_copies * num_parameters + activations),
     }

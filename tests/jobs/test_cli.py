@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import evaluate, generate, prepare, train
+from jobs import evaluate, generate, prepare, search, train
 from jobs.cli import run_job, settings_help
 from pipeline import launch
 from pipeline.config import Config, section_fields
@@ -116,6 +116,18 @@ def test_dry_run_writes_nothing(
     assert figures["parameters"] == 2048 + 576 + 2304
     assert figures["tokens"] == 4000
     assert figures["steps"] == 3 * -(-399 // 9)
+    assert list(tmp_path.iterdir()) == [tmp_path / "text.txt"]
+
+
+def test_dry_run_of_a_search_shows_its_rungs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("abcd" * 1000)
+    settings = ["corpus.train=text.txt", "corpus.valid_fraction=0", "tokenizer.kind=byte", "train.batch_size=10"]
+    run_job(search.main, [*settings, "search.max_tokens=3600", "--dry-run", "--json"])
+    # a ninth of the budget, three times as much, and the budget itself is no rung
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["rungs"] == [400, 1200]
     assert list(tmp_path.iterdir()) == [tmp_path / "text.txt"]
 
 

@@ -1,0 +1,44 @@
+"""What a run would be, without writing anything: config → parameters, tokens, steps, an estimate of memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.config import Config
+from pipeline.data.prepare import count_tokens
+from pipeline.data.streams import ArrayTokens, Streams
+from pipeline.model.language_model import LanguageModel
+from pipeline.training.loop import total_steps
+
+
+def dry_run(config: Config) -> dict[str, Any]:
+    """What a run of ``config`` would be: parameters, tokens and steps, and an estimate of its memory.
+
+    Raises:
+        ValueError: no text, or too little of it for the streams.
+    """
+    token_counts, vocab_size, is_exact = count_tokens(config)
+    with torch.device("meta"):
+        num_parameters = LanguageModel(config.model, vocab_size).num_parameters
+    streams = Streams(
+        ArrayTokens(np.empty(token_counts["train"], dtype=np.uint8)),
+        batch_size=config.train.batch_size,
+        bptt=config.train.bptt,
+    )
+    tokens_per_step = config.train.batch_size * config.train.bptt
+    width = 8 if config.train.precision == "float64" else 4
+    num_copies = 4 if config.optimizer.name == "adamw" else 3 if config.optimizer.momentum else 2
+    activations = tokens_per_step * (vocab_size + 12 * config.model.hidden_size * config.model.num_layers)
+    return {
+        "parameters": num_parameters,
+        "vocab_size": vocab_size,
+        "tokens": token_counts["train"],
+        "tokens_per_split": token_counts,
+        "tokens_are": "counted" if is_exact else "estimated at 4 bytes a token",
+        "steps_per_epoch": streams.num_windows,
+        "steps": total_steps(config.train, streams),
+        "memory_bytes": width * (num_copies * num_parameters + activations),
+    }
