@@ -217,6 +217,18 @@ class TokenSequence:
                 offset += len(part)
         return block
 
+    def document_starts(self, start: int, stop: int) -> Ids:
+        """Positions in [start, stop) at which a document begins, int64, ascending, each once."""
+        found = [np.zeros(0, dtype=np.int64)]
+        # also the shard before: an empty document at its very end begins where the next shard does
+        first = int(np.searchsorted(self.starts, start, side="left")) - 1
+        for index in range(max(0, first), len(self.entries)):
+            if self.starts[index] >= stop:
+                break
+            starts = self._shard(index).document_starts + self.starts[index]
+            found.append(starts[np.searchsorted(starts, start) : np.searchsorted(starts, stop)])
+        return np.unique(np.concatenate(found))
+
     def verify(self) -> None:
         """Check every byte. Raises ``ValueError`` naming the file that is damaged."""
         for index, entry in enumerate(self.entries):
@@ -260,7 +272,9 @@ class _Shard:
         data = sidecar_path.read_bytes()
         if xxhash.xxh3_64_hexdigest(data) != entry["sidecar"]["xxh3"]:
             raise ValueError(f"{sidecar_path}: altered since it was written (its checksum does not match)")
-        self.table: list[list[Any]] = json.loads(data)["batches"]
+        sidecar = json.loads(data)
+        self.table: list[list[Any]] = sidecar["batches"]
+        self.document_starts = np.array(sidecar["document_starts"], dtype=np.int64)
         self.dtype = dtype
         _check_size(self.path, entry["arrow"])
         self.mapped = np.memmap(self.path, dtype=np.uint8, mode="r")

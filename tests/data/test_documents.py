@@ -1,0 +1,33 @@
+"""Where documents begin in a sequence of shards."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from pipeline.data.shards import TokenSequence
+
+MakeSequence = Callable[..., TokenSequence]
+
+
+@pytest.mark.parametrize("shard_tokens", [1, 3, 4, 100])
+def test_document_starts_of_any_stretch(make_sequence: MakeSequence, shard_tokens: int) -> None:
+    # the empty one begins where the next does; the last is empty at the end of the sequence, where no token is
+    documents = [[1, 2, 3], [], [4, 5, 6, 7, 8], [9], [10], []]
+    sequence = make_sequence(documents, shard_tokens=shard_tokens)
+    all_starts = [0, 3, 8, 9]
+    for start in range(11):
+        for stop in range(start, 11):
+            found = sequence.document_starts(start, stop)
+            assert found.dtype == np.int64
+            assert [i for i in found.tolist() if i < 10] == [i for i in all_starts if start <= i < stop]
+    assert sequence.document_starts(0, len(sequence)).tolist() == all_starts
+
+
+def test_an_empty_document_at_the_end_of_a_shard_begins_in_the_next(make_sequence: MakeSequence) -> None:
+    sequence = make_sequence([[1, 2], [3, 4]], shard_tokens=2)
+    # as a preparation writes it where the shard's last piece has no token
+    sequence._shard(0).document_starts = np.array([0, 2])
+    sequence._shard(1).document_starts = np.array([], dtype=np.int64)
+    assert sequence.document_starts(0, 4).tolist() == [0, 2]
+    assert sequence.document_starts(2, 3).tolist() == [2]
