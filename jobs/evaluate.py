@@ -19,6 +19,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     arguments = arguments_parser.parse_args(argv)
 
     from pipeline import run
+    from pipeline.data.streams import ResetRule
     from pipeline.evaluate import evaluate, split_held_out, text_held_out
     from pipeline.training import checkpoint
 
@@ -35,6 +36,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         text,
         streams=arguments.streams or loaded.config.evaluate.streams,
         bptt=loaded.config.train.bptt,
+        reset=ResetRule.of(loaded.config.train),
         precision=loaded.config.train.precision,
     )
     name = arguments.text or f"the {arguments.split} split"

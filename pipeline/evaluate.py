@@ -12,10 +12,11 @@ import torch
 from pipeline import metrics
 from pipeline.data.corpus import read_file
 from pipeline.data.shards import PreparedCorpus
-from pipeline.data.streams import ArrayTokens, ScoringStreams, Tokens
+from pipeline.data.streams import NO_RESETS, ArrayTokens, ResetRule, ScoringStreams, Tokens
 from pipeline.data.tokenizer import Ids, Tokenizer
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
+from pipeline.model.segments import Segments
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def evaluate(
     *,
     streams: int,
     bptt: int,
+    reset: ResetRule = NO_RESETS,
     rank: int = 0,
     world_size: int = 1,
     precision: str = "float32",
@@ -94,12 +96,12 @@ def evaluate(
     """Score ``text`` on ``streams`` streams (fewer if it has fewer tokens), this rank's part of them, and add up.
 
     The streams are the same whatever the number of ranks. Each begins with a blank state, so only a single stream
-    gives every token its whole history.
+    gives every token its whole history; ``reset`` says where else states are made blank.
 
     Raises:
         ValueError: fewer than two tokens.
     """
-    parts = ScoringStreams(text.tokens, num_streams=streams, bptt=bptt, rank=rank, world_size=world_size)
+    parts = ScoringStreams(text.tokens, num_streams=streams, bptt=bptt, reset=reset, rank=rank, world_size=world_size)
     was_training = model.training
     model.eval()
     total = torch.zeros((), dtype=torch.float64, device=model.device)
@@ -109,7 +111,8 @@ def evaluate(
         for window in parts.windows():
             inputs = torch.from_numpy(window.inputs).to(model.device)  # (T, B)
             targets = torch.from_numpy(window.targets).to(model.device)  # (T, B)
-            hidden, state = model(inputs, state)
+            segments = None if window.resets is None else Segments(window.resets, device=model.device)
+            hidden, state = model(inputs, state, segments)
             total += model.head.loss(hidden, targets)
             num_tokens += int((window.targets >= 0).sum())
     model.train(was_training)

@@ -16,7 +16,7 @@ import torch
 from pipeline import config as configuration
 from pipeline.config import Config
 from pipeline.data.shards import PreparedCorpus, open_prepared
-from pipeline.data.streams import Streams
+from pipeline.data.streams import ResetRule, Streams
 from pipeline.evaluate import Score, evaluate, split_held_out
 from pipeline.generate import generate
 from pipeline.model.language_model import LanguageModel
@@ -81,6 +81,7 @@ def training_streams(config: Config, corpus: PreparedCorpus, *, rank: int, world
         corpus.splits["train"],
         batch_size=config.train.batch_size,
         bptt=config.train.bptt,
+        reset=ResetRule.of(config.train),
         rank=rank,
         world_size=world_size,
     )
@@ -182,6 +183,7 @@ def build_loop(
             split_held_out(corpus, "valid"),
             streams=config.evaluate.streams,
             bptt=config.train.bptt,
+            reset=ResetRule.of(config.train),
             rank=worker.rank,
             world_size=worker.world_size,
             precision=config.train.precision,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import ModelConfig, TokenizerConfig
-from pipeline.data.streams import ArrayTokens
+from pipeline.config import ModelConfig, TokenizerConfig, TrainConfig
+from pipeline.data.streams import ArrayTokens, ResetRule
 from pipeline.data.tokenizer import train_tokenizer
 from pipeline.evaluate import HeldOut, evaluate, held_out
 from pipeline.model.language_model import LanguageModel
@@ -47,6 +47,33 @@ def test_each_of_several_streams_is_scored_from_a_blank_state(model: LanguageMod
     bounds = [0, 25, 51, 77, 103]  # ⌊b·103/4⌋
     parts = [token_by_token(model, ids[a : b + 1]) for a, b in itertools.pairwise(bounds)]
     assert score.tokens == 103
+    assert score.nats == pytest.approx(sum(parts), rel=1e-10)
+
+
+class Documents(ArrayTokens):
+    """Token sequence of documents that begin at 0, 5, 6, 40 and 70."""
+
+    def document_starts(self, start: int, stop: int) -> np.ndarray:  # type: ignore[type-arg]
+        starts = np.array([0, 5, 6, 40, 70])
+        return starts[(starts >= start) & (starts < stop)]
+
+
+@pytest.mark.parametrize(("streams", "bounds"), [(1, []), (3, [33, 66])])
+def test_states_reset_at_documents(model: LanguageModel, streams: int, bounds: list[int]) -> None:
+    ids = np.random.default_rng(1).integers(0, VOCAB, 100).astype(np.uint16)
+    rule = ResetRule(at_documents=True)
+    score = evaluate(model, HeldOut(Documents(ids), None), streams=streams, bptt=10, reset=rule)
+    cuts = sorted([0, 5, 6, 40, 70, 99, *bounds])
+    parts = [token_by_token(model, ids[a : b + 1]) for a, b in itertools.pairwise(cuts)]
+    assert score.tokens == 99
+    assert score.nats == pytest.approx(sum(parts), rel=1e-10)
+
+
+def test_states_reset_every_few_windows(model: LanguageModel) -> None:
+    ids = np.random.default_rng(1).integers(0, VOCAB, 100).astype(np.uint16)
+    rule = ResetRule.of(TrainConfig(reset_state="windows", reset_every_windows=3, bptt=10))
+    score = evaluate(model, HeldOut(ArrayTokens(ids), None), streams=1, bptt=10, reset=rule)
+    parts = [token_by_token(model, ids[a : b + 1]) for a, b in itertools.pairwise([0, 30, 60, 90, 99])]
     assert score.nats == pytest.approx(sum(parts), rel=1e-10)
 
 

@@ -18,6 +18,14 @@ class TrainConfig(Section):
         ge=1,
     )
     batch_size: int = setting(32, "Parallel streams over all workers.", unit="streams", ge=1)
+    reset_state: Literal["never", "document", "windows"] = setting(
+        "never",
+        "When a stream's hidden state is made blank beside the start of an epoch: before a document's first token, or "
+        "every reset_every_windows windows; scoring does the same.",
+    )
+    reset_every_windows: int = setting(
+        1, "Windows (of bptt tokens) between two resets where reset_state is windows.", unit="windows", ge=1
+    )
     epochs: int = setting(1, "Passes over the training split.", unit="epochs", ge=1)
     max_steps: int | None = setting(None, "End after so many optimizer steps.", unit="steps", ge=1)
     max_tokens: int | None = setting(None, "End after so many training tokens.", unit="tokens", ge=1)

@@ -14,7 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pipeline.config import TrainConfig
 from pipeline.data.tokenizer import Ids
+
+Resets = np.ndarray[Any, np.dtype[np.bool_]]
 
 IGNORED = -100
 # tokens per stream copied at a time: row by row and window by window is far slower
@@ -28,10 +31,12 @@ class Tokens(Protocol):
 
     def rows(self, starts: Ids, length: int) -> Ids: ...
 
+    def document_starts(self, start: int, stop: int) -> Ids: ...
+
 
 @dataclass
 class ArrayTokens:
-    """A token sequence in memory, for a text that was not prepared."""
+    """A token sequence in memory, one document, for a text that was not prepared."""
 
     array: Ids
 
@@ -44,21 +49,69 @@ class ArrayTokens:
     def rows(self, starts: Ids, length: int) -> Ids:
         return self.array[np.asarray(starts)[:, None] + np.arange(length)]
 
+    def document_starts(self, start: int, stop: int) -> Ids:
+        return np.arange(start, min(stop, 1))
+
+
+@dataclass(frozen=True)
+class ResetRule:
+    """Where a stream's hidden state is made blank, beside its beginning."""
+
+    at_documents: bool = False
+    every_tokens: int | None = None
+
+    @classmethod
+    def of(cls, train: TrainConfig) -> ResetRule:
+        """``train.reset_state``; windows are counted from the beginning of a stream."""
+        by_windows = train.reset_state == "windows"
+        return cls(train.reset_state == "document", train.reset_every_windows * train.bptt if by_windows else None)
+
+    def mask(self, tokens: Tokens, starts: Ids, *, position: int, length: int) -> Resets | None:
+        """(B, length), true before which inputs a row is made blank; None: before none.
+
+        ``starts`` are the rows' first tokens in the sequence, which are ``position`` tokens into their streams.
+        """
+        if not self.at_documents and self.every_tokens is None:
+            return None
+        mask = np.zeros((len(starts), length), dtype=bool)
+        if self.every_tokens is not None:
+            mask[:, -position % self.every_tokens :: self.every_tokens] = True
+        else:
+            for row, start in zip(mask, starts.tolist(), strict=True):
+                row[tokens.document_starts(start, start + length) - start] = True
+        return mask if mask.any() else None
+
+
+NO_RESETS = ResetRule()
+
 
 @dataclass(frozen=True)
 class Window:
-    """(T, B) int64 ids of this rank's streams; ``position`` tokens of each stream came before."""
+    """(T, B) int64 ids of this rank's streams; ``position`` tokens of each stream came before.
+
+    ``resets``, (T, B), is true where a stream's hidden state is made blank before that input; None: nowhere.
+    """
 
     inputs: np.ndarray[Any, np.dtype[np.int64]]
     targets: np.ndarray[Any, np.dtype[np.int64]]
     position: int
     next_position: int
+    resets: Resets | None = None
 
 
 class Streams:
     """This rank's part of the training streams; see the module."""
 
-    def __init__(self, tokens: Tokens, *, batch_size: int, bptt: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        *,
+        batch_size: int,
+        bptt: int,
+        reset: ResetRule = NO_RESETS,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
         """
         Raises:
             ValueError: more ranks than streams, or too few tokens for one window per stream.
@@ -74,6 +127,7 @@ class Streams:
                 f"{batch_size * bptt + 1:,} (train.batch_size={batch_size} × train.bptt={bptt} + 1)"
             )
         self.tokens = tokens
+        self.reset = reset
         self.batch_size = batch_size
         self.bptt = bptt
         self.tokens_per_stream = (num_tokens - 1) // batch_size
@@ -96,6 +150,7 @@ class Streams:
         while position < self.tokens_per_stream:
             length = min(block_tokens, self.tokens_per_stream - position)
             block = self.tokens.rows(starts + position, length + 1).astype(np.int64)  # (B, length + 1)
+            resets = self.reset.mask(self.tokens, starts + position, position=position, length=length)
             for offset in range(0, length, self.bptt):
                 end = min(offset + self.bptt, length)
                 yield Window(
@@ -103,8 +158,16 @@ class Streams:
                     targets=block[:, offset + 1 : end + 1].T,
                     position=position + offset,
                     next_position=position + end,
+                    resets=part_of(resets, offset, end),
                 )
             position += length
+
+
+def part_of(resets: Resets | None, begin: int, end: int) -> Resets | None:
+    """(B, length) → (T, B) of a window, None where it has no reset."""
+    if resets is None or not resets[:, begin:end].any():
+        return None
+    return resets[:, begin:end].T
 
 
 class ScoringStreams:
@@ -114,12 +177,22 @@ class ScoringStreams:
     There are fewer streams where the text has no window for each.
     """
 
-    def __init__(self, tokens: Tokens, *, num_streams: int, bptt: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        *,
+        num_streams: int,
+        bptt: int,
+        reset: ResetRule = NO_RESETS,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
         """Raises ``ValueError`` if there are fewer than two tokens."""
         num_targets = len(tokens) - 1
         if num_targets < 1:
             raise ValueError(f"a text of {len(tokens)} tokens has nothing to score; at least 2 are needed")
         self.tokens = tokens
+        self.reset = reset
         self.bptt = bptt
         self.num_streams = max(1, min(num_streams, num_targets // bptt))
         self.rows = range(rank * self.num_streams // world_size, (rank + 1) * self.num_streams // world_size)
@@ -144,4 +217,5 @@ class ScoringStreams:
                 block[row] = np.append(block[row, shift[row] :], np.repeat(block[row, -1], shift[row]))
             targets = block[:, 1:]
             targets = np.where(position + np.arange(length) < lengths[:, None], targets, IGNORED)
-            yield Window(block[:, :-1].T, targets.T, position, position + length)
+            resets = self.reset.mask(self.tokens, starts + position, position=position, length=length)
+            yield Window(block[:, :-1].T, targets.T, position, position + length, part_of(resets, 0, length))

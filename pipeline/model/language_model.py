@@ -16,6 +16,7 @@ from pipeline.config import ModelConfig
 from pipeline.model.head import Softmax
 from pipeline.model.precision import autocast_where_native
 from pipeline.model.recurrence import Recurrence
+from pipeline.model.segments import Segments
 from pipeline.model.state import State
 
 
@@ -64,10 +65,13 @@ class LanguageModel(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.embedding.weight.dtype
 
-    def forward(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """(T, B) token ids, state → (T, B, H) what the head takes (E if tied), state after the last step."""
+    def forward(self, tokens: Tensor, state: State, segments: Segments | None = None) -> tuple[Tensor, State]:
+        """(T, B) token ids, state → (T, B, H) what the head takes (E if tied), state after the last step.
+
+        ``segments`` says where within the window streams begin anew, from a blank state.
+        """
         embedded = F.dropout(self.embedding(tokens), self.dropout, self.training)  # (T, B, E)
-        hidden, state = self.recurrence(embedded, state)  # (T, B, H)
+        hidden, state = self.recurrence(embedded, state, segments)  # (T, B, H)
         hidden = F.dropout(hidden, self.dropout, self.training)
         if self.projection is not None:
             with autocast_where_native(hidden.device.type):

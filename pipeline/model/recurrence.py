@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.model.precision import runs_in_autocast
+from pipeline.model.segments import Segments
 from pipeline.model.state import State
 
 CELLS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
@@ -30,22 +31,25 @@ class Recurrence(nn.Module):
         self.hidden_size = hidden_size
         self.dropout = dropout
 
-    def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """(T, B, E), state → (T, B, H), state after the last step."""
+    def forward(self, inputs: Tensor, state: State, segments: Segments | None = None) -> tuple[Tensor, State]:
+        """(T, B, E), state → (T, B, H), state after the last step; ``segments``: where streams begin anew."""
         if runs_in_autocast(inputs.device.type):
-            return self._forward(inputs, state)
+            return self._forward(inputs, state, segments)
         with torch.autocast(inputs.device.type, enabled=False):
-            return self._forward(inputs.to(state[0].dtype), state)
+            return self._forward(inputs.to(state[0].dtype), state, segments)
 
-    def _forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+    def _forward(self, inputs: Tensor, state: State, segments: Segments | None) -> tuple[Tensor, State]:
         hidden = inputs
         ends: list[State] = []
         for index, layer in enumerate(self.layers):
             if index > 0:
                 hidden = F.dropout(hidden, self.dropout, self.training)
             begin = tuple(part[index : index + 1].to(hidden.dtype) for part in state)  # (1, B, H) each
-            hidden, end = layer(hidden, begin if self.num_parts == 2 else begin[0])
-            ends.append(end if self.num_parts == 2 else (end,))
+            if segments is not None:
+                hidden, end = segments.run(layer, hidden, begin)
+            else:
+                hidden, end = layer(hidden, begin if self.num_parts == 2 else begin[0])
+            ends.append(end if isinstance(end, tuple) else (end,))
         return hidden, tuple(torch.cat(parts).to(state[0].dtype) for parts in zip(*ends, strict=True))
 
     def initial_state(self, batch_size: int, *, device: torch.device, dtype: torch.dtype) -> State:

@@ -21,6 +21,7 @@ from pipeline.config import OptimizerConfig, TrainConfig
 from pipeline.data.streams import Streams, Window
 from pipeline.evaluate import Score
 from pipeline.metrics import all_reduce_sum, perplexity
+from pipeline.model.segments import Segments
 from pipeline.model.state import State, zeros_like
 from pipeline.training.monitor import Monitor
 from pipeline.training.optimizers import learning_rate
@@ -178,7 +179,13 @@ def train_on(loop: Loop, window: Window) -> None:
     targets = torch.from_numpy(window.targets).to(device, non_blocking=True)  # (T, B)
     num_targets = inputs.shape[0] * loop.streams.batch_size
     nats, loop.last_norm, loop.state = loop.step(
-        inputs, targets, loop.state, num_targets=num_targets, lr=loop.lr, index=progress.step
+        inputs,
+        targets,
+        loop.state,
+        num_targets=num_targets,
+        lr=loop.lr,
+        index=progress.step,
+        segments=None if window.resets is None else Segments(window.resets, device=device),
     )
     loop.interval.nats += nats
     loop.interval.tokens += num_targets

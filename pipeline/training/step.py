@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
+from pipeline.model.segments import Segments
 from pipeline.model.state import State, detach
 
 MASK_64 = (1 << 64) - 1
@@ -35,9 +36,11 @@ class WindowLoss(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, inputs: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(
+        self, inputs: Tensor, targets: Tensor, state: State, segments: Segments | None = None
+    ) -> tuple[Tensor, State]:
         """(T, B) inputs and targets and a state → summed nats of the window, next state."""
-        hidden, state = self.model(inputs, state)
+        hidden, state = self.model(inputs, state, segments)
         return self.model.head.loss(hidden, targets), state
 
 
@@ -94,7 +97,15 @@ class TrainingStep:
             self.module = nn.parallel.DistributedDataParallel(self.module, gradient_as_bucket_view=True)
 
     def __call__(
-        self, inputs: Tensor, targets: Tensor, state: State, *, num_targets: int, lr: float, index: int
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State,
+        *,
+        num_targets: int,
+        lr: float,
+        index: int,
+        segments: Segments | None = None,
     ) -> tuple[Tensor, Tensor, State]:
         """Update the weights from one window.
 
@@ -103,6 +114,7 @@ class TrainingStep:
             state: the hidden state that the window before left.
             num_targets: targets of this window over all ranks.
             index: number of the window in the run, from which its dropout masks are seeded.
+            segments: where in the window streams begin anew, if any does.
 
         Returns:
             This rank's summed nats, the global gradient norm before clipping (not finite: the update was refused),
@@ -111,7 +123,7 @@ class TrainingStep:
         if self.module.training:
             torch.manual_seed(mix(self.seed, index, self.rank))
         with autocast(self.precision, self.device):
-            nats, state = self.module(inputs, targets, detach(state))
+            nats, state = self.module(inputs, targets, detach(state), segments)
         # DDP averages over ranks; times W, divided by all targets, that average is the mean per token
         (nats * self.loss_scale.scale * (self.world_size / num_targets)).backward()
         norm = self.update(lr)

@@ -1,11 +1,16 @@
 """Every token once, in order, whatever the number of ranks and wherever it starts."""
 
+import itertools
+from collections.abc import Callable
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.streams import IGNORED, ArrayTokens, ScoringStreams, Streams
+from pipeline.config import TrainConfig
+from pipeline.data.shards import TokenSequence
+from pipeline.data.streams import IGNORED, NO_RESETS, ArrayTokens, ResetRule, ScoringStreams, Streams, Window
 
 
 def test_the_alphabet() -> None:
@@ -49,6 +54,100 @@ def test_every_token_comes_once_as_input_and_once_as_target(
             np.testing.assert_array_equal(a.inputs, b.inputs)
     assert inputs == list(range(batch_size * length))
     assert streams.num_unused == num_tokens - 1 - batch_size * length
+
+
+class Run:
+    """Ranks that carry a hidden state: here of each stream the target it saw last, and what it was fed."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.position = 0
+        self.hidden = np.full(batch_size, -1)
+        self.fed: list[list[int]] = [[] for _ in range(batch_size)]
+
+    def go_on(self, ranks: list[Streams], num_windows: int | None = None) -> None:
+        """Take ``num_windows`` on every rank, each with its rows of the hidden state as it was saved."""
+        own = [self.hidden[streams.rows.start : streams.rows.stop].copy() for streams in ranks]
+        walks = [list(streams.windows(self.position))[:num_windows] for streams in ranks]
+        for turn in zip(*walks, strict=True):
+            assert len({(window.position, window.next_position, len(window.inputs)) for window in turn}) == 1
+            for rank, window in enumerate(turn):
+                self.feed(ranks[rank], own[rank], window)
+            self.position = turn[0].next_position
+        self.hidden = np.concatenate(own)
+
+    def feed(self, streams: Streams, hidden: np.ndarray, window: Window) -> None:  # type: ignore[type-arg]
+        assert window.position == self.position
+        for index, row in enumerate(streams.rows):
+            inputs, targets = window.inputs[:, index].tolist(), window.targets[:, index].tolist()
+            if self.position:
+                assert inputs[0] == hidden[index]
+            assert inputs[1:] == targets[:-1]
+            hidden[index] = targets[-1]
+            self.fed[row] += inputs
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lengths=st.lists(st.integers(0, 120), min_size=1, max_size=20),
+    shard_tokens=st.integers(1, 300),
+    batch_size=st.integers(1, 7),
+    bptt=st.integers(1, 30),
+    data=st.data(),
+)
+def test_shards_to_streams_on_ranks_that_come_and_go(
+    make_sequence: Callable[..., TokenSequence],
+    lengths: list[int],
+    shard_tokens: int,
+    batch_size: int,
+    bptt: int,
+    data: st.DataObject,
+) -> None:
+    num_tokens = max(sum(lengths), batch_size * bptt + 1)
+    bounds = np.cumsum([0, *lengths, num_tokens - sum(lengths)]).tolist()
+    documents = [list(range(a, b)) for a, b in itertools.pairwise(bounds)]
+    sequence = make_sequence(documents, shard_tokens=shard_tokens)
+
+    def ranks() -> list[Streams]:
+        world_size = data.draw(st.integers(1, batch_size))
+        common = {"batch_size": batch_size, "bptt": bptt, "world_size": world_size}
+        return [Streams(sequence, rank=rank, **common) for rank in range(world_size)]
+
+    run = Run(batch_size)
+    parts = ranks()
+    run.go_on(parts, data.draw(st.integers(1, parts[0].num_windows)))
+    run.go_on(ranks())  # stopped, and gone on with another number of ranks
+    length = (num_tokens - 1) // batch_size
+    assert [token for row in run.fed for token in row] == list(range(batch_size * length))
+    assert run.hidden.tolist() == [length * (row + 1) for row in range(batch_size)]
+    assert parts[0].num_unused == num_tokens - 1 - batch_size * length
+
+
+def reset_places(streams: Streams, position: int = 0) -> list[tuple[int, int]]:
+    """(position, first token fed) of every reset."""
+    places = []
+    for window in streams.windows(position):
+        if window.resets is not None:
+            assert window.resets.shape == window.inputs.shape
+            steps, rows = np.nonzero(window.resets)
+            places += [(window.position + int(s), int(window.inputs[s, r])) for s, r in zip(steps, rows, strict=True)]
+    return places
+
+
+def test_resets_at_documents_fall_on_their_first_tokens(make_sequence: Callable[..., TokenSequence]) -> None:
+    documents = [list(range(9)), [9], [], list(range(10, 26))]
+    sequence = make_sequence(documents, shard_tokens=7)
+    rule = ResetRule.of(TrainConfig(reset_state="document"))
+    streams = Streams(sequence, batch_size=4, bptt=4, reset=rule)  # of 6 tokens, from 0, 6, 12 and 18
+    assert reset_places(streams) == [(0, 0), (3, 9), (4, 10)]
+    assert reset_places(streams, 4) == [(4, 10)]
+
+
+def test_resets_every_few_windows() -> None:
+    rule = ResetRule.of(TrainConfig(reset_state="windows", reset_every_windows=2, bptt=3))
+    streams = Streams(ArrayTokens(np.arange(31)), batch_size=2, bptt=3, reset=rule)  # of 15 tokens
+    assert reset_places(streams) == [(0, 0), (0, 15), (6, 6), (6, 21), (12, 12), (12, 27)]
+    assert reset_places(streams, 6) == [(6, 6), (6, 21), (12, 12), (12, 27)]
+    assert ResetRule.of(TrainConfig()) == NO_RESETS
 
 
 @settings(deadline=None)

@@ -119,3 +119,37 @@ def test_losses_do_not_depend_on_the_number_of_workers(
     interrupt_after(moved, 77)
     train_on_ranks(moved, world_size=2)
     assert [loss for _, loss in curve(moved)] == pytest.approx([loss for _, loss in expected], rel=tolerance)
+
+
+ORDERS = {"reset at documents": {"train.reset_state": "document"}, "reset by windows": {"train.reset_state": "windows"}}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_other_ways_through_the_text_resume_and_do_not_depend_on_workers(
+    make_config: Callable[..., Config], tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for index in range(40):
+        words = " ".join(f"{index} {word} tells of {index % 7}" for word in range(index % 9 + 1))
+        (folder / f"{index:02d}.txt").write_text(words + "\n", encoding="utf-8")
+    changes = {"corpus.train": [str(folder)], "train.epochs": 2, "train.precision": "float64", "train.batch_size": 5}
+    config = make_config({**changes, **ORDERS[name], "train.log_every_steps": 1, "model.cell": "lstm"})
+    prepare_in_process(config)
+    launch.train(config, launch.in_process)
+    broken = configuration.with_values(config, {"run.directory": str(tmp_path / "broken")})
+    for num_steps in (3, 41):
+        interrupt_after(broken, num_steps)
+    launch.train(broken, launch.in_process)
+    assert curve(config) == curve(broken)
+    assert_bitwise_equal(end_state(config), end_state(broken))
+    two = configuration.with_values(config, {"run.directory": str(tmp_path / "two")})
+    train_on_ranks(two, world_size=2)
+    for kind in ("train", "valid"):
+        expected, found = curve(config, kind), curve(two, kind)
+        assert [step for step, _ in found] == [step for step, _ in expected]
+        assert [loss for _, loss in found] == pytest.approx([loss for _, loss in expected], rel=1e-9)
+    plain = configuration.with_values(config, {"run.directory": str(tmp_path / "plain"), "train.max_steps": 20})
+    plain = configuration.with_values(plain, {"train.reset_state": "never"})
+    launch.train(plain, launch.in_process)
+    assert curve(plain)[-1][1] != curve(config)[19][1]
