@@ -30,6 +30,9 @@ from pipeline.training.optimizers import build_optimizer
 from pipeline.training.resume import capture, check_continues, restore
 from pipeline.training.step import TrainingStep, mix
 
+# keeps the draws of the rotation apart from others of the same seed
+ROTATION = 1
+
 
 @dataclass(frozen=True)
 class Worker:
@@ -82,6 +85,7 @@ def training_streams(config: Config, corpus: PreparedCorpus, *, rank: int, world
         batch_size=config.train.batch_size,
         bptt=config.train.bptt,
         reset=ResetRule.of(config.train),
+        rotation_seed=mix(config.train.seed, ROTATION) if config.train.epoch_order == "rotated" else None,
         rank=rank,
         world_size=world_size,
     )

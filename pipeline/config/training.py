@@ -27,6 +27,12 @@ class TrainConfig(Section):
         1, "Windows (of bptt tokens) between two resets where reset_state is windows.", unit="windows", ge=1
     )
     epochs: int = setting(1, "Passes over the training split.", unit="epochs", ge=1)
+    epoch_order: Literal["same", "rotated"] = setting(
+        "same",
+        "Every epoch in the order of the text, or each stream begun at another random place every epoch and gone "
+        "round once.",
+        source="Press 2019",
+    )
     max_steps: int | None = setting(None, "End after so many optimizer steps.", unit="steps", ge=1)
     max_tokens: int | None = setting(None, "End after so many training tokens.", unit="tokens", ge=1)
     clip_norm: float | None = setting(

@@ -90,6 +90,7 @@ class Window:
     """(T, B) int64 ids of this rank's streams; ``position`` tokens of each stream came before.
 
     ``resets``, (T, B), is true where a stream's hidden state is made blank before that input; None: nowhere.
+    ``num_targets`` are the targets that count, over all ranks; of held-out text each rank counts its own.
     """
 
     inputs: np.ndarray[Any, np.dtype[np.int64]]
@@ -97,6 +98,7 @@ class Window:
     position: int
     next_position: int
     resets: Resets | None = None
+    num_targets: int = 0
 
 
 class Streams:
@@ -109,10 +111,15 @@ class Streams:
         batch_size: int,
         bptt: int,
         reset: ResetRule = NO_RESETS,
+        rotation_seed: int | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         """
+        Args:
+            rotation_seed: begin each epoch at another place of each stream, drawn from this and the epoch (Press
+                2019); None: every epoch is in order.
+
         Raises:
             ValueError: more ranks than streams, or too few tokens for one window per stream.
         """
@@ -128,6 +135,7 @@ class Streams:
             )
         self.tokens = tokens
         self.reset = reset
+        self.rotation_seed = rotation_seed
         self.batch_size = batch_size
         self.bptt = bptt
         self.tokens_per_stream = (num_tokens - 1) // batch_size
@@ -143,24 +151,62 @@ class Streams:
         """Tokens at the end that no stream covers, as neither input nor target."""
         return len(self.tokens) - 1 - self.batch_size * self.tokens_per_stream
 
-    def windows(self, position: int = 0) -> Iterator[Window]:
+    def offsets(self, epoch: int) -> Ids:
+        """(B,) inputs by which each of all streams is rotated in ``epoch``: the same on every rank."""
+        if self.rotation_seed is None:
+            return np.zeros(self.batch_size, dtype=np.int64)
+        generator = np.random.default_rng([self.rotation_seed, epoch])
+        return generator.integers(self.tokens_per_stream, size=self.batch_size)
+
+    def windows(self, position: int = 0, *, epoch: int = 0) -> Iterator[Window]:
         """The windows of an epoch from ``position`` on."""
-        starts = np.array(self.rows) * self.tokens_per_stream
+        offsets = self.offsets(epoch)
+        # a rotated stream goes on from its end at its beginning: no target follows that input
+        seams = np.where(offsets > 0, self.tokens_per_stream - 1 - offsets, -1)
         block_tokens = max(1, BLOCK_TOKENS // self.bptt) * self.bptt
         while position < self.tokens_per_stream:
             length = min(block_tokens, self.tokens_per_stream - position)
-            block = self.tokens.rows(starts + position, length + 1).astype(np.int64)  # (B, length + 1)
-            resets = self.reset.mask(self.tokens, starts + position, position=position, length=length)
-            for offset in range(0, length, self.bptt):
-                end = min(offset + self.bptt, length)
+            inputs, targets, resets = self._block(offsets, position, length)
+            for begin in range(0, length, self.bptt):
+                end = min(begin + self.bptt, length)
+                num_seams = np.count_nonzero((seams >= position + begin) & (seams < position + end))
                 yield Window(
-                    inputs=block[:, offset:end].T,
-                    targets=block[:, offset + 1 : end + 1].T,
-                    position=position + offset,
+                    inputs=inputs[:, begin:end].T,
+                    targets=targets[:, begin:end].T,
+                    position=position + begin,
                     next_position=position + end,
-                    resets=part_of(resets, offset, end),
+                    resets=part_of(resets, begin, end),
+                    num_targets=(end - begin) * self.batch_size - int(num_seams),
                 )
             position += length
+
+    def _block(self, offsets: Ids, position: int, length: int) -> tuple[Ids, Ids, Resets | None]:
+        """(B, length) inputs, targets and resets of this rank's rows."""
+        within = (position + offsets[self.rows.start : self.rows.stop]) % self.tokens_per_stream  # (B,)
+        starts = np.array(self.rows) * self.tokens_per_stream
+        crossing = np.flatnonzero(within + length > self.tokens_per_stream)
+        if not len(crossing):
+            block = self.tokens.rows(starts + within, length + 1).astype(np.int64)  # (B, length + 1)
+            resets = self.reset.mask(self.tokens, starts + within, position=position, length=length)
+            return block[:, :-1], block[:, 1:], resets
+        inputs, targets = (np.empty((len(starts), length), dtype=np.int64) for _ in range(2))
+        resets = np.zeros((len(starts), length), dtype=bool)
+        # all rows that lie in one piece, then each that has its seam here in two
+        pieces = [(np.setdiff1d(np.arange(len(starts)), crossing), 0, length)]
+        for row in crossing:
+            before = self.tokens_per_stream - int(within[row])
+            pieces += [(crossing[crossing == row], 0, before), (crossing[crossing == row], before, length)]
+        for rows, begin, end in pieces:
+            if not len(rows):
+                continue
+            first = starts[rows] + (within[rows] + begin) % self.tokens_per_stream
+            block = self.tokens.rows(first, end - begin + 1)
+            inputs[rows, begin:end], targets[rows, begin:end] = block[:, :-1], block[:, 1:]
+            mask = self.reset.mask(self.tokens, first, position=position + begin, length=end - begin)
+            resets[rows, begin:end] = False if mask is None else mask
+            if begin > 0:
+                targets[rows, begin - 1] = IGNORED
+        return inputs, targets, resets
 
 
 def part_of(resets: Resets | None, begin: int, end: int) -> Resets | None:

@@ -140,7 +140,7 @@ def fit(loop: Loop) -> str:
     progress = loop.progress
     first_step = progress.step + 1
     while progress.step < loop.total_steps and not progress.ended_early:
-        for window in loop.streams.windows(progress.position):
+        for window in loop.streams.windows(progress.position, epoch=progress.epoch):
             train_on(loop, window)
             if progress.step == first_step and loop.monitor:
                 loop.monitor.write("running", step=progress.step)
@@ -177,20 +177,19 @@ def train_on(loop: Loop, window: Window) -> None:
     progress, device = loop.progress, loop.step.device
     inputs = torch.from_numpy(window.inputs).to(device, non_blocking=True)  # (T, B)
     targets = torch.from_numpy(window.targets).to(device, non_blocking=True)  # (T, B)
-    num_targets = inputs.shape[0] * loop.streams.batch_size
     nats, loop.last_norm, loop.state = loop.step(
         inputs,
         targets,
         loop.state,
-        num_targets=num_targets,
+        num_targets=window.num_targets,
         lr=loop.lr,
         index=progress.step,
         segments=None if window.resets is None else Segments(window.resets, device=device),
     )
     loop.interval.nats += nats
-    loop.interval.tokens += num_targets
+    loop.interval.tokens += window.num_targets
     progress.step += 1
-    progress.tokens += num_targets
+    progress.tokens += inputs.shape[0] * loop.streams.batch_size
     progress.position = window.next_position
     if progress.position >= loop.streams.tokens_per_stream:
         progress.epoch, progress.position = progress.epoch + 1, 0

@@ -125,7 +125,8 @@ class TrainingStep:
         with autocast(self.precision, self.device):
             nats, state = self.module(inputs, targets, detach(state), segments)
         # DDP averages over ranks; times W, divided by all targets, that average is the mean per token
-        (nats * self.loss_scale.scale * (self.world_size / num_targets)).backward()
+        # (a window of seams alone has none)
+        (nats * self.loss_scale.scale * (self.world_size / max(num_targets, 1))).backward()
         norm = self.update(lr)
         return nats.detach(), norm, state
 

@@ -142,6 +142,70 @@ def test_resets_at_documents_fall_on_their_first_tokens(make_sequence: Callable[
     assert reset_places(streams, 4) == [(4, 10)]
 
 
+def test_the_alphabet_rotated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams of 6 from A, G, M and S begun at their third, first, second and last letter."""
+    streams = Streams(ArrayTokens(np.arange(26)), batch_size=4, bptt=4, rotation_seed=1)
+    monkeypatch.setattr(streams, "offsets", lambda epoch: np.array([2, 0, 1, 5]))
+    first, second = streams.windows()
+    assert first.inputs.T.tolist() == [[2, 3, 4, 5], [6, 7, 8, 9], [13, 14, 15, 16], [23, 18, 19, 20]]
+    assert first.targets.T.tolist() == [[3, 4, 5, IGNORED], [7, 8, 9, 10], [14, 15, 16, 17], [IGNORED, 19, 20, 21]]
+    assert second.inputs.T.tolist() == [[0, 1], [10, 11], [17, 12], [21, 22]]
+    assert second.targets.T.tolist() == [[1, 2], [11, 12], [IGNORED, 13], [22, 23]]
+    assert (first.num_targets, second.num_targets) == (14, 7)
+
+
+@settings(deadline=None)
+@given(
+    batch_size=st.integers(1, 6),
+    bptt=st.integers(1, 30),
+    extra=st.integers(0, 500),
+    seed=st.integers(0, 99),
+    epoch=st.integers(0, 9),
+    data=st.data(),
+)
+def test_a_rotated_epoch_has_every_token_once(
+    batch_size: int, bptt: int, extra: int, seed: int, epoch: int, data: st.DataObject
+) -> None:
+    sequence = ArrayTokens(np.arange(batch_size * bptt + 1 + extra))
+    world_size = data.draw(st.integers(1, batch_size))
+    inputs, num_targets, said = [], 0, []
+    for rank in range(world_size):
+        streams = Streams(
+            sequence, batch_size=batch_size, bptt=bptt, rotation_seed=seed, rank=rank, world_size=world_size
+        )
+        length = streams.tokens_per_stream
+        windows = list(streams.windows(epoch=epoch))
+        fed = np.concatenate([window.inputs for window in windows])
+        targets = np.concatenate([window.targets for window in windows])
+        for column, row in zip(fed.T, streams.rows, strict=True):
+            offset = int(streams.offsets(epoch)[row])
+            np.testing.assert_array_equal(column, row * length + (offset + np.arange(length)) % length)
+        kept = targets != IGNORED
+        np.testing.assert_array_equal(targets[kept], fed[kept] + 1)
+        inputs += fed.flatten().tolist()
+        num_targets += int(kept.sum())
+        said.append([window.num_targets for window in windows])
+        start = data.draw(st.integers(0, len(windows) - 1))
+        for a, b in zip(streams.windows(windows[start].position, epoch=epoch), windows[start:], strict=True):
+            np.testing.assert_array_equal(a.inputs, b.inputs)
+            np.testing.assert_array_equal(a.targets, b.targets)
+    assert sorted(inputs) == list(range(batch_size * length))
+    assert all(counts == said[0] for counts in said)
+    assert sum(said[0]) == num_targets == batch_size * length - np.count_nonzero(streams.offsets(epoch))
+
+
+def test_every_epoch_is_rotated_anew_and_resets_go_along(make_sequence: Callable[..., TokenSequence]) -> None:
+    sequence = make_sequence([list(range(40)), list(range(40, 75)), list(range(75, 102))], shard_tokens=30)
+    rule = ResetRule(at_documents=True)
+    streams = Streams(sequence, batch_size=2, bptt=8, reset=rule, rotation_seed=3)  # of 50 tokens
+    assert streams.offsets(0).tolist() != streams.offsets(1).tolist()
+    assert streams.offsets(1).tolist() == streams.offsets(1).tolist()
+    for epoch in range(5):
+        places = [token for window in streams.windows(epoch=epoch) if window.resets is not None
+                  for token in window.inputs[window.resets].tolist()]  # fmt: skip
+        assert sorted(places) == [0, 40, 75]
+
+
 def test_resets_every_few_windows() -> None:
     rule = ResetRule.of(TrainConfig(reset_state="windows", reset_every_windows=2, bptt=3))
     streams = Streams(ArrayTokens(np.arange(31)), batch_size=2, bptt=3, reset=rule)  # of 15 tokens

@@ -121,7 +121,11 @@ def test_losses_do_not_depend_on_the_number_of_workers(
     assert [loss for _, loss in curve(moved)] == pytest.approx([loss for _, loss in expected], rel=tolerance)
 
 
-ORDERS = {"reset at documents": {"train.reset_state": "document"}, "reset by windows": {"train.reset_state": "windows"}}
+ORDERS = {
+    "reset at documents": {"train.reset_state": "document"},
+    "reset by windows": {"train.reset_state": "windows"},
+    "rotated, reset at documents": {"train.epoch_order": "rotated", "train.reset_state": "document"},
+}
 
 
 @pytest.mark.parametrize("name", ORDERS)
@@ -150,6 +154,6 @@ def test_other_ways_through_the_text_resume_and_do_not_depend_on_workers(
         assert [step for step, _ in found] == [step for step, _ in expected]
         assert [loss for _, loss in found] == pytest.approx([loss for _, loss in expected], rel=1e-9)
     plain = configuration.with_values(config, {"run.directory": str(tmp_path / "plain"), "train.max_steps": 20})
-    plain = configuration.with_values(plain, {"train.reset_state": "never"})
+    plain = configuration.with_values(plain, {"train.reset_state": "never", "train.epoch_order": "same"})
     launch.train(plain, launch.in_process)
     assert curve(plain)[-1][1] != curve(config)[19][1]
