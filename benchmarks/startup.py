@@ -1,6 +1,7 @@
 """From the command to the first training step, with Ray and in this process: ``python benchmarks/startup.py``.
 
-The corpus is prepared before; one worker, no dashboard. Each variant runs ``--repeat`` times, taking turns.
+The corpus is prepared before; one worker, no dashboard. Each variant runs ``--repeat`` times, taking turns. ``bare``
+is the least that Ray Train can take on the machine: a fit whose training function only looks at the clock.
 """
 
 from __future__ import annotations
@@ -16,6 +17,21 @@ from pathlib import Path
 from pipeline.training.monitor import read
 
 GOALS = {"ray": 15.0, "local": 5.0}
+BARE_FIT = """
+import sys, time
+from pathlib import Path
+import ray
+from ray.train import RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+TorchTrainer(
+    lambda folder: Path(folder["path"], "bare-first").write_text(str(time.time())),
+    train_loop_config={"path": sys.argv[1]},
+    scaling_config=ScalingConfig(num_workers=1),
+    run_config=RunConfig(storage_path=sys.argv[1], name="bare-fit"),
+).fit()
+"""
 
 
 def command(folder: Path, backend: str, run: str) -> list[str]:
@@ -43,21 +59,31 @@ def measure(folder: Path, backend: str, run: str) -> tuple[float, float]:
     return first - started, ended - last
 
 
+def measure_bare(folder: Path) -> tuple[float, float]:
+    """As ``measure``, of a fit that does nothing."""
+    started = time.time()
+    subprocess.run([sys.executable, "-c", BARE_FIT, str(folder)], check=True, capture_output=True)
+    ended = time.time()
+    first = float((folder / "bare-first").read_text())
+    return first - started, ended - first
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=3)
     arguments = parser.parse_args()
-    figures: dict[str, list[tuple[float, float]]] = {backend: [] for backend in GOALS}
+    figures: dict[str, list[tuple[float, float]]] = {name: [] for name in ("bare", *GOALS)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         measure(folder, "local", "prepare")
         for repeat in range(arguments.repeat):
+            figures["bare"].append(measure_bare(folder))
             for backend in GOALS:
                 figures[backend].append(measure(folder, backend, f"{backend}-{repeat}"))
     print(f"{'backend':>8}  {'to the first step (s)':>22}  {'goal':>5}  {'last step to end (s)':>21}")
-    for backend, goal in GOALS.items():
-        first, end = (statistics.median(column) for column in zip(*figures[backend], strict=True))
-        print(f"{backend:>8}  {first:>22.1f}  {goal:>5.0f}  {end:>21.1f}")
+    for backend, measured in figures.items():
+        first, end = (statistics.median(column) for column in zip(*measured, strict=True))
+        print(f"{backend:>8}  {first:>22.1f}  {GOALS.get(backend, ''):>5}  {end:>21.1f}")
 
 
 if __name__ == "__main__":
