@@ -1,0 +1,116 @@
+"""What every tokenizer offers, and the part that tokenizers with a list of types share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Ids = np.ndarray[Any, np.dtype[Any]]
+
+UNK, EOS = "<unk>", "<eos>"
+
+
+class Tokenizer(ABC):
+    """One unit of text a token. Special types: ``unk_id`` (None: cannot occur), ``eos_id`` (None: not used)."""
+
+    kind: str
+    unk_id: int | None = None
+    eos_id: int | None = None
+    is_lossless: bool = True  # decoding gives back the encoded text, where no <unk> is in it
+
+    def __init__(self, eos: str) -> None:
+        self.eos = eos  # where <eos> stands: line, document or none
+
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """Types, special ones included."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The smallest type that holds every id: uint16, or uint32 beyond 65,536 types."""
+        return np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
+
+    @abstractmethod
+    def encode(self, text: str) -> Ids:
+        """The ids of ``text``, without the ``<eos>`` that ends a document."""
+
+    @abstractmethod
+    def decode(self, ids: Ids | list[int]) -> str:
+        """The text of ``ids``; ``<eos>`` of a document is nothing, bytes that are not UTF-8 become U+FFFD."""
+
+    def decode_bytes(self, token: int) -> bytes:
+        """The UTF-8 bytes that one token stands for."""
+        return self.decode([token]).encode()
+
+    @abstractmethod
+    def _content(self) -> dict[str, Any]:
+        """What ``from_content`` needs beside ``kind`` and ``eos``."""
+
+    @classmethod
+    @abstractmethod
+    def from_content(cls, eos: str, content: dict[str, Any]) -> Tokenizer: ...
+
+    def unknown_in(self, text: str) -> set[str]:
+        """The parts of ``text`` that would become ``<unk>``."""
+        return set()
+
+    def safe_cut(self, data: bytes, start: int) -> int | None:
+        """The first offset ≥ ``start`` > 0 at which ``data``, UTF-8, may be cut; None if there is none within."""
+        for offset in range(start, len(data)):
+            if data[offset] & 0xC0 != 0x80:  # the first byte of a character
+                return offset
+        return None
+
+    def encode_document(self, text: str, *, ends: bool = True) -> Ids:
+        """The ids of a document, or of a part of it that ``ends`` the document or not."""
+        ids = self.encode(text)
+        if ends and self.eos == "document" and self.eos_id is not None:
+            return np.append(ids, np.array(self.eos_id, dtype=ids.dtype))
+        return ids
+
+    @cached_property
+    def serialized(self) -> bytes:
+        """The bytes of the saved file, the same for the same tokenizer."""
+        values = {"kind": self.kind, "eos": self.eos, **self._content()}
+        return json.dumps(values, ensure_ascii=False, sort_keys=True).encode()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the saved file."""
+        return hashlib.sha256(self.serialized).hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        Path(path).write_bytes(self.serialized)
+
+
+class TypesTokenizer(Tokenizer):
+    """A list of types; id 0 is ``<unk>``, id 1 ``<eos>`` where it is used, then by falling count."""
+
+    unk_id = 0
+
+    def __init__(self, eos: str, types: list[str]) -> None:
+        super().__init__(eos)
+        self.types = types
+        self.eos_id = 1 if eos != "none" else None
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.types)
+
+    @property
+    def num_special(self) -> int:
+        return 1 if self.eos_id is None else 2
+
+    def _content(self) -> dict[str, Any]:
+        return {"types": self.types}
+
+    @classmethod
+    def from_content(cls, eos: str, content: dict[str, Any]) -> TypesTokenizer:
+        return cls(eos, content["types"])

@@ -1,0 +1,40 @@
+"""Bytes: every text has ids, and each id is its own byte."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pipeline.data.tokenizer.base import Ids, Tokenizer
+
+
+class ByteTokenizer(Tokenizer):
+    """The 256 bytes of UTF-8, and ``<eos>`` = 256 where documents end with one."""
+
+    kind = "byte"
+
+    def __init__(self, eos: str) -> None:
+        super().__init__(eos)
+        self.eos_id = 256 if eos == "document" else None
+
+    @property
+    def vocab_size(self) -> int:
+        return 256 if self.eos_id is None else 257
+
+    def encode(self, text: str) -> Ids:
+        return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.uint16)
+
+    def decode(self, ids: Ids | list[int]) -> str:
+        values = np.asarray(ids)
+        return values[values < 256].astype(np.uint8).tobytes().decode(errors="replace")
+
+    def decode_bytes(self, token: int) -> bytes:
+        return bytes([token]) if token < 256 else b""
+
+    def _content(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_content(cls, eos: str, content: dict[str, Any]) -> ByteTokenizer:
+        return cls(eos)

@@ -1,0 +1,33 @@
+"""Characters: one look-up in a table of code points."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from pipeline.data.tokenizer.base import Ids, TypesTokenizer
+
+
+class CharTokenizer(TypesTokenizer):
+    """Unicode characters."""
+
+    kind = "char"
+
+    @cached_property
+    def table(self) -> Ids:
+        """Code point → id."""
+        table = np.zeros(0x110000, dtype=self.dtype)
+        characters = self.types[self.num_special :]
+        table[[ord(character) for character in characters]] = np.arange(self.num_special, self.vocab_size)
+        return table
+
+    def encode(self, text: str) -> Ids:
+        return self.table[np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), dtype=np.uint32)]
+
+    def decode(self, ids: Ids | list[int]) -> str:
+        # <unk> is shown as the replacement character
+        return "".join("\ufffd" if i == 0 else "" if i == self.eos_id else self.types[i] for i in np.asarray(ids))
+
+    def unknown_in(self, text: str) -> set[str]:
+        return set(text) - set(self.types[self.num_special :])

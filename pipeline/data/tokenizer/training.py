@@ -1,0 +1,44 @@
+"""The tokenizer of a corpus: its vocabulary counted, or its merges learnt, from the training documents."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from pipeline.config import TokenizerConfig
+from pipeline.data.tokenizer.base import EOS, UNK, Tokenizer
+from pipeline.data.tokenizer.bpe import train_bpe
+from pipeline.data.tokenizer.byte import ByteTokenizer
+from pipeline.data.tokenizer.char import CharTokenizer
+from pipeline.data.tokenizer.word import WordTokenizer, split_words
+
+
+def train_tokenizer(config: TokenizerConfig, documents: Iterable[str], *, num_documents: int) -> Tokenizer:
+    """The tokenizer of the training ``documents``, the same whatever their order is cut into.
+
+    Raises:
+        ValueError: settings that do not go together.
+    """
+    eos = config.eos
+    if eos == "auto":
+        eos = "line" if config.kind == "word" else "document" if num_documents > 1 else "none"
+    if eos == "line" and config.kind != "word":
+        raise ValueError(f"tokenizer.eos: line is for words; with tokenizer.kind={config.kind} line ends are tokens")
+    if config.kind == "byte":
+        if config.vocab_size is not None:
+            raise ValueError("tokenizer.vocab_size: bytes have a vocabulary of their own; leave it null")
+        return ByteTokenizer(eos)
+    if config.kind == "bpe":
+        return train_bpe(config, eos, documents)
+    counts: Counter[str] = Counter()
+    for text in documents:
+        if config.kind == "char":
+            counts.update(text)
+            continue
+        found = split_words(text, eos="none").value_counts()
+        counts.update(dict(zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True)))
+    special = [UNK] if eos == "none" else [UNK, EOS]
+    common = sorted((-count, text) for text, count in counts.items() if count >= config.min_count)
+    types = special + [text for _, text in common if text not in special]
+    kind = CharTokenizer if config.kind == "char" else WordTokenizer
+    return kind(eos, types[: config.vocab_size])
