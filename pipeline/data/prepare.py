@@ -104,12 +104,12 @@ OnShard = Callable[[dict[str, Any], int], None]
 def tokenize(tokenizer: Tokenizer, pieces: Iterable[Piece]) -> tuple[Ids, list[int]]:
     """The tokens of consecutive pieces, and at which of them a document starts."""
     parts, starts, length = [], [], 0
-    for piece in pieces:
-        if piece.start == 0:
-            starts.append(length)
-        for (part,) in group_pieces(tokenizer, [piece], BLOCK_BYTES):
-            parts.append(tokenizer.encode_document(part.read(), ends=part.ends_document).astype(tokenizer.dtype))
-            length += len(parts[-1])
+    for group in group_pieces(tokenizer, list(pieces), BLOCK_BYTES):
+        ids, lengths = tokenizer.encode_documents([p.read() for p in group], ends=[p.ends_document for p in group])
+        firsts = length + np.cumsum(lengths) - lengths
+        starts += [int(first) for first, piece in zip(firsts, group, strict=True) if piece.start == 0]
+        parts.append(ids)
+        length += len(ids)
     return np.concatenate(parts), starts
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 Ids = np.ndarray[Any, np.dtype[Any]]
 
@@ -75,6 +77,16 @@ class Tokenizer(ABC):
             return np.append(ids, np.array(self.eos_id, dtype=ids.dtype))
         return ids
 
+    def encode_documents(self, texts: Sequence[str], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
+        """The ids of many documents, one after another as ``encode_document`` gives them, and how many each has.
+
+        Args:
+            ends: whether each text ends its document or is a part of it that does not; None: all of them do.
+        """
+        found = [self.encode_document(t, ends=e) for t, e in zip(texts, ends or [True] * len(texts), strict=True)]
+        lengths = np.array([len(ids) for ids in found], dtype=np.int64)
+        return np.concatenate([np.zeros(0, dtype=self.dtype), *found]).astype(self.dtype, copy=False), lengths
+
     @cached_property
     def serialized(self) -> bytes:
         """The bytes of the saved file, the same for the same tokenizer."""
@@ -114,3 +126,8 @@ class TypesTokenizer(Tokenizer):
     @classmethod
     def from_content(cls, eos: str, content: dict[str, Any]) -> TypesTokenizer:
         return cls(eos, content["types"])
+
+
+def values_of(indices: pa.Int32Array) -> Ids:
+    """The numbers in ``indices``; Arrow's own way would import pandas first, which takes half a second."""
+    return np.frombuffer(indices.buffers()[1], dtype=np.int32, count=len(indices), offset=4 * indices.offset)

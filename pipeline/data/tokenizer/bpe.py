@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,10 +15,21 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from pipeline.config import TokenizerConfig
 from pipeline.data.tokenizer.base import Ids, Tokenizer
+from pipeline.data.tokenizer.pretokens import CUT, END
+from pipeline.data.tokenizer.word_ids import WordIds
 
 DEFAULT_BPE_VOCAB_SIZE = 8192
-# Hugging Face encodes a batch of pieces on all threads, one long string on a single one
-BPE_PIECE_CHARACTERS = 16_384
+# what is encoded at a time: the working arrays stay in the processor's cache
+GROUP_CHARACTERS = 1 << 19
+# merges never cross from a character to white space after it, so a text may be cut there
+CUT_IN_TEXT = re.compile(r"\S[ \t-\r]")
+CUT_IN_BYTES = re.compile(rb"[^ \t-\r][ \t-\r]")
+# every kind of word, to be sure that looking words up gives what Hugging Face gives
+SAMPLE = (
+    "It's  what\n\n they'll've said: 'don't' I'd've thought;\twe're'S  3.14 x2² ½ ٣٤ 'tis ''s\r\n"
+    "def f(x):\n    return {'a': -x ** 2}  # naïve — “café” 東京\u3000日本語 नमस्ते e\u0301 "
+    "😀👍🏽\u00a0\u2028\u0085 \x1c\x00 \n "
+)
 
 
 class BpeTokenizer(Tokenizer):
@@ -34,18 +48,36 @@ class BpeTokenizer(Tokenizer):
         return self.engine.get_vocab_size() + (self.eos_id is not None)
 
     def encode(self, text: str) -> Ids:
-        encodings = self.engine.encode_batch_fast(list(self._pieces(text)), add_special_tokens=False)
-        parts = [np.array(encoding.ids, dtype=self.dtype) for encoding in encodings]
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=self.dtype)
+        return self.encode_documents([text], ends=[False])[0]
 
-    def _pieces(self, text: str) -> Iterator[str]:
-        start = 0
-        while start < len(text):
-            end = start + BPE_PIECE_CHARACTERS
-            while (end := text.find("\n", end) + 1) and not _is_between_words(text, end):
-                pass
-            yield text[start : end or len(text)]
-            start = end or len(text)
+    def encode_documents(self, texts: Sequence[str], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
+        parts, lengths = [np.zeros(0, dtype=self.dtype)], np.zeros(len(texts), dtype=np.int64)
+        for pieces in _groups(texts, [True] * len(texts) if ends is None else ends):
+            ids, counts = self._encode_pieces(pieces)
+            parts.append(ids)
+            np.add.at(lengths, [piece.text for piece in pieces], counts)
+        return np.concatenate(parts), lengths
+
+    def _encode_pieces(self, pieces: Sequence[_Piece]) -> tuple[Ids, Ids]:
+        if self._word_ids is not None:
+            return self._word_ids.encode(b"".join(p.characters.encode() + (END if p.ends else CUT) for p in pieces))
+        end = [] if self.eos_id is None else [self.eos_id]
+        found = self._merge([piece.characters for piece in pieces])
+        ids = [ids + end * piece.ends for ids, piece in zip(found, pieces, strict=True)]
+        return np.array([i for row in ids for i in row], dtype=self.dtype), np.array([len(row) for row in ids])
+
+    def _merge(self, texts: list[str]) -> list[list[int]]:
+        """The ids of each text by Hugging Face."""
+        return [e.ids for e in self.engine.encode_batch_fast(texts, add_special_tokens=False)]
+
+    @cached_property
+    def _word_ids(self) -> WordIds | None:
+        """Look up words instead of merging them again, where the words are those of ``pretokens``."""
+        if not _has_plain_words(self.engine):
+            return None
+        found = WordIds(self._merge, dtype=self.dtype, end=[] if self.eos_id is None else [self.eos_id])
+        ids, _ = found.encode(SAMPLE.encode() + CUT)
+        return found if ids.tolist() == self._merge([SAMPLE])[0] else None
 
     def decode(self, ids: Ids | list[int]) -> str:
         known = [int(i) for i in np.asarray(ids) if i != self.eos_id]
@@ -57,12 +89,11 @@ class BpeTokenizer(Tokenizer):
         return bytes(BYTE_OF[character] for character in str(self.engine.id_to_token(token)))
 
     def safe_cut(self, data: bytes, start: int) -> int | None:
-        offset = start - 1
-        while (offset := data.find(b"\n", offset) + 1) and offset < len(data):
-            # decode a character either side: a space may be more than one byte
-            before = data[max(0, offset - 5) : offset - 1].decode(errors="ignore")[-1:]
-            after = data[offset : offset + 4].decode(errors="ignore")[:1]
-            if before and after and not before.isspace() and not after.isspace():
+        for found in CUT_IN_BYTES.finditer(data, start - 1):
+            offset = found.start() + 1
+            # the last character before may be a space of more than one byte
+            before = data[max(0, offset - 4) : offset].decode(errors="ignore")[-1:]
+            if before and not before.isspace():
                 return offset
         return None
 
@@ -74,9 +105,45 @@ class BpeTokenizer(Tokenizer):
         return cls(eos, HuggingFaceTokenizer.from_str(json.dumps(content["engine"])))
 
 
-def _is_between_words(text: str, cut: int) -> bool:
-    """Whether ``cut``, just after a newline, stands between two characters that are not white space."""
-    return 2 <= cut < len(text) and not text[cut - 2].isspace() and not text[cut].isspace()
+@dataclass(frozen=True)
+class _Piece:
+    """Some ``characters`` of text number ``text``, which its document ``ends`` with or not."""
+
+    characters: str
+    text: int
+    ends: bool
+
+
+def _groups(texts: Sequence[str], ends: Sequence[bool]) -> Iterator[list[_Piece]]:
+    """The texts in order, in groups of about ``GROUP_CHARACTERS``; longer ones are cut where that changes nothing."""
+    group: list[_Piece] = []
+    room = GROUP_CHARACTERS
+    for index, (text, text_ends) in enumerate(zip(texts, ends, strict=True)):
+        start = 0
+        while room <= len(text) - start and (found := CUT_IN_TEXT.search(text, start + room - 1)):
+            yield [*group, _Piece(text[start : found.start() + 1], index, False)]
+            group, room, start = [], GROUP_CHARACTERS, found.start() + 1
+        group.append(_Piece(text[start:], index, text_ends))
+        room -= len(text) - start
+        if room <= 0:
+            yield group
+            group, room = [], GROUP_CHARACTERS
+    if group:
+        yield group
+
+
+def _has_plain_words(engine: HuggingFaceTokenizer) -> bool:
+    """Whether ``engine`` takes every text apart as ``pretokens`` does, and each word always gets the same ids."""
+    values = json.loads(engine.to_str())
+    words = values["pre_tokenizer"] or {}
+    return (
+        words.get("type") == "ByteLevel"
+        and not words["add_prefix_space"]
+        and words.get("use_regex", True)
+        and values["model"]["type"] == "BPE"
+        and not values["model"]["dropout"]
+        and not any(values[name] for name in ("normalizer", "added_tokens", "truncation", "padding"))
+    )
 
 
 def _byte_alphabet() -> dict[str, int]:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.data.tokenizer.base import EOS, Ids, TypesTokenizer
+from pipeline.data.tokenizer.base import EOS, Ids, TypesTokenizer, values_of
 
 
 class WordTokenizer(TypesTokenizer):
@@ -25,7 +25,7 @@ class WordTokenizer(TypesTokenizer):
         # each distinct word of the text is looked up once (``index_in`` would hash the whole vocabulary every time)
         words = split_words(text, eos=self.eos).dictionary_encode()
         ids = np.array([self.id_of.get(word, 0) for word in words.dictionary.to_pylist()], dtype=self.dtype)
-        return ids[words.indices.to_numpy()]
+        return ids[values_of(words.indices)]
 
     def decode(self, ids: Ids | list[int]) -> str:
         end = "\n" if self.eos == "line" else ""
