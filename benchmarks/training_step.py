@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from pipeline.config import ModelConfig, OptimizerConfig
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import has_bf16_products
+from pipeline.training.clipping import Clipping
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.step import TrainingStep
 
@@ -106,7 +107,9 @@ def textbook_step(arguments: argparse.Namespace) -> Step:
 def our_step(arguments: argparse.Namespace) -> Step:
     model = our_model(arguments)
     optimizer = build_optimizer(OptimizerConfig(name="sgd", lr=LR), model)
-    training_step = TrainingStep(model, optimizer, clip_norm=CLIP_NORM, precision=arguments.precision, seed=1)
+    training_step = TrainingStep(
+        model, optimizer, clipping=Clipping(norm=CLIP_NORM), precision=arguments.precision, seed=1
+    )
     state = model.initial_state(arguments.batch_size)
     index = 0
 

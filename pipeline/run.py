@@ -23,6 +23,7 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
 from pipeline.model.recurrence import runs_in_autocast
 from pipeline.training import checkpoint
+from pipeline.training.clipping import Clipping
 from pipeline.training.directory import RunDirectory
 from pipeline.training.loop import Loop, fit, step_reaching, total_steps
 from pipeline.training.monitor import Monitor, Record
@@ -73,6 +74,7 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int) -> None:
             another run.
     """
     training_streams(config, corpus, rank=0, world_size=num_workers)
+    configuration.check_accumulate(config.train, num_workers)
     directory = str(config.run.directory)
     if checkpoint.manifests(directory):
         check_continues(checkpoint.find(directory, "last"), config, fingerprints=fingerprints(corpus))
@@ -167,9 +169,10 @@ def build_loop(
     step = TrainingStep(
         model,
         build_optimizer(config.optimizer, model),
-        clip_norm=config.train.clip_norm,
+        clipping=Clipping.of(config.train, device=worker.device),
         precision=config.train.precision,
         seed=config.train.seed,
+        accumulate=config.train.accumulate,
         rank=worker.rank,
         world_size=worker.world_size,
     )

@@ -20,7 +20,7 @@ from pipeline.config.loading import (
     with_values,
 )
 from pipeline.config.model import ModelConfig
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, check_accumulate
 from pipeline.config.training import EvaluateConfig, OptimizerConfig, RunConfig, TrainConfig
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "SearchConfig",
     "TokenizerConfig",
     "TrainConfig",
+    "check_accumulate",
     "data_fingerprint",
     "dump",
     "get",

@@ -33,6 +33,8 @@ class Config(Section):
                 f"cluster.num_workers: {workers} workers need at least as many streams, "
                 f"but train.batch_size is {self.train.batch_size}"
             )
+        if self.train.accumulate > 1:
+            check_accumulate(self.train, 1 if workers == "auto" else workers)
         if workers != "auto" and workers > 1 and self.cluster.backend == "local":
             raise ValueError(f"cluster.num_workers: cluster.backend=local runs exactly 1 worker, not {workers}")
         if self.corpus.valid_fraction + self.corpus.test_fraction >= 1:
@@ -41,3 +43,12 @@ class Config(Section):
                 f"not {self.corpus.valid_fraction} + {self.corpus.test_fraction}"
             )
         return self
+
+
+def check_accumulate(train: TrainConfig, num_workers: int) -> None:
+    """Raise ``ValueError`` unless each of ``num_workers`` has a row for each group."""
+    if train.accumulate * num_workers > train.batch_size:
+        raise ValueError(
+            f"train.accumulate: {train.accumulate} groups of rows on each of {num_workers} workers need at least as "
+            f"many streams, but train.batch_size is {train.batch_size}"
+        )

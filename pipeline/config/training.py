@@ -35,9 +35,29 @@ class TrainConfig(Section):
     )
     max_steps: int | None = setting(None, "End after so many optimizer steps.", unit="steps", ge=1)
     max_tokens: int | None = setting(None, "End after so many training tokens.", unit="tokens", ge=1)
+    accumulate: int = setting(
+        1,
+        "Groups of rows that a worker's part of a window is computed in, one after another, before one update: less "
+        "memory, the same gradient.",
+        unit="groups",
+        ge=1,
+    )
     clip_norm: float | None = setting(
         0.25, "Global norm to which gradients are clipped; null: never.", source="Pascanu et al. 2013", gt=0
     )
+    clip_value: float | None = setting(
+        None, "Magnitude to which each number of a gradient is clipped, before the norm is; null: never.", gt=0
+    )
+    clip_percentile: float | None = setting(
+        None,
+        "Clip to this percentile of the last clip_history global norms, or to clip_norm if that is smaller; "
+        "null: never.",
+        unit="%",
+        source="Seetharaman et al. 2020",
+        gt=0,
+        lt=100,
+    )
+    clip_history: int = setting(100, "Global norms that clip_percentile looks at.", unit="updates", ge=1)
     precision: Literal["float32", "bf16", "fp16", "float64"] = setting(
         "float32", "Autocast type of the forward pass; weights and loss stay float32 (float64: everything, for checks)."
     )

@@ -20,7 +20,7 @@ def zeros_like(state: State) -> State:
 
 def select(state: State, rows: Tensor | slice) -> State:
     """The state of some streams only."""
-    return tuple(part[:, rows] for part in state)
+    return tuple(part[:, rows].contiguous() for part in state)
 
 
 def concatenate(states: list[State]) -> State:

@@ -21,7 +21,6 @@ from pipeline.config import OptimizerConfig, TrainConfig
 from pipeline.data.streams import Streams, Window
 from pipeline.evaluate import Score
 from pipeline.metrics import all_reduce_sum, perplexity
-from pipeline.model.segments import Segments
 from pipeline.model.state import State, zeros_like
 from pipeline.training.monitor import Monitor
 from pipeline.training.optimizers import learning_rate
@@ -184,7 +183,7 @@ def train_on(loop: Loop, window: Window) -> None:
         num_targets=window.num_targets,
         lr=loop.lr,
         index=progress.step,
-        segments=None if window.resets is None else Segments(window.resets, device=device),
+        resets=window.resets,
     )
     loop.interval.nats += nats
     loop.interval.tokens += window.num_targets
@@ -216,6 +215,7 @@ def log(loop: Loop) -> None:
     check_finite(loop)
     loop.tick()
     (nats,) = all_reduce_sum([float(loop.interval.nats)])
+    clipped = loop.step.clipping.take_share()
     interval, loop.interval = loop.interval, loop.new_interval()
     if loop.monitor is None:
         return
@@ -230,6 +230,7 @@ def log(loop: Loop) -> None:
         perplexity=perplexity(nats, interval.tokens),
         lr=loop.step.optimizer.param_groups[0]["lr"],
         grad_norm=float(loop.last_norm),
+        clipped=clipped,
         loss_scale=float(loop.step.loss_scale.scale) if loop.step.loss_scale.enabled else None,
         tokens_per_second=interval.tokens / seconds,
         seconds_left=(loop.total_steps - progress.step) * progress.seconds / progress.step,

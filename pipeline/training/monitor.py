@@ -27,6 +27,7 @@ SCALARS = {
         "perplexity": "perplexity/train",
         "lr": "optimizer/learning_rate",
         "grad_norm": "optimizer/gradient_norm",
+        "clipped": "optimizer/clipped_share",
         "loss_scale": "optimizer/loss_scale",
         "tokens_per_second": "speed/tokens_per_second",
     },

@@ -22,7 +22,7 @@ from pipeline.training.loop import Loop, Progress
 MAY_DIFFER = (
     "train.epochs", "train.max_steps", "train.max_tokens", "train.log_every_steps", "train.evaluate_every_steps",
     "train.checkpoint_every_steps", "train.keep_checkpoints", "train.patience", "data.directory", "run.", "cluster.",
-    "search.",
+    "search.", "train.accumulate",
 )  # fmt: skip
 
 
@@ -33,6 +33,7 @@ def capture(loop: Loop) -> dict[str, Any]:
     return {
         "optimizer": loop.step.optimizer.state_dict(),
         "loss_scale": loop.step.loss_scale.state_dict(),
+        "clipping": loop.step.clipping.state_dict(),
         "hidden": global_rows(loop.streams.rows, loop.streams.batch_size, loop.state),
         "interval_nats": global_rows(range(rank, rank + 1), world_size, [own_nats])[0],
         "interval_tokens": loop.interval.tokens,
@@ -48,6 +49,7 @@ def restore(loop: Loop, path: Path) -> None:
     loop.progress = Progress(**{item.name: manifest[item.name] for item in fields(Progress)})
     loop.step.optimizer.load_state_dict(state["optimizer"])
     loop.step.loss_scale.load_state_dict(state["loss_scale"])
+    loop.step.clipping.load_state_dict(state["clipping"])
     loop.state = tuple(part[:, rows.start : rows.stop].contiguous() for part in state["hidden"])
     nats = state["interval_nats"].flatten()
     if len(nats) == world_size:

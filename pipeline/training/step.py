@@ -1,4 +1,4 @@
-"""One update: detach → forward under autocast → nats → backward → clip, guard, optimizer.
+"""One update: detach → (forward under autocast → nats → backward) for some rows at a time → clip, guard, optimizer.
 
 Letters: T time, B streams of this rank, V vocabulary, W ranks.
 """
@@ -6,14 +6,17 @@ Letters: T time, B streams of this rank, V vocabulary, W ranks.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.data.streams import Resets
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
 from pipeline.model.segments import Segments
-from pipeline.model.state import State, detach
+from pipeline.model.state import State, concatenate, detach, select
+from pipeline.training.clipping import Clipping
 
 MASK_64 = (1 << 64) - 1
 
@@ -76,14 +79,16 @@ class TrainingStep:
         model: LanguageModel,
         optimizer: torch.optim.Optimizer,
         *,
-        clip_norm: float | None,
+        clipping: Clipping,
         precision: str,
         seed: int,
+        accumulate: int = 1,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         self.optimizer = optimizer
-        self.clip_norm = clip_norm
+        self.clipping = clipping
+        self.accumulate = accumulate
         self.precision = precision
         self.seed = seed
         self.rank = rank
@@ -105,16 +110,16 @@ class TrainingStep:
         num_targets: int,
         lr: float,
         index: int,
-        segments: Segments | None = None,
+        resets: Resets | None = None,
     ) -> tuple[Tensor, Tensor, State]:
-        """Update the weights from one window.
+        """Update the weights from one window, ``accumulate`` groups of its rows one after another.
 
         Args:
-            inputs, targets: (T, B) token ids of this rank's streams.
+            inputs, targets: (T, B) token ids of this rank's streams, at least ``accumulate`` of them.
             state: the hidden state that the window before left.
             num_targets: targets of this window over all ranks.
             index: number of the window in the run, from which its dropout masks are seeded.
-            segments: where in the window streams begin anew, if any does.
+            resets: (T, B), where in the window streams begin anew, if any does.
 
         Returns:
             This rank's summed nats, the global gradient norm before clipping (not finite: the update was refused),
@@ -122,22 +127,34 @@ class TrainingStep:
         """
         if self.module.training:
             torch.manual_seed(mix(self.seed, index, self.rank))
-        with autocast(self.precision, self.device):
-            nats, state = self.module(inputs, targets, detach(state), segments)
-        # DDP averages over ranks; times W, divided by all targets, that average is the mean per token
-        # (a window of seams alone has none)
-        (nats * self.loss_scale.scale * (self.world_size / max(num_targets, 1))).backward()
+        state = detach(state)
+        num_streams = inputs.shape[1]
+        nats = torch.zeros((), dtype=torch.float64, device=self.device)
+        ends: list[State] = []
+        for group in range(self.accumulate):
+            rows = slice(group * num_streams // self.accumulate, (group + 1) * num_streams // self.accumulate)
+            segments = None if resets is None else Segments(resets[:, rows], device=self.device)
+            with self.synchronization(is_last=group == self.accumulate - 1):
+                with autocast(self.precision, self.device):
+                    part, end = self.module(inputs[:, rows], targets[:, rows], select(state, rows), segments)
+                # DDP averages over ranks; times W, divided by all targets, that average is the mean per token
+                (part * self.loss_scale.scale * (self.world_size / num_targets)).backward()
+            nats += part.detach()
+            ends.append(end)
         norm = self.update(lr)
-        return nats.detach(), norm, state
+        return nats, norm, ends[0] if len(ends) == 1 else concatenate(ends)
+
+    def synchronization(self, *, is_last: bool) -> AbstractContextManager[None]:
+        """Where ranks average their gradients: only once a window, during the last backward pass."""
+        if is_last or not isinstance(self.module, nn.parallel.DistributedDataParallel):
+            return nullcontext()
+        return self.module.no_sync()
 
     def update(self, lr: float) -> Tensor:
-        """Apply the gradients clipped to ``clip_norm``, or nothing where their norm is not finite; clear them."""
+        """Apply the clipped gradients, or nothing where their norm is not finite; clear them."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients) / self.loss_scale.scale
+        norm, divisor = self.clipping(gradients, self.loss_scale.scale)
         finite = torch.isfinite(norm)
-        divisor = self.loss_scale.scale
-        if self.clip_norm is not None:
-            divisor = divisor * (norm / self.clip_norm).clamp(min=1.0)
         if gradients[0].dtype == torch.float64:
             # the fused optimizers take the divisor in float32, too coarse for a check in float64
             torch._foreach_div_(gradients, divisor)

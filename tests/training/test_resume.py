@@ -21,9 +21,9 @@ from pipeline.training.monitor import read
 CONVENTIONAL = {"train.epochs": 2, "model.dropout": 0.3, "train.checkpoint_every_steps": 7}
 
 
-def curve(config: Config, kind: str = "train") -> list[tuple[int, float]]:
+def curve(config: Config, kind: str = "train", figure: str = "loss") -> list[tuple[int, float]]:
     records = read(Path(str(config.run.directory)) / "metrics.jsonl")
-    return [(record["step"], record["loss"]) for record in records if record["kind"] == kind]
+    return [(record["step"], record[figure]) for record in records if record["kind"] == kind]
 
 
 def end_state(config: Config) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -58,11 +58,23 @@ def interrupt_after(config: Config, num_steps: int) -> None:
     run.train(config, run.local_worker(config), stop_requested=stop_requested)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+ENGINES: dict[str, dict[str, Any]] = {
+    "sgd": {"optimizer.name": "sgd"},
+    "adamw": {"optimizer.name": "adamw"},
+    "accumulated, clipped adaptively": {
+        "train.accumulate": 2,
+        "train.clip_percentile": 60,
+        "train.clip_history": 30,
+        "train.clip_value": 0.1,
+    },
+}
+
+
+@pytest.mark.parametrize("name", ENGINES)
 def test_interrupted_anywhere_and_continued_is_bitwise_equal(
-    make_config: Callable[..., Config], tmp_path: Path, optimizer: str
+    make_config: Callable[..., Config], tmp_path: Path, name: str
 ) -> None:
-    config = make_config({**CONVENTIONAL, "optimizer.name": optimizer})
+    config = make_config({**CONVENTIONAL, **ENGINES[name]})
     broken = configuration.with_values(config, {"run.directory": str(tmp_path / "broken")})
     prepare_in_process(config)
     launch.train(config, launch.in_process)
@@ -71,6 +83,7 @@ def test_interrupted_anywhere_and_continued_is_bitwise_equal(
         interrupt_after(broken, num_steps)
     launch.train(broken, launch.in_process)
     assert curve(config) == curve(broken)
+    assert curve(config, figure="clipped") == curve(broken, figure="clipped")
     assert curve(config, "valid") == curve(broken, "valid")
     assert_bitwise_equal(end_state(config), end_state(broken))
 
@@ -108,8 +121,8 @@ def test_losses_do_not_depend_on_the_number_of_workers(
     config = make_config({**changes, "train.batch_size": 5, "train.checkpoint_every_steps": 60})
     prepare_in_process(config)
     launch.train(config, launch.in_process)
-    two = configuration.with_values(config, {"run.directory": str(tmp_path / "two")})
-    train_on_ranks(two, world_size=2)  # 5 streams on 2 ranks: 2 and 3
+    two = configuration.with_values(config, {"run.directory": str(tmp_path / "two"), "train.accumulate": 2})
+    train_on_ranks(two, world_size=2)  # 5 streams on 2 ranks: 2 and 3, in groups of 1 and 1, 1 and 2
     expected, found = curve(config), curve(two)
     assert len(expected) == 200
     assert [step for step, _ in found] == [step for step, _ in expected]

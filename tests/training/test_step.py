@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from pipeline.config import ModelConfig, OptimizerConfig
 from pipeline.model.language_model import LanguageModel
+from pipeline.training.clipping import Clipping
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.step import TrainingStep, mix
 
@@ -25,10 +27,16 @@ def window() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def make_step(
-    model: LanguageModel, *, name: str = "sgd", clip_norm: float | None = 0.1, precision: str = "float32"
+    model: LanguageModel,
+    *,
+    name: str = "sgd",
+    clip_norm: float | None = 0.1,
+    precision: str = "float32",
+    accumulate: int = 1,
 ) -> TrainingStep:
     optimizer = build_optimizer(OptimizerConfig(name=name, lr=0.5), model)
-    return TrainingStep(model, optimizer, clip_norm=clip_norm, precision=precision, seed=1)
+    clipping = Clipping(norm=clip_norm)
+    return TrainingStep(model, optimizer, clipping=clipping, precision=precision, seed=1, accumulate=accumulate)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
@@ -54,6 +62,26 @@ def test_update_equals_torch_clip_and_optimizer(name: str, clip_norm: float | No
         assert norm.item() == pytest.approx(expected_norm.item(), rel=1e-4)
     for a, b in zip(ours.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("accumulate", [2, 3])
+def test_accumulated_updates_equal_whole_ones(cell: str, accumulate: int) -> None:
+    inputs, targets = window()
+    resets = np.zeros((TIME, STREAMS), dtype=bool)
+    resets[2, 1] = True
+    results = []
+    for groups in (1, accumulate):
+        torch.manual_seed(0)
+        model = LanguageModel(ModelConfig(cell=cell, hidden_size=8), VOCAB).double()
+        step = make_step(model, name="adamw", accumulate=groups)
+        state = model.initial_state(STREAMS)
+        for index in range(4):
+            at = resets if index == 2 else None
+            nats, norm, state = step(inputs, targets, state, num_targets=15, lr=0.01, index=index, resets=at)
+        results.append([nats, norm, *state, *model.parameters()])
+    for whole, accumulated in zip(*results, strict=True):
+        torch.testing.assert_close(accumulated, whole, rtol=1e-11, atol=1e-13)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
