@@ -11,7 +11,9 @@ from tokenizers import pre_tokenizers
 from pipeline.config import TokenizerConfig
 from pipeline.data.tokenizer import BpeTokenizer, pretokens, train_tokenizer, word_ids
 from pipeline.data.tokenizer import bpe as module
-from pipeline.data.tokenizer.pretokens import CUT, END, classify, split_pretokens
+from pipeline.data.tokenizer import pieces as groups
+from pipeline.data.tokenizer.characters import CUT, END
+from pipeline.data.tokenizer.pretokens import classify, split_pretokens
 
 TEXT = (
     "It's what they'll've said: don't I'd've thought; we're 3.14 x2² ½ ٣٤ 'tis\r\n"
@@ -75,7 +77,7 @@ def test_documents_get_the_ids_of_hugging_face(documents: list[tuple[str, bool]]
 
 @pytest.mark.parametrize("text", [TEXT, TEXT.replace("\n", " "), "ab" * 2000, " " * 3000, "a \u3000b" * 800])
 def test_long_texts_cut_into_pieces_are_as_the_whole(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "GROUP_CHARACTERS", 50)
+    monkeypatch.setattr(groups, "GROUP_CHARACTERS", 50)
     for tokenizer in (tokenizer_of(), hugging_face_only(monkeypatch)):
         ids, lengths = tokenizer.encode_documents(["a b", text, "", text], ends=[True, True, False, False])
         end = [tokenizer.eos_id]

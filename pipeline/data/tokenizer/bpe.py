@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,14 +14,13 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from pipeline.config import TokenizerConfig
 from pipeline.data.tokenizer.base import Ids, Tokenizer
-from pipeline.data.tokenizer.pretokens import CUT, END
+from pipeline.data.tokenizer.characters import END
+from pipeline.data.tokenizer.pieces import TextPiece, encode_in_groups
+from pipeline.data.tokenizer.pretokens import split_pretokens
 from pipeline.data.tokenizer.word_ids import WordIds
 
 DEFAULT_BPE_VOCAB_SIZE = 8192
-# what is encoded at a time: the working arrays stay in the processor's cache
-GROUP_CHARACTERS = 1 << 19
-# merges never cross from a character to white space after it, so a text may be cut there
-CUT_IN_TEXT = re.compile(r"\S[ \t-\r]")
+# the ``CUT_IN_TEXT`` of ``pieces``, as long as the byte before is not the end of a wider space
 CUT_IN_BYTES = re.compile(rb"[^ \t-\r][ \t-\r]")
 # every kind of word, to be sure that looking words up gives what Hugging Face gives
 SAMPLE = (
@@ -51,16 +49,11 @@ class BpeTokenizer(Tokenizer):
         return self.encode_documents([text], ends=[False])[0]
 
     def encode_documents(self, texts: Sequence[str], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
-        parts, lengths = [np.zeros(0, dtype=self.dtype)], np.zeros(len(texts), dtype=np.int64)
-        for pieces in _groups(texts, [True] * len(texts) if ends is None else ends):
-            ids, counts = self._encode_pieces(pieces)
-            parts.append(ids)
-            np.add.at(lengths, [piece.text for piece in pieces], counts)
-        return np.concatenate(parts), lengths
+        return encode_in_groups(self._encode_pieces, texts, ends=ends, dtype=self.dtype)
 
-    def _encode_pieces(self, pieces: Sequence[_Piece]) -> tuple[Ids, Ids]:
+    def _encode_pieces(self, pieces: Sequence[TextPiece]) -> tuple[Ids, Ids]:
         if self._word_ids is not None:
-            return self._word_ids.encode(b"".join(p.characters.encode() + (END if p.ends else CUT) for p in pieces))
+            return self._word_ids.encode(pieces)
         end = [] if self.eos_id is None else [self.eos_id]
         found = self._merge([piece.characters for piece in pieces])
         ids = [ids + end * piece.ends for ids, piece in zip(found, pieces, strict=True)]
@@ -75,8 +68,9 @@ class BpeTokenizer(Tokenizer):
         """Look up words instead of merging them again, where the words are those of ``pretokens``."""
         if not _has_plain_words(self.engine):
             return None
-        found = WordIds(self._merge, dtype=self.dtype, end=[] if self.eos_id is None else [self.eos_id])
-        ids, _ = found.encode(SAMPLE.encode() + CUT)
+        end = [] if self.eos_id is None else [self.eos_id]
+        found = WordIds(split_pretokens, self._merge, dtype=self.dtype, known={END: end})
+        ids, _ = found.encode([TextPiece(SAMPLE, 0, ends=False)])
         return found if ids.tolist() == self._merge([SAMPLE])[0] else None
 
     def decode(self, ids: Ids | list[int]) -> str:
@@ -103,33 +97,6 @@ class BpeTokenizer(Tokenizer):
     @classmethod
     def from_content(cls, eos: str, content: dict[str, Any]) -> BpeTokenizer:
         return cls(eos, HuggingFaceTokenizer.from_str(json.dumps(content["engine"])))
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """Some ``characters`` of text number ``text``, which its document ``ends`` with or not."""
-
-    characters: str
-    text: int
-    ends: bool
-
-
-def _groups(texts: Sequence[str], ends: Sequence[bool]) -> Iterator[list[_Piece]]:
-    """The texts in order, in groups of about ``GROUP_CHARACTERS``; longer ones are cut where that changes nothing."""
-    group: list[_Piece] = []
-    room = GROUP_CHARACTERS
-    for index, (text, text_ends) in enumerate(zip(texts, ends, strict=True)):
-        start = 0
-        while room <= len(text) - start and (found := CUT_IN_TEXT.search(text, start + room - 1)):
-            yield [*group, _Piece(text[start : found.start() + 1], index, False)]
-            group, room, start = [], GROUP_CHARACTERS, found.start() + 1
-        group.append(_Piece(text[start:], index, text_ends))
-        room -= len(text) - start
-        if room <= 0:
-            yield group
-            group, room = [], GROUP_CHARACTERS
-    if group:
-        yield group
 
 
 def _has_plain_words(engine: HuggingFaceTokenizer) -> bool:

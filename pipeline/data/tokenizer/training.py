@@ -35,8 +35,9 @@ def train_tokenizer(config: TokenizerConfig, documents: Iterable[str], *, num_do
         if config.kind == "char":
             counts.update(text)
             continue
-        found = split_words(text, eos="none").value_counts()
-        counts.update(dict(zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True)))
+        found = split_words(text.encode(), lines=False).value_counts()
+        words = (word.decode() for word in found.field(0).to_pylist())
+        counts.update(dict(zip(words, found.field(1).to_pylist(), strict=True)))
     special = [UNK] if eos == "none" else [UNK, EOS]
     common = sorted((-count, text) for text, count in counts.items() if count >= config.min_count)
     types = special + [text for _, text in common if text not in special]

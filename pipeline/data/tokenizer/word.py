@@ -1,14 +1,19 @@
-"""Words between white space, split by Arrow."""
+"""Words between white space."""
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from pipeline.data.tokenizer.base import EOS, Ids, TypesTokenizer, values_of
+from pipeline.data.tokenizer.base import Ids, TypesTokenizer
+from pipeline.data.tokenizer.characters import END, CharacterClasses, binary_array
+from pipeline.data.tokenizer.pieces import encode_in_groups
+from pipeline.data.tokenizer.word_ids import WordIds
+
+SPACE, NEWLINE, EDGE, WORD = range(4)
 
 
 class WordTokenizer(TypesTokenizer):
@@ -22,10 +27,22 @@ class WordTokenizer(TypesTokenizer):
         return {word: i for i, word in enumerate(self.types)}
 
     def encode(self, text: str) -> Ids:
-        # each distinct word of the text is looked up once (``index_in`` would hash the whole vocabulary every time)
-        words = split_words(text, eos=self.eos).dictionary_encode()
-        ids = np.array([self.id_of.get(word, 0) for word in words.dictionary.to_pylist()], dtype=self.dtype)
-        return ids[values_of(words.indices)]
+        return self.encode_documents([text], ends=[False])[0]
+
+    def encode_documents(self, texts: Sequence[str], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
+        if self.eos == "line":  # a last line without an end has one too
+            texts = [text if text.endswith("\n") or not text else text + "\n" for text in texts]
+        return encode_in_groups(self._word_ids.encode, texts, ends=ends, dtype=self.dtype)
+
+    @cached_property
+    def _word_ids(self) -> WordIds:
+        end = [] if self.eos_id is None else [self.eos_id]
+        return WordIds(
+            partial(split_words, lines=self.eos == "line"),
+            lambda words: [[self.id_of.get(word, 0)] for word in words],
+            dtype=self.dtype,
+            known={END: end if self.eos == "document" else [], b"\n": end},
+        )
 
     def decode(self, ids: Ids | list[int]) -> str:
         end = "\n" if self.eos == "line" else ""
@@ -34,19 +51,26 @@ class WordTokenizer(TypesTokenizer):
         return text.replace(" \n ", "\n").replace("\n ", "\n").replace(" \n", "\n")
 
     def unknown_in(self, text: str) -> set[str]:
-        return set(split_words(text, eos="none").to_pylist()) - self.id_of.keys()
+        return set(text.split()) - self.id_of.keys()
 
     def safe_cut(self, data: bytes, start: int) -> int | None:
         newline = data.find(b"\n", start - 1)
         return newline + 1 if 0 <= newline < len(data) - 1 else None
 
 
-def split_words(text: str, *, eos: str) -> pa.Array:
-    """The words of ``text``; with ``eos="line"``, ``<eos>`` at each line's end, a last line without one included."""
-    if eos == "line":
-        text = (text if text.endswith("\n") or not text else text + "\n").replace("\n", f" {EOS} ")
-    # arrow's splitter makes empty strings of white space at either end
-    stripped = pc.utf8_trim_whitespace(pa.array([text], type=pa.large_string()))
-    if not stripped[0].as_py():
-        return pa.array([], type=pa.large_string())
-    return pc.utf8_split_whitespace(stripped).values
+def classify(characters: str) -> Ids:
+    """White space is what Python's ``str.split`` takes for it."""
+    return np.array([NEWLINE if c == "\n" else SPACE if c.isspace() else WORD for c in characters], dtype=np.uint8)
+
+
+CLASSES_OF = CharacterClasses(classify, edge=EDGE)
+
+
+def split_words(data: bytes, *, lines: bool) -> pa.BinaryArray:
+    """The words of ``data``, UTF-8; those that part texts, and with ``lines`` each newline, are words as well."""
+    values = np.frombuffer(data, dtype=np.uint8)
+    classes = CLASSES_OF(data)
+    kept = classes >= (NEWLINE if lines else EDGE)
+    starts = kept.copy()
+    starts[1:] &= (classes[1:] != WORD) | (classes[:-1] != WORD)
+    return binary_array(values[kept], np.flatnonzero(starts[kept]))

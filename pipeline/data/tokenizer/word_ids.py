@@ -1,18 +1,20 @@
-"""The ids of a text whose words are merged each on its own: every distinct word is encoded once, then looked up.
+"""The ids of a text from those of its words: every distinct word is encoded once, then looked up.
 
-Natural text repeats its words, so nearly all of the work is to find where they are (``pretokens``) and which they are
-(Arrow's ``dictionary_encode``); Hugging Face merges the few that are new.
+Natural text repeats its words, so nearly all of the work is to find where they are and which they are (Arrow's
+``dictionary_encode``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.data.tokenizer.base import Ids, values_of
-from pipeline.data.tokenizer.pretokens import CUT, END, split_pretokens
+from pipeline.data.tokenizer.characters import CUT, END
+from pipeline.data.tokenizer.pieces import TextPiece
 
 # about 50 MB; beyond it all are forgotten and the words of the text at hand are encoded again
 MAX_WORDS, MAX_IDS = 1 << 18, 1 << 22
@@ -22,47 +24,59 @@ class WordIds:
     """Word → ids, remembered.
 
     Args:
+        split: the words of texts in UTF-8, ``END`` and ``CUT`` after each of them included.
         encode_words: the ids of each of some words.
         dtype: of the ids.
-        end: the ids that stand at the end of a document.
+        known: the ids of words that ``encode_words`` does not know: of ``END`` where it has any, and others.
     """
 
     def __init__(
-        self, encode_words: Callable[[list[str]], list[list[int]]], *, dtype: np.dtype[Any], end: list[int]
+        self,
+        split: Callable[[bytes], pa.BinaryArray],
+        encode_words: Callable[[list[str]], Sequence[Sequence[int]]],
+        *,
+        dtype: np.dtype[Any],
+        known: Mapping[bytes, Sequence[int]],
     ) -> None:
+        self.split = split
         self.encode_words = encode_words
         self.dtype = dtype
-        self.end = end
+        self.known = {END: [], CUT: [], **known}
         self._forget()
 
-    def _forget(self) -> None:
-        """Rows 0 and 1 are the ends of a document and of a part of one: the words' ids follow, row after row."""
-        self.row_of = {END: 0, CUT: 1}
-        self.ids = np.array(self.end, dtype=self.dtype)
-        self.lengths = np.array([len(self.end), 0])
-        self.starts = np.array([0, len(self.end)])
-
-    def encode(self, data: bytes) -> tuple[Ids, Ids]:
-        """The ids of texts in UTF-8, each ended by ``END`` or ``CUT``, and how many each of them has."""
-        words = split_pretokens(data).dictionary_encode()
+    def encode(self, pieces: Sequence[TextPiece]) -> tuple[Ids, Ids]:
+        """The ids of the pieces one after another, and how many each has."""
+        words = self.split(b"".join(p.characters.encode() + (END if p.ends else CUT) for p in pieces))
+        words = words.dictionary_encode()
         rows = self._rows_of(words.dictionary.to_pylist())[values_of(words.indices)]
         lengths = self.lengths[rows]
         stops = np.cumsum(lengths)
         # id k of the text is id k - (stop - length) of its word
         places = np.repeat(self.starts[rows] - (stops - lengths), lengths)
         places += np.arange(len(places))
-        return self.ids[places], np.diff(stops[rows < 2], prepend=0)
+        return self.ids[places], np.diff(stops[rows < 2], prepend=0)  # rows 0 and 1: END and CUT
 
     def _rows_of(self, words: list[bytes]) -> Ids:
-        new = [word for word in words if word not in self.row_of]
+        rows = [self.row_of.get(word, -1) for word in words]
+        new = [word for word, row in zip(words, rows, strict=True) if row < 0] if -1 in rows else []
         if new and (len(self.row_of) + len(new) > MAX_WORDS or len(self.ids) > MAX_IDS):
             self._forget()
             new = [word for word in words if word not in self.row_of]
         if new:
-            found = self.encode_words([word.decode() for word in new])
-            lengths = np.array([len(ids) for ids in found])
-            self.row_of.update(zip(new, range(len(self.row_of), len(self.row_of) + len(new)), strict=True))
-            self.starts = np.concatenate([self.starts, len(self.ids) + np.cumsum(lengths) - lengths])
-            self.lengths = np.concatenate([self.lengths, lengths])
-            self.ids = np.concatenate([self.ids, np.array([i for ids in found for i in ids], dtype=self.dtype)])
-        return np.array([self.row_of[word] for word in words], dtype=np.int64)
+            self._learn(new, self.encode_words([word.decode() for word in new]))
+            rows = [self.row_of[word] for word in words]
+        return np.array(rows, dtype=np.int64)
+
+    def _forget(self) -> None:
+        self.row_of: dict[bytes, int] = {}
+        self.ids = np.zeros(0, dtype=self.dtype)
+        self.lengths = self.starts = np.zeros(0, dtype=np.int64)
+        self._learn(list(self.known), list(self.known.values()))
+
+    def _learn(self, words: Sequence[bytes], found: Sequence[Sequence[int]]) -> None:
+        """Append a row for each of ``words``, of the ids that were ``found`` for it."""
+        lengths = np.array([len(ids) for ids in found])
+        self.row_of.update(zip(words, range(len(self.row_of), len(self.row_of) + len(words)), strict=True))
+        self.starts = np.concatenate([self.starts, len(self.ids) + np.cumsum(lengths) - lengths])
+        self.lengths = np.concatenate([self.lengths, lengths])
+        self.ids = np.concatenate([self.ids, np.array([i for ids in found for i in ids], dtype=self.dtype)])
