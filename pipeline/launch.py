@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from pipeline import config as configuration
-from pipeline import run
+from pipeline import run, storage
 from pipeline.config import Config
 from pipeline.data.prepare import OnShard, prepare_in_process
 from pipeline.data.shards import PreparedCorpus
@@ -115,9 +115,10 @@ def train(
 
 def absolute(config: Config) -> Config:
     """``config`` with absolute run and data directories: workers start in folders of their own."""
-    changes = {
-        name: str(Path(configuration.get(config, name)).absolute()) for name in ("run.directory", "data.directory")
-    }
+    changes = {}
+    for name in ("run.directory", "data.directory"):
+        directory = configuration.get(config, name)
+        changes[name] = directory if storage.is_uri(directory) else str(Path(directory).absolute())
     return configuration.with_values(config, changes)
 
 

@@ -14,18 +14,20 @@ import ray.data
 
 from pipeline.config import Config
 from pipeline.data import prepare as core
-from pipeline.data.prepare import OnShard, RangeTask
-from pipeline.data.shards import PreparedCorpus, UnwritableError
+from pipeline.data.prepare import OnShard
+from pipeline.data.shards import PreparedCorpus
+from pipeline.data.tasks import Task, run_line, to_line
 from pipeline.errors import is_user_error
+from pipeline.storage import UnwritableError
 
 
 def prepare(config: Config, *, on_shard: OnShard = lambda entry, total: None) -> PreparedCorpus:
     """As ``pipeline.data.prepare.prepare``, on the Ray that this process is connected to."""
-    return core.prepare(config, map_ranges=map_ranges, on_shard=on_shard)
+    return core.prepare(config, map_tasks=map_tasks, on_shard=on_shard)
 
 
-def map_ranges(tasks: Sequence[RangeTask]) -> Iterator[dict[str, Any]]:
-    """Run each task somewhere on the cluster; the entries come as they are done.
+def map_tasks(tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
+    """Run each task somewhere on the cluster; the results come as they are done.
 
     Raises:
         ValueError: what a task found wrong with the text or the disk, in its own words.
@@ -35,20 +37,20 @@ def map_ranges(tasks: Sequence[RangeTask]) -> Iterator[dict[str, Any]]:
     # Ray Data has a logger of its own level; let it say no more than Ray does
     logging.getLogger("ray.data").setLevel(logging.getLogger("ray").getEffectiveLevel())
     ray.data.DataContext.get_current().enable_progress_bars = False
-    rows = [{"task": task.to_json()} for task in tasks]
+    rows = [{"task": to_line(task)} for task in tasks]
     for row in ray.data.from_items(rows, override_num_blocks=len(rows)).map(run_task).iter_rows():
-        entry = json.loads(row["entry"])
-        if "mistake" in entry:
-            raise UnwritableError(entry["mistake"]) if entry["is_unwritable"] else ValueError(entry["mistake"])
-        yield entry
+        result = json.loads(row["result"])
+        if "mistake" in result:
+            raise UnwritableError(result["mistake"]) if result["is_unwritable"] else ValueError(result["mistake"])
+        yield result
 
 
 def run_task(row: dict[str, str]) -> dict[str, str]:
     """One task in a worker. A mistake in the text is returned, not raised: it would be tried again."""
     try:
-        entry = RangeTask.from_json(row["task"])()
+        result = run_line(row["task"])
     except ValueError as error:
         if not is_user_error(error):
             raise
-        entry = {"mistake": str(error), "is_unwritable": isinstance(error, UnwritableError)}
-    return {"entry": json.dumps(entry)}
+        result = {"mistake": str(error), "is_unwritable": isinstance(error, UnwritableError)}
+    return {"result": json.dumps(result)}

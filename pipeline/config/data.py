@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from pipeline.config.fields import Paths, Section, setting
 
@@ -12,7 +14,8 @@ class CorpusConfig(Section):
 
     train: Paths = setting(
         ["builtin:python-docs"],
-        "Training text: files, globs, directories, builtin:python-docs or builtin:python-stdlib.",
+        "Training text: files (plain, .gz, .bz2, .zst; JSON Lines, Parquet), globs, directories, URIs (s3://, gs://), "
+        "hf://NAME?config=&split=&revision=&streaming=1, builtin:python-docs or builtin:python-stdlib.",
         min_length=1,
     )
     valid: Paths = setting([], "Validation text; empty: a part of the training text (valid_fraction).")
@@ -23,10 +26,45 @@ class CorpusConfig(Section):
     test_fraction: float = setting(
         0.0, "Share of the training text held out for test where corpus.test is empty.", ge=0, lt=1
     )
-    split_by: Literal["auto", "document", "fraction"] = setting(
+    split_by: Literal["auto", "file", "document", "fraction"] = setting(
         "auto",
-        "How fractions are held out: whole documents (files) by hash of their name, or the tail of the text in "
-        "order; auto: documents if there are at least 20, else fraction.",
+        "How fractions are held out: whole files by hash of their name; each document by hash of its place (every "
+        "split reads the text anew); or the tail of the text in order. auto: files if there are at least 20, else "
+        "fraction, or document where the text is compressed.",
+    )
+    weights: list[Annotated[float, Field(gt=0)]] | None = setting(
+        None,
+        "How often the text of each pattern of corpus.train comes in the training split, mixed evenly (2.5: twice, and "
+        "the first half again); null: once each, one after the other.",
+        unit="times",
+    )
+    format: Literal["auto", "text", "jsonl", "parquet"] = setting(
+        "auto", "What files are; auto: by their ending (.jsonl, .ndjson, .json, .parquet; anything else is text)."
+    )
+    document: Literal["file", "line", "paragraph"] = setting(
+        "file", "What a document is in a text: all of it, a line, or what blank lines separate. Records are documents."
+    )
+    text_field: str = setting(
+        "text", "The field of JSON Lines, Parquet and datasets that holds the text.", min_length=1
+    )
+    normalize: Literal["NFC", "NFKC"] | None = setting(
+        None, "Unicode normalisation form of every document.", source="Unicode Standard Annex 15"
+    )
+    min_characters: int | None = setting(None, "Shorter documents are left out.", unit="characters", ge=1)
+    max_characters: int | None = setting(None, "Longer documents are left out.", unit="characters", ge=1)
+    deduplicate: bool = setting(
+        False,
+        "Leave out documents equal to an earlier one, by hash, in the order train, valid, test; takes a first pass, "
+        "and memory of 32 bytes a document.",
+    )
+    encoding_errors: Literal["refuse", "replace", "skip"] = setting(
+        "refuse", "What is done with bytes that are not UTF-8: stop, put U+FFFD for them, or leave out the document."
+    )
+    shuffle_seed: int | None = setting(
+        None,
+        "Shuffle the training documents by this seed: files among each other; lines, paragraphs and records within a "
+        "shard, and the shards; null: in order.",
+        ge=0,
     )
 
 

@@ -52,7 +52,7 @@ class ShardProgress(MovingLine):
 
     def show(self, entry: dict[str, Any], total_bytes: int) -> None:
         """Count the shard of ``entry`` in, out of ``total_bytes`` of text."""
-        self.num_bytes += entry["num_bytes"]
+        self.num_bytes += entry["source_bytes"]
         self.num_tokens += entry["num_tokens"]
         seconds = max(time.monotonic() - self.started, 1e-9)
         left = (total_bytes - self.num_bytes) * seconds / max(1, self.num_bytes)

@@ -21,15 +21,15 @@ def test_ray_writes_the_same_bytes(make_config: Callable[..., Config], tmp_path:
     totals: set[int] = set()
 
     def on_shard(entry: dict[str, int], total: int) -> None:
-        done.append(entry["num_bytes"])
+        done.append(entry["source_bytes"])
         totals.add(total)
 
     corpus = prepare(there, on_shard=on_shard)
     assert len(done) > 2
     assert totals == {sum(done)}
     assert corpus.fingerprint == expected.fingerprint
-    files = {path.name: path.read_bytes() for path in corpus.directory.iterdir()}
-    assert files == {path.name: path.read_bytes() for path in expected.directory.iterdir()}
+    files = {path.name: path.read_bytes() for path in Path(corpus.directory).iterdir()}
+    assert files == {path.name: path.read_bytes() for path in Path(expected.directory).iterdir()}
 
 
 def test_a_mistake_in_a_worker_is_one_sentence(make_config: Callable[..., Config], tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pipeline.config import TokenizerConfig
 from pipeline.data.tokenizer.base import EOS, UNK, Tokenizer
@@ -19,27 +19,43 @@ def train_tokenizer(config: TokenizerConfig, documents: Iterable[str], *, num_do
     Raises:
         ValueError: settings that do not go together.
     """
-    eos = config.eos
-    if eos == "auto":
-        eos = "line" if config.kind == "word" else "document" if num_documents > 1 else "none"
-    if eos == "line" and config.kind != "word":
-        raise ValueError(f"tokenizer.eos: line is for words; with tokenizer.kind={config.kind} line ends are tokens")
+    eos = resolve_eos(config, num_documents=num_documents)
     if config.kind == "byte":
         if config.vocab_size is not None:
             raise ValueError("tokenizer.vocab_size: bytes have a vocabulary of their own; leave it null")
         return ByteTokenizer(eos)
     if config.kind == "bpe":
         return train_bpe(config, eos, documents)
+    return from_counts(config, count(config.kind, documents), eos=eos)
+
+
+def resolve_eos(config: TokenizerConfig, *, num_documents: int) -> str:
+    """Where ``<eos>`` stands. Raises ``ValueError`` for lines where tokens are not words."""
+    eos = config.eos
+    if eos == "auto":
+        eos = "line" if config.kind == "word" else "document" if num_documents > 1 else "none"
+    if eos == "line" and config.kind != "word":
+        raise ValueError(f"tokenizer.eos: line is for words; with tokenizer.kind={config.kind} line ends are tokens")
+    return eos
+
+
+def count(kind: str, documents: Iterable[str]) -> Counter[str]:
+    """How often each character or word comes; counts of parts of a corpus add up to those of the whole."""
     counts: Counter[str] = Counter()
     for text in documents:
-        if config.kind == "char":
+        if kind == "char":
             counts.update(text)
             continue
         found = split_words(text.encode(), lines=False).value_counts()
         words = (word.decode() for word in found.field(0).to_pylist())
         counts.update(dict(zip(words, found.field(1).to_pylist(), strict=True)))
+    return counts
+
+
+def from_counts(config: TokenizerConfig, counts: Mapping[str, int], *, eos: str) -> Tokenizer:
+    """The types of a corpus by falling count, equal ones in the order of their characters."""
     special = [UNK] if eos == "none" else [UNK, EOS]
-    common = sorted((-count, text) for text, count in counts.items() if count >= config.min_count)
+    common = sorted((-number, text) for text, number in counts.items() if number >= config.min_count)
     types = special + [text for _, text in common if text not in special]
     kind = CharTokenizer if config.kind == "char" else WordTokenizer
     return kind(eos, types[: config.vocab_size])

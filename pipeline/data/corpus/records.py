@@ -1,0 +1,118 @@
+"""Tables with a text in every row, Parquet files and Hugging Face datasets: how far they reach, and their texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qs
+
+import pyarrow.parquet as pq
+
+from pipeline import storage
+
+DATASET = "hf://"
+# the place of a row: the number of its unit (row group, row, shard) above these bits, the row within it below
+ROW_BITS = 32
+ROWS_AT_ONCE = 1024
+
+
+def parquet_extent(path: str, field: str) -> tuple[int, int]:
+    """(row groups, bytes of the text column before compression). Raises ``ValueError`` without such a column."""
+    with storage.open_file(path) as file:
+        metadata = _parquet(path, file).metadata
+    names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+    if field not in names:
+        raise _no_field(path, field, names)
+    column = names.index(field)
+    num_bytes = sum(
+        metadata.row_group(group).column(column).total_uncompressed_size for group in range(metadata.num_row_groups)
+    )
+    return max(1, metadata.num_row_groups), num_bytes
+
+
+def parquet_rows(path: str, field: str, start: int, stop: int, *, size: int) -> Iterator[tuple[int, Any]]:
+    """(place, text) of the rows of row groups ``start`` to ``stop``. Raises ``ValueError`` for a file that changed."""
+    with storage.open_file(path) as file:
+        if file.size() != size:
+            raise ValueError(f"{path}: {file.size():,} bytes where there were {size:,} when the corpus was planned")
+        table = _parquet(path, file)
+        if field not in table.schema_arrow.names:
+            raise _no_field(path, field, table.schema_arrow.names)
+        for group in range(start, min(stop, table.num_row_groups)):
+            row = 0
+            for batch in table.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=[field]):
+                for text in batch.column(0).to_pylist():
+                    yield group << ROW_BITS | row, text
+                    row += 1
+
+
+def _parquet(path: str, file: Any) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(file)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not a whole Parquet file: {str(error).splitlines()[0]}") from None
+
+
+def dataset_extent(name: str, field: str) -> tuple[int, int]:
+    """(rows, bytes of the text), or, streamed, (shards, bytes as far as the dataset says).
+
+    Raises:
+        ValueError: a dataset that cannot be loaded, or without such a field.
+    """
+    dataset, is_streaming = load_dataset(name)
+    columns = dataset.column_names
+    if columns is not None and field not in columns:
+        raise _no_field(name, field, columns)
+    if is_streaming:
+        return dataset.num_shards, dataset.info.dataset_size or dataset.info.download_size or 1 << 20
+    return len(dataset), dataset.data.column(field).nbytes
+
+
+def dataset_rows(name: str, field: str, start: int, stop: int) -> Iterator[tuple[int, Any]]:
+    """(place, text) of rows (or, streamed, shards) ``start`` to ``stop``."""
+    dataset, is_streaming = load_dataset(name)
+    if is_streaming:
+        for shard in range(start, stop):
+            for row, record in enumerate(dataset.shard(dataset.num_shards, shard)):
+                if field not in record:
+                    raise _no_field(name, field, list(record))
+                yield shard << ROW_BITS | row, record[field]
+        return
+    for begin in range(start, stop, ROWS_AT_ONCE):
+        for row, text in enumerate(dataset[begin : min(begin + ROWS_AT_ONCE, stop)][field], start=begin):
+            yield row << ROW_BITS, text
+
+
+@lru_cache(maxsize=8)
+def load_dataset(name: str) -> tuple[Any, bool]:
+    """(the dataset of ``hf://PATH?config=…&split=…&revision=…&streaming=1``, whether it is streamed).
+
+    PATH is a name on the hub, a local folder of data files, or a folder that ``save_to_disk`` wrote.
+
+    Raises:
+        ValueError: naming what ``datasets`` found wrong, or an option that there is not.
+    """
+    import datasets
+
+    path, _, query = name.removeprefix(DATASET).partition("?")
+    options = {key: values[-1] for key, values in parse_qs(query).items()}
+    if unknown := options.keys() - {"config", "split", "revision", "streaming"}:
+        raise ValueError(f"{name}: no option {sorted(unknown)[0]} (there are config, split, revision, streaming)")
+    is_streaming = options.get("streaming", "0") not in ("0", "false")
+    split = options.get("split", "train")
+    datasets.disable_progress_bars()
+    try:
+        if storage.size(f"{path}/dataset_info.json") is not None or storage.size(f"{path}/dataset_dict.json"):
+            found = datasets.load_from_disk(path)
+            return (found[split] if isinstance(found, datasets.DatasetDict) else found), False
+        return datasets.load_dataset(
+            path, options.get("config"), split=split, revision=options.get("revision"), streaming=is_streaming
+        ), is_streaming
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{name}: cannot be loaded by datasets: {reason}") from None
+
+
+def _no_field(name: str, field: str, there: list[str]) -> ValueError:
+    return ValueError(f"{name}: its records have no field {field!r} (corpus.text_field; there are {', '.join(there)})")

@@ -1,0 +1,125 @@
+"""Patterns in, sources out: what each of them is and how far it can be cut."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline import storage
+from pipeline.config import CorpusConfig
+from pipeline.data.corpus import builtin, records
+
+Form = Literal["text", "jsonl", "parquet", "dataset"]
+FORMS: dict[str, Form] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+# what a compressed text is guessed to be larger when read
+EXPANSION = 3
+
+
+@dataclass(frozen=True)
+class Source:
+    """A text, or a table with a text in every row.
+
+    ``extent`` counts the places it can be cut into: bytes of a plain file, row groups of Parquet, rows (or, streamed,
+    shards) of a dataset; 1 for a compressed file. ``size``, bytes as stored, tells whether it has changed since.
+    ``num_bytes`` is the size of its text, a guess where it is compressed or a table.
+    """
+
+    name: str
+    form: Form
+    extent: int
+    size: int
+    num_bytes: int
+    origin: int = 0  # number of the pattern that it came from
+
+    @property
+    def has_records(self) -> bool:
+        return self.form != "text"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is cut by bytes."""
+        return self.form in ("text", "jsonl") and storage.compression_of(self.name) is None
+
+    def unit_of(self, place: int) -> int:
+        """In which of the ``extent`` units the document at ``place`` lies."""
+        return place if self.is_plain else place >> records.ROW_BITS if self.extent > 1 else 0
+
+    def check_size(self, found: int) -> None:
+        """Raises ``ValueError`` if it is not as large as when the corpus was planned."""
+        if found != self.size:
+            raise ValueError(
+                f"{self.name}: {found:,} bytes where there were {self.size:,} when the corpus was planned "
+                "(it has changed since, or this node holds another)"
+            )
+
+
+def find_sources(split: str, config: CorpusConfig) -> list[Source]:
+    """The sources that ``corpus.<split>`` names, each once, in the order of its patterns and sorted within each.
+
+    Raises:
+        ValueError: a pattern that nothing matches, or a table without the text field.
+    """
+    found: dict[str, Source] = {}
+    for origin, pattern in enumerate(getattr(config, split)):
+        try:
+            sources = _of_pattern(pattern, config, origin)
+        except storage.UnreadableError:
+            raise
+        except ValueError as error:
+            raise ValueError(f"corpus.{split}: {error}") from None
+        if not sources:
+            raise ValueError(f"corpus.{split}: no file matches {pattern}")
+        for source in sources:
+            found.setdefault(source.name, source)
+    return list(found.values())
+
+
+def _of_pattern(pattern: str, config: CorpusConfig, origin: int) -> list[Source]:
+    if pattern.startswith("builtin:"):
+        return [Source(name, "text", n, n, n, origin) for name, n in builtin.builtin(pattern)]
+    if pattern.startswith(records.DATASET) or os.path.isfile(os.path.join(pattern, "dataset_info.json")):
+        name = pattern if pattern.startswith(records.DATASET) else records.DATASET + pattern
+        extent, num_bytes = records.dataset_extent(name, config.text_field)
+        return [Source(name, "dataset", extent, num_bytes, num_bytes, origin)]
+    return [_of_file(path, size, config, origin) for path, size in storage.find(pattern)]
+
+
+def _of_file(path: str, size: int, config: CorpusConfig, origin: int) -> Source:
+    compression = storage.compression_of(path)
+    suffix = Path(path if compression is None else path.removesuffix(Path(path).suffix)).suffix.lower()
+    form = FORMS.get(suffix, "text") if config.format == "auto" else config.format
+    if form == "parquet":
+        extent, num_bytes = records.parquet_extent(path, config.text_field)
+        return Source(path, form, extent, size, num_bytes, origin)
+    if compression is not None:
+        return Source(path, form, 1, size, EXPANSION * size, origin)
+    return Source(path, form, size, size, size, origin)
+
+
+def read_bytes(source: Source, start: int, stop: int) -> bytes:
+    """Bytes ``start`` to ``stop`` of a plain source.
+
+    Raises:
+        ValueError: it is gone, unreadable or of another size than when the corpus was planned.
+    """
+    if source.name.startswith(builtin.PYTHON_DOCS + "/"):
+        data = builtin.topics().get(source.name.removeprefix(builtin.PYTHON_DOCS + "/"), b"")
+        source.check_size(len(data))
+        return data[start:stop]
+    with storage.open_file(location(source)) as file:
+        source.check_size(file.size())
+        return file.read_at(stop - start, start)
+
+
+def location(source: Source) -> str:
+    """Where the bytes of a source lie."""
+    if source.name.startswith(builtin.PYTHON_STDLIB + "/"):
+        return builtin.stdlib_path(source.name)
+    return source.name
+
+
+def total_bytes(sources: Sequence[Source]) -> int:
+    return sum(source.num_bytes for source in sources)

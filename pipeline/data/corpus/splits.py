@@ -1,0 +1,142 @@
+"""Sources in, the pieces of each split out: given apart, or held out of the training text."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+from pipeline.config import CorpusConfig
+from pipeline.data.corpus.cutting import cut_rule, find_cut, in_text
+from pipeline.data.corpus.documents import Reading
+from pipeline.data.corpus.pieces import Piece, num_bytes_of
+from pipeline.data.corpus.sources import Source, find_sources, total_bytes
+
+SPLITS = ("train", "valid", "test")
+# with fewer files than this, whole ones make too coarse a split
+ENOUGH_FILES = 20
+Fractions = dict[str, float]
+
+
+def split_corpus(config: CorpusConfig) -> dict[str, list[Piece]]:
+    """The pieces of ``train``, and of ``valid`` and ``test`` where there are any, in corpus order.
+
+    Raises:
+        ValueError: no file matches, a split is empty, or the text cannot be divided as asked.
+    """
+    given = {name: find_sources(name, config) for name in SPLITS}
+    if config.weights is not None and len(config.weights) != len(config.train):
+        raise ValueError(
+            f"corpus.weights: {len(config.weights)} weights for the {len(config.train)} patterns of corpus.train"
+        )
+    splits = {name: [Piece.whole(source) for source in sources] for name, sources in given.items()}
+    fractions = {
+        name: 0.0 if given[name] else fraction
+        for name, fraction in (("valid", config.valid_fraction), ("test", config.test_fraction))
+    }
+    if any(fractions.values()):
+        splits.update(_divide(given["train"], fractions, config))
+    for name, pieces in splits.items():
+        if not num_bytes_of(pieces) and (name == "train" or given[name] or fractions[name]):
+            raise ValueError(f"corpus.{name}: there is no text in it")
+    return {name: pieces for name, pieces in splits.items() if pieces}
+
+
+def _divide(sources: Sequence[Source], fractions: Fractions, config: CorpusConfig) -> dict[str, list[Piece]]:
+    reading = Reading.of(config)
+    by = config.split_by
+    if by == "auto":
+        can_be_cut = all(source.extent > 1 or source.is_plain for source in sources)
+        by = "file" if len(sources) >= ENOUGH_FILES else "fraction" if can_be_cut else "document"
+    if by == "document" and all(reading.is_one_document(Piece.whole(source)) for source in sources):
+        by = "file"
+        if len(sources) == 1:
+            raise ValueError(
+                f"corpus.valid_fraction: {sources[0].name} is a single document and cannot be divided by documents; "
+                "set corpus.document to line or paragraph, or name a corpus.valid"
+            )
+    divide: dict[str, Callable[..., dict[str, list[Piece]]]] = {
+        "file": _divide_files,
+        "document": _divide_documents,
+        "fraction": _divide_text,
+    }
+    return divide[by](sources, fractions, reading)
+
+
+def _divide_files(sources: Sequence[Source], fractions: Fractions, reading: Reading) -> dict[str, list[Piece]]:
+    """Whole files in the order of their names' hashes fill the held-out splits up to their share of the bytes.
+
+    One that is larger than what is still wanted is passed over, so that a single large file does not end up held out.
+    """
+    total = total_bytes(sources)
+    shuffled = sorted(sources, key=lambda source: hashlib.sha256(source.name.encode()).digest())
+    owner: dict[str, str] = {}
+    for split, fraction in fractions.items():
+        wanted = fraction * total
+        free = [source for source in shuffled if source.name not in owner and source.num_bytes]
+        for source in free:
+            if source.num_bytes <= wanted:
+                owner[source.name] = split
+                wanted -= source.num_bytes
+        if fraction and free and split not in owner.values():
+            owner[min(free, key=lambda source: source.num_bytes).name] = split
+    pieces: dict[str, list[Piece]] = {split: [] for split in _wanted(fractions)}
+    for source in sources:
+        pieces[owner.get(source.name, "train")].append(Piece.whole(source))
+    return pieces
+
+
+def _divide_documents(sources: Sequence[Source], fractions: Fractions, reading: Reading) -> dict[str, list[Piece]]:
+    """Every document by the hash of its place; each split reads the text anew."""
+    first = 1 - sum(fractions.values())
+    shares = {
+        "train": (0.0, first),
+        "valid": (first, first + fractions["valid"]),
+        "test": (first + fractions["valid"], 1.0),
+    }
+    return {
+        split: [Piece(source, 0, source.extent, shares[split]) for source in sources] for split in _wanted(fractions)
+    }
+
+
+def _divide_text(sources: Sequence[Source], fractions: Fractions, reading: Reading) -> dict[str, list[Piece]]:
+    """The text in order: train, then valid, then test, cut between documents or at line starts."""
+    for source in sources:
+        if source.extent == 1 and not source.is_plain:
+            raise ValueError(
+                f"corpus.split_by: {source.name} cannot be cut by fraction; set corpus.split_by to file or document, "
+                "or name a corpus.valid"
+            )
+    total = total_bytes(sources)
+    first = round(total * (1 - sum(fractions.values())))
+    cuts = {"train": (0, first), "valid": (first, first + round(total * fractions["valid"]))}
+    cuts["test"] = (cuts["valid"][1], total)
+    if not fractions["test"]:
+        cuts["valid"] = (first, total)
+    pieces = [Piece.whole(source) for source in sources]
+    return {split: between(pieces, *cuts[split], reading) for split in _wanted(fractions)}
+
+
+def _wanted(fractions: Fractions) -> list[str]:
+    return ["train", *(split for split, fraction in fractions.items() if fraction)]
+
+
+def between(pieces: Sequence[Piece], start: int, stop: int, reading: Reading) -> list[Piece]:
+    """What lies between bytes ``start`` and ``stop`` of ``pieces`` one after the other."""
+    found, offset = [], 0
+    for piece in pieces:
+        begin, end = (_near(piece, cut - offset, reading) for cut in (start, stop))
+        if begin < end:
+            found.append(piece.part(begin, end))
+        offset += piece.num_bytes
+    return found
+
+
+def _near(piece: Piece, num_bytes: int, reading: Reading) -> int:
+    """The first place with at least ``num_bytes`` of text before it where ``piece`` may be cut, or its end."""
+    if num_bytes <= 0:
+        return piece.start
+    if num_bytes >= piece.num_bytes:
+        return piece.stop
+    offset = piece.start + max(1, round((piece.stop - piece.start) * num_bytes / piece.num_bytes))
+    cut = find_cut(piece, offset, cut_rule(piece.source, reading, in_text))
+    return piece.stop if cut is None else cut

@@ -1,0 +1,83 @@
+"""Bytes of plain and compressed texts, in blocks that are cut where it is safe: a large file need not fit in memory."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline import storage
+from pipeline.data.corpus import builtin
+from pipeline.data.corpus.sources import Source, location, read_bytes
+
+# text held in memory at a time
+BLOCK_BYTES = 4 << 20
+# how far before the end of a block its cut is first looked for
+TAIL_BYTES = 1 << 16
+
+# (data, start) → the first place at or after start > 0 where data may be cut, None if there is none within
+Cut = Callable[[bytes, int], int | None]
+
+
+def read_blocks(source: Source, start: int, stop: int, cut: Cut) -> Iterator[tuple[int, bytes]]:
+    """(offset, bytes) of a text from ``start`` to ``stop``, in blocks of about ``BLOCK_BYTES`` that end at a ``cut``.
+
+    Offsets are those of the text as read; a compressed source is always read whole.
+    """
+    with _open(source, start, stop) as read:
+        offset, rest = start if source.is_plain else 0, b""
+        while chunk := read(BLOCK_BYTES):
+            before = len(rest)
+            rest += chunk
+            where = cut(rest, max(1, len(rest) - TAIL_BYTES)) or cut(rest, max(1, before))
+            if where is not None and where < len(rest):
+                yield offset, rest[:where]
+                offset, rest = offset + where, rest[where:]
+        if rest:
+            yield offset, rest
+
+
+@contextmanager
+def _open(source: Source, start: int, stop: int) -> Iterator[Callable[[int], bytes]]:
+    """A function that gives the next bytes of the piece."""
+    if source.name.startswith(builtin.PYTHON_DOCS + "/"):
+        yield io.BytesIO(read_bytes(source, start, stop)).read
+    elif source.is_plain:
+        with storage.open_file(location(source)) as file:
+            source.check_size(file.size())
+            yield _Stretch(file, start, stop).read
+    else:
+        found = storage.size(source.name)
+        source.check_size(0 if found is None else found)
+        with storage.reading(source.name) as stream:
+            yield stream.read
+
+
+class _Stretch:
+    """A stretch of an open file, read on and on."""
+
+    def __init__(self, file: Any, start: int, stop: int) -> None:
+        self.file, self.position, self.stop = file, start, stop
+
+    def read(self, num_bytes: int) -> bytes:
+        data: bytes = self.file.read_at(min(num_bytes, self.stop - self.position), self.position)
+        self.position += len(data)
+        return data
+
+
+def decode(data: bytes, name: str, *, offset: int = 0) -> str:
+    """``data`` as text. Raises ``ValueError`` naming the file and the byte offset of what is not UTF-8."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name}: not UTF-8 at byte offset {offset + error.start:,}") from None
+
+
+def read_file(path: str) -> str:
+    """A whole text file. Raises ``ValueError`` if it cannot be read or is not UTF-8."""
+    try:
+        return decode(Path(path).read_bytes(), path)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None

@@ -1,0 +1,108 @@
+"""Pieces of the splits in, ranges out: what becomes one shard each. Never a function of the number of workers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.data.corpus.cutting import blocks, cut_rule, group
+from pipeline.data.corpus.documents import Reading, Tally, documents
+from pipeline.data.corpus.pieces import Piece, num_bytes_of
+from pipeline.data.corpus.splits import between
+from pipeline.data.tokenizer import Tokenizer
+
+RATIO_SAMPLE_BYTES = 1 << 20
+BLOCK_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Range:
+    """What becomes one shard: consecutive pieces of one split; ``shuffle_seed`` orders its documents anew."""
+
+    name: str
+    split: str
+    pieces: tuple[Piece, ...]
+    shuffle_seed: int | None = None
+
+    @property
+    def identity(self) -> list[Any]:
+        """What its shard depends on beside the tokenizer and the settings of ``corpus``."""
+        return [self.name, self.shuffle_seed, *(piece.identity for piece in self.pieces)]
+
+    @property
+    def num_bytes(self) -> int:
+        return num_bytes_of(self.pieces)
+
+    def to_json(self) -> list[Any]:
+        return [self.name, self.split, [piece.to_json() for piece in self.pieces], self.shuffle_seed]
+
+    @classmethod
+    def from_json(cls, values: Sequence[Any]) -> Range:
+        name, split, pieces, shuffle_seed = values
+        return cls(name, split, tuple(map(Piece.from_json, pieces)), shuffle_seed)
+
+
+def plan(tokenizer: Tokenizer, splits: Mapping[str, Sequence[Piece]], config: Config) -> list[Range]:
+    """Ranges of about ``data.shard_tokens`` tokens each, at the ratio of tokens to bytes of a sample of the corpus."""
+    reading, seed = Reading.of(config.corpus), config.corpus.shuffle_seed
+    range_bytes = max(1, round(config.data.shard_tokens / tokens_per_byte(tokenizer, splits["train"], reading)))
+    ranges = []
+    for split, pieces in splits.items():
+        is_shuffled = split == "train" and seed is not None
+        weights = config.corpus.weights if split == "train" else None
+        mixture = [list(pieces)] if weights is None else weighted(pieces, weights, reading)
+        if is_shuffled:
+            mixture = [random.Random(f"{seed} {i}").sample(part, len(part)) for i, part in enumerate(mixture)]
+        grouped = [list(group(part, range_bytes, reading, tokenizer.safe_cut)) for part in mixture]
+        ordered = evenly_mixed(grouped)
+        if is_shuffled:
+            ordered = random.Random(f"{seed}").sample(ordered, len(ordered))
+        for index, found in enumerate(ordered):
+            ranges.append(Range(f"{split}-{index:05d}", split, tuple(found), seed if is_shuffled else None))
+    return ranges
+
+
+def tokens_per_byte(tokenizer: Tokenizer, pieces: Sequence[Piece], reading: Reading) -> float:
+    """The ratio in the first documents."""
+    tally, num_tokens = Tally(), 0
+    for piece in blocks(pieces, RATIO_SAMPLE_BYTES, reading):
+        for part in documents(piece, reading, cut_rule(piece.source, reading, tokenizer.safe_cut), tally):
+            num_tokens += len(tokenizer.encode(part.text[:RATIO_SAMPLE_BYTES]))
+            if tally.num_bytes >= RATIO_SAMPLE_BYTES:
+                break
+        if tally.num_bytes >= RATIO_SAMPLE_BYTES:
+            break
+    return max(1, num_tokens) / max(1, tally.num_bytes)
+
+
+def weighted(pieces: Sequence[Piece], weights: Sequence[float], reading: Reading) -> list[list[Piece]]:
+    """The pieces of each pattern as often as its weight says: 2.5 is twice all of them and once the first half."""
+    mixture = []
+    for origin, weight in enumerate(weights):
+        own = [piece for piece in pieces if piece.source.origin == origin]
+        copies, rest = divmod(weight, 1)
+        mixture.append(own * int(copies) + between(own, 0, round(rest * num_bytes_of(own)), reading))
+    return mixture
+
+
+def evenly_mixed(groups: Sequence[Sequence[Any]]) -> list[Any]:
+    """The items of all ``groups``, each group in its order and spread evenly over the whole."""
+    keyed = [((i + 0.5) / len(items), g, item) for g, items in enumerate(groups) for i, item in enumerate(items)]
+    return [item for _, _, item in sorted(keyed, key=lambda key: key[:2])]
+
+
+def sample(pieces: Sequence[Piece], num_bytes: int) -> list[Piece]:
+    """Whole pieces, evenly spread, of about ``num_bytes`` in all; all of them if there are no more."""
+    total = num_bytes_of(pieces)
+    if total <= num_bytes:
+        return list(pieces)
+    chosen, due = [], 0.0
+    for piece in pieces:
+        due += piece.num_bytes * num_bytes / total
+        if due >= piece.num_bytes:
+            chosen.append(piece)
+            due -= piece.num_bytes
+    return chosen or [pieces[0]]

@@ -1,0 +1,31 @@
+"""The token-shard format: a prepared corpus in a folder or bucket, and the one token sequence that it is.
+
+    manifest.json       format, settings, per split and shard: tokens, documents, source bytes, checksums; its own last
+    tokenizer.json
+    train-00000.arrow   Arrow IPC file, one column ``token`` (uint16 or uint32), batches of fixed length, uncompressed
+    train-00000.json    sidecar: document starts; offset, length and xxh3 of every batch's bytes in the file
+
+Written by ``writing`` (each file whole, the manifest last), described by ``manifest``, read by ``sequence``: mapped
+into memory where local, else by ranged reads through ``remote``. Checked at open: the manifest, the tokenizer and every
+file's size (reading beyond the end of a mapped file would kill the process). Checked at first use: each batch, for
+Arrow itself does not notice a flipped byte. ``verify`` checks all.
+"""
+
+from pipeline.data.shards.manifest import MANIFEST, TOKENIZER, read_manifest, write_manifest
+from pipeline.data.shards.sequence import PreparedCorpus, TokenSequence, open_prepared
+from pipeline.data.shards.writing import ShardWriter, read_sidecar, remove_leftovers, with_sidecar, write_shard
+
+__all__ = [
+    "MANIFEST",
+    "TOKENIZER",
+    "PreparedCorpus",
+    "ShardWriter",
+    "TokenSequence",
+    "open_prepared",
+    "read_manifest",
+    "read_sidecar",
+    "remove_leftovers",
+    "with_sidecar",
+    "write_manifest",
+    "write_shard",
+]

@@ -1,0 +1,49 @@
+"""The manifest of a prepared corpus: the last file of a preparation, and the sign that it is complete."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pipeline import storage
+
+FORMAT = 1
+MANIFEST, TOKENIZER = "manifest.json", "tokenizer.json"
+
+
+def write_manifest(directory: str, content: dict[str, Any]) -> None:
+    """``content`` with its own checksum. Raises ``UnwritableError``."""
+    whole = {"format": FORMAT, **content}
+    write_json(storage.join(directory, MANIFEST), {**whole, "checksum": content_checksum(whole)})
+
+
+def write_json(path: str, value: Any) -> None:
+    storage.write(path, json.dumps(value, ensure_ascii=False).encode())
+
+
+def read_manifest(directory: str) -> dict[str, Any] | None:
+    """The manifest of a prepared corpus, None if there is none.
+
+    Raises:
+        ValueError: a manifest that is cut short, altered or of another format.
+    """
+    path = storage.join(directory, MANIFEST)
+    if storage.size(path) is None:
+        return None
+    try:
+        content = json.loads(storage.read(path))
+        checksum = content.pop("checksum")
+    except storage.UnreadableError:
+        raise
+    except (ValueError, LookupError, AttributeError, TypeError):
+        raise ValueError(f"{path}: not a whole manifest (cut short or foreign); prepare the corpus again") from None
+    if checksum != content_checksum(content):
+        raise ValueError(f"{path}: altered since it was written (its checksum does not match)")
+    if content["format"] != FORMAT:
+        raise ValueError(f"{path}: format {content['format']}, but this version reads format {FORMAT}")
+    return {**content, "checksum": checksum}
+
+
+def content_checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -1,0 +1,245 @@
+"""All shards of a split as one sequence of tokens, local or remote."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from pipeline import storage
+from pipeline.data.shards.manifest import TOKENIZER, read_manifest
+from pipeline.data.shards.remote import BatchCache, Key
+from pipeline.data.shards.writing import BATCH_TOKENS
+from pipeline.data.tokenizer import Ids, Tokenizer, load_tokenizer
+
+MAX_OPEN_SHARDS = 256  # well below the kernel's limit of 65,530 mappings
+
+
+@dataclass
+class PreparedCorpus:
+    """An open prepared corpus."""
+
+    directory: str
+    manifest: dict[str, Any]
+    tokenizer: Tokenizer
+    splits: dict[str, TokenSequence] = field(repr=False)
+
+    @property
+    def vocab_size(self) -> int:
+        return self.tokenizer.vocab_size
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with any byte of any shard."""
+        return str(self.manifest["checksum"])
+
+
+def open_prepared(directory: str | Path | None, *, verify: bool = False) -> PreparedCorpus:
+    """The prepared corpus in ``directory``, a path or URI; with ``verify``, after checking every byte of it.
+
+    Raises:
+        ValueError: nothing prepared there, or a file that is missing, cut short, altered or from another corpus.
+    """
+    directory = str(directory)
+    manifest = read_manifest(directory)
+    if manifest is None:
+        raise ValueError(f"data.directory: no prepared corpus in {directory} (run jobs.prepare)")
+    tokenizer = load_from(directory)
+    if tokenizer.fingerprint != manifest["tokenizer_fingerprint"]:
+        raise ValueError(f"{storage.join(directory, TOKENIZER)}: not the tokenizer that this corpus was prepared with")
+    sizes = storage.sizes_in(directory)
+    splits = {
+        name: TokenSequence(directory, split, np.dtype(manifest["dtype"]), sizes=sizes)
+        for name, split in manifest["splits"].items()
+    }
+    if verify:
+        for sequence in splits.values():
+            sequence.verify()
+    return PreparedCorpus(directory, manifest, tokenizer, splits)
+
+
+def load_from(directory: str) -> Tokenizer:
+    """The tokenizer of a corpus, wherever it lies."""
+    path = storage.join(directory, TOKENIZER)
+    if not storage.is_uri(path):
+        return load_tokenizer(path)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / TOKENIZER
+        copy.write_bytes(storage.read(path))
+        return load_tokenizer(copy)
+
+
+class TokenSequence:
+    """All shards of one split as one sequence of tokens: memory-mapped, or read by ranges ahead of their use."""
+
+    def __init__(
+        self, directory: str, split: Mapping[str, Any], dtype: np.dtype[Any], *, sizes: Mapping[str, int] | None = None
+    ) -> None:
+        """
+        Args:
+            sizes: bytes of the files in ``directory``, if they are known.
+        """
+        self.directory = str(directory)
+        self.dtype = dtype
+        self.entries: list[dict[str, Any]] = split["shards"]
+        self.num_bytes: int = split["num_bytes"]
+        self.num_unknown: int = split["num_unknown"]
+        # first token of each shard, and the end
+        self.starts = np.cumsum([0, *(entry["num_tokens"] for entry in self.entries)])
+        self.open_shards: OrderedDict[int, _Shard] = OrderedDict()
+        self.lock = threading.Lock()
+        self.cache = BatchCache(self._read_batch) if storage.is_uri(self.directory) else None
+        sizes = storage.sizes_in(self.directory) if sizes is None else sizes
+        for entry in self.entries:
+            for suffix, facts in (("arrow", entry["arrow"]), ("json", entry["sidecar"])):
+                name = f"{entry['name']}.{suffix}"
+                _check_size(storage.join(self.directory, name), sizes.get(name), facts)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, where: slice) -> Ids:
+        """Tokens ``start`` to ``stop``; no copy is made where they lie in one record batch."""
+        start, stop, _ = where.indices(len(self))
+        self._read_ahead(np.array([start]), stop - start)
+        parts = self._parts(start, stop)
+        return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, self.dtype), *parts])
+
+    def rows(self, starts: Ids, length: int) -> Ids:
+        """(rows, length): ``length`` tokens from each of ``starts``."""
+        self._read_ahead(starts, length)
+        block = np.empty((len(starts), length), dtype=self.dtype)
+        for row, start in zip(block, starts, strict=True):
+            offset = 0
+            for part in self._parts(int(start), int(start) + length):
+                row[offset : offset + len(part)] = part
+                offset += len(part)
+        return block
+
+    def document_starts(self, start: int, stop: int) -> Ids:
+        """Positions in [start, stop) at which a document begins, int64, ascending, each once."""
+        found = [np.zeros(0, dtype=np.int64)]
+        # also the shard before: an empty document at its very end begins where the next shard does
+        first = int(np.searchsorted(self.starts, start, side="left")) - 1
+        for index in range(max(0, first), len(self.entries)):
+            if self.starts[index] >= stop:
+                break
+            starts = self._shard(index).document_starts + self.starts[index]
+            found.append(starts[np.searchsorted(starts, start) : np.searchsorted(starts, stop)])
+        return np.unique(np.concatenate(found))
+
+    def verify(self) -> None:
+        """Check every byte. Raises ``ValueError`` naming the file that is damaged."""
+        for index, entry in enumerate(self.entries):
+            path = storage.join(self.directory, f"{entry['name']}.arrow")
+            digest = xxhash.xxh3_64()
+            with storage.reading(path) as stream:
+                while block := stream.read(1 << 22):
+                    digest.update(block)
+            if digest.hexdigest() != entry["arrow"]["xxh3"]:
+                raise ValueError(f"{path}: altered since it was written (its checksum does not match)")
+            shard = self._shard(index)
+            for batch in range(shard.num_batches):
+                shard.batch(batch)
+
+    def _parts(self, start: int, stop: int) -> list[Ids]:
+        """Views of consecutive stretches, each within one record batch."""
+        parts = []
+        while start < stop:
+            index, batch, offset = self._place(start)
+            tokens = self._shard(index).batch(batch) if self.cache is None else self.cache.get((index, batch))
+            part = tokens[offset : offset + stop - start]
+            parts.append(part)
+            start += len(part)
+        return parts
+
+    def _place(self, position: int) -> tuple[int, int, int]:
+        """(shard, batch, offset in it) of a token."""
+        index = int(np.searchsorted(self.starts, position, side="right")) - 1
+        return (index, *divmod(position - int(self.starts[index]), BATCH_TOKENS))
+
+    def _read_ahead(self, starts: Ids, length: int) -> None:
+        """Ask for all batches of these rows at once, and for those that come next."""
+        if self.cache is None:
+            return
+        needed: dict[Key, None] = {}
+        for start in starts.tolist():
+            for position in range(start, min(start + 2 * length, len(self)), BATCH_TOKENS):
+                needed[self._place(position)[:2]] = None
+            needed[self._place(min(start + length, len(self)) - 1)[:2]] = None
+        self.cache.ask(list(needed))
+
+    def _read_batch(self, key: Key) -> Ids:
+        index, batch = key
+        return self._shard(index).batch(batch)
+
+    def _shard(self, index: int) -> _Shard:
+        with self.lock:
+            shard = self.open_shards.get(index)
+            if shard is not None:
+                self.open_shards.move_to_end(index)
+                return shard
+        # outside the lock: opening one in a store takes a while, and others are read meanwhile
+        opened = _Shard(self.directory, self.entries[index], self.dtype)
+        with self.lock:
+            shard = self.open_shards.setdefault(index, opened)
+            if len(self.open_shards) > MAX_OPEN_SHARDS:
+                self.open_shards.popitem(last=False)
+        return shard
+
+
+class _Shard:
+    """One open shard; a batch is verified before its first use."""
+
+    def __init__(self, directory: str, entry: Mapping[str, Any], dtype: np.dtype[Any]) -> None:
+        self.path = storage.join(directory, f"{entry['name']}.arrow")
+        sidecar_path = storage.join(directory, f"{entry['name']}.json")
+        data = storage.read(sidecar_path)
+        if xxhash.xxh3_64_hexdigest(data) != entry["sidecar"]["xxh3"]:
+            raise ValueError(f"{sidecar_path}: altered since it was written (its checksum does not match)")
+        sidecar = json.loads(data)
+        self.table: list[list[Any]] = sidecar["batches"]
+        self.document_starts = np.array(sidecar["document_starts"], dtype=np.int64)
+        self.dtype = dtype
+        self.verified: dict[int, Ids] = {}
+        if storage.is_uri(self.path):
+            self.file = storage.open_file(self.path)
+            return
+        self.file = None
+        _check_size(self.path, storage.size(self.path), entry["arrow"])
+        self.mapped = np.memmap(self.path, dtype=np.uint8, mode="r")
+
+    @property
+    def num_batches(self) -> int:
+        return len(self.table)
+
+    def batch(self, index: int) -> Ids:
+        """The tokens of a record batch: a view of the mapped file, or a copy of its own from the store."""
+        tokens = self.verified.get(index)
+        if tokens is None:
+            offset, num_bytes, checksum = self.table[index]
+            if self.file is None:
+                data = self.mapped[offset : offset + num_bytes]
+            else:
+                data = np.frombuffer(storage.read_open(self.file, self.path, offset, num_bytes), dtype=np.uint8)
+            if xxhash.xxh3_64_hexdigest(data.data) != checksum:
+                raise ValueError(f"{self.path}: record batch {index} was altered since it was written")
+            tokens = data.view(self.dtype)
+            if self.file is None:
+                self.verified[index] = tokens
+        return tokens
+
+
+def _check_size(path: str, found: int | None, facts: Mapping[str, Any]) -> None:
+    if found is None:
+        raise ValueError(f"{path}: missing from the prepared corpus")
+    if found != facts["bytes"]:
+        raise ValueError(f"{path}: {found:,} bytes where the manifest says {facts['bytes']:,}")

@@ -1,0 +1,171 @@
+"""Token ids in, a shard and its sidecar out: written locally, moved or uploaded when whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Container, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from pipeline import storage
+from pipeline.data.shards.manifest import write_json
+from pipeline.data.tokenizer import Ids
+
+BATCH_TOKENS = 65_536
+SHARD_FILE = re.compile(r"(train|valid|test)-\d{5,}\.(arrow|json)")
+STALE_SECONDS = 600  # far longer than writing one file takes
+
+
+class ShardWriter:
+    """Takes a shard's tokens as they come, so that memory does not grow with the shard; a context manager.
+
+    ``finish`` puts it in its place: first the tokens, then the sidecar with ``facts``, so that an interrupted
+    preparation knows which shards are done. Left without it, nothing stays.
+
+    Raises:
+        UnwritableError: the disk is full, or the folder gone.
+    """
+
+    def __init__(self, directory: str, name: str, dtype: np.dtype[Any]) -> None:
+        self.directory, self.name, self.dtype = str(directory), name, dtype
+        folder = tempfile.gettempdir() if storage.is_uri(self.directory) else self.directory
+        self.temporary = Path(folder) / f".{name}.{os.getpid()}.tmp"
+        self.schema = pa.schema([pa.field("token", pa.from_numpy_dtype(dtype), nullable=False)])
+        self.waiting: list[Ids] = []  # not yet a whole batch
+        self.num_waiting = 0
+        self.num_tokens = 0
+        self.document_starts: list[int] = []
+        with self._telling():
+            self.sink = pa.OSFile(str(self.temporary), "wb")
+            self.writer = pa.ipc.new_file(self.sink, self.schema)
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not self.sink.closed:
+            with suppress(OSError):
+                self.writer.close()
+            self.sink.close()
+        self.temporary.unlink(missing_ok=True)
+
+    def append(self, ids: Ids, document_starts: Ids | Sequence[int]) -> None:
+        """More tokens; documents begin at these places of ``ids``."""
+        self.document_starts += (np.asarray(document_starts, dtype=np.int64) + self.num_tokens).tolist()
+        self.num_tokens += len(ids)
+        self.waiting.append(ids.astype(self.dtype, copy=False))
+        self.num_waiting += len(ids)
+        if self.num_waiting >= BATCH_TOKENS:
+            self._write(self.num_waiting // BATCH_TOKENS * BATCH_TOKENS)
+
+    def _write(self, num_tokens: int) -> None:
+        ids = np.concatenate([np.zeros(0, self.dtype), *self.waiting])
+        with self._telling():
+            for start in range(0, num_tokens, BATCH_TOKENS):
+                part = ids[start : min(start + BATCH_TOKENS, num_tokens)]
+                self.writer.write_batch(pa.record_batch([pa.array(part)], schema=self.schema))
+        self.waiting, self.num_waiting = [ids[num_tokens:]], len(ids) - num_tokens
+
+    def finish(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the rest and put both files in their place; returns the manifest's entry, with the plain ``facts``."""
+        self._write(self.num_waiting)
+        with self._telling():
+            self.writer.close()
+            self.sink.close()
+        entry = {
+            "name": self.name,
+            "num_tokens": self.num_tokens,
+            "num_documents": len(self.document_starts),
+            "arrow": file_facts(self.temporary),
+        }
+        batches = batch_table(self.temporary)
+        storage.upload(self.temporary, storage.join(self.directory, f"{self.name}.arrow"))
+        sidecar = {**facts, "entry": entry, "batches": batches, "document_starts": self.document_starts}
+        write_json(storage.join(self.directory, f"{self.name}.json"), sidecar)
+        return with_sidecar(self.directory, sidecar)
+
+    def _telling(self) -> Any:
+        return storage.telling_of_writes(storage.join(self.directory, f"{self.name}.arrow"), self.temporary)
+
+
+def write_shard(
+    directory: str, name: str, tokens: Ids, document_starts: Sequence[int], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A whole shard at once, as ``ShardWriter``."""
+    with ShardWriter(directory, name, tokens.dtype) as writer:
+        writer.append(tokens, document_starts)
+        return writer.finish(facts)
+
+
+def with_sidecar(directory: str, sidecar: Mapping[str, Any]) -> dict[str, Any]:
+    """A shard's entry for the manifest: what its sidecar says of it in numbers, and the sidecar's size and checksum."""
+    numbers = {name: value for name, value in sidecar.items() if isinstance(value, int)}
+    data = json.dumps(sidecar, ensure_ascii=False).encode()
+    own = {"bytes": len(data), "xxh3": xxhash.xxh3_64_hexdigest(data)}
+    return {**sidecar["entry"], **numbers, "sidecar": own}
+
+
+def read_sidecar(directory: str, name: str) -> dict[str, Any] | None:
+    """The sidecar of a finished shard whose tokens are still as they were written; None otherwise.
+
+    In a bucket only the size is looked at: an object is there whole or not at all.
+    """
+    path = storage.join(str(directory), f"{name}.arrow")
+    try:
+        sidecar: dict[str, Any] = json.loads(storage.read(storage.join(str(directory), f"{name}.json")))
+        wanted = sidecar["entry"]["arrow"]
+        is_whole = storage.size(path) == wanted["bytes"] if storage.is_uri(path) else file_facts(Path(path)) == wanted
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return sidecar if is_whole else None
+
+
+def remove_leftovers(directory: str, shards: Container[str]) -> None:
+    """Remove what earlier, interrupted preparations left: shards of other names, files never finished."""
+    for name in storage.sizes_in(directory):
+        path = storage.join(directory, name)
+        is_other = SHARD_FILE.fullmatch(name) is not None and name.partition(".")[0] not in shards
+        # another process may be writing the same corpus just now
+        is_stale = (
+            name.startswith(".") and name.endswith(".tmp") and time.time() - storage.modified(path) > STALE_SECONDS
+        )
+        if is_other or is_stale:
+            storage.remove(path)
+
+
+def batch_table(path: Path) -> list[list[Any]]:
+    """[offset, bytes, xxh3] of each record batch's values in the Arrow file at ``path``."""
+    with pa.memory_map(str(path)) as source:
+        base = source.read_buffer(source.size()).address
+        source.seek(0)
+        reader = pa.ipc.open_file(source)
+        table = []
+        for index in range(reader.num_record_batches):
+            values = reader.get_batch(index).column(0).to_numpy()
+            offset = values.__array_interface__["data"][0] - base
+            table.append([offset, values.nbytes, xxhash.xxh3_64_hexdigest(values)])
+            del values
+    return table
+
+
+def file_facts(path: Path) -> dict[str, Any]:
+    """Size and checksum of a local file."""
+    digest = xxhash.xxh3_64()
+    num_bytes = 0
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+            num_bytes += len(block)
+    return {"bytes": num_bytes, "xxh3": digest.hexdigest()}

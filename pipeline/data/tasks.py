@@ -1,0 +1,154 @@
+"""What a worker does for a corpus: count, survey, or make one shard. A task is a line of JSON, and so is its result.
+
+A task names all that it needs, so it may run anywhere, and again where a worker was lost.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import chdir, nullcontext
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from pipeline import storage
+from pipeline.data.corpus.cutting import cut_rule
+from pipeline.data.corpus.documents import Part, Reading, Tally, documents
+from pipeline.data.corpus.pieces import Piece
+from pipeline.data.corpus.survey import SurveyTask
+from pipeline.data.planning import Range
+from pipeline.data.shards import TOKENIZER, ShardWriter
+from pipeline.data.shards.sequence import load_from
+from pipeline.data.tokenizer import Ids, Tokenizer
+from pipeline.data.tokenizer.training import count
+
+# characters of documents that are encoded in one call
+BATCH_CHARACTERS = 1 << 20
+
+
+@dataclass(frozen=True)
+class RangeTask:
+    """Makes the shard of a range; calling it returns the manifest's entry. ``made_of`` goes into the sidecar."""
+
+    directory: str
+    range: Range
+    reading: Reading
+    made_of: str
+
+    def to_json(self) -> list[Any]:
+        return [self.directory, self.range.to_json(), self.reading.to_json(), self.made_of]
+
+    @classmethod
+    def from_json(cls, values: Sequence[Any]) -> RangeTask:
+        directory, item, reading, made_of = values
+        return cls(directory, Range.from_json(item), Reading(**reading), made_of)
+
+    def __call__(self) -> dict[str, Any]:
+        tokenizer, item, tally = tokenizer_in(self.directory), self.range, Tally()
+        num_unknown = 0
+        with ShardWriter(self.directory, item.name, tokenizer.dtype) as writer:
+            for ids, starts in encoded(tokenizer, item, self.reading, tally):
+                writer.append(ids, starts)
+                if tokenizer.unk_id is not None:
+                    num_unknown += int(np.count_nonzero(ids == tokenizer.unk_id))
+            facts = {"source_bytes": item.num_bytes, "num_unknown": num_unknown, **asdict(tally)}
+            return writer.finish({"made_of": self.made_of, **facts})
+
+
+@dataclass(frozen=True)
+class CountTask:
+    """Counts the words or characters of some pieces; calling it returns ``{"counts": …}``."""
+
+    pieces: tuple[Piece, ...]
+    kind: str
+    reading: Reading
+
+    def to_json(self) -> list[Any]:
+        return [[piece.to_json() for piece in self.pieces], self.kind, self.reading.to_json()]
+
+    @classmethod
+    def from_json(cls, values: Sequence[Any]) -> CountTask:
+        pieces, kind, reading = values
+        return cls(tuple(map(Piece.from_json, pieces)), kind, Reading(**reading))
+
+    def __call__(self) -> dict[str, Any]:
+        return {"counts": dict(count(self.kind, texts_of(self.pieces, self.reading)))}
+
+
+Task = RangeTask | CountTask | SurveyTask
+KINDS: dict[str, type[Task]] = {kind.__name__: kind for kind in (RangeTask, CountTask, SurveyTask)}
+MapTasks = Callable[[Sequence[Task]], Iterable[dict[str, Any]]]
+
+
+def to_line(task: Task) -> str:
+    """``task`` for a worker, with the folder that its relative paths are meant from: a worker has another."""
+    return json.dumps([type(task).__name__, task.to_json(), os.getcwd()])
+
+
+def run_line(line: str) -> dict[str, Any]:
+    """Do the task of ``to_line``; returns its result."""
+    kind, values, root = json.loads(line)
+    with chdir(root) if os.path.isdir(root) else nullcontext():
+        return KINDS[kind].from_json(values)()
+
+
+@lru_cache(maxsize=1)
+def _load(directory: str, facts: object) -> Tokenizer:
+    return load_from(directory)
+
+
+def tokenizer_in(directory: str) -> Tokenizer:
+    """The tokenizer of a corpus, kept for the next task of this process."""
+    path = storage.join(directory, TOKENIZER)
+    return _load(directory, (storage.size(path), storage.modified(path)))
+
+
+def texts_of(pieces: Iterable[Piece], reading: Reading) -> Iterator[str]:
+    """The texts of ``pieces``, cut at line starts where a document is long."""
+    for piece in pieces:
+        for part in documents(piece, reading, cut_rule(piece.source, reading), Tally()):
+            yield part.text
+
+
+def encoded(tokenizer: Tokenizer, item: Range, reading: Reading, tally: Tally) -> Iterator[tuple[Ids, Ids]]:
+    """(token ids, at which of them documents begin) of a range, in batches."""
+    parts = (
+        part
+        for piece in item.pieces
+        for part in documents(piece, reading, cut_rule(piece.source, reading, tokenizer.safe_cut), tally)
+    )
+    for batch in batches(parts if item.shuffle_seed is None else shuffled(parts, f"{item.shuffle_seed} {item.name}")):
+        ids, lengths = tokenizer.encode_documents([part.text for part in batch], ends=[part.ends for part in batch])
+        starts = np.cumsum([0, *lengths])[:-1]
+        yield ids, starts[[part.begins for part in batch]]
+
+
+def shuffled(parts: Iterable[Part], seed: str) -> Iterator[Part]:
+    """``parts`` with whole documents in random order."""
+    groups: list[list[Part]] = []
+    for part in parts:
+        if part.begins or not groups:
+            groups.append([])
+        groups[-1].append(part)
+    random.Random(seed).shuffle(groups)
+    for group in groups:
+        yield from group
+
+
+def batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
+    """``parts`` in groups of about ``BATCH_CHARACTERS``."""
+    batch: list[Part] = []
+    num_characters = 0
+    for part in parts:
+        batch.append(part)
+        num_characters += len(part.text)
+        if num_characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, num_characters = [], 0
+    if batch:
+        yield batch

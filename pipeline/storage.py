@@ -1,0 +1,271 @@
+"""Where bytes lie: local paths, and URIs (``s3://``, ``gs://``, …) through pyarrow's file systems.
+
+Credentials, regions and endpoints are the clouds' own environment variables (``AWS_ENDPOINT_URL`` for a store that
+speaks S3); pyarrow tries again by itself where a store does not answer.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+from pyarrow import fs
+
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+WILDCARD = re.compile(r"[*?\[]")
+ATTEMPTS, WAIT_SECONDS = 3, 0.5
+MAY_PASS = re.compile("NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|timed? ?out")
+T = TypeVar("T")
+
+
+class UnreadableError(ValueError):
+    """A file is missing, or its store does not answer."""
+
+
+class UnwritableError(ValueError):
+    """A file could not be written; what was finished before is kept."""
+
+
+def is_uri(path: str) -> bool:
+    return "://" in path and not path.startswith("hf://")
+
+
+def join(folder: str, name: str) -> str:
+    return f"{folder.rstrip('/')}/{name}"
+
+
+def compression_of(path: str) -> str | None:
+    """pyarrow's name of the compression that the ending of ``path`` speaks of."""
+    return COMPRESSIONS.get(Path(path).suffix.lower())
+
+
+def size(path: str) -> int | None:
+    """Bytes of a file, None if there is none. Raises ``UnreadableError`` if its store does not answer."""
+    if not is_uri(path):
+        return os.stat(path).st_size if os.path.isfile(path) else None
+    with _telling(path):
+        store, key = _store(path)
+        info = _again(lambda: store.get_file_info(key))
+    return info.size if info.type == fs.FileType.File else None
+
+
+def open_file(path: str) -> pa.NativeFile:
+    """A file for reads at any place (``read_at`` may be called by many threads). Raises ``UnreadableError``."""
+    with _telling(path):
+        if not is_uri(path):
+            return pa.OSFile(path)
+        store, key = _store(path)
+        return _again(lambda: store.open_input_file(key))
+
+
+def read(path: str, start: int = 0, stop: int | None = None) -> bytes:
+    """Bytes ``start`` to ``stop`` (default: the end) of a file. Raises ``UnreadableError``."""
+    with _telling(path), open_file(path) as file:
+        return file.read_at((file.size() if stop is None else stop) - start, start)
+
+
+def read_open(file: pa.NativeFile, path: str, start: int, num_bytes: int) -> bytes:
+    """``num_bytes`` from ``start`` of an open file: one ranged read. Raises ``UnreadableError`` naming ``path``."""
+    with _telling(path):
+        return _again(lambda: file.read_at(num_bytes, start))
+
+
+@contextmanager
+def reading(path: str) -> Iterator[pa.NativeFile]:
+    """The bytes of a file from its beginning, decompressed where its ending says so.
+
+    Raises:
+        UnreadableError: it cannot be read, or is not what its ending says.
+    """
+    compression = compression_of(path)
+    with _telling(path), open_file(path) as file:
+        if compression is None:
+            yield file
+            return
+        try:
+            with pa.CompressedInputStream(file, compression) as stream:
+                yield stream
+        except OSError as error:
+            raise UnreadableError(f"{path}: not a whole {compression} file: {_reason(error)}") from None
+
+
+def find(pattern: str) -> list[tuple[str, int]]:
+    """(path, bytes) of the files of a path, a directory (all below it) or a glob (``**`` crosses directories), sorted.
+
+    Hidden files and folders count only where the pattern itself names them.
+    """
+    if is_uri(pattern):
+        return _find_remote(pattern)
+    path = Path(pattern)
+    if path.is_file():
+        return [(str(path), path.stat().st_size)]
+    if path.is_dir():
+        below = (p for p in path.rglob("*") if not any(part.startswith(".") for part in p.relative_to(path).parts))
+    else:
+        below = (Path(name) for name in glob.glob(pattern, recursive=True))
+    return [(str(p), p.stat().st_size) for p in sorted(below) if p.is_file()]
+
+
+def _find_remote(pattern: str) -> list[tuple[str, int]]:
+    wildcard = WILDCARD.search(pattern)
+    if wildcard is None and (num_bytes := size(pattern)) is not None:
+        return [(pattern, num_bytes)]
+    scheme, _, rest = pattern.partition("://")
+    folder = (rest if wildcard is None else rest[: wildcard.start() - len(scheme) - 3].rpartition("/")[0]).rstrip("/")
+    with _telling(pattern):
+        store, key = _store(f"{scheme}://{folder}")
+        infos = _again(lambda: store.get_file_info(fs.FileSelector(key, recursive=True, allow_not_found=True)))
+    wanted = re.compile(_glob(rest)) if wildcard else None
+    return sorted(
+        (f"{scheme}://{info.path}", info.size)
+        for info in infos
+        if info.type == fs.FileType.File
+        and (wanted.fullmatch(info.path) if wanted else "/." not in info.path.removeprefix(folder))
+    )
+
+
+def _glob(pattern: str) -> str:
+    """A glob as a regular expression in which ``**/`` crosses folders and ``*`` does not."""
+    special = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    tokens = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", pattern)
+    return "".join(
+        special.get(token) or (token.replace("[!", "[^") if token.startswith("[") else re.escape(token))
+        for token in tokens
+    )
+
+
+def sizes_in(folder: str) -> dict[str, int]:
+    """Name → bytes of the files that lie in a folder; none if there is no such folder. One request, however many."""
+    if not is_uri(folder):
+        if not os.path.isdir(folder):
+            return {}
+        return {entry.name: entry.stat().st_size for entry in os.scandir(folder) if entry.is_file()}
+    with _telling(folder):
+        store, key = _store(folder)
+        infos = _again(lambda: store.get_file_info(fs.FileSelector(key, allow_not_found=True)))
+    return {info.base_name: info.size for info in infos if info.type == fs.FileType.File}
+
+
+def modified(path: str) -> float:
+    """When a file was last written, in seconds since 1970."""
+    if not is_uri(path):
+        return os.stat(path).st_mtime
+    store, key = _store(path)
+    return (store.get_file_info(key).mtime_ns or 0) / 1e9
+
+
+def remove(path: str) -> None:
+    """Remove a file, if it is there."""
+    if not is_uri(path):
+        Path(path).unlink(missing_ok=True)
+        return
+    store, key = _store(path)
+    with suppress(FileNotFoundError):
+        store.delete_file(key)
+
+
+def write(path: str, data: bytes) -> None:
+    """Write a whole file: never half of it is seen under its name. Raises ``UnwritableError``."""
+    if not is_uri(path):
+        local = Path(path)
+        temporary = local.with_name(f".{local.name}.{os.getpid()}.tmp")
+        with telling_of_writes(path, temporary):
+            temporary.write_bytes(data)
+            temporary.replace(local)
+        return
+    with telling_of_writes(path):
+        _again(lambda: _put(path, data))
+
+
+def _put(path: str, data: Any) -> None:
+    store, key = _store(path)
+    # closed only when all is written: an object store shows what it was given up to then
+    stream = store.open_output_stream(key)
+    stream.write(data)
+    stream.close()
+
+
+def upload(local: Path, path: str) -> None:
+    """Move a finished local file to ``path``. Raises ``UnwritableError``."""
+    with telling_of_writes(path, local):
+        if not is_uri(path):
+            local.replace(path)
+            return
+        with pa.memory_map(str(local)) as file:
+            _again(lambda: _put(path, file.read_buffer(file.size()) if file.seek(0) == 0 else b""))
+    local.unlink()
+
+
+@contextmanager
+def telling_of_writes(path: str, temporary: Path | None = None) -> Iterator[None]:
+    """``OSError`` within becomes an ``UnwritableError`` naming ``path``, and ``temporary`` is removed."""
+    try:
+        yield
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise UnwritableError(
+            f"{path}: cannot be written: {_reason(error)}; what is done is kept, the same command goes on"
+        ) from None
+
+
+@lru_cache(maxsize=64)
+def _connect(root: str) -> fs.FileSystem:
+    return fs.FileSystem.from_uri(root)[0]
+
+
+def _store(uri: str) -> tuple[fs.FileSystem, str]:
+    """The file system of ``uri`` and its key there."""
+    scheme, _, rest = uri.partition("://")
+    if scheme == "file":
+        return _connect("file:///"), rest
+    bucket = rest.partition("/")[0]
+    try:
+        return _connect(f"{scheme}://{bucket}"), rest.rstrip("/")
+    except pa.ArrowInvalid:
+        raise ValueError(f"{uri}: {scheme}:// is not a store that pyarrow knows (s3://, gs://, …)") from None
+
+
+def _again(action: Callable[[], T]) -> T:
+    """``action``, tried anew where the store fails in a way that may pass."""
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return action()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if not re.search(
+                r"NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|timed? ?out", str(error)
+            ):
+                raise
+            time.sleep(WAIT_SECONDS * 2**attempt)
+    return action()
+
+
+@contextmanager
+def _telling(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UnreadableError(
+            f"{path}: cannot be read: {_reason(error)} (every node of a cluster must see it)"
+        ) from None
+
+
+def _reason(error: OSError) -> str:
+    """What an error says in one short sentence."""
+    text = (error.strerror or str(error) or type(error).__name__).splitlines()[0]
+    if found := re.search(r"Detail: \[errno \d+\] ([^\[]+)$", text):
+        return found[1]
+    text = re.sub(r" \(Request ID: [^)]*\)", "", text)
+    if "NETWORK_CONNECTION" in text or "timed out" in text.lower():
+        return "its store does not answer (" + text.rpartition("; Details: ")[2].rpartition(": ")[2] + ")"
+    return text.rstrip(".")
