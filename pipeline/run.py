@@ -5,10 +5,11 @@ config + prepared corpus → model, optimizer, step, streams → (checkpoint) �
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,14 +26,18 @@ from pipeline.model.recurrence import runs_in_autocast
 from pipeline.training import checkpoint
 from pipeline.training.clipping import Clipping
 from pipeline.training.directory import RunDirectory
-from pipeline.training.loop import Loop, fit, step_reaching, total_steps
+from pipeline.training.loop import Loop, TrainingStoppedError, fit, step_reaching, total_steps
 from pipeline.training.monitor import Monitor, Record
 from pipeline.training.optimizers import build_optimizer
-from pipeline.training.resume import capture, check_continues, restore
+from pipeline.training.resume import check_continues, newest, restore
+from pipeline.training.saving import Saver
 from pipeline.training.step import TrainingStep, mix
 
 # keeps the draws of the rotation apart from others of the same seed
 ROTATION = 1
+
+# what a disk answers that is full, over quota, over a limit on file sizes, or gone
+STORAGE_FAILED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,7 @@ def train(
     directory = RunDirectory(str(config.run.directory), owner=owner)
     corpus = open_prepared(config.data.directory)
     model = build_model(config, corpus.vocab_size).to(worker.device)
-    resumed = checkpoint.find(directory.path, "last") if checkpoint.manifests(directory.path) else None
+    resumed = newest(directory, rank=worker.rank)
     if resumed:
         checkpoint.load_weights_into(model, resumed)
     loop = build_loop(config, worker, corpus, model, directory)
@@ -148,10 +153,27 @@ def train(
         loop.monitor = Monitor(directory, step=loop.progress.step, on_record=on_record)
         loop.monitor.write("start", **start_facts(loop, config, worker, model.num_parameters))
     try:
-        return fit(loop)
+        status = fit(loop)
+        loop.checkpoints.finish()
+        return status
+    except OSError as error:
+        if error.errno not in STORAGE_FAILED:
+            raise
+        reason = f"{error.filename or directory.path}: {error.strerror}"
+        raise TrainingStoppedError(f"{reason} ({last_good(directory)})") from None
+    except TrainingStoppedError as error:
+        raise TrainingStoppedError(f"{error} ({last_good(directory)})") from None
     finally:
         if loop.monitor is not None:
             loop.monitor.close()
+
+
+def last_good(directory: RunDirectory) -> str:
+    """What a run that was stopped has to go on from, in words."""
+    try:
+        return f"the last good checkpoint is {checkpoint.find(directory.path, 'last')}"
+    except ValueError:
+        return "there is no checkpoint yet"
 
 
 def build_model(config: Config, vocab_size: int) -> LanguageModel:
@@ -201,12 +223,13 @@ def build_loop(
         pieces = generate(model, corpus.tokenizer, prompt, num_tokens=num_tokens, seed=config.train.seed)
         return prompt + "".join(pieces)
 
-    def save(loop: Loop, figures: dict[str, Any]) -> None:
-        state = capture(loop)
-        if worker.rank == 0:
-            about = {**facts, **figures, **asdict(loop.progress)}
-            checkpoint.save(directory, model=model, state=state, config=config, tokenizer=corpus.tokenizer, facts=about)
-
+    saver = Saver(
+        directory,
+        config=config,
+        tokenizer=corpus.tokenizer,
+        facts=facts,
+        writes=worker.rank == 0,
+    )
     return Loop(
         train=config.train,
         optimizer=config.optimizer,
@@ -215,7 +238,7 @@ def build_loop(
         state=model.initial_state(len(streams.rows), device=worker.device, dtype=model.dtype),
         evaluate=score if "valid" in corpus.splits else None,
         sample=sample if config.run.sample_tokens else None,
-        save=save,
+        checkpoints=saver,
     )
 
 

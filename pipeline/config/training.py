@@ -69,6 +69,9 @@ class TrainConfig(Section):
     checkpoint_every_steps: int | None = setting(
         None, "Steps between two checkpoints, beside the one after each validation.", unit="steps", ge=1
     )
+    checkpoint_every_minutes: float | None = setting(
+        10.0, "Minutes between two checkpoints, beside all others; null: none by the clock.", unit="minutes", gt=0
+    )
     keep_checkpoints: int = setting(2, "Latest checkpoints kept beside the best.", unit="checkpoints", ge=1)
     patience: int | None = setting(
         None, "End after so many validations without a better perplexity; null: never.", unit="validations", ge=1

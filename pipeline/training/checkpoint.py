@@ -23,8 +23,10 @@ from typing import Any
 
 import torch
 import xxhash
+from safetensors import SafetensorError
 from safetensors.torch import load_model as load_weights
-from safetensors.torch import save_model as save_weights
+from safetensors.torch import save_file as save_weights
+from torch import Tensor, nn
 
 from pipeline import config as configuration
 from pipeline.config import Config
@@ -50,7 +52,7 @@ class Loaded:
 def save(
     directory: RunDirectory,
     *,
-    model: LanguageModel,
+    weights: Mapping[str, Tensor],
     state: Mapping[str, Any],
     config: Config,
     tokenizer: Tokenizer,
@@ -59,6 +61,7 @@ def save(
     """Write the checkpoint of step ``facts["step"]`` whole or not at all, then drop those no longer kept.
 
     Args:
+        weights: as ``weights_of`` gives them.
         state: tensors, numbers, lists and dicts only, so that it loads with ``weights_only``.
         facts: goes into the manifest; ``step``, and ``perplexity`` where this step was validated.
 
@@ -67,26 +70,51 @@ def save(
         OSError: the disk is full or gone; the earlier checkpoints stay as they are.
     """
     directory.check_owner()
-    target = directory.checkpoints / f"step-{facts['step']:08d}"
+    target = folder(directory, facts["step"])
     temporary = directory.checkpoints / f".writing-{target.name}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_weights(model, str(temporary / WEIGHTS))
-    torch.save(dict(state), temporary / STATE)
-    (temporary / CONFIG).write_text(configuration.to_yaml(config), encoding="utf-8")
-    tokenizer.save(temporary / TOKENIZER)
-    files = {}
-    for file in sorted(temporary.iterdir()):
-        files[file.name] = {"bytes": file.stat().st_size, "xxh3": _checksum(file)}
-        _flush(file)
-    (temporary / MANIFEST).write_text(json.dumps({**facts, "files": files}, indent=1), encoding="utf-8")
-    _flush(temporary / MANIFEST)
+    try:
+        _write_tensors(temporary, weights, state)
+        (temporary / CONFIG).write_text(configuration.to_yaml(config), encoding="utf-8")
+        tokenizer.save(temporary / TOKENIZER)
+        files = {}
+        for file in sorted(temporary.iterdir()):
+            files[file.name] = {"bytes": file.stat().st_size, "xxh3": _checksum(file)}
+            _flush(file)
+        (temporary / MANIFEST).write_text(json.dumps({**facts, "files": files}, indent=1), encoding="utf-8")
+        _flush(temporary / MANIFEST)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    directory.check_owner()
     if target.exists():
         shutil.rmtree(target)
     temporary.rename(target)
     _flush(directory.checkpoints)
     _drop_old(directory, keep=config.train.keep_checkpoints)
     return target
+
+
+def _write_tensors(folder: Path, weights: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    try:
+        save_weights(dict(weights), str(folder / WEIGHTS))
+        torch.save(dict(state), folder / STATE)
+    except (SafetensorError, RuntimeError) as error:  # how these two tell of a full disk
+        raise OSError(f"{folder}: {' '.join(str(error).split())}") from None
+
+
+def folder(directory: RunDirectory, step: int) -> Path:
+    """Where the checkpoint after ``step`` lies."""
+    return directory.checkpoints / f"step-{step:08d}"
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """The weights of ``model`` by name, a tied one once."""
+    unique: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        unique.setdefault(id(tensor), (name, tensor.detach().contiguous()))
+    return dict(unique.values())
 
 
 def manifests(run_directory: str | Path) -> list[tuple[Path, dict[str, Any]]]:

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from pipeline.training.monitor import Monitor
 from pipeline.training.optimizers import learning_rate
 from pipeline.training.step import TrainingStep
 
-# how often several ranks agree whether to stop; a single rank looks after every step
+# how often several ranks agree whether to stop or save; a single rank looks after every step
 AGREE_EVERY_STEPS = 4
 
 FINISHED, INTERRUPTED = "finished", "interrupted"
@@ -59,13 +59,22 @@ class Interval:
     started: float = field(default_factory=time.monotonic)  # moved on by every pause that is not training
 
 
+class Checkpoints(Protocol):
+    """What saves a loop (see ``saving``)."""
+
+    def save(self, loop: Loop, figures: dict[str, Any]) -> None: ...
+
+    def failure(self) -> str: ...
+
+    def finish(self) -> None: ...
+
+
 @dataclass
 class Loop:
     """The parts of one rank that ``fit`` strings together.
 
-    ``evaluate`` scores the validation split (None: there is none), ``sample`` writes some text, ``save`` writes a
-    checkpoint of this loop with the figures it is given and says where, ``report`` is called by every rank after
-    each validation.
+    ``evaluate`` scores the validation split (None: there is none), ``sample`` writes some text, ``checkpoints`` saves
+    this loop with the figures of its validation, ``report`` is called by every rank after each validation.
     """
 
     train: TrainConfig
@@ -75,7 +84,7 @@ class Loop:
     state: State
     evaluate: Callable[[], Score] | None
     sample: Callable[[], str] | None
-    save: Callable[[Loop, dict[str, Any]], None]
+    checkpoints: Checkpoints
     report: Callable[[dict[str, Any]], None] = lambda figures: None
     stop_requested: Callable[[], bool] = lambda: False
     monitor: Monitor | None = None
@@ -85,6 +94,7 @@ class Loop:
     num_refused: int = 0  # updates not made because of a gradient that was not finite, as last seen
     last_norm: Tensor = field(init=False)
     clock: float = field(default_factory=time.monotonic)  # when progress.seconds was last brought up to date
+    saved_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.interval = self.new_interval()
@@ -147,8 +157,8 @@ def fit(loop: Loop) -> str:
             is_last = progress.step >= loop.total_steps
             if is_last or progress.step % loop.train.log_every_steps == 0:
                 log(loop)
-            stop = not is_last and stop_agreed(loop)
-            pause(loop, is_last=is_last, ends_epoch=ends_epoch, stop=stop)
+            stop, save = (False, True) if is_last else agreed(loop)
+            pause(loop, is_last=is_last, ends_epoch=ends_epoch, save=stop or save)
             if stop and not progress.ended_early:
                 return INTERRUPTED
             if is_last or progress.ended_early:
@@ -156,16 +166,17 @@ def fit(loop: Loop) -> str:
     return FINISHED
 
 
-def pause(loop: Loop, *, is_last: bool, ends_epoch: bool, stop: bool) -> None:
+def pause(loop: Loop, *, is_last: bool, ends_epoch: bool, save: bool) -> None:
     """What may come between two windows: validation, a checkpoint, a report."""
     validated = loop.evaluate is not None and (is_last or validation_due(loop, ends_epoch=ends_epoch))
-    if not (validated or is_last or stop or checkpoint_due(loop, ends_epoch=ends_epoch)):
+    if not (validated or save or checkpoint_due(loop, ends_epoch=ends_epoch)):
         return
     check_finite(loop)
     began = time.monotonic()
     figures = validate(loop) if validated else {}
     loop.tick()
-    loop.save(loop, figures)
+    loop.checkpoints.save(loop, figures)
+    loop.saved_at = time.monotonic()
     if validated:
         loop.report(figures)
     loop.interval.started += time.monotonic() - began
@@ -220,6 +231,8 @@ def log(loop: Loop) -> None:
     if loop.monitor is None:
         return
     progress = loop.progress
+    if failure := loop.checkpoints.failure():
+        loop.monitor.write("warning", step=progress.step, text=failure)
     seconds = max(loop.clock - interval.started, 1e-9)
     loop.monitor.write(
         "train",
@@ -277,10 +290,16 @@ def validate(loop: Loop) -> dict[str, Any]:
     return figures
 
 
-def stop_agreed(loop: Loop) -> bool:
-    """Whether any rank was asked to stop; all ranks give the same answer at the same step."""
+def agreed(loop: Loop) -> tuple[bool, bool]:
+    """Whether any rank was asked to stop, and whether a checkpoint is due by the clock of rank 0.
+
+    All ranks give the same answer at the same step.
+    """
+    minutes = loop.train.checkpoint_every_minutes
+    save = loop.step.rank == 0 and minutes is not None and time.monotonic() - loop.saved_at >= 60 * minutes
     if loop.step.world_size == 1:
-        return loop.stop_requested()
+        return loop.stop_requested(), save
     if loop.progress.step % AGREE_EVERY_STEPS:
-        return False
-    return all_reduce_sum([float(loop.stop_requested())])[0] > 0
+        return False, False
+    stops, saves = all_reduce_sum([float(loop.stop_requested()), float(save)])
+    return stops > 0, saves > 0

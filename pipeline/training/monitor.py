@@ -1,7 +1,7 @@
 """What a person watches: records of a run → metrics.jsonl → TensorBoard and the progress line.
 
-metrics.jsonl is the record, one JSON object a line with its ``kind`` (start, running, train, valid, sample, end),
-global ``step`` and unix ``time``. TensorBoard's files are drawn from it, anew at every start, so a run that was
+metrics.jsonl is the record, one JSON object a line with its ``kind`` (start, running, train, valid, sample, warning,
+end), global ``step`` and unix ``time``. TensorBoard's files are drawn from it, anew at every start, so a run that was
 stopped and continued is one clean line in any reader. Only rank 0 has a ``Monitor``.
 """
 

@@ -76,6 +76,8 @@ class Progress(MovingLine):
         if kind == "start":
             self.total_steps = record["total_steps"]
             self.say(start_sentence(record))
+        elif kind == "warning":
+            self.say(f"step {record['step']:,}: {record['text']}")
         elif kind == "train":
             self.move(
                 f"{bar(record['step'] / self.total_steps)} step {record['step']:,}/{self.total_steps:,}  "

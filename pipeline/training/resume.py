@@ -15,14 +15,16 @@ import torch
 
 from pipeline import config as configuration
 from pipeline.config import Config
+from pipeline.metrics import all_reduce_sum
 from pipeline.training import checkpoint
+from pipeline.training.directory import RunDirectory
 from pipeline.training.loop import Loop, Progress
 
 # what may differ between a run and its continuation; anything else would make it another run
 MAY_DIFFER = (
-    "train.epochs", "train.max_steps", "train.max_tokens", "train.log_every_steps", "train.evaluate_every_steps",
-    "train.checkpoint_every_steps", "train.keep_checkpoints", "train.patience", "data.directory", "run.", "cluster.",
-    "search.", "train.accumulate",
+    "train.epochs", "train.max_steps", "train.max_tokens", "train.accumulate", "train.log_every_steps",
+    "train.evaluate_every_steps", "train.checkpoint_every_steps", "train.checkpoint_every_minutes",
+    "train.keep_checkpoints", "train.patience", "data.directory", "run.", "cluster.", "search.",
 )  # fmt: skip
 
 
@@ -38,6 +40,15 @@ def capture(loop: Loop) -> dict[str, Any]:
         "interval_nats": global_rows(range(rank, rank + 1), world_size, [own_nats])[0],
         "interval_tokens": loop.interval.tokens,
     }
+
+
+def newest(directory: RunDirectory, *, rank: int) -> Path | None:
+    """The newest checkpoint that verifies, as rank 0 finds it; None where there is none. All ranks call it."""
+    step = -1
+    if rank == 0 and checkpoint.manifests(directory.path):
+        step = checkpoint.verify(checkpoint.find(directory.path, "last"))["step"]
+    (agreed,) = all_reduce_sum([float(step) if rank == 0 else 0.0])
+    return checkpoint.folder(directory, int(agreed)) if agreed >= 0 else None
 
 
 def restore(loop: Loop, path: Path) -> None:

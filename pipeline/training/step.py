@@ -86,6 +86,7 @@ class TrainingStep:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        self.model = model
         self.optimizer = optimizer
         self.clipping = clipping
         self.accumulate = accumulate

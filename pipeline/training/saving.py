@@ -1,0 +1,102 @@
+"""Checkpoints written beside training: the training thread copies, a thread of the saver writes.
+
+A write that fails (full disk, lost storage) does not end the run: it is told, the next checkpoint is tried, and what
+was written before stays. Only the last one must succeed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from pipeline.config import Config
+from pipeline.data.tokenizer import Tokenizer
+from pipeline.training import checkpoint
+from pipeline.training.directory import RunDirectory
+from pipeline.training.loop import Loop, TrainingStoppedError
+from pipeline.training.resume import capture
+
+
+class Saver:
+    """Saves the checkpoints of a run, at most one at a time; only rank 0 writes."""
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        *,
+        config: Config,
+        tokenizer: Tokenizer,
+        facts: Mapping[str, Any],
+        writes: bool,
+    ) -> None:
+        self.directory = directory
+        self.config = config
+        self.tokenizer = tokenizer
+        self.facts = facts
+        self.writes = writes
+        self.thread: threading.Thread | None = None
+        self.error: BaseException | None = None
+        self.untold = self.last_failure = ""
+
+    def save(self, loop: Loop, figures: Mapping[str, Any]) -> None:
+        """Begin to write the state of ``loop``; all ranks call it. Returns once it is copied.
+
+        Raises:
+            LostOwnershipError: another driver has taken the run over.
+        """
+        state = capture(loop)
+        if not self.writes:
+            return
+        self.wait()
+        weights = checkpoint.weights_of(loop.step.model)
+        copied = copy_to_host({"weights": weights, "state": state})
+        facts = {**self.facts, **figures, **asdict(loop.progress)}
+        self.thread = threading.Thread(target=self._write, args=(copied, facts), name="checkpoint")
+        self.thread.start()
+
+    def _write(self, copied: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        try:
+            checkpoint.save(self.directory, **copied, config=self.config, tokenizer=self.tokenizer, facts=facts)
+        except BaseException as error:
+            self.error = error
+
+    def wait(self) -> None:
+        """Wait for the write under way. Raises what ended it, unless the storage failed (see ``failure``)."""
+        if self.thread is None:
+            return
+        self.thread.join()
+        error, self.thread, self.error = self.error, None, None
+        self.last_failure = ""
+        if isinstance(error, OSError):
+            self.last_failure = f"a checkpoint could not be written ({error}); the earlier ones are as they were"
+            self.untold = self.last_failure
+        elif error is not None:
+            raise error
+
+    def failure(self) -> str:
+        """What the storage answered to a write that has failed since the last call; empty if none has."""
+        if self.thread is not None and not self.thread.is_alive():
+            self.wait()
+        told, self.untold = self.untold, ""
+        return told
+
+    def finish(self) -> None:
+        """Wait for the last write. Raises ``TrainingStoppedError`` if it failed."""
+        self.wait()
+        if self.last_failure:
+            raise TrainingStoppedError(self.last_failure)
+
+
+def copy_to_host(tree: Any) -> Any:
+    """``tree`` of dicts, lists and tuples with every tensor copied to the host's memory."""
+    if isinstance(tree, torch.Tensor):
+        return tree.detach().to("cpu", copy=True)
+    if isinstance(tree, dict):
+        return {key: copy_to_host(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(copy_to_host(value) for value in tree)
+    return tree

@@ -1,0 +1,82 @@
+"""Checkpoints written beside training hold the state of their own step; a full disk costs only the new one."""
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline import config as configuration
+from pipeline import launch
+from pipeline.config import Config
+from pipeline.training import checkpoint
+from pipeline.training.directory import RunDirectory
+from pipeline.training.loop import TrainingStoppedError
+from pipeline.training.monitor import read
+
+
+def steps_saved(config: Config) -> list[int]:
+    return [manifest["step"] for _, manifest in checkpoint.manifests(str(config.run.directory))]
+
+
+def test_a_slow_write_holds_the_state_of_its_own_step(
+    make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = {"train.checkpoint_every_steps": 4, "optimizer.schedule": "constant", "train.keep_checkpoints": 9}
+    config = make_config({**every, "train.max_steps": 10, "model.tie_weights": True})
+    shorter = {"train.max_steps": 4, "run.directory": str(tmp_path / "shorter")}
+    launch.train(configuration.with_values(config, shorter), launch.in_process)
+    write = checkpoint.save
+
+    def slowly(*arguments: Any, **named: Any) -> Path:
+        time.sleep(0.3)
+        return write(*arguments, **named)
+
+    monkeypatch.setattr(checkpoint, "save", slowly)
+    launch.train(config, launch.in_process)
+    assert steps_saved(config) == [4, 8, 10]
+    paths = [tmp_path / name / "checkpoints" / "step-00000004" for name in ("run", "shorter")]
+    ours, theirs = ([*checkpoint.load_model(path).model.parameters()] for path in paths)
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_checkpoints_by_the_clock(make_config: Callable[..., Config]) -> None:
+    config = make_config({"train.max_steps": 5, "train.checkpoint_every_minutes": 1e-6, "train.keep_checkpoints": 9})
+    launch.train(config, launch.in_process)
+    assert steps_saved(config) == [1, 2, 3, 4, 5]
+
+
+@pytest.fixture
+def file_size_limit() -> Iterator[Callable[[int], None]]:
+    """A function that makes writes beyond so many bytes of a file fail in this process, as on a full disk."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, usual[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_intact(
+    make_config: Callable[..., Config], tmp_path: Path, file_size_limit: Callable[[int], None]
+) -> None:
+    config = make_config({"train.max_steps": 12, "train.checkpoint_every_steps": 3, "model.hidden_size": 64})
+    whole = configuration.with_values(config, {"run.directory": str(tmp_path / "whole")})
+
+    def fill(record: dict[str, Any]) -> None:
+        if record["kind"] == "train" and record["step"] == 5:  # the writer of step 3 may still be at it
+            deadline = time.monotonic() + 30
+            while not checkpoint.folder(RunDirectory(tmp_path / "run"), 3).exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            file_size_limit(100_000)  # weights and optimizer state are larger, the metrics file is not
+
+    with pytest.raises(TrainingStoppedError, match=r"could not be written .*the last good checkpoint is .*00000003"):
+        launch.train(config, launch.in_process, on_record=fill)
+    warnings = [record for record in read(tmp_path / "run" / "metrics.jsonl") if record["kind"] == "warning"]
+    assert warnings[0]["step"] == 10
+    assert "could not be written" in warnings[0]["text"]
+    assert steps_saved(config) == [3]
+    assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
+    file_size_limit(resource.RLIM_INFINITY)
+    checkpoint.load_model(checkpoint.find(str(config.run.directory), "last"))
+    assert launch.train(config, launch.in_process)["perplexity"] == launch.train(whole, launch.in_process)["perplexity"]
