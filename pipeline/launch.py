@@ -22,7 +22,8 @@ from pipeline.config import Config
 from pipeline.data.prepare import OnShard, prepare_in_process
 from pipeline.data.shards import PreparedCorpus
 from pipeline.training.directory import RunDirectory
-from pipeline.training.loop import INTERRUPTED, TrainingStoppedError
+from pipeline.training.guard import TrainingStoppedError
+from pipeline.training.loop import INTERRUPTED
 from pipeline.training.monitor import Record
 
 

@@ -26,7 +26,8 @@ from pipeline.model.recurrence import runs_in_autocast
 from pipeline.training import checkpoint
 from pipeline.training.clipping import Clipping
 from pipeline.training.directory import RunDirectory
-from pipeline.training.loop import Loop, TrainingStoppedError, fit, step_reaching, total_steps
+from pipeline.training.guard import TrainingStoppedError
+from pipeline.training.loop import Loop, fit, step_reaching, total_steps
 from pipeline.training.monitor import Monitor, Record
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.resume import check_continues, newest, restore

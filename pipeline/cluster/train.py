@@ -29,7 +29,7 @@ from pipeline.data.prepare import OnShard
 from pipeline.data.shards import PreparedCorpus
 from pipeline.errors import is_user_error
 from pipeline.training.directory import LostOwnershipError, RunDirectory
-from pipeline.training.loop import TrainingStoppedError
+from pipeline.training.guard import TrainingStoppedError
 from pipeline.training.monitor import Record, Tail
 
 POLL_SECONDS = 0.2

@@ -73,6 +73,17 @@ class TrainConfig(Section):
         10.0, "Minutes between two checkpoints, beside all others; null: none by the clock.", unit="minutes", gt=0
     )
     keep_checkpoints: int = setting(2, "Latest checkpoints kept beside the best.", unit="checkpoints", ge=1)
+    max_loss_rise: float | None = setting(
+        None,
+        "Stop when the training loss is so far above its lowest, before a checkpoint of that is written; null: never.",
+        unit="nats per token",
+        gt=0,
+    )
+    on_bad_window: Literal["stop", "undo"] = setting(
+        "stop",
+        "What to do about a loss or gradient that is not finite, or rose beyond max_loss_rise: stop, or first undo the "
+        "last update and try the window again (looks at every window, and keeps two copies of weights and optimizer).",
+    )
     patience: int | None = setting(
         None, "End after so many validations without a better perplexity; null: never.", unit="validations", ge=1
     )

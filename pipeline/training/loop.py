@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -22,18 +23,16 @@ from pipeline.data.streams import Streams, Window
 from pipeline.evaluate import Score
 from pipeline.metrics import all_reduce_sum, perplexity
 from pipeline.model.state import State, zeros_like
+from pipeline.training.guard import check_finite, check_loss, update_or_undo
 from pipeline.training.monitor import Monitor
 from pipeline.training.optimizers import learning_rate
+from pipeline.training.rollback import Rollback
 from pipeline.training.step import TrainingStep
 
 # how often several ranks agree whether to stop or save; a single rank looks after every step
 AGREE_EVERY_STEPS = 4
 
 FINISHED, INTERRUPTED = "finished", "interrupted"
-
-
-class TrainingStoppedError(RuntimeError):
-    """Training cannot go on; the message says why, at which step, and which checkpoint is good."""
 
 
 @dataclass
@@ -47,6 +46,7 @@ class Progress:
     seconds: float = 0.0
     best_perplexity: float | None = None
     num_worse: int = 0  # validations since the best
+    lowest_loss: float | None = None  # of the record's lines so far, nats per token
     ended_early: bool = False
 
 
@@ -93,12 +93,14 @@ class Loop:
     interval: Interval = field(init=False)
     num_refused: int = 0  # updates not made because of a gradient that was not finite, as last seen
     last_norm: Tensor = field(init=False)
+    rollback: Rollback | None = field(init=False)
     clock: float = field(default_factory=time.monotonic)  # when progress.seconds was last brought up to date
     saved_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.interval = self.new_interval()
         self.last_norm = torch.zeros(())
+        self.rollback = Rollback(self.step) if self.train.on_bad_window == "undo" else None
 
     def new_interval(self) -> Interval:
         return Interval(nats=torch.zeros((), dtype=torch.float64, device=self.step.device))
@@ -144,7 +146,8 @@ def fit(loop: Loop) -> str:
     """Train to the horizon, to early stopping, or until asked to stop; returns ``FINISHED`` or ``INTERRUPTED``.
 
     Raises:
-        TrainingStoppedError: a loss or gradient was not finite; no such update reached the weights.
+        TrainingStoppedError: a loss or gradient was not finite (no such update reached the weights), or the loss rose
+            beyond ``train.max_loss_rise``.
     """
     progress = loop.progress
     first_step = progress.step + 1
@@ -171,7 +174,7 @@ def pause(loop: Loop, *, is_last: bool, ends_epoch: bool, save: bool) -> None:
     validated = loop.evaluate is not None and (is_last or validation_due(loop, ends_epoch=ends_epoch))
     if not (validated or save or checkpoint_due(loop, ends_epoch=ends_epoch)):
         return
-    check_finite(loop)
+    check(loop)
     began = time.monotonic()
     figures = validate(loop) if validated else {}
     loop.tick()
@@ -187,7 +190,8 @@ def train_on(loop: Loop, window: Window) -> None:
     progress, device = loop.progress, loop.step.device
     inputs = torch.from_numpy(window.inputs).to(device, non_blocking=True)  # (T, B)
     targets = torch.from_numpy(window.targets).to(device, non_blocking=True)  # (T, B)
-    nats, loop.last_norm, loop.state = loop.step(
+    update = partial(
+        loop.step,
         inputs,
         targets,
         loop.state,
@@ -196,6 +200,10 @@ def train_on(loop: Loop, window: Window) -> None:
         index=progress.step,
         resets=window.resets,
     )
+    if loop.rollback is None:
+        nats, loop.last_norm, loop.state = update()
+    else:
+        nats, loop.last_norm, loop.state = update_or_undo(loop, loop.rollback, update, num_targets=window.num_targets)
     loop.interval.nats += nats
     loop.interval.tokens += window.num_targets
     progress.step += 1
@@ -206,31 +214,30 @@ def train_on(loop: Loop, window: Window) -> None:
         loop.state = zeros_like(loop.state)
 
 
-def check_finite(loop: Loop) -> None:
-    """Stop a run whose gradients were not finite since the last look; the guard kept them from the weights.
+def check(loop: Loop) -> float:
+    """The mean loss since the last line of the record, over all ranks; NaN just after one.
 
-    In fp16 that is an overflow, which the loss scale has already answered, unless the scale has come to nothing.
+    Raises:
+        TrainingStoppedError: it, or a gradient, is not finite, or it has risen too far.
     """
-    refused = int(loop.step.num_refused)
-    is_new, loop.num_refused = refused > loop.num_refused, refused
-    scale_lost = loop.step.precision == "fp16" and float(loop.step.loss_scale.scale) < 1.0
-    if is_new and (loop.step.precision != "fp16" or scale_lost):
-        raise TrainingStoppedError(
-            f"a loss or gradient was not finite at or shortly before step {loop.progress.step:,} "
-            f"(learning rate {loop.lr:.3g}); the update was not made"
-        )
+    check_finite(loop)
+    interval = loop.interval
+    (nats,) = all_reduce_sum([float(interval.nats)])
+    loss = nats / interval.tokens if interval.tokens else math.nan
+    check_loss(loop, loss)
+    return loss
 
 
 def log(loop: Loop) -> None:
     """One ``train`` record: the token-weighted mean loss of the interval over all ranks."""
-    check_finite(loop)
+    loss = check(loop)
     loop.tick()
-    (nats,) = all_reduce_sum([float(loop.interval.nats)])
+    progress = loop.progress
+    progress.lowest_loss = min(loss, progress.lowest_loss or loss)
     clipped = loop.step.clipping.take_share()
     interval, loop.interval = loop.interval, loop.new_interval()
     if loop.monitor is None:
         return
-    progress = loop.progress
     if failure := loop.checkpoints.failure():
         loop.monitor.write("warning", step=progress.step, text=failure)
     seconds = max(loop.clock - interval.started, 1e-9)
@@ -239,8 +246,8 @@ def log(loop: Loop) -> None:
         step=progress.step,
         epoch=epochs_done(loop),
         tokens=progress.tokens,
-        loss=nats / interval.tokens,
-        perplexity=perplexity(nats, interval.tokens),
+        loss=loss,
+        perplexity=perplexity(loss, 1),
         lr=loop.step.optimizer.param_groups[0]["lr"],
         grad_norm=float(loop.last_norm),
         clipped=clipped,

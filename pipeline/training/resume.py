@@ -24,7 +24,8 @@ from pipeline.training.loop import Loop, Progress
 MAY_DIFFER = (
     "train.epochs", "train.max_steps", "train.max_tokens", "train.accumulate", "train.log_every_steps",
     "train.evaluate_every_steps", "train.checkpoint_every_steps", "train.checkpoint_every_minutes",
-    "train.keep_checkpoints", "train.patience", "data.directory", "run.", "cluster.", "search.",
+    "train.keep_checkpoints", "train.patience", "train.max_loss_rise", "train.on_bad_window", "data.directory",
+    "run.", "cluster.", "search.",
 )  # fmt: skip
 
 
@@ -57,7 +58,7 @@ def restore(loop: Loop, path: Path) -> None:
     state = checkpoint.load_state(path, loop.step.device)
     rank, world_size = loop.step.rank, loop.step.world_size
     rows = loop.streams.rows
-    loop.progress = Progress(**{item.name: manifest[item.name] for item in fields(Progress)})
+    loop.progress = Progress(**{item.name: manifest[item.name] for item in fields(Progress) if item.name in manifest})
     loop.step.optimizer.load_state_dict(state["optimizer"])
     loop.step.loss_scale.load_state_dict(state["loss_scale"])
     loop.step.clipping.load_state_dict(state["clipping"])

@@ -17,7 +17,8 @@ from pipeline.config import Config
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.training import checkpoint
 from pipeline.training.directory import RunDirectory
-from pipeline.training.loop import Loop, TrainingStoppedError
+from pipeline.training.guard import TrainingStoppedError
+from pipeline.training.loop import Loop
 from pipeline.training.resume import capture
 
 

@@ -14,7 +14,7 @@ from pipeline import launch
 from pipeline.config import Config
 from pipeline.training import checkpoint
 from pipeline.training.directory import RunDirectory
-from pipeline.training.loop import TrainingStoppedError
+from pipeline.training.guard import TrainingStoppedError
 from pipeline.training.monitor import read
 
 

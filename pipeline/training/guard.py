@@ -1,0 +1,91 @@
+"""Numbers that stop a run, or take it one update back: not finite, or a loss that rises too far.
+
+An update from numbers that are not finite never reaches the weights: the step sees to that on the device. Here the
+host learns of it, at the next line of the record or before a checkpoint; with ``train.on_bad_window: undo`` at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from pipeline.metrics import all_reduce_sum
+from pipeline.model.state import State
+from pipeline.training.rollback import Rollback
+
+if TYPE_CHECKING:
+    from pipeline.training.loop import Loop
+
+Updated = tuple[Tensor, Tensor, State]  # nats, gradient norm, next state
+
+
+class TrainingStoppedError(RuntimeError):
+    """Training cannot go on; the message says why, at which step, and which checkpoint is good."""
+
+
+def check_finite(loop: Loop) -> None:
+    """Stop a run whose gradients were not finite since the last look; the guard kept them from the weights.
+
+    In fp16 that is an overflow, which the loss scale has already answered, unless the scale has come to nothing.
+    """
+    refused = int(loop.step.num_refused)
+    is_new, loop.num_refused = refused > loop.num_refused, refused
+    scale_lost = loop.step.precision == "fp16" and float(loop.step.loss_scale.scale) < 1.0
+    if is_new and (loop.step.precision != "fp16" or scale_lost):
+        raise TrainingStoppedError(
+            f"a loss or gradient was not finite at or shortly before step {loop.progress.step:,} "
+            f"(learning rate {loop.lr:.3g}); the update was not made"
+        )
+
+
+def check_loss(loop: Loop, loss: float) -> None:
+    """Stop a run whose mean ``loss`` since the last line of the record, over all ranks, has risen too far."""
+    limit = loss_limit(loop)
+    if loss > limit:
+        raise TrainingStoppedError(
+            f"the loss rose to {loss:.3f} at step {loop.progress.step:,} (learning rate {loop.lr:.3g}), more than "
+            f"train.max_loss_rise={loop.train.max_loss_rise:g} above its lowest, {loop.progress.lowest_loss:.3f}"
+        )
+
+
+def loss_limit(loop: Loop) -> float:
+    """The largest loss at which a run goes on, in nats per token."""
+    lowest, rise = loop.progress.lowest_loss, loop.train.max_loss_rise
+    return math.inf if lowest is None or rise is None else lowest + rise
+
+
+def update_or_undo(loop: Loop, rollback: Rollback, update: Callable[[], Updated], *, num_targets: int) -> Updated:
+    """Try ``update``; where its window's loss is bad, undo the update before and try once more. Waits for the device.
+
+    Raises:
+        TrainingStoppedError: bad again, or nothing to go back to.
+    """
+    rollback.remember()
+    updated = update()
+    bad = badness(loop, updated, num_targets)
+    if not bad:
+        return updated
+    step = loop.progress.step + 1
+    if not rollback.undo():
+        raise TrainingStoppedError(f"{bad} at step {step:,}, the first since the run was started: nothing to undo")
+    if loop.monitor is not None:
+        loop.monitor.write("warning", step=step - 1, text=f"{bad} at step {step:,}: undid the update before it")
+    rollback.remember()
+    updated = update()
+    if bad := badness(loop, updated, num_targets):
+        raise TrainingStoppedError(f"{bad} at step {step:,}, with the update before it undone as well")
+    return updated
+
+
+def badness(loop: Loop, updated: Updated, num_targets: int) -> str:
+    """What is wrong with a window's loss or gradients, the same on all ranks; empty if nothing is."""
+    nats, norm, _ = updated
+    (total,) = all_reduce_sum([float(nats)])
+    loss = total / num_targets
+    overflow_is_usual = loop.step.precision == "fp16"
+    if not math.isfinite(loss) or not (overflow_is_usual or math.isfinite(float(norm))):
+        return "a loss or gradient was not finite"
+    return f"the loss rose to {loss:.3f}" if loss > loss_limit(loop) else ""

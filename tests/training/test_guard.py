@@ -1,0 +1,136 @@
+"""Bad numbers injected into a run: they never reach the weights, all ranks agree, and the run says what happened."""
+
+import math
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from pipeline import config as configuration
+from pipeline import launch, run
+from pipeline.config import Config
+from pipeline.data.prepare import prepare_in_process
+from pipeline.training import checkpoint
+from pipeline.training.guard import TrainingStoppedError
+from pipeline.training.monitor import Record, read
+from pipeline.training.step import WindowLoss
+
+FORWARD = WindowLoss.forward
+
+
+def spoil(at_calls: tuple[int, ...], by: float) -> Callable[..., Any]:
+    """A forward pass whose loss is multiplied by ``by`` at these calls, counted from 1."""
+    calls = 0
+
+    def forward(self: WindowLoss, *arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        nats, state = FORWARD(self, *arguments)
+        return (nats * by if calls in at_calls else nats), state
+
+    return forward
+
+
+def records(config: Config, kind: str) -> list[Record]:
+    return [r for r in read(Path(str(config.run.directory)) / "metrics.jsonl") if r["kind"] == kind]
+
+
+def weights(config: Config, which: str = "last") -> list[torch.Tensor]:
+    return [*checkpoint.load_model(checkpoint.find(str(config.run.directory), which)).model.parameters()]
+
+
+def spoiled_rank(rank: int, port: int, values: dict[str, Any], by: float) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    if rank == 1:
+        WindowLoss.forward = spoil((7,), by)  # type: ignore[method-assign]
+    worker = run.Worker(device=torch.device("cpu"), num_threads=1, rank=rank, world_size=2)
+    try:
+        run.train(configuration.validate(values), worker)
+    except TrainingStoppedError as error:
+        (Path(values["run"]["directory"]) / f"stopped-{rank}").write_text(str(error))
+    dist.destroy_process_group()
+
+
+def train_spoiled(config: Config, by: float) -> None:
+    prepare_in_process(config)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.spawn(spoiled_rank, (port, configuration.dump(config), by), nprocs=2)
+
+
+def test_overflow_on_one_rank_is_skipped_on_all_and_the_scale_halved(make_config: Callable[..., Config]) -> None:
+    config = make_config({"train.precision": "fp16", "train.max_steps": 9, "train.log_every_steps": 1})
+    train_spoiled(config, by=math.inf)
+    scales = [record["loss_scale"] for record in records(config, "train")]
+    assert scales == [2.0**16] * 6 + [2.0**15] * 3
+    assert not list(Path(str(config.run.directory)).glob("stopped-*"))
+    assert all(torch.isfinite(part).all() for part in weights(config))
+
+
+def test_nan_on_one_rank_stops_all_and_leaves_the_weights_unharmed(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = make_config({"train.max_steps": 20, "train.checkpoint_every_steps": 6, "optimizer.schedule": "constant"})
+    train_spoiled(config, by=math.nan)
+    for rank in (0, 1):
+        assert "step-00000006" in (tmp_path / "run" / f"stopped-{rank}").read_text()
+    good = configuration.with_values(config, {"run.directory": str(tmp_path / "good"), "train.max_steps": 6})
+    launch.train(good, launch.in_process)
+    for ours, theirs in zip(weights(config), weights(good), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_a_loss_that_rises_too_far_stops_the_run_before_it_is_saved(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config({"train.max_loss_rise": 1.0, "train.checkpoint_every_steps": 4, "train.max_steps": 30})
+    monkeypatch.setattr(WindowLoss, "forward", spoil((11, 12), by=10.0))
+    sentence = r"rose to .* at step 12 .*train\.max_loss_rise=1 above its lowest.*last good checkpoint is .*00000008"
+    with pytest.raises(TrainingStoppedError, match=sentence):
+        launch.train(config, launch.in_process)
+    monkeypatch.setattr(WindowLoss, "forward", FORWARD)
+    assert launch.train(config, launch.in_process)["steps"] == 30  # the same command goes on from there
+
+
+@pytest.mark.parametrize("by", [math.nan, 10.0])
+def test_one_update_is_undone_and_the_window_tried_again(
+    make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: float
+) -> None:
+    changes = {"train.max_loss_rise": 1.0, "train.on_bad_window": "undo", "train.max_steps": 10}
+    config = make_config({**changes, "optimizer.schedule": "constant"})
+    monkeypatch.setattr(WindowLoss, "forward", spoil((8,), by))
+    launch.train(config, launch.in_process)
+    (warning,) = records(config, "warning")
+    assert "at step 8: undid the update before it" in warning["text"]
+    # the same as a run whose seventh update was never made
+    plain = configuration.with_values(config, {"run.directory": str(tmp_path / "plain"), "train.on_bad_window": "stop"})
+    monkeypatch.setattr(WindowLoss, "forward", FORWARD)
+    update = run.TrainingStep.update
+    updates = 0
+
+    def without_the_seventh(self: run.TrainingStep, lr: float) -> torch.Tensor:
+        nonlocal updates
+        updates += 1
+        if updates != 7:
+            return update(self, lr)
+        self.optimizer.zero_grad()
+        return torch.tensor(1.0)
+
+    monkeypatch.setattr(run.TrainingStep, "update", without_the_seventh)
+    launch.train(plain, launch.in_process)
+    assert all(torch.equal(a, b) for a, b in zip(weights(config), weights(plain), strict=True))
+
+
+def test_bad_twice_stops(make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config({"train.on_bad_window": "undo", "train.max_steps": 10})
+    monkeypatch.setattr(WindowLoss, "forward", spoil((8, 9), math.nan))
+    with pytest.raises(TrainingStoppedError, match=r"step 8, with the update before it undone as well \(there is no"):
+        launch.train(config, launch.in_process)
