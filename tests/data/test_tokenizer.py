@@ -42,6 +42,7 @@ def test_characters() -> None:
     tokenizer = make("char", "abca😀")
     assert tokenizer.vocab_size == 5
     assert tokenizer.encode("a😀z").tolist() == [1, 4, 0]
+    assert tokenizer.encode("caz").tolist() == [3, 1, 0]
     assert tokenizer.decode([1, 4, 0]) == "a😀\ufffd"
     assert tokenizer.unknown_in("az") == {"z"}
 

@@ -69,7 +69,7 @@ class BpeTokenizer(Tokenizer):
         if not _has_plain_words(self.engine):
             return None
         end = [] if self.eos_id is None else [self.eos_id]
-        found = WordIds(split_pretokens, self._merge, dtype=self.dtype, known={END: end})
+        found = WordIds(split_pretokens, {END: end}, dtype=self.dtype, encode_words=self._merge)
         ids, _ = found.encode([TextPiece(SAMPLE, 0, ends=False)])
         return found if ids.tolist() == self._merge([SAMPLE])[0] else None
 

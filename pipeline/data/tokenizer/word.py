@@ -37,12 +37,9 @@ class WordTokenizer(TypesTokenizer):
     @cached_property
     def _word_ids(self) -> WordIds:
         end = [] if self.eos_id is None else [self.eos_id]
-        return WordIds(
-            partial(split_words, lines=self.eos == "line"),
-            lambda words: [[self.id_of.get(word, 0)] for word in words],
-            dtype=self.dtype,
-            known={END: end if self.eos == "document" else [], b"\n": end},
-        )
+        known = {word.encode(): [i] for word, i in self.id_of.items()}
+        known |= {b"": [0], b"\n": end, END: end if self.eos == "document" else []}
+        return WordIds(partial(split_words, lines=self.eos == "line"), known, dtype=self.dtype)
 
     def decode(self, ids: Ids | list[int]) -> str:
         end = "\n" if self.eos == "line" else ""

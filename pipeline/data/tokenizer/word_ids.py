@@ -25,18 +25,19 @@ class WordIds:
 
     Args:
         split: the words of texts in UTF-8, ``END`` and ``CUT`` after each of them included.
-        encode_words: the ids of each of some words.
+        known: the ids of the words known from the beginning; of ``END`` and ``CUT`` where they have any; of ``b""``
+            those of all other words, where there is no ``encode_words``.
         dtype: of the ids.
-        known: the ids of words that ``encode_words`` does not know: of ``END`` where it has any, and others.
+        encode_words: the ids of each of some other words.
     """
 
     def __init__(
         self,
         split: Callable[[bytes], pa.BinaryArray],
-        encode_words: Callable[[list[str]], Sequence[Sequence[int]]],
+        known: Mapping[bytes, Sequence[int]],
         *,
         dtype: np.dtype[Any],
-        known: Mapping[bytes, Sequence[int]],
+        encode_words: Callable[[list[str]], Sequence[Sequence[int]]] | None = None,
     ) -> None:
         self.split = split
         self.encode_words = encode_words
@@ -57,12 +58,13 @@ class WordIds:
         return self.ids[places], np.diff(stops[rows < 2], prepend=0)  # rows 0 and 1: END and CUT
 
     def _rows_of(self, words: list[bytes]) -> Ids:
-        rows = [self.row_of.get(word, -1) for word in words]
-        new = [word for word, row in zip(words, rows, strict=True) if row < 0] if -1 in rows else []
-        if new and (len(self.row_of) + len(new) > MAX_WORDS or len(self.ids) > MAX_IDS):
-            self._forget()
-            new = [word for word in words if word not in self.row_of]
-        if new:
+        other = self.row_of.get(b"", -1)
+        rows = [self.row_of.get(word, other) for word in words]
+        if self.encode_words is not None and -1 in rows:
+            new = [word for word, row in zip(words, rows, strict=True) if row < 0]
+            if len(self.row_of) + len(new) > MAX_WORDS or len(self.ids) > MAX_IDS:
+                self._forget()
+                new = [word for word in words if word not in self.row_of]
             self._learn(new, self.encode_words([word.decode() for word in new]))
             rows = [self.row_of[word] for word in words]
         return np.array(rows, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Megabytes tokenized a second, beside the libraries: ``python benchmarks/tokenizers.py TEXT...``.
+"""Megabytes tokenized a second, beside the libraries: ``python benchmarks/tokenization.py TEXT...``.
 
 Every variant encodes the same texts in turn, ``--repeat`` times, in this process; medians. The ids are compared. BPE:
 merges learnt from the text, encoded as before by Hugging Face on all cores, by tiktoken (where it is installed) on as
