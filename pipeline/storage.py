@@ -21,7 +21,8 @@ from pyarrow import fs
 
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 WILDCARD = re.compile(r"[*?\[]")
-ATTEMPTS, WAIT_SECONDS = 3, 0.5
+ATTEMPTS, WAIT_SECONDS = 3, 1.0
+CONNECT_SECONDS, REQUEST_SECONDS = 5, 60
 MAY_PASS = re.compile("NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|timed? ?out")
 T = TypeVar("T")
 
@@ -219,7 +220,21 @@ def telling_of_writes(path: str, temporary: Path | None = None) -> Iterator[None
 
 @lru_cache(maxsize=64)
 def _connect(root: str) -> fs.FileSystem:
-    return fs.FileSystem.from_uri(root)[0]
+    """The file system of a bucket."""
+    if not root.startswith("s3://"):
+        return fs.FileSystem.from_uri(root)[0]
+    bucket = root.removeprefix("s3://")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if region is None and endpoint is None:
+        region = fs.resolve_s3_region(bucket)
+    return fs.S3FileSystem(
+        endpoint_override=endpoint,
+        region=region,
+        connect_timeout=CONNECT_SECONDS,
+        request_timeout=REQUEST_SECONDS,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=2),
+    )
 
 
 def _store(uri: str) -> tuple[fs.FileSystem, str]:

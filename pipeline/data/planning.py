@@ -58,10 +58,14 @@ def plan(tokenizer: Tokenizer, splits: Mapping[str, Sequence[Piece]], config: Co
             mixture = [random.Random(f"{seed} {i}").sample(part, len(part)) for i, part in enumerate(mixture)]
         grouped = [list(group(part, range_bytes, reading, tokenizer.safe_cut)) for part in mixture]
         ordered = evenly_mixed(grouped)
-        if is_shuffled:
+        # a file that goes on in the next range must stay before it, and last in its own
+        are_whole = not any(reading.is_one_document(piece) for piece in pieces)
+        if is_shuffled and are_whole:
             ordered = random.Random(f"{seed}").sample(ordered, len(ordered))
         for index, found in enumerate(ordered):
-            ranges.append(Range(f"{split}-{index:05d}", split, tuple(found), seed if is_shuffled else None))
+            ranges.append(
+                Range(f"{split}-{index:05d}", split, tuple(found), seed if is_shuffled and are_whole else None)
+            )
     return ranges
 
 

@@ -31,6 +31,8 @@ def read_blocks(source: Source, start: int, stop: int, cut: Cut) -> Iterator[tup
         while chunk := read(BLOCK_BYTES):
             before = len(rest)
             rest += chunk
+            if len(rest) < BLOCK_BYTES:
+                continue
             where = cut(rest, max(1, len(rest) - TAIL_BYTES)) or cut(rest, max(1, before))
             if where is not None and where < len(rest):
                 yield offset, rest[:where]

@@ -1,0 +1,302 @@
+"""What becomes of each kind of source: its documents, its splits, and mistakes in it named in one sentence."""
+
+import bz2
+import gzip
+import itertools
+import json
+import random
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import config as configuration
+from pipeline.config import Config
+from pipeline.data.corpus import Piece, Reading, Tally, documents, split_corpus, texts
+from pipeline.data.corpus.cutting import cut_rule, group
+from pipeline.data.corpus.sources import find_sources
+from pipeline.data.prepare import prepare_in_process
+from pipeline.data.shards import PreparedCorpus
+
+MakeConfig = Callable[..., Config]
+TEXTS = [f"text {n}: " + "words of it " * (n % 7) + "é" for n in range(200)]
+
+
+def corpus_config(train: Path | str, **changes: Any) -> Config:
+    values = {"corpus.train": [str(train)], **{f"corpus.{name}": value for name, value in changes.items()}}
+    return configuration.with_values(configuration.load(), values)
+
+
+def texts_in(pieces: list[Piece], config: Config, *, tally: Tally | None = None) -> list[str]:
+    reading = Reading.of(config.corpus)
+    return [
+        part.text
+        for piece in pieces
+        for part in documents(piece, reading, cut_rule(piece.source, reading), tally or Tally())
+    ]
+
+
+def all_texts(config: Config, *, tally: Tally | None = None) -> list[str]:
+    return texts_in([Piece.whole(source) for source in find_sources("train", config.corpus)], config, tally=tally)
+
+
+def write_records(folder: Path, form: str, texts: list[str] = TEXTS) -> Path:
+    """``texts`` as a file of ``form``."""
+    lines = "".join(json.dumps({"id": n, "text": text}) + "\n" for n, text in enumerate(texts)).encode()
+    path = folder / f"records.{form}"
+    table = pa.table({"id": list(range(len(texts))), "text": texts})
+    match form:
+        case "txt":
+            path.write_text("\n".join(texts))
+        case "jsonl":
+            path.write_bytes(lines)
+        case "jsonl.gz":
+            path.write_bytes(gzip.compress(lines))
+        case "jsonl.bz2":
+            path.write_bytes(bz2.compress(lines))
+        case "jsonl.zst":
+            with pa.CompressedOutputStream(str(path), "zstd") as stream:
+                stream.write(lines)
+        case "parquet":
+            pq.write_table(table, path, row_group_size=30)
+        case "saved":
+            datasets.Dataset(table).save_to_disk(str(path))
+    return path
+
+
+@pytest.mark.parametrize("form", ["jsonl", "jsonl.gz", "jsonl.bz2", "jsonl.zst", "parquet", "saved"])
+def test_records_of_every_form(tmp_path: Path, form: str) -> None:
+    config = corpus_config(write_records(tmp_path, form))
+    assert all_texts(config) == TEXTS
+
+
+def test_datasets_by_folder_streamed_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    pq.write_table(pa.table({"words": TEXTS[:120]}), folder / "train-0.parquet")
+    pq.write_table(pa.table({"words": TEXTS[120:]}), folder / "train-1.parquet")
+    for query in ("?split=train", "?streaming=1"):
+        assert all_texts(corpus_config(f"hf://{folder}{query}", text_field="words")) == TEXTS
+    with pytest.raises(
+        ValueError, match=r"corpus\.train: hf://.* no field 'text' \(corpus\.text_field; there are words"
+    ):
+        all_texts(corpus_config(f"hf://{folder}"))
+    with pytest.raises(ValueError, match="no option sprit"):
+        all_texts(corpus_config(f"hf://{folder}?sprit=train"))
+    with pytest.raises(ValueError, match="cannot be loaded by datasets"):
+        all_texts(corpus_config(f"hf://{tmp_path / 'nothing'}"))
+
+
+@pytest.mark.parametrize("form", ["jsonl", "jsonl.gz", "parquet", "saved"])
+@pytest.mark.parametrize("split_by", ["auto", "document"])
+def test_every_record_is_in_one_split(tmp_path: Path, form: str, split_by: str) -> None:
+    config = corpus_config(write_records(tmp_path, form), split_by=split_by, valid_fraction=0.2, test_fraction=0.1)
+    splits = {split: texts_in(pieces, config) for split, pieces in split_corpus(config.corpus).items()}
+    assert sorted(itertools.chain(*splits.values())) == sorted(TEXTS)
+    assert 20 <= len(splits["valid"]) <= 60
+    assert 5 <= len(splits["test"]) <= 40
+
+
+def test_what_a_document_is_in_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"one\r\ntwo\n\n \n\nthree\nfour\n\n\n")
+    assert all_texts(corpus_config(path)) == ["one\r\ntwo\n\n \n\nthree\nfour\n\n\n"]
+    assert all_texts(corpus_config(path, document="line")) == ["one", "two", " ", "three", "four"]
+    assert all_texts(corpus_config(path, document="paragraph")) == ["one\r\ntwo", "three\nfour"]
+
+
+@given(
+    lines=st.lists(st.sampled_from(["", "a", "bb ccc", "é\u0301", " ", "\t", "word " * 9]), max_size=60),
+    document=st.sampled_from(["line", "paragraph"]),
+    block_bytes=st.integers(8, 200),
+    range_bytes=st.integers(5, 120),
+)
+def test_cuts_and_blocks_do_not_change_documents(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str], document: str, block_bytes: int, range_bytes: int
+) -> None:
+    path = tmp_path_factory.mktemp("cut") / "a.txt"
+    path.write_text("\n".join(["first", *lines, "last"]), encoding="utf-8")
+    config = corpus_config(path, document=document)
+    expected = all_texts(config)
+    groups = list(
+        group([Piece.whole(s) for s in find_sources("train", config.corpus)], range_bytes, Reading.of(config.corpus))
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(texts, "BLOCK_BYTES", block_bytes)
+        patch.setattr(texts, "TAIL_BYTES", block_bytes // 3)
+        assert [text for pieces in groups for text in texts_in(pieces, config)] == expected
+
+
+def test_normalisation_and_lengths(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("e\u0301\nﬁve\nlonger line\nx\n", encoding="utf-8")
+    assert all_texts(corpus_config(path, document="line", normalize="NFC"))[0] == "é"
+    tally = Tally()
+    config = corpus_config(path, document="line", normalize="NFKC", min_characters=2, max_characters=5)
+    assert all_texts(config, tally=tally) == ["five"]
+    assert tally.num_unwanted == 3
+
+
+def test_a_long_text_is_normalised_as_a_whole(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = random.Random(2)
+    text = "".join(source.choices(["e", "\u0301", "\u0327", "a b", "\n", "\u1112", "\u1161", "\u11ab"], k=4000))
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(texts, "BLOCK_BYTES", 300)
+    monkeypatch.setattr(texts, "TAIL_BYTES", 50)
+    corpus = prepare_in_process(
+        make_config(
+            {"corpus.train": [str(tmp_path / "a.txt")], "corpus.valid_fraction": 0, "corpus.normalize": "NFC",
+             "data.shard_tokens": 1024}
+        )
+    )  # fmt: skip
+    tokens = corpus.splits["train"]
+    assert len(tokens.entries) > 2
+    assert corpus.tokenizer.decode(tokens[: len(tokens)]) == unicodedata.normalize("NFC", text)
+
+
+def decoded(corpus: PreparedCorpus, split: str = "train") -> list[str]:
+    """The documents of a prepared split."""
+    tokens = corpus.splits[split]
+    starts = [*tokens.document_starts(0, len(tokens)).tolist(), len(tokens)]
+    return [corpus.tokenizer.decode(tokens[a:b]) for a, b in itertools.pairwise(starts)]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "jsonl.gz", "parquet", "saved", "txt"])
+def test_the_first_of_equal_documents_stays(make_config: MakeConfig, tmp_path: Path, form: str) -> None:
+    source = random.Random(4)
+    unique = [f"text number {n}" for n in range(60)]
+    repeated = source.choices(unique, k=200)
+    held_out = ["only held out", *source.choices(unique, k=20), "only held out"]
+    path = write_records(tmp_path, form, repeated)
+    (tmp_path / "valid.txt").write_text("\n".join(held_out))
+    corpus = prepare_in_process(
+        make_config(
+            {"corpus.train": [str(path)], "corpus.valid": [str(tmp_path / "valid.txt")], "corpus.document": "line",
+             "tokenizer.kind": "byte", "corpus.deduplicate": True, "data.shard_tokens": 1024}
+        )
+    )  # fmt: skip
+    assert decoded(corpus) == list(dict.fromkeys(repeated))
+    left = [text for text in dict.fromkeys(held_out) if text not in repeated]
+    assert decoded(corpus, "valid") == left
+    assert corpus.manifest["splits"]["train"]["num_duplicates"] == 200 - len(set(repeated))
+
+
+def test_files_that_are_equal_too_short_or_undecodable(make_config: MakeConfig, tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    contents = [b"the same text", b"another text", b"the same text", b"no", b"bad \xff bytes here", b"a third text"]
+    for number, content in enumerate(contents):
+        (folder / f"{number}.txt").write_bytes(content)
+    changes = {"corpus.train": [str(folder)], "corpus.valid_fraction": 0, "data.shard_tokens": 1024}
+    wanted = {**changes, "corpus.deduplicate": True, "corpus.min_characters": 3, "corpus.encoding_errors": "skip"}
+    corpus = prepare_in_process(make_config(wanted))
+    assert decoded(corpus) == ["the same text", "another text", "a third text"]
+    assert corpus.manifest["num_files_left_out"] == 3
+    replaced = {**changes, "corpus.encoding_errors": "replace", "data.directory": str(tmp_path / "replaced")}
+    corpus = prepare_in_process(make_config(replaced))
+    assert decoded(corpus)[4] == "bad \ufffd bytes here"
+    assert corpus.manifest["splits"]["train"]["num_replaced"] == 1
+
+
+def test_weights_repeat_and_mix(make_config: MakeConfig, tmp_path: Path) -> None:
+    for name, text in (("a", "aaaa\n"), ("b", "bbbb\n")):
+        (tmp_path / f"{name}.txt").write_text(text * 4000)
+    changes = {
+        "corpus.train": [str(tmp_path / "a.txt"), str(tmp_path / "b.txt")], "corpus.valid_fraction": 0,
+        "corpus.document": "line", "corpus.weights": [2.5, 1.0], "data.shard_tokens": 2048,
+    }  # fmt: skip
+    corpus = prepare_in_process(make_config(changes))
+    found = decoded(corpus)
+    assert found.count("bbbb") == 4000
+    assert found.count("aaaa") == pytest.approx(10_000, abs=2)
+    # in every quarter of the whole about as much of each
+    for quarter in np.array_split(np.array(found), 4):
+        assert 0.6 < np.mean(quarter == "aaaa") < 0.8
+    with pytest.raises(ValueError, match=r"corpus\.weights: 1 weights for the 2 patterns"):
+        prepare_in_process(make_config({**changes, "corpus.weights": [1.0]}))
+
+
+@pytest.mark.parametrize("form", ["files", "lines"])
+def test_a_shuffle_keeps_every_document(make_config: MakeConfig, tmp_path: Path, form: str) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    lines = [f"document number {n}" for n in range(300)]
+    for number in range(300) if form == "files" else [0]:
+        (folder / f"{number:03d}.txt").write_text(lines[number] if form == "files" else "\n".join(lines))
+    changes = {
+        "corpus.train": [str(folder)], "corpus.valid_fraction": 0, "data.shard_tokens": 1024,
+        "corpus.document": "file" if form == "files" else "line",
+    }  # fmt: skip
+    orders = []
+    for seed in (1, 1, 2):
+        directory = str(tmp_path / f"data-{len(orders)}")
+        corpus = prepare_in_process(make_config({**changes, "corpus.shuffle_seed": seed, "data.directory": directory}))
+        orders.append(decoded(corpus))
+    assert orders[0] == orders[1] != orders[2]
+    assert sorted(orders[0]) == sorted(orders[2]) == sorted(lines)
+    assert orders[0] != lines
+
+
+def damaged_gz(path: Path) -> None:
+    path.write_bytes(gzip.compress(random.Random(1).randbytes(9000).hex().encode())[:-900])
+
+
+def jsonl(text: str) -> Callable[[Path], Any]:
+    return lambda path: path.write_text(text)
+
+
+def parquet(**columns: list[Any]) -> Callable[[Path], Any]:
+    return lambda path: pq.write_table(pa.table(columns), path)
+
+
+def raw(data: bytes) -> Callable[[Path], Any]:
+    return lambda path: path.write_bytes(data)
+
+
+# file, what is in it, the sentence
+MISTAKES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
+    "no field": (
+        "a.jsonl",
+        jsonl('{"text": "x"}\n{"body": "y"}\n'),
+        r"a\.jsonl: the record at byte offset 14 has no field 'text' .*there are body",
+    ),
+    "no object": ("a.jsonl", jsonl('"x"\n'), r"a\.jsonl: the record at byte offset 0 has no field 'text'"),
+    "no JSON": ("a.jsonl", jsonl('{"text": "x"}\n{"te\n'), r"a\.jsonl: the line at byte offset 14 is not JSON"),
+    "no text": ("a.jsonl", jsonl('{"text": 3}\n'), r"a\.jsonl: text of the record at byte offset 0 is not a text"),
+    "null": ("a.parquet", parquet(text=["x", None]), r"a\.parquet: text of row 1 of part 0 is not a text but None"),
+    "no column": ("a.parquet", parquet(body=["x"]), r"a\.parquet: its records have no field 'text' .*there are body"),
+    "no Parquet": ("a.parquet", raw(b"PAR1 and more bytes that are none"), r"a\.parquet: not a whole Parquet file"),
+    "cut gz": ("a.txt.gz", damaged_gz, r"a\.txt\.gz: not a whole gzip file: Truncated"),
+    "no gz": ("a.txt.gz", raw(b"plain text"), r"a\.txt\.gz: not a whole gzip file"),
+    "not UTF-8": ("a.txt", raw(b"ab\n\xe9"), r"a\.txt: not UTF-8 at byte offset 3$"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_in_a_source_is_one_sentence(make_config: MakeConfig, tmp_path: Path, name: str) -> None:
+    file, write, sentence = MISTAKES[name]
+    write(tmp_path / file)
+    config = make_config({"corpus.train": [str(tmp_path / file)], "corpus.valid_fraction": 0})
+    with pytest.raises(ValueError, match=sentence) as error:
+        prepare_in_process(config)
+    assert "\n" not in str(error.value)
+    assert not Path(str(config.data.directory)).exists()
+
+
+def test_one_compressed_document_is_not_divided(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(gzip.compress(b"one\ntwo\n" * 100))
+    with pytest.raises(ValueError, match=r"a single document .* set corpus\.document to line"):
+        split_corpus(corpus_config(path).corpus)
+    assert set(split_corpus(corpus_config(path, document="line").corpus)) == {"train", "valid"}
