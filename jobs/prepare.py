@@ -13,16 +13,21 @@ from pipeline.config import Config
 
 def main(argv: list[str]) -> dict[str, Any] | None:
     arguments_parser = parser("prepare", __doc__ or "")
-    arguments_parser.add_argument("--verify", metavar="DIR", help="check every byte of a prepared corpus instead")
+    arguments_parser.add_argument(
+        "--verify", metavar="DIR", help="check every byte of a prepared corpus instead, and print its card"
+    )
     arguments = arguments_parser.parse_args(argv)
 
     from pipeline import launch
+    from pipeline.data.card import card
     from pipeline.data.prepare import count_tokens
     from pipeline.data.shards import open_prepared
     from pipeline.training.progress import ShardProgress
 
     if arguments.verify is not None:
-        return print_corpus(open_prepared(arguments.verify, verify=True), verified=True)
+        found = card(open_prepared(arguments.verify, verify=True))
+        print(found)
+        return found.to_json()
     config: Config = config_from(arguments)
     if arguments.dry_run:
         counts, vocab_size, is_exact = count_tokens(config)
@@ -36,9 +41,9 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     return print_corpus(corpus)
 
 
-def print_corpus(corpus: Any, *, verified: bool = False) -> dict[str, Any]:
+def print_corpus(corpus: Any) -> dict[str, Any]:
     """Show what a prepared corpus holds; returns the result of the job."""
-    print(f"{corpus.directory}: {corpus.tokenizer.kind} tokens, {corpus.vocab_size:,} types" + ", whole" * verified)
+    print(f"{corpus.directory}: {corpus.tokenizer.kind} tokens, {corpus.vocab_size:,} types")
     for name, sequence in corpus.splits.items():
         unknown = f", {sequence.num_unknown:,} <unk>" if sequence.num_unknown else ""
         print(

@@ -16,6 +16,7 @@ from pipeline import config as configuration
 from pipeline.config import Config, CorpusConfig
 from pipeline.data import prepare as preparation
 from pipeline.data import shards
+from pipeline.data.card import card
 from pipeline.data.corpus import Piece, Reading, split_corpus, texts
 from pipeline.data.prepare import count_tokens, in_process, prepare, prepare_in_process
 from pipeline.data.shards import open_prepared, writing
@@ -314,3 +315,21 @@ def test_a_flipped_token_is_found_at_its_first_use(
     tokens[0:first]
     with pytest.raises(ValueError, match=r"train-00001\.arrow: record batch 0 was altered"):
         tokens[first : first + 1]
+
+
+def test_the_card_says_what_there_is(make_config: MakeConfig, tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("a b a\nb a a\n")
+    (tmp_path / "valid.txt").write_text("a z\n")
+    corpus = prepare_in_process(
+        make_config(
+            {"corpus.train": [str(tmp_path / "train.txt")], "corpus.valid": [str(tmp_path / "valid.txt")],
+             "tokenizer.kind": "word"}
+        )
+    )  # fmt: skip
+    found = card(open_prepared(corpus.directory, verify=True))
+    train, valid = found.splits["train"], found.splits["valid"]
+    assert (train.tokens, train.documents, train.bytes, train.bytes_per_token) == (8, 1, 12, 1.5)
+    assert train.most_frequent == [("a", 0.5), ("<eos>", 0.25), ("b", 0.25)]
+    assert (train.coverage, train.unknown_rate) == (0.75, 0.0)
+    assert (valid.coverage, valid.unknown_rate) == (0.75, 1 / 3)
+    assert "train: 8 tokens in 1 documents and 1 shards, 12 bytes (1.500 a token)" in str(found)
