@@ -76,6 +76,13 @@ class TokenizerConfig(Section):
         None, "Most types kept, special tokens included; null: all of them (bpe: 8192).", unit="types", ge=2
     )
     min_count: int = setting(1, "Words or characters seen less often in training become <unk>.", unit="times", ge=1)
+    sample_bytes: int | None = setting(
+        None,
+        "Text, spread evenly over the training corpus, that the vocabulary or the merges are learnt from; null: all of "
+        "it (bpe: 40 MiB, beyond which the merges hardly change).",
+        unit="bytes",
+        ge=1,
+    )
     eos: Literal["auto", "line", "document", "none"] = setting(
         "auto", "Where <eos> stands: after every line, every document or nowhere; auto: line for words, else document."
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from pipeline.config import Config
@@ -15,7 +17,7 @@ from pipeline.data.corpus.splits import between
 from pipeline.data.tokenizer import Tokenizer
 
 RATIO_SAMPLE_BYTES = 1 << 20
-BLOCK_BYTES = 4 << 20
+SAMPLE_PARTS, SAMPLE_PART_BYTES = 128, 4096
 
 
 @dataclass(frozen=True)
@@ -98,15 +100,18 @@ def evenly_mixed(groups: Sequence[Sequence[Any]]) -> list[Any]:
     return [item for _, _, item in sorted(keyed, key=lambda key: key[:2])]
 
 
-def sample(pieces: Sequence[Piece], num_bytes: int) -> list[Piece]:
-    """Whole pieces, evenly spread, of about ``num_bytes`` in all; all of them if there are no more."""
+def sample(pieces: Sequence[Piece], num_bytes: int, reading: Reading) -> list[Piece]:
+    """About ``num_bytes`` in parts spread evenly over ``pieces``; all of them if there are no more."""
     total = num_bytes_of(pieces)
     if total <= num_bytes:
         return list(pieces)
-    chosen, due = [], 0.0
-    for piece in pieces:
-        due += piece.num_bytes * num_bytes / total
-        if due >= piece.num_bytes:
-            chosen.append(piece)
-            due -= piece.num_bytes
-    return chosen or [pieces[0]]
+    stops = list(accumulate(piece.num_bytes for piece in pieces))
+    num_parts = max(1, min(SAMPLE_PARTS, num_bytes // SAMPLE_PART_BYTES))
+    found = []
+    for part in range(num_parts):
+        start = part * total // num_parts
+        stop = start + num_bytes // num_parts
+        first, last = bisect_right(stops, start), bisect_left(stops, stop)
+        before = stops[first] - pieces[first].num_bytes
+        found += between(pieces[first : last + 1], start - before, stop - before, reading)
+    return found or list(pieces[:1])

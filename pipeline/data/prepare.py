@@ -17,12 +17,12 @@ from typing import Any
 
 from pipeline import storage
 from pipeline.config import Config, data_fingerprint
-from pipeline.data.corpus.cutting import blocks, group
+from pipeline.data.corpus.cutting import group
 from pipeline.data.corpus.documents import Reading, Tally
 from pipeline.data.corpus.pieces import Piece
 from pipeline.data.corpus.splits import split_corpus
 from pipeline.data.corpus.survey import is_needed, survey
-from pipeline.data.planning import BLOCK_BYTES, Range, plan, sample
+from pipeline.data.planning import Range, plan, sample
 from pipeline.data.shards import (
     TOKENIZER,
     PreparedCorpus,
@@ -160,17 +160,20 @@ def split_entry(split: str, ranges: Sequence[Range], entries: Mapping[str, dict[
 
 
 def train(config: Config, splits: Splits, map_tasks: MapTasks) -> Tokenizer:
-    """The tokenizer of the training pieces: counted by tasks, or, for BPE, learnt from a sample spread evenly."""
+    """The tokenizer of the training pieces or of a sample of them: counted by tasks, or, for BPE, learnt here."""
     pieces, reading, kind = splits["train"], Reading.of(config.corpus), config.tokenizer.kind
     num_documents = len(pieces) if all(reading.is_one_document(piece) for piece in pieces) else 2
+    num_bytes = config.tokenizer.sample_bytes or (BPE_SAMPLE_BYTES if kind == "bpe" else None)
+    if num_bytes is not None and kind != "byte":
+        pieces = sample(pieces, num_bytes, reading)
     if kind in ("char", "word"):
         tasks = [CountTask(tuple(part), kind, reading) for part in group(pieces, COUNT_BYTES, reading)]
         counts: Counter[str] = Counter()
         for result in map_tasks(tasks):
             counts.update(result["counts"])
         return from_counts(config.tokenizer, counts, eos=resolve_eos(config.tokenizer, num_documents=num_documents))
-    chosen = sample(list(blocks(pieces, BLOCK_BYTES, reading)), BPE_SAMPLE_BYTES) if kind == "bpe" else []
-    return train_tokenizer(config.tokenizer, texts_of(chosen, reading), num_documents=num_documents)
+    texts = texts_of(pieces, reading) if kind == "bpe" else []
+    return train_tokenizer(config.tokenizer, texts, num_documents=num_documents)
 
 
 def settings_of(config: Config, splits: Splits) -> dict[str, Any]:

@@ -18,9 +18,12 @@ from pipeline.data import prepare as preparation
 from pipeline.data import shards
 from pipeline.data.card import card
 from pipeline.data.corpus import Piece, Reading, split_corpus, texts
+from pipeline.data.corpus.pieces import num_bytes_of
+from pipeline.data.planning import sample
 from pipeline.data.prepare import count_tokens, in_process, prepare, prepare_in_process
 from pipeline.data.shards import open_prepared, writing
 from pipeline.data.tasks import CountTask, Task, run_line, texts_of, to_line
+from pipeline.data.tokenizer import train_tokenizer
 
 MakeConfig = Callable[..., Config]
 
@@ -121,6 +124,25 @@ def test_order_and_interruption_do_not_change_a_byte(
     prepare(again, map_tasks=counted, on_shard=lambda entry, total: None)
     assert files_of(tmp_path / "again") == expected
     assert made[1:] == [len([name for name in expected if name.endswith(".arrow")]) - 2]
+
+
+@pytest.mark.parametrize("kind", ["char", "word", "bpe"])
+def test_a_tokenizer_of_a_sample_is_the_same_however_the_work_is_done(
+    make_config: MakeConfig, corpus_of_files: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_for(
+        make_config, corpus_of_files, tmp_path, **{"tokenizer.kind": kind, "tokenizer.sample_bytes": 9000}
+    )
+    splits = split_corpus(config.corpus)
+    chosen = sample(splits["train"], 9000, Reading())
+    assert 0.8 < num_bytes_of(chosen) / 9000 < 1.2
+    expected = train_tokenizer(config.tokenizer, [text_of(piece) for piece in chosen], num_documents=2)
+    whole = train_tokenizer(config.tokenizer, [text_of(piece) for piece in splits["train"]], num_documents=2)
+    assert expected.fingerprint != whole.fingerprint or kind == "char"
+    for count_bytes in (500, 1 << 20):
+        monkeypatch.setattr(preparation, "COUNT_BYTES", count_bytes)
+        found = preparation.train(config, splits, lambda tasks: reversed(list(in_process(tasks))))
+        assert found.fingerprint == expected.fingerprint
 
 
 def test_a_prepared_corpus_is_recognised_and_another_refused(

@@ -20,8 +20,8 @@ from pipeline.data.tokenizer.pretokens import split_pretokens
 from pipeline.data.tokenizer.word_ids import WordIds
 
 DEFAULT_BPE_VOCAB_SIZE = 8192
-# the ``CUT_IN_TEXT`` of ``pieces``, as long as the byte before is not the end of a wider space
-CUT_IN_BYTES = re.compile(rb"[^ \t-\r][ \t-\r]")
+# before white space that follows something else, or after the newline between two characters that are not white space
+CUT_IN_BYTES = re.compile(rb"(?<=[^ \t-\r])(?=[ \t-\r])|(?<=[^ \t-\r]\n)(?=[^ \t-\r])")
 # every kind of word, to be sure that looking words up gives what Hugging Face gives
 SAMPLE = (
     "It's  what\n\n they'll've said: 'don't' I'd've thought;\twe're'S  3.14 x2² ½ ٣٤ 'tis ''s\r\n"
@@ -83,12 +83,14 @@ class BpeTokenizer(Tokenizer):
         return bytes(BYTE_OF[character] for character in str(self.engine.id_to_token(token)))
 
     def safe_cut(self, data: bytes, start: int) -> int | None:
-        for found in CUT_IN_BYTES.finditer(data, start - 1):
-            offset = found.start() + 1
-            # the last character before may be a space of more than one byte
-            before = data[max(0, offset - 4) : offset].decode(errors="ignore")[-1:]
-            if before and not before.isspace():
-                return offset
+        for found in CUT_IN_BYTES.finditer(data, start):
+            cut = found.start()
+            # characters of more than one byte may be white space, too
+            before = data[max(0, cut - 5) : cut].decode(errors="ignore").removesuffix("\n")[-1:]
+            after = data[cut : cut + 4].decode(errors="ignore")[:1]
+            is_after_newline = data[cut - 1] == ord("\n")
+            if before and after and not before.isspace() and after.isspace() != is_after_newline:
+                return cut
         return None
 
     def _content(self) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,12 @@ class TextPiece:
     ends: bool
 
 
-def groups_of(texts: Sequence[str], ends: Sequence[bool]) -> Iterator[list[TextPiece]]:
-    """The texts in order, in groups of about ``GROUP_CHARACTERS``."""
+def groups_of(texts: Iterable[str], ends: Iterable[bool] | None = None) -> Iterator[list[TextPiece]]:
+    """The texts in order, in groups of about ``GROUP_CHARACTERS``; ``ends``: whether each ends its document."""
     group: list[TextPiece] = []
     room = GROUP_CHARACTERS
-    for index, (text, text_ends) in enumerate(zip(texts, ends, strict=True)):
+    pairs = zip(texts, repeat(True), strict=False) if ends is None else zip(texts, ends, strict=True)
+    for index, (text, text_ends) in enumerate(pairs):
         start = 0
         while room <= len(text) - start and (found := CUT_IN_TEXT.search(text, start + room - 1)):
             yield [*group, TextPiece(text[start : found.start() + 1], index, False)]
@@ -53,7 +55,7 @@ def encode_in_groups(
 ) -> tuple[Ids, Ids]:
     """The ids of ``texts`` and how many each has, from those of the pieces by ``encode``."""
     parts, lengths = [np.zeros(0, dtype=dtype)], np.zeros(len(texts), dtype=np.int64)
-    for pieces in groups_of(texts, [True] * len(texts) if ends is None else ends):
+    for pieces in groups_of(texts, ends):
         ids, counts = encode(pieces)
         parts.append(ids)
         np.add.at(lengths, [piece.text for piece in pieces], counts)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from pipeline.config import TokenizerConfig
 from pipeline.data.tokenizer.base import EOS, UNK, Tokenizer
 from pipeline.data.tokenizer.bpe import train_bpe
 from pipeline.data.tokenizer.byte import ByteTokenizer
 from pipeline.data.tokenizer.char import CharTokenizer
+from pipeline.data.tokenizer.characters import END
+from pipeline.data.tokenizer.pieces import groups_of
 from pipeline.data.tokenizer.word import WordTokenizer, split_words
 
 
@@ -42,14 +46,22 @@ def resolve_eos(config: TokenizerConfig, *, num_documents: int) -> str:
 def count(kind: str, documents: Iterable[str]) -> Counter[str]:
     """How often each character or word comes; counts of parts of a corpus add up to those of the whole."""
     counts: Counter[str] = Counter()
-    for text in documents:
-        if kind == "char":
-            counts.update(text)
-            continue
-        found = split_words(text.encode(), lines=False).value_counts()
-        words = (word.decode() for word in found.field(0).to_pylist())
-        counts.update(dict(zip(words, found.field(1).to_pylist(), strict=True)))
+    count_group = _count_characters if kind == "char" else _count_words
+    for group in groups_of(documents):
+        counts.update(count_group([piece.characters for piece in group]))
     return counts
+
+
+def _count_characters(texts: list[str]) -> dict[str, int]:
+    points = np.frombuffer("".join(texts).encode("utf-32-le", errors="surrogatepass"), dtype=np.uint32)
+    numbers = np.bincount(points)
+    return {chr(point): int(numbers[point]) for point in np.flatnonzero(numbers)}
+
+
+def _count_words(texts: list[str]) -> dict[str, int]:
+    found = split_words(END.join(text.encode() for text in texts), lines=False).value_counts()
+    pairs = zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True)
+    return {word.decode(): number for word, number in pairs if word != END}
 
 
 def from_counts(config: TokenizerConfig, counts: Mapping[str, int], *, eos: str) -> Tokenizer:
