@@ -23,6 +23,8 @@ from pipeline.generate import generate
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
 from pipeline.model.recurrence import runs_in_autocast
+from pipeline.model.regularization import Penalties
+from pipeline.seeds import mix
 from pipeline.training import checkpoint
 from pipeline.training.clipping import Clipping
 from pipeline.training.directory import RunDirectory
@@ -32,7 +34,7 @@ from pipeline.training.monitor import Monitor, Record
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.resume import check_continues, newest, restore
 from pipeline.training.saving import Saver
-from pipeline.training.step import TrainingStep, mix
+from pipeline.training.step import TrainingStep
 
 # keeps the draws of the rotation apart from others of the same seed
 ROTATION = 1
@@ -196,6 +198,8 @@ def build_loop(
         precision=config.train.precision,
         seed=config.train.seed,
         accumulate=config.train.accumulate,
+        penalties=Penalties(config.train.activation_penalty, config.train.temporal_activation_penalty),
+        batch_size=config.train.batch_size,
         rank=worker.rank,
         world_size=worker.world_size,
     )

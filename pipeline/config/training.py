@@ -58,6 +58,18 @@ class TrainConfig(Section):
         lt=100,
     )
     clip_history: int = setting(100, "Global norms that clip_percentile looks at.", unit="updates", ge=1)
+    activation_penalty: float = setting(
+        0.0,
+        "Weight of AR, the mean square of the last layer's outputs after dropout, in the trained loss.",
+        source="Merity et al. 2018",
+        ge=0,
+    )
+    temporal_activation_penalty: float = setting(
+        0.0,
+        "Weight of TAR, the mean square of their change from step to step before dropout, in the trained loss.",
+        source="Merity et al. 2018",
+        ge=0,
+    )
     precision: Literal["float32", "bf16", "fp16", "float64"] = setting(
         "float32", "Autocast type of the forward pass; weights and loss stay float32 (float64: everything, for checks)."
     )

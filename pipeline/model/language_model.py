@@ -16,6 +16,7 @@ from pipeline.config import ModelConfig
 from pipeline.model.head import Softmax
 from pipeline.model.precision import autocast_where_native
 from pipeline.model.recurrence import Recurrence
+from pipeline.model.regularization import INPUT, OUTPUT, Masks
 from pipeline.model.segments import Segments
 from pipeline.model.state import State
 
@@ -25,19 +26,24 @@ class LanguageModel(nn.Module):
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
+        hidden_sizes = config.layer_sizes
         embedding_size = config.embedding_size or config.hidden_size
         self.dropout = config.dropout
+        self.embedding_dropout = config.embedding_dropout
+        self.input_dropout = config.input_dropout
+        self.output_dropout = config.output_dropout
         self.embedding = nn.Embedding(vocab_size, embedding_size)
         self.recurrence = Recurrence(
             config.cell,
             input_size=embedding_size,
-            hidden_size=config.hidden_size,
-            num_layers=config.num_layers,
+            hidden_sizes=hidden_sizes,
             dropout=config.dropout,
+            hidden_dropout=config.hidden_dropout,
+            weight_dropout=config.weight_dropout,
         )
-        needs_projection = config.tie_weights and embedding_size != config.hidden_size
-        self.projection = nn.Linear(config.hidden_size, embedding_size, bias=False) if needs_projection else None
-        head_size = embedding_size if needs_projection else config.hidden_size
+        needs_projection = config.tie_weights and embedding_size != hidden_sizes[-1]
+        self.projection = nn.Linear(hidden_sizes[-1], embedding_size, bias=False) if needs_projection else None
+        head_size = embedding_size if needs_projection else hidden_sizes[-1]
         self.head = Softmax(head_size, vocab_size, tied_to=self.embedding.weight if config.tie_weights else None)
         self._initialize(config.init_range)
 
@@ -65,18 +71,44 @@ class LanguageModel(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.embedding.weight.dtype
 
-    def forward(self, tokens: Tensor, state: State, segments: Segments | None = None) -> tuple[Tensor, State]:
+    def forward(
+        self, tokens: Tensor, state: State, segments: Segments | None = None, masks: Masks | None = None
+    ) -> tuple[Tensor, State]:
         """(T, B) token ids, state → (T, B, H) what the head takes (E if tied), state after the last step.
 
-        ``segments`` says where within the window streams begin anew, from a blank state.
+        Args:
+            segments: where within the window streams begin anew, from a blank state.
+            masks: of locked, embedding and weight dropout; None while training: seeded from torch's generator.
         """
-        embedded = F.dropout(self.embedding(tokens), self.dropout, self.training)  # (T, B, E)
-        hidden, state = self.recurrence(embedded, state, segments)  # (T, B, H)
-        hidden = F.dropout(hidden, self.dropout, self.training)
-        if self.projection is not None:
-            with autocast_where_native(hidden.device.type):
-                hidden = self.projection(hidden)  # (T, B, E)
-        return hidden, state
+        if self.training and masks is None:
+            masks = Masks.fresh(tokens.shape[1])
+        hidden, state = self.outputs(tokens, state, segments, masks)
+        return self.for_head(self.drop_output(hidden, masks)), state
+
+    def outputs(
+        self, tokens: Tensor, state: State, segments: Segments | None, masks: Masks | None
+    ) -> tuple[Tensor, State]:
+        """(T, B) token ids, state → (T, B, H) of the last layer before any dropout, state after the last step."""
+        embedded = self.embedding(tokens)  # (T, B, E)
+        if self.training and masks is not None:
+            embedded = masks.words(embedded, tokens, self.embedding_dropout, vocab_size=self.embedding.num_embeddings)
+            embedded = masks.locked(embedded, self.input_dropout, place=INPUT)
+        embedded = F.dropout(embedded, self.dropout, self.training)
+        return self.recurrence(embedded, state, segments, masks if self.training else None)
+
+    def drop_output(self, hidden: Tensor, masks: Masks | None) -> Tensor:
+        """(T, B, H) of the last layer → the same with what training drops before the head."""
+        if self.training and masks is not None:
+            hidden = masks.locked(hidden, self.output_dropout, place=OUTPUT)
+        return F.dropout(hidden, self.dropout, self.training)
+
+    def for_head(self, hidden: Tensor) -> Tensor:
+        """(T, B, H) → what the head takes: (T, B, E) through the projection, if there is one."""
+        if self.projection is None:
+            return hidden
+        with autocast_where_native(hidden.device.type):
+            projected: Tensor = self.projection(hidden)
+        return projected
 
     def initial_state(
         self, batch_size: int, device: torch.device | None = None, dtype: torch.dtype | None = None

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.model.kernels import run_layer, weights_of
 from pipeline.model.state import State
 
 # a gate's argument at which its sigmoid is exactly 0 or 1 in every number format
@@ -52,24 +53,29 @@ class Segments:
         self._ends = on_device((length[last] - 1) * num_rows + last)
         self._padding = on_device(step >= length)  # (longest, R)
 
-    def run(self, layer: Any, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """(T, B, E) and (1, B, H) each through ``layer`` → (T, B, H), state of every stream after its last step."""
+    def run(self, layer: Any, inputs: Tensor, state: State, recurrent: Tensor | None = None) -> tuple[Tensor, State]:
+        """(T, B, E) and (1, B, H) each through ``layer`` → (T, B, H), state of every stream after its last step.
+
+        ``recurrent`` stands in for the layer's recurrent weights.
+        """
         num_steps, num_streams, size = inputs.shape
         rows = inputs.reshape(-1, size).index_select(0, self._spread).view(-1, self.num_rows, size)  # (longest, R, E)
         begin = tuple(
             part.index_select(1, self._stream).masked_fill(self._blank.unsqueeze(1), 0) for part in state
         )  # (1, R, H) each
         if len(state) == 2:
-            hidden, end = lstm_with_pauses(layer, rows, begin, self._padding)
+            hidden, end = lstm_with_pauses(layer, rows, begin, self._padding, recurrent)
         else:
-            hidden, end = layer(rows, begin[0])[0], ()
+            hidden, end = run_layer(layer, rows, begin, recurrent)[0], ()
         flat = hidden.reshape(-1, hidden.shape[-1])
         last_hidden = flat.index_select(0, self._ends).unsqueeze(0)  # (1, B, H)
         cells = tuple(part.index_select(1, self._last) for part in end[1:])
         return flat.index_select(0, self._collect).view(num_steps, num_streams, -1), (last_hidden, *cells)
 
 
-def lstm_with_pauses(layer: Any, inputs: Tensor, state: State, pauses: Tensor) -> tuple[Tensor, State]:
+def lstm_with_pauses(
+    layer: Any, inputs: Tensor, state: State, pauses: Tensor, recurrent: Tensor | None = None
+) -> tuple[Tensor, State]:
     """An LSTM layer whose cells stay exactly as they are where ``pauses``, (T, R), is true.
 
     The kernel tells no cell but the last, so a shorter row has to carry its own through the padding: one more input
@@ -78,8 +84,8 @@ def lstm_with_pauses(layer: Any, inputs: Tensor, state: State, pauses: Tensor) -
     size = layer.weight_hh_l0.shape[1]
     column = inputs.new_zeros(4, size, 1)  # input, forget, cell and output gates
     column[0], column[1] = -SATURATED, SATURATED
-    weight = torch.cat([layer.weight_ih_l0, column.view(-1, 1).to(layer.weight_ih_l0.dtype)], dim=1)  # (4H, E + 1)
+    weights = weights_of(layer, recurrent)
+    weights[0] = torch.cat([weights[0], column.view(-1, 1).to(weights[0].dtype)], dim=1)  # (4H, E + 1)
     inputs = torch.cat([inputs, pauses.unsqueeze(2).to(inputs.dtype)], dim=2)
-    weights = [weight, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0]
     hidden, *end = torch.lstm(inputs, state, weights, True, 1, 0.0, layer.training, False, False)
     return hidden, tuple(end)

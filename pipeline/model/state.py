@@ -1,4 +1,7 @@
-"""Hidden state: a tuple of tensors (layers, B, H), LSTM's (h, c), the others' (h,). Letters: B streams, H hidden."""
+"""Hidden state: a tuple of tensors (layers, B, H), LSTM's (h, c), the others' (h,).
+
+Where layers differ in size, H is the largest and a smaller one uses the first of its row. Letters: B streams, H hidden.
+"""
 
 from __future__ import annotations
 

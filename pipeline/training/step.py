@@ -14,37 +14,29 @@ from torch import Tensor, nn
 from pipeline.data.streams import Resets
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
+from pipeline.model.regularization import NO_PENALTIES, Masks, Penalties
 from pipeline.model.segments import Segments
 from pipeline.model.state import State, concatenate, detach, select
+from pipeline.seeds import mix
 from pipeline.training.clipping import Clipping
-
-MASK_64 = (1 << 64) - 1
-
-
-def mix(*numbers: int) -> int:
-    """A 63-bit seed from whole numbers (SplitMix64, Steele et al. 2014): neighbours give unrelated seeds."""
-    result = 0
-    for number in numbers:
-        result = (result + number + 0x9E3779B97F4A7C15) & MASK_64
-        result = ((result ^ (result >> 30)) * 0xBF58476D1CE4E5B9) & MASK_64
-        result = ((result ^ (result >> 27)) * 0x94D049BB133111EB) & MASK_64
-        result ^= result >> 31
-    return result >> 1
 
 
 class WindowLoss(nn.Module):
     """What DDP wraps: its forward gives the loss, so that every parameter's gradient is hooked."""
 
-    def __init__(self, model: LanguageModel) -> None:
+    def __init__(self, model: LanguageModel, penalties: Penalties) -> None:
         super().__init__()
         self.model = model
+        self.penalties = penalties
 
     def forward(
-        self, inputs: Tensor, targets: Tensor, state: State, segments: Segments | None = None
-    ) -> tuple[Tensor, State]:
-        """(T, B) inputs and targets and a state → summed nats of the window, next state."""
-        hidden, state = self.model(inputs, state, segments)
-        return self.model.head.loss(hidden, targets), state
+        self, inputs: Tensor, targets: Tensor, state: State, segments: Segments | None, masks: Masks
+    ) -> tuple[Tensor, Tensor | None, State]:
+        """(T, B) inputs and targets and a state → summed nats of the window, weighted mean penalties, next state."""
+        model = self.model
+        hidden, state = model.outputs(inputs, state, segments, masks)  # (T, B, H)
+        dropped = model.drop_output(hidden, masks)
+        return model.head.loss(model.for_head(dropped), targets), self.penalties(hidden, dropped), state
 
 
 class LossScale:
@@ -83,9 +75,12 @@ class TrainingStep:
         precision: str,
         seed: int,
         accumulate: int = 1,
+        penalties: Penalties = NO_PENALTIES,
+        batch_size: int | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        """``batch_size`` is that of all ranks; None: of the windows given, on a single rank."""
         self.model = model
         self.optimizer = optimizer
         self.clipping = clipping
@@ -94,11 +89,12 @@ class TrainingStep:
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.batch_size = batch_size
         self.parameters = list(model.parameters())
         self.device = self.parameters[0].device
         self.loss_scale = LossScale(enabled=precision == "fp16", device=self.device)
         self.num_refused = torch.zeros((), dtype=torch.int64, device=self.device)
-        self.module: nn.Module = WindowLoss(model)
+        self.module: nn.Module = WindowLoss(model, penalties)
         if world_size > 1:
             self.module = nn.parallel.DistributedDataParallel(self.module, gradient_as_bucket_view=True)
 
@@ -130,6 +126,8 @@ class TrainingStep:
             torch.manual_seed(mix(self.seed, index, self.rank))
         state = detach(state)
         num_streams = inputs.shape[1]
+        batch_size = self.batch_size or num_streams
+        first = self.rank * batch_size // self.world_size
         nats = torch.zeros((), dtype=torch.float64, device=self.device)
         ends: list[State] = []
         for group in range(self.accumulate):
@@ -137,9 +135,15 @@ class TrainingStep:
             segments = None if resets is None else Segments(resets[:, rows], device=self.device)
             with self.synchronization(is_last=group == self.accumulate - 1):
                 with autocast(self.precision, self.device):
-                    part, end = self.module(inputs[:, rows], targets[:, rows], select(state, rows), segments)
+                    masks = Masks(mix(self.seed, index), batch_size, range(first + rows.start, first + rows.stop))
+                    part, penalty, end = self.module(
+                        inputs[:, rows], targets[:, rows], select(state, rows), segments, masks
+                    )
                 # DDP averages over ranks; times W, divided by all targets, that average is the mean per token
-                (part * self.loss_scale.scale * (self.world_size / num_targets)).backward()
+                loss = part * (self.world_size / num_targets)
+                if penalty is not None:
+                    loss = loss + penalty * (self.world_size * len(masks.rows) / batch_size)
+                (loss * self.loss_scale.scale).backward()
             nats += part.detach()
             ends.append(end)
         norm = self.update(lr)

@@ -9,6 +9,7 @@ from torch import Tensor
 from pipeline.config import ModelConfig
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
+from tests.model.reference import cell_step
 
 VOCAB, TIME, STREAMS, EMBED, HIDDEN = 13, 6, 3, 5, 7
 
@@ -21,22 +22,6 @@ def make(cell: str = "lstm", **settings: object) -> LanguageModel:
 
 def tokens(length: int = TIME) -> Tensor:
     return torch.randint(VOCAB, (length, STREAMS), generator=torch.Generator().manual_seed(3))
-
-
-def cell_step(cell: str, x: Tensor, state: list[Tensor], layer: torch.nn.Module) -> list[Tensor]:
-    """One step of one layer from the equations, with the gates in torch's order (i f g o; r z n)."""
-    w_x, w_h = layer.weight_ih_l0, layer.weight_hh_l0
-    from_x, from_h = x @ w_x.T + layer.bias_ih_l0, state[0] @ w_h.T + layer.bias_hh_l0
-    if cell == "rnn":
-        return [torch.tanh(from_x + from_h)]
-    if cell == "lstm":
-        i, f, g, o = (from_x + from_h).chunk(4, dim=1)
-        c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
-        return [torch.sigmoid(o) * torch.tanh(c), c]
-    (r_x, z_x, n_x), (r_h, z_h, n_h) = from_x.chunk(3, dim=1), from_h.chunk(3, dim=1)
-    r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
-    n = torch.tanh(n_x + r * n_h)
-    return [(1 - z) * n + z * state[0]]
 
 
 def reference_nats(model: LanguageModel, cell: str, inputs: Tensor, targets: Tensor) -> Tensor:

@@ -31,8 +31,8 @@ def spoil(at_calls: tuple[int, ...], by: float) -> Callable[..., Any]:
     def forward(self: WindowLoss, *arguments: Any) -> Any:
         nonlocal calls
         calls += 1
-        nats, state = FORWARD(self, *arguments)
-        return (nats * by if calls in at_calls else nats), state
+        nats, *rest = FORWARD(self, *arguments)
+        return (nats * by if calls in at_calls else nats), *rest
 
     return forward
 

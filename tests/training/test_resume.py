@@ -137,6 +137,15 @@ def test_losses_do_not_depend_on_the_number_of_workers(
 ORDERS = {
     "reset at documents": {"train.reset_state": "document"},
     "reset by windows": {"train.reset_state": "windows"},
+    "all the dropouts and penalties of AWD-LSTM": {
+        "train.reset_state": "document",
+        "model.last_hidden_size": 8,
+        "model.embedding_size": 8,
+        "model.tie_weights": True,
+        **{f"model.{kind}_dropout": 0.3 for kind in ("input", "hidden", "output", "embedding", "weight")},
+        "train.activation_penalty": 2.0,
+        "train.temporal_activation_penalty": 1.0,
+    },
     "rotated, reset at documents": {"train.epoch_order": "rotated", "train.reset_state": "document"},
 }
 

@@ -8,9 +8,10 @@ import torch
 
 from pipeline.config import ModelConfig, OptimizerConfig
 from pipeline.model.language_model import LanguageModel
+from pipeline.seeds import mix
 from pipeline.training.clipping import Clipping
 from pipeline.training.optimizers import build_optimizer
-from pipeline.training.step import TrainingStep, mix
+from pipeline.training.step import TrainingStep
 
 VOCAB, TIME, STREAMS = 11, 5, 3
 

@@ -1,0 +1,90 @@
+"""The dropouts and penalties of Merity, Keskar & Socher 2018, AWD-LSTM.
+
+Every mask of a window is a pure function of (seed, place): drawn anew wherever it is needed, the same on every rank
+and in every group of rows, so that nothing depends on how the streams are shared out.
+Letters: T time, B streams, H hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.seeds import mix
+
+# places of masks; hidden and weight masks have one for each layer
+EMBEDDING, INPUT, HIDDEN, WEIGHT, OUTPUT = range(5)
+
+# masks are cut from random words of 64 bits, 16 bits to a number
+LEVELS = 2**16
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The masks of one window for ``rows`` of the ``batch_size`` streams of all ranks."""
+
+    seed: int
+    batch_size: int
+    rows: range
+
+    @classmethod
+    def fresh(cls, batch_size: int) -> Masks:
+        """Of a window of ``batch_size`` streams, seeded from torch's generator."""
+        return cls(int(torch.randint(2**62, ())), batch_size, range(batch_size))
+
+    def locked(self, values: Tensor, dropout: float, *, place: int, layer: int = 0) -> Tensor:
+        """(T, B, H) with the same numbers of a stream dropped at every step (Gal & Ghahramani 2016)."""
+        if not dropout:
+            return values
+        mask = self._draw((self.batch_size, values.shape[-1]), dropout, values, place, layer)
+        return values * mask[self.rows.start : self.rows.stop]
+
+    def words(self, embedded: Tensor, tokens: Tensor, dropout: float, *, vocab_size: int) -> Tensor:
+        """(T, B, E) embeddings of ``tokens`` with some types dropped wherever they stand in the window."""
+        if not dropout:
+            return embedded
+        mask = self._draw((vocab_size,), dropout, embedded, EMBEDDING, 0)
+        return embedded * mask[tokens].unsqueeze(-1)
+
+    def weight(self, weight: Tensor, dropout: float, *, layer: int) -> Tensor:
+        """``weight`` with some of its numbers dropped for the whole window (DropConnect, Wan et al. 2013)."""
+        return weight * self._draw(tuple(weight.shape), dropout, weight, WEIGHT, layer) if dropout else weight
+
+    def _draw(self, shape: tuple[int, ...], dropout: float, like: Tensor, place: int, layer: int) -> Tensor:
+        """0 with probability ``dropout``, rounded to 1/65,536, else 1/(1 − that)."""
+        generator = torch.Generator(like.device)
+        generator.manual_seed(mix(self.seed, place, layer))
+        size = torch.Size(shape).numel()
+        words = torch.empty(-(-size // 4), dtype=torch.int64, device=like.device)
+        words.random_(torch.iinfo(torch.int64).min, None, generator=generator)
+        num_dropped = min(round(dropout * LEVELS), LEVELS - 1)  # of the levels
+        kept = words.view(torch.int16)[:size].view(shape) >= num_dropped - LEVELS // 2
+        return kept.to(like.dtype).mul_(LEVELS / (LEVELS - num_dropped))
+
+
+@dataclass(frozen=True)
+class Penalties:
+    """What the trained loss adds for large (AR) and for quickly changing outputs (TAR) of the last layer."""
+
+    activation: float = 0.0
+    temporal: float = 0.0
+
+    def __call__(self, hidden: Tensor, dropped: Tensor) -> Tensor | None:
+        """(T, B, H) before and after dropout → the weighted means over all their numbers; None where there are none."""
+        total = None
+        if self.activation:
+            total = self.activation * mean_square(dropped)
+        if self.temporal and len(hidden) > 1:
+            change = self.temporal * mean_square(hidden[1:] - hidden[:-1])
+            total = change if total is None else total + change
+        return total
+
+
+NO_PENALTIES = Penalties()
+
+
+def mean_square(values: Tensor) -> Tensor:
+    """At least in float32."""
+    return values.to(torch.promote_types(values.dtype, torch.float32)).square().mean()
