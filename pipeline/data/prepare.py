@@ -35,6 +35,7 @@ from pipeline.data.shards import (
 )
 from pipeline.data.tasks import CountTask, MapTasks, RangeTask, encoded, run_line, texts_of, to_line
 from pipeline.data.tokenizer import DEFAULT_BPE_VOCAB_SIZE, Tokenizer, train_tokenizer
+from pipeline.data.tokenizer.files import read_file
 from pipeline.data.tokenizer.training import from_counts, resolve_eos
 from pipeline.files import make_directory, remove_if_empty
 
@@ -163,6 +164,8 @@ def train(config: Config, splits: Splits, map_tasks: MapTasks) -> Tokenizer:
     """The tokenizer of the training pieces or of a sample of them: counted by tasks, or, for BPE, learnt here."""
     pieces, reading, kind = splits["train"], Reading.of(config.corpus), config.tokenizer.kind
     num_documents = len(pieces) if all(reading.is_one_document(piece) for piece in pieces) else 2
+    if config.tokenizer.path is not None:
+        return train_tokenizer(config.tokenizer, [], num_documents=num_documents)
     num_bytes = config.tokenizer.sample_bytes or (BPE_SAMPLE_BYTES if kind == "bpe" else None)
     if num_bytes is not None and kind != "byte":
         pieces = sample(pieces, num_bytes, reading)
@@ -179,10 +182,12 @@ def train(config: Config, splits: Splits, map_tasks: MapTasks) -> Tokenizer:
 def settings_of(config: Config, splits: Splits) -> dict[str, Any]:
     """What the bytes of a prepared corpus depend on: settings, and the names and sizes of the texts."""
     sources = [[split, *piece.identity] for split, pieces in splits.items() for piece in pieces]
+    path = config.tokenizer.path
+    file = {} if path is None else {"file": hashlib.sha256(read_file(path)).hexdigest()}
     return {
         "fingerprint": data_fingerprint(config),
         "corpus": config.corpus.model_dump(mode="json"),
-        "tokenizer": config.tokenizer.model_dump(mode="json"),
+        "tokenizer": {**config.tokenizer.model_dump(mode="json"), **file},
         "shard_tokens": config.data.shard_tokens,
         "sources": hashlib.sha256(json.dumps(sources).encode()).hexdigest(),
     }
@@ -225,6 +230,8 @@ def count_tokens(config: Config) -> tuple[dict[str, int], int, bool]:
         splits, _ = survey(splits, config.corpus, in_process)
     if config.tokenizer.kind == "bpe":
         counts = {split: sum(p.num_bytes for p in pieces) // 4 for split, pieces in splits.items()}
+        if config.tokenizer.path is not None:
+            return counts, train(config, splits, in_process).vocab_size, False
         return counts, config.tokenizer.vocab_size or DEFAULT_BPE_VOCAB_SIZE, False
     tokenizer = train(config, splits, in_process)
     counts = dict.fromkeys(splits, 0)

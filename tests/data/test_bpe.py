@@ -88,7 +88,7 @@ def test_long_texts_cut_into_pieces_are_as_the_whole(text: str, monkeypatch: pyt
 
 def hugging_face_only(monkeypatch: pytest.MonkeyPatch) -> BpeTokenizer:
     with monkeypatch.context() as patched:
-        patched.setattr(module, "_has_plain_words", lambda engine: False)
+        patched.setattr(module, "has_plain_words", lambda engine: False)
         tokenizer = BpeTokenizer("document", tokenizer_of().engine)
         assert tokenizer._word_ids is None
     return tokenizer

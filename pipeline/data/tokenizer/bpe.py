@@ -15,7 +15,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from pipeline.config import TokenizerConfig
 from pipeline.data.tokenizer.base import Ids, Tokenizer
 from pipeline.data.tokenizer.characters import END
-from pipeline.data.tokenizer.pieces import TextPiece, encode_in_groups
+from pipeline.data.tokenizer.pieces import AT_WHITE_SPACE, TextPiece, encode_in_groups
 from pipeline.data.tokenizer.pretokens import split_pretokens
 from pipeline.data.tokenizer.word_ids import WordIds
 
@@ -38,6 +38,7 @@ class BpeTokenizer(Tokenizer):
     def __init__(self, eos: str, engine: HuggingFaceTokenizer) -> None:
         super().__init__(eos)
         self.engine = engine
+        engine.encode_special_tokens = True  # what spells a special token is text
         # beside the engine's own types, so that a text that spells it out is not taken for it
         self.eos_id = engine.get_vocab_size() if eos == "document" else None
 
@@ -45,11 +46,16 @@ class BpeTokenizer(Tokenizer):
     def vocab_size(self) -> int:
         return self.engine.get_vocab_size() + (self.eos_id is not None)
 
+    @cached_property
+    def cut_in_text(self) -> re.Pattern[str] | None:
+        """Matches the character after which a text may be cut; None: nowhere."""
+        return AT_WHITE_SPACE
+
     def encode(self, text: str) -> Ids:
         return self.encode_documents([text], ends=[False])[0]
 
     def encode_documents(self, texts: Sequence[str], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
-        return encode_in_groups(self._encode_pieces, texts, ends=ends, dtype=self.dtype)
+        return encode_in_groups(self._encode_pieces, texts, ends=ends, dtype=self.dtype, cut=self.cut_in_text)
 
     def _encode_pieces(self, pieces: Sequence[TextPiece]) -> tuple[Ids, Ids]:
         if self._word_ids is not None:
@@ -66,7 +72,7 @@ class BpeTokenizer(Tokenizer):
     @cached_property
     def _word_ids(self) -> WordIds | None:
         """Look up words instead of merging them again, where the words are those of ``pretokens``."""
-        if not _has_plain_words(self.engine):
+        if not has_plain_words(self.engine):
             return None
         end = [] if self.eos_id is None else [self.eos_id]
         found = WordIds(split_pretokens, {END: end}, dtype=self.dtype, encode_words=self._merge)
@@ -101,7 +107,7 @@ class BpeTokenizer(Tokenizer):
         return cls(eos, HuggingFaceTokenizer.from_str(json.dumps(content["engine"])))
 
 
-def _has_plain_words(engine: HuggingFaceTokenizer) -> bool:
+def has_plain_words(engine: HuggingFaceTokenizer) -> bool:
     """Whether ``engine`` takes every text apart as ``pretokens`` does, and each word always gets the same ids."""
     values = json.loads(engine.to_str())
     words = values["pre_tokenizer"] or {}
@@ -111,7 +117,8 @@ def _has_plain_words(engine: HuggingFaceTokenizer) -> bool:
         and words.get("use_regex", True)
         and values["model"]["type"] == "BPE"
         and not values["model"]["dropout"]
-        and not any(values[name] for name in ("normalizer", "added_tokens", "truncation", "padding"))
+        and not any(values[name] for name in ("normalizer", "truncation", "padding"))
+        and all(token["special"] for token in values["added_tokens"])
     )
 
 

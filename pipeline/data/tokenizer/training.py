@@ -13,17 +13,20 @@ from pipeline.data.tokenizer.bpe import train_bpe
 from pipeline.data.tokenizer.byte import ByteTokenizer
 from pipeline.data.tokenizer.char import CharTokenizer
 from pipeline.data.tokenizer.characters import END
+from pipeline.data.tokenizer.files import read_existing
 from pipeline.data.tokenizer.pieces import groups_of
 from pipeline.data.tokenizer.word import WordTokenizer, split_words
 
 
 def train_tokenizer(config: TokenizerConfig, documents: Iterable[str], *, num_documents: int) -> Tokenizer:
-    """The tokenizer of the training ``documents``, the same whatever their order is cut into.
+    """The tokenizer of the training ``documents``, or that of ``tokenizer.path``, which reads none of them.
 
     Raises:
         ValueError: settings that do not go together.
     """
     eos = resolve_eos(config, num_documents=num_documents)
+    if config.path is not None:
+        return read_existing(config, eos=eos)
     if config.kind == "byte":
         if config.vocab_size is not None:
             raise ValueError("tokenizer.vocab_size: bytes have a vocabulary of their own; leave it null")
