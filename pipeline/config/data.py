@@ -74,8 +74,8 @@ class TokenizerConfig(Section):
     kind: Literal["byte", "char", "word", "bpe"] = setting("bpe", "The unit of text that one token stands for.")
     path: str | None = setting(
         None,
-        "An existing tokenizer, a file or URI: a tokenizer.json of Hugging Face or of a prepared corpus; null: learnt "
-        "from the training text. The settings of what is learnt are left out then.",
+        "An existing tokenizer, a file or URI: a tokenizer.json of Hugging Face or of a prepared corpus, or a "
+        "SentencePiece model; null: learnt from the training text. The settings of what is learnt are left out then.",
     )
     vocab_size: int | None = setting(
         None, "Most types kept, special tokens included; null: all of them (bpe: 8192).", unit="types", ge=2

@@ -153,7 +153,8 @@ def test_a_corpus_is_prepared_with_it(make_config: Callable[..., Config], tmp_pa
         ({"vocab_size": 100}, None, r"tokenizer\.vocab_size: .* leave it out"),
         ({"kind": "word"}, None, r"tokenizer\.kind: .* leave it out"),
         ({}, None, r"tokenizer\.path: .*tokenizer\.json"),
-        ({}, b"\x0a\x0b", r"tokenizer\.path: .*tokenizer\.json is not JSON"),
+        ({}, b"\x0a\x0b", r"tokenizer\.path: .*json: neither a tokenizer\.json .* and not a SentencePiece model"),
+        ({}, b"", r"tokenizer\.path: .*json: neither a tokenizer\.json .* and not a SentencePiece model"),
         ({}, b'{"a": 1}', r"tokenizer\.path: .*tokenizer\.json: not a tokenizer\.json of Hugging Face"),
         ({"eos": "line"}, b'{"kind": "byte", "eos": "none"}', r"tokenizer\.eos"),
         ({"eos": "document"}, b'{"kind": "byte", "eos": "none"}', r"tokenizer\.eos: .* made with none, not document"),
@@ -175,3 +176,29 @@ def test_a_decoder_that_is_not_known_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(json.dumps(values))
     with pytest.raises(ValueError, match=r"tokenizer\.path: .*its decoder, CTC, is not known"):
         train_tokenizer(TokenizerConfig(path=str(tmp_path / "tokenizer.json")), [], num_documents=1)
+
+
+# ids of SentencePiece 0.2.3: a Unigram model with rules of its own, a BPE model with byte fallback
+PIECES = Path(__file__).parent / "sentencepiece"
+
+
+@pytest.mark.parametrize("name", ["unigram", "bpe"])
+def test_sentencepiece_models_give_the_ids_of_sentencepiece(name: str) -> None:
+    expected = json.loads((PIECES / "ids.json").read_text())
+    found = train_tokenizer(TokenizerConfig(path=str(PIECES / f"{name}.model")), [], num_documents=1)
+    assert found.vocab_size == {"unigram": 90, "bpe": 340}[name]
+    assert (found.unk_id is None) == (name == "bpe")
+    for text, ids in zip(expected["texts"], expected[name], strict=True):
+        assert found.encode(text).tolist() == ids
+    text = "they said: it's naïve 😀"
+    shown = text if name == "bpe" else text.replace(":", "<unk>").replace("😀", "<unk>")
+    assert found.decode(found.encode(text)) == shown
+    assert b"".join(map(found.decode_bytes, found.encode(text))).decode() == f" {shown}"
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.9, 0.999])
+def test_a_damaged_sentencepiece_model_is_refused(tmp_path: Path, share: float) -> None:
+    data = (PIECES / "bpe.model").read_bytes()
+    (tmp_path / "damaged.model").write_bytes(data[: round(len(data) * share)])
+    with pytest.raises(ValueError, match=r"damaged\.model: neither .* and not a SentencePiece model"):
+        train_tokenizer(TokenizerConfig(path=str(tmp_path / "damaged.model")), [], num_documents=1)

@@ -37,7 +37,7 @@ def from_values(values: dict[str, Any]) -> Tokenizer:
 
 
 def read_existing(config: TokenizerConfig, *, eos: str) -> Tokenizer:
-    """The tokenizer in the file ``tokenizer.path``: one that this program saved, or one of Hugging Face.
+    """The tokenizer in the file ``tokenizer.path``: one that this program saved, or another's.
 
     Raises:
         ValueError: settings that do not go with a file, a file that is missing or is no tokenizer.
@@ -51,9 +51,7 @@ def read_existing(config: TokenizerConfig, *, eos: str) -> Tokenizer:
     try:
         values = json.loads(data)
     except ValueError:
-        raise ValueError(
-            f"tokenizer.path: {path} is not JSON: neither a tokenizer.json of Hugging Face nor ours"
-        ) from None
+        values = None
     if isinstance(values, dict) and values.keys() >= {"kind", "eos"}:
         found = from_values(values)
         if config.eos not in ("auto", found.eos):

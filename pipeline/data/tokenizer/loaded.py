@@ -1,4 +1,4 @@
-"""Tokenizers that others made: any ``tokenizer.json`` of Hugging Face (byte-level BPE, Unigram, WordPiece, …)."""
+"""Tokenizers that others made: any ``tokenizer.json`` of Hugging Face, and SentencePiece models."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from pipeline.data.tokenizer.bpe import BYTE_OF, SAMPLE, BpeTokenizer, has_plain_words
 from pipeline.data.tokenizer.pieces import AT_WHITE_SPACE
+from pipeline.data.tokenizer.sentencepiece import NO_TEXT, SPACE_MARK, convert
 
-SPACE_MARK = "\u2581"  # stands for a space in SentencePiece's types
 BYTE_TYPE = re.compile(r"<0x([0-9A-F]{2})>")
 # before the single space between two characters that are not white space
 BEFORE_SPACE, BEFORE_SPACE_IN_BYTES = re.compile(r"\S(?= \S)"), re.compile(rb"(?<=[!-\x7f])(?= [!-\x7f])")
@@ -57,7 +57,7 @@ class LoadedTokenizer(BpeTokenizer):
     def decode_bytes(self, token: int) -> bytes:
         content = self.added.get(int(token))
         if content is not None:
-            return content.encode()
+            return content.removeprefix(NO_TEXT).replace(SPACE_MARK, " ").encode()
         content = self.engine.id_to_token(int(token))
         return b"" if content is None else self.bytes_of(content)
 
@@ -82,7 +82,16 @@ class LoadedTokenizer(BpeTokenizer):
 
 
 def parse_tokenizer(data: bytes, eos: str) -> LoadedTokenizer:
-    """The tokenizer in ``data``, a ``tokenizer.json``. Raises ``ValueError``, without its name, if it is none."""
+    """The tokenizer in ``data``: a ``tokenizer.json``, or a SentencePiece model if they are not JSON.
+
+    Raises:
+        ValueError: they are neither; without the file's name.
+    """
+    if not data.lstrip().startswith(b"{"):
+        try:
+            return LoadedTokenizer(eos, convert(data))
+        except ValueError as error:
+            raise ValueError(f"neither a tokenizer.json of Hugging Face nor ours, and {error}") from None
     try:
         engine = HuggingFaceTokenizer.from_str(data.decode())
     except Exception as error:
@@ -100,9 +109,10 @@ def _flatten(decoder: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
 def _bytes_of_type(decoder: dict[str, Any] | None) -> Callable[[str], bytes]:
     """What turns a type into the bytes that it stands for, where ``decoder`` is what joins types to a text."""
     parts = {part["type"]: part for part in _flatten(decoder)}
+    replaced = [part["pattern"] for part in _flatten(decoder) if part["type"] == "Replace"]
     if "ByteLevel" in parts:
         return lambda content: bytes(BYTE_OF[character] for character in content)
-    if "Metaspace" in parts or parts.get("Replace", {}).get("pattern") == {"String": SPACE_MARK}:
+    if "Metaspace" in parts or {"String": SPACE_MARK} in replaced:
         return _marked
     if "WordPiece" in parts:
         return partial(_continued, prefix=parts["WordPiece"]["prefix"])
@@ -119,7 +129,7 @@ def _bytes_of_type(decoder: dict[str, Any] | None) -> Callable[[str], bytes]:
 def _marked(content: str) -> bytes:
     if found := BYTE_TYPE.fullmatch(content):
         return bytes.fromhex(found[1])
-    return content.replace(SPACE_MARK, " ").encode()
+    return content.removeprefix(NO_TEXT).replace(SPACE_MARK, " ").encode()
 
 
 def _continued(content: str, *, prefix: str) -> bytes:
