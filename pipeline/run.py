@@ -35,6 +35,7 @@ from pipeline.training.optimizers import build_optimizer
 from pipeline.training.resume import check_continues, newest, restore
 from pipeline.training.saving import Saver
 from pipeline.training.step import TrainingStep
+from pipeline.training.watchdog import Watchdog
 
 # keeps the draws of the rotation apart from others of the same seed
 ROTATION = 1
@@ -123,6 +124,8 @@ def train(
     stop_requested: Callable[[], bool] | None = None,
     on_record: Callable[[Record], None] | None = None,
     evaluate_at_tokens: Sequence[int] = (),
+    save_requested: Callable[[], bool] = lambda: False,
+    watchdog: Watchdog | None = None,
 ) -> str:
     """Train, or go on training, as one rank; returns how ``fit`` ended.
 
@@ -132,6 +135,8 @@ def train(
         stop_requested: asked between steps; by default whether the run directory holds a stop request.
         on_record: called on rank 0 with each record of the metrics file.
         evaluate_at_tokens: further validations at the first steps that reach these numbers of tokens.
+        save_requested: asked between steps; true once where this rank may soon be gone.
+        watchdog: ends this process when a step takes too long.
 
     Raises:
         TrainingStoppedError: as ``fit``.
@@ -146,6 +151,8 @@ def train(
     loop = build_loop(config, worker, corpus, model, directory)
     loop.report = report
     loop.stop_requested = stop_requested or directory.stop_requested
+    loop.save_requested = save_requested
+    loop.watchdog = watchdog
     loop.evaluate_at_steps = frozenset(step_reaching(tokens, loop.streams) for tokens in evaluate_at_tokens)
     if resumed:
         restore(loop, resumed)
@@ -167,6 +174,8 @@ def train(
     except TrainingStoppedError as error:
         raise TrainingStoppedError(f"{error} ({last_good(directory)})") from None
     finally:
+        if watchdog is not None:
+            watchdog.close()
         if loop.monitor is not None:
             loop.monitor.close()
 

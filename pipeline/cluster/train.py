@@ -8,6 +8,7 @@ Ray carries figures and restarts lost workers.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,21 +19,23 @@ from typing import Any
 import ray
 import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from pipeline import config as configuration
-from pipeline import run
 from pipeline.cluster.prepare import prepare
 from pipeline.cluster.session import check_capacity, in_submitted_job, ray_session, refuse_relative_paths
+from pipeline.cluster.worker import FailureNotes, run_rank
 from pipeline.config import ClusterConfig, Config
 from pipeline.data.prepare import OnShard
 from pipeline.data.shards import PreparedCorpus
-from pipeline.errors import is_user_error
-from pipeline.training.directory import LostOwnershipError, RunDirectory
+from pipeline.training.directory import RunDirectory
 from pipeline.training.guard import TrainingStoppedError
 from pipeline.training.monitor import Record, Tail
 
 POLL_SECONDS = 0.2
+# how often an elastic run looks for nodes that have come back, and how long it waits for missing ones at a restart
+RESIZE_SECONDS = 30.0
+START_SECONDS = "20"
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Plan:
     num_workers: int
     cpus_per_worker: int
     use_gpu: bool
+    min_workers: int | None = None  # fewer than num_workers will do; None: exactly num_workers
 
 
 def plan_workers(cluster: ClusterConfig) -> Plan:
@@ -57,7 +61,8 @@ def plan_workers(cluster: ClusterConfig) -> Plan:
     cpus = cluster.cpus_per_worker
     if cpus == "auto":
         cpus = _even_share([int(node.get("CPU", 0)) for node in nodes], num_workers)
-    return Plan(num_workers, cpus, use_gpu)
+    least = cluster.min_workers
+    return Plan(num_workers, cpus, use_gpu, None if least is None else min(least, num_workers))
 
 
 def _even_share(node_cpus: Sequence[int], num_workers: int) -> int:
@@ -95,18 +100,26 @@ class OnRay:
             except BaseException as error:
                 outcome["exception"] = error
 
-        tail = Tail(RunDirectory(str(config.run.directory)).metrics)
+        directory = RunDirectory(str(config.run.directory))
+        tails = [Tail(directory.metrics), Tail(directory.failures)]
         thread = threading.Thread(target=fit, name="trainer", daemon=True)
         thread.start()
         while thread.is_alive():
             thread.join(POLL_SECONDS)
-            for record in tail.records():
+            for record in [record for tail in tails for record in tail.records()]:
                 on_record(record)
         return unwrap(outcome)
 
     def trainer(self, config: Config, *, owner: str, callbacks: Sequence[Any] = ()) -> TorchTrainer:
         """The Ray trainer of ``config``, not yet started."""
         plan = self.plan
+        if plan.min_workers:
+            os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", START_SECONDS)
+        elastic: dict[str, Any] = {"num_workers": plan.num_workers}
+        if plan.min_workers:
+            number = plan.min_workers, plan.num_workers
+            elastic = {"num_workers": number, "elastic_resize_monitor_interval_s": RESIZE_SECONDS}
+        notes: list[Any] = [FailureNotes(str(config.run.directory))]
         loop: Any = run_rank
         return TorchTrainer(
             loop,
@@ -118,7 +131,7 @@ class OnRay:
             },
             torch_config=TorchConfig(backend="nccl" if plan.use_gpu else "gloo"),
             scaling_config=ScalingConfig(
-                num_workers=plan.num_workers,
+                **elastic,
                 use_gpu=plan.use_gpu,
                 resources_per_worker={"CPU": plan.cpus_per_worker, **({"GPU": 1} if plan.use_gpu else {})},
             ),
@@ -126,7 +139,7 @@ class OnRay:
                 name=owner,
                 storage_path=str(Path(str(config.run.directory)) / "ray"),
                 failure_config=FailureConfig(max_failures=self.max_failures),
-                callbacks=list(callbacks),
+                callbacks=notes + list(callbacks),
             ),
         )
 
@@ -154,32 +167,6 @@ def unwrap(outcome: dict[str, Any]) -> str:
     return outcome["status"]
 
 
-def run_rank(settings: dict[str, Any]) -> dict[str, Any]:
-    """What each Ray Train worker runs. What would fail again is returned, not raised: Ray retries what is raised."""
-    context = ray.train.get_context()
-    worker = run.Worker(
-        device=get_device(),
-        num_threads=settings["num_threads"],
-        rank=context.get_world_rank(),
-        world_size=context.get_world_size(),
-    )
-    try:
-        status = run.train(
-            configuration.validate(settings["config"]),
-            worker,
-            owner=settings["owner"],
-            report=ray.train.report,
-            evaluate_at_tokens=settings["evaluate_at_tokens"],
-        )
-    except ValueError as error:
-        if not is_user_error(error):
-            raise
-        return {"mistake": str(error)}
-    except (TrainingStoppedError, LostOwnershipError) as error:
-        return {"stopped": str(error)}
-    return {"status": status}
-
-
 @contextmanager
 def on_ray(config: Config, *, verbose: bool = False) -> Iterator[OnRay]:
     """The executor on the configured cluster, or on a private local one for as long as this lasts.
@@ -191,5 +178,7 @@ def on_ray(config: Config, *, verbose: bool = False) -> Iterator[OnRay]:
         refuse_relative_paths(config)
     with ray_session(config.cluster, verbose=verbose):
         plan = plan_workers(config.cluster)
-        check_capacity(num_workers=plan.num_workers, cpus_per_worker=plan.cpus_per_worker, use_gpu=plan.use_gpu)
+        check_capacity(
+            num_workers=plan.min_workers or plan.num_workers, cpus_per_worker=plan.cpus_per_worker, use_gpu=plan.use_gpu
+        )
         yield OnRay(plan, max_failures=config.cluster.max_failures)

@@ -21,6 +21,19 @@ class ClusterConfig(Section):
     cpus_per_worker: CountOrAuto = setting(
         "auto", "CPUs and threads of a worker; auto: this machine's CPUs over the workers.", unit="CPUs"
     )
+    min_workers: int | None = setting(
+        None,
+        "Go on with as few workers as this while nodes are missing, and with more when they come back; null: always "
+        "num_workers.",
+        unit="workers",
+        ge=1,
+    )
+    step_timeout_seconds: float | None = setting(
+        300.0,
+        "A worker that makes no step for so long counts as failed and is started again (backend ray); null: never.",
+        unit="seconds",
+        gt=0,
+    )
     max_failures: int = setting(2, "Lost workers or nodes survived before a run gives up.", unit="failures", ge=0)
 
 

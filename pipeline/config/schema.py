@@ -35,6 +35,9 @@ class Config(Section):
             )
         if self.train.accumulate > 1:
             check_accumulate(self.train, 1 if workers == "auto" else workers)
+        least = self.cluster.min_workers
+        if least is not None and workers != "auto" and least > workers:
+            raise ValueError(f"cluster.min_workers: {least} is more than cluster.num_workers={workers}")
         if workers != "auto" and workers > 1 and self.cluster.backend == "local":
             raise ValueError(f"cluster.num_workers: cluster.backend=local runs exactly 1 worker, not {workers}")
         if self.corpus.valid_fraction + self.corpus.test_fraction >= 1:

@@ -2,6 +2,7 @@
 
     config.yaml          the resolved configuration of the latest start
     metrics.jsonl        one JSON record a line: the record of the run
+    failures.jsonl       lost and hung workers, one JSON record a line
     tensorboard/         the same, drawn from metrics.jsonl
     checkpoints/         step-00000123/ …
     lock, owner, stop    who is writing now, and the request to finish
@@ -34,6 +35,7 @@ class RunDirectory:
         self.owner = owner
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.jsonl"
+        self.failures = self.path / "failures.jsonl"
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
 

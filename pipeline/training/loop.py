@@ -28,6 +28,7 @@ from pipeline.training.monitor import Monitor
 from pipeline.training.optimizers import learning_rate
 from pipeline.training.rollback import Rollback
 from pipeline.training.step import TrainingStep
+from pipeline.training.watchdog import Watchdog
 
 # how often several ranks agree whether to stop or save; a single rank looks after every step
 AGREE_EVERY_STEPS = 4
@@ -87,6 +88,8 @@ class Loop:
     checkpoints: Checkpoints
     report: Callable[[dict[str, Any]], None] = lambda figures: None
     stop_requested: Callable[[], bool] = lambda: False
+    save_requested: Callable[[], bool] = lambda: False  # true once where this rank may soon be gone
+    watchdog: Watchdog | None = None
     monitor: Monitor | None = None
     evaluate_at_steps: frozenset[int] = frozenset()
     progress: Progress = field(default_factory=Progress)
@@ -153,6 +156,8 @@ def fit(loop: Loop) -> str:
     first_step = progress.step + 1
     while progress.step < loop.total_steps and not progress.ended_early:
         for window in loop.streams.windows(progress.position, epoch=progress.epoch):
+            if loop.watchdog is not None:
+                loop.watchdog.step()
             train_on(loop, window)
             if progress.step == first_step and loop.monitor:
                 loop.monitor.write("running", step=progress.step)
@@ -175,6 +180,8 @@ def pause(loop: Loop, *, is_last: bool, ends_epoch: bool, save: bool) -> None:
     if not (validated or save or checkpoint_due(loop, ends_epoch=ends_epoch)):
         return
     check(loop)
+    if loop.watchdog is not None:
+        loop.watchdog.rest()
     began = time.monotonic()
     figures = validate(loop) if validated else {}
     loop.tick()
@@ -298,15 +305,19 @@ def validate(loop: Loop) -> dict[str, Any]:
 
 
 def agreed(loop: Loop) -> tuple[bool, bool]:
-    """Whether any rank was asked to stop, and whether a checkpoint is due by the clock of rank 0.
+    """Whether any rank was asked to stop, and whether to save: by the clock of rank 0, or at any rank's request.
 
     All ranks give the same answer at the same step.
     """
-    minutes = loop.train.checkpoint_every_minutes
-    save = loop.step.rank == 0 and minutes is not None and time.monotonic() - loop.saved_at >= 60 * minutes
-    if loop.step.world_size == 1:
-        return loop.stop_requested(), save
-    if loop.progress.step % AGREE_EVERY_STEPS:
+    several = loop.step.world_size > 1
+    if several and loop.progress.step % AGREE_EVERY_STEPS:
         return False, False
-    stops, saves = all_reduce_sum([float(loop.stop_requested()), float(save)])
-    return stops > 0, saves > 0
+    minutes = loop.train.checkpoint_every_minutes
+    by_clock = loop.step.rank == 0 and minutes is not None and time.monotonic() - loop.saved_at >= 60 * minutes
+    asked = [loop.stop_requested(), by_clock, loop.save_requested()]
+    if several:
+        asked = [total > 0 for total in all_reduce_sum([float(one) for one in asked])]
+    if asked[2] and loop.monitor is not None:
+        text = "a node of this run is about to be taken away: saving now, training on until it is gone"
+        loop.monitor.write("warning", step=loop.progress.step, text=text)
+    return asked[0], asked[1] or asked[2]

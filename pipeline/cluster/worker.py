@@ -1,0 +1,111 @@
+"""What each Ray Train worker runs, and how the driver learns in a sentence why one was lost."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray.train
+from ray.exceptions import RayActorError
+from ray.train.torch import get_device
+
+from pipeline import config as configuration
+from pipeline import run
+from pipeline.errors import is_user_error
+from pipeline.training import checkpoint
+from pipeline.training.directory import LostOwnershipError, RunDirectory
+from pipeline.training.guard import TrainingStoppedError
+from pipeline.training.watchdog import Watchdog
+
+# what gloo and NCCL say on the workers that are left
+PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "gloo/transport", "NCCL", "ncclRemoteError")
+NO_STEP = "no-step-rank-{rank}.txt"
+
+
+def run_rank(settings: dict[str, Any]) -> dict[str, Any]:
+    """One rank from its start to its end. What would fail again is returned, not raised: Ray retries what is raised."""
+    context = ray.train.get_context()
+    rank = context.get_world_rank()
+    config = configuration.validate(settings["config"])
+    worker = run.Worker(
+        device=get_device(),
+        num_threads=settings["num_threads"],
+        rank=rank,
+        world_size=context.get_world_size(),
+    )
+    try:
+        status = run.train(
+            config,
+            worker,
+            owner=settings["owner"],
+            report=ray.train.report,
+            evaluate_at_tokens=settings["evaluate_at_tokens"],
+            save_requested=node_leaves_once(),
+            watchdog=watchdog(config, rank),
+        )
+    except ValueError as error:
+        if not is_user_error(error):
+            raise
+        return {"mistake": str(error)}
+    except (TrainingStoppedError, LostOwnershipError) as error:
+        return {"stopped": str(error)}
+    return {"status": status}
+
+
+def watchdog(config: configuration.Config, rank: int) -> Watchdog | None:
+    seconds = config.cluster.step_timeout_seconds
+    if seconds is None:
+        return None
+    return Watchdog(seconds, RunDirectory(str(config.run.directory)).path / NO_STEP.format(rank=rank))
+
+
+def node_leaves_once() -> Callable[[], bool]:
+    """A function that is true once for each notice that a node of this run is about to be taken away."""
+    from ray.train.v2._internal.execution.context import get_train_context
+
+    notices: list[Any] = [None]
+
+    def node_leaves() -> bool:
+        # the public get_preemption_info is a barrier of all ranks; they agree by themselves here
+        notice = get_train_context().preemption_context.preemption_info
+        is_new = notice is not None and notice != notices[0]
+        notices[0] = notice
+        return is_new
+
+    return node_leaves
+
+
+class FailureNotes(ray.train.UserCallback):
+    """Writes each failure of workers as one line into the run directory, where the driver reads it."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        directory = RunDirectory(self.directory)
+        found = checkpoint.manifests(directory.path)
+        step = found[-1][1]["step"] if found else 0
+        text = f"{what_failed(directory, worker_exceptions)}; the last checkpoint is of step {step:,}"
+        record = {"kind": "warning", "step": step, "time": time.time(), "text": text}
+        with directory.failures.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record) + "\n")
+
+
+def what_failed(directory: RunDirectory, worker_exceptions: dict[int, Exception]) -> str:
+    """The failure that the others follow from, in words: a hang, a death, or the first exception."""
+    for rank in sorted(worker_exceptions):
+        report = directory.path / NO_STEP.format(rank=rank)
+        if report.exists() and report.stat().st_size:
+            kept = report.rename(directory.path / f"hung-worker-{rank}-{int(time.time())}.txt")
+            return f"worker {rank} made no step within cluster.step_timeout_seconds (where it hung: {kept})"
+    for rank, error in sorted(worker_exceptions.items()):
+        if isinstance(error, RayActorError):
+            return f"worker {rank} died"
+    for rank, error in sorted(worker_exceptions.items()):
+        if not any(sign in str(error) for sign in PEER_LOST):
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            return f"worker {rank} failed ({lines[-1][:200]})"
+    # the workers that are left notice before Ray does that a node is gone
+    return f"worker {min(worker_exceptions)} lost its connection to another worker"

@@ -1,0 +1,62 @@
+"""What goes wrong in a run on Ray is recovered from, told in a sentence, and leaves no trace in the result."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import config as configuration
+from pipeline import launch
+from pipeline.cluster import train as ray_train
+from pipeline.cluster.train import on_ray
+from pipeline.cluster.worker import run_rank
+from pipeline.config import Config
+from pipeline.training.monitor import Record, read
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+
+def curve(config: Config) -> list[float]:
+    return [r["loss"] for r in read(Path(str(config.run.directory)) / "metrics.jsonl") if r["kind"] == "train"]
+
+
+def test_a_worker_that_hangs_is_started_again(
+    make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = make_config({"train.max_steps": 40, "train.checkpoint_every_steps": 5, "model.dropout": 0.1})
+    changes = {"cluster.backend": "ray", "cluster.step_timeout_seconds": 2.0, "run.directory": str(tmp_path / "hung")}
+    hung = configuration.with_values(whole, changes)
+    marker = str(tmp_path / "has-hung")
+
+    def rank_that_hangs_once(settings: dict[str, Any]) -> dict[str, Any]:
+        from pathlib import Path
+
+        from pipeline.training.step import TrainingStep
+
+        update, updates = TrainingStep.update, [0]
+
+        def update_or_hang(self: TrainingStep, lr: float) -> Any:
+            updates[0] += 1
+            if updates[0] == 17 and not Path(marker).exists():
+                Path(marker).touch()
+                threading.Event().wait()
+            return update(self, lr)
+
+        TrainingStep.update = update_or_hang  # type: ignore[method-assign]
+        try:
+            return run_rank(settings)
+        finally:
+            TrainingStep.update = update  # type: ignore[method-assign]
+
+    monkeypatch.setattr(ray_train, "run_rank", rank_that_hangs_once)
+    records: list[Record] = []
+    launch.train(hung, on_ray, on_record=records.append)
+    launch.train(whole, launch.in_process)
+    assert curve(hung) == curve(whole)
+    (warning,) = [record for record in records if record["kind"] == "warning"]
+    assert "worker 0 made no step within cluster.step_timeout_seconds" in warning["text"]
+    assert "the last checkpoint is of step 15" in warning["text"]
+    (stacks,) = (tmp_path / "hung").glob("hung-worker-0-*.txt")
+    assert "update_or_hang" in stacks.read_text()
