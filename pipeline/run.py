@@ -170,9 +170,9 @@ def train(
         if error.errno not in STORAGE_FAILED:
             raise
         reason = f"{error.filename or directory.path}: {error.strerror}"
-        raise TrainingStoppedError(f"{reason} ({last_good(directory)})") from None
+        raise TrainingStoppedError(f"{reason} ({last_good(loop, directory)})") from None
     except TrainingStoppedError as error:
-        raise TrainingStoppedError(f"{error} ({last_good(directory)})") from None
+        raise TrainingStoppedError(f"{error} ({last_good(loop, directory)})") from None
     finally:
         if watchdog is not None:
             watchdog.close()
@@ -180,8 +180,9 @@ def train(
             loop.monitor.close()
 
 
-def last_good(directory: RunDirectory) -> str:
-    """What a run that was stopped has to go on from, in words."""
+def last_good(loop: Loop, directory: RunDirectory) -> str:
+    """What a run that was stopped has to go on from, in words; as rank 0, the one that writes, knows it."""
+    loop.checkpoints.wait()
     try:
         return f"the last good checkpoint is {checkpoint.find(directory.path, 'last')}"
     except ValueError:
