@@ -30,7 +30,8 @@ def dry_run(config: Config) -> dict[str, Any]:
     )
     tokens_per_step = config.train.batch_size * config.train.bptt
     width = 8 if config.train.precision == "float64" else 4
-    num_copies = 4 if config.optimizer.name == "adamw" else 3 if config.optimizer.momentum else 2
+    moments = {"adam": 2, "adamw": 2, "rmsprop": 1}.get(config.optimizer.name, int(config.optimizer.momentum > 0))
+    num_copies = 2 + moments + int(config.optimizer.average != "none")  # weights, gradients, …
     activations = tokens_per_step * (vocab_size + 12 * config.model.hidden_size * config.model.num_layers)
     return {
         "parameters": num_parameters,

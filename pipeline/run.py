@@ -26,6 +26,7 @@ from pipeline.model.recurrence import runs_in_autocast
 from pipeline.model.regularization import Penalties
 from pipeline.seeds import mix
 from pipeline.training import checkpoint
+from pipeline.training.averaging import Averaging
 from pipeline.training.clipping import Clipping
 from pipeline.training.directory import RunDirectory
 from pipeline.training.guard import TrainingStoppedError
@@ -205,6 +206,7 @@ def build_loop(
         model,
         build_optimizer(config.optimizer, model),
         clipping=Clipping.of(config.train, device=worker.device),
+        averaging=Averaging(config.optimizer, model.parameters()),
         precision=config.train.precision,
         seed=config.train.seed,
         accumulate=config.train.accumulate,

@@ -40,6 +40,13 @@ class Config(Section):
             raise ValueError(f"cluster.min_workers: {least} is more than cluster.num_workers={workers}")
         if workers != "auto" and workers > 1 and self.cluster.backend == "local":
             raise ValueError(f"cluster.num_workers: cluster.backend=local runs exactly 1 worker, not {workers}")
+        if not self.corpus.valid and not self.corpus.valid_fraction:
+            for name, value in (("schedule", "plateau"), ("average", "nonmonotonic")):
+                if getattr(self.optimizer, name) == value:
+                    raise ValueError(
+                        f"optimizer.{name}: {value} goes by validation, but corpus.valid is empty and "
+                        "corpus.valid_fraction is 0"
+                    )
         if self.corpus.valid_fraction + self.corpus.test_fraction >= 1:
             raise ValueError(
                 "corpus.valid_fraction: valid_fraction + test_fraction must leave something to train on, "

@@ -102,26 +102,46 @@ class TrainConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """The optimizer and its learning-rate schedule."""
+    """The optimizer, its learning-rate schedule, and averaging of weights."""
 
-    name: Literal["sgd", "adamw"] = setting("adamw", "The optimizer.", source="Loshchilov & Hutter 2019")
+    name: Literal["sgd", "adam", "adamw", "rmsprop"] = setting(
+        "adamw", "The optimizer.", source="Kingma & Ba 2015; Loshchilov & Hutter 2019; Tieleman & Hinton 2012"
+    )
     lr: float = setting(2e-3, "Learning rate at the schedule's peak.", gt=0)
     momentum: float = setting(0.0, "Momentum of sgd.", ge=0, lt=1)
-    beta1: float = setting(0.9, "Decay of AdamW's first moment.", ge=0, lt=1)
-    beta2: float = setting(0.999, "Decay of AdamW's second moment.", ge=0, lt=1)
-    eps: float = setting(1e-8, "AdamW's term against division by zero.", gt=0)
-    weight_decay: float = setting(0.0, "Weight decay (decoupled for adamw); never on biases.", ge=0)
-    schedule: Literal["constant", "step", "cosine", "1cycle"] = setting(
+    beta1: float = setting(0.9, "Decay of the first moment of adam and adamw.", ge=0, lt=1)
+    beta2: float = setting(0.999, "Decay of the second moment of adam, adamw and rmsprop.", ge=0, lt=1)
+    eps: float = setting(1e-8, "Term against division by zero of adam, adamw and rmsprop.", gt=0)
+    weight_decay: float = setting(0.0, "Weight decay (decoupled for adamw, else added to the gradient).", ge=0)
+    decayed: Literal["matrices", "all"] = setting(
+        "matrices", "What weight_decay is for: matrices, or biases and norms as well."
+    )
+    schedule: Literal["constant", "step", "cosine", "1cycle", "inverse_sqrt", "plateau"] = setting(
         "cosine",
         "Learning rate over the run: constant, a factor per epoch after decay_after_epochs, a half cosine to "
-        "final_lr_ratio, or up and down once.",
-        source="Loshchilov & Hutter 2017; Smith 2018",
+        "final_lr_ratio, up and down once, with the inverse root of the step after the warm-up, or a factor whenever "
+        "validation is no better.",
+        source="Zaremba et al. 2014; Loshchilov & Hutter 2017; Smith 2018; Vaswani et al. 2017",
     )
     warmup_steps: int = setting(0, "Steps of linear warm-up from 0 (not for 1cycle).", unit="steps", ge=0)
     decay_after_epochs: int = setting(4, "Epochs at full rate before step decay begins.", unit="epochs", ge=0)
-    decay_factor: float = setting(0.5, "Factor per epoch of step decay.", gt=0, le=1)
+    decay_factor: float = setting(0.5, "Factor of step decay per epoch, of plateau per drop.", gt=0, le=1)
+    plateau_patience: int = setting(
+        1, "Validations without a better perplexity before plateau lowers the rate.", unit="validations", ge=1
+    )
     final_lr_ratio: float = setting(0.0, "Last learning rate of cosine and 1cycle over lr.", ge=0, le=1)
     peak_fraction: float = setting(0.3, "Share of a 1cycle run that the rate rises.", gt=0, lt=1)
+    average: Literal["none", "exponential", "tail", "nonmonotonic"] = setting(
+        "none",
+        "Score, sample and save averaged weights: a moving average, the mean after average_after_epochs, or the mean "
+        "from the validation on that is worse than the best of all but the last average_patience (with sgd: NT-ASGD).",
+        source="Polyak & Juditsky 1992; Merity et al. 2018",
+    )
+    average_decay: float = setting(0.999, "Decay of the exponential average per update.", gt=0, lt=1)
+    average_after_epochs: int = setting(1, "Epochs before the mean of tail begins.", unit="epochs", ge=0)
+    average_patience: int = setting(
+        5, "Latest validations that nonmonotonic does not compare with.", unit="validations", ge=1
+    )
 
 
 class EvaluateConfig(Section):

@@ -25,8 +25,8 @@ from pipeline.metrics import all_reduce_sum, perplexity
 from pipeline.model.state import State, zeros_like
 from pipeline.training.guard import check_finite, check_loss, update_or_undo
 from pipeline.training.monitor import Monitor
-from pipeline.training.optimizers import learning_rate
 from pipeline.training.rollback import Rollback
+from pipeline.training.schedules import drops_now, learning_rate
 from pipeline.training.step import TrainingStep
 from pipeline.training.watchdog import Watchdog
 
@@ -47,6 +47,7 @@ class Progress:
     seconds: float = 0.0
     best_perplexity: float | None = None
     num_worse: int = 0  # validations since the best
+    num_drops: int = 0  # times that the plateau schedule lowered the learning rate
     lowest_loss: float | None = None  # of the record's lines so far, nats per token
     ended_early: bool = False
 
@@ -127,7 +128,8 @@ class Loop:
             self.optimizer,
             step=self.progress.step,
             total_steps=self.total_steps,
-            steps_per_epoch=self.streams.num_windows,
+            epoch=self.progress.epoch,
+            num_drops=self.progress.num_drops,
         )
 
 
@@ -221,6 +223,7 @@ def train_on(loop: Loop, window: Window) -> None:
     if progress.position >= loop.streams.tokens_per_stream:
         progress.epoch, progress.position = progress.epoch + 1, 0
         loop.state = zeros_like(loop.state)
+        loop.step.averaging.epoch_ended(progress.epoch)
 
 
 def check(loop: Loop) -> float:
@@ -284,6 +287,14 @@ def checkpoint_due(loop: Loop, *, ends_epoch: bool) -> bool:
 
 def validate(loop: Loop) -> dict[str, Any]:
     """Score the validation split, note whether it is the best so far, write a sample; returns the figures."""
+    with loop.step.averaging.applied():
+        figures = validate_as_is(loop)
+    loop.step.averaging.validated(figures["loss"])
+    return figures
+
+
+def validate_as_is(loop: Loop) -> dict[str, Any]:
+    """``validate`` with the weights that the model has."""
     assert loop.evaluate is not None
     score = loop.evaluate()
     progress = loop.progress
@@ -291,6 +302,7 @@ def validate(loop: Loop) -> dict[str, Any]:
     if best:
         progress.best_perplexity = score.perplexity
     progress.num_worse = 0 if best else progress.num_worse + 1
+    progress.num_drops += drops_now(loop.optimizer, progress.num_worse)
     progress.ended_early = loop.train.patience is not None and progress.num_worse >= loop.train.patience
     figures = {
         "epoch": epochs_done(loop),

@@ -1,57 +1,73 @@
-"""The optimizer of a model, and its learning rate as a pure function of the step."""
+"""The optimizer of a model."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.config import OptimizerConfig
 
 
 def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD or AdamW over ``model``; weight decay on matrices only, never on biases.
+    """The optimizer of ``model``'s parameters; weight decay on matrices only, unless ``decayed`` is all.
 
-    The fused kernels are used on every device: they take the clip factor and the verdict on finite gradients as
-    tensors, so that an update needs neither a further pass over the gradients nor the host's attention.
+    On every device it takes the clip factor and the verdict on finite gradients as tensors, so that an update needs
+    neither a further pass over the gradients nor the host's attention.
     """
-    matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
-    vectors = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
+    parameters = list(model.parameters())
+    decayed = [parameter for parameter in parameters if parameter.dim() > 1 or config.decayed == "all"]
+    spared = [parameter for parameter in parameters if parameter.dim() <= 1 and config.decayed != "all"]
     groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": spared, "weight_decay": 0.0},
     ]
+    groups = [group for group in groups if group["params"]]
+    betas = (config.beta1, config.beta2)
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
-    betas = (config.beta1, config.beta2)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)
+    if config.name == "adam":
+        return torch.optim.Adam(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)
+    if config.name == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)
+    return RMSProp(groups, lr=config.lr, beta2=config.beta2, eps=config.eps)
 
 
-def learning_rate(config: OptimizerConfig, *, step: int, total_steps: int, steps_per_epoch: int) -> float:
-    """The rate of update number ``step`` (from 0) of ``total_steps``.
+class RMSProp(torch.optim.Optimizer):
+    """w ← w − lr · g / (√v + ε), v ← β₂ v + (1 − β₂) g² (Tieleman & Hinton 2012), L2 decay added to g.
 
-    constant, step (Zaremba et al. 2014: ``decay_factor`` for each epoch after the first ``decay_after_epochs``),
-    cosine (Loshchilov & Hutter 2017), 1cycle (Smith 2018: half cosines up from lr/25 and down to final_lr_ratio).
+    As torch's fused optimizers it reads ``grad_scale`` (gradients are divided by it) and ``found_inf`` (1: change
+    nothing), tensors that stay on the device; torch's own RMSprop knows neither.
     """
-    if config.schedule == "1cycle":
-        return config.lr * _one_cycle(config, step / max(1, total_steps - 1))
-    if step < config.warmup_steps:
-        return config.lr * (step + 1) / config.warmup_steps
-    if config.schedule == "constant":
-        return config.lr
-    if config.schedule == "step":
-        epochs_decayed = max(0, step // steps_per_epoch + 1 - config.decay_after_epochs)
-        return config.lr * config.decay_factor**epochs_decayed
-    done = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
-    return config.lr * _half_cosine(1.0, config.final_lr_ratio, min(1.0, done))
 
+    grad_scale: Tensor | None = None
+    found_inf: Tensor | None = None
 
-def _one_cycle(config: OptimizerConfig, done: float) -> float:
-    if done < config.peak_fraction:
-        return _half_cosine(1 / 25, 1.0, done / config.peak_fraction)
-    return _half_cosine(1.0, config.final_lr_ratio, (done - config.peak_fraction) / (1 - config.peak_fraction))
+    def __init__(self, params: Iterable[Any], *, lr: float, beta2: float, eps: float) -> None:
+        super().__init__(params, {"lr": lr, "beta2": beta2, "eps": eps, "weight_decay": 0.0})
 
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, group)
 
-def _half_cosine(start: float, end: float, done: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
+    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["square_avg"] = torch.zeros_like(parameter)
+        square_avg, gradient = state["square_avg"], parameter.grad
+        assert gradient is not None
+        if self.grad_scale is not None:
+            gradient = gradient / self.grad_scale
+        gradient = gradient.add(parameter, alpha=group["weight_decay"])
+        decay: float | Tensor = group["beta2"]
+        if self.found_inf is not None:
+            refused = self.found_inf > 0
+            gradient = gradient.masked_fill(refused, 0.0)
+            decay = torch.where(refused, 1.0, group["beta2"]).to(parameter.dtype)
+        square_avg.mul_(decay).addcmul_(gradient, gradient, value=1 - group["beta2"])
+        parameter.addcdiv_(gradient, square_avg.sqrt().add_(group["eps"]), value=-group["lr"])

@@ -37,6 +37,7 @@ def capture(loop: Loop) -> dict[str, Any]:
         "optimizer": loop.step.optimizer.state_dict(),
         "loss_scale": loop.step.loss_scale.state_dict(),
         "clipping": loop.step.clipping.state_dict(),
+        "averaging": loop.step.averaging.state_dict(),
         "hidden": global_rows(loop.streams.rows, loop.streams.batch_size, loop.state),
         "interval_nats": global_rows(range(rank, rank + 1), world_size, [own_nats])[0],
         "interval_tokens": loop.interval.tokens,
@@ -62,6 +63,7 @@ def restore(loop: Loop, path: Path) -> None:
     loop.step.optimizer.load_state_dict(state["optimizer"])
     loop.step.loss_scale.load_state_dict(state["loss_scale"])
     loop.step.clipping.load_state_dict(state["clipping"])
+    loop.step.averaging.load_state_dict(state["averaging"])
     loop.state = tuple(part[:, rows.start : rows.stop].contiguous() for part in state["hidden"])
     nats = state["interval_nats"].flatten()
     if len(nats) == world_size:

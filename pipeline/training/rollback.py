@@ -12,7 +12,7 @@ from pipeline.training.step import TrainingStep
 
 
 class Rollback:
-    """Remembers weights, optimizer, loss scale and clipping before each of the last two updates.
+    """Remembers weights and their average, optimizer, loss scale and clipping before each of the last two updates.
 
     A window whose loss is bad was read with weights that the update before it made. So going back means to where that
     update began: two updates back, once the window has made its own.
@@ -30,6 +30,7 @@ class Rollback:
                 "weights": [parameter.detach().clone() for parameter in step.parameters],
                 "optimizer": copy.deepcopy(step.optimizer.state_dict()),
                 "loss_scale": copy.deepcopy(step.loss_scale.state_dict()),
+                "averaging": step.averaging.remembered(),
                 "clipping": copy.deepcopy(step.clipping.state_dict()),
                 "num_refused": step.num_refused.clone(),
             }
@@ -45,6 +46,7 @@ class Rollback:
                 parameter.copy_(weights)
         step.optimizer.load_state_dict(edge["optimizer"])
         step.loss_scale.load_state_dict(edge["loss_scale"])
+        step.averaging.recall(edge["averaging"])
         step.clipping.load_state_dict(edge["clipping"])
         step.num_refused.copy_(edge["num_refused"])
         del self.edges[1]

@@ -53,8 +53,9 @@ class Saver:
         if not self.writes:
             return
         self.wait()
-        weights = checkpoint.weights_of(loop.step.model)
-        copied = copy_to_host({"weights": weights, "state": state})
+        copied = {"state": copy_to_host(state)}
+        with loop.step.averaging.applied():
+            copied["weights"] = copy_to_host(checkpoint.weights_of(loop.step.model))
         facts = {**self.facts, **figures, **asdict(loop.progress)}
         self.thread = threading.Thread(target=self._write, args=(copied, facts), name="checkpoint")
         self.thread.start()

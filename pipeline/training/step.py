@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from pipeline.config import OptimizerConfig
 from pipeline.data.streams import Resets
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
@@ -18,6 +19,7 @@ from pipeline.model.regularization import NO_PENALTIES, Masks, Penalties
 from pipeline.model.segments import Segments
 from pipeline.model.state import State, concatenate, detach, select
 from pipeline.seeds import mix
+from pipeline.training.averaging import Averaging
 from pipeline.training.clipping import Clipping
 
 
@@ -72,6 +74,7 @@ class TrainingStep:
         optimizer: torch.optim.Optimizer,
         *,
         clipping: Clipping,
+        averaging: Averaging | None = None,
         precision: str,
         seed: int,
         accumulate: int = 1,
@@ -84,6 +87,7 @@ class TrainingStep:
         self.model = model
         self.optimizer = optimizer
         self.clipping = clipping
+        self.averaging = averaging or Averaging(OptimizerConfig(), model.parameters())
         self.accumulate = accumulate
         self.precision = precision
         self.seed = seed
@@ -170,6 +174,7 @@ class TrainingStep:
             group["lr"] = lr
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.averaging.updated()
         self.loss_scale.update(finite)
         self.num_refused += ~finite
         return norm

@@ -61,6 +61,13 @@ def interrupt_after(config: Config, num_steps: int) -> None:
 ENGINES: dict[str, dict[str, Any]] = {
     "sgd": {"optimizer.name": "sgd"},
     "adamw": {"optimizer.name": "adamw"},
+    "rmsprop, plateau, averaged": {
+        "optimizer.name": "rmsprop",
+        "optimizer.schedule": "plateau",
+        "optimizer.average": "exponential",
+        "train.evaluate_every_steps": 5,
+    },
+    "averaged over the tail": {"optimizer.average": "tail", "optimizer.average_after_epochs": 1},
     "accumulated, clipped adaptively": {
         "train.accumulate": 2,
         "train.clip_percentile": 60,

@@ -1,6 +1,7 @@
 """One update against torch's own clip and optimizers, and the guard against bad numbers."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -40,17 +41,22 @@ def make_step(
     return TrainingStep(model, optimizer, clipping=clipping, precision=precision, seed=1, accumulate=accumulate)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop"])
 @pytest.mark.parametrize("clip_norm", [0.1, 100.0, None])
 def test_update_equals_torch_clip_and_optimizer(name: str, clip_norm: float | None) -> None:
     inputs, targets = window()
     ours, reference = tiny_model(), tiny_model()
     step = make_step(ours, name=name, clip_norm=clip_norm)
-    kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[name]
-    optimizer = kind(reference.parameters(), lr=0.5, weight_decay=0.0)
+    lr = 0.01 if name == "rmsprop" else 0.5
+    optimizer = {
+        "sgd": partial(torch.optim.SGD, lr=lr),
+        "adam": partial(torch.optim.Adam, lr=lr),
+        "adamw": partial(torch.optim.AdamW, lr=lr, weight_decay=0.0),
+        "rmsprop": partial(torch.optim.RMSprop, lr=lr, alpha=0.999),
+    }[name](reference.parameters())
     state, reference_state = ours.initial_state(STREAMS), reference.initial_state(STREAMS)
     for index in range(3):
-        nats, norm, state = step(inputs, targets, state, num_targets=TIME * STREAMS, lr=0.5, index=index)
+        nats, norm, state = step(inputs, targets, state, num_targets=TIME * STREAMS, lr=lr, index=index)
         hidden, reference_state = reference(inputs, tuple(part.detach() for part in reference_state))
         logits = reference.head.logits(hidden)
         loss = torch.nn.functional.cross_entropy(logits.reshape(-1, VOCAB), targets.reshape(-1))
@@ -85,7 +91,7 @@ def test_accumulated_updates_equal_whole_ones(cell: str, accumulate: int) -> Non
         torch.testing.assert_close(accumulated, whole, rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop"])
 def test_no_bad_number_reaches_the_weights(name: str) -> None:
     inputs, targets = window()
     model = tiny_model()

@@ -1,0 +1,106 @@
+"""Trained weights in, averaged weights out: what is scored, sampled and saved as the model.
+
+exponential (Polyak & Juditsky 1992, as a moving average), tail (their uniform mean, from an epoch on), nonmonotonic
+(the same mean from the validation on that shows no progress: NT-ASGD, Merity et al. 2018, whose updates stay SGD's).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.config import OptimizerConfig
+
+
+class Averaging:
+    """The running mean of ``parameters`` over the updates since it began; see ``applied``."""
+
+    def __init__(self, config: OptimizerConfig, parameters: Iterable[Tensor]) -> None:
+        self.config = config
+        self.parameters = [parameter.detach() for parameter in parameters]
+        self.means: list[Tensor] = []  # empty: not begun
+        self.num_updates = 0  # that went into the mean
+        self.losses: list[float] = []  # of all validations before the mean began
+        self.epoch_ended(0)
+
+    @property
+    def begun(self) -> bool:
+        return bool(self.means)
+
+    def updated(self) -> None:
+        """Take the weights that an update has just made into the mean."""
+        self.num_updates += self.begun
+        if self.config.average == "exponential":
+            # the first few count more, or the start would stay in the mean for long
+            decay = min(self.config.average_decay, self.num_updates / (self.num_updates + 9))
+            torch._foreach_lerp_(self.means, self.parameters, 1 - decay)
+        elif self.begun:
+            torch._foreach_lerp_(self.means, self.parameters, 1 / self.num_updates)
+
+    def epoch_ended(self, num_epochs: int) -> None:
+        """Begin, if the mean is one of the run's tail and that begins after ``num_epochs``."""
+        is_due = {"exponential": num_epochs == 0, "tail": num_epochs >= self.config.average_after_epochs}
+        if is_due.get(self.config.average, False):
+            self._begin()
+
+    def validated(self, loss: float) -> None:
+        """Begin, if this validation's ``loss`` is above the best of all but the last ``average_patience`` ones."""
+        if self.config.average != "nonmonotonic" or self.begun:
+            return
+        earlier = self.losses[: -self.config.average_patience]
+        if earlier and loss > min(earlier):
+            self._begin()
+        self.losses.append(loss)
+
+    def _begin(self) -> None:
+        if not self.begun:
+            self.means = [parameter.clone() for parameter in self.parameters]
+            self.num_updates = 0
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within it the model has the averaged weights, if there are any."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        if not self.begun:
+            return
+        with torch.no_grad():
+            for parameter, mean in zip(self.parameters, self.means, strict=True):
+                kept = parameter.clone()
+                parameter.copy_(mean)
+                mean.copy_(kept)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Beside the averaged weights, which are those of the checkpoint: the trained ones, if they differ."""
+        trained = self.parameters if self.begun else []
+        return {"trained": trained, "num_updates": self.num_updates, "losses": self.losses}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state_dict`` gave; the model has the averaged weights when this is called."""
+        self.num_updates, self.losses = state["num_updates"], list(state["losses"])
+        self.means = []
+        if not state["trained"]:
+            return
+        self.means = [parameter.clone() for parameter in self.parameters]
+        with torch.no_grad():
+            for parameter, trained in zip(self.parameters, state["trained"], strict=True):
+                parameter.copy_(trained)
+
+    def remembered(self) -> dict[str, Any]:
+        """A copy of all but the trained weights, for ``recall``."""
+        means = [mean.clone() for mean in self.means]
+        return {"means": means, "num_updates": self.num_updates, "losses": list(self.losses)}
+
+    def recall(self, remembered: Mapping[str, Any]) -> None:
+        """Back to what ``remembered`` gave."""
+        self.means, self.losses = [mean.clone() for mean in remembered["means"]], list(remembered["losses"])
+        self.num_updates = remembered["num_updates"]
