@@ -1,49 +1,132 @@
-"""Write text with a trained model, from a prompt."""
+"""Write text with a trained model: from one prompt, from a file of them, or in a conversation.
+
+The same seed gives the same text for a prompt, whatever is written beside it.
+"""
 
 from __future__ import annotations
 
+import argparse
+from dataclasses import fields
 from typing import Any
 
 from jobs.cli import parser, run_job
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
-    arguments_parser = parser("generate", __doc__ or "", takes_config=False)
-    arguments_parser.add_argument("--run", required=True, metavar="DIR", help="run directory of jobs.train")
-    arguments_parser.add_argument("--checkpoint", choices=["best", "last"], default="best")
-    arguments_parser.add_argument("--prompt", default="", help="what the text begins with")
-    arguments_parser.add_argument("--tokens", type=int, default=200, metavar="N", help="tokens to write")
-    arguments_parser.add_argument("--seed", type=int, default=1, metavar="S", help="the same seed, the same text")
-    arguments_parser.add_argument("--temperature", type=float, default=1.0, help="below 1: safer; 0: likeliest only")
-    arguments_parser.add_argument("--top-k", type=int, help="draw from the k likeliest tokens")
-    arguments_parser.add_argument("--top-p", type=float, help="draw from the likeliest that make up this probability")
-    arguments_parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    arguments = arguments_parser.parse_args(argv)
+    arguments = argument_parser().parse_args(argv)
 
     from pipeline import run
-    from pipeline.generate import Sampling, generate
+    from pipeline.generate import Conversation, Sampling, UntilStop, read_prompts
     from pipeline.training import checkpoint
 
-    if arguments.tokens < 1:
-        raise ValueError(f"--tokens: {arguments.tokens} is below 1")
-    sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p)
+    for name in ("tokens", "samples", "at_once"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')}: {getattr(arguments, name)} is below 1")
+    if arguments.prompt == "":
+        raise ValueError("--prompt: is empty; leave it out to begin as after the end of a line")
+    UntilStop(arguments.stop)
+    sampling = Sampling(**{field.name: getattr(arguments, field.name) for field in fields(Sampling)})
+    if arguments.beams is not None:
+        if arguments.beams < 1:
+            raise ValueError(f"--beams: {arguments.beams} is below 1")
+        if sampling != Sampling() or arguments.samples > 1 or arguments.interactive:
+            raise ValueError("--beams: a beam search draws nothing; leave out the options of sampling")
+    if arguments.interactive and arguments.output is not None:
+        raise ValueError("--output: a conversation is not saved; give --prompt or --prompts")
+    prompts = read_prompts(arguments.prompts) if arguments.prompts is not None else [arguments.prompt or ""]
     path = checkpoint.find(arguments.run, arguments.checkpoint)
     loaded = checkpoint.load_model(path, run.resolve_device(arguments.device))
-    pieces = generate(
+    facts = {"seed": arguments.seed, "checkpoint": str(path)}
+    stops = tuple(arguments.stop)
+    one = Conversation(loaded.model, loaded.tokenizer, arguments.tokens, arguments.seed, sampling, stops)
+    if arguments.interactive:
+        one.run()
+        return facts
+    if arguments.beams is not None:
+        return {**facts, **search(loaded, prompts, arguments)}
+    if arguments.prompts is None and arguments.samples == 1 and arguments.output is None:
+        text, num_tokens = one.show(prompts[0])
+        return {"text": prompts[0] + text, "tokens": num_tokens, **facts}
+    return {**facts, **write_all(loaded, prompts * arguments.samples, arguments, sampling)}
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    result = parser("generate", __doc__ or "", takes_config=False)
+    result.add_argument("--run", required=True, metavar="DIR", help="run directory of jobs.train")
+    result.add_argument("--checkpoint", choices=["best", "last"], default="best")
+    source = result.add_mutually_exclusive_group()
+    source.add_argument("--prompt", help="what the text begins with; default: as after the end of a line")
+    source.add_argument("--prompts", metavar="FILE", help="a text file, one prompt a line")
+    source.add_argument("--interactive", action="store_true", help="prompts from the terminal, one after another")
+    result.add_argument("--output", metavar="FILE", help="write the texts there too, one JSON object a line")
+    result.add_argument("--tokens", type=int, default=200, metavar="N", help="tokens to write for each prompt")
+    result.add_argument("--samples", type=int, default=1, metavar="N", help="texts for each prompt")
+    result.add_argument("--at-once", type=int, default=64, metavar="N", help="prompts written side by side")
+    result.add_argument("--seed", type=int, default=1, metavar="S", help="the same seed, the same text")
+    result.add_argument("--temperature", type=float, default=1.0, help="below 1: safer; 0: likeliest only")
+    result.add_argument("--top-k", type=int, help="draw from the k likeliest tokens")
+    result.add_argument("--top-p", type=float, help="draw from the likeliest that make up this probability")
+    result.add_argument(
+        "--min-p", type=float, help="draw from those at least this many times as likely as the likeliest"
+    )
+    result.add_argument(
+        "--repetition-penalty", type=float, default=1.0, help="above 1: tokens that were there become less likely"
+    )
+    result.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
+    result.add_argument("--beams", type=int, metavar="K", help="the likeliest text by beam search, instead of sampling")
+    result.add_argument("--length-penalty", type=float, default=1.0, help="beams compare log-probability ÷ length^this")
+    result.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    return result
+
+
+def write_all(loaded: Any, prompts: list[str], arguments: argparse.Namespace, sampling: Any) -> dict[str, Any]:
+    """Write after each prompt, many at once; each text is shown as soon as it is whole."""
+    from pipeline.generate import generate_batch
+
+    rows: list[dict[str, Any]] = []
+    for item in generate_batch(
         loaded.model,
         loaded.tokenizer,
-        arguments.prompt,
+        prompts,
         num_tokens=arguments.tokens,
         seed=arguments.seed,
         sampling=sampling,
+        stops=arguments.stop,
+        at_once=arguments.at_once,
+    ):
+        print(("\n" if rows else "") + item.prompt + item.text, flush=True)
+        rows.append({"prompt": item.prompt, "text": item.text, "tokens": item.num_tokens})
+    return result_of(rows, arguments)
+
+
+def search(loaded: Any, prompts: list[str], arguments: argparse.Namespace) -> dict[str, Any]:
+    """The likeliest text after each prompt."""
+    from pipeline.generate import likeliest_texts
+
+    rows: list[dict[str, Any]] = []
+    texts = likeliest_texts(
+        loaded.model,
+        loaded.tokenizer,
+        prompts,
+        num_tokens=arguments.tokens,
+        num_beams=arguments.beams,
+        length_penalty=arguments.length_penalty,
+        stops=arguments.stop,
     )
-    print(arguments.prompt, end="", flush=True)
-    text = arguments.prompt
-    for piece in pieces:
-        print(piece, end="", flush=True)
-        text += piece
-    print()
-    return {"text": text, "tokens": arguments.tokens, "seed": arguments.seed, "checkpoint": str(path)}
+    for prompt, (text, found) in zip(prompts, texts, strict=True):
+        print(f"{prompt}{text.rstrip()}\n({found.log_probability:.3f} nats, score {found.score:.4f})", flush=True)
+        figures = {"log_probability": found.log_probability, "score": found.score}
+        rows.append({"prompt": prompt, "text": text, "tokens": len(found.tokens), **figures})
+    return result_of(rows, arguments)
+
+
+def result_of(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> dict[str, Any]:
+    """The job's result, after ``rows`` were saved where --output says."""
+    from pipeline.generate import save_rows
+
+    if arguments.output is not None:
+        save_rows(arguments.output, rows)
+    return {"texts": rows, "tokens": sum(row["tokens"] for row in rows)}
 
 
 if __name__ == "__main__":

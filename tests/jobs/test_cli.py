@@ -94,6 +94,22 @@ def test_evaluate_and_generate(
         texts.append(json.loads(capsys.readouterr().out.splitlines()[-1])["text"])
     assert texts[0] == texts[1] != texts[2]
     assert len(texts[0]) == len("the ") + 40
+    (tmp_path / "prompts.txt").write_text("the dog\nthe \n")
+    files = ["--prompts", str(tmp_path / "prompts.txt"), "--output", str(tmp_path / "texts.jsonl")]
+    run_job(generate.main, ["--run", directory, *files, "--tokens", "9", "--samples", "2", "--json"])
+    rows = [json.loads(row) for row in (tmp_path / "texts.jsonl").read_text().splitlines()]
+    assert rows == json.loads(capsys.readouterr().out.splitlines()[-1])["texts"]
+    assert [row["prompt"] for row in rows] == ["the dog", "the ", "the dog", "the "]
+    run_job(generate.main, ["--run", directory, "--prompt", "the ", "--tokens", "9", "--beams", "3", "--json"])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["texts"][0]["log_probability"] < 0
+    for options, sentence in (
+        (["--beams", "0"], "--beams: 0 is below 1"),
+        (["--beams", "2", "--top-k", "3"], "--beams: a beam search draws nothing"),
+        (["--prompt", ""], "--prompt: is empty"),
+        (["--tokens", "0"], "--tokens: 0 is below 1"),
+        (["--stop", ""], "--stop: an empty string is found everywhere"),
+    ):
+        assert sentence in refused(capsys, generate.main, "--run", directory, *options)
     assert "none of these characters: 'Ж'" in refused(capsys, generate.main, "--run", directory, "--prompt", "Жa")
     assert "--top-p: 1.5 is not in (0, 1]" in refused(capsys, generate.main, "--run", directory, "--top-p", "1.5")
     assert "has no test split" in refused(capsys, evaluate.main, "--run", directory, "--split", "test")

@@ -1,0 +1,29 @@
+"""A model and prompts in, texts out, one token at a time in constant memory.
+
+prompt → ids → state → logits → filtered weights → one uniform number → token → text as soon as its bytes are whole
+
+``sampling`` turns logits into a token, ``stepper`` runs the model one token on, ``sampler`` carries many prompts at
+once, ``beam`` looks for the likeliest text, ``text`` turns tokens into characters, ``writing`` joins them; ``prompts``
+and ``conversation`` are files and the terminal at both ends.
+"""
+
+from pipeline.generate.beam import beam_search, likeliest_texts
+from pipeline.generate.conversation import Conversation
+from pipeline.generate.prompts import read_prompts, save_rows
+from pipeline.generate.sampling import Sampling
+from pipeline.generate.text import UntilStop, prompt_ids
+from pipeline.generate.writing import Written, generate, generate_batch
+
+__all__ = [
+    "Conversation",
+    "Sampling",
+    "UntilStop",
+    "Written",
+    "beam_search",
+    "generate",
+    "generate_batch",
+    "likeliest_texts",
+    "prompt_ids",
+    "read_prompts",
+    "save_rows",
+]

@@ -1,0 +1,95 @@
+"""A prompt in, the likeliest continuation that a beam search finds out. Letters: K beams, V vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from pipeline.data.tokenizer import Ids, Tokenizer
+from pipeline.generate.sampler import read_prompt
+from pipeline.generate.stepper import Stepper, evaluating
+from pipeline.generate.text import prompt_ids, text_of
+from pipeline.model.language_model import LanguageModel
+from pipeline.model.state import select
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A continuation with its log-probability and its score, log-probability ÷ length^penalty."""
+
+    tokens: tuple[int, ...]
+    log_probability: float
+    score: float
+
+
+def likeliest_texts(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    *,
+    num_tokens: int,
+    num_beams: int,
+    length_penalty: float = 1.0,
+    stops: Sequence[str] = (),
+) -> Iterator[tuple[str, Hypothesis]]:
+    """The text after each prompt, up to the first of ``stops``, and the whole hypothesis that it is of.
+
+    Raises:
+        ValueError: as ``prompt_ids``.
+    """
+    for prompt in prompts:
+        found = beam_search(
+            model,
+            prompt_ids(tokenizer, prompt),
+            num_tokens=num_tokens,
+            num_beams=num_beams,
+            length_penalty=length_penalty,
+            eos_id=tokenizer.eos_id,
+        )
+        yield "".join(text_of(tokenizer, found.tokens, after=prompt, stops=stops)), found
+
+
+def beam_search(
+    model: LanguageModel,
+    ids: Ids,
+    *,
+    num_tokens: int,
+    num_beams: int,
+    length_penalty: float = 1.0,
+    eos_id: int | None = None,
+) -> Hypothesis:
+    """The best continuation of ``ids`` by score: one that ends with ``eos_id``, or has ``num_tokens`` tokens.
+
+    Scores are divided by length^``length_penalty``, so that 0 favours short texts and 1 compares means per token
+    (Wu et al. 2016, in the form of Cho et al. 2014). The search goes to its end: no finished text may be overtaken by
+    a longer one unseen.
+    """
+
+    def score(log_probability: float, length: int) -> float:
+        return log_probability / length**length_penalty
+
+    finished: list[Hypothesis] = []
+    with evaluating(model):
+        logits, state = read_prompt(model, ids)
+        stepper = Stepper(model)
+        texts: list[tuple[int, ...]] = [()]
+        totals = torch.zeros(1, dtype=torch.float64, device=model.device)  # (K,)
+        for length in range(1, num_tokens + 1):
+            candidates = totals.unsqueeze(1) + logits.double().log_softmax(1)  # (K, V)
+            if eos_id is not None:
+                for text, total in zip(texts, candidates[:, eos_id].tolist(), strict=True):
+                    finished.append(Hypothesis((*text, eos_id), total, score(total, length)))
+                candidates[:, eos_id] = -torch.inf
+            best = candidates.flatten().topk(min(num_beams, int(candidates.isfinite().sum())))
+            rows, tokens = best.indices // candidates.shape[1], best.indices % candidates.shape[1]  # (K,)
+            texts = [(*texts[row], token) for row, token in zip(rows.tolist(), tokens.tolist(), strict=True)]
+            totals = best.values
+            if length < num_tokens:
+                logits, state = stepper(tokens, select(state, rows))
+            finished = [max(finished, key=lambda h: h.score)] if finished else []
+    open_ones = [
+        Hypothesis(text, total, score(total, num_tokens)) for text, total in zip(texts, totals.tolist(), strict=True)
+    ]
+    return max(finished + open_ones, key=lambda hypothesis: hypothesis.score)

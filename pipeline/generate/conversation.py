@@ -1,0 +1,95 @@
+"""Lines from a terminal in, texts to it out, with settings that can be changed between them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field, replace
+
+from pipeline.data.tokenizer import Tokenizer
+from pipeline.generate.sampling import Sampling
+from pipeline.generate.writing import generate
+from pipeline.model.language_model import LanguageModel
+
+HELP = "a prompt and Enter writes on; /set NAME VALUE changes tokens, seed or an option; Ctrl-D ends"
+# what /set changes and how its value is read
+KINDS = {
+    "tokens": int,
+    "seed": int,
+    "temperature": float,
+    "top_k": int,
+    "top_p": float,
+    "min_p": float,
+    "repetition_penalty": float,
+}
+
+
+@dataclass
+class Conversation:
+    """A model with the settings it writes with."""
+
+    model: LanguageModel
+    tokenizer: Tokenizer
+    tokens: int
+    seed: int
+    sampling: Sampling = field(default_factory=Sampling)
+    stops: tuple[str, ...] = ()
+
+    def run(self) -> None:
+        """Read prompts from the terminal until its end; a mistake is said and forgiven."""
+        print(HELP, file=sys.stderr)
+        while True:
+            try:
+                line = input("> ")
+            except EOFError:
+                print()
+                return
+            try:
+                if line.startswith("/set"):
+                    self.change(line.split()[1:])
+                elif line:
+                    self.show(line)
+            except ValueError as error:
+                print(f"error: {error}", file=sys.stderr)
+
+    def show(self, prompt: str) -> tuple[str, int]:
+        """Write on from ``prompt``, to the terminal as it is sampled; returns the text and its number of tokens.
+
+        Raises:
+            ValueError: as ``prompt_ids``.
+        """
+        drawn: list[int] = []
+        pieces = generate(
+            self.model,
+            self.tokenizer,
+            prompt,
+            num_tokens=self.tokens,
+            seed=self.seed,
+            sampling=self.sampling,
+            stops=self.stops,
+            on_token=drawn.append,
+        )
+        text = ""
+        print(prompt, end="", flush=True)
+        for piece in pieces:
+            print(piece, end="", flush=True)
+            text += piece
+        print()
+        return text, len(drawn)
+
+    def change(self, words: list[str]) -> None:
+        """Apply ``/set NAME VALUE``. Raises ``ValueError`` for a name or value that there is not."""
+        name = words[0].replace("-", "_") if words else ""
+        if len(words) != 2 or name not in KINDS:
+            raise ValueError(f"/set takes a name and a value; the names are {', '.join(KINDS)}")
+        try:
+            value = KINDS[name](words[1])
+        except ValueError:
+            raise ValueError(f"/set {name}: {words[1]!r} is not a number") from None
+        if name == "seed":
+            self.seed = int(value)
+        elif name != "tokens":
+            self.sampling = replace(self.sampling, **{name: value})
+        elif value < 1:
+            raise ValueError(f"/set tokens: {value} is below 1")
+        else:
+            self.tokens = int(value)

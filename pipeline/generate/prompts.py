@@ -1,0 +1,30 @@
+"""Prompts from a file, texts into one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.corpus import read_file
+
+
+def read_prompts(path: str) -> list[str]:
+    """The prompts of a file, one a line. Raises ``ValueError`` naming the file, or the line that is empty."""
+    prompts = read_file(path).splitlines()
+    if not prompts:
+        raise ValueError(f"--prompts: {path} is empty")
+    for number, prompt in enumerate(prompts, start=1):
+        if not prompt.strip():
+            raise ValueError(f"--prompts: {path} line {number} is an empty prompt")
+    return prompts
+
+
+def save_rows(path: str, rows: Sequence[dict[str, Any]], *, name: str = "--output") -> None:
+    """One JSON object a line. Raises ``ValueError`` if the file cannot be written; ``name`` says who asked for it."""
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    try:
+        Path(path).write_text(lines, encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{name}: {path} cannot be written: {error.strerror}") from None

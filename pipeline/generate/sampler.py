@@ -1,0 +1,94 @@
+"""Prompts in, their next tokens out, all at once and one position at a time. Letters: B prompts, V vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.data.tokenizer import Ids
+from pipeline.generate.sampling import Sampling, Uniforms, draw, penalize
+from pipeline.generate.stepper import Stepper, evaluating
+from pipeline.model.language_model import LanguageModel
+from pipeline.model.state import State, concatenate, select
+
+# tokens of a prompt read at a time
+PROMPT_WINDOW = 512
+
+
+def read_prompt(model: LanguageModel, ids: Ids) -> tuple[Tensor, State]:
+    """The (1, V) logits after the prompt ``ids`` and the state there, in constant memory."""
+    state = model.initial_state(1)
+    for window in torch.from_numpy(ids.astype(np.int64)).to(model.device).unsqueeze(1).split(PROMPT_WINDOW):
+        hidden, state = model(window, state)  # (T, 1, H)
+    return model.head.logits(hidden[-1]), state
+
+
+class Sampler:
+    """B prompts and where each of them is; ``next`` draws a token for each, ``keep`` drops those that are done."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        prompts: Sequence[Ids],
+        *,
+        seed: int,
+        sampling: Sampling,
+        copies: Sequence[int] | None = None,
+        stepper: Stepper | None = None,
+    ) -> None:
+        """
+        Args:
+            copies: the number of each prompt among equal ones, from 0: texts of one prompt that differ.
+            stepper: that of ``model``, where several samplers share it.
+        """
+        self.model, self.sampling = model, sampling
+        self.uniforms = [
+            Uniforms(seed, ids, copy) for ids, copy in zip(prompts, copies or [0] * len(prompts), strict=True)
+        ]
+        self.position = 0
+        self.tokens: Tensor | None = None  # (B,), those drawn last
+        with evaluating(model):
+            self.stepper = stepper or Stepper(model)
+            read = [read_prompt(model, ids) for ids in prompts]
+            self.logits = torch.cat([logits for logits, _ in read])  # (B, V)
+            self.state = concatenate([state for _, state in read])
+            self.seen: Tensor | None = None  # (B, V), for the repetition penalty
+            if sampling.repetition_penalty != 1:
+                self.seen = torch.zeros_like(self.logits, dtype=torch.bool)
+                for row, ids in zip(self.seen, prompts, strict=True):
+                    row[torch.from_numpy(np.unique(ids).astype(np.int64))] = True
+
+    def next(self) -> list[int]:
+        """The next token of each prompt."""
+        with evaluating(self.model):
+            if self.tokens is not None:
+                self.logits, self.state = self.stepper(self.tokens, self.state)
+            logits = self.logits
+            if self.seen is not None:
+                logits = penalize(logits, self.seen, self.sampling.repetition_penalty)
+            uniforms = [row[self.position] for row in self.uniforms]
+            self.tokens = draw(
+                logits, torch.tensor(uniforms, dtype=torch.float64, device=logits.device), self.sampling
+            )  # (B,)
+            if self.seen is not None:
+                self.seen.scatter_(1, self.tokens.unsqueeze(1), True)
+        self.position += 1
+        return self.tokens.tolist()
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with some of the prompts only, in the order of ``rows``."""
+        assert self.tokens is not None
+        index = torch.tensor(rows, device=self.tokens.device)
+        self.tokens, self.state = self.tokens[index], select(self.state, index)
+        self.seen = None if self.seen is None else self.seen[index]
+        self.uniforms = [self.uniforms[row] for row in rows]
+
+
+def sample_tokens(model: LanguageModel, ids: Ids, *, num_tokens: int, seed: int, sampling: Sampling) -> Iterator[int]:
+    """``num_tokens`` tokens that follow ``ids``."""
+    sampler = Sampler(model, [ids], seed=seed, sampling=sampling)
+    for _ in range(num_tokens):
+        yield sampler.next()[0]

@@ -1,0 +1,112 @@
+"""Logits in, one token a row out: filters, then the inverse of the cumulative distribution at one uniform number.
+
+A uniform number belongs to (seed, prompt, copy, position) and to nothing else, so the text of a prompt does not
+depend on what else is written beside it. Letters: B prompts, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.data.tokenizer import Ids
+
+# uniform numbers made at a time for a prompt; Philox gives four a count
+BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn; checked on creation. Applied in this order.
+
+    Raises:
+        ValueError: naming the option, its value and what it must be.
+    """
+
+    temperature: float = 1.0  # 0: always the likeliest token
+    top_k: int | None = None  # only the k likeliest tokens
+    top_p: float | None = None  # only the likeliest tokens that together have at least this probability
+    min_p: float | None = None  # only tokens at least this many times as likely as the likeliest
+    repetition_penalty: float = 1.0  # divides the logits of tokens seen before (multiplies negative ones)
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"--temperature: {self.temperature} is below 0")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"--top-k: {self.top_k} is below 1")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"--top-p: {self.top_p} is not in (0, 1]")
+        if self.min_p is not None and not 0 <= self.min_p <= 1:
+            raise ValueError(f"--min-p: {self.min_p} is not in [0, 1]")
+        if self.repetition_penalty <= 0:
+            raise ValueError(f"--repetition-penalty: {self.repetition_penalty} is not above 0")
+
+
+AS_IS = Sampling()  # from the softmax itself
+
+
+def penalize(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """(B, V) logits with those of the ``seen`` (B, V) tokens made less likely (Keskar et al. 2019)."""
+    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+def filtered(logits: Tensor, sampling: Sampling) -> Tensor:
+    """(B, V) logits over the temperature, −∞ where ``sampling`` leaves a token out.
+
+    Top-p: Holtzman et al. 2020; min-p: Nguyen et al. 2024. The likeliest token always stays.
+    """
+    if sampling.temperature == 0:
+        likeliest = logits.argmax(1, keepdim=True)
+        return torch.full_like(logits, -torch.inf).scatter_(1, likeliest, 0.0)
+    if sampling.temperature != 1:
+        logits = logits / sampling.temperature
+    if sampling.top_k is not None and sampling.top_k < logits.shape[1]:
+        lowest = logits.topk(sampling.top_k, dim=1).values[:, -1:]
+        logits = logits.masked_fill(logits < lowest, -torch.inf)
+    if sampling.top_p is not None and sampling.top_p < 1:
+        ordered, indices = logits.double().softmax(1).sort(dim=1, descending=True, stable=True)
+        before = ordered.cumsum(1) - ordered  # probability of the likelier ones
+        left_out = torch.zeros_like(before, dtype=torch.bool).scatter_(1, indices, before >= sampling.top_p)
+        logits = logits.masked_fill(left_out, -torch.inf)
+    if sampling.min_p:
+        highest = logits.amax(1, keepdim=True)
+        logits = logits.masked_fill((logits - highest).exp() < sampling.min_p, -torch.inf)
+    return logits
+
+
+def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> Tensor:
+    """(B, V) logits and (B,) uniform numbers in [0, 1), float64 → (B,) tokens; ``logits`` may be overwritten.
+
+    The one look at the softmax is the running sum of its weights, in float64: no random number but one a row.
+    """
+    if sampling.temperature == 0:
+        return logits.argmax(1)
+    logits = filtered(logits, sampling)
+    weights = logits.sub_(logits.amax(1, keepdim=True)).exp_()
+    cumulative = weights.cumsum(1, dtype=torch.float64)
+    drawn = torch.searchsorted(cumulative, uniforms.unsqueeze(1) * cumulative[:, -1:], right=True).squeeze(1)
+    return drawn.clamp_(max=logits.shape[1] - 1)
+
+
+class Uniforms:
+    """The uniform numbers of one prompt by position, from Philox (Salmon et al. 2011): counted, not carried."""
+
+    def __init__(self, seed: int, ids: Ids, copy: int = 0) -> None:
+        text = np.asarray(ids, dtype="<i8").tobytes()
+        digest = hashlib.blake2b(f"{seed} {copy} ".encode() + text, digest_size=16).digest()
+        self.key = np.frombuffer(digest, dtype="<u8").astype(np.uint64)
+        self.index = -1
+        self.block: list[float] = []
+
+    def __getitem__(self, position: int) -> float:
+        """The number of the token ``position`` (from 0) after the prompt, in [0, 1)."""
+        index, offset = divmod(position, BLOCK)
+        if index != self.index:
+            philox = np.random.Philox(key=self.key, counter=index * (BLOCK // 4))
+            self.block = np.random.Generator(philox).random(BLOCK).tolist()
+            self.index = index
+        return self.block[offset]

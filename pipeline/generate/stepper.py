@@ -1,0 +1,86 @@
+"""A trained model one token at a time: (B,) tokens and a state in, (B, V) logits and the next state out.
+
+A fused kernel for whole sequences spends most of a single step on packing its weights. Here each layer is one cell
+call, and the weights are laid out once by columns, which a product with few rows reads twice as fast.
+Letters: B prompts, E embedding, H hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.model.head import Softmax
+from pipeline.model.language_model import LanguageModel
+from pipeline.model.recurrence import Recurrence
+from pipeline.model.state import State
+
+CELLS: dict[type[nn.Module], Callable[..., Any]] = {
+    nn.LSTM: torch.lstm_cell,
+    nn.GRU: torch.gru_cell,
+    nn.RNN: torch.rnn_tanh_cell,
+}
+
+
+@contextmanager
+def evaluating(model: LanguageModel) -> Iterator[None]:
+    """Without dropout and gradients; the model's mode is given back."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
+
+
+class Stepper:
+    """``model``, which must not change meanwhile, ready for single steps; call it within ``evaluating``."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        self.model = model
+        self.cells: list[tuple[Callable[..., Any], tuple[Tensor, ...]]] | None = None
+        if is_plain(model) and model.device.type == "cpu":
+            self.cells = [(CELLS[type(layer)], _by_columns(layer)) for layer in model.recurrence.layers]
+            self.head_weight = model.head.weight.t().contiguous().t()  # (V, H) by columns
+
+    def __call__(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """(B,) tokens, state → (B, V) logits of the next tokens, state after these."""
+        model = self.model
+        if self.cells is None:
+            hidden, state = model(tokens.unsqueeze(0), state)  # (1, B, H)
+            return model.head.logits(hidden[0]), state
+        hidden = model.embedding(tokens)  # (B, E)
+        ends: list[State] = []
+        for index, (cell, weights) in enumerate(self.cells):
+            size = model.recurrence.hidden_sizes[index]
+            begin = tuple(part[index, :, :size] for part in state)  # (B, H) each
+            end = cell(hidden, begin if len(begin) == 2 else begin[0], *weights)
+            end = end if len(begin) == 2 else (end,)
+            hidden = end[0]
+            ends.append(tuple(F.pad(part, (0, state[0].shape[-1] - size)) for part in end))
+        if model.projection is not None:
+            hidden = model.projection(hidden)
+        logits = F.linear(hidden, self.head_weight, model.head.bias)
+        return logits, tuple(torch.stack(parts) for parts in zip(*ends, strict=True))
+
+
+def is_plain(model: LanguageModel) -> bool:
+    """Whether ``model`` is what the short way computes: an embedding, torch's own cells, a full softmax."""
+    return (
+        type(model) is LanguageModel
+        and type(model.recurrence) is Recurrence
+        and all(type(layer) in CELLS for layer in model.recurrence.layers)
+        and type(model.head) is Softmax
+    )
+
+
+def _by_columns(layer: nn.Module) -> tuple[Tensor, ...]:
+    """The weights of a layer as its cell takes them: matrices in column order, then biases."""
+    matrices = [getattr(layer, name).t().contiguous().t() for name in ("weight_ih_l0", "weight_hh_l0")]
+    return *matrices, *(getattr(layer, name) for name in ("bias_ih_l0", "bias_hh_l0"))

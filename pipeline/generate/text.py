@@ -1,0 +1,103 @@
+"""Prompts into ids, and tokens into text as it becomes final: whole characters, words spaced, up to a stop string."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from pipeline.data.tokenizer import Ids, Tokenizer
+
+
+def prompt_ids(tokenizer: Tokenizer, prompt: str, *, name: str = "--prompt") -> Ids:
+    """The ids that the model reads first. Without a prompt it begins as after the end of a line or document.
+
+    Raises:
+        ValueError: a prompt with characters that a character tokenizer has never seen, without any token, or with
+            no word that the tokenizer knows; ``name`` says where it came from.
+    """
+    if tokenizer.kind == "char" and (unseen := sorted(tokenizer.unknown_in(prompt))):
+        raise ValueError(f"{name}: the model's text has none of these characters: {' '.join(map(repr, unseen))}")
+    ids = tokenizer.encode(prompt)
+    if tokenizer.eos == "line" and len(ids) and not prompt.endswith("\n"):
+        ids = ids[:-1]  # the line goes on
+    if prompt and not len(ids):
+        raise ValueError(f"{name}: {prompt!r} holds no {tokenizer.kind}")
+    if tokenizer.unk_id is not None and len(ids) and all(ids == tokenizer.unk_id):
+        raise ValueError(f"{name}: the model knows no {tokenizer.kind} of {prompt!r}")
+    if len(ids):
+        return ids
+    return np.array([tokenizer.eos_id]) if tokenizer.eos_id is not None else tokenizer.encode("\n ")[:1]
+
+
+class Detokenizer:
+    """Tokens of one text, pushed one by one → its text as far as it is final, always valid Unicode."""
+
+    def __init__(self, tokenizer: Tokenizer, *, after: str = "") -> None:
+        """``after``: the text before, from which words go on."""
+        self.tokenizer = tokenizer
+        self.decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self.at_start = not after or after[-1].isspace()
+
+    def push(self, token: int) -> str:
+        """The characters that ``token`` completes."""
+        tokenizer = self.tokenizer
+        if tokenizer.kind == "word":
+            is_end = token == tokenizer.eos_id
+            space = "" if self.at_start or is_end else " "
+            self.at_start = is_end
+            return "\n" if is_end else space + tokenizer.decode([token])
+        # <eos> of a document stands for no text of its own: an empty line shows where the next one begins
+        return "\n\n" if token == tokenizer.eos_id else self.decoder.decode(tokenizer.decode_bytes(token))
+
+    def finish(self) -> str:
+        """What is left of a character that was cut off: the replacement character."""
+        return self.decoder.decode(b"", final=True)
+
+
+class UntilStop:
+    """Passes text on up to the first of some strings; holds back only what may be the beginning of one."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        """Raises ``ValueError`` for an empty string."""
+        if not all(stops):
+            raise ValueError("--stop: an empty string is found everywhere")
+        self.stops = stops
+        self.held = ""
+        self.stopped = False
+
+    def push(self, piece: str) -> str:
+        """What of the text so far is final and new; nothing once ``stopped``."""
+        if self.stopped:
+            return ""
+        text = self.held + piece
+        found = [at for stop in self.stops if (at := text.find(stop)) >= 0]
+        if found:
+            self.stopped, self.held = True, ""
+            return text[: min(found)]
+        ends = (
+            n for stop in self.stops for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])
+        )
+        num_held = max(ends, default=0)
+        self.held = text[len(text) - num_held :]
+        return text[: len(text) - num_held]
+
+    def finish(self) -> str:
+        """What was held back and is no stop string after all."""
+        held, self.held = self.held, ""
+        return held
+
+
+def text_of(
+    tokenizer: Tokenizer, tokens: Iterable[int], *, after: str = "", stops: Sequence[str] = ()
+) -> Iterator[str]:
+    """Pieces of text as they become final, up to the first of ``stops``; words spaced to go on from ``after``."""
+    detokenizer, until = Detokenizer(tokenizer, after=after), UntilStop(stops)
+    for token in tokens:
+        if piece := until.push(detokenizer.push(token)):
+            yield piece
+        if until.stopped:
+            return
+    if piece := until.push(detokenizer.finish()) + until.finish():
+        yield piece

@@ -1,0 +1,125 @@
+"""Prompts in, texts out: one as a stream of pieces, or many side by side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pipeline.data.tokenizer import Tokenizer
+from pipeline.generate.sampler import Sampler, sample_tokens
+from pipeline.generate.sampling import AS_IS, Sampling
+from pipeline.generate.stepper import Stepper, evaluating
+from pipeline.generate.text import Detokenizer, UntilStop, prompt_ids, text_of
+from pipeline.model.language_model import LanguageModel
+
+PROMPTS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Written:
+    """The text after prompt number ``index`` and how many tokens were drawn for it."""
+
+    index: int
+    prompt: str
+    text: str
+    num_tokens: int
+
+
+def generate(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompt: str,
+    *,
+    num_tokens: int,
+    seed: int,
+    sampling: Sampling = AS_IS,
+    stops: Sequence[str] = (),
+    on_token: Callable[[int], None] = lambda token: None,
+) -> Iterator[str]:
+    """The text that follows ``prompt``, piece by piece; ``"".join`` gives the whole.
+
+    The same seed gives the same text; torch's global generator is not touched. ``on_token`` is told of each token
+    drawn. Raises ``ValueError`` as ``prompt_ids``.
+    """
+    ids = prompt_ids(tokenizer, prompt)
+
+    def tokens() -> Iterator[int]:
+        for token in sample_tokens(model, ids, num_tokens=num_tokens, seed=seed, sampling=sampling):
+            on_token(token)
+            yield token
+
+    return text_of(tokenizer, tokens(), after=prompt, stops=stops)
+
+
+def generate_batch(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    *,
+    num_tokens: int,
+    seed: int,
+    sampling: Sampling = AS_IS,
+    stops: Sequence[str] = (),
+    at_once: int = PROMPTS_AT_ONCE,
+) -> Iterator[Written]:
+    """The text after each of ``prompts`` in their order, ``at_once`` at a time.
+
+    A prompt's text is that of ``generate`` whatever stands beside it; equal prompts give different texts.
+
+    Raises:
+        ValueError: as ``prompt_ids``, naming the number of the prompt.
+    """
+    ids = [prompt_ids(tokenizer, prompt, name=f"prompt {n}") for n, prompt in enumerate(prompts, start=1)]
+    times: Counter[str] = Counter()
+    copies = []
+    for prompt in prompts:
+        copies.append(times[prompt])
+        times[prompt] += 1
+    with evaluating(model):
+        stepper = Stepper(model)
+    for start in range(0, len(prompts), at_once):
+        part = range(start, min(start + at_once, len(prompts)))
+        sampler = Sampler(
+            model,
+            [ids[i] for i in part],
+            seed=seed,
+            sampling=sampling,
+            copies=[copies[i] for i in part],
+            stepper=stepper,
+        )
+        texts = [_Text(tokenizer, prompts[i], stops) for i in part]
+        _write(sampler, texts, num_tokens)
+        for i, text in zip(part, texts, strict=True):
+            yield Written(i, prompts[i], text.finish(), text.num_tokens)
+
+
+class _Text:
+    """One text being written."""
+
+    def __init__(self, tokenizer: Tokenizer, prompt: str, stops: Sequence[str]) -> None:
+        self.detokenizer = Detokenizer(tokenizer, after=prompt)
+        self.until = UntilStop(stops)
+        self.pieces: list[str] = []
+        self.num_tokens = 0
+
+    def push(self, token: int) -> None:
+        self.num_tokens += 1
+        self.pieces.append(self.until.push(self.detokenizer.push(token)))
+
+    def finish(self) -> str:
+        return "".join(self.pieces) + self.until.push(self.detokenizer.finish()) + self.until.finish()
+
+
+def _write(sampler: Sampler, texts: Sequence[_Text], num_tokens: int) -> None:
+    """Draw ``num_tokens`` for each of ``texts``, fewer where a stop string comes up."""
+    writing = list(texts)
+    for _ in range(num_tokens):
+        for text, token in zip(writing, sampler.next(), strict=True):
+            text.push(token)
+        going_on = [row for row, text in enumerate(writing) if not text.until.stopped]
+        if not going_on:
+            return
+        if len(going_on) < len(writing):
+            sampler.keep(going_on)
+            writing = [writing[row] for row in going_on]

@@ -1,0 +1,282 @@
+"""Sampling against the softmax, text that is the seed's whatever stands beside it, beams against every text."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.config import ModelConfig, TokenizerConfig
+from pipeline.data.tokenizer import Tokenizer, train_tokenizer
+from pipeline.generate import (
+    Conversation,
+    Sampling,
+    beam_search,
+    generate,
+    generate_batch,
+    likeliest_texts,
+    prompt_ids,
+    read_prompts,
+    save_rows,
+)
+from pipeline.generate.sampler import Sampler, read_prompt, sample_tokens
+from pipeline.generate.sampling import BLOCK, Uniforms, draw, filtered, penalize
+from pipeline.generate.stepper import Stepper, evaluating
+from pipeline.generate.text import UntilStop, text_of
+from pipeline.model.language_model import LanguageModel
+
+TEXT = "the cat sat on the mat\nand the dog ran\n"
+CELLS = get_args(ModelConfig.model_fields["cell"].annotation)
+
+
+def make_tokenizer(kind: str) -> Tokenizer:
+    return train_tokenizer(TokenizerConfig(kind=kind), [TEXT * 20], num_documents=2)  # type: ignore[arg-type]
+
+
+def make_model(vocab_size: int, **changes: object) -> LanguageModel:
+    torch.manual_seed(0)
+    return LanguageModel(ModelConfig(**{"hidden_size": 8, "num_layers": 2, **changes}), vocab_size)  # type: ignore[arg-type]
+
+
+def probabilities(logits: torch.Tensor, sampling: Sampling) -> list[float]:
+    return filtered(logits.unsqueeze(0), sampling)[0].softmax(0).tolist()  # type: ignore[no-any-return]
+
+
+def test_filters() -> None:
+    logits = torch.log(torch.tensor([0.5, 0.1, 0.3, 0.1]))
+    assert probabilities(logits, Sampling()) == pytest.approx([0.5, 0.1, 0.3, 0.1])
+    assert probabilities(logits, Sampling(temperature=0)) == [1, 0, 0, 0]
+    squared = [0.25, 0.01, 0.09, 0.01]
+    assert probabilities(logits, Sampling(temperature=0.5)) == pytest.approx([p / 0.36 for p in squared])
+    assert probabilities(logits, Sampling(top_k=2)) == pytest.approx([0.625, 0, 0.375, 0])
+    assert probabilities(logits, Sampling(top_p=0.6)) == pytest.approx([0.625, 0, 0.375, 0])
+    assert probabilities(logits, Sampling(top_p=0.4)) == [1, 0, 0, 0]
+    assert probabilities(logits, Sampling(min_p=0.5)) == pytest.approx([0.625, 0, 0.375, 0])
+    assert probabilities(logits, Sampling(min_p=0.7)) == [1, 0, 0, 0]
+
+
+def test_repetition_penalty_makes_seen_tokens_less_likely() -> None:
+    logits, seen = torch.tensor([[2.0, 2.0, -3.0, -3.0]]), torch.tensor([[True, False, True, False]])
+    assert penalize(logits, seen, 2.0).tolist() == [[1.0, 2.0, -6.0, -3.0]]
+    model, prompt = make_model(6).double(), np.array([1, 1, 3])
+    greedy = Sampling(temperature=0, repetition_penalty=1e6)
+    tokens = list(sample_tokens(model, prompt, num_tokens=4, seed=1, sampling=greedy))
+    with evaluating(model):
+        first = penalize(read_prompt(model, prompt)[0], torch.tensor([[0, 1, 0, 1, 0, 0]], dtype=torch.bool), 1e6)
+    assert tokens[0] == int(first.argmax())
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.7, top_k=4), Sampling(top_p=0.8)])
+def test_draws_follow_the_softmax(sampling: Sampling) -> None:
+    num_draws = 100_000
+    torch.manual_seed(1)
+    logits = torch.randn(1, 12, dtype=torch.float64) * 2
+    expected = np.array(filtered(logits, sampling)[0].softmax(0))
+    uniforms = torch.tensor([Uniforms(seed, np.array([2]))[0] for seed in range(num_draws)], dtype=torch.float64)
+    drawn = draw(logits.repeat(num_draws, 1), uniforms, sampling)
+    observed, kept = np.bincount(drawn, minlength=12), expected > 0
+    assert not observed[~kept].any()
+    chi_square = ((observed - num_draws * expected)[kept] ** 2 / (num_draws * expected[kept])).sum()
+    assert chi_square < 31.3  # 11 degrees of freedom, p = 0.001; fewer kept is stricter still
+
+
+def test_the_smallest_and_largest_numbers_draw_the_first_and_last_token_that_can_be_drawn() -> None:
+    logits = torch.tensor([[-torch.inf, 0.0, 1.0, -torch.inf]]).repeat(2, 1)
+    assert draw(logits, torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64), Sampling()).tolist() == [1, 2]
+
+
+def test_uniform_numbers_are_counted() -> None:
+    ids = np.array([3, 1])
+    numbers = Uniforms(7, ids)
+    in_order = [numbers[position] for position in range(2 * BLOCK + 3)]
+    assert len(set(in_order)) == len(in_order)
+    assert all(Uniforms(7, ids)[position] == in_order[position] for position in (0, 5, BLOCK, 2 * BLOCK + 2))
+    others = [Uniforms(8, ids), Uniforms(7, np.array([1, 3])), Uniforms(7, ids, copy=1)]
+    assert len({in_order[0], *(other[0] for other in others)}) == 4
+    assert abs(np.mean(in_order) - 0.5) < 4 / np.sqrt(12 * len(in_order))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("sizes", [{}, {"embedding_size": 5, "tie_weights": True}, {"last_hidden_size": 5}])
+def test_single_steps_are_the_model(cell: str, sizes: dict[str, object]) -> None:
+    model = make_model(11, cell=cell, **sizes).double()
+    tokens = torch.randint(11, (6, 3), generator=torch.Generator().manual_seed(2))
+    with evaluating(model):
+        state = model.initial_state(3)
+        hidden, end = model(tokens, state)
+        expected = model.head.logits(hidden)
+        stepper = Stepper(model)
+        for step in range(6):
+            logits, state = stepper(tokens[step], state)
+            torch.testing.assert_close(logits, expected[step], rtol=1e-10, atol=1e-12)
+        for part, expected_part in zip(state, end, strict=True):
+            torch.testing.assert_close(part, expected_part, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["byte", "char", "word", "bpe"])
+def test_the_text_is_the_seed_s(kind: str) -> None:
+    tokenizer = make_tokenizer(kind)
+    model = make_model(tokenizer.vocab_size)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    model.train()
+    one, two, other = ("".join(generate(model, tokenizer, "the", num_tokens=50, seed=seed)) for seed in (1, 1, 2))
+    assert one == two != other
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), before)
+    one.encode()  # valid text, whatever bytes were drawn
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(top_k=5, repetition_penalty=1.3), Sampling(min_p=0.05)])
+def test_the_text_of_a_prompt_does_not_depend_on_the_batch(sampling: Sampling) -> None:
+    tokenizer = make_tokenizer("char")
+    model = make_model(tokenizer.vocab_size).double()
+    prompts = ["the cat", "and", "the", "dog sat on", "the"]
+    options = {"num_tokens": 40, "seed": 3, "sampling": sampling, "stops": ["at"]}
+    alone = ["".join(generate(model, tokenizer, prompt, **options)) for prompt in prompts]  # type: ignore[arg-type]
+    for at_once in (1, 2, 5):
+        written = list(generate_batch(model, tokenizer, prompts, at_once=at_once, **options))  # type: ignore[arg-type]
+        assert [item.text for item in written[:4]] == alone[:4]
+        assert written[4].text != alone[4]  # the second of two equal prompts is another draw
+        again = list(generate_batch(model, tokenizer, prompts[::-1], at_once=at_once, **options))  # type: ignore[arg-type]
+        assert sorted(item.text for item in again) == sorted(item.text for item in written)
+
+
+def test_rows_that_stop_leave_the_others_as_they_are() -> None:
+    model = make_model(9).double()
+    prompts = [np.array([n]) for n in range(4)]
+    whole = Sampler(model, prompts, seed=1, sampling=Sampling())
+    tokens = np.array([whole.next() for _ in range(6)])  # (6, 4)
+    part = Sampler(model, prompts, seed=1, sampling=Sampling())
+    first = [part.next() for _ in range(2)]
+    part.keep([1, 3])
+    assert np.array_equal(first, tokens[:2])
+    assert np.array_equal([part.next() for _ in range(4)], tokens[2:][:, [1, 3]])
+
+
+def test_pieces_are_whole_characters() -> None:
+    tokenizer = make_tokenizer("byte")
+    pieces = list(text_of(tokenizer, [*"aé😀".encode(), 0xE2, 0x82]))
+    assert pieces == ["a", "é", "😀", "\ufffd"]
+    noise = np.random.default_rng(0).integers(0, 256, 2000).tolist()
+    "".join(text_of(tokenizer, noise)).encode()  # strict: raises where it is not valid
+
+
+def test_words_are_spaced_to_go_on_from_the_prompt() -> None:
+    tokenizer = make_tokenizer("word")
+    ids = tokenizer.encode("cat sat\nthe")[:-1].tolist()
+    assert "".join(text_of(tokenizer, ids, after="the")) == " cat sat\nthe"
+    assert "".join(text_of(tokenizer, ids, after="")) == "cat sat\nthe"
+
+
+def test_text_ends_before_the_first_stop_string() -> None:
+    for stops, expected in ((["cd"], "ab"), (["xy", "e"], "abcd"), (["bcdz", "cde"], "ab"), (["fz"], "abcdef")):
+        for size in (1, 2, 3):
+            until = UntilStop(stops)
+            pieces = [until.push("abcdef"[i : i + size]) for i in range(0, 6, size)]
+            assert "".join(pieces) + until.finish() == expected
+    until = UntilStop(["stop"])
+    assert [until.push(character) for character in "a stp"] == ["a", " ", "", "", "stp"]
+
+
+def test_prompts() -> None:
+    words, characters = make_tokenizer("word"), make_tokenizer("char")
+    assert prompt_ids(words, "the cat").tolist() == words.encode("the cat")[:-1].tolist()
+    assert prompt_ids(words, "the cat\n").tolist() == words.encode("the cat\n").tolist()
+    assert prompt_ids(words, "").tolist() == [words.eos_id]
+    with pytest.raises(ValueError, match="none of these characters: 'x' 'ß'"):
+        prompt_ids(characters, "the ßox")
+    with pytest.raises(ValueError, match="--prompt: the model knows no word of 'xylophones yodel'"):
+        prompt_ids(words, "xylophones yodel")
+    with pytest.raises(ValueError, match="prompt 2: ' ' holds no word"):
+        prompt_ids(words, " ", name="prompt 2")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": 2.0}, {"repetition_penalty": 0.0}],
+)
+def test_impossible_options_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=f"^--{next(iter(options)).replace('_', '-')}: "):
+        Sampling(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.7, 1.5])
+def test_a_wide_beam_finds_the_best_of_all_texts(penalty: float) -> None:
+    vocab_size, num_tokens, eos = 4, 4, 0
+    model, prompt = make_model(vocab_size, init_range=1.0).double(), np.array([1, 2])
+
+    def log_probability(text: tuple[int, ...]) -> float:
+        with evaluating(model):
+            tokens = torch.tensor([*prompt, *text]).unsqueeze(1)
+            hidden, _ = model(tokens, model.initial_state(1))
+            rows = model.head.logits(hidden)[len(prompt) - 1 : -1, 0].log_softmax(1)
+            return float(rows.gather(1, torch.tensor(text).unsqueeze(1)).sum())
+
+    every = [
+        text
+        for length in range(1, num_tokens + 1)
+        for text in itertools.product(range(vocab_size), repeat=length)
+        if eos not in text[:-1] and (text[-1] == eos or length == num_tokens)
+    ]
+    best = max(every, key=lambda text: log_probability(text) / len(text) ** penalty)
+    found = beam_search(
+        model, prompt, num_tokens=num_tokens, num_beams=vocab_size**num_tokens, length_penalty=penalty, eos_id=eos
+    )
+    assert found.tokens == best
+    assert found.log_probability == pytest.approx(log_probability(best), rel=1e-10)
+    greedy = beam_search(model, prompt, num_tokens=num_tokens, num_beams=1)
+    likeliest = sample_tokens(model, prompt, num_tokens=num_tokens, seed=1, sampling=Sampling(temperature=0))
+    assert found.score >= log_probability(greedy.tokens) / num_tokens**penalty or eos in greedy.tokens
+    assert greedy.tokens == tuple(likeliest)
+
+
+def test_the_likeliest_text_ends_before_a_stop_string() -> None:
+    tokenizer = make_tokenizer("word")
+    model = make_model(tokenizer.vocab_size)
+    ((whole, found),) = likeliest_texts(model, tokenizer, ["the"], num_tokens=6, num_beams=3)
+    assert found.tokens
+    assert whole == "".join(text_of(tokenizer, found.tokens, after="the"))
+    ((text, same),) = likeliest_texts(model, tokenizer, ["the"], num_tokens=6, num_beams=3, stops=[whole[1:3]])
+    assert (text, same) == (whole[: whole.index(whole[1:3])], found)
+
+
+def test_a_conversation_goes_on_after_a_mistake(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = make_tokenizer("char")
+    model = make_model(tokenizer.vocab_size)
+    lines = iter(["the", "/set tokens 7", "/set top-k 0", "/set seed x", "/set size 3", "/set seed 5", "Q", "the"])
+
+    def answer(prompt: str) -> str:
+        if (line := next(lines, None)) is None:
+            raise EOFError
+        return line
+
+    monkeypatch.setattr("builtins.input", answer)
+    Conversation(model, tokenizer, 4, 1).run()
+    written, complaints = capsys.readouterr()
+    first = "".join(generate(model, tokenizer, "the", num_tokens=4, seed=1))
+    last = "".join(generate(model, tokenizer, "the", num_tokens=7, seed=5))
+    assert written == f"the{first}\nthe{last}\n\n"
+    for sentence in ("--top-k: 0 is below 1", "seed: 'x' is not a number", "the names are tokens", "'Q'"):
+        assert sentence in complaints
+
+
+def test_prompts_from_a_file_and_texts_into_one(tmp_path: Path) -> None:
+    (tmp_path / "prompts").write_text("one\ntwo\n")
+    assert read_prompts(str(tmp_path / "prompts")) == ["one", "two"]
+    (tmp_path / "prompts").write_text("one\n \ntwo\n")
+    with pytest.raises(ValueError, match="prompts line 2 is an empty prompt"):
+        read_prompts(str(tmp_path / "prompts"))
+    (tmp_path / "prompts").write_text("")
+    with pytest.raises(ValueError, match="prompts is empty"):
+        read_prompts(str(tmp_path / "prompts"))
+    save_rows(str(tmp_path / "texts"), [{"text": "é\n"}, {"text": "b"}])
+    rows = (tmp_path / "texts").read_text().splitlines()
+    assert [json.loads(row)["text"] for row in rows] == ["é\n", "b"]
+    with pytest.raises(ValueError, match=r"^--output: .* cannot be written: No such file"):
+        save_rows(str(tmp_path / "no" / "texts"), [])
