@@ -23,11 +23,7 @@ def dry_run(config: Config) -> dict[str, Any]:
     token_counts, vocab_size, is_exact = count_tokens(config)
     with torch.device("meta"):
         num_parameters = LanguageModel(config.model, vocab_size).num_parameters
-    streams = Streams(
-        ArrayTokens(np.empty(token_counts["train"], dtype=np.uint8)),
-        batch_size=config.train.batch_size,
-        bptt=config.train.bptt,
-    )
+    streams = Streams.of(ArrayTokens(np.empty(token_counts["train"], dtype=np.uint8)), config.train)
     tokens_per_step = config.train.batch_size * config.train.bptt
     width = 8 if config.train.precision == "float64" else 4
     moments = {"adam": 2, "adamw": 2, "rmsprop": 1}.get(config.optimizer.name, int(config.optimizer.momentum > 0))
@@ -39,7 +35,7 @@ def dry_run(config: Config) -> dict[str, Any]:
         "tokens": token_counts["train"],
         "tokens_per_split": token_counts,
         "tokens_are": "counted" if is_exact else "estimated at 4 bytes a token",
-        "steps_per_epoch": streams.num_windows,
+        "steps_per_epoch": streams.num_windows(),
         "steps": total_steps(config.train, streams),
         "memory_bytes": width * (num_copies * num_parameters + activations),
     }

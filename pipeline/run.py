@@ -38,9 +38,6 @@ from pipeline.training.saving import Saver
 from pipeline.training.step import TrainingStep
 from pipeline.training.watchdog import Watchdog
 
-# keeps the draws of the rotation apart from others of the same seed
-ROTATION = 1
-
 # what a disk answers that is full, over quota, over a limit on file sizes, or gone
 STORAGE_FAILED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}
 
@@ -92,15 +89,7 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int) -> None:
 
 def training_streams(config: Config, corpus: PreparedCorpus, *, rank: int, world_size: int) -> Streams:
     """This rank's part of the training split."""
-    return Streams(
-        corpus.splits["train"],
-        batch_size=config.train.batch_size,
-        bptt=config.train.bptt,
-        reset=ResetRule.of(config.train),
-        rotation_seed=mix(config.train.seed, ROTATION) if config.train.epoch_order == "rotated" else None,
-        rank=rank,
-        world_size=world_size,
-    )
+    return Streams.of(corpus.splits["train"], config.train, rank=rank, world_size=world_size)
 
 
 def corpus_of(loaded: checkpoint.Loaded) -> PreparedCorpus:

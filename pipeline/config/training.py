@@ -17,6 +17,12 @@ class TrainConfig(Section):
         source="Williams & Peng 1990",
         ge=1,
     )
+    window_lengths: Literal["fixed", "random"] = setting(
+        "fixed",
+        "Every window of bptt tokens, or of random lengths around it (one in twenty around half of it) with the "
+        "learning rate times length/bptt.",
+        source="Merity et al. 2018",
+    )
     batch_size: int = setting(32, "Parallel streams over all workers.", unit="streams", ge=1)
     reset_state: Literal["never", "document", "windows"] = setting(
         "never",

@@ -16,10 +16,15 @@ import numpy as np
 
 from pipeline.config import TrainConfig
 from pipeline.data.tokenizer import Ids
+from pipeline.seeds import mix
 
 Resets = np.ndarray[Any, np.dtype[np.bool_]]
 
 IGNORED = -100
+# keep the draws of the rotation and of window lengths apart from others of the same seed
+ROTATION, LENGTHS = 1, 2
+# random lengths of windows: their standard deviation, the shortest, the share of those around half of bptt
+LENGTH_DEVIATION, LEAST_LENGTH, HALF_LENGTHS = 5, 5, 0.05
 # tokens per stream copied at a time: row by row and window by window is far slower
 BLOCK_TOKENS = 8_192
 
@@ -112,6 +117,7 @@ class Streams:
         bptt: int,
         reset: ResetRule = NO_RESETS,
         rotation_seed: int | None = None,
+        length_seed: int | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -119,6 +125,7 @@ class Streams:
         Args:
             rotation_seed: begin each epoch at another place of each stream, drawn from this and the epoch (Press
                 2019); None: every epoch is in order.
+            length_seed: draw the lengths of the windows of each epoch from this and the epoch; None: all ``bptt``.
 
         Raises:
             ValueError: more ranks than streams, or too few tokens for one window per stream.
@@ -136,15 +143,47 @@ class Streams:
         self.tokens = tokens
         self.reset = reset
         self.rotation_seed = rotation_seed
+        self.length_seed = length_seed
         self.batch_size = batch_size
         self.bptt = bptt
         self.tokens_per_stream = (num_tokens - 1) // batch_size
         self.rows = range(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
 
-    @property
-    def num_windows(self) -> int:
-        """Windows of an epoch; the last may be shorter."""
-        return -(-self.tokens_per_stream // self.bptt)
+    @classmethod
+    def of(cls, tokens: Tokens, train: TrainConfig, *, rank: int = 0, world_size: int = 1) -> Streams:
+        """As ``train`` says. Raises ``ValueError`` as the constructor."""
+        return cls(
+            tokens,
+            batch_size=train.batch_size,
+            bptt=train.bptt,
+            reset=ResetRule.of(train),
+            rotation_seed=mix(train.seed, ROTATION) if train.epoch_order == "rotated" else None,
+            length_seed=mix(train.seed, LENGTHS) if train.window_lengths == "random" else None,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    def ends(self, epoch: int = 0) -> Ids:
+        """Where in its stream each window of ``epoch`` ends, the same on every rank; the last may be shorter."""
+        if self.length_seed is None:
+            ends = np.arange(self.bptt, self.tokens_per_stream + self.bptt, self.bptt)
+        else:
+            ends = np.cumsum(self._random_lengths([self.length_seed, epoch]))
+            ends = ends[: np.searchsorted(ends, self.tokens_per_stream) + 1]
+        ends[-1] = self.tokens_per_stream
+        return ends
+
+    def _random_lengths(self, seed: list[int]) -> Ids:
+        """More lengths than an epoch needs, as in Merity et al. 2018: about bptt, one in twenty about half of it."""
+        generator = np.random.default_rng(seed)
+        least = min(LEAST_LENGTH, self.bptt)
+        most = self.tokens_per_stream // least + 1
+        mean = np.where(generator.random(most) < HALF_LENGTHS, self.bptt / 2, self.bptt)
+        return np.maximum(least, generator.normal(mean, LENGTH_DEVIATION)).astype(np.int64)
+
+    def num_windows(self, epoch: int = 0) -> int:
+        """Windows of ``epoch``."""
+        return len(self.ends(epoch)) if self.length_seed is not None else -(-self.tokens_per_stream // self.bptt)
 
     @property
     def num_unused(self) -> int:
@@ -163,22 +202,26 @@ class Streams:
         offsets = self.offsets(epoch)
         # a rotated stream goes on from its end at its beginning: no target follows that input
         seams = np.where(offsets > 0, self.tokens_per_stream - 1 - offsets, -1)
-        block_tokens = max(1, BLOCK_TOKENS // self.bptt) * self.bptt
-        while position < self.tokens_per_stream:
-            length = min(block_tokens, self.tokens_per_stream - position)
+        ends = self.ends(epoch)
+        ends = ends[np.searchsorted(ends, position, side="right") :]
+        while len(ends):
+            # as many windows as a block holds, at least one
+            num_windows = max(1, int(np.searchsorted(ends, position + BLOCK_TOKENS, side="right")))
+            begin, length = position, int(ends[num_windows - 1]) - position
             inputs, targets, resets = self._block(offsets, position, length)
-            for begin in range(0, length, self.bptt):
-                end = min(begin + self.bptt, length)
-                num_seams = np.count_nonzero((seams >= position + begin) & (seams < position + end))
+            for end in ends[:num_windows].tolist():
+                part = slice(position - begin, end - begin)
+                num_seams = np.count_nonzero((seams >= position) & (seams < end))
                 yield Window(
-                    inputs=inputs[:, begin:end].T,
-                    targets=targets[:, begin:end].T,
-                    position=position + begin,
-                    next_position=position + end,
-                    resets=part_of(resets, begin, end),
-                    num_targets=(end - begin) * self.batch_size - int(num_seams),
+                    inputs=inputs[:, part].T,
+                    targets=targets[:, part].T,
+                    position=position,
+                    next_position=end,
+                    resets=part_of(resets, part.start, part.stop),
+                    num_targets=(end - position) * self.batch_size - int(num_seams),
                 )
-            position += length
+                position = end
+            ends = ends[num_windows:]
 
     def _block(self, offsets: Ids, position: int, length: int) -> tuple[Ids, Ids, Resets | None]:
         """(B, length) inputs, targets and resets of this rank's rows."""

@@ -12,9 +12,10 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -117,13 +118,13 @@ class Loop:
         self.progress.seconds += now - self.clock
         self.clock = now
 
-    @property
+    @cached_property
     def total_steps(self) -> int:
         return total_steps(self.train, self.streams)
 
     @property
     def lr(self) -> float:
-        """The learning rate of the next update."""
+        """The learning rate of the next update, by the schedule."""
         return learning_rate(
             self.optimizer,
             step=self.progress.step,
@@ -136,12 +137,13 @@ class Loop:
 def step_reaching(tokens: int, streams: Streams) -> int:
     """The first step after which at least ``tokens`` were trained on; the last window of an epoch may be short."""
     epochs, rest = divmod(math.ceil(tokens / streams.batch_size), streams.tokens_per_stream)
-    return epochs * streams.num_windows + math.ceil(rest / streams.bptt)
+    within = int(np.searchsorted(streams.ends(epochs), rest)) + 1 if rest else 0
+    return sum(map(streams.num_windows, range(epochs))) + within
 
 
 def total_steps(train: TrainConfig, streams: Streams) -> int:
     """The run's length, and its schedule's horizon: the first of epochs, max_steps and max_tokens."""
-    limits = [train.epochs * streams.num_windows]
+    limits = [sum(map(streams.num_windows, range(train.epochs)))]
     if train.max_steps is not None:
         limits.append(train.max_steps)
     if train.max_tokens is not None:
@@ -207,7 +209,7 @@ def train_on(loop: Loop, window: Window) -> None:
         targets,
         loop.state,
         num_targets=window.num_targets,
-        lr=loop.lr,
+        lr=loop.lr * (len(window.inputs) / loop.train.bptt if loop.train.window_lengths == "random" else 1.0),
         index=progress.step,
         resets=window.resets,
     )

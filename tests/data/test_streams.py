@@ -41,7 +41,7 @@ def test_every_token_comes_once_as_input_and_once_as_target(
     for rank in range(world_size):
         streams = Streams(tokens, batch_size=batch_size, bptt=bptt, rank=rank, world_size=world_size)
         windows = list(streams.windows())
-        assert len(windows) == streams.num_windows
+        assert len(windows) == streams.num_windows()
         whole = np.concatenate([window.inputs for window in windows])  # (L, B of this rank)
         targets = np.concatenate([window.targets for window in windows])
         np.testing.assert_array_equal(targets, whole + 1)
@@ -114,7 +114,7 @@ def test_shards_to_streams_on_ranks_that_come_and_go(
 
     run = Run(batch_size)
     parts = ranks()
-    run.go_on(parts, data.draw(st.integers(1, parts[0].num_windows)))
+    run.go_on(parts, data.draw(st.integers(1, parts[0].num_windows())))
     run.go_on(ranks())  # stopped, and gone on with another number of ranks
     length = (num_tokens - 1) // batch_size
     assert [token for row in run.fed for token in row] == list(range(batch_size * length))
@@ -161,20 +161,28 @@ def test_the_alphabet_rotated(monkeypatch: pytest.MonkeyPatch) -> None:
     extra=st.integers(0, 500),
     seed=st.integers(0, 99),
     epoch=st.integers(0, 9),
+    lengths=st.none() | st.integers(0, 99),
     data=st.data(),
 )
 def test_a_rotated_epoch_has_every_token_once(
-    batch_size: int, bptt: int, extra: int, seed: int, epoch: int, data: st.DataObject
+    batch_size: int, bptt: int, extra: int, seed: int, epoch: int, lengths: int | None, data: st.DataObject
 ) -> None:
     sequence = ArrayTokens(np.arange(batch_size * bptt + 1 + extra))
     world_size = data.draw(st.integers(1, batch_size))
     inputs, num_targets, said = [], 0, []
     for rank in range(world_size):
         streams = Streams(
-            sequence, batch_size=batch_size, bptt=bptt, rotation_seed=seed, rank=rank, world_size=world_size
+            sequence,
+            batch_size=batch_size,
+            bptt=bptt,
+            rotation_seed=seed,
+            length_seed=lengths,
+            rank=rank,
+            world_size=world_size,
         )
         length = streams.tokens_per_stream
         windows = list(streams.windows(epoch=epoch))
+        assert len(windows) == streams.num_windows(epoch)
         fed = np.concatenate([window.inputs for window in windows])
         targets = np.concatenate([window.targets for window in windows])
         for column, row in zip(fed.T, streams.rows, strict=True):
@@ -241,3 +249,16 @@ def test_what_cannot_be_streamed_is_refused() -> None:
     Streams(ArrayTokens(np.zeros(11)), batch_size=2, bptt=5)
     with pytest.raises(ValueError, match="nothing to score"):
         ScoringStreams(ArrayTokens(np.zeros(1)), num_streams=2, bptt=5)
+
+
+def test_random_window_lengths_lie_around_bptt_and_one_in_twenty_around_half_of_it() -> None:
+    streams = Streams(ArrayTokens(np.zeros(2_000_001)), batch_size=1, bptt=70, length_seed=1)
+    lengths = np.diff(streams.ends(), prepend=0)
+    half = lengths < 52
+    assert half.mean() == pytest.approx(0.05, abs=0.005)
+    assert lengths[half].mean() == pytest.approx(35, abs=0.5)
+    assert lengths[~half].mean() == pytest.approx(69.5, abs=0.2)  # cut to whole numbers
+    assert lengths[~half].std() == pytest.approx(5, abs=0.2)
+    assert not np.array_equal(streams.ends(1)[:100], streams.ends()[:100])
+    for _, window in zip(range(3), streams.windows(), strict=False):
+        assert window.next_position in streams.ends()

@@ -30,6 +30,25 @@ def test_the_first_of_three_limits_is_the_horizon() -> None:
     assert total_steps(TrainConfig(epochs=1, max_steps=50, max_tokens=10_000), streams()) == 3
 
 
+def test_the_horizon_counts_windows_of_random_lengths() -> None:
+    random = Streams(np.zeros(2001, dtype=np.uint16), batch_size=2, bptt=20, length_seed=3)
+    ends = [random.ends(epoch) for epoch in range(3)]
+    assert total_steps(TrainConfig(epochs=3), random) == sum(map(len, ends))
+    assert step_reaching(2 * 1000 + 1, random) == len(ends[0]) + 1
+    assert step_reaching(2 * (1000 + int(ends[1][4])), random) == len(ends[0]) + 5
+
+
+def test_the_learning_rate_goes_with_the_length_of_the_window(make_config: Callable[..., Config]) -> None:
+    config = make_config(
+        {"train.window_lengths": "random", "train.log_every_steps": 1, "optimizer.schedule": "constant"}
+    )
+    launch.train(config, launch.in_process)
+    records = [r for r in read(Path(str(config.run.directory)) / "metrics.jsonl") if r["kind"] == "train"]
+    tokens = np.diff([record["tokens"] for record in records], prepend=0)
+    assert len(set(tokens)) > 5
+    np.testing.assert_allclose([record["lr"] for record in records], 0.01 * (tokens / 6) / 10)
+
+
 def test_validation_and_early_stopping(make_config: Callable[..., Config]) -> None:
     # a learning rate of almost nothing: no validation after the first is better, so patience 2 ends at the third
     config = make_config(

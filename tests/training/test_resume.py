@@ -65,6 +65,7 @@ ENGINES: dict[str, dict[str, Any]] = {
         "optimizer.name": "rmsprop",
         "optimizer.schedule": "plateau",
         "optimizer.average": "exponential",
+        "train.window_lengths": "random",
         "train.evaluate_every_steps": 5,
     },
     "averaged over the tail": {"optimizer.average": "tail", "optimizer.average_after_epochs": 1},
