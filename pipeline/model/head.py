@@ -49,7 +49,7 @@ class Softmax(nn.Module):
         chunk = max(1, limit // len(self.bias))  # rows
         with autocast_where_native(hidden.device.type):
             if not torch.is_grad_enabled():
-                return self._nats(rows, flat, chunk)
+                return torch.stack(self._nats(rows, flat, chunk, "sum")).sum()
             nats: Tensor
             if len(rows) <= chunk:
                 nats = LinearCrossEntropy.apply(rows, self.weight, self.bias, flat)
@@ -57,12 +57,20 @@ class Softmax(nn.Module):
                 nats = ChunkedLinearCrossEntropy.apply(rows, self.weight, self.bias, flat, chunk)
         return nats
 
-    def _nats(self, rows: Tensor, targets: Tensor, chunk: int) -> Tensor:
-        """The loss alone, (N, H), (N,) → summed nats, where nobody asks for a gradient."""
+    def token_nats(self, hidden: Tensor, targets: Tensor, *, most_logits: int | None = None) -> Tensor:
+        """(T, B, H), (T, B) → nats of each target (T, B), 0 where it is −100; without gradient, in chunks as loss."""
+        rows, flat = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)  # (N, H), (N,)
+        limit = most_logits or MOST_LOGITS.get(hidden.device.type, MOST_LOGITS["cuda"])
+        with torch.no_grad():
+            parts = self._nats(rows, flat, max(1, limit // len(self.bias)), "none")
+        return torch.cat(parts).view(targets.shape)
+
+    def _nats(self, rows: Tensor, targets: Tensor, chunk: int, reduction: str) -> list[Tensor]:
+        """The nats of each chunk of (N, H), (N,), as ``reduction`` gives them, where nobody asks for a gradient."""
         if rows.device.type == "cpu":
             chunk = min(chunk, ROWS_SCORED_AT_ONCE)
         parts = zip(rows.split(chunk), targets.split(chunk), strict=True)
-        return torch.stack([F.cross_entropy(self.logits(h), t, reduction="sum") for h, t in parts]).sum()
+        return [F.cross_entropy(self.logits(h), t, reduction=reduction) for h, t in parts]
 
 
 class LinearCrossEntropy(torch.autograd.Function):

@@ -78,6 +78,18 @@ def test_equals_cross_entropy_of_the_logits(device: str, most_logits: int | None
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("most_logits", [None, 700, 1])
+def test_nats_of_each_token(most_logits: int | None) -> None:
+    head = random_head(8, 100)
+    hidden = torch.randn(5, 9, 8, requires_grad=True)
+    targets = torch.randint(100, (5, 9))
+    targets[2, 3] = targets[4, 8] = -100
+    nats = head.token_nats(hidden, targets, most_logits=most_logits)
+    chosen = head.logits(hidden).log_softmax(2).gather(2, targets.clamp(min=0).unsqueeze(2)).squeeze(2)
+    torch.testing.assert_close(nats, -chosen.detach().masked_fill(targets < 0, 0))
+    assert not nats.requires_grad
+
+
 def test_large_logits_neither_overflow_nor_vanish() -> None:
     head = Softmax(1, 3)
     with torch.no_grad():
