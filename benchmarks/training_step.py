@@ -1,207 +1,209 @@
-"""Our training step beside the textbook's, side by side: ``python benchmarks/training_step.py``.
+"""Our training step beside its peers', and beside the floor of its own matrix products: ``--model`` says which model.
 
-The textbook is the loop of pytorch/examples word_language_model: ``nn.LSTM``, ``log_softmax`` and ``NLLLoss``,
-``clip_grad_norm_``, SGD by hand. ``--peer DIR`` takes the model of a copy of that example instead of the one below.
-Each variant runs in its own process; they take turns window by window, from the same weights on the same tokens, and
-the losses of both are printed to show that they do the same.
-Letters: T time, B streams, H hidden, V vocabulary.
+    python benchmarks/training_step.py --model small
+    python benchmarks/training_step.py --model awd --peer ../awd-lstm-lm --dropout
+
+``peer`` is the step of pytorch/examples word_language_model or, for ``awd``, of salesforce/awd-lstm-lm; ``--peer DIR``
+takes the modules of a copy of it (word_language_model's are otherwise written here once more). ``floor`` multiplies the
+same matrices as a step of ours and does nothing else. Each runs in its own process; they take turns window by window,
+from the same weights on the same tokens, and the losses of both are printed: equal without dropout, near with it.
+Letters: T time, B streams, E embedding, H hidden, V vocabulary.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import json
-import platform
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
+import peers
 import torch
-from torch import Tensor, nn
+from peers import Step
+from torch import Tensor
+from turns import cpu_name, median_seconds, serve, take_turns
 
 from pipeline.config import ModelConfig, OptimizerConfig
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.precision import has_bf16_products
+from pipeline.model.precision import autocast, has_bf16_products
+from pipeline.model.regularization import NO_PENALTIES, Penalties
 from pipeline.training.clipping import Clipping
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.step import TrainingStep
 
-LR, CLIP_NORM, WARM_UP = 1.0, 0.25, 5
-
-Step = Callable[[Tensor, Tensor], float]
-
-
-class Textbook(nn.Module):
-    """The model of word_language_model, with its names."""
-
-    def __init__(self, vocab_size: int, hidden_size: int, num_layers: int, dropout: float) -> None:
-        super().__init__()
-        self.drop = nn.Dropout(dropout)
-        self.encoder = nn.Embedding(vocab_size, hidden_size)
-        self.rnn = nn.LSTM(hidden_size, hidden_size, num_layers, dropout=dropout)
-        self.decoder = nn.Linear(hidden_size, vocab_size)
-        self.vocab_size = vocab_size
-
-    def forward(self, inputs: Tensor, hidden: Any) -> tuple[Tensor, Any]:
-        output, hidden = self.rnn(self.drop(self.encoder(inputs)), hidden)
-        decoded = self.decoder(self.drop(output)).view(-1, self.vocab_size)
-        return torch.log_softmax(decoded, dim=1), hidden
+WARM_UP = 5
+CPU = torch.device("cpu")
 
 
-def textbook_model(arguments: argparse.Namespace) -> nn.Module:
-    size = (arguments.vocab_size, arguments.hidden_size, arguments.num_layers, arguments.dropout)
-    if arguments.peer is None:
-        return Textbook(*size)
-    spec = importlib.util.spec_from_file_location("peer_model", Path(arguments.peer) / "model.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    vocab_size, hidden_size, num_layers, dropout = size
-    model: nn.Module = module.RNNModel("LSTM", vocab_size, hidden_size, hidden_size, num_layers, dropout)
-    return model
+@dataclass(frozen=True)
+class Setting:
+    """A model with its windows and its optimizer; ``dropouts`` only where they are asked for."""
+
+    sizes: dict[str, Any]
+    dropouts: dict[str, float]
+    vocab_size: int = 10_000
+    batch_size: int = 20
+    bptt: int = 35
+    optimizer: str = "sgd"
+    lr: float = 1.0
+    weight_decay: float = 0.0
+    penalties: Penalties = NO_PENALTIES
+    clip_norm: float = 0.25
+
+    def config(self, *, dropout: bool) -> ModelConfig:
+        return ModelConfig(**self.sizes, **(self.dropouts if dropout else {}), init_range=0.1)
 
 
-def our_model(arguments: argparse.Namespace) -> LanguageModel:
+SETTINGS = {
+    "small": Setting({"hidden_size": 200, "num_layers": 2}, {"dropout": 0.2}),
+    "medium": Setting({"hidden_size": 650, "num_layers": 2}, {"dropout": 0.5}),
+    "characters": Setting(
+        {"hidden_size": 512, "num_layers": 2}, {"dropout": 0.2},
+        vocab_size=104, batch_size=64, bptt=100, optimizer="adamw", lr=1e-3,
+    ),
+    "awd": Setting(
+        {"hidden_size": 1150, "num_layers": 3, "embedding_size": 400, "last_hidden_size": 400, "tie_weights": True},
+        {"output_dropout": 0.4, "hidden_dropout": 0.25, "input_dropout": 0.4, "embedding_dropout": 0.1,
+         "weight_dropout": 0.5},
+        bptt=70, lr=30.0, weight_decay=1.2e-6, penalties=Penalties(2.0, 1.0),
+    ),
+}  # fmt: skip
+
+
+def our_model(arguments: argparse.Namespace) -> tuple[Setting, ModelConfig, LanguageModel]:
+    setting: Setting = SETTINGS[arguments.model]
+    config = setting.config(dropout=arguments.dropout)
     torch.manual_seed(0)
-    config = ModelConfig(
-        hidden_size=arguments.hidden_size, num_layers=arguments.num_layers, dropout=arguments.dropout, init_range=0.1
-    )
-    return LanguageModel(config, arguments.vocab_size)
-
-
-def textbook_step(arguments: argparse.Namespace) -> Step:
-    model, ours = textbook_model(arguments), our_model(arguments)
-    with torch.no_grad():  # the same weights
-        model.encoder.weight.copy_(ours.embedding.weight)
-        model.decoder.weight.copy_(ours.head.weight)
-        model.decoder.bias.copy_(ours.head.bias)
-        for index, layer in enumerate(ours.recurrence.layers):
-            for name, parameter in layer.named_parameters():
-                getattr(model.rnn, name.replace("l0", f"l{index}")).copy_(parameter)
-    criterion = nn.NLLLoss()
-    shape = (arguments.num_layers, arguments.batch_size, arguments.hidden_size)
-    hidden = (torch.zeros(shape), torch.zeros(shape))
-
-    def step(inputs: Tensor, targets: Tensor) -> float:
-        nonlocal hidden
-        model.zero_grad()
-        hidden = tuple(part.detach() for part in hidden)
-        with torch.autocast("cpu", torch.bfloat16, enabled=False):  # as shipped, it knows no autocast
-            output, hidden = model(inputs, hidden)
-            loss = criterion(output, targets.reshape(-1))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
-        for parameter in model.parameters():
-            parameter.data.add_(parameter.grad, alpha=-LR)
-        return loss.item()
-
-    return step
+    return setting, config, LanguageModel(config, setting.vocab_size)
 
 
 def our_step(arguments: argparse.Namespace) -> Step:
-    model = our_model(arguments)
-    optimizer = build_optimizer(OptimizerConfig(name="sgd", lr=LR), model)
-    training_step = TrainingStep(
-        model, optimizer, clipping=Clipping(norm=CLIP_NORM), precision=arguments.precision, seed=1
+    setting, _, model = our_model(arguments)
+    optimizer = build_optimizer(
+        OptimizerConfig(name=setting.optimizer, lr=setting.lr, weight_decay=setting.weight_decay, decayed="all"), model
     )
-    state = model.initial_state(arguments.batch_size)
+    training_step = TrainingStep(
+        model,
+        optimizer,
+        clipping=Clipping(norm=setting.clip_norm),
+        precision=arguments.precision,
+        seed=1,
+        penalties=setting.penalties,
+    )
+    state = model.initial_state(setting.batch_size)
     index = 0
 
     def step(inputs: Tensor, targets: Tensor) -> float:
         nonlocal state, index
-        nats, _, state = training_step(inputs, targets, state, num_targets=inputs.numel(), lr=LR, index=index)
+        nats, _, state = training_step(inputs, targets, state, num_targets=inputs.numel(), lr=setting.lr, index=index)
         index += 1
         return nats.item() / inputs.numel()
 
     return step
 
 
-def windows(arguments: argparse.Namespace) -> Iterator[tuple[Tensor, Tensor]]:
+def peer_step(arguments: argparse.Namespace) -> Step:
+    setting, config, model = our_model(arguments)
+    shared = {
+        "folder": arguments.peer,
+        "batch_size": setting.batch_size,
+        "lr": setting.lr,
+        "clip_norm": setting.clip_norm,
+        "autocast": lambda: autocast(arguments.precision if arguments.peer_autocast else "float32", CPU),
+    }
+    if arguments.model == "awd":
+        return peers.awd_lstm(model, config, weight_decay=setting.weight_decay, penalties=setting.penalties, **shared)
+    return peers.word_language_model(model, config, optimizer=setting.optimizer, **shared)
+
+
+def floor_step(arguments: argparse.Namespace) -> Step:
+    """The matrix products of a step and nothing between them: each layer's at every step of time, the head's."""
+    setting, config, model = our_model(arguments)
+    low = torch.bfloat16 if arguments.precision == "bf16" else torch.float32
+    products: list[tuple[int, Callable[[], Any]]] = []  # how often, what
+    rows = setting.bptt * setting.batch_size
+
+    def multiply(a: tuple[int, int], b: tuple[int, int], times: int = 1) -> None:
+        left, right, out = (torch.rand(shape).to(low) for shape in (a, b, (a[0], b[1])))
+        products.append((times, lambda: torch.mm(left, right, out=out)))
+
+    def three(rows: int, size: int, num_outputs: int, times: int = 1, *, weight_rows: int | None = None) -> None:
+        """Outputs, ∂ inputs, and ∂ weights (over ``weight_rows`` at once) of a product with a matrix."""
+        multiply((rows, size), (size, num_outputs), times)
+        multiply((rows, num_outputs), (num_outputs, size), times)
+        multiply((num_outputs, weight_rows or rows), (weight_rows or rows, size))
+
+    size = config.embedding_size or config.hidden_size
+    for hidden_size in config.layer_sizes:
+        three(rows, size, 4 * hidden_size)
+        three(setting.batch_size, hidden_size, 4 * hidden_size, setting.bptt, weight_rows=rows)
+        size = hidden_size
+    three(rows, model.head.weight.shape[1], setting.vocab_size)
+
+    def step(inputs: Tensor, targets: Tensor) -> float:
+        for times, product in products:
+            for _ in range(times):
+                product()
+        return 0.0
+
+    return step
+
+
+STEPS = {"peer": peer_step, "ours": our_step, "floor": floor_step}
+
+
+def windows(setting: Setting) -> Iterator[tuple[Tensor, Tensor]]:
     """Zipf-distributed tokens, (T, B), the same in every process."""
     generator = torch.Generator().manual_seed(1)
-    weights = 1 / torch.arange(1, arguments.vocab_size + 1, dtype=torch.float64)
-    shape = (arguments.bptt + 1, arguments.batch_size)
+    weights = 1 / torch.arange(1, setting.vocab_size + 1, dtype=torch.float64)
+    shape = (setting.bptt + 1, setting.batch_size)
     while True:
         tokens = torch.multinomial(weights, shape[0] * shape[1], replacement=True, generator=generator).view(shape)
         yield tokens[:-1].contiguous(), tokens[1:].contiguous()
 
 
-def work(arguments: argparse.Namespace) -> None:
-    """The process of one variant: a line on standard input asks for one window, the answer is seconds and loss."""
-    torch.set_num_threads(arguments.threads)
-    step = {"textbook": textbook_step, "ours": our_step}[arguments.worker](arguments)
-    source = windows(arguments)
-    for _ in sys.stdin:
-        inputs, targets = next(source)
-        started = time.perf_counter()
-        loss = step(inputs, targets)
-        print(json.dumps([time.perf_counter() - started, loss]), flush=True)
-
-
-def cpu_name() -> str:
-    """The processor as the system names it."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hidden-size", type=int, default=200)
-    parser.add_argument("--num-layers", type=int, default=2)
-    parser.add_argument("--vocab-size", type=int, default=10_000)
-    parser.add_argument("--batch-size", type=int, default=20)
-    parser.add_argument("--bptt", type=int, default=35)
-    parser.add_argument("--dropout", type=float, default=0.0)
-    parser.add_argument("--precision", choices=["float32", "bf16"], default="float32")
+    parser.add_argument("--model", choices=list(SETTINGS), default="small")
+    parser.add_argument("--dropout", action="store_true", help="with the model's dropouts")
+    parser.add_argument("--precision", choices=["float32", "bf16"], default="float32", help="of ours and the floor")
+    parser.add_argument("--peer-autocast", action="store_true", help="the peer in --precision too, by autocast")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--windows", type=int, default=40)
-    parser.add_argument("--peer", help="folder of a copy of word_language_model")
-    parser.add_argument("--worker", choices=["textbook", "ours"], help=argparse.SUPPRESS)
+    parser.add_argument("--peer", metavar="DIR", help="folder of a copy of the peer")
+    parser.add_argument("--worker", choices=list(STEPS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.model == "awd" and arguments.peer is None:
+        parser.error("--model awd needs --peer, a copy of salesforce/awd-lstm-lm")
     if arguments.worker:
-        work(arguments)
+        torch.set_num_threads(arguments.threads)
+        sys.stdout, answers = sys.stderr, sys.stdout  # awd-lstm-lm prints while it is built
+        step, source = STEPS[arguments.worker](arguments), windows(SETTINGS[arguments.model])
+        sys.stdout = answers
+        serve(lambda: step(*next(source)))
         return
-    processes = {
-        name: subprocess.Popen(
-            [sys.executable, __file__, *sys.argv[1:], "--worker", name],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )
-        for name in ("textbook", "ours")
-    }  # fmt: skip
-    figures: dict[str, list[list[float]]] = {name: [] for name in processes}
-    for _ in range(WARM_UP + arguments.windows):
-        for name, process in processes.items():
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
-            figures[name].append(json.loads(process.stdout.readline()))
-    for process in processes.values():
-        process.communicate()
-    report(arguments, figures)
+    report(arguments, take_turns(__file__, sys.argv[1:], list(STEPS), rounds=arguments.windows, warm_up=WARM_UP))
 
 
-def report(arguments: argparse.Namespace, figures: dict[str, list[list[float]]]) -> None:
-    medians = {name: statistics.median(seconds for seconds, _ in rows[WARM_UP:]) for name, rows in figures.items()}
-    losses = {name: [loss for _, loss in rows] for name, rows in figures.items()}
+def report(arguments: argparse.Namespace, rounds: dict[str, Any]) -> None:
+    milliseconds = {name: 1000 * median_seconds(one) for name, one in rounds.items()}
+    setting: Setting = SETTINGS[arguments.model]
     print(f"{cpu_name()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, "
           f"{arguments.threads} threads")  # fmt: skip
     if arguments.precision == "bf16" and not has_bf16_products():
         print("this CPU has no bf16 matrix instructions: ours runs its products in float32, nothing is gained by bf16")
-    print(f"LSTM {arguments.num_layers}x{arguments.hidden_size}, B {arguments.batch_size}, T {arguments.bptt}, "
-          f"V {arguments.vocab_size:,}, ours in {arguments.precision}")  # fmt: skip
-    print(f"{'':>10}  {'ms a window':>11}  {'first loss':>10}  {'last loss':>10}")
-    for name in figures:
-        print(f"{name:>10}  {1000 * medians[name]:>11.2f}  {losses[name][0]:>10.5f}  {losses[name][-1]:>10.5f}")
-    print(f"ours is {medians['textbook'] / medians['ours']:.2f} times as fast")
+    print(f"{arguments.model}: {setting.sizes}, B {setting.batch_size}, T {setting.bptt}, V {setting.vocab_size:,}, "
+          f"{setting.optimizer}, dropout {'on' if arguments.dropout else 'off'}, {arguments.precision}")  # fmt: skip
+    print(f"{'':>6}  {'ms a window':>11}  {'first loss':>10}  {'last loss':>10}  {'mean of last 20':>15}")
+    for name, one in rounds.items():
+        losses = [loss for _, loss in one]
+        shown = [losses[0], losses[-1], statistics.mean(losses[-20:])] if name != "floor" else []
+        print(f"{name:>6}  {milliseconds[name]:>11.2f}" + "".join(
+            f"  {loss:>{width}.5f}" for loss, width in zip(shown, (10, 10, 15), strict=False)))  # fmt: skip
+    print(f"ours is {milliseconds['peer'] / milliseconds['ours']:.2f} times as fast as the peer, "
+          f"{milliseconds['floor'] / milliseconds['ours']:.2f} of the floor")  # fmt: skip
 
 
 if __name__ == "__main__":
