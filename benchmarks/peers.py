@@ -25,7 +25,9 @@ Step = Callable[[Tensor, Tensor], float]
 class Textbook(nn.Module):
     """The model of word_language_model, with its names, where there is no copy of it."""
 
-    def __init__(self, kind: str, vocab_size: int, embedding_size: int, hidden_size: int, num_layers: int, dropout: float) -> None:  # fmt: skip
+    def __init__(
+        self, kind: str, vocab_size: int, embedding_size: int, hidden_size: int, num_layers: int, dropout: float
+    ) -> None:
         super().__init__()
         self.drop = nn.Dropout(dropout)
         self.encoder = nn.Embedding(vocab_size, embedding_size)

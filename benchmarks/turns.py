@@ -1,8 +1,7 @@
-"""Variants of one thing side by side: each in a process of its own, asked in turns, so that a noisy machine's moods fall
-on all alike.
+"""Variants of one thing side by side, each in a process of its own, asked in turns: a noisy machine's moods fall on all.
 
-A benchmark starts its own file once for each variant (``--worker NAME``) and asks it for one round after another: a line
-on the worker's standard input asks, a line of JSON on its standard output answers.
+A benchmark starts its own file once for each variant (``--worker NAME``) and asks it for one round after another: a
+line on the worker's standard input asks, a line of JSON on its standard output answers.
 """
 
 from __future__ import annotations
