@@ -1,4 +1,4 @@
-"""Variants of one thing side by side, each in a process of its own, asked in turns: a noisy machine's moods fall on all.
+"""Variants of one thing, each in a process of its own, asked in turns, so that a noisy machine's moods fall on all.
 
 A benchmark starts its own file once for each variant (``--worker NAME``) and asks it for one round after another: a
 line on the worker's standard input asks, a line of JSON on its standard output answers.
