@@ -40,7 +40,9 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         precision=loaded.config.train.precision,
     )
     name = arguments.text or f"the {arguments.split} split"
-    print(f"{path.name} ({arguments.checkpoint}) on {name}: {score.tokens:,} tokens on {score.num_streams} streams")
+    print(
+        f"{path.name} ({arguments.checkpoint}) on {name}: {score.tokens:,} tokens in {score.num_parts:,} {score.layout}"
+    )
     print(f"perplexity {score.perplexity:,.3f}, {score.nats_per_token:.4f} nats per token")
     if score.bits_per_byte is not None:
         print(f"{score.bits_per_byte:.4f} bits per byte")
@@ -51,7 +53,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         "nats_per_token": score.nats_per_token,
         "bits_per_byte": score.bits_per_byte,
         "tokens": score.tokens,
-        "streams": score.num_streams,
+        score.layout: score.num_parts,
         "checkpoint": str(path),
     }
 

@@ -9,7 +9,8 @@ import torch
 
 from pipeline.config import Config
 from pipeline.data.prepare import count_tokens
-from pipeline.data.streams import ArrayTokens, Streams
+from pipeline.data.streams import Streams
+from pipeline.data.windows import ArrayTokens
 from pipeline.model.language_model import LanguageModel
 from pipeline.training.loop import total_steps
 

@@ -12,11 +12,13 @@ import torch
 from pipeline import metrics
 from pipeline.data.corpus import read_file
 from pipeline.data.shards import PreparedCorpus
-from pipeline.data.streams import NO_RESETS, ArrayTokens, ResetRule, ScoringStreams, Tokens
+from pipeline.data.streams import NO_RESETS, ResetRule, ScoringStreams
 from pipeline.data.tokenizer import Ids, Tokenizer
+from pipeline.data.windows import ArrayTokens, HeldOutData, Tokens
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
 from pipeline.model.segments import Segments
+from pipeline.model.state import zeros_like
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Score:
 
     nats: float
     tokens: int
-    num_streams: int
+    num_parts: int  # of the ``layout``: streams
+    layout: str = "streams"
     num_bytes: int | None = None
     why_not: str = ""
 
@@ -101,7 +104,9 @@ def evaluate(
     Raises:
         ValueError: fewer than two tokens.
     """
-    parts = ScoringStreams(text.tokens, num_streams=streams, bptt=bptt, reset=reset, rank=rank, world_size=world_size)
+    parts: HeldOutData = ScoringStreams(
+        text.tokens, num_streams=streams, bptt=bptt, reset=reset, rank=rank, world_size=world_size
+    )
     was_training = model.training
     model.eval()
     total = torch.zeros((), dtype=torch.float64, device=model.device)
@@ -112,9 +117,9 @@ def evaluate(
             inputs = torch.from_numpy(window.inputs).to(model.device)  # (T, B)
             targets = torch.from_numpy(window.targets).to(model.device)  # (T, B)
             segments = None if window.resets is None else Segments(window.resets, device=model.device)
-            hidden, state = model(inputs, state, segments)
+            hidden, state = model(inputs, zeros_like(state) if window.begins else state, segments)
             total += model.head.loss(hidden, targets)
             num_tokens += int((window.targets >= 0).sum())
     model.train(was_training)
     nats, tokens = metrics.all_reduce_sum([float(total), num_tokens])
-    return Score(nats, round(tokens), parts.num_streams, text.num_bytes, text.why_not)
+    return Score(nats, round(tokens), parts.num_parts, parts.layout, text.num_bytes, text.why_not)

@@ -1,6 +1,6 @@
 """One rank of a training run, built from its configuration from top to bottom, Ray-free.
 
-config + prepared corpus → model, optimizer, step, streams → (checkpoint) → fit → outcome
+config + prepared corpus → model, optimizer, step, data → (checkpoint) → fit → outcome
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pipeline import config as configuration
 from pipeline.config import Config
 from pipeline.data.shards import PreparedCorpus, open_prepared
 from pipeline.data.streams import ResetRule, Streams
+from pipeline.data.windows import TrainingData
 from pipeline.evaluate import Score, evaluate, split_held_out
 from pipeline.generate import generate
 from pipeline.model.language_model import LanguageModel
@@ -80,14 +81,14 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int) -> None:
         ValueError: too few tokens for the streams, more workers than streams, or a run directory that holds
             another run.
     """
-    training_streams(config, corpus, rank=0, world_size=num_workers)
+    training_data(config, corpus, rank=0, world_size=num_workers)
     configuration.check_accumulate(config.train, num_workers)
     directory = str(config.run.directory)
     if checkpoint.manifests(directory):
         check_continues(checkpoint.find(directory, "last"), config, fingerprints=fingerprints(corpus))
 
 
-def training_streams(config: Config, corpus: PreparedCorpus, *, rank: int, world_size: int) -> Streams:
+def training_data(config: Config, corpus: PreparedCorpus, *, rank: int, world_size: int) -> TrainingData:
     """This rank's part of the training split."""
     return Streams.of(corpus.splits["train"], config.train, rank=rank, world_size=world_size)
 
@@ -143,7 +144,7 @@ def train(
     loop.stop_requested = stop_requested or directory.stop_requested
     loop.save_requested = save_requested
     loop.watchdog = watchdog
-    loop.evaluate_at_steps = frozenset(step_reaching(tokens, loop.streams) for tokens in evaluate_at_tokens)
+    loop.evaluate_at_steps = frozenset(step_reaching(tokens, loop.data) for tokens in evaluate_at_tokens)
     if resumed:
         restore(loop, resumed)
     if worker.rank == 0:
@@ -190,7 +191,7 @@ def build_loop(
     config: Config, worker: Worker, corpus: PreparedCorpus, model: LanguageModel, directory: RunDirectory
 ) -> Loop:
     """The parts of one rank at step 0."""
-    streams = training_streams(config, corpus, rank=worker.rank, world_size=worker.world_size)
+    data = training_data(config, corpus, rank=worker.rank, world_size=worker.world_size)
     step = TrainingStep(
         model,
         build_optimizer(config.optimizer, model),
@@ -239,9 +240,9 @@ def build_loop(
     return Loop(
         train=config.train,
         optimizer=config.optimizer,
-        streams=streams,
+        data=data,
         step=step,
-        state=model.initial_state(len(streams.rows), device=worker.device, dtype=model.dtype),
+        state=model.initial_state(len(data.rows), device=worker.device, dtype=model.dtype),
         evaluate=score if "valid" in corpus.splits else None,
         sample=sample if config.run.sample_tokens else None,
         checkpoints=saver,
@@ -255,14 +256,15 @@ def start_facts(loop: Loop, config: Config, worker: Worker, num_parameters: int)
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "total_steps": loop.total_steps,
-        "tokens_per_step": config.train.batch_size * config.train.bptt,
+        "tokens_per_step": loop.data.tokens_per_window,
         "parameters": num_parameters,
         "num_workers": worker.world_size,
         "num_threads": worker.num_threads,
         "device": worker.device.type,
         "precision": config.train.precision,
         "recurrence_in_autocast": recurrence_in_autocast(config.train.precision, worker.device),
-        "num_unused_tokens": loop.streams.num_unused,
+        "num_unused_tokens": loop.data.num_unused,
+        "unused": loop.data.unused,
     }
 
 
@@ -278,8 +280,8 @@ def finished(config: Config, corpus: PreparedCorpus) -> bool:
     if not checkpoint.manifests(directory):
         return False
     manifest = checkpoint.verify(checkpoint.find(directory, "last"))
-    streams = training_streams(config, corpus, rank=0, world_size=1)
-    return bool(manifest["ended_early"]) or manifest["step"] >= total_steps(config.train, streams)
+    data = training_data(config, corpus, rank=0, world_size=1)
+    return bool(manifest["ended_early"]) or manifest["step"] >= total_steps(config.train, data)
 
 
 def result(config: Config) -> dict[str, Any]:

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from pipeline.config import ModelConfig, TokenizerConfig, TrainConfig
-from pipeline.data.streams import ArrayTokens, ResetRule
+from pipeline.data.streams import ResetRule
 from pipeline.data.tokenizer import train_tokenizer
+from pipeline.data.windows import ArrayTokens
 from pipeline.evaluate import HeldOut, evaluate, held_out
 from pipeline.model.language_model import LanguageModel
 
@@ -50,19 +51,13 @@ def test_each_of_several_streams_is_scored_from_a_blank_state(model: LanguageMod
     assert score.nats == pytest.approx(sum(parts), rel=1e-10)
 
 
-class Documents(ArrayTokens):
-    """Token sequence of documents that begin at 0, 5, 6, 40 and 70."""
-
-    def document_starts(self, start: int, stop: int) -> np.ndarray:  # type: ignore[type-arg]
-        starts = np.array([0, 5, 6, 40, 70])
-        return starts[(starts >= start) & (starts < stop)]
-
-
 @pytest.mark.parametrize(("streams", "bounds"), [(1, []), (3, [33, 66])])
 def test_states_reset_at_documents(model: LanguageModel, streams: int, bounds: list[int]) -> None:
     ids = np.random.default_rng(1).integers(0, VOCAB, 100).astype(np.uint16)
     rule = ResetRule(at_documents=True)
-    score = evaluate(model, HeldOut(Documents(ids), None), streams=streams, bptt=10, reset=rule)
+    score = evaluate(
+        model, HeldOut(ArrayTokens(ids, starts=np.array([0, 5, 6, 40, 70])), None), streams=streams, bptt=10, reset=rule
+    )
     cuts = sorted([0, 5, 6, 40, 70, 99, *bounds])
     parts = [token_by_token(model, ids[a : b + 1]) for a, b in itertools.pairwise(cuts)]
     assert score.tokens == 99

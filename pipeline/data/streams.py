@@ -10,52 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 
 from pipeline.config import TrainConfig
 from pipeline.data.tokenizer import Ids
+from pipeline.data.windows import IGNORED, Resets, Tokens, Window
 from pipeline.seeds import mix
 
-Resets = np.ndarray[Any, np.dtype[np.bool_]]
-
-IGNORED = -100
 # keep the draws of the rotation and of window lengths apart from others of the same seed
 ROTATION, LENGTHS = 1, 2
 # random lengths of windows: their standard deviation, the shortest, the share of those around half of bptt
 LENGTH_DEVIATION, LEAST_LENGTH, HALF_LENGTHS = 5, 5, 0.05
 # tokens per stream copied at a time: row by row and window by window is far slower
 BLOCK_TOKENS = 8_192
-
-
-class Tokens(Protocol):
-    """What streams need of a token sequence."""
-
-    def __len__(self) -> int: ...
-
-    def rows(self, starts: Ids, length: int) -> Ids: ...
-
-    def document_starts(self, start: int, stop: int) -> Ids: ...
-
-
-@dataclass
-class ArrayTokens:
-    """A token sequence in memory, one document, for a text that was not prepared."""
-
-    array: Ids
-
-    def __len__(self) -> int:
-        return len(self.array)
-
-    def __getitem__(self, where: slice) -> Ids:
-        return self.array[where]
-
-    def rows(self, starts: Ids, length: int) -> Ids:
-        return self.array[np.asarray(starts)[:, None] + np.arange(length)]
-
-    def document_starts(self, start: int, stop: int) -> Ids:
-        return np.arange(start, min(stop, 1))
 
 
 @dataclass(frozen=True)
@@ -88,22 +56,6 @@ class ResetRule:
 
 
 NO_RESETS = ResetRule()
-
-
-@dataclass(frozen=True)
-class Window:
-    """(T, B) int64 ids of this rank's streams; ``position`` tokens of each stream came before.
-
-    ``resets``, (T, B), is true where a stream's hidden state is made blank before that input; None: nowhere.
-    ``num_targets`` are the targets that count, over all ranks; of held-out text each rank counts its own.
-    """
-
-    inputs: np.ndarray[Any, np.dtype[np.int64]]
-    targets: np.ndarray[Any, np.dtype[np.int64]]
-    position: int
-    next_position: int
-    resets: Resets | None = None
-    num_targets: int = 0
 
 
 class Streams:
@@ -185,10 +137,34 @@ class Streams:
         """Windows of ``epoch``."""
         return len(self.ends(epoch)) if self.length_seed is not None else -(-self.tokens_per_stream // self.bptt)
 
+    def tokens_reached(self, epoch: int = 0) -> Ids:
+        """Inputs of ``epoch`` over all ranks up to the end of each of its windows."""
+        return self.ends(epoch) * self.batch_size
+
+    @property
+    def epoch_end(self) -> int:
+        """The position at which an epoch ends, in tokens of each stream."""
+        return self.tokens_per_stream
+
+    @property
+    def tokens_per_epoch(self) -> int:
+        """Inputs over all ranks."""
+        return self.tokens_per_stream * self.batch_size
+
+    @property
+    def tokens_per_window(self) -> int:
+        """Inputs over all ranks, of all windows but an epoch's last."""
+        return self.bptt * self.batch_size
+
     @property
     def num_unused(self) -> int:
         """Tokens at the end that no stream covers, as neither input nor target."""
-        return len(self.tokens) - 1 - self.batch_size * self.tokens_per_stream
+        return len(self.tokens) - 1 - self.tokens_per_epoch
+
+    @property
+    def unused(self) -> str:
+        """Those in words."""
+        return f"{self.num_unused:,} tokens left over at the end of an epoch"
 
     def offsets(self, epoch: int) -> Ids:
         """(B,) inputs by which each of all streams is rotated in ``epoch``: the same on every rank."""
@@ -217,7 +193,9 @@ class Streams:
                     targets=targets[:, part].T,
                     position=position,
                     next_position=end,
+                    begins=position == 0,
                     resets=part_of(resets, part.start, part.stop),
+                    num_inputs=(end - position) * self.batch_size,
                     num_targets=(end - position) * self.batch_size - int(num_seams),
                 )
                 position = end
@@ -266,6 +244,8 @@ class ScoringStreams:
     There are fewer streams where the text has no window for each.
     """
 
+    layout = "streams"
+
     def __init__(
         self,
         tokens: Tokens,
@@ -283,9 +263,9 @@ class ScoringStreams:
         self.tokens = tokens
         self.reset = reset
         self.bptt = bptt
-        self.num_streams = max(1, min(num_streams, num_targets // bptt))
-        self.rows = range(rank * self.num_streams // world_size, (rank + 1) * self.num_streams // world_size)
-        bounds = np.arange(self.num_streams + 1) * num_targets // self.num_streams
+        self.num_parts = max(1, min(num_streams, num_targets // bptt))
+        self.rows = range(rank * self.num_parts // world_size, (rank + 1) * self.num_parts // world_size)
+        bounds = np.arange(self.num_parts + 1) * num_targets // self.num_parts
         self.starts, self.stops = bounds[:-1], bounds[1:]  # inputs of stream b: starts[b] … stops[b]-1
         self.length = int((self.stops - self.starts).max())
 
@@ -307,4 +287,11 @@ class ScoringStreams:
             targets = block[:, 1:]
             targets = np.where(position + np.arange(length) < lengths[:, None], targets, IGNORED)
             resets = self.reset.mask(self.tokens, starts + position, position=position, length=length)
-            yield Window(block[:, :-1].T, targets.T, position, position + length, part_of(resets, 0, length))
+            yield Window(
+                inputs=block[:, :-1].T,
+                targets=targets.T,
+                position=position,
+                next_position=position + length,
+                begins=position == 0,
+                resets=part_of(resets, 0, length),
+            )

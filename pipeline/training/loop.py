@@ -3,7 +3,7 @@
     window → step → log → validate → sample → checkpoint → report → stop?
 
 Every rank runs the same loop and takes the same turns; only rank 0 has a ``monitor`` and writes.
-Letters: T time, B streams of this rank.
+Letters: T time, B streams or documents of this rank.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config import OptimizerConfig, TrainConfig
-from pipeline.data.streams import Streams, Window
+from pipeline.data.windows import TrainingData, Window
 from pipeline.evaluate import Score
 from pipeline.metrics import all_reduce_sum, perplexity
 from pipeline.model.state import State, zeros_like
@@ -43,7 +43,7 @@ class Progress:
 
     step: int = 0
     epoch: int = 0
-    position: int = 0  # tokens consumed per stream in this epoch
+    position: int = 0  # in this epoch, as the data counts it: tokens of each stream, or documents
     tokens: int = 0  # training tokens over all ranks
     seconds: float = 0.0
     best_perplexity: float | None = None
@@ -84,7 +84,7 @@ class Loop:
 
     train: TrainConfig
     optimizer: OptimizerConfig
-    streams: Streams
+    data: TrainingData
     step: TrainingStep
     state: State
     evaluate: Callable[[], Score] | None
@@ -120,7 +120,7 @@ class Loop:
 
     @cached_property
     def total_steps(self) -> int:
-        return total_steps(self.train, self.streams)
+        return total_steps(self.train, self.data)
 
     @property
     def lr(self) -> float:
@@ -134,20 +134,20 @@ class Loop:
         )
 
 
-def step_reaching(tokens: int, streams: Streams) -> int:
-    """The first step after which at least ``tokens`` were trained on; the last window of an epoch may be short."""
-    epochs, rest = divmod(math.ceil(tokens / streams.batch_size), streams.tokens_per_stream)
-    within = int(np.searchsorted(streams.ends(epochs), rest)) + 1 if rest else 0
-    return sum(map(streams.num_windows, range(epochs))) + within
+def step_reaching(tokens: int, data: TrainingData) -> int:
+    """The first step after which at least ``tokens`` were trained on; windows may differ in size."""
+    epochs, rest = divmod(tokens, data.tokens_per_epoch)
+    within = int(np.searchsorted(data.tokens_reached(epochs), rest)) + 1 if rest else 0
+    return sum(map(data.num_windows, range(epochs))) + within
 
 
-def total_steps(train: TrainConfig, streams: Streams) -> int:
+def total_steps(train: TrainConfig, data: TrainingData) -> int:
     """The run's length, and its schedule's horizon: the first of epochs, max_steps and max_tokens."""
-    limits = [sum(map(streams.num_windows, range(train.epochs)))]
+    limits = [sum(map(data.num_windows, range(train.epochs)))]
     if train.max_steps is not None:
         limits.append(train.max_steps)
     if train.max_tokens is not None:
-        limits.append(step_reaching(train.max_tokens, streams))
+        limits.append(step_reaching(train.max_tokens, data))
     return min(limits)
 
 
@@ -161,7 +161,7 @@ def fit(loop: Loop) -> str:
     progress = loop.progress
     first_step = progress.step + 1
     while progress.step < loop.total_steps and not progress.ended_early:
-        for window in loop.streams.windows(progress.position, epoch=progress.epoch):
+        for window in loop.data.windows(progress.position, epoch=progress.epoch):
             if loop.watchdog is not None:
                 loop.watchdog.step()
             train_on(loop, window)
@@ -207,7 +207,7 @@ def train_on(loop: Loop, window: Window) -> None:
         loop.step,
         inputs,
         targets,
-        loop.state,
+        zeros_like(loop.state) if window.begins else loop.state,
         num_targets=window.num_targets,
         lr=loop.lr * (len(window.inputs) / loop.train.bptt if loop.train.window_lengths == "random" else 1.0),
         index=progress.step,
@@ -220,11 +220,10 @@ def train_on(loop: Loop, window: Window) -> None:
     loop.interval.nats += nats
     loop.interval.tokens += window.num_targets
     progress.step += 1
-    progress.tokens += inputs.shape[0] * loop.streams.batch_size
+    progress.tokens += window.num_inputs
     progress.position = window.next_position
-    if progress.position >= loop.streams.tokens_per_stream:
+    if progress.position >= loop.data.epoch_end:
         progress.epoch, progress.position = progress.epoch + 1, 0
-        loop.state = zeros_like(loop.state)
         loop.step.averaging.epoch_ended(progress.epoch)
 
 
@@ -273,7 +272,7 @@ def log(loop: Loop) -> None:
 
 def epochs_done(loop: Loop) -> float:
     """Epochs trained, with the part of the one under way."""
-    return loop.progress.epoch + loop.progress.position / loop.streams.tokens_per_stream
+    return loop.progress.epoch + loop.progress.position / loop.data.epoch_end
 
 
 def validation_due(loop: Loop, *, ends_epoch: bool) -> bool:

@@ -106,10 +106,9 @@ def start_sentence(record: dict[str, Any]) -> str:
     threads = f", {record['num_threads']} threads each" if record["device"] == "cpu" else ""
     recurrence = "" if record["recurrence_in_autocast"] else " (the recurrence in float32: no such kernel here)"
     resumed = f", continuing at step {record['step']:,}" if record["step"] else ""
-    left_over = f"{record['num_unused_tokens']:,} tokens left over at the end of an epoch"
     return (
         f"training {record['parameters']:,} parameters for {record['total_steps']:,} steps of "
-        f"{record['tokens_per_step']:,} tokens ({left_over}): "
+        f"{record['tokens_per_step']:,} tokens ({record['unused']}): "
         f"{where}{threads}, {record['precision']}{recurrence}{resumed}"
     )
 

@@ -38,7 +38,7 @@ def capture(loop: Loop) -> dict[str, Any]:
         "loss_scale": loop.step.loss_scale.state_dict(),
         "clipping": loop.step.clipping.state_dict(),
         "averaging": loop.step.averaging.state_dict(),
-        "hidden": global_rows(loop.streams.rows, loop.streams.batch_size, loop.state),
+        "hidden": global_rows(loop.data.rows, loop.data.batch_size, loop.state),
         "interval_nats": global_rows(range(rank, rank + 1), world_size, [own_nats])[0],
         "interval_tokens": loop.interval.tokens,
     }
@@ -58,7 +58,7 @@ def restore(loop: Loop, path: Path) -> None:
     manifest = checkpoint.verify(path)
     state = checkpoint.load_state(path, loop.step.device)
     rank, world_size = loop.step.rank, loop.step.world_size
-    rows = loop.streams.rows
+    rows = loop.data.rows
     loop.progress = Progress(**{item.name: manifest[item.name] for item in fields(Progress) if item.name in manifest})
     loop.step.optimizer.load_state_dict(state["optimizer"])
     loop.step.loss_scale.load_state_dict(state["loss_scale"])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import OptimizerConfig
-from pipeline.data.streams import Resets
+from pipeline.data.windows import Resets
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
 from pipeline.model.regularization import NO_PENALTIES, Masks, Penalties

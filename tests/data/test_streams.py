@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from pipeline.config import TrainConfig
 from pipeline.data.shards import TokenSequence
-from pipeline.data.streams import IGNORED, NO_RESETS, ArrayTokens, ResetRule, ScoringStreams, Streams, Window
+from pipeline.data.streams import NO_RESETS, ResetRule, ScoringStreams, Streams
+from pipeline.data.windows import IGNORED, ArrayTokens, Window
 
 
 def test_the_alphabet() -> None:

@@ -1,0 +1,118 @@
+"""What training and scoring walk over, whatever the layout of the data: (T, B) windows of ids.
+
+token sequence → ``streams`` or ``documents`` → windows. Letters: T time, B rows of this rank, each a stream or a
+document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from pipeline.data.tokenizer import Ids
+
+Resets = np.ndarray[Any, np.dtype[np.bool_]]
+
+IGNORED = -100
+
+
+class Tokens(Protocol):
+    """What windows need of a token sequence."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, where: slice) -> Ids: ...
+
+    def rows(self, starts: Ids, length: int) -> Ids: ...
+
+    def document_starts(self, start: int, stop: int) -> Ids: ...
+
+
+@dataclass
+class ArrayTokens:
+    """A token sequence in memory, for a text that was not prepared; ``starts`` of its documents, None: it is one."""
+
+    array: Ids
+    starts: Ids | None = None
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, where: slice) -> Ids:
+        return self.array[where]
+
+    def rows(self, starts: Ids, length: int) -> Ids:
+        return self.array[np.asarray(starts)[:, None] + np.arange(length)]
+
+    def document_starts(self, start: int, stop: int) -> Ids:
+        starts = np.zeros(1, dtype=np.int64) if self.starts is None else self.starts
+        return starts[(starts >= start) & (starts < stop)]
+
+
+@dataclass(frozen=True)
+class Window:
+    """(T, B) int64 ids of this rank's rows; ``position`` says what of the epoch came before.
+
+    ``begins``: the hidden state before it is blank. ``resets``, (T, B), is true where a row's state is made blank
+    before that input; None: nowhere. Over all ranks, ``num_inputs`` are the inputs that are no padding and
+    ``num_targets`` the targets that count; held-out text has neither, there each rank counts its own.
+    """
+
+    inputs: np.ndarray[Any, np.dtype[np.int64]]
+    targets: np.ndarray[Any, np.dtype[np.int64]]
+    position: int
+    next_position: int
+    begins: bool
+    resets: Resets | None = None
+    num_inputs: int = 0
+    num_targets: int = 0
+
+
+class TrainingData(Protocol):
+    """A rank's part of the training split, epoch after epoch; where in one a run is, is one integer."""
+
+    batch_size: int  # rows of a window over all ranks
+    rows: range  # those of this rank
+
+    @property
+    def epoch_end(self) -> int:
+        """The position at which an epoch ends."""
+
+    @property
+    def tokens_per_epoch(self) -> int:
+        """Inputs over all ranks."""
+
+    @property
+    def tokens_per_window(self) -> int:
+        """Inputs over all ranks, of the usual window."""
+
+    @property
+    def num_unused(self) -> int:
+        """Tokens of the split that an epoch leaves out."""
+
+    @property
+    def unused(self) -> str:
+        """Those in words."""
+
+    def num_windows(self, epoch: int = 0) -> int:
+        """Windows of ``epoch``."""
+
+    def tokens_reached(self, epoch: int = 0) -> Ids:
+        """Inputs of ``epoch`` over all ranks up to the end of each of its windows."""
+
+    def windows(self, position: int = 0, *, epoch: int = 0) -> Iterator[Window]:
+        """The windows of ``epoch`` from ``position`` on; the same number, and as long, on every rank."""
+
+
+class HeldOutData(Protocol):
+    """A rank's part of held-out text, to be scored in parts that each begin from a blank state."""
+
+    layout: str  # what the parts are: streams, documents
+    num_parts: int  # over all ranks
+    rows: range  # of a window, those of this rank
+
+    def windows(self) -> Iterator[Window]:
+        """All of them; none where this rank has no row."""
