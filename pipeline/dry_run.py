@@ -29,7 +29,7 @@ def dry_run(config: Config) -> dict[str, Any]:
     width = 8 if config.train.precision == "float64" else 4
     moments = {"adam": 2, "adamw": 2, "rmsprop": 1}.get(config.optimizer.name, int(config.optimizer.momentum > 0))
     num_copies = 2 + moments + int(config.optimizer.average != "none")  # weights, gradients, …
-    activations = tokens_per_step * (vocab_size + 12 * config.model.hidden_size * config.model.num_layers)
+    activations = tokens_per_step * (vocab_size + 12 * sum(config.model.layer_sizes))
     return {
         "parameters": num_parameters,
         "vocab_size": vocab_size,

@@ -33,7 +33,11 @@ def test_all_mistakes_are_listed_at_once_by_their_paths() -> None:
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("model.cell=lstmm", "model.cell: input should be 'rnn', 'lstm' or 'gru', not 'lstmm'"),
+        (
+            "model.cell=lstmm",
+            "model.cell: input should be 'rnn', 'lstm', 'gru', 'gru_reset_before', "
+            "'mingru', 'minlstm' or 'qrnn', not 'lstmm'",
+        ),
         ("cluster.num_workers=many", "cluster.num_workers: must be a whole number of at least 1, or auto, not 'many'"),
         ("model=3", "model: a section; set one of its fields, model.field=value"),
         ("hidden_size=3", "hidden_size: unknown setting; did you mean model.hidden_size?"),

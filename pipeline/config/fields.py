@@ -25,7 +25,15 @@ def _count_or_auto(value: Any) -> Any:
     raise ValueError(f"must be a whole number of at least 1, or auto, not {value!r}")
 
 
+def _size_or_sizes(value: Any) -> Any:
+    sizes = value if isinstance(value, list) and value else [value]
+    if all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in sizes):
+        return value
+    raise ValueError(f"must be a whole number of at least 1, or a list of them, not {value!r}")
+
+
 CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)]
+SizeOrSizes = Annotated[int | list[int], BeforeValidator(_size_or_sizes)]
 Paths = Annotated[list[str], BeforeValidator(_as_list)]
 
 

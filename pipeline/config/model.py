@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.config.fields import Section, setting
+from pipeline.config.fields import Section, SizeOrSizes, setting
 
 LOCKED = "Gal & Ghahramani 2016; Merity et al. 2018"
 
@@ -12,13 +12,23 @@ LOCKED = "Gal & Ghahramani 2016; Merity et al. 2018"
 class ModelConfig(Section):
     """Embedding, recurrence and head."""
 
-    cell: Literal["rnn", "lstm", "gru"] = setting(
+    cell: Literal["rnn", "lstm", "gru", "gru_reset_before", "mingru", "minlstm", "qrnn"] = setting(
         "lstm",
-        "The recurrence: tanh RNN, LSTM or GRU.",
-        source="Elman 1990; Hochreiter & Schmidhuber 1997; Cho et al. 2014",
+        "The recurrence: tanh RNN, LSTM, GRU (its reset gate after the recurrent product, as in fused kernels, or "
+        "before it, as published), or one of those that a parallel scan trains: minGRU, minLSTM, QRNN.",
+        source="Elman 1990; Hochreiter & Schmidhuber 1997; Cho et al. 2014; Feng et al. 2024; Bradbury et al. 2017",
     )
-    embedding_size: int | None = setting(None, "Size of a token's embedding; null: as hidden_size.", unit="units", ge=1)
-    hidden_size: int = setting(256, "Size of each recurrent layer.", unit="units", ge=1)
+    qrnn_wide_layers: Literal["first", "all"] = setting(
+        "first",
+        "Layers of a QRNN that see the input before beside the present one.",
+        source="first: Merity et al. 2018b; all: Bradbury et al. 2017",
+    )
+    embedding_size: int | None = setting(
+        None, "Size of a token's embedding; null: as the first layer's.", unit="units", ge=1
+    )
+    hidden_size: SizeOrSizes = setting(
+        256, "Size of each recurrent layer, or a list of sizes, one for each of num_layers.", unit="units"
+    )
     last_hidden_size: int | None = setting(
         None, "Size of the last layer; null: as hidden_size.", unit="units", source="Merity et al. 2018", ge=1
     )
@@ -40,10 +50,20 @@ class ModelConfig(Section):
     )
     weight_dropout: float = setting(
         0.0,
-        "Share of the recurrent weights dropped for a whole window.",
-        source="Wan et al. 2013; Merity et al. 2018",
+        "Share of the recurrent weights (QRNN: of all weights of a layer) dropped for a whole window.",
+        source="Wan et al. 2013; Merity et al. 2018, 2018b",
         ge=0,
         lt=1,
+    )
+    layer_norm: bool = setting(
+        False,
+        "Normalise the input of each recurrent layer and the output of the last.",
+        source="Ba et al. 2016; Xiong et al. 2020",
+    )
+    residual: bool = setting(
+        False,
+        "Add a recurrent layer's input to its output where both have one size.",
+        source="He et al. 2016; Wu et al. 2016",
     )
     tie_weights: bool = setting(
         False,
@@ -51,10 +71,31 @@ class ModelConfig(Section):
         source="Press & Wolf 2017; Inan et al. 2017",
     )
     init_range: float | None = setting(
-        None, "All weights start uniform in ± this; null: embeddings ±0.1, recurrence and head ±1/sqrt(size).", gt=0
+        None,
+        "All weights but norms start uniform in ± this; null: embeddings ±0.1, head ±1/sqrt(its input's size), "
+        "recurrence ±1/sqrt(hidden size), in minGRU, minLSTM and QRNN ±1/sqrt(inputs of a product).",
+        gt=0,
     )
 
     @property
     def layer_sizes(self) -> list[int]:
         """Hidden size of each layer."""
+        if isinstance(self.hidden_size, list):
+            return self.hidden_size
         return [self.hidden_size] * (self.num_layers - 1) + [self.last_hidden_size or self.hidden_size]
+
+
+def check_model(model: ModelConfig) -> None:
+    """Raise ``ValueError`` for settings that do not go together."""
+    sizes = model.layer_sizes
+    if len(sizes) != model.num_layers:
+        raise ValueError(f"model.hidden_size: {len(sizes)} sizes, {sizes}, for model.num_layers={model.num_layers}")
+    if isinstance(model.hidden_size, list) and model.last_hidden_size is not None:
+        raise ValueError(f"model.last_hidden_size: model.hidden_size lists the last layer's size already, {sizes}")
+    if model.weight_dropout and model.cell in ("mingru", "minlstm"):
+        raise ValueError(f"model.weight_dropout: {model.weight_dropout}, but {model.cell} has no recurrent weights")
+    inputs = [model.embedding_size or sizes[0], *sizes[:-1]]
+    if model.residual and all(a != b for a, b in zip(inputs, sizes, strict=True)):
+        raise ValueError(
+            f"model.residual: no layer has inputs of its own size: embedding {inputs[0]}, layers of {sizes}"
+        )

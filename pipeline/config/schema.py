@@ -7,7 +7,7 @@ from pydantic import model_validator
 from pipeline.config.cluster import ClusterConfig, SearchConfig
 from pipeline.config.data import CorpusConfig, DataConfig, TokenizerConfig
 from pipeline.config.fields import Section
-from pipeline.config.model import ModelConfig
+from pipeline.config.model import ModelConfig, check_model
 from pipeline.config.training import EvaluateConfig, OptimizerConfig, RunConfig, TrainConfig
 
 
@@ -27,6 +27,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
+        check_model(self.model)
         workers = self.cluster.num_workers
         if workers != "auto" and workers > self.train.batch_size:
             raise ValueError(

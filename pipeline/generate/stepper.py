@@ -15,10 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.model.cells import Cell
 from pipeline.model.head import Softmax
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.recurrence import Recurrence
 from pipeline.model.state import State
+
+Step = Callable[[Tensor, State], tuple[Tensor, State]]
 
 CELLS: dict[type[nn.Module], Callable[..., Any]] = {
     nn.LSTM: torch.lstm_cell,
@@ -44,40 +47,45 @@ class Stepper:
 
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
-        self.cells: list[tuple[Callable[..., Any], tuple[Tensor, ...]]] | None = None
+        self.steps: list[Step] | None = None
         if is_plain(model) and model.device.type == "cpu":
-            self.cells = [(CELLS[type(layer)], _by_columns(layer)) for layer in model.recurrence.layers]
+            self.steps = [_step_of(layer) for layer in model.recurrence.layers]
             self.head_weight = model.head.weight.t().contiguous().t()  # (V, H) by columns
 
     def __call__(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """(B,) tokens, state → (B, V) logits of the next tokens, state after these."""
         model = self.model
-        if self.cells is None:
+        if self.steps is None:
             hidden, state = model(tokens.unsqueeze(0), state)  # (1, B, H)
             return model.head.logits(hidden[0]), state
-        hidden = model.embedding(tokens)  # (B, E)
-        ends: list[State] = []
-        for index, (cell, weights) in enumerate(self.cells):
-            size = model.recurrence.hidden_sizes[index]
-            begin = tuple(part[index, :, :size] for part in state)  # (B, H) each
-            end = cell(hidden, begin if len(begin) == 2 else begin[0], *weights)
-            end = end if len(begin) == 2 else (end,)
-            hidden = end[0]
-            ends.append(tuple(F.pad(part, (0, state[0].shape[-1] - size)) for part in end))
+        hidden, state = model.recurrence.step(model.embedding(tokens), state, self.steps)  # (B, H)
         if model.projection is not None:
             hidden = model.projection(hidden)
-        logits = F.linear(hidden, self.head_weight, model.head.bias)
-        return logits, tuple(torch.stack(parts) for parts in zip(*ends, strict=True))
+        return F.linear(hidden, self.head_weight, model.head.bias), state
 
 
 def is_plain(model: LanguageModel) -> bool:
-    """Whether ``model`` is what the short way computes: an embedding, torch's own cells, a full softmax."""
+    """Whether ``model`` is what the short way computes: an embedding, torch's or our own cells, a full softmax."""
     return (
         type(model) is LanguageModel
         and type(model.recurrence) is Recurrence
-        and all(type(layer) in CELLS for layer in model.recurrence.layers)
+        and all(type(layer) in CELLS or isinstance(layer, Cell) for layer in model.recurrence.layers)
         and type(model.head) is Softmax
     )
+
+
+def _step_of(layer: Any) -> Step:
+    """(B, E) and a state of (B, H) each → (B, H), the next state: one layer, one step."""
+    if isinstance(layer, Cell):
+        return layer.step
+    cell, weights = CELLS[type(layer)], _by_columns(layer)
+
+    def step(inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        end = cell(inputs, state if len(state) == 2 else state[0], *weights)
+        end = end if len(state) == 2 else (end,)
+        return end[0], end
+
+    return step
 
 
 def _by_columns(layer: nn.Module) -> tuple[Tensor, ...]:

@@ -27,7 +27,7 @@ class LanguageModel(nn.Module):
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
         hidden_sizes = config.layer_sizes
-        embedding_size = config.embedding_size or config.hidden_size
+        embedding_size = config.embedding_size or hidden_sizes[0]
         self.dropout = config.dropout
         self.embedding_dropout = config.embedding_dropout
         self.input_dropout = config.input_dropout
@@ -40,6 +40,9 @@ class LanguageModel(nn.Module):
             dropout=config.dropout,
             hidden_dropout=config.hidden_dropout,
             weight_dropout=config.weight_dropout,
+            layer_norm=config.layer_norm,
+            residual=config.residual,
+            num_wide=config.num_layers if config.qrnn_wide_layers == "all" else 1,
         )
         needs_projection = config.tie_weights and embedding_size != hidden_sizes[-1]
         self.projection = nn.Linear(hidden_sizes[-1], embedding_size, bias=False) if needs_projection else None
@@ -48,11 +51,12 @@ class LanguageModel(nn.Module):
         self._initialize(config.init_range)
 
     def _initialize(self, init_range: float | None) -> None:
-        """Uniform in ±init_range; or embedding ±0.1, recurrence and head ±1/sqrt(size), output bias zero."""
+        """All but norms in ±init_range; or embedding ±0.1, recurrence and head ±1/sqrt(size), output bias zero."""
         with torch.no_grad():
             if init_range is not None:
-                for parameter in self.parameters():
-                    parameter.uniform_(-init_range, init_range)
+                for name, parameter in self.named_parameters():
+                    if ".norms." not in name:
+                        parameter.uniform_(-init_range, init_range)
                 return
             head_range = 1 / math.sqrt(self.head.weight.shape[1])
             self.head.weight.uniform_(-head_range, head_range)

@@ -2,7 +2,7 @@
 
 tanh RNN (Elman 1990), LSTM (Hochreiter & Schmidhuber 1997) and GRU (Cho et al. 2014, reset after the product as the
 fused kernels have it), each layer one call of the fused kernel (cuDNN on a GPU, oneDNN or ATen on a CPU), so that
-what comes between layers is ours. Letters: T time, B streams, E embedding, H hidden.
+what comes between layers is ours; and the cells of ``cells``. Letters: T time, B streams, E embedding, H hidden.
 """
 
 from __future__ import annotations
@@ -14,13 +14,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.model.cells import QRNN, Cell, MinGRU, MinLSTM, ResetBeforeGRU
 from pipeline.model.kernels import run_layer
 from pipeline.model.precision import runs_in_autocast
 from pipeline.model.regularization import HIDDEN, Masks
 from pipeline.model.segments import Segments
 from pipeline.model.state import State
 
-CELLS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+CELLS: dict[str, Any] = {
+    "rnn": nn.RNN,
+    "lstm": nn.LSTM,
+    "gru": nn.GRU,
+    "gru_reset_before": ResetBeforeGRU,
+    "mingru": MinGRU,
+    "minlstm": MinLSTM,
+    "qrnn": QRNN,
+}
 
 
 class Recurrence(nn.Module):
@@ -35,11 +44,26 @@ class Recurrence(nn.Module):
         dropout: float = 0.0,
         hidden_dropout: float = 0.0,
         weight_dropout: float = 0.0,
+        layer_norm: bool = False,
+        residual: bool = False,
+        num_wide: int = 1,
     ) -> None:
+        """
+        Args:
+            layer_norm: normalise the input of each layer, and the output of the last.
+            residual: add a layer's input to its output where both have one size.
+            num_wide: the first layers of a QRNN, which see the input before beside the present one.
+        """
         super().__init__()
         sizes = [input_size, *hidden_sizes]
-        self.layers = nn.ModuleList(CELLS[cell](*pair) for pair in zip(sizes, hidden_sizes, strict=False))
-        self.num_parts = 2 if cell == "lstm" else 1  # (h, c) or (h,)
+        self.layers = nn.ModuleList()
+        for index, (before, size) in enumerate(zip(sizes, hidden_sizes, strict=False)):
+            options = {"width": 2 if index < num_wide else 1} if cell == "qrnn" else {}
+            self.layers.append(CELLS[cell](before, size, **options))
+        self.norms = nn.ModuleList(nn.LayerNorm(size) for size in sizes) if layer_norm else None
+        self.residual = residual
+        # of each part of the state of each layer: (h, c) or (h,) or as the cell says
+        self.state_sizes = [_state_sizes(layer) for layer in self.layers]
         self.hidden_sizes = tuple(hidden_sizes)
         self.dropout, self.hidden_dropout, self.weight_dropout = dropout, hidden_dropout, weight_dropout
 
@@ -63,28 +87,90 @@ class Recurrence(nn.Module):
         layers: Any = self.layers
         hidden = inputs
         ends: list[State] = []
-        for index, (layer, size) in enumerate(zip(layers, self.hidden_sizes, strict=True)):
-            recurrent = None
+        for index, layer in enumerate(layers):
+            branch = self.normalized(hidden, index)
             if index > 0:
-                hidden = F.dropout(hidden, self.dropout, self.training)
+                branch = F.dropout(branch, self.dropout, self.training)
             if index > 0 and masks is not None:
-                hidden = masks.locked(hidden, self.hidden_dropout, place=HIDDEN, layer=index)
+                branch = masks.locked(branch, self.hidden_dropout, place=HIDDEN, layer=index)
+            recurrent = None
             if self.weight_dropout and masks is not None:
-                recurrent = masks.weight(layer.weight_hh_l0, self.weight_dropout, layer=index)
-            begin = tuple(part[index : index + 1, :, :size].to(hidden.dtype).contiguous() for part in state)
-            run = run_layer if segments is None else segments.run
-            hidden, end = run(layer, hidden, begin, recurrent)
+                recurrent = masks.weight(_recurrent(layer), self.weight_dropout, layer=index)
+            sizes = self.state_sizes[index]
+            begin = tuple(part[index : index + 1, :, :size] for part, size in zip(state, sizes, strict=True))
+            output, end = _run(layer, branch, begin, segments, recurrent)
+            hidden = self.joined(hidden, output)
             ends.append(end)
-        return hidden, self._joined(ends, state[0].dtype)
+        return self.normalized(hidden, len(layers)), self.stacked(ends, state[0].dtype)
 
-    def _joined(self, ends: list[State], dtype: torch.dtype) -> State:
+    def step(self, inputs: Tensor, state: State, steps: Sequence[Any]) -> tuple[Tensor, State]:
+        """(B, E), state → (B, H) of the last layer, state after this single step, without any dropout.
+
+        Args:
+            steps: of each layer, (B, E) and a state of (B, H) → (B, H), the next state.
+        """
+        hidden = inputs
+        ends: list[State] = []
+        for index, step in enumerate(steps):
+            begin = tuple(part[index, :, :size] for part, size in zip(state, self.state_sizes[index], strict=True))
+            output, end = step(self.normalized(hidden, index), begin)
+            hidden = self.joined(hidden, output)
+            ends.append(tuple(part.unsqueeze(0) for part in end))
+        return self.normalized(hidden, len(steps)), self.stacked(ends, state[0].dtype)
+
+    def normalized(self, hidden: Tensor, index: int) -> Tensor:
+        """What layer ``index`` takes; after the last layer: what comes out."""
+        if self.norms is None:
+            return hidden
+        normalized: Tensor = self.norms[index](hidden)
+        return normalized
+
+    def joined(self, hidden: Tensor, output: Tensor) -> Tensor:
+        """A layer's input and output → what goes on."""
+        return hidden + output if self.residual and hidden.shape[-1] == output.shape[-1] else output
+
+    def stacked(self, ends: list[State], dtype: torch.dtype) -> State:
         """The layers' (1, B, size) as (layers, B, H) each, a smaller layer's followed by zeros."""
-        if len(set(self.hidden_sizes)) > 1:
-            largest = max(self.hidden_sizes)
-            ends = [tuple(F.pad(part, (0, largest - part.shape[-1])) for part in end) for end in ends]
+        if len(set(self.state_sizes)) > 1:
+            largest = self.largest_sizes
+            ends = [tuple(map(_widened, end, largest)) for end in ends]
         return tuple(torch.cat(parts).to(dtype) for parts in zip(*ends, strict=True))
+
+    @property
+    def largest_sizes(self) -> list[int]:
+        """Size of each part of the state."""
+        return [max(sizes) for sizes in zip(*self.state_sizes, strict=True)]
 
     def initial_state(self, batch_size: int, *, device: torch.device, dtype: torch.dtype) -> State:
         """Zeros, (layers, B, H) each, H the largest layer's."""
-        shape = (len(self.layers), batch_size, max(self.hidden_sizes))
-        return tuple(torch.zeros(shape, device=device, dtype=dtype) for _ in range(self.num_parts))
+        shape = (len(self.layers), batch_size)
+        return tuple(torch.zeros(*shape, size, device=device, dtype=dtype) for size in self.largest_sizes)
+
+
+def _run(
+    layer: Any, inputs: Tensor, state: State, segments: Segments | None, recurrent: Tensor | None
+) -> tuple[Tensor, State]:
+    """(T, B, E) and a state through one layer, whatever its kind."""
+    if isinstance(layer, Cell):
+        hidden, end = layer(inputs, state, None if segments is None else segments.resets, recurrent)
+        return hidden, end
+    state = tuple(part.to(inputs.dtype).contiguous() for part in state)
+    if segments is None:
+        return run_layer(layer, inputs, state, recurrent)
+    return segments.run(layer, inputs, state, recurrent)
+
+
+def _state_sizes(layer: Any) -> tuple[int, ...]:
+    if isinstance(layer, Cell):
+        return layer.state_sizes
+    return (layer.hidden_size,) * (2 if isinstance(layer, nn.LSTM) else 1)
+
+
+def _recurrent(layer: Any) -> Any:
+    """The matrix that weight dropout falls on."""
+    return layer.recurrent if isinstance(layer, Cell) else layer.weight_hh_l0
+
+
+def _widened(part: Tensor, size: int) -> Tensor:
+    """(…, less) → (…, size), zeros at the end."""
+    return F.pad(part, (0, size - part.shape[-1]))

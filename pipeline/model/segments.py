@@ -2,7 +2,8 @@
 
 Each stretch between resets becomes a row of its own: B streams with R resets are B + R rows of the same call, padded
 to the longest, and nothing loops over time. The rows are cut and put together again around every layer, so that what
-lies between layers sees (T, B, H) as always. Letters: T time, B streams, R rows, H hidden.
+lies between layers sees (T, B, H) as always. Where there is no kernel, ``cells`` take the resets as they are.
+Letters: T time, B streams, R rows, H hidden.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Segments:
             return torch.from_numpy(np.ascontiguousarray(values)).to(device, non_blocking=True)
 
         self.num_rows = num_rows
+        self.resets = on_device(resets)  # (T, B)
         # what stands in the padding does not matter: nothing looks at what comes of it
         self._spread = on_device((np.minimum(begin + step, num_steps - 1) * num_streams + stream).reshape(-1))
         self._collect = on_device(((np.arange(num_steps)[:, None] - begin[row]) * num_rows + row).reshape(-1))

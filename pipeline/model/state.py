@@ -1,4 +1,4 @@
-"""Hidden state: a tuple of tensors (layers, B, H), LSTM's (h, c), the others' (h,).
+"""Hidden state: a tuple of tensors (layers, B, H): LSTM's (h, c), QRNN's (c, the input before), the others' (h,).
 
 Where layers differ in size, H is the largest and a smaller one uses the first of its row. Letters: B streams, H hidden.
 """

@@ -100,7 +100,15 @@ def test_uniform_numbers_are_counted() -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("sizes", [{}, {"embedding_size": 5, "tie_weights": True}, {"last_hidden_size": 5}])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {},
+        {"embedding_size": 5, "tie_weights": True, "qrnn_wide_layers": "all"},
+        {"last_hidden_size": 5},
+        {"hidden_size": [5, 8, 8], "num_layers": 3, "layer_norm": True, "residual": True},
+    ],
+)
 def test_single_steps_are_the_model(cell: str, sizes: dict[str, object]) -> None:
     model = make_model(11, cell=cell, **sizes).double()
     tokens = torch.randint(11, (6, 3), generator=torch.Generator().manual_seed(2))

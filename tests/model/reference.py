@@ -6,8 +6,25 @@ import torch
 from torch import Tensor
 
 
+def blank(layer: Any, num_streams: int) -> list[Tensor]:
+    """The state before the first step: h, c, and the input before."""
+    sizes = layer.hidden_size, layer.hidden_size, layer.input_size
+    return [torch.zeros(num_streams, size, dtype=torch.float64) for size in sizes]
+
+
+def recurrent_weight(layer: Any) -> Tensor:
+    """What weight dropout falls on: W_h, or all that a QRNN has."""
+    for name in ("weight_hh_l0", "weight_hh", "weight"):
+        if hasattr(layer, name):
+            weight: Tensor = getattr(layer, name)
+            return weight
+    raise AssertionError
+
+
 def cell_step(cell: str, x: Tensor, state: list[Tensor], layer: Any, recurrent: Tensor | None = None) -> list[Tensor]:
     """(B, E) and (B, H) each → the next state, whose first part is the output; ``recurrent`` replaces W_h."""
+    if cell in ("gru_reset_before", "mingru", "minlstm", "qrnn"):
+        return own_cell_step(cell, x, state, layer, recurrent)
     w_x, w_h = layer.weight_ih_l0, layer.weight_hh_l0 if recurrent is None else recurrent
     from_x, from_h = x @ w_x.T + layer.bias_ih_l0, state[0] @ w_h.T + layer.bias_hh_l0
     if cell == "rnn":
@@ -20,3 +37,26 @@ def cell_step(cell: str, x: Tensor, state: list[Tensor], layer: Any, recurrent: 
     r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
     n = torch.tanh(n_x + r * n_h)
     return [(1 - z) * n + z * state[0]]
+
+
+def own_cell_step(cell: str, x: Tensor, state: list[Tensor], layer: Any, recurrent: Tensor | None) -> list[Tensor]:
+    """Cho et al. 2014, Feng et al. 2024 section 3 and Bradbury et al. 2017 section 2, fo-pooling."""
+    h, sigmoid, bias = state[0], torch.sigmoid, layer.bias
+    if cell == "qrnn":
+        w = layer.weight if recurrent is None else recurrent
+        both = torch.cat([state[2], x], dim=1) if w.shape[1] == 2 * x.shape[1] else x
+        z, f, o = (both @ w.T + bias).chunk(3, dim=1)
+        c = sigmoid(f) * state[1] + (1 - sigmoid(f)) * torch.tanh(z)
+        return [sigmoid(o) * c, c, x]
+    if cell == "gru_reset_before":
+        w_h = layer.weight_hh if recurrent is None else recurrent
+        (x_r, x_z, x_n), (u_r, u_z, u_n) = (x @ layer.weight.T + bias).chunk(3, dim=1), w_h.chunk(3)
+        r, z = sigmoid(x_r + h @ u_r.T), sigmoid(x_z + h @ u_z.T)
+        n = torch.tanh(x_n + (r * h) @ u_n.T)
+        return [(1 - z) * n + z * h]
+    if cell == "mingru":
+        z, new = (x @ layer.weight.T + bias).chunk(2, dim=1)
+        return [(1 - sigmoid(z)) * h + sigmoid(z) * new]
+    f, i, new = (x @ layer.weight.T + bias).chunk(3, dim=1)
+    f, i = sigmoid(f), sigmoid(i)
+    return [f / (f + i) * h + i / (f + i) * new]

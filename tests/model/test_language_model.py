@@ -1,6 +1,7 @@
 """Each cell against its equations in float64, forward and gradients, and the model around it."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -9,9 +10,10 @@ from torch import Tensor
 from pipeline.config import ModelConfig
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
-from tests.model.reference import cell_step
+from tests.model.reference import blank, cell_step
 
 VOCAB, TIME, STREAMS, EMBED, HIDDEN = 13, 6, 3, 5, 7
+CELLS = get_args(ModelConfig.model_fields["cell"].annotation)
 
 
 def make(cell: str = "lstm", **settings: object) -> LanguageModel:
@@ -26,9 +28,8 @@ def tokens(length: int = TIME) -> Tensor:
 
 def reference_nats(model: LanguageModel, cell: str, inputs: Tensor, targets: Tensor) -> Tensor:
     """Σ −log p(target) with plain products, one time step after another, from a blank state."""
-    zeros = torch.zeros(STREAMS, HIDDEN, dtype=torch.float64)
-    states = [[zeros, zeros] for _ in model.recurrence.layers]
-    total = zeros.sum()
+    states = [blank(layer, STREAMS) for layer in model.recurrence.layers]
+    total = torch.zeros((), dtype=torch.float64)
     for t in range(len(inputs)):
         x = model.embedding.weight[inputs[t]]
         for index, layer in enumerate(model.recurrence.layers):
@@ -43,7 +44,7 @@ def reference_nats(model: LanguageModel, cell: str, inputs: Tensor, targets: Ten
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_cells_equal_their_equations(cell: str, tied: bool) -> None:
     model = make(cell, tie_weights=tied)
     inputs, targets = tokens(), tokens().roll(1, 0)
@@ -57,9 +58,9 @@ def test_cells_equal_their_equations(cell: str, tied: bool) -> None:
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_two_windows_with_carried_state_are_one_long_window(cell: str) -> None:
-    model = make(cell)
+    model = make(cell, qrnn_wide_layers="all")
     inputs = tokens(10)
     whole, end = model(inputs, model.initial_state(STREAMS))
     first, state = model(inputs[:4], model.initial_state(STREAMS))
@@ -115,7 +116,7 @@ def test_dropout_falls_on_the_embedding_and_between_layers() -> None:
     torch.testing.assert_close(seen[0][kept], (model.embedding(inputs).detach() / 0.75)[kept])
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_autocast_on_a_cpu_stays_near_float32(cell: str, precision: str) -> None:
     model = make(cell).float()

@@ -18,7 +18,7 @@ from pipeline.model.segments import Segments
 from pipeline.training.clipping import Clipping
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.step import TrainingStep
-from tests.model.reference import cell_step
+from tests.model.reference import blank, cell_step, recurrent_weight
 
 VOCAB, TIME, STREAMS, EMBED, HIDDEN_SIZE = 13, 6, 4, 5, 7
 DROPOUTS = {"input": 0.3, "hidden": 0.4, "output": 0.45, "embedding": 0.2, "weight": 0.5}
@@ -45,16 +45,16 @@ def mask(shape: tuple[int, ...], dropout: float, place: int, layer: int = 0) -> 
 
 def reference_loss(model: LanguageModel, cell: str, inputs: Tensor, targets: Tensor) -> Tensor:
     """Mean nats plus 2·AR plus 1·TAR, from the equations, one step after another, from a blank state."""
-    sizes = [HIDDEN_SIZE, HIDDEN_SIZE, EMBED]
     locked = [mask((STREAMS, EMBED), 0.3, INPUT)]
     locked += [mask((STREAMS, HIDDEN_SIZE), 0.4, HIDDEN, layer) for layer in (1, 2)]
     embedding = model.embedding.weight * mask((VOCAB,), 0.2, EMBEDDING).unsqueeze(1)
-    states = [[torch.zeros(STREAMS, size, dtype=torch.float64)] * 2 for size in sizes]
+    states = [blank(layer, STREAMS) for layer in model.recurrence.layers]
     raw = []
     for t in range(TIME):
         x = embedding[inputs[t]]
         for index, layer in enumerate(model.recurrence.layers):
-            recurrent = layer.weight_hh_l0 * mask(tuple(layer.weight_hh_l0.shape), 0.5, WEIGHT, index)
+            recurrent = recurrent_weight(layer)
+            recurrent = recurrent * mask(tuple(recurrent.shape), 0.5, WEIGHT, index)
             states[index] = cell_step(cell, x * locked[index], states[index], layer, recurrent)
             x = states[index][0]
         raw.append(x)
@@ -66,7 +66,7 @@ def reference_loss(model: LanguageModel, cell: str, inputs: Tensor, targets: Ten
     return nats + 2 * (dropped**2).sum() / dropped.numel() + change / hidden[1:].numel()
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "gru_reset_before", "qrnn"])
 def test_one_update_equals_the_equations(cell: str) -> None:
     model, inputs, targets = make(cell), tokens()[:-1], tokens()[1:]
     parameters = list(model.parameters())
@@ -160,7 +160,7 @@ def test_dropped_words_are_dropped_wherever_they_stand() -> None:
     assert (dropped == 0).double().mean().item() == pytest.approx(0.1, abs=0.08)
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "gru_reset_before", "qrnn"])
 def test_weight_dropout_where_streams_begin_anew(cell: str) -> None:
     model, inputs = make(cell), tokens()
     resets = np.zeros((TIME + 1, STREAMS), dtype=bool)

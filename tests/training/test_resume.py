@@ -154,6 +154,14 @@ ORDERS = {
         "train.activation_penalty": 2.0,
         "train.temporal_activation_penalty": 1.0,
     },
+    "a QRNN with layer norm and residual connections": {
+        "train.reset_state": "document",
+        "model.cell": "qrnn",
+        "model.embedding_size": 8,
+        "model.layer_norm": True,
+        "model.residual": True,
+        "model.weight_dropout": 0.3,
+    },
     "rotated, reset at documents": {"train.epoch_order": "rotated", "train.reset_state": "document"},
 }
 
@@ -168,7 +176,7 @@ def test_other_ways_through_the_text_resume_and_do_not_depend_on_workers(
         words = " ".join(f"{index} {word} tells of {index % 7}" for word in range(index % 9 + 1))
         (folder / f"{index:02d}.txt").write_text(words + "\n", encoding="utf-8")
     changes = {"corpus.train": [str(folder)], "train.epochs": 2, "train.precision": "float64", "train.batch_size": 5}
-    config = make_config({**changes, **ORDERS[name], "train.log_every_steps": 1, "model.cell": "lstm"})
+    config = make_config({**changes, "model.cell": "lstm", **ORDERS[name], "train.log_every_steps": 1})
     prepare_in_process(config)
     launch.train(config, launch.in_process)
     broken = configuration.with_values(config, {"run.directory": str(tmp_path / "broken")})

@@ -1,0 +1,155 @@
+"""The cells that have no fused kernel: (T, B, E) and a state in, (T, B, H) and the next state out, or one step of it.
+
+minGRU and minLSTM (Feng et al. 2024) and QRNN (Bradbury et al. 2017) decide on their gates by the inputs alone, so all
+products of a window are one, and what is left over time is ``scan``'s running average. GRU with its reset before the
+product (Cho et al. 2014) does need one step after another, in ``reset_before``. Products are in autocast's format where
+that is on, gates and averages at least in float32. Letters: T time, B streams, E embedding, H hidden.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.model.reset_before import ResetBefore
+from pipeline.model.scan import running_average
+from pipeline.model.state import State
+
+
+class Cell(nn.Module):
+    """A layer of ``num_products`` products of its inputs, ``width`` steps of them at a time."""
+
+    num_products: int
+
+    def __init__(self, input_size: int, hidden_size: int, *, width: int = 1) -> None:
+        super().__init__()
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.weight = nn.Parameter(torch.empty(self.num_products * hidden_size, width * input_size))
+        self.bias = nn.Parameter(torch.empty(self.num_products * hidden_size))
+        limit = 1 / math.sqrt(width * input_size)
+        for parameter in (self.weight, self.bias):
+            nn.init.uniform_(parameter, -limit, limit)
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """Of each part of the state."""
+        return (self.hidden_size,)
+
+    @property
+    def recurrent(self) -> Tensor | None:
+        """What weight dropout falls on, if on anything."""
+        return None
+
+    def forward(
+        self, inputs: Tensor, state: State, resets: Tensor | None = None, recurrent: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """(T, B, E) and a state of (1, B, H) → (T, B, H), the state after the last step.
+
+        Args:
+            resets: (T, B), true where a stream's state is blank before that input.
+            recurrent: stands in for ``self.recurrent``.
+        """
+        raise NotImplementedError
+
+    def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """(B, E) and a state of (B, H) → (B, H), the next state: ``forward`` of a single step."""
+        hidden, end = self(inputs.unsqueeze(0), tuple(part.unsqueeze(0) for part in state))
+        return hidden[0], tuple(part[0] for part in end)
+
+    def products(self, inputs: Tensor, weight: Tensor | None = None) -> tuple[Tensor, ...]:
+        """(T, B, E) → (T, B, H) each, at least in float32."""
+        products = F.linear(inputs, self.weight if weight is None else weight, self.bias)
+        return products.to(torch.promote_types(products.dtype, torch.float32)).chunk(self.num_products, dim=-1)
+
+
+class MinGRU(Cell):
+    """h_t = (1 − z_t) h_(t−1) + z_t h̃_t, where z = σ(W_z x) and h̃ = W_h x."""
+
+    num_products = 2  # z, h̃
+
+    def forward(
+        self, inputs: Tensor, state: State, resets: Tensor | None = None, recurrent: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        update, candidate = self.products(inputs)
+        hidden = running_average(candidate, -update, state[0][0].to(candidate.dtype), resets)
+        return hidden, (hidden[-1:],)
+
+
+class MinLSTM(Cell):
+    """h_t = f' h_(t−1) + i' h̃_t, where f = σ(W_f x), i = σ(W_i x), h̃ = W_h x, f' = f / (f + i) and i' = i / (f + i).
+
+    f' is σ(log f − log i), so that no quotient of vanishing gates is taken.
+    """
+
+    num_products = 3  # f, i, h̃
+
+    def forward(
+        self, inputs: Tensor, state: State, resets: Tensor | None = None, recurrent: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        forget, enter, candidate = self.products(inputs)
+        gates = F.logsigmoid(forget) - F.logsigmoid(enter)
+        hidden = running_average(candidate, gates, state[0][0].to(candidate.dtype), resets)
+        return hidden, (hidden[-1:],)
+
+
+class QRNN(Cell):
+    """c_t = f_t c_(t−1) + (1 − f_t) z_t and h_t = o_t c_t, where z = tanh(W_z x), f = σ(W_f x), o = σ(W_o x).
+
+    With a ``width`` of 2, x is the present input beside the one before, which is then part of the state. Weight
+    dropout falls on W, as in Merity et al. 2018b.
+    """
+
+    num_products = 3  # z, f, o
+
+    def __init__(self, input_size: int, hidden_size: int, *, width: int) -> None:
+        super().__init__(input_size, hidden_size, width=width)
+        self.width = width
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        return self.hidden_size, (self.width - 1) * self.input_size
+
+    @property
+    def recurrent(self) -> Tensor | None:
+        return self.weight
+
+    def forward(
+        self, inputs: Tensor, state: State, resets: Tensor | None = None, recurrent: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        cell, before = state
+        end = state[1]
+        if self.width == 2:
+            before = torch.cat([before.to(inputs.dtype), inputs])  # (T + 1, B, E)
+            end = before[-1:]
+            before = before[:-1] if resets is None else before[:-1].masked_fill(resets.unsqueeze(2), 0)
+            inputs = torch.cat([before, inputs], dim=2)  # (T, B, 2E)
+        candidate, forget, output = self.products(inputs, recurrent)
+        cells = running_average(torch.tanh(candidate), forget, cell[0].to(candidate.dtype), resets)
+        return torch.sigmoid(output) * cells, (cells[-1:], end)
+
+
+class ResetBeforeGRU(Cell):
+    """h_t = (1 − z) n + z h_(t−1), where n = tanh(W_n x + U_n (r h_(t−1))), r = σ(W_r x + U_r h_(t−1)), z likewise."""
+
+    num_products = 3  # r, z, n
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size)
+        self.weight_hh = nn.Parameter(torch.empty(3 * hidden_size, hidden_size))
+        limit = 1 / math.sqrt(hidden_size)  # as torch's GRU
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -limit, limit)
+
+    @property
+    def recurrent(self) -> Tensor | None:
+        return self.weight_hh
+
+    def forward(
+        self, inputs: Tensor, state: State, resets: Tensor | None = None, recurrent: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        products = F.linear(inputs, self.weight, self.bias)  # (T, B, 3H)
+        hidden = ResetBefore.apply(products, self.weight_hh if recurrent is None else recurrent, state[0][0], resets)
+        return hidden, (hidden[-1:],)
