@@ -32,6 +32,14 @@ LOCAL = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # no one looks at the figures and events of a cluster that lives as long as this command; they cost the workers
+    "RAY_enable_metrics_collection": "0",
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_event_stats": "0",
+    "REPORTER_UPDATE_INTERVAL_MS": "60000",
+    "SCAN_EVENT_DIR_INTERVAL_SECONDS": "60",
+    # a process that waits for tasks wakes up a hundred times a second: none is kept in reserve
+    "RAY_num_workers_soft_limit": "0",
 }
 
 
@@ -74,10 +82,20 @@ def ray_session(cluster: ClusterConfig, *, verbose: bool = False) -> Iterator[No
             object_store_memory=object_store_bytes(),
             **quiet,
         )
+        if not verbose:
+            stop_bystanders()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def stop_bystanders() -> None:
+    """End the processes of a private cluster that look for logs to print and for machines to add: there are none."""
+    node: Any = ray._private.worker._global_node
+    for stop in ("kill_log_monitor", "kill_monitor"):
+        if hasattr(node, stop):
+            getattr(node, stop)(check_alive=False)
 
 
 def local_cpus(cluster: ClusterConfig) -> int:

@@ -23,7 +23,13 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from pipeline import config as configuration
 from pipeline.cluster.prepare import prepare
-from pipeline.cluster.session import check_capacity, in_submitted_job, ray_session, refuse_relative_paths
+from pipeline.cluster.session import (
+    address_of,
+    check_capacity,
+    in_submitted_job,
+    ray_session,
+    refuse_relative_paths,
+)
 from pipeline.cluster.worker import FailureNotes, run_rank
 from pipeline.config import ClusterConfig, Config
 from pipeline.data.prepare import OnShard
@@ -80,6 +86,7 @@ class OnRay:
     plan: Plan
     max_failures: int
     evaluate_at_tokens: Sequence[int] = ()
+    private: bool = False  # the cluster ends with this process
 
     @property
     def num_workers(self) -> int:
@@ -121,7 +128,7 @@ class OnRay:
             elastic = {"num_workers": number, "elastic_resize_monitor_interval_s": RESIZE_SECONDS}
         notes: list[Any] = [FailureNotes(str(config.run.directory))]
         loop: Any = run_rank
-        return TorchTrainer(
+        return (PrivateTrainer if self.private else OurTrainer)(
             loop,
             train_loop_config={
                 "config": configuration.dump(config),
@@ -142,6 +149,25 @@ class OnRay:
                 callbacks=notes + list(callbacks),
             ),
         )
+
+
+class OurTrainer(TorchTrainer):
+    """Ray's trainer without the helper processes that have nothing to do here; each polls on the workers' cores.
+
+    Where Ray calls these things otherwise one day, it is Ray's own trainer.
+    """
+
+    idle: tuple[str, ...] = ("DatasetsCallback",)  # there are none
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks = super()._create_default_callbacks()  # type: ignore[misc]
+        return [callback for callback in callbacks if type(callback).__name__ not in self.idle]
+
+
+class PrivateTrainer(OurTrainer):
+    """The same on a cluster that ends with the driver, so that nothing need be cleaned up after the driver's death."""
+
+    idle = (*OurTrainer.idle, "PlacementGroupCleanerCallback")
 
 
 def unwrap(outcome: dict[str, Any]) -> str:
@@ -181,4 +207,5 @@ def on_ray(config: Config, *, verbose: bool = False) -> Iterator[OnRay]:
         check_capacity(
             num_workers=plan.min_workers or plan.num_workers, cpus_per_worker=plan.cpus_per_worker, use_gpu=plan.use_gpu
         )
-        yield OnRay(plan, max_failures=config.cluster.max_failures)
+        private = address_of(config.cluster) is None
+        yield OnRay(plan, max_failures=config.cluster.max_failures, private=private)
