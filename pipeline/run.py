@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,21 +21,23 @@ from pipeline.data.windows import TrainingData
 from pipeline.evaluate import Score, evaluate, split_held_out
 from pipeline.generate import generate
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.precision import autocast
-from pipeline.model.recurrence import runs_in_autocast
+from pipeline.model.precision import set_tf32
 from pipeline.model.regularization import Penalties
 from pipeline.seeds import mix
-from pipeline.training import checkpoint
+from pipeline.training import checkpoint, embedding_rows
 from pipeline.training.averaging import Averaging
 from pipeline.training.clipping import Clipping
 from pipeline.training.directory import RunDirectory
+from pipeline.training.facts import start_facts
 from pipeline.training.guard import TrainingStoppedError
 from pipeline.training.loop import Loop, fit, step_reaching, total_steps
 from pipeline.training.monitor import Monitor, Record
 from pipeline.training.optimizers import build_optimizer
+from pipeline.training.profiling import Profiler
 from pipeline.training.resume import check_continues, newest, restore
 from pipeline.training.saving import Saver
 from pipeline.training.step import TrainingStep
+from pipeline.training.utilization import Utilization
 from pipeline.training.watchdog import Watchdog
 
 # what a disk answers that is full, over quota, over a limit on file sizes, or gone
@@ -133,6 +134,7 @@ def train(
         TrainingStoppedError: as ``fit``.
     """
     torch.set_num_threads(worker.num_threads)
+    set_tf32(config.train.tf32)
     directory = RunDirectory(str(config.run.directory), owner=owner)
     corpus = open_prepared(config.data.directory)
     model = build_model(config, corpus.vocab_size).to(worker.device)
@@ -152,7 +154,8 @@ def train(
         directory.path.mkdir(parents=True, exist_ok=True)
         directory.config.write_text(configuration.to_yaml(config), encoding="utf-8")
         loop.monitor = Monitor(directory, step=loop.progress.step, on_record=on_record)
-        loop.monitor.write("start", **start_facts(loop, config, worker, model.num_parameters))
+        loop.monitor.write("start", **start_facts(loop, config, num_threads=worker.num_threads))
+        watch_speed(loop, config)
     try:
         status = fit(loop)
         loop.checkpoints.finish()
@@ -167,8 +170,25 @@ def train(
     finally:
         if watchdog is not None:
             watchdog.close()
+        if loop.profiler is not None:
+            loop.profiler.close()
         if loop.monitor is not None:
             loop.monitor.close()
+
+
+def watch_speed(loop: Loop, config: Config) -> None:
+    """On rank 0: utilisation for the record, and a trace if one is asked for."""
+    step, monitor = loop.step, loop.monitor
+    assert monitor is not None
+    loop.utilization = Utilization(
+        step.model, step.device, step.precision, tf32=config.train.tf32, num_workers=step.world_size
+    )
+    if config.train.profile_steps:
+        loop.profiler = Profiler(
+            monitor.directory.path / "profile",
+            num_steps=config.train.profile_steps,
+            say=lambda text: monitor.write("profile", step=loop.progress.step, text=text),
+        )
 
 
 def last_good(loop: Loop, directory: RunDirectory) -> str:
@@ -202,6 +222,8 @@ def build_loop(
         accumulate=config.train.accumulate,
         penalties=Penalties(config.train.activation_penalty, config.train.temporal_activation_penalty),
         batch_size=config.train.batch_size,
+        embedding_rows=embedding_rows.chosen(config, corpus.vocab_size),
+        ddp=config.ddp,
         rank=worker.rank,
         world_size=worker.world_size,
     )
@@ -247,31 +269,6 @@ def build_loop(
         sample=sample if config.run.sample_tokens else None,
         checkpoints=saver,
     )
-
-
-def start_facts(loop: Loop, config: Config, worker: Worker, num_parameters: int) -> Record:
-    """What the ``start`` record tells of a run."""
-    return {
-        "step": loop.progress.step,
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "total_steps": loop.total_steps,
-        "tokens_per_step": loop.data.tokens_per_window,
-        "parameters": num_parameters,
-        "num_workers": worker.world_size,
-        "num_threads": worker.num_threads,
-        "device": worker.device.type,
-        "precision": config.train.precision,
-        "recurrence_in_autocast": recurrence_in_autocast(config.train.precision, worker.device),
-        "num_unused_tokens": loop.data.num_unused,
-        "unused": loop.data.unused,
-    }
-
-
-def recurrence_in_autocast(precision: str, device: torch.device) -> bool:
-    """Whether the recurrent kernel really runs in ``precision`` on ``device``; else it runs in float32."""
-    with autocast(precision, device):
-        return runs_in_autocast(device.type)
 
 
 def finished(config: Config, corpus: PreparedCorpus) -> bool:

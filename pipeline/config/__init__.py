@@ -9,6 +9,7 @@ is imported here, so ``--help`` and every complaint about a setting come at once
 
 from pipeline.config.cluster import ClusterConfig, SearchConfig
 from pipeline.config.data import CorpusConfig, DataConfig, TokenizerConfig
+from pipeline.config.ddp import DdpConfig
 from pipeline.config.loading import (
     data_fingerprint,
     dump,
@@ -28,6 +29,7 @@ __all__ = [
     "Config",
     "CorpusConfig",
     "DataConfig",
+    "DdpConfig",
     "EvaluateConfig",
     "ModelConfig",
     "OptimizerConfig",

@@ -6,6 +6,7 @@ from pydantic import model_validator
 
 from pipeline.config.cluster import ClusterConfig, SearchConfig
 from pipeline.config.data import CorpusConfig, DataConfig, TokenizerConfig
+from pipeline.config.ddp import DdpConfig
 from pipeline.config.fields import Section
 from pipeline.config.model import ModelConfig, check_model
 from pipeline.config.training import EvaluateConfig, OptimizerConfig, RunConfig, TrainConfig
@@ -20,6 +21,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    ddp: DdpConfig = DdpConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     run: RunConfig = RunConfig()
     cluster: ClusterConfig = ClusterConfig()
@@ -36,6 +38,7 @@ class Config(Section):
             )
         if self.train.accumulate > 1:
             check_accumulate(self.train, 1 if workers == "auto" else workers)
+        check_gradients(self)
         least = self.cluster.min_workers
         if least is not None and workers != "auto" and least > workers:
             raise ValueError(f"cluster.min_workers: {least} is more than cluster.num_workers={workers}")
@@ -54,6 +57,29 @@ class Config(Section):
                 f"not {self.corpus.valid_fraction} + {self.corpus.test_fraction}"
             )
         return self
+
+
+def check_gradients(config: Config) -> None:
+    """Raise ``ValueError`` for ways to take or average gradients that would not be what they say."""
+    if config.train.embedding_gradients == "rows" and not rows_are_exact(config):
+        raise ValueError(
+            "train.embedding_gradients: rows need optimizer.name=sgd without momentum and weight_decay, and "
+            "model.tie_weights=false: everything else changes every row at every step"
+        )
+    if config.ddp.communication == "powersgd":
+        for name, value in (("precision", "fp16"), ("on_bad_window", "undo")):
+            if getattr(config.train, name) == value:
+                raise ValueError(
+                    f"ddp.communication: powersgd remembers what it left out of each gradient, which does not go with "
+                    f"train.{name}={value}"
+                )
+
+
+def rows_are_exact(config: Config) -> bool:
+    """Whether an update changes only those rows of the embedding whose types stand in the window."""
+    optimizer = config.optimizer
+    is_plain = optimizer.name == "sgd" and optimizer.momentum == 0 and optimizer.weight_decay == 0
+    return is_plain and not config.model.tie_weights
 
 
 def check_accumulate(train: TrainConfig, num_workers: int) -> None:

@@ -79,6 +79,12 @@ class TrainConfig(Section):
     precision: Literal["float32", "bf16", "fp16", "float64"] = setting(
         "float32", "Autocast type of the forward pass; weights and loss stay float32 (float64: everything, for checks)."
     )
+    tf32: bool = setting(False, "Let a GPU multiply float32 in TF32 (10 bits of precision): faster; nothing on a CPU.")
+    embedding_gradients: Literal["auto", "dense", "rows"] = setting(
+        "auto",
+        "Gradient of the embedding as a whole matrix, or as the rows of the types in the window (plain sgd and untied "
+        "weights only); auto: rows where they pay, with many more types than tokens in a step.",
+    )
     seed: int = setting(1, "Seed of initialisation, dropout and sampling.", ge=0, lt=2**32)
     log_every_steps: int = setting(20, "Steps between two lines of the metrics file.", unit="steps", ge=1)
     evaluate_every_steps: int | None = setting(
@@ -89,6 +95,9 @@ class TrainConfig(Section):
     )
     checkpoint_every_minutes: float | None = setting(
         10.0, "Minutes between two checkpoints, beside all others; null: none by the clock.", unit="minutes", gt=0
+    )
+    profile_steps: int = setting(
+        0, "Steps of worker 0 whose trace is written to <run>/profile, after a few to warm up.", unit="steps", ge=0
     )
     keep_checkpoints: int = setting(2, "Latest checkpoints kept beside the best.", unit="checkpoints", ge=1)
     max_loss_rise: float | None = setting(

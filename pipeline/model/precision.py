@@ -18,6 +18,12 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
     return torch.autocast(device.type, dtype=AUTOCAST[precision], cache_enabled=False)
 
 
+def set_tf32(allowed: bool) -> None:
+    """Whether a GPU multiplies float32 in TF32, in cuBLAS and cuDNN alike (torch's own defaults differ)."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
+
+
 def has_bf16_products() -> bool:
     """Whether this CPU multiplies matrices in bf16; oneDNN takes bare AVX-512 for it and emulates it there."""
     supported: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -26,9 +26,11 @@ from pipeline.metrics import all_reduce_sum, perplexity
 from pipeline.model.state import State, zeros_like
 from pipeline.training.guard import check_finite, check_loss, update_or_undo
 from pipeline.training.monitor import Monitor
+from pipeline.training.profiling import Profiler
 from pipeline.training.rollback import Rollback
 from pipeline.training.schedules import drops_now, learning_rate
 from pipeline.training.step import TrainingStep
+from pipeline.training.utilization import Utilization
 from pipeline.training.watchdog import Watchdog
 
 # how often several ranks agree whether to stop or save; a single rank looks after every step
@@ -95,6 +97,8 @@ class Loop:
     save_requested: Callable[[], bool] = lambda: False  # true once where this rank may soon be gone
     watchdog: Watchdog | None = None
     monitor: Monitor | None = None
+    profiler: Profiler | None = None
+    utilization: Utilization | None = None
     evaluate_at_steps: frozenset[int] = frozenset()
     progress: Progress = field(default_factory=Progress)
     interval: Interval = field(init=False)
@@ -160,6 +164,9 @@ def fit(loop: Loop) -> str:
     """
     progress = loop.progress
     first_step = progress.step + 1
+    if loop.step.exchange is not None:
+        loop.step.exchange.settled(progress.step)
+    loop.step.times.start()
     while progress.step < loop.total_steps and not progress.ended_early:
         for window in loop.data.windows(progress.position, epoch=progress.epoch):
             if loop.watchdog is not None:
@@ -177,6 +184,9 @@ def fit(loop: Loop) -> str:
                 return INTERRUPTED
             if is_last or progress.ended_early:
                 break
+            if loop.profiler is not None:
+                loop.profiler.step()
+            loop.step.times.start()
     return FINISHED
 
 
@@ -203,6 +213,7 @@ def train_on(loop: Loop, window: Window) -> None:
     progress, device = loop.progress, loop.step.device
     inputs = torch.from_numpy(window.inputs).to(device, non_blocking=True)  # (T, B)
     targets = torch.from_numpy(window.targets).to(device, non_blocking=True)  # (T, B)
+    loop.step.times.mark("data")
     update = partial(
         loop.step,
         inputs,
@@ -249,11 +260,12 @@ def log(loop: Loop) -> None:
     progress.lowest_loss = min(loss, progress.lowest_loss or loss)
     clipped = loop.step.clipping.take_share()
     interval, loop.interval = loop.interval, loop.new_interval()
+    times = loop.step.times.take()
     if loop.monitor is None:
         return
     if failure := loop.checkpoints.failure():
         loop.monitor.write("warning", step=progress.step, text=failure)
-    seconds = max(loop.clock - interval.started, 1e-9)
+    tokens_per_second = interval.tokens / max(loop.clock - interval.started, 1e-9)
     loop.monitor.write(
         "train",
         step=progress.step,
@@ -265,8 +277,10 @@ def log(loop: Loop) -> None:
         grad_norm=float(loop.last_norm),
         clipped=clipped,
         loss_scale=float(loop.step.loss_scale.scale) if loop.step.loss_scale.enabled else None,
-        tokens_per_second=interval.tokens / seconds,
+        tokens_per_second=tokens_per_second,
         seconds_left=(loop.total_steps - progress.step) * progress.seconds / progress.step,
+        **times,
+        **(loop.utilization.figures(tokens_per_second) if loop.utilization is not None else {}),
     )
 
 

@@ -1,8 +1,8 @@
 """What a person watches: records of a run → metrics.jsonl → TensorBoard and the progress line.
 
 metrics.jsonl is the record, one JSON object a line with its ``kind`` (start, running, train, valid, sample, warning,
-end), global ``step`` and unix ``time``. TensorBoard's files are drawn from it, anew at every start, so a run that was
-stopped and continued is one clean line in any reader. Only rank 0 has a ``Monitor``.
+profile, end), global ``step`` and unix ``time``. TensorBoard's files are drawn from it, anew at every start, so a run
+that was stopped and continued is one clean line in any reader. Only rank 0 has a ``Monitor``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, TextIO
 from torch.utils.tensorboard import SummaryWriter
 
 from pipeline.training.directory import RunDirectory
+from pipeline.training.times import PHASES
 
 Record = dict[str, Any]
 
@@ -30,6 +31,10 @@ SCALARS = {
         "clipped": "optimizer/clipped_share",
         "loss_scale": "optimizer/loss_scale",
         "tokens_per_second": "speed/tokens_per_second",
+        "flops_utilization": "speed/model_flops_utilization",
+        "peak_memory_mb": "memory/peak_mb",
+        "peak_gpu_memory_mb": "memory/peak_gpu_mb",
+        **{f"{phase}_ms": f"step_ms/{phase}" for phase in PHASES},
     },
     "valid": {"loss": "loss/valid", "perplexity": "perplexity/valid", "bits_per_byte": "bits_per_byte/valid"},
 }

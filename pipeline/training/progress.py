@@ -76,7 +76,7 @@ class Progress(MovingLine):
         if kind == "start":
             self.total_steps = record["total_steps"]
             self.say(start_sentence(record))
-        elif kind == "warning":
+        elif kind in ("warning", "profile"):
             self.say(f"step {record['step']:,}: {record['text']}")
         elif kind == "train":
             self.move(
@@ -104,13 +104,28 @@ def start_sentence(record: dict[str, Any]) -> str:
     workers = record["num_workers"]
     where = f"{workers} worker{'s' if workers > 1 else ''} on {record['device']}"
     threads = f", {record['num_threads']} threads each" if record["device"] == "cpu" else ""
-    recurrence = "" if record["recurrence_in_autocast"] else " (the recurrence in float32: no such kernel here)"
     resumed = f", continuing at step {record['step']:,}" if record["step"] else ""
+    rows = ", gradients of the embedding as rows" if record["embedding_gradients"] == "rows" else ""
     return (
         f"training {record['parameters']:,} parameters for {record['total_steps']:,} steps of "
         f"{record['tokens_per_step']:,} tokens ({record['unused']}): "
-        f"{where}{threads}, {record['precision']}{recurrence}{resumed}"
+        f"{where}{threads}{exchanged(record)}, {products(record)}{rows}{resumed}"
     )
+
+
+def exchanged(record: dict[str, Any]) -> str:
+    """How workers average their gradients, where that is not the usual way."""
+    said = {"ordered": ", gradients summed in order", "bf16": ", gradients exchanged in bf16", "powersgd": ", PowerSGD"}
+    return said.get(record["communication"], "")
+
+
+def products(record: dict[str, Any]) -> str:
+    """The number format of the products, and of the recurrence where that is another."""
+    asked, real = record["precision"], record["recurrence_precision"]
+    names = {"bf16": "bfloat16", "fp16": "float16"}
+    if real != names.get(asked, asked):
+        return f"{asked} (the recurrence in {real}: no such kernel here)"
+    return f"{asked} (products in TF32)" if record["tf32"] else asked
 
 
 def duration(seconds: float) -> str:

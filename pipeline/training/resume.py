@@ -24,8 +24,8 @@ from pipeline.training.loop import Loop, Progress
 MAY_DIFFER = (
     "train.epochs", "train.max_steps", "train.max_tokens", "train.accumulate", "train.log_every_steps",
     "train.evaluate_every_steps", "train.checkpoint_every_steps", "train.checkpoint_every_minutes",
-    "train.keep_checkpoints", "train.patience", "train.max_loss_rise", "train.on_bad_window", "data.directory",
-    "run.", "cluster.", "search.",
+    "train.keep_checkpoints", "train.patience", "train.max_loss_rise", "train.on_bad_window", "train.profile_steps",
+    "data.directory", "run.", "cluster.", "search.",
 )  # fmt: skip
 
 
@@ -38,6 +38,7 @@ def capture(loop: Loop) -> dict[str, Any]:
         "loss_scale": loop.step.loss_scale.state_dict(),
         "clipping": loop.step.clipping.state_dict(),
         "averaging": loop.step.averaging.state_dict(),
+        "communication": loop.step.exchange.state_dict() if loop.step.exchange is not None else {},
         "hidden": global_rows(loop.data.rows, loop.data.batch_size, loop.state),
         "interval_nats": global_rows(range(rank, rank + 1), world_size, [own_nats])[0],
         "interval_tokens": loop.interval.tokens,
@@ -64,6 +65,8 @@ def restore(loop: Loop, path: Path) -> None:
     loop.step.loss_scale.load_state_dict(state["loss_scale"])
     loop.step.clipping.load_state_dict(state["clipping"])
     loop.step.averaging.load_state_dict(state["averaging"])
+    if loop.step.exchange is not None:
+        loop.step.exchange.load_state_dict(state["communication"])
     loop.state = tuple(part[:, rows.start : rows.stop].contiguous() for part in state["hidden"])
     nats = state["interval_nats"].flatten()
     if len(nats) == world_size:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import OptimizerConfig
+from pipeline.config import DdpConfig, OptimizerConfig
 from pipeline.data.windows import Resets
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
@@ -21,6 +21,9 @@ from pipeline.model.state import State, concatenate, detach, select
 from pipeline.seeds import mix
 from pipeline.training.averaging import Averaging
 from pipeline.training.clipping import Clipping
+from pipeline.training.communication import Exchange
+from pipeline.training.embedding_rows import EmbeddingRows
+from pipeline.training.times import StepTimes
 
 
 class WindowLoss(nn.Module):
@@ -80,10 +83,17 @@ class TrainingStep:
         accumulate: int = 1,
         penalties: Penalties = NO_PENALTIES,
         batch_size: int | None = None,
+        embedding_rows: bool = False,
+        ddp: DdpConfig | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        """``batch_size`` is that of all ranks; None: of the windows given, on a single rank."""
+        """
+        Args:
+            batch_size: that of all ranks; None: of the windows given, on a single rank.
+            embedding_rows: take the embedding's gradient as rows, which only plain SGD does exactly.
+            ddp: how several ranks average their gradients.
+        """
         self.model = model
         self.optimizer = optimizer
         self.clipping = clipping
@@ -98,9 +108,29 @@ class TrainingStep:
         self.device = self.parameters[0].device
         self.loss_scale = LossScale(enabled=precision == "fp16", device=self.device)
         self.num_refused = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.times = StepTimes(self.device)
+        self.embedding_rows = EmbeddingRows(model) if embedding_rows else None
         self.module: nn.Module = WindowLoss(model, penalties)
+        self.exchange: Exchange | None = None
         if world_size > 1:
-            self.module = nn.parallel.DistributedDataParallel(self.module, gradient_as_bucket_view=True)
+            self.exchange = Exchange(ddp or DdpConfig(), self.times)
+            self.module = self.exchange.distribute(
+                self.module, apart="model.embedding.weight" if embedding_rows else None
+            )
+            self.settle()
+
+    def settle(self) -> None:
+        """A pass whose gradients are thrown away, after which DDP puts its buckets into their final order.
+
+        A run that goes on then rounds its sums, and has the buckets of what PowerSGD remembers, as one that never
+        stopped.
+        """
+        token = torch.zeros((1, 1), dtype=torch.int64, device=self.device)
+        blank = self.model.initial_state(1, dtype=self.model.dtype)
+        with autocast(self.precision, self.device):
+            nats, penalty, _ = self.module(token, token, blank, None, Masks(0, 1, range(1)))
+        (nats if penalty is None else nats + penalty).backward()
+        self.optimizer.zero_grad(set_to_none=True)
 
     def __call__(
         self,
@@ -147,10 +177,19 @@ class TrainingStep:
                 loss = part * (self.world_size / num_targets)
                 if penalty is not None:
                     loss = loss + penalty * (self.world_size * len(masks.rows) / batch_size)
-                (loss * self.loss_scale.scale).backward()
+                loss = loss * self.loss_scale.scale
+                self.times.mark("forward")
+                loss.backward()
+                # the last gradient has set off the last exchange: what is left of the pass is waiting for that
+                is_exchanged = self.exchange is not None and group == self.accumulate - 1
+                self.times.mark("communication" if is_exchanged else "backward")
             nats += part.detach()
             ends.append(end)
+        if self.embedding_rows is not None:
+            self.embedding_rows.take(most=inputs.shape[0] * -(-batch_size // self.world_size))
+            self.times.mark("backward" if self.exchange is None else "communication")
         norm = self.update(lr)
+        self.times.mark("optimizer")
         return nats, norm, ends[0] if len(ends) == 1 else concatenate(ends)
 
     def synchronization(self, *, is_last: bool) -> AbstractContextManager[None]:
@@ -162,17 +201,22 @@ class TrainingStep:
     def update(self, lr: float) -> Tensor:
         """Apply the clipped gradients, or nothing where their norm is not finite; clear them."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        if self.embedding_rows is not None:
+            gradients.append(self.embedding_rows.values)
         norm, divisor = self.clipping(gradients, self.loss_scale.scale)
         finite = torch.isfinite(norm)
         if gradients[0].dtype == torch.float64:
             # the fused optimizers take the divisor in float32, too coarse for a check in float64
             torch._foreach_div_(gradients, divisor)
+            divisor = torch.ones_like(divisor)
         else:
             self.optimizer.grad_scale = divisor  # type: ignore[attr-defined]
         self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
+        if self.embedding_rows is not None:
+            self.embedding_rows.update(lr=lr, divisor=divisor, finite=finite)
         self.optimizer.zero_grad(set_to_none=True)
         self.averaging.updated()
         self.loss_scale.update(finite)

@@ -49,7 +49,7 @@ def spoiled_rank(rank: int, port: int, values: dict[str, Any], by: float) -> Non
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     dist.init_process_group("gloo", rank=rank, world_size=2)
     if rank == 1:
-        WindowLoss.forward = spoil((7,), by)  # type: ignore[method-assign]
+        WindowLoss.forward = spoil((8,), by)  # type: ignore[method-assign]  # of which DDP settles with the first
     worker = run.Worker(device=torch.device("cpu"), num_threads=1, rank=rank, world_size=2)
     try:
         run.train(configuration.validate(values), worker)

@@ -1,15 +1,11 @@
 """An interrupted run, continued, is bitwise the uninterrupted one; W ranks are one rank."""
 
-import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from pipeline import config as configuration
 from pipeline import launch, run
@@ -17,6 +13,7 @@ from pipeline.config import Config
 from pipeline.data.prepare import prepare_in_process
 from pipeline.training import checkpoint
 from pipeline.training.monitor import read
+from tests.training.ranks import Plan, carry_out, train_on_ranks
 
 CONVENTIONAL = {"train.epochs": 2, "model.dropout": 0.3, "train.checkpoint_every_steps": 7}
 
@@ -96,6 +93,35 @@ def test_interrupted_anywhere_and_continued_is_bitwise_equal(
     assert_bitwise_equal(end_state(config), end_state(broken))
 
 
+ACCUMULATED = {"train.accumulate": 2, "train.max_steps": 40, "train.evaluate_every_steps": 10, "train.epochs": 1}
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_failing_within_a_window_or_before_the_report_and_continued_is_bitwise_equal(
+    make_config: Callable[..., Config], tmp_path: Path, world_size: int
+) -> None:
+    config = make_config({**CONVENTIONAL, **ACCUMULATED})
+    broken = configuration.with_values(config, {"run.directory": str(tmp_path / "broken")})
+    prepare_in_process(config)
+    settling = int(world_size > 1)  # a pass of DDP's own at every start
+    plans = [
+        Plan(config),
+        Plan(broken, fail_at_forward=2 * 17 + settling),  # the second group of the 17th window's rows
+        Plan(broken, fail_at_report=2),  # of step 20: its checkpoint is written, nobody was told
+        Plan(broken, fail_at_forward=2 * 3 + settling),
+        Plan(broken),
+    ]
+    if world_size == 1:
+        for plan in plans:
+            carry_out(plan, run.local_worker(config))
+    else:
+        train_on_ranks(world_size, *plans)
+    assert curve(config) == curve(broken)
+    assert curve(config, "valid") == curve(broken, "valid")
+    assert curve(config, "sample", "text") == curve(broken, "sample", "text")
+    assert_bitwise_equal(end_state(config), end_state(broken))
+
+
 def test_a_finished_run_is_not_trained_again_and_more_epochs_go_on(make_config: Callable[..., Config]) -> None:
     config = make_config({"optimizer.schedule": "constant"})
     sentences: list[str] = []
@@ -104,21 +130,6 @@ def test_a_finished_run_is_not_trained_again_and_more_epochs_go_on(make_config: 
     assert "finished" in sentences[0]
     longer = configuration.with_values(config, {"train.epochs": 2})
     assert launch.train(longer, launch.in_process)["steps"] == 2 * first["steps"]
-
-
-def rank_of(rank: int, world_size: int, port: int, values: dict[str, Any]) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=world_size)
-    worker = run.Worker(device=torch.device("cpu"), num_threads=1, rank=rank, world_size=world_size)
-    run.train(configuration.validate(values), worker)
-    dist.destroy_process_group()
-
-
-def train_on_ranks(config: Config, world_size: int) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(rank_of, (world_size, port, configuration.dump(config)), nprocs=world_size)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float64", 1e-10), ("float32", 1e-4)])
@@ -130,7 +141,7 @@ def test_losses_do_not_depend_on_the_number_of_workers(
     prepare_in_process(config)
     launch.train(config, launch.in_process)
     two = configuration.with_values(config, {"run.directory": str(tmp_path / "two"), "train.accumulate": 2})
-    train_on_ranks(two, world_size=2)  # 5 streams on 2 ranks: 2 and 3, in groups of 1 and 1, 1 and 2
+    train_on_ranks(2, Plan(two))  # 5 streams on 2 ranks: 2 and 3, in groups of 1 and 1, 1 and 2
     expected, found = curve(config), curve(two)
     assert len(expected) == 200
     assert [step for step, _ in found] == [step for step, _ in expected]
@@ -138,7 +149,9 @@ def test_losses_do_not_depend_on_the_number_of_workers(
     # and a run goes on with another number of workers: hidden states follow their streams
     moved = configuration.with_values(config, {"run.directory": str(tmp_path / "moved"), "train.epochs": 1})
     interrupt_after(moved, 77)
-    train_on_ranks(moved, world_size=2)
+    train_on_ranks(2, Plan(moved, stop_after=15))  # asked every fourth step
+    assert 100 < curve(moved)[-1][0] < 150
+    interrupt_after(moved, 1000)
     assert [loss for _, loss in curve(moved)] == pytest.approx([loss for _, loss in expected], rel=tolerance)
 
 
@@ -186,7 +199,7 @@ def test_other_ways_through_the_text_resume_and_do_not_depend_on_workers(
     assert curve(config) == curve(broken)
     assert_bitwise_equal(end_state(config), end_state(broken))
     two = configuration.with_values(config, {"run.directory": str(tmp_path / "two")})
-    train_on_ranks(two, world_size=2)
+    train_on_ranks(2, Plan(two))
     for kind in ("train", "valid"):
         expected, found = curve(config, kind), curve(two, kind)
         assert [step for step, _ in found] == [step for step, _ in expected]

@@ -1,0 +1,24 @@
+"""Section of data-parallel training: how workers average their gradients."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pipeline.config.fields import Section, setting
+
+
+class DdpConfig(Section):
+    """How workers average their gradients; nothing here concerns a single worker."""
+
+    communication: Literal["full", "ordered", "bf16", "powersgd"] = setting(
+        "full",
+        "What workers exchange: gradients as they are; the same summed in the order of workers, whatever the buckets; "
+        "rounded to bf16; or matrices as low-rank products, what is left out being added to the next gradient.",
+        source="Vogels et al. 2019, PowerSGD",
+    )
+    powersgd_rank: int = setting(4, "Rank of powersgd's products.", ge=1)
+    powersgd_after_steps: int = setting(1000, "Steps with whole gradients before powersgd begins.", unit="steps", ge=0)
+    bucket_megabytes: float = setting(
+        25.0, "Gradients are exchanged in pieces of about this size while others are computed.", unit="MB", gt=0
+    )
+    static_graph: bool = setting(False, "Let DDP take for granted that every step computes the same.")

@@ -1,0 +1,84 @@
+"""Runs of several ranks on gloo, one after another in the same processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from pipeline import config as configuration
+from pipeline import run
+from pipeline.config import Config
+from pipeline.training.step import WindowLoss
+
+FORWARD = WindowLoss.forward
+
+
+class InjectedError(Exception):
+    """What a test makes happen."""
+
+
+@dataclass
+class Plan:
+    """A run, and what ends it early: a request to stop, or an exception at a place that all ranks come to."""
+
+    config: Config
+    stop_after: int | None = None  # times asked: every step on one rank, every fourth on several
+    fail_at_forward: int | None = None  # the forward pass of this number, counted from 1
+    fail_at_report: int | None = None
+
+
+def carry_out(plan: Plan, worker: run.Worker) -> None:
+    """Train as one rank, as far as ``plan`` goes."""
+    counts = {"asked": 0, "forward": 0, "report": 0}
+
+    def counted(name: str, limit: int | None) -> bool:
+        counts[name] += 1
+        return limit is not None and counts[name] >= limit
+
+    def forward(self: WindowLoss, *arguments: Any) -> Any:
+        if counted("forward", plan.fail_at_forward):
+            raise InjectedError
+        return FORWARD(self, *arguments)
+
+    def report(figures: dict[str, Any]) -> None:
+        if counted("report", plan.fail_at_report):
+            raise InjectedError
+
+    WindowLoss.forward = forward  # type: ignore[method-assign]
+    try:
+        run.train(plan.config, worker, report=report, stop_requested=lambda: counted("asked", plan.stop_after))
+        assert plan.fail_at_forward is plan.fail_at_report is None
+    except InjectedError:
+        for thread in threading.enumerate():  # a process that goes on where it was killed would not have them
+            if thread.name == "checkpoint":
+                thread.join()
+    finally:
+        WindowLoss.forward = FORWARD  # type: ignore[method-assign]
+
+
+def rank_of(rank: int, world_size: int, port: int, plans: list[tuple[dict[str, Any], tuple[Any, ...]]]) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=rank, world_size=world_size)
+    worker = run.Worker(device=torch.device("cpu"), num_threads=1, rank=rank, world_size=world_size)
+    for values, rest in plans:
+        carry_out(Plan(configuration.validate(values), *rest), worker)
+    dist.destroy_process_group()
+
+
+def train_on_ranks(world_size: int, *plans: Plan) -> None:
+    """Carry out ``plans`` one after another on so many ranks; their corpora are prepared."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    plain = [
+        (configuration.dump(plan.config), (plan.stop_after, plan.fail_at_forward, plan.fail_at_report))
+        for plan in plans
+    ]
+    mp.spawn(rank_of, (world_size, port, plain), nprocs=world_size)

@@ -1,0 +1,101 @@
+"""Ways to average gradients: the same mathematics, the same numbers again after a stop."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline import config as configuration
+from pipeline.config import Config
+from pipeline.data.prepare import prepare_in_process
+from tests.training.ranks import Plan, train_on_ranks
+from tests.training.test_resume import assert_bitwise_equal, curve, end_state
+
+SHORT = {
+    "train.max_steps": 30,
+    "train.log_every_steps": 1,
+    "train.checkpoint_every_steps": 9,
+    "run.sample_tokens": 0,
+    "optimizer.schedule": "constant",
+}
+
+
+@pytest.fixture
+def variant(make_config: Callable[..., Config], tmp_path: Path) -> Callable[..., Config]:
+    """A function: a name and settings → a short run of that name; all share one prepared corpus."""
+    base = make_config(SHORT)
+    prepare_in_process(base)
+
+    def make(name: str, changes: dict[str, Any] | None = None) -> Config:
+        return configuration.with_values(base, {"run.directory": str(tmp_path / name), **(changes or {})})
+
+    return make
+
+
+def test_three_ranks_continue_bitwise_in_a_fixed_order_of_sums(variant: Callable[..., Config]) -> None:
+    ordered = {"ddp.communication": "ordered", "ddp.bucket_megabytes": 0.002, "train.max_steps": 16}
+    whole, broken = variant("whole", ordered), variant("broken", ordered)
+    one_bucket = variant("one", {**ordered, "ddp.bucket_megabytes": 25.0})
+    usual = variant("usual", {"train.max_steps": 16})
+    train_on_ranks(3, Plan(whole), Plan(broken, stop_after=3), Plan(broken), Plan(one_bucket), Plan(usual))
+    assert curve(whole) == curve(broken)
+    assert_bitwise_equal(end_state(whole), end_state(broken))
+    assert_bitwise_equal(end_state(whole), end_state(one_bucket))  # whatever the buckets
+    assert [loss for _, loss in curve(usual)] == pytest.approx([loss for _, loss in curve(whole)], rel=1e-4)
+
+
+def test_two_ranks_exchange_as_said(variant: Callable[..., Config]) -> None:
+    sgd = {"optimizer.name": "sgd", "optimizer.lr": 1.0, "train.precision": "float64"}
+    powersgd = {
+        "ddp.communication": "powersgd",
+        "ddp.powersgd_rank": 1,
+        "ddp.powersgd_after_steps": 6,
+        "ddp.bucket_megabytes": 0.002,
+    }
+    full, ordered = variant("full"), variant("ordered", {"ddp.communication": "ordered", "ddp.static_graph": True})
+    bf16, low_rank = variant("bf16", {"ddp.communication": "bf16"}), variant("low", powersgd)
+    broken = variant("broken", powersgd)
+    dense, rows = variant("dense", sgd), variant("rows", {**sgd, "train.embedding_gradients": "rows"})
+    accumulated = variant("accumulated", {**sgd, "train.embedding_gradients": "rows", "train.accumulate": 3})
+    whole = [Plan(config) for config in (full, ordered, bf16, low_rank, dense, rows, accumulated)]
+    train_on_ranks(2, *whole, Plan(broken, stop_after=4), Plan(broken))
+    losses = {
+        name: [loss for _, loss in curve(config)]
+        for name, config in {"full": full, "bf16": bf16, "low": low_rank, "dense": dense, "rows": rows}.items()
+    }
+    assert curve(ordered) == curve(full)  # two numbers have one sum
+    assert_bitwise_equal(end_state(ordered)[0], end_state(full)[0])
+    assert losses["bf16"] != losses["full"]
+    assert losses["bf16"] == pytest.approx(losses["full"], rel=0.01)
+    assert losses["low"][:7] == losses["full"][:7]  # six updates with whole gradients
+    assert losses["low"][8:] != losses["full"][8:]
+    assert losses["low"][-1] < losses["low"][0] - 0.3
+    # what PowerSGD leaves out and remembers is part of the checkpoint
+    assert curve(broken) == curve(low_rank)
+    assert_bitwise_equal(end_state(broken), end_state(low_rank))
+    errors = end_state(low_rank)[1]["communication"]["errors"]
+    assert all(len(error) == 2 and error.abs().max() > 0 for error in errors.values())
+    assert losses["rows"] == pytest.approx(losses["dense"], rel=1e-12)
+    assert [loss for _, loss in curve(accumulated)] == pytest.approx(losses["dense"], rel=1e-10)
+    for figure in ("forward_ms", "backward_ms", "communication_ms", "optimizer_ms"):
+        assert all(milliseconds > 0 for _, milliseconds in curve(full, figure=figure))
+
+
+def test_ways_that_would_not_be_exact_are_refused(make_config: Callable[..., Config]) -> None:
+    with pytest.raises(ValueError, match=r"train\.embedding_gradients: rows need optimizer\.name=sgd"):
+        make_config({"train.embedding_gradients": "rows"})
+    with pytest.raises(ValueError, match=r"ddp\.communication: powersgd .* train\.precision=fp16"):
+        make_config({"ddp.communication": "powersgd", "train.precision": "fp16"})
+    with pytest.raises(ValueError, match=r"ddp\.communication: powersgd .* train\.on_bad_window=undo"):
+        make_config({"ddp.communication": "powersgd", "train.on_bad_window": "undo"})
+
+
+def test_rows_of_one_rank_are_added_in_the_order_in_which_they_stand() -> None:
+    from pipeline.training.embedding_rows import summed
+
+    values = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])
+    rows, sums = summed(torch.tensor([4, 2, 4, 9]), values)
+    assert rows.tolist() == [2, 4, 9, 0]
+    assert sums.tolist() == [[3.0, 4.0], [6.0, 8.0], [7.0, 8.0], [0.0, 0.0]]
