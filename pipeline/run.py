@@ -242,6 +242,7 @@ def build_loop(
             streams=config.evaluate.streams,
             bptt=config.train.bptt,
             reset=ResetRule.of(config.train),
+            burn_in=config.evaluate.burn_in,
             rank=worker.rank,
             world_size=worker.world_size,
             precision=config.train.precision,

@@ -165,6 +165,9 @@ class EvaluateConfig(Section):
     streams: int = setting(
         16, "Streams over which held-out text is scored, whatever the number of workers.", unit="streams", ge=1
     )
+    burn_in: int = setting(
+        64, "Tokens before each stream but the first that are read first, unscored.", unit="tokens", ge=0
+    )
 
 
 class RunConfig(Section):

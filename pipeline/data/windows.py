@@ -58,7 +58,8 @@ class Window:
 
     ``begins``: the hidden state before it is blank. ``resets``, (T, B), is true where a row's state is made blank
     before that input; None: nowhere. Over all ranks, ``num_inputs`` are the inputs that are no padding and
-    ``num_targets`` the targets that count; held-out text has neither, there each rank counts its own.
+    ``num_targets`` the targets that count; held-out text has neither, there each rank counts its own, and ``first``,
+    (B,), is where in the text the first target of each row stands.
     """
 
     inputs: np.ndarray[Any, np.dtype[np.int64]]
@@ -69,6 +70,7 @@ class Window:
     resets: Resets | None = None
     num_inputs: int = 0
     num_targets: int = 0
+    first: Ids | None = None
 
 
 class TrainingData(Protocol):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable, Iterator, Sequence
 
-import numpy as np
-
 from pipeline.data.tokenizer import Ids, Tokenizer
 
 
@@ -26,9 +24,7 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, *, name: str = "--prompt") -> 
         raise ValueError(f"{name}: {prompt!r} holds no {tokenizer.kind}")
     if tokenizer.unk_id is not None and len(ids) and all(ids == tokenizer.unk_id):
         raise ValueError(f"{name}: the model knows no {tokenizer.kind} of {prompt!r}")
-    if len(ids):
-        return ids
-    return np.array([tokenizer.eos_id]) if tokenizer.eos_id is not None else tokenizer.encode("\n ")[:1]
+    return ids if len(ids) else tokenizer.start_ids
 
 
 class Detokenizer:

@@ -114,7 +114,7 @@ def test_evaluate_and_generate(
     assert "--top-p: 1.5 is not in (0, 1]" in refused(capsys, generate.main, "--run", directory, "--top-p", "1.5")
     assert "has no test split" in refused(capsys, evaluate.main, "--run", directory, "--split", "test")
     assert "no checkpoint there" in refused(capsys, evaluate.main, "--run", str(tmp_path / "nothing"))
-    assert "no.txt: cannot be read" in refused(capsys, evaluate.main, "--run", directory, "--text", "no.txt")
+    assert "--text: no file matches no.txt" in refused(capsys, evaluate.main, "--run", directory, "--text", "no.txt")
 
 
 def test_dry_run_writes_nothing(

@@ -123,6 +123,7 @@ def test_the_averaged_model_is_scored_and_saved(make_config: Callable[..., Confi
         split_held_out(open_prepared(config.data.directory), "valid"),
         streams=config.evaluate.streams,
         bptt=config.train.bptt,
+        burn_in=config.evaluate.burn_in,
     )
     assert score.perplexity == pytest.approx(loaded.manifest["perplexity"], rel=1e-9)
     trained = checkpoint.load_state(averaged[-1])["averaging"]["trained"]

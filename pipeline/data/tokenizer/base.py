@@ -59,6 +59,11 @@ class Tokenizer(ABC):
     @abstractmethod
     def from_content(cls, eos: str, content: dict[str, Any]) -> Tokenizer: ...
 
+    @property
+    def start_ids(self) -> Ids:
+        """What a text is read after where nothing comes before it: the end of a document or line."""
+        return np.array([self.eos_id]) if self.eos_id is not None else self.encode("\n ")[:1]
+
     def unknown_in(self, text: str) -> set[str]:
         """The parts of ``text`` that would become ``<unk>``."""
         return set()

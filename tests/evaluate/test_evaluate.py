@@ -11,7 +11,7 @@ from pipeline.config import ModelConfig, TokenizerConfig, TrainConfig
 from pipeline.data.streams import ResetRule
 from pipeline.data.tokenizer import train_tokenizer
 from pipeline.data.windows import ArrayTokens
-from pipeline.evaluate import HeldOut, evaluate, held_out
+from pipeline.evaluate import HeldOut, Tally, compare, count_words, evaluate, held_out, perplexity_interval
 from pipeline.model.language_model import LanguageModel
 
 VOCAB = 17
@@ -90,3 +90,61 @@ def test_bits_per_byte_counts_the_bytes_of_what_is_scored() -> None:
     assert (unknown.num_bytes, "<unk>" in unknown.why_not) == (None, True)
     words = train_tokenizer(TokenizerConfig(kind="word"), [text], num_documents=1)
     assert held_out(words, ArrayTokens(ids), ids[:1], num_bytes=9, num_unknown=0).num_bytes is None
+
+
+def test_streams_with_burn_in_begin_with_the_state_of_the_tokens_before(model: LanguageModel) -> None:
+    ids = np.random.default_rng(1).integers(0, VOCAB, 104).astype(np.uint16)
+    text = HeldOut(ArrayTokens(ids), None)
+    tally = Tally(text.tokens, VOCAB)
+    score = evaluate(model, text, streams=4, bptt=10, burn_in=30, tally=tally)
+    # 30 tokens early, but the first two have none or fewer before them
+    expected = 0.0
+    for start, stop in itertools.pairwise([0, 25, 51, 77, 103]):
+        early = max(0, start - 30)
+        expected += token_by_token(model, ids[early : stop + 1]) - token_by_token(model, ids[early : start + 1])
+    assert score.tokens == 103
+    assert score.nats == pytest.approx(expected, rel=1e-10)
+    exact = evaluate(model, text, streams=1, bptt=10)
+    whole = evaluate(model, text, streams=4, bptt=10, burn_in=1000)
+    assert whole.nats == pytest.approx(exact.nats, rel=1e-10)
+    for sums in (tally.by_type, tally.by_position, tally.by_unit):
+        assert sums.sum(1) == pytest.approx([score.nats, 103], rel=1e-10)
+
+
+def test_a_tally_sorts_nats_by_document_position_and_count() -> None:
+    tally = Tally(ArrayTokens(np.zeros(100, dtype=np.int64), np.array([0, 5, 40])), 4)
+    targets = np.array([[1, 2], [3, -100]])  # at 4, 5 and 39
+    tally.add(np.array([4, 39]), targets, np.array([[1.0, 2.0], [4.0, 0.0]]))
+    assert [(g.name, g.nats, g.tokens) for g in tally.position_groups()] == [("0 to 9", 5.0, 2), ("10 to 99", 2.0, 1)]
+    counts = np.array([9, 0, 1, 10])
+    assert [(g.name, g.nats) for g in tally.frequency_groups(counts)] == [
+        ("0", 1.0),
+        ("1 to 9", 2.0),
+        ("10 to 99", 4.0),
+    ]
+    assert tally.unit == "20 stretches of 5 tokens"
+    assert [sums.tolist() for sums in tally.per_unit()] == [[1.0, 4.0, 2.0], [1, 1, 1]]
+
+
+def test_intervals_and_paired_tests_of_known_samples() -> None:
+    tokens = np.full(400, 10.0)
+    nats = np.random.default_rng(1).normal(30, 4, 400)
+    low, high = perplexity_interval(nats, tokens)
+    mean, error = nats.mean() / 10, nats.std() / 10 / math.sqrt(400)
+    assert [math.log(low), math.log(high)] == pytest.approx([mean - 1.96 * error, mean + 1.96 * error], abs=0.003)
+    noise = np.random.default_rng(2).normal(0, 1, 400)
+    better = compare(nats, nats + 0.3 + noise, tokens)
+    assert better.difference == pytest.approx((0.3 + noise.mean()) / 10)
+    assert better.low < better.difference < better.high
+    assert better.p_value < 0.005
+    assert compare(nats, nats, tokens).p_value == 1.0
+    # all signs of three equal differences: 2 of 8 are as large
+    assert compare(np.zeros(3), np.ones(3), np.ones(3)).p_value == pytest.approx(0.25, abs=0.03)
+
+
+def test_words_and_line_ends_are_counted_over_tokens() -> None:
+    text = "éa b é\n\n  one two\tthree"
+    for kind in ("char", "byte", "bpe"):
+        tokenizer = train_tokenizer(TokenizerConfig(kind=kind, eos="none"), [text * 3], num_documents=1)  # type: ignore[arg-type]
+        ids = np.concatenate([tokenizer.encode("x")[:1], tokenizer.encode(text)])  # the first is not scored
+        assert count_words(tokenizer, ArrayTokens(ids)) == (6, 2)

@@ -1,0 +1,141 @@
+"""What ``jobs.evaluate`` can measure: each does it, prints it and returns it for --json."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import asdict
+from typing import Any
+
+from pipeline import metrics, run
+from pipeline.data.streams import ResetRule
+from pipeline.evaluate import (
+    Group,
+    HeldOut,
+    Score,
+    Tally,
+    compare,
+    count_types,
+    count_words,
+    evaluate,
+    perplexity_interval,
+    split_held_out,
+    text_held_out,
+)
+from pipeline.training import checkpoint
+from pipeline.training.checkpoint import Loaded
+
+
+def perplexity(loaded: Loaded, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Perplexity and what belongs to it of a split or a text."""
+    text = held_out_of(loaded, arguments)
+    tally = Tally(text.tokens, loaded.tokenizer.vocab_size)
+    score = scored(loaded, text, arguments, tally)
+    name = arguments.text or f"the {arguments.split} split"
+    print(f"{loaded.path.name} ({arguments.checkpoint}) on {name}: {score.tokens:,} tokens in {parts_of(score)}")
+    result = figures(loaded, text, score, tally, seed=arguments.seed)
+    if arguments.exact:
+        exact = scored(loaded, text, arguments, streams=1)
+        difference = score.perplexity / exact.perplexity - 1
+        print(f"on one stream: perplexity {exact.perplexity:,.3f}; the figure above is {100 * difference:+.3f} % off")
+        result |= {"exact_perplexity": exact.perplexity, "relative_difference": difference}
+    if arguments.breakdown:
+        result |= breakdown(loaded, tally)
+    if arguments.compare is not None:
+        result["compare"] = comparison(loaded, text, arguments, tally)
+    return result
+
+
+def held_out_of(loaded: Loaded, arguments: argparse.Namespace) -> HeldOut:
+    """The text that the command line names. Raises ``ValueError`` if there is none."""
+    if arguments.text is not None:
+        return text_held_out(loaded.tokenizer, arguments.text, loaded.config.corpus)
+    return split_held_out(run.corpus_of(loaded), arguments.split)
+
+
+def scored(
+    loaded: Loaded, text: HeldOut, arguments: argparse.Namespace, tally: Tally | None = None, streams: int | None = None
+) -> Score:
+    """``text`` as the run's settings and the command line say."""
+    settings = loaded.config.evaluate
+    return evaluate(
+        loaded.model,
+        text,
+        streams=streams or arguments.streams or settings.streams,
+        bptt=loaded.config.train.bptt,
+        reset=ResetRule.of(loaded.config.train),
+        burn_in=settings.burn_in if arguments.burn_in is None else arguments.burn_in,
+        precision=loaded.config.train.precision,
+        tally=tally,
+    )
+
+
+def figures(loaded: Loaded, text: HeldOut, score: Score, tally: Tally, *, seed: int) -> dict[str, Any]:
+    """Print and return perplexity with its interval, per word, and bits per byte."""
+    low, high = perplexity_interval(*tally.per_unit(), seed=seed)
+    print(f"perplexity {score.perplexity:,.3f}, {score.nats_per_token:.4f} nats per token")
+    print(f"95 % interval {low:,.3f} to {high:,.3f} (bootstrap over {tally.unit})")
+    num_words, num_lines = count_words(loaded.tokenizer, text.tokens)
+    per_word = metrics.perplexity(score.nats, num_words + num_lines) if num_words + num_lines else math.nan
+    if loaded.tokenizer.kind != "word":
+        print(f"perplexity per word {per_word:,.3f} ({num_words:,} words and {num_lines:,} line ends)")
+    if score.bits_per_byte is not None:
+        print(f"{score.bits_per_byte:.4f} bits per byte")
+    else:
+        print(f"no bits per byte: {score.why_not}")
+    return {
+        "perplexity": score.perplexity,
+        "interval": [low, high],
+        "nats_per_token": score.nats_per_token,
+        "word_perplexity": per_word,
+        "words": num_words,
+        "line_ends": num_lines,
+        "bits_per_byte": score.bits_per_byte,
+        "tokens": score.tokens,
+        score.layout: score.num_parts,
+    }
+
+
+def parts_of(score: Score) -> str:
+    return f"{score.num_parts:,} {score.layout}"
+
+
+def breakdown(loaded: Loaded, tally: Tally) -> dict[str, Any]:
+    """Print and return perplexity by count in the training text, and by position in the document."""
+    corpus = run.corpus_of(loaded)
+    counts = count_types(corpus.splits["train"], corpus.vocab_size)
+    result = {}
+    for key, title, groups in (
+        ("by_frequency", "times in training", tally.frequency_groups(counts)),
+        ("by_position", "tokens before it in its document", tally.position_groups()),
+    ):
+        print_groups(title, groups)
+        result[key] = [group.to_json() for group in groups]
+    return result
+
+
+def print_groups(title: str, groups: list[Group]) -> None:
+    width = max(len(title), *(len(group.name) for group in groups))
+    print(f"\n{title:<{width}}  {'tokens':>12}  {'perplexity':>14}")
+    for group in groups:
+        print(f"{group.name:<{width}}  {group.tokens:>12,}  {group.perplexity:>14,.3f}")
+
+
+def comparison(loaded: Loaded, text: HeldOut, arguments: argparse.Namespace, tally: Tally) -> dict[str, Any]:
+    """Score another run on the same text; print and return how they differ."""
+    path = checkpoint.find(arguments.compare, arguments.checkpoint)
+    other = checkpoint.load_model(path, loaded.model.device)
+    if other.tokenizer.fingerprint != loaded.tokenizer.fingerprint:
+        raise ValueError(
+            f"--compare: {arguments.compare} was trained with another tokenizer; score both and compare bits per byte"
+        )
+    others = Tally(text.tokens, loaded.tokenizer.vocab_size)
+    score = scored(other, text, arguments, others)
+    (nats, tokens), (other_nats, _) = tally.per_unit(), others.per_unit()
+    found = compare(nats, other_nats, tokens, seed=arguments.seed)
+    print(f"\n{arguments.compare}: perplexity {score.perplexity:,.3f}, in {parts_of(score)}")
+    print(
+        f"{found.difference:+.4f} nats per token, 95 % interval {found.low:+.4f} to {found.high:+.4f}, "
+        f"p = {found.p_value:.4f} (paired, over {tally.unit})"
+    )
+    return {"perplexity": score.perplexity, "checkpoint": str(path), **asdict(found)}

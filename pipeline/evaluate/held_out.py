@@ -1,0 +1,100 @@
+"""A split or a text of any kind in, tokens to be scored out, with what the figures of their text need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from pipeline.config import CorpusConfig
+from pipeline.data.corpus import Piece, Reading, Tally
+from pipeline.data.corpus.sources import find_sources
+from pipeline.data.planning import Range
+from pipeline.data.shards import PreparedCorpus
+from pipeline.data.tasks import encoded
+from pipeline.data.tokenizer import Ids, Tokenizer
+from pipeline.data.windows import ArrayTokens, Tokens
+
+TOKENS_AT_ONCE = 1 << 16
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out tokens with what the score of their text needs to know."""
+
+    tokens: Tokens
+    num_bytes: int | None
+    why_not: str = ""
+
+
+def held_out(tokenizer: Tokenizer, tokens: Tokens, first: Ids, *, num_bytes: int, num_unknown: int) -> HeldOut:
+    """``tokens`` of a text of ``num_bytes`` bytes; ``first``, its first token, is not scored and its bytes not counted.
+
+    Bits per byte are given only where the tokens say all of the text: not with ``<unk>`` among them, nor for words,
+    which do not keep white space.
+    """
+    if num_unknown:
+        return HeldOut(tokens, None, f"{num_unknown:,} of its tokens are <unk>, so they do not give back the text")
+    if not tokenizer.is_lossless:
+        return HeldOut(tokens, None, f"{tokenizer.kind} tokens do not keep white space")
+    return HeldOut(tokens, num_bytes - sum(len(tokenizer.decode_bytes(int(token))) for token in first))
+
+
+def split_held_out(corpus: PreparedCorpus, split: str) -> HeldOut:
+    """A split of a prepared corpus, ready to be scored. Raises ``ValueError`` if there is no such split."""
+    if split not in corpus.splits:
+        raise ValueError(f"--split: the prepared corpus has no {split} split (corpus.{split}, corpus.{split}_fraction)")
+    tokens = corpus.splits[split]
+    return held_out(corpus.tokenizer, tokens, tokens[:1], num_bytes=tokens.num_bytes, num_unknown=tokens.num_unknown)
+
+
+def text_held_out(tokenizer: Tokenizer, path: str, config: CorpusConfig) -> HeldOut:
+    """A text, of any kind that a corpus may have, split into documents as ``config`` says.
+
+    Raises:
+        ValueError: it is missing, not UTF-8, too short, or holds nothing that the tokenizer knows.
+    """
+    changes = {"valid": [path], "format": "auto", "min_characters": None, "max_characters": None}
+    config = config.model_copy(update=changes)
+    try:
+        sources = find_sources("valid", config)
+    except ValueError as error:
+        raise ValueError(str(error).replace("corpus.valid:", "--text:")) from None
+    pieces, tally = tuple(map(Piece.whole, sources)), Tally()
+    ids, starts, num_tokens = [np.zeros(0, dtype=tokenizer.dtype)], [np.zeros(0, dtype=np.int64)], 0
+    for part, begins in encoded(tokenizer, Range("text", "text", pieces), Reading.of(config), tally):
+        ids.append(part)
+        starts.append(begins + num_tokens)
+        num_tokens += len(part)
+    tokens = ArrayTokens(np.concatenate(ids), np.unique(np.concatenate(starts)))
+    if len(tokens) < 2:
+        raise ValueError(f"--text: {path} has {len(tokens)} tokens; at least 2 are needed to score one")
+    num_unknown = 0
+    if tokenizer.unk_id is not None:
+        num_unknown = int((tokens.array == tokenizer.unk_id).sum())
+        if not (set(np.unique(tokens.array).tolist()) - {tokenizer.unk_id, tokenizer.eos_id}):
+            raise ValueError(f"--text: the model knows no {tokenizer.kind} of {path}")
+    return held_out(tokenizer, tokens, tokens[:1], num_bytes=tally.num_bytes, num_unknown=num_unknown)
+
+
+def count_words(tokenizer: Tokenizer, tokens: Tokens) -> tuple[int, int]:
+    """(words between white space, line ends) of all tokens but the first: what perplexity per word divides by.
+
+    A line end counts as one more word to be told, since word models of lines have ``<eos>`` there (Mikolov et al.
+    2010). Tokens that are words themselves count as they are.
+    """
+    if tokenizer.kind == "word":
+        return len(tokens) - 1, 0
+    bytes_of = lru_cache(maxsize=None)(tokenizer.decode_bytes)
+    num_words = num_lines = 0
+    is_within = False  # a word
+    for start in range(1, len(tokens), TOKENS_AT_ONCE):
+        stop = min(start + TOKENS_AT_ONCE, len(tokens))
+        text = b"".join(map(bytes_of, tokens.rows(np.array([start]), stop - start)[0].tolist()))
+        if not text:
+            continue
+        num_words += len(text.split()) - (is_within and not text[:1].isspace())
+        num_lines += text.count(b"\n")
+        is_within = not text[-1:].isspace()
+    return num_words, num_lines

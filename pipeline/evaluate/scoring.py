@@ -1,0 +1,132 @@
+"""Windows of held-out text in, the nats of every token out, and their sums. Letters: T time, B streams, H hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline import metrics
+from pipeline.data.scoring import ScoringStreams
+from pipeline.data.streams import NO_RESETS, ResetRule
+from pipeline.data.windows import HeldOutData, Window
+from pipeline.evaluate.held_out import HeldOut
+from pipeline.evaluate.tally import Tally
+from pipeline.model.language_model import LanguageModel
+from pipeline.model.precision import autocast
+from pipeline.model.segments import Segments
+from pipeline.model.state import State, zeros_like
+
+# tokens of all streams that are scored at a time: the fewer calls, the faster
+TOKENS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class Score:
+    """Sums over a held-out text; ``num_bytes`` is the scored text's, None where that cannot be said (``why_not``)."""
+
+    nats: float
+    tokens: int
+    num_parts: int  # of the ``layout``: streams
+    layout: str = "streams"
+    num_bytes: int | None = None
+    why_not: str = ""
+
+    @property
+    def nats_per_token(self) -> float:
+        return self.nats / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        return metrics.perplexity(self.nats, self.tokens)
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        return None if self.num_bytes is None else metrics.bits_per_byte(self.nats, self.num_bytes)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A window after it was scored."""
+
+    window: Window
+    hidden: Tensor  # (T, B, H) as the head takes it
+    nats: Tensor  # (T, B), 0 where the target does not count
+
+
+def evaluate(
+    model: LanguageModel,
+    text: HeldOut,
+    *,
+    streams: int,
+    bptt: int,
+    reset: ResetRule = NO_RESETS,
+    burn_in: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    precision: str = "float32",
+    tally: Tally | None = None,
+) -> Score:
+    """Score ``text`` on ``streams`` streams (fewer if it has fewer tokens), this rank's part of them, and add up.
+
+    The streams are the same whatever the number of ranks. Each begins with a blank state ``burn_in`` tokens early, so
+    only a single stream gives every token its whole history; ``reset`` says where else states are made blank. A
+    ``tally`` takes down this rank's part.
+
+    Raises:
+        ValueError: fewer than two tokens.
+    """
+    # where states become blank at documents, a window is padded to its longest stretch: a long one would be mostly that
+    length = bptt if reset.at_documents else max(bptt, TOKENS_AT_ONCE // streams)
+    parts: HeldOutData = ScoringStreams(
+        text.tokens,
+        num_streams=streams,
+        bptt=bptt,
+        reset=reset,
+        burn_in=burn_in,
+        rank=rank,
+        world_size=world_size,
+        window_length=length,
+    )
+    nats, num_tokens = total(scored_windows(model, parts, precision=precision), tally)
+    nats, tokens = metrics.all_reduce_sum([nats, num_tokens])
+    return Score(nats, round(tokens), parts.num_parts, parts.layout, text.num_bytes, text.why_not)
+
+
+def total(parts: Iterable[Scored], tally: Tally | None = None) -> tuple[float, int]:
+    """The nats of all ``parts`` and how many tokens they are of; ``tally`` takes them down one by one."""
+    nats: Tensor | float = 0.0
+    num_tokens = 0
+    for part in parts:
+        nats = nats + part.nats.sum(dtype=torch.float64)
+        num_tokens += int((part.window.targets >= 0).sum())
+        if tally is not None:
+            assert part.window.first is not None
+            tally.add(part.window.first, part.window.targets, part.nats.double().cpu().numpy())
+    return float(nats), num_tokens
+
+
+def scored_windows(model: LanguageModel, parts: HeldOutData, *, precision: str = "float32") -> Iterator[Scored]:
+    """The windows of ``parts``, without dropout and with the state carried from one to the next."""
+    state = model.initial_state(len(parts.rows))
+    for window in parts.windows():
+        hidden, nats, state = _scored(model, window, state, precision)
+        if window.position >= 0:
+            yield Scored(window, hidden, nats)
+
+
+@torch.inference_mode()
+def _scored(model: LanguageModel, window: Window, state: State, precision: str) -> tuple[Tensor, Tensor, State]:
+    """(T, B, H) hidden vectors, (T, B) nats and the state after ``window``."""
+    was_training = model.training
+    model.eval()
+    inputs = torch.from_numpy(window.inputs).to(model.device)  # (T, B)
+    targets = torch.from_numpy(window.targets).to(model.device)  # (T, B)
+    segments = None if window.resets is None else Segments(window.resets, device=model.device)
+    with autocast(precision, model.device):
+        hidden, state = model(inputs, zeros_like(state) if window.begins else state, segments)
+        nats = model.head.token_nats(hidden, targets) if window.position >= 0 else hidden.new_zeros(())
+    model.train(was_training)
+    return hidden, nats, state
