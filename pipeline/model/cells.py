@@ -60,25 +60,42 @@ class Cell(nn.Module):
         return hidden[0], tuple(part[0] for part in end)
 
     def products(self, inputs: Tensor, weight: Tensor | None = None) -> tuple[Tensor, ...]:
-        """(T, B, E) → (T, B, H) each, at least in float32."""
+        """(…, E) → (…, H) each, at least in float32."""
         products = F.linear(inputs, self.weight if weight is None else weight, self.bias)
         return products.to(torch.promote_types(products.dtype, torch.float32)).chunk(self.num_products, dim=-1)
 
 
-class MinGRU(Cell):
-    """h_t = (1 − z_t) h_(t−1) + z_t h̃_t, where z = σ(W_z x) and h̃ = W_h x."""
+class MinCell(Cell):
+    """A running average of candidates: f_t h_(t−1) + (1 − f_t) h̃_t."""
 
-    num_products = 2  # z, h̃
+    def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """(…, E) → h̃ and what f is the sigmoid of, (…, H) each."""
+        raise NotImplementedError
 
     def forward(
         self, inputs: Tensor, state: State, resets: Tensor | None = None, recurrent: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        update, candidate = self.products(inputs)
-        hidden = running_average(candidate, -update, state[0][0].to(candidate.dtype), resets)
+        candidates, gates = self.candidates(inputs)
+        hidden = running_average(candidates, gates, state[0][0].to(candidates.dtype), resets)
         return hidden, (hidden[-1:],)
 
+    def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        candidates, gates = self.candidates(inputs)
+        hidden = torch.lerp(candidates, state[0], torch.sigmoid(gates))
+        return hidden, (hidden,)
 
-class MinLSTM(Cell):
+
+class MinGRU(MinCell):
+    """h_t = (1 − z_t) h_(t−1) + z_t h̃_t, where z = σ(W_z x) and h̃ = W_h x."""
+
+    num_products = 2  # z, h̃
+
+    def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        update, candidates = self.products(inputs)
+        return candidates, -update
+
+
+class MinLSTM(MinCell):
     """h_t = f' h_(t−1) + i' h̃_t, where f = σ(W_f x), i = σ(W_i x), h̃ = W_h x, f' = f / (f + i) and i' = i / (f + i).
 
     f' is σ(log f − log i), so that no quotient of vanishing gates is taken.
@@ -86,13 +103,9 @@ class MinLSTM(Cell):
 
     num_products = 3  # f, i, h̃
 
-    def forward(
-        self, inputs: Tensor, state: State, resets: Tensor | None = None, recurrent: Tensor | None = None
-    ) -> tuple[Tensor, State]:
-        forget, enter, candidate = self.products(inputs)
-        gates = F.logsigmoid(forget) - F.logsigmoid(enter)
-        hidden = running_average(candidate, gates, state[0][0].to(candidate.dtype), resets)
-        return hidden, (hidden[-1:],)
+    def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        forget, enter, candidates = self.products(inputs)
+        return candidates, F.logsigmoid(forget) - F.logsigmoid(enter)
 
 
 class QRNN(Cell):
@@ -129,6 +142,13 @@ class QRNN(Cell):
         candidate, forget, output = self.products(inputs, recurrent)
         cells = running_average(torch.tanh(candidate), forget, cell[0].to(candidate.dtype), resets)
         return torch.sigmoid(output) * cells, (cells[-1:], end)
+
+    def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        cell, before = state
+        seen = torch.cat([before, inputs], dim=1) if self.width == 2 else inputs
+        candidate, forget, output = self.products(seen)
+        cell = torch.lerp(torch.tanh(candidate), cell, torch.sigmoid(forget))
+        return torch.sigmoid(output) * cell, (cell, inputs if self.width == 2 else before)
 
 
 class ResetBeforeGRU(Cell):

@@ -1,0 +1,137 @@
+"""The cells that a scan trains beside the fused LSTM at equal parameters: tokens/s in training and time to write one.
+
+    python benchmarks/models.py                       # windows of 35, 128, 512 and 2,048 tokens
+    python benchmarks/models.py --steps 35 --rounds 5 # a short look
+
+Each model has two layers whose size brings it to the LSTM's number of parameters in the recurrence, and a small
+vocabulary, so that the recurrence is what is measured. Each runs in its own process; they take turns, a round being one
+update with ``--tokens`` tokens, in windows of ``--steps``, or that many single steps of writing.
+Letters: T time, B streams.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import get_args
+
+import torch
+from turns import cpu_name, median_seconds, serve, take_turns
+
+from pipeline.config import ModelConfig, OptimizerConfig
+from pipeline.generate.stepper import Stepper, evaluating
+from pipeline.model.language_model import LanguageModel
+from pipeline.training.clipping import Clipping
+from pipeline.training.optimizers import build_optimizer
+from pipeline.training.step import TrainingStep
+
+CELLS = get_args(ModelConfig.model_fields["cell"].annotation)
+VOCAB_SIZE, NUM_LAYERS, EMBEDDING_SIZE = 256, 2, 256
+TRAINED, WRITTEN, WARM_UP = "trained", "written", 2
+
+
+def build(cell: str, hidden_size: int) -> LanguageModel:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        cell=cell, embedding_size=EMBEDDING_SIZE, hidden_size=hidden_size, num_layers=NUM_LAYERS  # type: ignore[arg-type]
+    )  # fmt: skip
+    return LanguageModel(config, VOCAB_SIZE)
+
+
+def num_recurrent(model: LanguageModel) -> int:
+    return sum(parameter.numel() for parameter in model.recurrence.parameters())
+
+
+def equal_size(cell: str, wanted: int) -> int:
+    """The hidden size whose recurrence has about ``wanted`` parameters."""
+    with torch.device("meta"):
+        return min(range(8, 2048, 8), key=lambda size: abs(num_recurrent(build(cell, size)) - wanted))
+
+
+def sizes_of(arguments: argparse.Namespace) -> dict[str, int]:
+    with torch.device("meta"):
+        wanted = num_recurrent(build("lstm", arguments.hidden_size))
+    return {cell: equal_size(cell, wanted) for cell in arguments.cells}
+
+
+def trained(cell: str, hidden_size: int, num_steps: int, num_tokens: int) -> Callable[[], float]:
+    """One update with ``num_tokens`` tokens in streams of ``num_steps``; returns the loss."""
+    model = build(cell, hidden_size)
+    optimizer = build_optimizer(OptimizerConfig(name="adamw", lr=1e-3), model)
+    update = TrainingStep(model, optimizer, clipping=Clipping(norm=1.0), precision="float32", seed=1)
+    num_streams = max(1, num_tokens // num_steps)
+    state = model.initial_state(num_streams)
+    generator = torch.Generator().manual_seed(1)
+    index = 0
+
+    def round_of() -> float:
+        nonlocal state, index
+        tokens = torch.randint(VOCAB_SIZE, (num_steps + 1, num_streams), generator=generator)
+        inputs, targets = tokens[:-1], tokens[1:]
+        nats, _, state = update(inputs, targets, state, num_targets=inputs.numel(), lr=1e-3, index=index)
+        index += 1
+        return nats.item() / inputs.numel()
+
+    return round_of
+
+
+def written(cell: str, hidden_size: int, num_tokens: int) -> Callable[[], float]:
+    """``num_tokens`` single steps of one text, each taking the likeliest token."""
+    model = build(cell, hidden_size)
+
+    def round_of() -> float:
+        with evaluating(model):
+            stepper, state, token = Stepper(model), model.initial_state(1), torch.zeros(1, dtype=torch.int64)
+            for _ in range(num_tokens):
+                logits, state = stepper(token, state)
+                token = logits.argmax(1)
+        return float(token)
+
+    return round_of
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=["lstm", "mingru", "minlstm", "qrnn"])
+    parser.add_argument("--hidden-size", type=int, default=256, help="of the LSTM")
+    parser.add_argument("--steps", type=int, nargs="+", default=[35, 128, 512, 2048], help="T")
+    parser.add_argument("--tokens", type=int, default=2048, help="of an update, B·T; of a text a 16th")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        cell, size, kind, num_steps = arguments.worker.split(":")
+        torch.set_num_threads(arguments.threads)
+        if kind == TRAINED:
+            serve(trained(cell, int(size), int(num_steps), arguments.tokens))
+        else:
+            serve(written(cell, int(size), arguments.tokens // 16))
+        return
+    sizes = sizes_of(arguments)
+    print(f"{cpu_name()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, "
+          f"{arguments.threads} threads, {NUM_LAYERS} layers, {arguments.tokens:,} tokens an update")  # fmt: skip
+    print(f"{'':>24}" + "".join(f"{f'{cell} {size}':>18}" for cell, size in sizes.items()))
+    kinds = [(TRAINED, num_steps) for num_steps in arguments.steps] + [(WRITTEN, 1)]
+    for kind, num_steps in kinds:
+        report(arguments, sizes, kind, num_steps)
+
+
+def report(arguments: argparse.Namespace, sizes: dict[str, int], kind: str, num_steps: int) -> None:
+    """A line of the table, and how many times as fast as the first cell each is."""
+    names = {cell: f"{cell}:{size}:{kind}:{num_steps}" for cell, size in sizes.items()}
+    rounds = take_turns(__file__, sys.argv[1:], list(names.values()), rounds=arguments.rounds, warm_up=WARM_UP)
+    seconds = {cell: median_seconds(rounds[name]) for cell, name in names.items()}
+    num_tokens = max(1, arguments.tokens // num_steps) * num_steps if kind == TRAINED else arguments.tokens // 16
+    first = next(iter(seconds.values()))
+    cells = [
+        f"{num_tokens / one:,.0f}" if kind == TRAINED else f"{1e6 * one / num_tokens:,.0f}" for one in seconds.values()
+    ]
+    title = f"trained T {num_steps:,}, tokens/s" if kind == TRAINED else "written, µs a token"
+    line = "".join(f"{f'{cell} ({first / one:.2f}x)':>18}" for cell, one in zip(cells, seconds.values(), strict=True))
+    print(f"{title:>24}{line}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
