@@ -12,7 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline.training.monitor import read
 
@@ -34,7 +36,8 @@ TorchTrainer(
 """
 
 
-def command(folder: Path, backend: str, run: str) -> list[str]:
+def command(folder: Path, backend: str, run: str, changes: Mapping[str, Any] | None = None) -> list[str]:
+    """``jobs.train`` of a small model on a corpus in ``folder``, with some settings changed."""
     settings = {
         "corpus.train": "builtin:python-docs",
         "tokenizer.kind": "char",
@@ -44,8 +47,10 @@ def command(folder: Path, backend: str, run: str) -> list[str]:
         "model.hidden_size": 64,
         "train.max_steps": 20,
         "cluster.backend": backend,
+        **(changes or {}),
     }
-    return [sys.executable, "-m", "jobs.train", *(f"{name}={value}" for name, value in settings.items())]
+    shown = {name: "null" if value is None else value for name, value in settings.items()}
+    return [sys.executable, "-m", "jobs.train", *(f"{name}={value}" for name, value in shown.items())]
 
 
 def measure(folder: Path, backend: str, run: str) -> tuple[float, float]:

@@ -1,7 +1,9 @@
 """A run on a Ray cluster of several nodes, each of one CPU, that are killed, come back, or are about to go."""
 
 import os
+import random
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ray.cluster_utils import Cluster
 
 from pipeline import config as configuration
@@ -18,7 +21,7 @@ from pipeline.config import Config
 from pipeline.training import checkpoint
 from pipeline.training.monitor import Record, read
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = pytest.mark.ray
 PATIENCE_SECONDS = 300
 
 
@@ -104,6 +107,7 @@ def assert_as_undisturbed(config: Config) -> None:
     assert [loss for _, loss in ours] == pytest.approx([loss for _, loss in theirs], rel=1e-6)  # 1,500 steps drift
 
 
+@pytest.mark.slow
 def test_a_killed_node_is_replaced_and_nothing_is_lost(
     nodes: Cluster, two_worker_config: Config, tmp_path: Path
 ) -> None:
@@ -122,6 +126,7 @@ def test_a_killed_node_is_replaced_and_nothing_is_lost(
     assert_as_undisturbed(two_worker_config)
 
 
+@pytest.mark.slow
 def test_workers_follow_the_nodes_that_are_there(nodes: Cluster, two_worker_config: Config, tmp_path: Path) -> None:
     config = configuration.with_values(two_worker_config, {"cluster.min_workers": 1, "train.max_steps": 4000})
     add_node(nodes)
@@ -141,6 +146,7 @@ def test_workers_follow_the_nodes_that_are_there(nodes: Cluster, two_worker_conf
     assert_as_undisturbed(config)
 
 
+@pytest.mark.slow
 def test_a_node_about_to_be_taken_away_makes_the_run_save(
     nodes: Cluster, two_worker_config: Config, tmp_path: Path
 ) -> None:
@@ -164,3 +170,89 @@ def test_a_node_about_to_be_taken_away_makes_the_run_save(
     add_node(nodes)
     command.finish()
     assert_as_undisturbed(config)
+
+
+def workers_on(node: Any) -> list[int]:
+    """Process ids of the training workers of a node."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], check=True, capture_output=True, text=True).stdout
+    fields = [line.split(None, 2) for line in listed.splitlines()[1:]]
+    return [int(pid) for pid, parent, name in fields if int(parent) == raylet and "RayTrainWorker" in name]
+
+
+def train_through(config: Config, nodes: Cluster, faults: list[tuple[str, int]], folder: Path) -> str:
+    """Train on one node a worker, killing a ``worker``, a ``node`` or the ``driver`` at each step; the logs."""
+    chosen, logs = random.Random(6), ""
+    there = [add_node(nodes) for _ in range(int(config.cluster.num_workers))]
+    command = Command(config, folder)
+    since = 0.0
+    for kind, step in faults:
+        command.wait_for(lambda record: record["kind"] == "running" and record["time"] > since)  # noqa: B023
+        command.wait_for(lambda record: record["kind"] == "train" and record["step"] >= step)  # noqa: B023
+        struck = chosen.choice(there)
+        since = time.time()
+        if kind == "worker":
+            for pid in workers_on(struck):
+                os.kill(pid, signal.SIGKILL)
+        elif kind == "node":
+            there.remove(struck)
+            nodes.remove_node(struck, allow_graceful=False)
+            there.append(add_node(nodes))
+        else:
+            command.process.kill()
+            command.process.wait()
+            logs += command.log.read_text()
+            command = Command(config, folder)
+    return logs + command.finish()
+
+
+def last_weights(config: Config) -> dict[str, torch.Tensor]:
+    path = checkpoint.find(str(config.run.directory), "last")
+    return dict(checkpoint.load_model(path).model.state_dict())
+
+
+def assert_same_end(ours: Config, theirs: Config) -> None:
+    """Two runs have the same record and, bit for bit, the same weights."""
+    assert curve(ours) == curve(theirs)
+    expected = last_weights(theirs)
+    for name, weight in last_weights(ours).items():
+        assert torch.equal(weight, expected[name]), name
+
+
+def test_a_worker_a_node_and_the_driver_are_killed(
+    make_config: Callable[..., Config], nodes: Cluster, tmp_path: Path
+) -> None:
+    config = make_config(
+        {
+            "model.hidden_size": 96,
+            "model.dropout": 0.1,
+            "train.epochs": 10,
+            "train.max_steps": 600,
+            "train.checkpoint_every_steps": 40,
+            "cluster.backend": "ray",
+            "cluster.address": nodes.address,
+            "cluster.num_workers": 1,
+        }
+    )
+    log = train_through(config, nodes, [("worker", 100), ("node", 250), ("driver", 400)], tmp_path)
+    assert log.count("; the last checkpoint is of step") == 2, log
+    changes = {"cluster.backend": "local", "cluster.address": None, "run.directory": str(tmp_path / "whole")}
+    whole = configuration.with_values(config, changes)
+    launch.train(whole, launch.in_process)
+    assert_same_end(config, whole)
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_points(two_worker_config: Config, nodes: Cluster, tmp_path: Path) -> None:
+    changes = {"train.precision": "float32", "model.dropout": 0.1, "cluster.max_failures": 100}
+    config = configuration.with_values(two_worker_config, changes)
+    chosen = random.Random(20)
+    steps = sorted(chosen.sample(range(1, 1450), 20))
+    faults = [(chosen.choice(["worker", "worker", "node", "driver"]), step) for step in steps]
+    assert {kind for kind, _ in faults} == {"worker", "node", "driver"}
+    started = time.time()
+    train_through(config, nodes, faults, tmp_path)
+    print(f"{time.time() - started:.0f} s for a run with {faults}")
+    whole = configuration.with_values(config, {"run.directory": str(tmp_path / "whole")})
+    Command(whole, tmp_path).finish()
+    assert_same_end(config, whole)
