@@ -182,7 +182,7 @@ def measure_checkpoint(folder: Path, *, repeat: int) -> None:
     model = run.build_model(config, corpus.vocab_size)
     directory = RunDirectory(str(config.run.directory))
     loop = run.build_loop(config, run.Worker(torch.device("cpu"), 1), corpus, model, directory)
-    windows = loop.streams.windows(0, epoch=0)
+    windows = loop.data.windows(0, epoch=0)
 
     def step() -> float:
         started = time.perf_counter()
