@@ -14,14 +14,23 @@ from jobs.cli import parser, run_job
 def main(argv: list[str]) -> dict[str, Any] | None:
     arguments = argument_parser().parse_args(argv)
 
-    from jobs import measures
+    from jobs import adaptation, measures, sentences
     from pipeline import run
     from pipeline.training import checkpoint
 
     check(arguments)
     path = checkpoint.find(arguments.run, arguments.checkpoint)
     loaded = checkpoint.load_model(path, run.resolve_device(arguments.device))
-    return {**measures.perplexity(loaded, arguments), "checkpoint": str(path)}
+    measure = measures.perplexity
+    if arguments.surprisal is not None:
+        measure = sentences.surprisal
+    elif arguments.pairs is not None:
+        measure = sentences.minimal_pairs
+    elif arguments.cache or arguments.dynamic is not None:
+        measure = adaptation.adapted
+    elif arguments.tune:
+        raise ValueError("--tune: there is nothing to tune without --cache or --dynamic")
+    return {**measure(loaded, arguments), "checkpoint": str(path)}
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -36,9 +45,25 @@ def argument_parser() -> argparse.ArgumentParser:
     result.add_argument("--exact", action="store_true", help="score on one stream as well, and tell the difference")
     result.add_argument("--breakdown", action="store_true", help="by count in training and by position in the document")
     result.add_argument("--compare", metavar="DIR", help="another run on the same text, and a paired test")
+    result.add_argument("--surprisal", metavar="FILE", help="write the nats of every token and word there, as Parquet")
+    result.add_argument("--pairs", metavar="FILE", help="which of good and bad is likelier: a JSON object a line")
+    add_adaptation(result)
     result.add_argument("--seed", type=int, default=1, metavar="S", help="of all that is drawn")
     result.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     return result
+
+
+def add_adaptation(result: argparse.ArgumentParser) -> None:
+    """The options of models that go on learning from what they are scored on."""
+    result.add_argument("--cache", action="store_true", help="a neural cache beside the model (Grave et al. 2017)")
+    result.add_argument("--cache-theta", type=float, default=0.2, metavar="X", help="how much nearness counts")
+    result.add_argument("--cache-weight", type=float, default=0.1, metavar="X", help="share of the cache, in [0, 1)")
+    result.add_argument("--cache-window", type=int, default=500, metavar="N", help="tokens that it remembers")
+    result.add_argument("--dynamic", choices=["rms", "sgd"], help="dynamic evaluation (Krause et al. 2018)")
+    result.add_argument("--dynamic-lr", type=float, default=1e-4, metavar="X", help="learning rate of its updates")
+    result.add_argument("--dynamic-decay", type=float, default=1e-3, metavar="X", help="pull to the trained weights")
+    result.add_argument("--dynamic-segment", type=int, default=20, metavar="N", help="tokens between two updates")
+    result.add_argument("--tune", action="store_true", help="find the settings of both on the validation split first")
 
 
 def check(arguments: argparse.Namespace) -> None:

@@ -1,0 +1,102 @@
+"""Minimal pairs: which of two sentences the model finds likelier (Linzen et al. 2016; Warstadt et al. 2020)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pipeline.data.corpus import read_file
+from pipeline.data.tokenizer import Tokenizer
+from pipeline.data.windows import IGNORED
+from pipeline.model.language_model import LanguageModel
+
+SENTENCES_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Pair:
+    good: str
+    bad: str
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Pairs whose good sentence is likelier; a pair of equals is not right."""
+
+    group: str
+    pairs: int
+    right: int
+    equal: int
+
+    @property
+    def share(self) -> float:
+        return self.right / self.pairs
+
+
+def read_pairs(path: str, tokenizer: Tokenizer) -> list[Pair]:
+    """The pairs of a file, one JSON object a line. Raises ``ValueError`` naming the line with something missing."""
+    pairs = []
+    for number, line in enumerate(read_file(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"--pairs: {path} line {number}"
+        try:
+            values = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{where} is not JSON: {error}") from None
+        if not isinstance(values, dict):
+            raise ValueError(f"{where} is no object with the fields good and bad")
+        for field in ("good", "bad"):
+            if not isinstance(values.get(field), str) or not values[field].strip():
+                raise ValueError(f"{where} has no text in its field {field!r}")
+            known = set(tokenizer.encode(values[field]).tolist()) - {tokenizer.unk_id, tokenizer.eos_id}
+            if not known:
+                raise ValueError(f"{where}: the model knows no {tokenizer.kind} of {values[field]!r}")
+        if not isinstance(values.get("group", ""), str):
+            raise ValueError(f"{where}: its group is not a text")
+        pairs.append(Pair(values["good"], values["bad"], values.get("group", "")))
+    if not pairs:
+        raise ValueError(f"--pairs: {path} has no pairs")
+    return pairs
+
+
+@torch.inference_mode()
+def sentence_nats(model: LanguageModel, tokenizer: Tokenizer, sentences: Sequence[str]) -> list[float]:
+    """Nats of each sentence, its end included, read from a blank state as what follows the end of a text or line."""
+    ids = [
+        np.concatenate([tokenizer.start_ids, tokenizer.encode_document(text)]).astype(np.int64) for text in sentences
+    ]
+    order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
+    nats = [0.0] * len(ids)
+    was_training = model.training
+    model.eval()
+    for start in range(0, len(order), SENTENCES_AT_ONCE):
+        rows = order[start : start + SENTENCES_AT_ONCE]
+        longest = max(len(ids[row]) for row in rows) - 1
+        inputs = torch.zeros(longest, len(rows), dtype=torch.int64)  # (T, B)
+        targets = torch.full_like(inputs, IGNORED)
+        for column, row in enumerate(rows):
+            sentence = torch.from_numpy(ids[row])
+            inputs[: len(sentence) - 1, column], targets[: len(sentence) - 1, column] = sentence[:-1], sentence[1:]
+        hidden, _ = model(inputs.to(model.device), model.initial_state(len(rows)))
+        sums = model.head.token_nats(hidden, targets.to(model.device)).double().sum(0).tolist()
+        for row, value in zip(rows, sums, strict=True):
+            nats[row] = value
+    model.train(was_training)
+    return nats
+
+
+def accuracies(pairs: Sequence[Pair], good: Sequence[float], bad: Sequence[float]) -> list[Accuracy]:
+    """By group in the order of the file, then of all: from the nats of each pair's sentences."""
+    groups = list(dict.fromkeys(pair.group for pair in pairs if pair.group))
+    found = []
+    for group in [*groups, "all"]:
+        rows = [i for i, pair in enumerate(pairs) if group in (pair.group, "all")]
+        right, equal = sum(good[i] < bad[i] for i in rows), sum(good[i] == bad[i] for i in rows)
+        found.append(Accuracy(group, len(rows), right, equal))
+    return found

@@ -1,0 +1,128 @@
+"""Cache and dynamic evaluation against plain versions, written from their equations, one token at a time in float64."""
+
+import copy
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.config import ModelConfig
+from pipeline.data.scoring import ScoringStreams
+from pipeline.data.streams import ResetRule
+from pipeline.data.windows import ArrayTokens
+from pipeline.evaluate import scored_windows, total
+from pipeline.evaluate.cache import CacheSettings, tune_cache, with_cache
+from pipeline.evaluate.dynamic import EPSILON, DynamicSettings, follow, gradient_rms, tune_dynamic
+from pipeline.model.language_model import LanguageModel
+
+VOCAB = 7
+IDS = np.random.default_rng(1).integers(0, VOCAB, 90).astype(np.uint16)
+
+
+@pytest.fixture
+def model() -> LanguageModel:
+    torch.manual_seed(0)
+    model = LanguageModel(ModelConfig(hidden_size=6, num_layers=2, dropout=0.5, tie_weights=True), VOCAB).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)
+    return model.eval()
+
+
+def plain_cache(model: LanguageModel, settings: CacheSettings, starts: list[int]) -> float:
+    state, nats = model.initial_state(1), 0.0
+    pairs: list[tuple[torch.Tensor, int]] = []
+    for place, (current, following) in enumerate(itertools.pairwise(IDS.tolist())):
+        if place in starts:
+            state, pairs = model.initial_state(1), []
+        with torch.no_grad():
+            hidden, state = model(torch.tensor([[current]]), state)
+        h = hidden[0, 0]
+        p = model.head.logits(h).softmax(0)[following].item()
+        recent = [(math.exp(settings.theta * float(h @ past)), token) for past, token in pairs[-settings.window :]]
+        if recent:
+            cached = sum(w for w, token in recent if token == following) / sum(w for w, _ in recent)
+            p = (1 - settings.weight) * p + settings.weight * cached
+        nats -= math.log(p)
+        pairs.append((h, following))
+    return nats
+
+
+@pytest.mark.parametrize("window", [1, 9, 500])
+@pytest.mark.parametrize("starts", [[], [0, 13, 14, 60]])
+def test_cache(model: LanguageModel, window: int, starts: list[int]) -> None:
+    settings = CacheSettings(theta=0.7, weight=0.3, window=window)
+    tokens = ArrayTokens(IDS, np.array(starts) if starts else None)
+    rule = ResetRule(at_documents=bool(starts))
+    parts = ScoringStreams(tokens, num_streams=1, bptt=8, reset=rule)
+    nats, count = total(with_cache(scored_windows(model, parts), settings, is_by_document=bool(starts)))
+    assert count == 89
+    assert nats == pytest.approx(plain_cache(model, settings, starts), rel=1e-10)
+
+
+def test_tuned_cache_is_the_best_of_the_grid(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, values in (("THETAS", (0.1, 0.9)), ("WEIGHTS", (0.05, 0.4)), ("WINDOWS", (3, 40))):
+        monkeypatch.setattr(f"pipeline.evaluate.cache.{name}", values)
+    parts = ScoringStreams(ArrayTokens(IDS), num_streams=1, bptt=8)
+    grid = [CacheSettings(*values) for values in itertools.product((0.1, 0.9), (0.05, 0.4), (3, 40))]
+    assert tune_cache(scored_windows(model, parts)) == min(grid, key=lambda values: plain_cache(model, values, []))
+
+
+def plain_dynamic(model: LanguageModel, settings: DynamicSettings, rms: list[torch.Tensor] | None) -> float:
+    model = copy.deepcopy(model)
+    parameters = list(model.parameters())
+    trained = [p.detach().clone() for p in parameters]
+    state, nats = model.initial_state(1), 0.0
+    everything = torch.cat([part.reshape(-1) for part in rms]) if rms else torch.ones(1)
+    for start in range(0, len(IDS) - 1, settings.segment):
+        losses = []
+        for place in range(start, min(start + settings.segment, len(IDS) - 1)):
+            hidden, state = model(torch.tensor([[int(IDS[place])]]), state)
+            losses.append(-model.head.logits(hidden)[0, 0].log_softmax(0)[int(IDS[place + 1])])
+        loss = torch.stack(losses)
+        nats += loss.sum().item()
+        gradients = torch.autograd.grad(loss.mean(), parameters)
+        state = tuple(part.detach() for part in state)
+        with torch.no_grad():
+            for i, (p, g, t) in enumerate(zip(parameters, gradients, trained, strict=True)):
+                step, back = g, settings.decay * (t - p)
+                if rms:
+                    step = g / (rms[i] + EPSILON)
+                    back = (t - p) * (settings.decay * rms[i] / everything.mean()).clamp(max=1)
+                p += back - settings.lr * step
+    return nats
+
+
+@pytest.mark.parametrize("rule", ["rms", "sgd"])
+def test_dynamic_evaluation(model: LanguageModel, rule: str) -> None:
+    before = [parameter.clone() for parameter in model.parameters()]
+    settings = DynamicSettings(rule=rule, lr=0.01 if rule == "rms" else 0.3, decay=0.05, segment=7)
+    training = ScoringStreams(ArrayTokens(IDS[::-1].copy()), num_streams=3, bptt=7)
+    rms = gradient_rms(model, training) if rule == "rms" else None
+    parts = ScoringStreams(ArrayTokens(IDS), num_streams=1, bptt=7)
+    nats, count = total(follow(model, parts, settings, rms))
+    still = total(scored_windows(model, parts))[0]
+    assert count == 89
+    assert nats == pytest.approx(plain_dynamic(model, settings, rms), rel=1e-9)
+    assert abs(nats - still) > 1e-3
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_root_mean_square_of_gradients(model: LanguageModel) -> None:
+    windows = list(ScoringStreams(ArrayTokens(IDS[:13]), num_streams=1, bptt=6).windows())  # two
+    state, squares = model.initial_state(1), 0.0
+    for window in windows:
+        hidden, state = model(torch.from_numpy(window.inputs), tuple(part.detach() for part in state))
+        logits = model.head.logits(hidden).view(-1, VOCAB)
+        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(window.targets).reshape(-1))
+        squares = squares + torch.autograd.grad(loss, model.head.bias)[0] ** 2 / 2
+    rms = gradient_rms(model, ScoringStreams(ArrayTokens(IDS[:13]), num_streams=1, bptt=6))
+    index = [name for name, _ in model.named_parameters()].index("head.bias")
+    torch.testing.assert_close(rms[index], squares.sqrt())  # type: ignore[attr-defined]
+
+
+def test_tuning_takes_the_best_rate_and_then_the_best_decay() -> None:
+    found = tune_dynamic(lambda s: abs(math.log(s.lr / 1e-4)) + abs(s.decay - 5e-3), DynamicSettings(segment=3))
+    assert found == DynamicSettings("rms", lr=1e-4, decay=5e-3, segment=3)
