@@ -99,4 +99,10 @@ class DataConfig(Section):
     directory: str | None = setting(
         None, "Where the shards lie; null: data/<config name>-<hash of the corpus and tokenizer settings>."
     )
-    shard_tokens: int = setting(16_777_216, "Target size of a shard.", unit="tokens", ge=1024)
+    shard_tokens: int | None = setting(
+        None,
+        "Target size of a shard; null: a sixteenth of the training split, between 1,048,576 and 16,777,216, so that a "
+        "small corpus, too, keeps many workers busy.",
+        unit="tokens",
+        ge=1024,
+    )

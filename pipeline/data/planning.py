@@ -17,6 +17,8 @@ from pipeline.data.corpus.splits import between
 from pipeline.data.tokenizer import Tokenizer
 
 RATIO_SAMPLE_BYTES = 1 << 20
+# where data.shard_tokens is null
+SHARDS, MIN_SHARD_TOKENS, MAX_SHARD_TOKENS = 16, 1 << 20, 1 << 24
 SAMPLE_PARTS, SAMPLE_PART_BYTES = 128, 4096
 
 
@@ -50,7 +52,11 @@ class Range:
 def plan(tokenizer: Tokenizer, splits: Mapping[str, Sequence[Piece]], config: Config) -> list[Range]:
     """Ranges of about ``data.shard_tokens`` tokens each, at the ratio of tokens to bytes of a sample of the corpus."""
     reading, seed = Reading.of(config.corpus), config.corpus.shuffle_seed
-    range_bytes = max(1, round(config.data.shard_tokens / tokens_per_byte(tokenizer, splits["train"], reading)))
+    ratio = tokens_per_byte(tokenizer, splits["train"], reading)
+    shard_tokens = config.data.shard_tokens or min(
+        max(num_bytes_of(splits["train"]) * ratio / SHARDS, MIN_SHARD_TOKENS), MAX_SHARD_TOKENS
+    )
+    range_bytes = max(1, round(shard_tokens / ratio))
     ranges = []
     for split, pieces in splits.items():
         is_shuffled = split == "train" and seed is not None

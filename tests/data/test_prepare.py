@@ -3,7 +3,6 @@
 import errno
 import os
 import random
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import xxhash
 
 from pipeline import config as configuration
+from pipeline import storage
 from pipeline.config import Config, CorpusConfig
 from pipeline.data import prepare as preparation
 from pipeline.data import shards
@@ -293,32 +294,32 @@ def test_builtin_corpora(builtin: str) -> None:
     assert splits == split_corpus(Config().corpus.model_copy(update={"train": [builtin]}))
 
 
-def test_every_damage_is_found(make_config: MakeConfig, corpus_of_files: Path, tmp_path: Path) -> None:
-    config = config_for(make_config, corpus_of_files, tmp_path)
-    intact = Path(str(config.data.directory))
-    prepare_in_process(config)
-    open_prepared(intact, verify=True)
+@pytest.mark.parametrize("file", ["train-00001.arrow", "train-00001.json", "manifest.json", "tokenizer.json"])
+def test_every_damage_is_found(make_config: MakeConfig, corpus_of_files: Path, tmp_path: Path, file: str) -> None:
+    config = config_for(make_config, corpus_of_files, tmp_path, **{"data.shard_tokens": 4096})
+    directory = Path(prepare_in_process(config).directory)
+    path = directory / file
+    intact = path.read_bytes()
     source = random.Random(5)
-    names = [path.name for path in intact.iterdir()]
     for number in range(200):
-        damaged = tmp_path / "damaged"
-        shutil.rmtree(damaged, ignore_errors=True)
-        shutil.copytree(intact, damaged)
-        path = damaged / source.choice(names)
-        data = bytearray(path.read_bytes())
+        data = bytearray(intact)
         place = source.randrange(len(data))
         if number % 3 == 0:
             data[place] ^= 1 << source.randrange(8)
         elif number % 3 == 1:
             end = min(len(data), place + 4096)
             if not any(data[place:end]):
-                continue
-            data[place:end] = bytes(end - place)
+                data[place] = 1  # a page of zeros already
+            else:
+                data[place:end] = bytes(end - place)
         else:
             del data[place:]
         path.write_bytes(data)
-        with pytest.raises(ValueError, match="damaged"):  # the folder's name: every sentence names the file
-            open_prepared(damaged, verify=True)
+        with pytest.raises(ValueError, match=str(directory)) as error:  # every sentence names the file
+            open_prepared(directory, verify=True)
+        assert "\n" not in str(error.value)
+    path.write_bytes(intact)
+    open_prepared(directory, verify=True)
 
 
 def test_a_flipped_token_is_found_at_its_first_use(
@@ -355,3 +356,32 @@ def test_the_card_says_what_there_is(make_config: MakeConfig, tmp_path: Path) ->
     assert (train.coverage, train.unknown_rate) == (0.75, 0.0)
     assert (valid.coverage, valid.unknown_rate) == (0.75, 1 / 3)
     assert "train: 8 tokens in 1 documents and 1 shards, 12 bytes (1.500 a token)" in str(found)
+
+
+@pytest.mark.parametrize("num_tokens", [1, 3, 65_536, 65_541, 200_001])
+def test_the_sidecar_tells_where_arrow_keeps_each_batch(tmp_path: Path, num_tokens: int) -> None:
+    for dtype in (np.uint16, np.uint32):
+        tokens = np.random.default_rng(1).integers(0, 60_000, num_tokens).astype(dtype)
+        shards.write_shard(str(tmp_path), "train-00000", tokens, [0], {})
+        sidecar = shards.read_sidecar(str(tmp_path), "train-00000")
+        assert sidecar is not None
+        data = (tmp_path / "train-00000.arrow").read_bytes()
+        with pa.memory_map(str(tmp_path / "train-00000.arrow")) as file:
+            reader = pa.ipc.open_file(file)
+            batches = [reader.get_batch(i).column(0).to_numpy().copy() for i in range(reader.num_record_batches)]
+        assert len(sidecar["batches"]) == len(batches)
+        for (offset, num_bytes, checksum), batch in zip(sidecar["batches"], batches, strict=True):
+            assert data[offset : offset + num_bytes] == batch.tobytes()
+            assert checksum == xxhash.xxh3_64_hexdigest(batch)
+
+
+def test_a_thousand_shards_are_opened_without_reading_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = np.arange(16, dtype=np.uint16)
+    entries = [shards.write_shard(str(tmp_path), f"train-{i:05d}", tokens, [0], {}) for i in range(1000)]
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "open_file", None)
+        patch.setattr(storage, "size", None)
+        split = {"shards": entries, "num_bytes": 0, "num_unknown": 0}
+        sequence = shards.TokenSequence(str(tmp_path), split, tokens.dtype)
+    assert len(sequence) == 16_000
+    assert sequence[8_000:8_020].tolist() == [*range(16), *range(4)]

@@ -89,7 +89,7 @@ def documents(piece: Piece, reading: Reading, cut: Cut, tally: Tally) -> Iterato
         if reading.is_one_document(piece)
         else _chosen(piece, reading, cut, tally)
     ):
-        tally.num_bytes += len(part.text.encode())
+        tally.num_bytes += len(part.text if part.text.isascii() else part.text.encode())
         yield part
 
 

@@ -111,7 +111,7 @@ def read_bytes(source: Source, start: int, stop: int) -> bytes:
         return data[start:stop]
     with storage.open_file(location(source)) as file:
         source.check_size(file.size())
-        return file.read_at(stop - start, start)
+        return storage.read_open(file, location(source), start, stop - start)
 
 
 def location(source: Source) -> str:

@@ -49,7 +49,7 @@ def _open(source: Source, start: int, stop: int) -> Iterator[Callable[[int], byt
     elif source.is_plain:
         with storage.open_file(location(source)) as file:
             source.check_size(file.size())
-            yield _Stretch(file, start, stop).read
+            yield _Stretch(file, location(source), start, stop).read
     else:
         found = storage.size(source.name)
         source.check_size(0 if found is None else found)
@@ -60,11 +60,11 @@ def _open(source: Source, start: int, stop: int) -> Iterator[Callable[[int], byt
 class _Stretch:
     """A stretch of an open file, read on and on."""
 
-    def __init__(self, file: Any, start: int, stop: int) -> None:
-        self.file, self.position, self.stop = file, start, stop
+    def __init__(self, file: Any, path: str, start: int, stop: int) -> None:
+        self.file, self.path, self.position, self.stop = file, path, start, stop
 
     def read(self, num_bytes: int) -> bytes:
-        data: bytes = self.file.read_at(min(num_bytes, self.stop - self.position), self.position)
+        data = storage.read_open(self.file, self.path, self.position, min(num_bytes, self.stop - self.position))
         self.position += len(data)
         return data
 

@@ -34,14 +34,18 @@ class BatchCache:
         """Begin to read those of ``keys`` that are not there."""
         with self.lock:
             for key in keys:
-                if key not in self.futures:
-                    self.futures[key] = self.readers.submit(self._read, key)
+                self._ask(key)
+
+    def _ask(self, key: Key) -> Future[Ids]:
+        future = self.futures.get(key)
+        if future is None:
+            future = self.futures[key] = self.readers.submit(self._read, key)
+        return future
 
     def get(self, key: Key) -> Ids:
         """A batch, waited for if it is on its way. Raises ``ValueError`` as ``read``."""
-        self.ask([key])
         with self.lock:
-            future = self.futures[key]
+            future = self._ask(key)
             self.futures.move_to_end(key)
         try:
             return future.result()

@@ -22,6 +22,7 @@ from pipeline.data.shards.manifest import write_json
 from pipeline.data.tokenizer import Ids
 
 BATCH_TOKENS = 65_536
+ALIGNMENT = 8  # of what Arrow writes for a batch, in bytes
 SHARD_FILE = re.compile(r"(train|valid|test)-\d{5,}\.(arrow|json)")
 STALE_SECONDS = 600  # far longer than writing one file takes
 
@@ -45,6 +46,7 @@ class ShardWriter:
         self.num_waiting = 0
         self.num_tokens = 0
         self.document_starts: list[int] = []
+        self.batches: list[list[Any]] = []  # offset, bytes and xxh3 of each one's values in the file
         with self._telling():
             self.sink = pa.OSFile(str(self.temporary), "wb")
             self.writer = pa.ipc.new_file(self.sink, self.schema)
@@ -71,11 +73,14 @@ class ShardWriter:
             self._write(self.num_waiting // BATCH_TOKENS * BATCH_TOKENS)
 
     def _write(self, num_tokens: int) -> None:
-        ids = np.concatenate([np.zeros(0, self.dtype), *self.waiting])
+        ids = self.waiting[0] if len(self.waiting) == 1 else np.concatenate([np.zeros(0, self.dtype), *self.waiting])
         with self._telling():
             for start in range(0, num_tokens, BATCH_TOKENS):
                 part = ids[start : min(start + BATCH_TOKENS, num_tokens)]
                 self.writer.write_batch(pa.record_batch([pa.array(part)], schema=self.schema))
+                # the values come last in what a batch writes
+                offset = self.sink.tell() - -(-part.nbytes // ALIGNMENT) * ALIGNMENT
+                self.batches.append([offset, part.nbytes, xxhash.xxh3_64_hexdigest(part.data)])
         self.waiting, self.num_waiting = [ids[num_tokens:]], len(ids) - num_tokens
 
     def finish(self, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,9 +95,8 @@ class ShardWriter:
             "num_documents": len(self.document_starts),
             "arrow": file_facts(self.temporary),
         }
-        batches = batch_table(self.temporary)
         storage.upload(self.temporary, storage.join(self.directory, f"{self.name}.arrow"))
-        sidecar = {**facts, "entry": entry, "batches": batches, "document_starts": self.document_starts}
+        sidecar = {**facts, "entry": entry, "batches": self.batches, "document_starts": self.document_starts}
         write_json(storage.join(self.directory, f"{self.name}.json"), sidecar)
         return with_sidecar(self.directory, sidecar)
 
@@ -143,21 +147,6 @@ def remove_leftovers(directory: str, shards: Container[str]) -> None:
         )
         if is_other or is_stale:
             storage.remove(path)
-
-
-def batch_table(path: Path) -> list[list[Any]]:
-    """[offset, bytes, xxh3] of each record batch's values in the Arrow file at ``path``."""
-    with pa.memory_map(str(path)) as source:
-        base = source.read_buffer(source.size()).address
-        source.seek(0)
-        reader = pa.ipc.open_file(source)
-        table = []
-        for index in range(reader.num_record_batches):
-            values = reader.get_batch(index).column(0).to_numpy()
-            offset = values.__array_interface__["data"][0] - base
-            table.append([offset, values.nbytes, xxhash.xxh3_64_hexdigest(values)])
-            del values
-    return table
 
 
 def file_facts(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,15 @@ class ByteTokenizer(Tokenizer):
 
     def encode(self, text: str) -> Ids:
         return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.uint16)
+
+    def encode_documents(self, texts: Sequence[str], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
+        data = [text.encode() for text in texts]
+        has_end = np.array([True] * len(texts) if ends is None else ends, dtype=bool) & (self.eos_id is not None)
+        lengths = np.array([len(part) for part in data], dtype=np.int64) + has_end
+        ids = np.full(lengths.sum(), 256, dtype=np.uint16)
+        for part, stop in zip(data, np.cumsum(lengths) - has_end, strict=True):
+            ids[stop - len(part) : stop] = np.frombuffer(part, dtype=np.uint8)
+        return ids, lengths
 
     def decode(self, ids: Ids | list[int]) -> str:
         values = np.asarray(ids)
