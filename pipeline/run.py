@@ -79,11 +79,13 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int) -> None:
     """Find what would stop every rank before any is started.
 
     Raises:
-        ValueError: too few tokens for the streams, more workers than streams, or a run directory that holds
-            another run.
+        ValueError: too few tokens for the streams, more workers than streams, a head that does not fit the
+            vocabulary, or a run directory that holds another run.
     """
     training_data(config, corpus, rank=0, world_size=num_workers)
     configuration.check_accumulate(config.train, num_workers)
+    with torch.device("meta"):
+        LanguageModel(config.model, corpus.vocab_size)
     directory = str(config.run.directory)
     if checkpoint.manifests(directory):
         check_continues(checkpoint.find(directory, "last"), config, fingerprints=fingerprints(corpus))

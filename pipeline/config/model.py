@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
+
+from pydantic import field_validator
 
 from pipeline.config.fields import Section, SizeOrSizes, setting
 
@@ -70,12 +73,37 @@ class ModelConfig(Section):
         "Use the embedding matrix as the output matrix (with a projection where sizes differ).",
         source="Press & Wolf 2017; Inan et al. 2017",
     )
+    head: Literal["softmax", "adaptive", "mixture"] = setting(
+        "softmax",
+        "What turns hidden vectors into probabilities: a softmax; an adaptive softmax, for vocabularies of 100,000 and "
+        "more; a mixture of softmaxes.",
+        source="Grave et al. 2017; Yang et al. 2018",
+    )
+    adaptive_cutoffs: list[int] | None = setting(
+        None,
+        "First id of each tail of the adaptive softmax, in rising order; null: at 1/100, 1/13 and 2/7 of the "
+        "vocabulary.",
+        unit="ids",
+        source="Merity et al. 2018b",
+        min_length=1,
+    )
+    adaptive_shrinkage: int = setting(
+        4, "How many times as narrow as the one before each tail of an untied adaptive softmax is.", ge=1
+    )
+    num_experts: int = setting(15, "Softmaxes in a mixture.", unit="softmaxes", source="Yang et al. 2018", ge=1)
     init_range: float | None = setting(
         None,
         "All weights but norms start uniform in ± this; null: embeddings ±0.1, head ±1/sqrt(its input's size), "
         "recurrence ±1/sqrt(hidden size), in minGRU, minLSTM and QRNN ±1/sqrt(inputs of a product).",
         gt=0,
     )
+
+    @field_validator("adaptive_cutoffs")
+    @classmethod
+    def _rising(cls, cutoffs: list[int] | None) -> list[int] | None:
+        if cutoffs is not None and any(a >= b for a, b in pairwise([0, *cutoffs])):
+            raise ValueError(f"must rise, from 1 at least, not {cutoffs}")
+        return cutoffs
 
     @property
     def layer_sizes(self) -> list[int]:

@@ -51,6 +51,11 @@ class Config(Section):
                         f"optimizer.{name}: {value} goes by validation, but corpus.valid is empty and "
                         "corpus.valid_fraction is 0"
                     )
+        if self.model.head == "adaptive" and not self.tokenizer.path and self.tokenizer.kind not in ("word", "char"):
+            raise ValueError(
+                "model.head: adaptive needs ids in the order of frequency, as tokenizer.kind=word and char give them, "
+                f"not {self.tokenizer.kind}"
+            )
         if self.corpus.valid_fraction + self.corpus.test_fraction >= 1:
             raise ValueError(
                 "corpus.valid_fraction: valid_fraction + test_fraction must leave something to train on, "

@@ -50,7 +50,8 @@ class Stepper:
         self.steps: list[Step] | None = None
         if is_plain(model) and model.device.type == "cpu":
             self.steps = [_step_of(layer) for layer in model.recurrence.layers]
-            self.head_weight = model.head.weight.t().contiguous().t()  # (V, H) by columns
+            head: Any = model.head
+            self.head = (head.weight.t().contiguous().t(), head.bias)  # (V, H) by columns, (V,)
 
     def __call__(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """(B,) tokens, state → (B, V) logits of the next tokens, state after these."""
@@ -61,7 +62,7 @@ class Stepper:
         hidden, state = model.recurrence.step(model.embedding(tokens), state, self.steps)  # (B, H)
         if model.projection is not None:
             hidden = model.projection(hidden)
-        return F.linear(hidden, self.head_weight, model.head.bias), state
+        return F.linear(hidden, *self.head), state
 
 
 def is_plain(model: LanguageModel) -> bool:

@@ -6,14 +6,12 @@ Letters: T time, B streams, E embedding, H hidden, V vocabulary.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.config import ModelConfig
-from pipeline.model.head import Softmax
+from pipeline.model.head import build_head
 from pipeline.model.precision import autocast_where_native
 from pipeline.model.recurrence import Recurrence
 from pipeline.model.regularization import INPUT, OUTPUT, Masks
@@ -44,10 +42,12 @@ class LanguageModel(nn.Module):
             residual=config.residual,
             num_wide=config.num_layers if config.qrnn_wide_layers == "all" else 1,
         )
-        needs_projection = config.tie_weights and embedding_size != hidden_sizes[-1]
+        tied_to = self.embedding.weight if config.tie_weights else None
+        # a mixture has vectors of the embedding's size whatever it takes
+        needs_projection = config.tie_weights and embedding_size != hidden_sizes[-1] and config.head != "mixture"
         self.projection = nn.Linear(hidden_sizes[-1], embedding_size, bias=False) if needs_projection else None
         head_size = embedding_size if needs_projection else hidden_sizes[-1]
-        self.head = Softmax(head_size, vocab_size, tied_to=self.embedding.weight if config.tie_weights else None)
+        self.head = build_head(config, head_size, embedding_size, vocab_size, tied_to=tied_to)
         self._initialize(config.init_range)
 
     def _initialize(self, init_range: float | None) -> None:
@@ -58,8 +58,7 @@ class LanguageModel(nn.Module):
                     if ".norms." not in name:
                         parameter.uniform_(-init_range, init_range)
                 return
-            head_range = 1 / math.sqrt(self.head.weight.shape[1])
-            self.head.weight.uniform_(-head_range, head_range)
+            self.head.reset_parameters()
             self.embedding.weight.uniform_(-0.1, 0.1)  # also where the head shares it
 
     @property

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.model import precision
-from pipeline.model.head import LinearCrossEntropy, Softmax
+from pipeline.model.head import Softmax
+from pipeline.model.head.cross_entropy import LinearCrossEntropy
 from pipeline.model.precision import autocast
 
 

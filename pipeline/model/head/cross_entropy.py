@@ -1,4 +1,4 @@
-"""Hidden vectors (T, B, H) in, nats or logits over the vocabulary out: the softmax with bias.
+"""The output product and cross-entropy in one.
 
 The loss joins the output product and cross-entropy in one autograd function, which turns the logits into their own
 gradient where they lie: nothing else of size tokens × vocabulary is kept. Where even that is too large, rows are
@@ -8,10 +8,11 @@ V vocabulary.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.model.precision import autocast_where_native
@@ -25,52 +26,48 @@ ROWS_SCORED_AT_ONCE = 256
 MOST_LOGITS = {"cpu": 2**25, "cuda": 2**28}
 
 
-class Softmax(nn.Module):
-    """A full softmax over V types, with bias; ``weight`` may be the embedding's (tied)."""
+def linear_logits(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """(…, H) → (…, V), at least float32."""
+    with autocast_where_native(hidden.device.type):
+        logits = F.linear(hidden, weight, bias)
+    return logits if logits.dtype == torch.float64 else logits.float()
 
-    def __init__(self, hidden_size: int, vocab_size: int, *, tied_to: Tensor | None = None) -> None:
-        super().__init__()
-        self.weight = tied_to if tied_to is not None else nn.Parameter(torch.empty(vocab_size, hidden_size))
-        self.bias = nn.Parameter(torch.zeros(vocab_size))
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """(…, H) → (…, V), at least float32."""
-        with autocast_where_native(hidden.device.type):
-            logits = F.linear(hidden, self.weight, self.bias)
-        return logits if logits.dtype == torch.float64 else logits.float()
+def linear_cross_entropy(
+    rows: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, *, most_logits: int | None = None
+) -> Tensor:
+    """(N, H), (N,) → Σ −log softmax(rows · weightᵀ + bias)[target], at most about ``most_logits`` logits at a time."""
+    chunk = rows_at_a_time(len(bias), rows.device, most_logits)
+    nats: Tensor
+    with autocast_where_native(rows.device.type):
+        if len(rows) <= chunk:
+            nats = LinearCrossEntropy.apply(rows, weight, bias, targets)
+        else:
+            nats = ChunkedLinearCrossEntropy.apply(rows, weight, bias, targets, chunk)
+    return nats
 
-    def loss(self, hidden: Tensor, targets: Tensor, *, most_logits: int | None = None) -> Tensor:
-        """(T, B, H), (T, B) → summed nats, float32 (float64 where the model is); targets of −100 do not count.
 
-        At most about ``most_logits`` logits exist at a time, by default as many as the device takes with ease.
-        """
-        rows, flat = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)  # (N, H), (N,)
-        limit = most_logits or MOST_LOGITS.get(hidden.device.type, MOST_LOGITS["cuda"])
-        chunk = max(1, limit // len(self.bias))  # rows
-        with autocast_where_native(hidden.device.type):
-            if not torch.is_grad_enabled():
-                return torch.stack(self._nats(rows, flat, chunk, "sum")).sum()
-            nats: Tensor
-            if len(rows) <= chunk:
-                nats = LinearCrossEntropy.apply(rows, self.weight, self.bias, flat)
-            else:
-                nats = ChunkedLinearCrossEntropy.apply(rows, self.weight, self.bias, flat, chunk)
-        return nats
+def linear_token_nats(
+    rows: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, *, most_logits: int | None = None
+) -> Tensor:
+    """(N, H), (N,) → (N,) nats, 0 where the target is −100, where nobody asks for a gradient."""
+    chunk = rows_at_a_time(len(bias), rows.device, most_logits)
+    if rows.device.type == "cpu":
+        chunk = min(chunk, ROWS_SCORED_AT_ONCE)
+    parts = zip(rows.split(chunk), targets.split(chunk), strict=True)
+    return torch.cat([F.cross_entropy(linear_logits(h, weight, bias), t, reduction="none") for h, t in parts])
 
-    def token_nats(self, hidden: Tensor, targets: Tensor, *, most_logits: int | None = None) -> Tensor:
-        """(T, B, H), (T, B) → nats of each target (T, B), 0 where it is −100; without gradient, in chunks as loss."""
-        rows, flat = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)  # (N, H), (N,)
-        limit = most_logits or MOST_LOGITS.get(hidden.device.type, MOST_LOGITS["cuda"])
-        with torch.no_grad():
-            parts = self._nats(rows, flat, max(1, limit // len(self.bias)), "none")
-        return torch.cat(parts).view(targets.shape)
 
-    def _nats(self, rows: Tensor, targets: Tensor, chunk: int, reduction: str) -> list[Tensor]:
-        """The nats of each chunk of (N, H), (N,), as ``reduction`` gives them, where nobody asks for a gradient."""
-        if rows.device.type == "cpu":
-            chunk = min(chunk, ROWS_SCORED_AT_ONCE)
-        parts = zip(rows.split(chunk), targets.split(chunk), strict=True)
-        return [F.cross_entropy(self.logits(h), t, reduction=reduction) for h, t in parts]
+def rows_at_a_time(logits_of_a_row: int, device: torch.device, most_logits: int | None) -> int:
+    """Rows whose logits may exist at the same time."""
+    return max(1, (most_logits or MOST_LOGITS.get(device.type, MOST_LOGITS["cuda"])) // logits_of_a_row)
+
+
+def spread(weight: Tensor) -> None:
+    """Fill (…, H) uniformly in ±1/√H."""
+    bound = 1 / math.sqrt(weight.shape[-1])
+    with torch.no_grad():
+        weight.uniform_(-bound, bound)
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -82,7 +79,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             hidden, low_weight = hidden.to(low), weight.to(low)
             logits = torch.addmm(bias.to(low), hidden, low_weight.t())  # (N, V)
-            nats = _logits_to_gradient(logits, targets)
+            nats = logits_to_gradient(logits, targets).sum()
         ctx.save_for_backward(hidden, low_weight, logits)
         ctx.dtypes = weight.dtype, bias.dtype
         return nats
@@ -113,7 +110,7 @@ class ChunkedLinearCrossEntropy(torch.autograd.Function):
                 rows = slice(start, start + chunk)
                 part = hidden[rows].to(low)
                 logits = torch.addmm(low_bias, part, low_weight.t())  # (chunk, V)
-                nats.append(_logits_to_gradient(logits, targets[rows]))
+                nats.append(logits_to_gradient(logits, targets[rows]).sum())
                 grad_hidden[rows] = logits @ low_weight
                 if low == weight.dtype:
                     grad_weight.addmm_(logits.t(), part)
@@ -139,14 +136,14 @@ def product_dtype(weight: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
-def _logits_to_gradient(logits: Tensor, targets: Tensor) -> Tensor:
-    """Overwrite (N, V) ``logits`` with softmax − onehot, zero in ignored rows; returns the summed nats."""
+def logits_to_gradient(logits: Tensor, targets: Tensor) -> Tensor:
+    """Overwrite (N, V) ``logits`` with softmax − onehot, zero in ignored rows; returns the nats of each row, (N,)."""
     exact = torch.float64 if logits.dtype == torch.float64 else torch.float32
     ignored = targets == IGNORED
     index = targets.masked_fill(ignored, 0).unsqueeze(1)  # (N, 1)
-    rows_at_once = ROWS_AT_ONCE if logits.device.type == "cpu" else len(logits)
+    rows_at_once = ROWS_AT_ONCE if logits.device.type == "cpu" else max(1, len(logits))
     nats = []
-    for start in range(0, len(logits), rows_at_once):
+    for start in range(0, max(1, len(logits)), rows_at_once):  # once even if there is no row
         block = logits[start : start + rows_at_once]
         chosen = index[start : start + rows_at_once]
         log_probabilities = torch.log_softmax(block, dim=-1, dtype=exact)
@@ -155,4 +152,4 @@ def _logits_to_gradient(logits: Tensor, targets: Tensor) -> Tensor:
     logits.scatter_add_(1, index, logits.new_full(index.shape, -1.0))
     if logits.device.type != "cpu" or ignored.any():  # on a GPU a look would cost more than the fill
         logits.masked_fill_(ignored.unsqueeze(1), 0)
-    return torch.cat(nats).squeeze(1).masked_fill(ignored, 0).sum()
+    return torch.cat(nats).squeeze(1).masked_fill(ignored, 0)

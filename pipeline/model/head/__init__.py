@@ -1,0 +1,13 @@
+"""Hidden vectors (T, B, H) in, nats or log-probabilities over the vocabulary out.
+
+``base`` says what every head offers; ``softmax``, ``adaptive`` and ``mixture`` are the heads; ``cross_entropy`` is the
+fused loss that they share, which never keeps more than one copy of the logits of a chunk.
+"""
+
+from pipeline.model.head.adaptive import AdaptiveSoftmax
+from pipeline.model.head.base import Head
+from pipeline.model.head.build import build_head
+from pipeline.model.head.mixture import MixtureOfSoftmaxes
+from pipeline.model.head.softmax import Softmax
+
+__all__ = ["AdaptiveSoftmax", "Head", "MixtureOfSoftmaxes", "Softmax", "build_head"]

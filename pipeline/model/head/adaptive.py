@@ -1,0 +1,105 @@
+"""The adaptive softmax of Grave, Joulin, Cissé, Grangier & Jégou 2017, for large vocabularies.
+
+Types are ordered by frequency. A first softmax holds the frequent ones and one entry for each tail of rarer ones; a
+tail's own softmax is computed only for the tokens that lie in it. Untied, each tail sees a smaller projection of the
+hidden vector than the one before; tied, all use the rows of the embedding in full (Merity et al. 2018, "An Analysis of
+Neural Language Modeling at Multiple Scales"). Letters: N = T·B tokens, H hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.model.head.base import Head
+from pipeline.model.head.cross_entropy import linear_cross_entropy, linear_logits, linear_token_nats, spread
+from pipeline.model.precision import autocast_where_native
+
+
+class AdaptiveSoftmax(Head):
+    """A softmax over the first ``cutoffs[0]`` types and the tails that begin at each of ``cutoffs``."""
+
+    def __init__(
+        self,
+        hidden_size: int,
+        vocab_size: int,
+        *,
+        cutoffs: Sequence[int],
+        shrinkage: int = 4,
+        tied_to: Tensor | None = None,
+    ) -> None:
+        """``shrinkage``: how many times as narrow as the one before each tail's hidden vectors are, where not tied."""
+        super().__init__()
+        self.bounds = [0, *cutoffs, vocab_size]
+        self.sizes = [end - begin for begin, end in pairwise(self.bounds)]
+        self.tails = nn.Linear(hidden_size, len(cutoffs))
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+        self.weight = tied_to
+        self.weights = nn.ParameterList()
+        self.projections = nn.ModuleList()
+        if tied_to is None:
+            widths = [max(1, hidden_size // shrinkage**index) for index in range(len(self.sizes))]
+            self.weights.extend(torch.empty(pair) for pair in zip(self.sizes, widths, strict=True))
+            self.projections.extend(nn.Linear(hidden_size, width, bias=False) for width in widths[1:])
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        (weight, bias), *tails = self._pieces()
+        first = linear_logits(hidden, weight, bias).log_softmax(-1)  # (…, types and tails)
+        num_first = self.sizes[0]
+        parts = [first[..., :num_first]]
+        for index, (weight, bias) in enumerate(tails):
+            within = linear_logits(self._narrowed(hidden, index), weight, bias).log_softmax(-1)
+            parts.append(within + first[..., num_first + index, None])
+        return torch.cat(parts, dim=-1)
+
+    def reset_parameters(self) -> None:
+        for weight in self.weights if self.weight is None else [self.weight]:
+            spread(weight)
+
+    def _loss(self, rows: Tensor, targets: Tensor, most_logits: int | None) -> Tensor:
+        (weight, bias), *tails = self._pieces()
+        nats = linear_cross_entropy(rows, weight, bias, self._first_targets(targets), most_logits=most_logits)
+        for index, (weight, bias) in enumerate(tails):
+            chosen, within = self._in_tail(targets, index)
+            narrowed = self._narrowed(rows.index_select(0, chosen), index)
+            nats = nats + linear_cross_entropy(narrowed, weight, bias, within, most_logits=most_logits)
+        return nats
+
+    def _token_nats(self, rows: Tensor, targets: Tensor, most_logits: int | None) -> Tensor:
+        (weight, bias), *tails = self._pieces()
+        nats = linear_token_nats(rows, weight, bias, self._first_targets(targets), most_logits=most_logits)
+        for index, (weight, bias) in enumerate(tails):
+            chosen, within = self._in_tail(targets, index)
+            narrowed = self._narrowed(rows.index_select(0, chosen), index)
+            nats[chosen] += linear_token_nats(narrowed, weight, bias, within, most_logits=most_logits)
+        return nats
+
+    def _pieces(self) -> list[tuple[Tensor, Tensor]]:
+        """Output matrix and bias of the first softmax, the tails' entries behind its types, and of each tail."""
+        weights = list(self.weights) if self.weight is None else list(self.weight.split(self.sizes))
+        biases = list(self.bias.split(self.sizes))
+        weights[0] = torch.cat([weights[0], self.tails.weight])
+        biases[0] = torch.cat([biases[0], self.tails.bias])
+        return list(zip(weights, biases, strict=True))
+
+    def _narrowed(self, hidden: Tensor, index: int) -> Tensor:
+        """(…, H) → what tail number ``index`` takes."""
+        if self.weight is not None:
+            return hidden
+        with autocast_where_native(hidden.device.type):
+            narrowed: Tensor = self.projections[index](hidden)
+        return narrowed
+
+    def _first_targets(self, targets: Tensor) -> Tensor:
+        """(N,) → what the first softmax is to say: the type, the entry of the tail that holds it, or −100 still."""
+        tail = torch.stack([targets >= bound for bound in self.bounds[1:-1]]).sum(0)  # from 1; 0: none
+        return torch.where(tail > 0, self.sizes[0] - 1 + tail, targets)
+
+    def _in_tail(self, targets: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        """Which of (N,) lie in tail number ``index`` (on a GPU the host waits for their number), and where in it."""
+        begin, end = self.bounds[index + 1 : index + 3]
+        chosen = ((targets >= begin) & (targets < end)).nonzero().squeeze(1)
+        return chosen, targets.index_select(0, chosen) - begin
