@@ -27,7 +27,9 @@ def dry_run(config: Config) -> dict[str, Any]:
     streams = Streams.of(ArrayTokens(np.empty(token_counts["train"], dtype=np.uint8)), config.train)
     tokens_per_step = config.train.batch_size * config.train.bptt
     width = 8 if config.train.precision == "float64" else 4
-    moments = {"adam": 2, "adamw": 2, "rmsprop": 1}.get(config.optimizer.name, int(config.optimizer.momentum > 0))
+    moments = {"adam": 2, "adamw": 2, "muon": 2, "rmsprop": 1}.get(
+        config.optimizer.name, int(config.optimizer.momentum > 0)
+    )
     num_copies = 2 + moments + int(config.optimizer.average != "none")  # weights, gradients, …
     activations = tokens_per_step * (vocab_size + 12 * sum(config.model.layer_sizes))
     return {

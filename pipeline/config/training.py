@@ -119,15 +119,18 @@ class TrainConfig(Section):
 class OptimizerConfig(Section):
     """The optimizer, its learning-rate schedule, and averaging of weights."""
 
-    name: Literal["sgd", "adam", "adamw", "rmsprop"] = setting(
-        "adamw", "The optimizer.", source="Kingma & Ba 2015; Loshchilov & Hutter 2019; Tieleman & Hinton 2012"
+    name: Literal["sgd", "adam", "adamw", "rmsprop", "muon"] = setting(
+        "adamw",
+        "The optimizer; muon is for the matrices between embedding and head, with adamw for the rest.",
+        source="Kingma & Ba 2015; Loshchilov & Hutter 2019; Tieleman & Hinton 2012; Jordan et al. 2024",
     )
     lr: float = setting(2e-3, "Learning rate at the schedule's peak.", gt=0)
     momentum: float = setting(0.0, "Momentum of sgd.", ge=0, lt=1)
+    muon_momentum: float = setting(0.95, "Momentum of muon.", ge=0, lt=1)
     beta1: float = setting(0.9, "Decay of the first moment of adam and adamw.", ge=0, lt=1)
     beta2: float = setting(0.999, "Decay of the second moment of adam, adamw and rmsprop.", ge=0, lt=1)
     eps: float = setting(1e-8, "Term against division by zero of adam, adamw and rmsprop.", gt=0)
-    weight_decay: float = setting(0.0, "Weight decay (decoupled for adamw, else added to the gradient).", ge=0)
+    weight_decay: float = setting(0.0, "Weight decay (decoupled for adamw and muon, else added to the gradient).", ge=0)
     decayed: Literal["matrices", "all"] = setting(
         "matrices", "What weight_decay is for: matrices, or biases and norms as well."
     )
@@ -140,6 +143,9 @@ class OptimizerConfig(Section):
     )
     warmup_steps: int = setting(0, "Steps of linear warm-up from 0 (not for 1cycle).", unit="steps", ge=0)
     decay_after_epochs: int = setting(4, "Epochs at full rate before step decay begins.", unit="epochs", ge=0)
+    decay_at_epochs: list[int] = setting(
+        [], "Epochs after each of which step decay multiplies by its factor; empty: every one after decay_after_epochs."
+    )
     decay_factor: float = setting(0.5, "Factor of step decay per epoch, of plateau per drop.", gt=0, le=1)
     plateau_patience: int = setting(
         1, "Validations without a better perplexity before plateau lowers the rate.", unit="validations", ge=1

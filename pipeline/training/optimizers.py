@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import OptimizerConfig
+from pipeline.training.muon import Muon
 
 
 def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -17,7 +18,9 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
     On every device it takes the clip factor and the verdict on finite gradients as tensors, so that an update needs
     neither a further pass over the gradients nor the host's attention.
     """
-    parameters = list(model.parameters())
+    orthogonal = hidden_matrices(model) if config.name == "muon" else []
+    apart = {id(parameter) for parameter in orthogonal}
+    parameters = [parameter for parameter in model.parameters() if id(parameter) not in apart]
     decayed = [parameter for parameter in parameters if parameter.dim() > 1 or config.decayed == "all"]
     spared = [parameter for parameter in parameters if parameter.dim() <= 1 and config.decayed != "all"]
     groups = [
@@ -32,7 +35,19 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
         return torch.optim.Adam(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)
+    if config.name == "muon":
+        groups.append({"params": orthogonal, "weight_decay": config.weight_decay, "orthogonal": True})
+        return Muon(groups, lr=config.lr, betas=betas, eps=config.eps, momentum=config.muon_momentum)
     return RMSProp(groups, lr=config.lr, beta2=config.beta2, eps=config.eps)
+
+
+def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """The matrices of ``model`` that are neither embedding nor head: those that muon is for."""
+    return [
+        parameter
+        for name, parameter in model.named_parameters()
+        if parameter.dim() == 2 and name.partition(".")[0] not in ("embedding", "head")
+    ]
 
 
 class RMSProp(torch.optim.Optimizer):

@@ -10,7 +10,8 @@ from pipeline.config import OptimizerConfig
 def learning_rate(config: OptimizerConfig, *, step: int, total_steps: int, epoch: int = 0, num_drops: int = 0) -> float:
     """The rate of update number ``step`` (from 0) of ``total_steps``, in ``epoch`` (from 0).
 
-    constant; step (Zaremba et al. 2014: ``decay_factor`` for each epoch after the first ``decay_after_epochs``);
+    constant; step (Zaremba et al. 2014: ``decay_factor`` for each epoch after the first ``decay_after_epochs``, or at
+    the end of each of ``decay_at_epochs``);
     cosine (Loshchilov & Hutter 2017); 1cycle (Smith 2018: half cosines up from lr/25 and down to final_lr_ratio);
     inverse_sqrt (Vaswani et al. 2017: lr at the end of the warm-up, then as 1/√step); plateau (``decay_factor`` for
     each of ``num_drops`` times that validation was no better).
@@ -21,6 +22,8 @@ def learning_rate(config: OptimizerConfig, *, step: int, total_steps: int, epoch
         return config.lr * (step + 1) / config.warmup_steps
     if config.schedule == "constant":
         return config.lr
+    if config.schedule == "step" and config.decay_at_epochs:
+        return config.lr * config.decay_factor ** sum(epoch >= end for end in config.decay_at_epochs)
     if config.schedule == "step":
         return config.lr * config.decay_factor ** max(0, epoch + 1 - config.decay_after_epochs)
     if config.schedule == "plateau":

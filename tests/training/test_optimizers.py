@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.config import OptimizerConfig
+from pipeline.config import ModelConfig, OptimizerConfig
+from pipeline.model.language_model import LanguageModel
+from pipeline.training.muon import Muon, orthogonal
 from pipeline.training.optimizers import build_optimizer
 
 
@@ -58,3 +60,84 @@ def test_optimizers_equal_their_equations(settings: dict[str, object]) -> None:
         layer.weight.grad = torch.cos(layer.weight.detach())
         optimizer.step()
     torch.testing.assert_close(layer.weight.detach(), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(7, 4), (4, 7), (5, 5)])
+def test_muon_equals_its_equations(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(*shape[::-1]).double()
+    config = OptimizerConfig(name="muon", lr=0.1, weight_decay=0.2, muon_momentum=0.9)
+    expected, momentum = layer.weight.detach().clone(), torch.zeros(shape, dtype=torch.float64)
+    of_bias = updates(layer.bias.detach().clone(), OptimizerConfig(name="adamw", lr=0.1))
+    optimizer = build_optimizer(config, layer)
+    for _ in range(4):
+        gradient = torch.cos(expected)
+        momentum = 0.9 * momentum + 0.1 * gradient
+        mixed = 0.1 * gradient + 0.9 * momentum
+        # the iteration is an odd polynomial of the singular values
+        left, values, right = torch.linalg.svd(mixed / mixed.norm(), full_matrices=False)
+        for _ in range(5):
+            values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+        expected = (1 - 0.1 * 0.2) * expected - 0.1 * 0.2 * max(shape) ** 0.5 * (left * values) @ right
+        layer.weight.grad, layer.bias.grad = torch.cos(layer.weight.detach()), torch.cos(layer.bias.detach())
+        optimizer.step()
+    torch.testing.assert_close(layer.weight.detach(), expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(layer.bias.detach(), of_bias, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon to compare with")
+def test_muon_is_torch_s() -> None:
+    torch.manual_seed(0)
+    ours, theirs = torch.nn.Linear(30, 20, bias=False), torch.nn.Linear(30, 20, bias=False)
+    theirs.load_state_dict(ours.state_dict())
+    begin = ours.weight.detach().clone()
+    config = OptimizerConfig(name="muon", lr=0.02, weight_decay=0.1)
+    optimizers = [
+        build_optimizer(config, ours),
+        torch.optim.Muon(theirs.parameters(), lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+    ]
+    for _ in range(3):
+        gradient = torch.randn(20, 30)
+        for layer, optimizer in zip((ours, theirs), optimizers, strict=True):
+            layer.weight.grad = gradient.clone()
+            optimizer.step()
+    moved = theirs.weight.detach() - begin
+    assert (ours.weight - theirs.weight).norm() < 0.02 * moved.norm()  # theirs iterates in bf16
+
+
+def test_muon_is_for_the_matrices_between_embedding_and_head() -> None:
+    config = ModelConfig(hidden_size=4, embedding_size=3, num_layers=1, tie_weights=True)
+    model = LanguageModel(config, 11)
+    optimizer = build_optimizer(OptimizerConfig(name="muon"), model)
+    (group,) = [group for group in optimizer.param_groups if group["orthogonal"]]
+    assert {tuple(parameter.shape) for parameter in group["params"]} == {(16, 3), (16, 4), (3, 4)}
+    everything = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    assert len(everything) == len({id(parameter) for parameter in everything}) == len(list(model.parameters()))
+
+
+def test_muon_divides_by_the_scale_and_goes_on_from_a_saved_state() -> None:
+    torch.manual_seed(0)
+    plain, scaled = (torch.nn.Linear(6, 4).double() for _ in range(2))
+    scaled.load_state_dict(plain.state_dict())
+    config = OptimizerConfig(name="muon", lr=0.1)
+    one, other = build_optimizer(config, plain), build_optimizer(config, scaled)
+    for number in range(4):
+        if number == 2:
+            saved = other.state_dict()
+            other = build_optimizer(config, scaled)
+            other.load_state_dict(saved)
+        other.grad_scale = torch.tensor(8.0)  # type: ignore[attr-defined]
+        for a, b in zip(plain.parameters(), scaled.parameters(), strict=True):
+            a.grad = torch.randn_like(a)
+            b.grad = 8 * a.grad
+        one.step()
+        other.step()
+        for a, b in zip(plain.parameters(), scaled.parameters(), strict=True):
+            assert torch.equal(a, b)  # a factor of two changes no bit
+    assert isinstance(other, Muon)
+
+
+def test_singular_values_come_near_one() -> None:
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonal(torch.randn(20, 12, dtype=torch.float64)))
+    assert 0.6 < values.min() < values.max() < 1.3

@@ -27,6 +27,11 @@ def test_step_decay_as_in_zaremba() -> None:
     )
 
 
+def test_step_decay_after_named_epochs() -> None:
+    found = rates(12, schedule="step", decay_at_epochs=[2, 5], decay_factor=0.1)
+    assert found == pytest.approx([1.0] * 4 + [0.1] * 6 + [0.01] * 2)
+
+
 def test_cosine() -> None:
     half = math.sqrt(0.5)
     expected = [1.0, (1 + half) / 2, 0.5, (1 - half) / 2]

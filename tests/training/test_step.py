@@ -91,7 +91,7 @@ def test_accumulated_updates_equal_whole_ones(cell: str, accumulate: int) -> Non
         torch.testing.assert_close(accumulated, whole, rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "muon"])
 def test_no_bad_number_reaches_the_weights(name: str) -> None:
     inputs, targets = window()
     model = tiny_model()

@@ -1,0 +1,80 @@
+"""Muon (Jordan et al. 2024) for matrices, AdamW for the rest, in one optimizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.model.precision import has_bf16_products
+
+# of the quintic iteration and its number of steps, from Jordan et al.
+COEFFICIENTS, NUM_ITERATIONS, EPS = (3.4445, -4.7750, 2.0315), 5, 1e-7
+
+
+class Muon(torch.optim.AdamW):
+    """b ← μ b + (1 − μ) g, w ← (1 − lr·λ) w − lr · 0.2 √max(rows, columns) · orthogonal((1 − μ) g + μ b).
+
+    So in groups with ``orthogonal``; in the others AdamW. The factor gives the updates of a matrix the size of AdamW's
+    (Liu et al. 2025, "Muon is scalable for LLM training"), so that both take one learning rate. As torch's fused
+    optimizers it reads ``grad_scale`` and ``found_inf`` on the device; ``torch.optim.Muon`` knows neither.
+    """
+
+    grad_scale: Tensor | None = None
+    found_inf: Tensor | None = None
+
+    def __init__(
+        self, groups: Iterable[dict[str, Any]], *, lr: float, betas: tuple[float, float], eps: float, momentum: float
+    ) -> None:
+        groups = [{"orthogonal": False, **group} for group in groups]
+        super().__init__(groups, lr=lr, betas=betas, eps=eps, fused=True)
+        self.momentum = momentum
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        groups = self.param_groups
+        self.param_groups = [group for group in groups if not group["orthogonal"]]
+        super().step()
+        self.param_groups = groups
+        for group in groups:
+            if group["orthogonal"]:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        self._update(parameter, lr=group["lr"], weight_decay=group["weight_decay"])
+
+    def _update(self, parameter: Tensor, *, lr: float, weight_decay: float) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        buffer, gradient = state["momentum_buffer"], parameter.grad
+        assert gradient is not None
+        if self.grad_scale is not None:
+            gradient = gradient / self.grad_scale
+        taken: float | Tensor = 1.0  # 0 where the update is refused
+        if self.found_inf is not None:
+            gradient = gradient.masked_fill(self.found_inf > 0, 0.0)
+            taken = (self.found_inf == 0).to(parameter.dtype)
+        buffer.add_((gradient - buffer) * ((1 - self.momentum) * taken))
+        update = orthogonal(gradient.lerp(buffer, self.momentum)).to(parameter.dtype)
+        rate = lr * 0.2 * math.sqrt(max(parameter.shape))
+        parameter.mul_(1 - lr * weight_decay * taken).sub_(update * (rate * taken))
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """About U Vᵀ of ``matrix`` = U S Vᵀ, by iteration: its singular values end up between 0.7 and 1.2.
+
+    In bf16 where float32 weights have it natively, else in their own precision.
+    """
+    native = matrix.is_cuda or has_bf16_products()
+    narrow = matrix.bfloat16() if native and matrix.dtype == torch.float32 else matrix
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    result = narrow.t() if is_tall else narrow
+    result = result / result.norm().clamp(min=EPS)
+    a, b, c = COEFFICIENTS
+    for _ in range(NUM_ITERATIONS):
+        gram = result @ result.t()
+        result = torch.addmm(result, torch.addmm(gram, gram, gram, beta=b, alpha=c), result, beta=a)
+    return result.t() if is_tall else result
