@@ -1,0 +1,106 @@
+"""Measure how far gradients flow back through time in trained models, to see them vanish and to choose a BPTT length.
+
+Prints the share of ‖∂loss(t)/∂state(t−k)‖, relative to k = 1, that is left after k steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from jobs.cli import parser, run_job
+
+
+def main(argv: list[str]) -> dict[str, Any] | None:
+    arguments = argument_parser().parse_args(argv)
+
+    from pipeline import run
+    from pipeline.evaluate import split_held_out
+    from pipeline.gradient_flow import measure
+    from pipeline.gradient_flow.figure import draw, save, write_tensorboard
+    from pipeline.training import checkpoint
+
+    for name in ("length", "streams", "windows"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name}: {value} is below 1")
+    if not 0 < arguments.share < 1:
+        raise ValueError(f"--share: must be between 0 and 1, not {arguments.share}")
+    directories = dict(zip(names_of(arguments.run), arguments.run, strict=True))
+    flows, figures = {}, {}
+    for name, directory in directories.items():
+        loaded = checkpoint.load_model(
+            checkpoint.find(directory, arguments.checkpoint), run.resolve_device(arguments.device)
+        )
+        flow = measure(
+            loaded.model,
+            split_held_out(run.corpus_of(loaded), arguments.split).tokens,
+            length=arguments.length or loaded.config.train.bptt,
+            num_streams=arguments.streams or loaded.config.train.batch_size,
+            num_windows=arguments.windows,
+        )
+        flows[name] = flow
+        figures[name] = {
+            "cell": loaded.config.model.cell,
+            "bptt": loaded.config.train.bptt,
+            "samples": flow.num_samples,
+            "norms": flow.norms,
+            "parts": flow.parts,
+            "shares": flow.shares,
+            "horizon": flow.horizon(arguments.share),
+        }
+    print_table(figures, share=arguments.share)
+    if arguments.figure is not None or arguments.tensorboard:
+        figure = draw(flows, threshold=arguments.share)
+        if arguments.figure is not None:
+            save(figure, arguments.figure)
+            print(f"figure: {arguments.figure}")
+        for name, directory in directories.items() if arguments.tensorboard else ():
+            print(f"TensorBoard: {write_tensorboard(directory, flows[name], figure)}")
+    return {"share": arguments.share, "runs": figures}
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    result = parser("gradients", __doc__ or "", takes_config=False)
+    result.add_argument("--run", required=True, nargs="+", metavar="DIR", help="run directories of jobs.train")
+    result.add_argument("--checkpoint", choices=["best", "last"], default="best")
+    result.add_argument("--split", choices=["train", "valid", "test"], default="valid", help="of the prepared corpus")
+    result.add_argument("--length", type=int, metavar="K", help="steps to look back; default: train.bptt of each run")
+    result.add_argument("--streams", type=int, metavar="B", help="default: train.batch_size of each run")
+    result.add_argument("--windows", type=int, default=4, metavar="N", help="windows to average over")
+    result.add_argument("--share", type=float, default=0.01, help="what counts as no longer flowing; default: 0.01")
+    result.add_argument("--figure", metavar="FILE", help="draw all runs there: .png, .svg, .pdf (needs matplotlib)")
+    result.add_argument("--tensorboard", action="store_true", help="draw into the run directories for TensorBoard too")
+    result.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    return result
+
+
+def names_of(directories: list[str]) -> list[str]:
+    """The last part of each path where those differ, else the whole. Raises ``ValueError`` if one comes twice."""
+    if len(set(directories)) < len(directories):
+        raise ValueError(f"--run: the same directory twice: {' '.join(directories)}")
+    names = [Path(directory).name for directory in directories]
+    return names if len(set(names)) == len(names) else directories
+
+
+def print_table(figures: dict[str, Any], *, share: float) -> None:
+    """Shares at some k, and how long a window each run has reason for."""
+    longest = max(len(values["shares"]) for values in figures.values())
+    width = max(8, *map(len, figures))
+    print("   k  " + "  ".join(f"{name:>{width}}" for name in figures))
+    for k in sorted({k for base in (1, 2, 5) for k in (base, 10 * base, 100 * base, 1000 * base)} | {longest}):
+        if k <= longest:
+            cells = [f"{v['shares'][k - 1]:.2e}" if k <= len(v["shares"]) else "" for v in figures.values()]
+            print(f"{k:>4}  " + "  ".join(f"{cell:>{width}}" for cell in cells))
+    for name, values in figures.items():
+        end = values["horizon"]
+        if end is None:
+            reach = f"more than {share:g} still flows at k = {len(values['shares'])}: look further with --length"
+        else:
+            reach = f"less than {share:g} flows from k = {end} on: a longer train.bptt gains little"
+        print(f"{name} ({values['cell']}, trained with train.bptt={values['bptt']}): {reach}")
+
+
+if __name__ == "__main__":
+    run_job(main)

@@ -1,0 +1,9 @@
+"""A trained model and windows of text in, how far gradients flow back through time out: figures and a drawing.
+
+``measure`` gives the norms of ∂loss_t/∂state_(t−k) for every k up to a window's length; ``figure`` draws several models
+side by side.
+"""
+
+from pipeline.gradient_flow.measure import GradientFlow, measure
+
+__all__ = ["GradientFlow", "measure"]

@@ -1,0 +1,65 @@
+"""Gradient flow of several models, drawn: the share of the gradient that is left after k steps."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.gradient_flow.measure import GradientFlow
+
+# of the smallest share shown
+FLOOR = 1e-6
+
+
+def draw(flows: Mapping[str, GradientFlow], *, threshold: float) -> Any:
+    """A matplotlib figure of ``flows`` by name. Raises ``ValueError`` where matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ValueError(
+            "--figure, --tensorboard: drawing needs matplotlib; install the extra: pip install 'recurray[figures]'"
+        ) from None
+    figure = Figure(figsize=(7.2, 4.2), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    for name, flow in flows.items():
+        steps = np.arange(1, len(flow.shares) + 1)
+        (line,) = axes.plot(steps, np.maximum(flow.shares, FLOOR), label=name)
+        if (end := flow.horizon(threshold)) is not None:
+            axes.axvline(end, color=line.get_color(), linestyle=":", linewidth=1)
+    axes.axhline(threshold, color="grey", linestyle="--", linewidth=1, label=f"{threshold:.3g} of the gradient")
+    axes.set(yscale="log", xlabel="k, steps back", ylabel="‖∂loss(t)/∂state(t−k)‖ over that at k = 1")
+    axes.margins(x=0.01)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def save(figure: Any, path: str | Path) -> None:
+    """Write ``figure`` in the format that the ending of ``path`` names. Raises ``ValueError`` where that cannot be."""
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--figure: cannot write {path}: {error}") from None
+
+
+def write_tensorboard(directory: str | Path, flow: GradientFlow, figure: Any) -> Path:
+    """Curves of ``flow`` over k and the ``figure`` in a folder of the run ``directory`` that TensorBoard reads."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from torch.utils.tensorboard import SummaryWriter
+
+    folder = Path(directory) / "gradient_flow"
+    shutil.rmtree(folder, ignore_errors=True)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    with SummaryWriter(str(folder)) as writer:
+        for k, (norm, share) in enumerate(zip(flow.norms, flow.shares, strict=True), start=1):
+            writer.add_scalar("gradient_flow/norm", norm, k)
+            writer.add_scalar("gradient_flow/share", share, k)
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3]  # (height, width, 3)
+        writer.add_image("gradient_flow", torch.from_numpy(pixels.copy()), dataformats="HWC")
+    return folder

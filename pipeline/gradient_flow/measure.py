@@ -1,0 +1,92 @@
+"""The norm of ∂loss_t/∂state_(t−k), k = 1 … T, of a real batch (the analysis of Pascanu, Mikolov & Bengio 2013).
+
+A forward pass one step at a time keeps the state after every step, and one backward pass from the last step's loss
+gives its gradient in all of them. Streams do not mix, so the sum of the losses of B streams gives B gradients at once.
+Letters: T time, B streams, H hidden, P parts of a state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.data.streams import ScoringStreams, Tokens
+from pipeline.model.language_model import LanguageModel
+from pipeline.model.state import State, detach
+
+
+@dataclass(frozen=True)
+class GradientFlow:
+    """Mean norms over ``num_samples`` places t; number k−1 is that of ∂loss_t/∂state_(t−k).
+
+    ``norms`` are those of the whole state, of all layers and parts; ``parts`` of each part alone (LSTM: h and c).
+    """
+
+    norms: Sequence[float]
+    parts: Sequence[Sequence[float]]
+    num_samples: int
+
+    @property
+    def shares(self) -> list[float]:
+        """What is left of the gradient one step back after k steps."""
+        return [norm / (self.norms[0] or 1.0) for norm in self.norms]
+
+    def horizon(self, share: float) -> int | None:
+        """The number of steps from which on less than ``share`` is left; None if that is never seen."""
+        alive = [k for k, left in enumerate(self.shares, start=1) if not left < share]
+        last = max(alive, default=0)
+        return last + 1 if last < len(self.norms) else None
+
+
+def measure(
+    model: LanguageModel, tokens: Tokens, *, length: int, num_streams: int, num_windows: int = 4
+) -> GradientFlow:
+    """How far back the loss at the end of a window of ``length`` steps reaches, without dropout.
+
+    The text is read as ``num_streams`` streams; the first window only warms the state up, ``num_windows`` count.
+
+    Raises:
+        ValueError: too few tokens for two windows.
+    """
+    streams = ScoringStreams(tokens, num_streams=num_streams, bptt=length)
+    windows = [w for w, _ in zip(streams.windows(), range(num_windows + 1), strict=False) if len(w.inputs) == length]
+    windows = [window for window in windows if (window.targets >= 0).all()]
+    if len(windows) < 2:
+        raise ValueError(
+            f"--length: two windows of {length} steps on {streams.num_streams} streams need more text than the "
+            f"{len(tokens):,} tokens there are"
+        )
+    was_training = model.training
+    model.eval()
+    state = model.initial_state(streams.num_streams)
+    found = []
+    for window in windows:
+        inputs, targets = (torch.from_numpy(ids).to(model.device) for ids in (window.inputs, window.targets))
+        squares, state = gradient_squares(model, inputs, targets[-1:], state)
+        found.append(squares)
+    model.train(was_training)
+    squares = torch.cat(found[1:], dim=2)  # (T, P, samples)
+    norms = squares.sum(1).sqrt().mean(1)
+    return GradientFlow(norms.tolist(), squares.sqrt().mean(2).T.tolist(), squares.shape[2])
+
+
+def gradient_squares(model: LanguageModel, inputs: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
+    """(T, B) inputs, the (1, B) targets of the last of them, the state before the first → (T, P, B), state at the end.
+
+    Row k−1 holds the squared norms of ∂loss/∂state, the state being that k steps before the last one's.
+    """
+    state = tuple(part.detach().requires_grad_() for part in state)
+    states = []
+    # cuDNN knows no backward pass outside of training
+    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+        for step in inputs.unsqueeze(1):  # (1, B)
+            states.append(state)
+            hidden, state = model(step, state)
+        nats = model.head.loss(hidden, targets)
+        parts = [part for earlier in reversed(states) for part in earlier]  # (layers, B, H) each
+        gradients = torch.autograd.grad(nats, parts, allow_unused=True, materialize_grads=True)
+    squares = torch.stack([gradient.double().square().sum(dim=(0, 2)) for gradient in gradients])  # (T·P, B)
+    return squares.view(len(inputs), -1, inputs.shape[1]), detach(state)

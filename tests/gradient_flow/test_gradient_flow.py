@@ -1,0 +1,134 @@
+"""Gradient norms over time against the equations in float64, a case worked by hand, and the job."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline import launch
+from pipeline.config import Config, ModelConfig
+from pipeline.data.prepare import prepare_in_process
+from pipeline.data.streams import ArrayTokens
+from pipeline.gradient_flow import GradientFlow, measure
+from pipeline.gradient_flow.measure import gradient_squares
+from pipeline.model.language_model import LanguageModel
+from tests.model.reference import cell_step
+
+VOCAB, TIME, STREAMS, HIDDEN = 11, 6, 3, 5
+
+
+def make(cell: str, **settings: Any) -> LanguageModel:
+    torch.manual_seed(0)
+    values = {"hidden_size": HIDDEN, "num_layers": 2, "init_range": 0.8, "dropout": 0.5, **settings}
+    return LanguageModel(ModelConfig(cell=cell, **values), VOCAB).double().eval()  # type: ignore[arg-type]
+
+
+def reference(model: LanguageModel, cell: str, inputs: Tensor, target: Tensor, stream: int) -> list[list[float]]:
+    """Squared norms of one stream, k = 1 … T, of each part: every step from the equations, one backward pass for k."""
+    rows = []
+    for k in range(1, len(inputs) + 1):
+        num_parts = 2 if cell == "lstm" else 1
+        state = [[torch.zeros(1, HIDDEN, dtype=torch.float64) for _ in range(num_parts)] for _ in range(2)]
+        leaves: list[Tensor] = []
+        for t in range(-1, len(inputs)):
+            if t >= 0:
+                x = model.embedding.weight[inputs[t, stream]][None]
+                for index, layer in enumerate(model.recurrence.layers):
+                    state[index] = cell_step(cell, x, state[index], layer)
+                    x = state[index][0]
+            if t == len(inputs) - 1 - k:  # cut here: what follows depends on these alone
+                state = [[part.detach().requires_grad_() for part in layer] for layer in state]
+                leaves = [layer[part] for part in range(num_parts) for layer in state]
+        logits: Any = x @ model.head.weight.T + model.head.bias  # type: ignore[operator, union-attr]
+        gradients = torch.autograd.grad(-logits.log_softmax(1)[0, target[stream]], leaves)
+        squares = [float(gradient.square().sum()) for gradient in gradients]
+        rows.append([sum(squares[2 * part : 2 * part + 2]) for part in range(num_parts)])
+    return rows
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_norms_equal_the_equations(cell: str) -> None:
+    model = make(cell)
+    tokens = torch.randint(VOCAB, (TIME + 1, STREAMS), generator=torch.Generator().manual_seed(1))
+    squares, end = gradient_squares(model, tokens[:-1], tokens[-1:], model.initial_state(STREAMS))
+    for stream in range(STREAMS):
+        expected = reference(model, cell, tokens[:-1], tokens[-1], stream)
+        torch.testing.assert_close(squares[:, :, stream].tolist(), expected, rtol=1e-9, atol=1e-15)
+    _, whole = model(tokens[:-1], model.initial_state(STREAMS))
+    for a, b in zip(end, whole, strict=True):
+        torch.testing.assert_close(a, b)
+        assert not a.requires_grad
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_means_over_streams_and_windows_that_carry_the_state(cell: str) -> None:
+    model = make(cell)
+    ids = np.random.default_rng(2).integers(VOCAB, size=2 * 3 * TIME + 1)
+    flow = measure(model, ArrayTokens(ids), length=TIME, num_streams=2, num_windows=2)
+    assert flow.num_samples == 4
+    streams = torch.from_numpy(np.stack([ids[:18], ids[18:36]], axis=1))
+    targets = torch.from_numpy(np.stack([ids[1:19], ids[19:37]], axis=1))
+    norms, state = [], model.initial_state(2)
+    for window in range(3):
+        rows = slice(window * TIME, (window + 1) * TIME)
+        squares, state = gradient_squares(model, streams[rows], targets[rows][-1:], state)
+        norms.append(squares.sum(1).sqrt())
+    torch.testing.assert_close(flow.norms, torch.cat(norms[1:], dim=1).mean(1).tolist())
+
+
+def test_a_linear_recurrence_by_hand() -> None:
+    """Where tanh stays at 0 its slope is 1: a recurrent matrix of ½ halves the gradient at every step."""
+    model = make("rnn", num_layers=1)
+    with torch.no_grad():
+        for parameter in model.recurrence.parameters():
+            parameter.zero_()
+        model.recurrence.layers[0].weight_hh_l0.copy_(0.5 * torch.eye(HIDDEN))  # type: ignore[operator, union-attr]
+    flow = measure(model, ArrayTokens(np.arange(60) % VOCAB), length=9, num_streams=2)
+    assert flow.shares == pytest.approx([0.5**k for k in range(9)])
+    assert flow.horizon(0.1) == 5  # ½⁴ = 0.0625 at k = 5
+    assert flow.horizon(0.003) is None
+    assert flow.parts[0] == pytest.approx(flow.norms)
+
+
+def test_the_horizon_is_where_it_stays_below() -> None:
+    flow = GradientFlow(norms=[2.0, 0.1, 1.0, 0.1, 0.04], parts=[], num_samples=1)
+    assert flow.horizon(0.1) == 4
+    assert flow.horizon(0.03) == 5
+    assert flow.horizon(0.01) is None
+    assert GradientFlow(norms=[0.0, 0.0], parts=[], num_samples=1).shares == [0.0, 0.0]
+
+
+def test_the_job_compares_runs(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    directories = []
+    for cell in ("rnn", "lstm"):
+        directories.append(str(tmp_path / cell))
+        config = make_config({"model.cell": cell, "run.directory": directories[-1], "train.max_steps": 8})
+        prepare_in_process(config)
+        launch.train(config, launch.in_process)
+
+    def job(*options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "jobs.gradients", "--run", *directories, *options]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    figure = tmp_path / "flow.png"
+    done = job("--windows", "2", "--share", "0.9", "--figure", str(figure), "--tensorboard", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert set(result["runs"]) == {"rnn", "lstm"}
+    lstm = result["runs"]["lstm"]
+    assert (len(lstm["shares"]), len(lstm["parts"]), lstm["samples"]) == (10, 2, 12)
+    assert lstm["shares"][0] == 1.0
+    assert "lstm (lstm, trained with train.bptt=10): less than 0.9 flows from k = " in done.stdout
+    assert figure.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert all(list((tmp_path / cell / "gradient_flow").glob("events*")) for cell in ("rnn", "lstm"))
+    too_long = job("--length", "5000")
+    assert too_long.returncode == 2
+    assert too_long.stderr.startswith("error: --length: two windows of 5000 steps")
+    assert len(too_long.stderr.splitlines()) == 1
