@@ -33,6 +33,10 @@ class Muon(torch.optim.AdamW):
         super().__init__(groups, lr=lr, betas=betas, eps=eps, fused=True)
         self.momentum = momentum
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # not AdamW's, which looks for its own entries in the state of every parameter
+        torch.optim.Optimizer.__setstate__(self, state)
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         groups = self.param_groups

@@ -102,7 +102,7 @@ def test_muon_is_torch_s() -> None:
             layer.weight.grad = gradient.clone()
             optimizer.step()
     moved = theirs.weight.detach() - begin
-    assert (ours.weight - theirs.weight).norm() < 0.02 * moved.norm()  # theirs iterates in bf16
+    assert (ours.weight - theirs.weight).norm() < 0.05 * moved.norm()  # theirs iterates in bf16
 
 
 def test_muon_is_for_the_matrices_between_embedding_and_head() -> None:
