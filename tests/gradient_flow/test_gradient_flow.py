@@ -1,8 +1,6 @@
 """Gradient norms over time against the equations in float64, a case worked by hand, and the job."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from jobs.gradients import main
 from pipeline import launch
 from pipeline.config import Config, ModelConfig
 from pipeline.data.prepare import prepare_in_process
@@ -105,7 +104,9 @@ def test_the_horizon_is_where_it_stays_below() -> None:
     assert GradientFlow(norms=[0.0, 0.0], parts=[], num_samples=1).shares == [0.0, 0.0]
 
 
-def test_the_job_compares_runs(make_config: Callable[..., Config], tmp_path: Path) -> None:
+def test_the_job_compares_runs(
+    make_config: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     directories = []
     for cell in ("rnn", "lstm"):
         directories.append(str(tmp_path / cell))
@@ -113,22 +114,24 @@ def test_the_job_compares_runs(make_config: Callable[..., Config], tmp_path: Pat
         prepare_in_process(config)
         launch.train(config, launch.in_process)
 
-    def job(*options: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "jobs.gradients", "--run", *directories, *options]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
     figure = tmp_path / "flow.png"
-    done = job("--windows", "2", "--share", "0.9", "--figure", str(figure), "--tensorboard", "--json")
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout.splitlines()[-1])
+    result = main(
+        ["--run", *directories, "--windows", "2", "--share", "0.9", "--figure", str(figure), "--tensorboard", "--json"]
+    )
+    assert result is not None
+    assert json.loads(json.dumps(result)) == result
     assert set(result["runs"]) == {"rnn", "lstm"}
     lstm = result["runs"]["lstm"]
     assert (len(lstm["shares"]), len(lstm["parts"]), lstm["samples"]) == (10, 2, 12)
     assert lstm["shares"][0] == 1.0
-    assert "lstm (lstm, trained with train.bptt=10): less than 0.9 flows from k = " in done.stdout
+    told = "lstm (lstm, trained with train.bptt=10): less than 0.9 flows from k = "
+    assert told + str(lstm["horizon"]) in capsys.readouterr().out
     assert figure.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert all(list((tmp_path / cell / "gradient_flow").glob("events*")) for cell in ("rnn", "lstm"))
-    too_long = job("--length", "5000")
-    assert too_long.returncode == 2
-    assert too_long.stderr.startswith("error: --length: two windows of 5000 steps")
-    assert len(too_long.stderr.splitlines()) == 1
+    for options, sentence in (
+        (["--length", "5000"], r"--length: two windows of 5000 steps on 1 streams need more text"),
+        (["--share", "2"], r"--share: must be between 0 and 1, not 2\.0"),
+        (["--figure", str(tmp_path / "flow.xyz")], r"--figure: cannot write .*flow\.xyz"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            main(["--run", *directories, *options])
