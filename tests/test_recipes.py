@@ -20,6 +20,11 @@ KNOWN = {
     "ptb-awd-lstm-1cycle": (10_000, 24_221_600),
     # 23,278 types more than Penn Treebank, each 400 + 1
     "wikitext2-awd-lstm": (33_278, 24_221_600 + 23_278 * 401),
+    # QRNN layers of 3 gates, the first two inputs wide; V · (E + 1); 3 tails with vector and bias
+    "wikitext103-qrnn": (
+        267_735,
+        3 * 2500 * (2 * 400 + 1) + 2 * 3 * 2500 * 2501 + 3 * 400 * 2501 + 267_735 * 401 + 3 * 401,
+    ),
     "enwik8-awd-lstm": (256, 256 * 401 + 4 * 1840 * (400 + 1840 + 2 + 2 * 1840 + 2) + 4 * 400 * (1840 + 400 + 2)),
     "char-war-and-peace": (104, 2 * 104 * 128 + 104 + 2 * 512 * 258),
 }

@@ -52,16 +52,17 @@ def measure(
         ValueError: too few tokens for two windows.
     """
     streams = ScoringStreams(tokens, num_streams=num_streams, bptt=length)
+    batch_size = len(streams.rows)
     windows = [w for w, _ in zip(streams.windows(), range(num_windows + 1), strict=False) if len(w.inputs) == length]
     windows = [window for window in windows if (window.targets >= 0).all()]
     if len(windows) < 2:
         raise ValueError(
-            f"--length: two windows of {length} steps on {streams.num_streams} streams need more text than the "
+            f"--length: two windows of {length} steps on {batch_size} streams need more text than the "
             f"{len(tokens):,} tokens there are"
         )
     was_training = model.training
     model.eval()
-    state = model.initial_state(streams.num_streams)
+    state = model.initial_state(batch_size)
     found = []
     for window in windows:
         inputs, targets = (torch.from_numpy(ids).to(model.device) for ids in (window.inputs, window.targets))

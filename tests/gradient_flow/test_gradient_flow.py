@@ -14,7 +14,7 @@ from jobs.gradients import main
 from pipeline import launch
 from pipeline.config import Config, ModelConfig
 from pipeline.data.prepare import prepare_in_process
-from pipeline.data.streams import ArrayTokens
+from pipeline.data.windows import ArrayTokens
 from pipeline.gradient_flow import GradientFlow, measure
 from pipeline.gradient_flow.measure import gradient_squares
 from pipeline.model.language_model import LanguageModel
