@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.data.streams import ScoringStreams, Tokens
+from pipeline.data.scoring import ScoringStreams
+from pipeline.data.windows import Tokens
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import State, detach
 
