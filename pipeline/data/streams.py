@@ -22,8 +22,8 @@ from pipeline.seeds import mix
 ROTATION, LENGTHS = 1, 2
 # random lengths of windows: their standard deviation, the shortest, the share of those around half of bptt
 LENGTH_DEVIATION, LEAST_LENGTH, HALF_LENGTHS = 5, 5, 0.05
-# tokens per stream copied at a time: row by row and window by window is far slower
-BLOCK_TOKENS = 8_192
+# tokens of all rows copied at a time: row by row and window by window is far slower
+BLOCK_TOKENS = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -177,17 +177,18 @@ class Streams:
         """The windows of an epoch from ``position`` on."""
         offsets = self.offsets(epoch)
         # a rotated stream goes on from its end at its beginning: no target follows that input
-        seams = np.where(offsets > 0, self.tokens_per_stream - 1 - offsets, -1)
+        seams = np.sort(self.tokens_per_stream - 1 - offsets[offsets > 0])
         ends = self.ends(epoch)
         ends = ends[np.searchsorted(ends, position, side="right") :]
+        num_seams = np.diff(np.searchsorted(seams, [position, *ends]))
         while len(ends):
             # as many windows as a block holds, at least one
-            num_windows = max(1, int(np.searchsorted(ends, position + BLOCK_TOKENS, side="right")))
+            limit = position + BLOCK_TOKENS // len(self.rows)
+            num_windows = max(1, int(np.searchsorted(ends, limit, side="right")))
             begin, length = position, int(ends[num_windows - 1]) - position
             inputs, targets, resets = self._block(offsets, position, length)
-            for end in ends[:num_windows].tolist():
+            for end, without_target in zip(ends[:num_windows].tolist(), num_seams.tolist(), strict=False):
                 part = slice(position - begin, end - begin)
-                num_seams = np.count_nonzero((seams >= position) & (seams < end))
                 yield Window(
                     inputs=inputs[:, part].T,
                     targets=targets[:, part].T,
@@ -196,10 +197,10 @@ class Streams:
                     begins=position == 0,
                     resets=part_of(resets, part.start, part.stop),
                     num_inputs=(end - position) * self.batch_size,
-                    num_targets=(end - position) * self.batch_size - int(num_seams),
+                    num_targets=(end - position) * self.batch_size - without_target,
                 )
                 position = end
-            ends = ends[num_windows:]
+            ends, num_seams = ends[num_windows:], num_seams[num_windows:]
 
     def _block(self, offsets: Ids, position: int, length: int) -> tuple[Ids, Ids, Resets | None]:
         """(B, length) inputs, targets and resets of this rank's rows."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -94,6 +95,7 @@ class TokenSequence:
         self.num_unknown: int = split["num_unknown"]
         # first token of each shard, and the end
         self.starts = np.cumsum([0, *(entry["num_tokens"] for entry in self.entries)])
+        self.bounds: list[int] = self.starts.tolist()  # the same, for looking up one place
         self.open_shards: OrderedDict[int, _Shard] = OrderedDict()
         self.lock = threading.Lock()
         self.cache = BatchCache(self._read_batch) if storage.is_uri(self.directory) else None
@@ -163,8 +165,8 @@ class TokenSequence:
 
     def _place(self, position: int) -> tuple[int, int, int]:
         """(shard, batch, offset in it) of a token."""
-        index = int(np.searchsorted(self.starts, position, side="right")) - 1
-        return (index, *divmod(position - int(self.starts[index]), BATCH_TOKENS))
+        index = bisect_right(self.bounds, position) - 1
+        return (index, *divmod(position - self.bounds[index], BATCH_TOKENS))
 
     def _read_ahead(self, starts: Ids, length: int) -> None:
         """Ask for all batches of these rows at once, and for those that come next."""
@@ -215,7 +217,8 @@ class _Shard:
             return
         self.file = None
         _check_size(self.path, storage.size(self.path), entry["arrow"])
-        self.mapped = np.memmap(self.path, dtype=np.uint8, mode="r")
+        # a plain view: slices of np.memmap itself are slow to make
+        self.mapped = np.asarray(np.memmap(self.path, dtype=np.uint8, mode="r"))
 
     @property
     def num_batches(self) -> int:
