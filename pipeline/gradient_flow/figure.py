@@ -12,7 +12,7 @@ import torch
 
 from pipeline.gradient_flow.measure import GradientFlow
 
-# of the smallest share shown
+# the smallest share shown
 FLOOR = 1e-6
 
 
@@ -28,12 +28,14 @@ def draw(flows: Mapping[str, GradientFlow], *, threshold: float) -> Any:
     axes = figure.add_subplot()
     for name, flow in flows.items():
         steps = np.arange(1, len(flow.shares) + 1)
-        (line,) = axes.plot(steps, np.maximum(flow.shares, FLOOR), label=name)
+        (line,) = axes.plot(steps, flow.shares, label=name)
         if (end := flow.horizon(threshold)) is not None:
             axes.axvline(end, color=line.get_color(), linestyle=":", linewidth=1)
     axes.axhline(threshold, color="grey", linestyle="--", linewidth=1, label=f"{threshold:.3g} of the gradient")
     axes.set(yscale="log", xlabel="k, steps back", ylabel="‖∂loss(t)/∂state(t−k)‖ over that at k = 1")
     axes.margins(x=0.01)
+    shares = [share for flow in flows.values() for share in flow.shares]
+    axes.set_ylim(max(FLOOR, 0.7 * min(*shares, threshold)), 1.5 * max(shares))
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
