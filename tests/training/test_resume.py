@@ -66,6 +66,12 @@ ENGINES: dict[str, dict[str, Any]] = {
         "train.evaluate_every_steps": 5,
     },
     "averaged over the tail": {"optimizer.average": "tail", "optimizer.average_after_epochs": 1},
+    "muon, adaptive softmax": {
+        "optimizer.name": "muon",
+        "model.head": "adaptive",
+        "model.adaptive_cutoffs": [8, 14],
+        "model.tie_weights": True,
+    },
     "accumulated, clipped adaptively": {
         "train.accumulate": 2,
         "train.clip_percentile": 60,
