@@ -83,7 +83,7 @@ class TrainConfig(Section):
     embedding_gradients: Literal["auto", "dense", "rows"] = setting(
         "auto",
         "Gradient of the embedding as a whole matrix, or as the rows of the types in the window (plain sgd and untied "
-        "weights only); auto: rows where they pay, with many more types than tokens in a step.",
+        "weights only); auto: rows where they pay, with 8 times as many types as tokens in a step.",
     )
     seed: int = setting(1, "Seed of initialisation, dropout and sampling.", ge=0, lt=2**32)
     log_every_steps: int = setting(20, "Steps between two lines of the metrics file.", unit="steps", ge=1)

@@ -16,7 +16,7 @@ from pipeline.config.schema import rows_are_exact
 from pipeline.model.language_model import LanguageModel
 
 # as measured (benchmarks/communication.py): types per token of an update above which rows pay
-PAYS_FROM = 4
+PAYS_FROM = 8
 
 
 def chosen(config: Config, vocab_size: int) -> bool:
