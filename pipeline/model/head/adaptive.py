@@ -10,12 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.model.head.base import Head
-from pipeline.model.head.cross_entropy import linear_cross_entropy, linear_logits, linear_token_nats, spread
+from pipeline.model.head.cross_entropy import (
+    add_gradients,
+    linear_cross_entropy,
+    linear_logits,
+    linear_token_nats,
+    rows_at_a_time,
+    scaled_once,
+    spread,
+)
 from pipeline.model.precision import autocast_where_native
 
 
@@ -60,10 +69,18 @@ class AdaptiveSoftmax(Head):
             spread(weight)
 
     def _loss(self, rows: Tensor, targets: Tensor, most_logits: int | None) -> Tensor:
+        places = [self._in_tail(targets, index) for index in range(len(self.sizes) - 1)]
+        first_targets = self._first_targets(targets)
+        if self.weight is not None:
+            parameters = (self.weight, self.bias, self.tails.weight, self.tails.bias)
+            with autocast_where_native(rows.device.type):
+                tied_nats: Tensor = TiedCrossEntropy.apply(
+                    rows, *parameters, first_targets, self.sizes, places, most_logits
+                )
+            return tied_nats
         (weight, bias), *tails = self._pieces()
-        nats = linear_cross_entropy(rows, weight, bias, self._first_targets(targets), most_logits=most_logits)
-        for index, (weight, bias) in enumerate(tails):
-            chosen, within = self._in_tail(targets, index)
+        nats = linear_cross_entropy(rows, weight, bias, first_targets, most_logits=most_logits)
+        for index, ((weight, bias), (chosen, within)) in enumerate(zip(tails, places, strict=True)):
             narrowed = self._narrowed(rows.index_select(0, chosen), index)
             nats = nats + linear_cross_entropy(narrowed, weight, bias, within, most_logits=most_logits)
         return nats
@@ -103,3 +120,50 @@ class AdaptiveSoftmax(Head):
         begin, end = self.bounds[index + 1 : index + 3]
         chosen = ((targets >= begin) & (targets < end)).nonzero().squeeze(1)
         return chosen, targets.index_select(0, chosen) - begin
+
+
+class TiedCrossEntropy(torch.autograd.Function):
+    """The loss of a tied adaptive softmax, its gradients made on the way forward, up to the incoming factor.
+
+    All softmaxes add theirs to parts of one (V, H) gradient; a gradient for each would have to be joined to a second.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        tails_weight: Tensor,
+        tails_bias: Tensor,
+        first_targets: Tensor,
+        sizes: list[int],
+        places: list[tuple[Tensor, Tensor]],
+        most_logits: int | None,
+    ) -> Tensor:
+        ctx.gradients = tuple(torch.zeros_like(part) for part in (rows, weight, bias, tails_weight, tails_bias))
+        grad_rows, grad_weight, grad_bias, grad_tails_weight, grad_tails_bias = ctx.gradients
+        chunks = [rows_at_a_time(size, rows.device, most_logits) for size in sizes]
+        first, num_tails = sizes[0], len(tails_bias)
+        first_weight = torch.cat([weight[:first], tails_weight])
+        first_bias = torch.cat([bias[:first], tails_bias])
+        grads = (grad_rows, torch.zeros_like(first_weight), torch.zeros_like(first_bias))
+        nats = add_gradients(grads, rows, first_weight, first_bias, first_targets, chunk=chunks[0])
+        for joined, of_types, of_tails in (
+            (grads[1], grad_weight, grad_tails_weight),
+            (grads[2], grad_bias, grad_tails_bias),
+        ):
+            of_types[:first], of_tails[:] = joined.split([first, num_tails])
+        begin = first
+        for size, chunk, (chosen, within) in zip(sizes[1:], chunks[1:], places, strict=True):
+            types = slice(begin, begin + size)
+            hidden = rows.index_select(0, chosen)
+            grads = (torch.zeros_like(hidden), grad_weight[types], grad_bias[types])
+            nats = nats + add_gradients(grads, hidden, weight[types], bias[types], within, chunk=chunk)
+            grad_rows.index_add_(0, chosen, grads[0])
+            begin += size
+        return nats
+
+    @staticmethod
+    def backward(ctx: Any, grad_nats: Tensor) -> tuple[Tensor | None, ...]:
+        return *scaled_once(ctx, grad_nats), None, None, None, None

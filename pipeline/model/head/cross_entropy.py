@@ -101,33 +101,47 @@ class ChunkedLinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, chunk: int) -> Tensor:
-        low = product_dtype(weight)
-        grad_hidden, grad_weight, grad_bias = (torch.zeros_like(part) for part in (hidden, weight, bias))
-        nats = []
-        with torch.autocast(hidden.device.type, enabled=False):
-            low_weight, low_bias = weight.to(low), bias.to(low)
-            for start in range(0, len(hidden), chunk):
-                rows = slice(start, start + chunk)
-                part = hidden[rows].to(low)
-                logits = torch.addmm(low_bias, part, low_weight.t())  # (chunk, V)
-                nats.append(logits_to_gradient(logits, targets[rows]).sum())
-                grad_hidden[rows] = logits @ low_weight
-                if low == weight.dtype:
-                    grad_weight.addmm_(logits.t(), part)
-                else:
-                    grad_weight += logits.t() @ part
-                grad_bias += logits.sum(0, dtype=bias.dtype)
-                del logits  # before the next chunk's are made
-        ctx.gradients = grad_hidden, grad_weight, grad_bias
-        return torch.stack(nats).sum()
+        gradients = tuple(torch.zeros_like(part) for part in (hidden, weight, bias))
+        ctx.gradients = gradients
+        return add_gradients(gradients, hidden, weight, bias, targets, chunk=chunk)
 
     @staticmethod
     def backward(ctx: Any, grad_nats: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.gradients is None:
-            raise RuntimeError("a loss in chunks can be differentiated only once: its gradients are not kept")
-        gradients, ctx.gradients = ctx.gradients, None
-        # in place: a second copy of the (V, H) gradient would undo what the chunks save
-        return *(gradient.mul_(grad_nats) for gradient in gradients), None, None
+        return *scaled_once(ctx, grad_nats), None, None
+
+
+def scaled_once(ctx: Any, factor: Tensor) -> list[Tensor]:
+    """The gradients that a loss made on its way forward, times the incoming ``factor``."""
+    if ctx.gradients is None:
+        raise RuntimeError("a loss in chunks can be differentiated only once: its gradients are not kept")
+    gradients, ctx.gradients = ctx.gradients, None
+    # in place: a second copy of the (V, H) gradient would undo what the chunks save
+    return [gradient.mul_(factor) for gradient in gradients]
+
+
+def add_gradients(
+    gradients: tuple[Tensor, ...], hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, *, chunk: int
+) -> Tensor:
+    """Add ∂nats/∂hidden (N, H), ∂weight (V, H), ∂bias (V,) to ``gradients``, ``chunk`` rows at a time; the nats."""
+    grad_hidden, grad_weight, grad_bias = gradients
+    low = product_dtype(weight)
+    nats = []
+    with torch.autocast(hidden.device.type, enabled=False):
+        low_weight, low_bias = weight.to(low), bias.to(low)
+        for part, part_targets, grad_part in zip(
+            *(x.split(chunk) for x in (hidden, targets, grad_hidden)), strict=True
+        ):
+            part = part.to(low)
+            logits = torch.addmm(low_bias, part, low_weight.t())  # (chunk, V)
+            nats.append(logits_to_gradient(logits, part_targets).sum())
+            grad_part += logits @ low_weight
+            if low == weight.dtype:
+                grad_weight.addmm_(logits.t(), part)
+            else:
+                grad_weight += logits.t() @ part
+            grad_bias += logits.sum(0, dtype=bias.dtype)
+            del logits  # before the next chunk's are made
+    return torch.stack(nats).sum()
 
 
 def product_dtype(weight: Tensor) -> torch.dtype:

@@ -20,6 +20,7 @@ from pipeline.model.head.cross_entropy import (
     logits_to_gradient,
     product_dtype,
     rows_at_a_time,
+    scaled_once,
     spread,
 )
 from pipeline.model.precision import autocast_where_native
@@ -124,7 +125,4 @@ class MixtureCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_nats: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.gradients is None:
-            raise RuntimeError("a loss in chunks can be differentiated only once: its gradients are not kept")
-        gradients, ctx.gradients = ctx.gradients, None
-        return *(gradient.mul_(grad_nats) for gradient in gradients), None, None
+        return *scaled_once(ctx, grad_nats), None, None
