@@ -26,6 +26,8 @@ WINDOW_TOKENS, TUNING_TOKENS = 256, 10_000
 def adapted(loaded: Loaded, arguments: argparse.Namespace) -> dict[str, Any]:
     """Perplexity on one stream as the model is, then with a cache, dynamic evaluation or both."""
     check(arguments)
+    if loaded.config.data.layout == "documents":
+        raise ValueError("--cache, --dynamic: go on from text to text, but this run reads data.layout=documents")
     job = Adaptation(loaded, None, None)
     text = held_out_of(loaded, arguments)
     plain = job.score(text)

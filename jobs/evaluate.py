@@ -40,7 +40,7 @@ def argument_parser() -> argparse.ArgumentParser:
     what = result.add_mutually_exclusive_group()
     what.add_argument("--split", choices=["valid", "test"], default="valid", help="of the prepared corpus")
     what.add_argument("--text", metavar="FILE", help="any text instead, split into documents as the corpus is")
-    result.add_argument("--streams", type=int, metavar="N", help="streams side by side; default: evaluate.streams")
+    result.add_argument("--streams", type=int, metavar="N", help="side by side; default: evaluate.streams")
     result.add_argument("--burn-in", type=int, metavar="N", help="tokens read before each; default: evaluate.burn_in")
     result.add_argument("--exact", action="store_true", help="score on one stream as well, and tell the difference")
     result.add_argument("--breakdown", action="store_true", help="by count in training and by position in the document")

@@ -38,7 +38,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     loaded = checkpoint.load_model(path, run.resolve_device(arguments.device))
     facts = {"seed": arguments.seed, "checkpoint": str(path)}
     stops = tuple(arguments.stop)
-    one = Conversation(loaded.model, loaded.tokenizer, arguments.tokens, arguments.seed, sampling, stops)
+    layout = loaded.config.data.layout
+    one = Conversation(loaded.model, loaded.tokenizer, arguments.tokens, arguments.seed, sampling, stops, layout)
     if arguments.interactive:
         one.run()
         return facts
@@ -92,6 +93,7 @@ def write_all(loaded: Any, prompts: list[str], arguments: argparse.Namespace, sa
         seed=arguments.seed,
         sampling=sampling,
         stops=arguments.stop,
+        layout=loaded.config.data.layout,
         at_once=arguments.at_once,
     ):
         print(("\n" if rows else "") + item.prompt + item.text, flush=True)
@@ -112,6 +114,7 @@ def search(loaded: Any, prompts: list[str], arguments: argparse.Namespace) -> di
         num_beams=arguments.beams,
         length_penalty=arguments.length_penalty,
         stops=arguments.stop,
+        layout=loaded.config.data.layout,
     )
     for prompt, (text, found) in zip(prompts, texts, strict=True):
         print(f"{prompt}{text.rstrip()}\n({found.log_probability:.3f} nats, score {found.score:.4f})", flush=True)

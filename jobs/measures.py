@@ -49,8 +49,8 @@ def perplexity(loaded: Loaded, arguments: argparse.Namespace) -> dict[str, Any]:
 def held_out_of(loaded: Loaded, arguments: argparse.Namespace) -> HeldOut:
     """The text that the command line names. Raises ``ValueError`` if there is none."""
     if arguments.text is not None:
-        return text_held_out(loaded.tokenizer, arguments.text, loaded.config.corpus)
-    return split_held_out(run.corpus_of(loaded), arguments.split)
+        return text_held_out(loaded.tokenizer, arguments.text, loaded.config.corpus, layout=loaded.config.data.layout)
+    return split_held_out(run.corpus_of(loaded), arguments.split, layout=loaded.config.data.layout)
 
 
 def scored(
@@ -75,7 +75,7 @@ def figures(loaded: Loaded, text: HeldOut, score: Score, tally: Tally, *, seed: 
     low, high = perplexity_interval(*tally.per_unit(), seed=seed)
     print(f"perplexity {score.perplexity:,.3f}, {score.nats_per_token:.4f} nats per token")
     print(f"95 % interval {low:,.3f} to {high:,.3f} (bootstrap over {tally.unit})")
-    num_words, num_lines = count_words(loaded.tokenizer, text.tokens)
+    num_words, num_lines = count_words(loaded.tokenizer, text.tokens, layout=loaded.config.data.layout)
     per_word = metrics.perplexity(score.nats, num_words + num_lines) if num_words + num_lines else math.nan
     if loaded.tokenizer.kind != "word":
         print(f"perplexity per word {per_word:,.3f} ({num_words:,} words and {num_lines:,} line ends)")

@@ -30,9 +30,9 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         return found.to_json()
     config: Config = config_from(arguments)
     if arguments.dry_run:
-        counts, vocab_size, is_exact = count_tokens(config)
-        figures = {"tokens": counts["train"], "tokens_per_split": counts, "vocab_size": vocab_size}
-        return print_dry_run(config, {**figures, "tokens_are": "counted" if is_exact else "estimated"})
+        counts = count_tokens(config)
+        figures = {"tokens": counts.tokens["train"], "tokens_per_split": counts.tokens, "vocab_size": counts.vocab_size}
+        return print_dry_run(config, {**figures, "tokens_are": "counted" if counts.is_exact else "estimated"})
     config = launch.absolute(config)
     progress = ShardProgress()
     with executor(config, verbose=arguments.verbose) as ranks:

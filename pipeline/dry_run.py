@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from pipeline.config import Config
-from pipeline.data.prepare import count_tokens
+from pipeline.data.documents import Documents
+from pipeline.data.prepare import Counts, count_tokens
 from pipeline.data.streams import Streams
-from pipeline.data.windows import ArrayTokens
+from pipeline.data.windows import ArrayTokens, TrainingData
 from pipeline.model.language_model import LanguageModel
 from pipeline.training.loop import total_steps
 
@@ -19,12 +20,13 @@ def dry_run(config: Config) -> dict[str, Any]:
     """What a run of ``config`` would be: parameters, tokens and steps, and an estimate of its memory.
 
     Raises:
-        ValueError: no text, or too little of it for the streams.
+        ValueError: no text, or too little of it for a window.
     """
-    token_counts, vocab_size, is_exact = count_tokens(config)
+    counts = count_tokens(config)
+    vocab_size = counts.vocab_size
     with torch.device("meta"):
         num_parameters = LanguageModel(config.model, vocab_size).num_parameters
-    streams = Streams.of(ArrayTokens(np.empty(token_counts["train"], dtype=np.uint8)), config.train)
+    data = counted_data(config, counts)
     tokens_per_step = config.train.batch_size * config.train.bptt
     width = 8 if config.train.precision == "float64" else 4
     moments = {"adam": 2, "adamw": 2, "muon": 2, "rmsprop": 1}.get(
@@ -35,10 +37,20 @@ def dry_run(config: Config) -> dict[str, Any]:
     return {
         "parameters": num_parameters,
         "vocab_size": vocab_size,
-        "tokens": token_counts["train"],
-        "tokens_per_split": token_counts,
-        "tokens_are": "counted" if is_exact else "estimated at 4 bytes a token",
-        "steps_per_epoch": streams.num_windows(),
-        "steps": total_steps(config.train, streams),
+        "tokens": counts.tokens["train"],
+        "tokens_per_split": counts.tokens,
+        "tokens_are": "counted" if counts.is_exact else "estimated at 4 bytes a token",
+        "steps_per_epoch": data.num_windows(),
+        "steps": total_steps(config.train, data),
+        "unused": data.unused,
         "memory_bytes": width * (num_copies * num_parameters + activations),
     }
+
+
+def counted_data(config: Config, counts: Counts) -> TrainingData:
+    """The training split of a single rank with tokens of no matter what type. Raises ``ValueError`` as ``dry_run``."""
+    if counts.lengths is None:
+        return Streams.of(ArrayTokens(np.empty(counts.tokens["train"], dtype=np.uint8)), config.train)
+    ends = np.cumsum(counts.lengths)
+    tokens = ArrayTokens(np.empty(ends[-1], dtype=np.uint8), starts=ends - counts.lengths)
+    return Documents.of(tokens, config.data, config.train, begin_id=0)

@@ -15,11 +15,12 @@ import torch
 
 from pipeline import config as configuration
 from pipeline.config import Config
+from pipeline.data.documents import Documents, begin_of_documents
 from pipeline.data.shards import PreparedCorpus, open_prepared
 from pipeline.data.streams import ResetRule, Streams
 from pipeline.data.windows import TrainingData
 from pipeline.evaluate import Score, evaluate, split_held_out
-from pipeline.generate import generate
+from pipeline.generate import write_sample
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import set_tf32
 from pipeline.model.regularization import Penalties
@@ -79,8 +80,8 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int) -> None:
     """Find what would stop every rank before any is started.
 
     Raises:
-        ValueError: too few tokens for the streams, more workers than streams, a head that does not fit the
-            vocabulary, or a run directory that holds another run.
+        ValueError: too little text for a window, more workers than rows, a head that does not fit the vocabulary, or
+            a run directory that holds another run.
     """
     training_data(config, corpus, rank=0, world_size=num_workers)
     configuration.check_accumulate(config.train, num_workers)
@@ -92,8 +93,12 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int) -> None:
 
 
 def training_data(config: Config, corpus: PreparedCorpus, *, rank: int, world_size: int) -> TrainingData:
-    """This rank's part of the training split."""
-    return Streams.of(corpus.splits["train"], config.train, rank=rank, world_size=world_size)
+    """This rank's part of the training split, in the layout that ``config`` asks for. Raises ``ValueError`` as it."""
+    tokens = corpus.splits["train"]
+    if config.data.layout == "streams":
+        return Streams.of(tokens, config.train, rank=rank, world_size=world_size)
+    begin_id = begin_of_documents(corpus.tokenizer)
+    return Documents.of(tokens, config.data, config.train, begin_id=begin_id, rank=rank, world_size=world_size)
 
 
 def corpus_of(loaded: checkpoint.Loaded) -> PreparedCorpus:
@@ -240,7 +245,7 @@ def build_loop(
     def score() -> Score:
         return evaluate(
             model,
-            split_held_out(corpus, "valid"),
+            split_held_out(corpus, "valid", layout=config.data.layout),
             streams=config.evaluate.streams,
             bptt=config.train.bptt,
             reset=ResetRule.of(config.train),
@@ -251,9 +256,14 @@ def build_loop(
         )
 
     def sample() -> str:
-        prompt, num_tokens = config.run.sample_prompt, config.run.sample_tokens
-        pieces = generate(model, corpus.tokenizer, prompt, num_tokens=num_tokens, seed=config.train.seed)
-        return prompt + "".join(pieces)
+        return write_sample(
+            model,
+            corpus.tokenizer,
+            config.run.sample_prompt,
+            num_tokens=config.run.sample_tokens,
+            seed=config.train.seed,
+            layout=config.data.layout,
+        )
 
     saver = Saver(
         directory,

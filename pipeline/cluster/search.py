@@ -147,7 +147,8 @@ def with_budget(config: Config) -> Config:
 
 def budget(config: Config, corpus: PreparedCorpus) -> int:
     """Tokens that a trial trains on if nothing stops it."""
-    epochs = config.train.epochs * len(corpus.splits["train"])
+    data = run.training_data(config, corpus, rank=0, world_size=1)
+    epochs = config.train.epochs * data.tokens_per_epoch
     return min(epochs, config.train.max_tokens or epochs)
 
 

@@ -8,7 +8,7 @@ is imported here, so ``--help`` and every complaint about a setting come at once
 """
 
 from pipeline.config.cluster import ClusterConfig, SearchConfig
-from pipeline.config.data import CorpusConfig, DataConfig, TokenizerConfig
+from pipeline.config.data import CorpusConfig, DataConfig, Layout, TokenizerConfig
 from pipeline.config.ddp import DdpConfig
 from pipeline.config.loading import (
     data_fingerprint,
@@ -31,6 +31,7 @@ __all__ = [
     "DataConfig",
     "DdpConfig",
     "EvaluateConfig",
+    "Layout",
     "ModelConfig",
     "OptimizerConfig",
     "RunConfig",

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from pipeline.config.fields import Paths, Section, setting
 
+Layout = Literal["streams", "documents"]
+
 
 class CorpusConfig(Section):
     """Where the text comes from and how it is split."""
@@ -105,4 +107,16 @@ class DataConfig(Section):
         "small corpus, too, keeps many workers busy.",
         unit="tokens",
         ge=1024,
+    )
+    layout: Layout = setting(
+        "streams",
+        "What the model reads: the text in train.batch_size streams with the state carried, or short texts by "
+        "themselves (names, sentences), each from a blank state, padded, or cut off after train.bptt tokens.",
+    )
+    bucket_windows: int = setting(
+        100,
+        "Windows whose documents are sorted by length together, so that there is little padding, where layout is "
+        "documents; 1: not sorted.",
+        unit="windows",
+        ge=1,
     )

@@ -56,6 +56,8 @@ class Config(Section):
                 "model.head: adaptive needs ids in the order of frequency, as tokenizer.kind=word and char give them, "
                 f"not {self.tokenizer.kind}"
             )
+        if self.data.layout == "documents":
+            check_documents(self.train, self.tokenizer)
         if self.corpus.valid_fraction + self.corpus.test_fraction >= 1:
             raise ValueError(
                 "corpus.valid_fraction: valid_fraction + test_fraction must leave something to train on, "
@@ -93,4 +95,27 @@ def check_accumulate(train: TrainConfig, num_workers: int) -> None:
         raise ValueError(
             f"train.accumulate: {train.accumulate} groups of rows on each of {num_workers} workers need at least as "
             f"many streams, but train.batch_size is {train.batch_size}"
+        )
+
+
+def check_documents(train: TrainConfig, tokenizer: TokenizerConfig) -> None:
+    """Raise ``ValueError`` for what is said of streams where ``data.layout`` is documents."""
+    default = TrainConfig()
+    for name in (
+        "window_lengths",
+        "reset_state",
+        "epoch_order",
+        "activation_penalty",
+        "temporal_activation_penalty",
+    ):
+        value = getattr(train, name)
+        if value != getattr(default, name):
+            raise ValueError(
+                f"train.{name}: {value} is for streams; with data.layout=documents leave it at {getattr(default, name)}"
+            )
+    ends_lines = tokenizer.eos == "auto" and tokenizer.kind == "word" and tokenizer.path is None
+    if tokenizer.eos in ("line", "none") or ends_lines:
+        raise ValueError(
+            "tokenizer.eos: with data.layout=documents <eos> begins and ends each document; set document, not "
+            + ("auto, which is line for words" if ends_lines else tokenizer.eos)
         )

@@ -12,7 +12,8 @@ class TrainConfig(Section):
 
     bptt: int = setting(
         64,
-        "Steps that gradients flow back; the length of a window.",
+        "Steps that gradients flow back; the length of a window. Where data.layout is documents, the most tokens of "
+        "one that are trained on.",
         unit="tokens",
         source="Williams & Peng 1990",
         ge=1,
@@ -23,7 +24,7 @@ class TrainConfig(Section):
         "learning rate times length/bptt.",
         source="Merity et al. 2018",
     )
-    batch_size: int = setting(32, "Parallel streams over all workers.", unit="streams", ge=1)
+    batch_size: int = setting(32, "Parallel streams, or documents of a window, over all workers.", unit="streams", ge=1)
     reset_state: Literal["never", "document", "windows"] = setting(
         "never",
         "When a stream's hidden state is made blank beside the start of an epoch: before a document's first token, or "
@@ -169,7 +170,10 @@ class EvaluateConfig(Section):
     """Held-out perplexity."""
 
     streams: int = setting(
-        16, "Streams over which held-out text is scored, whatever the number of workers.", unit="streams", ge=1
+        16,
+        "Streams, or documents side by side, over which held-out text is scored, whatever the workers.",
+        unit="streams",
+        ge=1,
     )
     burn_in: int = setting(
         64, "Tokens before each stream but the first that are read first, unscored.", unit="tokens", ge=0

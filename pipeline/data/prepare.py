@@ -12,8 +12,11 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipeline import storage
 from pipeline.config import Config, data_fingerprint
@@ -22,6 +25,7 @@ from pipeline.data.corpus.documents import Reading, Tally
 from pipeline.data.corpus.pieces import Piece
 from pipeline.data.corpus.splits import split_corpus
 from pipeline.data.corpus.survey import is_needed, survey
+from pipeline.data.documents import document_lengths
 from pipeline.data.planning import Range, plan, sample
 from pipeline.data.shards import (
     TOKENIZER,
@@ -34,7 +38,7 @@ from pipeline.data.shards import (
     write_manifest,
 )
 from pipeline.data.tasks import CountTask, MapTasks, RangeTask, encoded, run_line, texts_of, to_line
-from pipeline.data.tokenizer import DEFAULT_BPE_VOCAB_SIZE, Tokenizer, train_tokenizer
+from pipeline.data.tokenizer import DEFAULT_BPE_VOCAB_SIZE, Ids, Tokenizer, train_tokenizer
 from pipeline.data.tokenizer.files import read_file
 from pipeline.data.tokenizer.training import from_counts, resolve_eos
 from pipeline.files import make_directory, remove_if_empty
@@ -216,25 +220,47 @@ def check_same(directory: str, found: Mapping[str, Any], wanted: Mapping[str, An
         )
 
 
-def count_tokens(config: Config) -> tuple[dict[str, int], int, bool]:
-    """(tokens per split, vocabulary size, whether that is exact) without writing anything.
+@dataclass(frozen=True)
+class Counts:
+    """What a preparation would give: tokens of each split, types, the training documents where they are the layout."""
+
+    tokens: dict[str, int]
+    vocab_size: int
+    is_exact: bool
+    lengths: Ids | None = None  # tokens of each training document
+
+
+def count_tokens(config: Config) -> Counts:
+    """Counts without writing anything.
 
     From the manifest if the corpus is prepared, else by counting in memory; for BPE the tokens are estimated at
     four bytes each and the vocabulary is what was asked for.
     """
     splits: Splits = split_corpus(config.corpus)
+    wants_lengths, reading = config.data.layout == "documents", Reading.of(config.corpus)
     found = read_manifest(str(config.data.directory))
     if found is not None and found["settings"] == settings_of(config, splits):
-        return {s: entry["num_tokens"] for s, entry in found["splits"].items()}, found["vocab_size"], True
+        counts = {split: entry["num_tokens"] for split, entry in found["splits"].items()}
+        tokens = open_prepared(str(config.data.directory)).splits["train"]
+        return Counts(counts, found["vocab_size"], True, document_lengths(tokens) if wants_lengths else None)
     if is_needed(config.corpus):
         splits, _ = survey(splits, config.corpus, in_process)
     if config.tokenizer.kind == "bpe":
         counts = {split: sum(p.num_bytes for p in pieces) // 4 for split, pieces in splits.items()}
+        vocab_size = config.tokenizer.vocab_size or DEFAULT_BPE_VOCAB_SIZE
         if config.tokenizer.path is not None:
-            return counts, train(config, splits, in_process).vocab_size, False
-        return counts, config.tokenizer.vocab_size or DEFAULT_BPE_VOCAB_SIZE, False
+            vocab_size = train(config, splits, in_process).vocab_size
+        if not wants_lengths:
+            return Counts(counts, vocab_size, False)
+        texts = texts_of(splits["train"], reading)
+        return Counts(counts, vocab_size, False, np.array([len(text.encode()) // 4 + 1 for text in texts]))
     tokenizer = train(config, splits, in_process)
     counts = dict.fromkeys(splits, 0)
+    found_starts: list[Ids] = []
     for item in plan(tokenizer, splits, config):
-        counts[item.split] += sum(len(ids) for ids, _ in encoded(tokenizer, item, Reading.of(config.corpus), Tally()))
-    return counts, tokenizer.vocab_size, True
+        for ids, starts in encoded(tokenizer, item, reading, Tally()):
+            if wants_lengths and item.split == "train":
+                found_starts.append(starts + counts["train"])
+            counts[item.split] += len(ids)
+    lengths = np.diff(np.concatenate(found_starts), append=counts["train"]) if found_starts else None
+    return Counts(counts, tokenizer.vocab_size, True, lengths)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
-from pipeline.config import CorpusConfig
+from pipeline.config import CorpusConfig, Layout
 from pipeline.data.corpus import Piece, Reading, Tally
 from pipeline.data.corpus.sources import find_sources
+from pipeline.data.documents import begin_of_documents
 from pipeline.data.planning import Range
 from pipeline.data.shards import PreparedCorpus
 from pipeline.data.tasks import encoded
@@ -26,6 +27,7 @@ class HeldOut:
     tokens: Tokens
     num_bytes: int | None
     why_not: str = ""
+    begin_id: int | None = None  # what is read before each document; None: it is scored as streams
 
 
 def held_out(tokenizer: Tokenizer, tokens: Tokens, first: Ids, *, num_bytes: int, num_unknown: int) -> HeldOut:
@@ -41,15 +43,22 @@ def held_out(tokenizer: Tokenizer, tokens: Tokens, first: Ids, *, num_bytes: int
     return HeldOut(tokens, num_bytes - sum(len(tokenizer.decode_bytes(int(token))) for token in first))
 
 
-def split_held_out(corpus: PreparedCorpus, split: str) -> HeldOut:
+def laid_out(tokenizer: Tokenizer, tokens: Tokens, layout: Layout, *, num_bytes: int, num_unknown: int) -> HeldOut:
+    """``held_out`` in a layout: of documents the first token is scored, too."""
+    first = np.asarray(tokens[:1] if layout == "streams" else tokens[:0])
+    found = held_out(tokenizer, tokens, first, num_bytes=num_bytes, num_unknown=num_unknown)
+    return found if layout == "streams" else replace(found, begin_id=begin_of_documents(tokenizer))
+
+
+def split_held_out(corpus: PreparedCorpus, split: str, *, layout: Layout = "streams") -> HeldOut:
     """A split of a prepared corpus, ready to be scored. Raises ``ValueError`` if there is no such split."""
     if split not in corpus.splits:
         raise ValueError(f"--split: the prepared corpus has no {split} split (corpus.{split}, corpus.{split}_fraction)")
     tokens = corpus.splits[split]
-    return held_out(corpus.tokenizer, tokens, tokens[:1], num_bytes=tokens.num_bytes, num_unknown=tokens.num_unknown)
+    return laid_out(corpus.tokenizer, tokens, layout, num_bytes=tokens.num_bytes, num_unknown=tokens.num_unknown)
 
 
-def text_held_out(tokenizer: Tokenizer, path: str, config: CorpusConfig) -> HeldOut:
+def text_held_out(tokenizer: Tokenizer, path: str, config: CorpusConfig, *, layout: Layout = "streams") -> HeldOut:
     """A text, of any kind that a corpus may have, split into documents as ``config`` says.
 
     Raises:
@@ -75,21 +84,24 @@ def text_held_out(tokenizer: Tokenizer, path: str, config: CorpusConfig) -> Held
         num_unknown = int((tokens.array == tokenizer.unk_id).sum())
         if not (set(np.unique(tokens.array).tolist()) - {tokenizer.unk_id, tokenizer.eos_id}):
             raise ValueError(f"--text: the model knows no {tokenizer.kind} of {path}")
-    return held_out(tokenizer, tokens, tokens[:1], num_bytes=tally.num_bytes, num_unknown=num_unknown)
+    return laid_out(tokenizer, tokens, layout, num_bytes=tally.num_bytes, num_unknown=num_unknown)
 
 
-def count_words(tokenizer: Tokenizer, tokens: Tokens) -> tuple[int, int]:
-    """(words between white space, line ends) of all tokens but the first: what perplexity per word divides by.
+def count_words(tokenizer: Tokenizer, tokens: Tokens, *, layout: Layout = "streams") -> tuple[int, int]:
+    """(words between white space, line ends) of what is scored of ``tokens``: what perplexity per word divides by.
+
+    That is all but the first of streams, and all of documents, whose ends count as line ends.
 
     A line end counts as one more word to be told, since word models of lines have ``<eos>`` there (Mikolov et al.
     2010). Tokens that are words themselves count as they are.
     """
     if tokenizer.kind == "word":
-        return len(tokens) - 1, 0
-    bytes_of = lru_cache(maxsize=None)(tokenizer.decode_bytes)
+        return len(tokens) - (layout == "streams"), 0
+    ends = {} if layout == "streams" else {tokenizer.eos_id: b"\n"}
+    bytes_of = lru_cache(maxsize=None)(lambda token: ends.get(token) or tokenizer.decode_bytes(token))
     num_words = num_lines = 0
     is_within = False  # a word
-    for start in range(1, len(tokens), TOKENS_AT_ONCE):
+    for start in range(int(layout == "streams"), len(tokens), TOKENS_AT_ONCE):
         stop = min(start + TOKENS_AT_ONCE, len(tokens))
         text = b"".join(map(bytes_of, tokens.rows(np.array([start]), stop - start)[0].tolist()))
         if not text:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline import metrics
+from pipeline.data.documents import ScoringDocuments
 from pipeline.data.scoring import ScoringStreams
 from pipeline.data.streams import NO_RESETS, ResetRule
 from pipeline.data.windows import HeldOutData, Window
@@ -73,23 +74,20 @@ def evaluate(
 
     The streams are the same whatever the number of ranks. Each begins with a blank state ``burn_in`` tokens early, so
     only a single stream gives every token its whole history; ``reset`` says where else states are made blank. A
-    ``tally`` takes down this rank's part.
+    ``tally`` takes down this rank's part. Of documents, so many are scored side by side, each by itself: the figure
+    does not depend on how many.
 
     Raises:
-        ValueError: fewer than two tokens.
+        ValueError: fewer than two tokens, or no document.
     """
     # where states become blank at documents, a window is padded to its longest stretch: a long one would be mostly that
     length = bptt if reset.at_documents else max(bptt, TOKENS_AT_ONCE // streams)
-    parts: HeldOutData = ScoringStreams(
-        text.tokens,
-        num_streams=streams,
-        bptt=bptt,
-        reset=reset,
-        burn_in=burn_in,
-        rank=rank,
-        world_size=world_size,
-        window_length=length,
-    )
+    ranks = {"rank": rank, "world_size": world_size, "window_length": length}
+    parts: HeldOutData
+    if text.begin_id is None:
+        parts = ScoringStreams(text.tokens, num_streams=streams, bptt=bptt, reset=reset, burn_in=burn_in, **ranks)
+    else:
+        parts = ScoringDocuments(text.tokens, num_rows=streams, begin_id=text.begin_id, **ranks)
     nats, num_tokens = total(scored_windows(model, parts, precision=precision), tally)
     nats, tokens = metrics.all_reduce_sum([nats, num_tokens])
     return Score(nats, round(tokens), parts.num_parts, parts.layout, text.num_bytes, text.why_not)

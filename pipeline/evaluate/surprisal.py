@@ -93,7 +93,11 @@ def surprisal_rows(
     One stream, read after the end of a text or line, so that the first token has its nats, too.
     """
     ids, starts = text.tokens[0 : len(text.tokens)], text.tokens.document_starts(0, len(text.tokens))
-    whole = ArrayTokens(np.concatenate([tokenizer.start_ids, ids]).astype(np.int64), starts + (starts > 0))
+    resets = starts + (starts > 0)
+    if text.begin_id is not None:
+        # of documents by themselves, before the <eos> that is read before each
+        reset, resets = ResetRule(at_documents=True), starts
+    whole = ArrayTokens(np.concatenate([tokenizer.start_ids, ids]).astype(np.int64), resets)
     words = Words(tokenizer)
     position = document = -1
     for part in scored_windows(model, ScoringStreams(whole, num_streams=1, bptt=WINDOW_TOKENS, reset=reset)):

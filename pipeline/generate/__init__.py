@@ -12,7 +12,7 @@ from pipeline.generate.conversation import Conversation
 from pipeline.generate.prompts import read_prompts, save_rows
 from pipeline.generate.sampling import Sampling
 from pipeline.generate.text import UntilStop, prompt_ids
-from pipeline.generate.writing import Written, generate, generate_batch
+from pipeline.generate.writing import Written, generate, generate_batch, write_sample
 
 __all__ = [
     "Conversation",
@@ -26,4 +26,5 @@ __all__ = [
     "prompt_ids",
     "read_prompts",
     "save_rows",
+    "write_sample",
 ]

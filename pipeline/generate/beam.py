@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
+from pipeline.config import Layout
 from pipeline.data.tokenizer import Ids, Tokenizer
 from pipeline.generate.sampler import read_prompt
 from pipeline.generate.stepper import Stepper, evaluating
-from pipeline.generate.text import prompt_ids, text_of
+from pipeline.generate.text import last_token, prompt_ids, text_of
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import select
 
@@ -33,6 +34,7 @@ def likeliest_texts(
     num_beams: int,
     length_penalty: float = 1.0,
     stops: Sequence[str] = (),
+    layout: Layout = "streams",
 ) -> Iterator[tuple[str, Hypothesis]]:
     """The text after each prompt, up to the first of ``stops``, and the whole hypothesis that it is of.
 
@@ -42,13 +44,14 @@ def likeliest_texts(
     for prompt in prompts:
         found = beam_search(
             model,
-            prompt_ids(tokenizer, prompt),
+            prompt_ids(tokenizer, prompt, layout=layout),
             num_tokens=num_tokens,
             num_beams=num_beams,
             length_penalty=length_penalty,
             eos_id=tokenizer.eos_id,
         )
-        yield "".join(text_of(tokenizer, found.tokens, after=prompt, stops=stops)), found
+        last = last_token(tokenizer, layout)
+        yield "".join(text_of(tokenizer, found.tokens, after=prompt, stops=stops, last=last)), found
 
 
 def beam_search(

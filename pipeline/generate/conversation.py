@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field, replace
 
+from pipeline.config import Layout
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.generate.sampling import Sampling
 from pipeline.generate.writing import generate
@@ -33,6 +34,7 @@ class Conversation:
     seed: int
     sampling: Sampling = field(default_factory=Sampling)
     stops: tuple[str, ...] = ()
+    layout: Layout = "streams"
 
     def run(self) -> None:
         """Read prompts from the terminal until its end; a mistake is said and forgiven."""
@@ -66,6 +68,7 @@ class Conversation:
             seed=self.seed,
             sampling=self.sampling,
             stops=self.stops,
+            layout=self.layout,
             on_token=drawn.append,
         )
         text = ""

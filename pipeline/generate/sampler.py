@@ -87,8 +87,10 @@ class Sampler:
         self.uniforms = [self.uniforms[row] for row in rows]
 
 
-def sample_tokens(model: LanguageModel, ids: Ids, *, num_tokens: int, seed: int, sampling: Sampling) -> Iterator[int]:
-    """``num_tokens`` tokens that follow ``ids``."""
-    sampler = Sampler(model, [ids], seed=seed, sampling=sampling)
+def sample_tokens(
+    model: LanguageModel, ids: Ids, *, num_tokens: int, seed: int, sampling: Sampling, copy: int = 0
+) -> Iterator[int]:
+    """``num_tokens`` tokens that follow ``ids``, text number ``copy`` of those that are to differ."""
+    sampler = Sampler(model, [ids], seed=seed, sampling=sampling, copies=[copy])
     for _ in range(num_tokens):
         yield sampler.next()[0]

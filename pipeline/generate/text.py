@@ -5,11 +5,17 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
+
+from pipeline.config import Layout
+from pipeline.data.documents import begin_of_documents
 from pipeline.data.tokenizer import Ids, Tokenizer
 
 
-def prompt_ids(tokenizer: Tokenizer, prompt: str, *, name: str = "--prompt") -> Ids:
+def prompt_ids(tokenizer: Tokenizer, prompt: str, *, layout: Layout = "streams", name: str = "--prompt") -> Ids:
     """The ids that the model reads first. Without a prompt it begins as after the end of a line or document.
+
+    A model of documents was trained to read <eos> before a document, and so it does here before the prompt.
 
     Raises:
         ValueError: a prompt with characters that a character tokenizer has never seen, without any token, or with
@@ -24,7 +30,14 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, *, name: str = "--prompt") -> 
         raise ValueError(f"{name}: {prompt!r} holds no {tokenizer.kind}")
     if tokenizer.unk_id is not None and len(ids) and all(ids == tokenizer.unk_id):
         raise ValueError(f"{name}: the model knows no {tokenizer.kind} of {prompt!r}")
+    if layout == "documents":
+        return np.append(begin_of_documents(tokenizer), ids)
     return ids if len(ids) else tokenizer.start_ids
+
+
+def last_token(tokenizer: Tokenizer, layout: Layout) -> int | None:
+    """The type that ends a text: <eos> where a text is one document; None: a text goes on until it is long enough."""
+    return tokenizer.eos_id if layout == "documents" else None
 
 
 class Detokenizer:
@@ -86,11 +99,21 @@ class UntilStop:
 
 
 def text_of(
-    tokenizer: Tokenizer, tokens: Iterable[int], *, after: str = "", stops: Sequence[str] = ()
+    tokenizer: Tokenizer,
+    tokens: Iterable[int],
+    *,
+    after: str = "",
+    stops: Sequence[str] = (),
+    last: int | None = None,
 ) -> Iterator[str]:
-    """Pieces of text as they become final, up to the first of ``stops``; words spaced to go on from ``after``."""
+    """Pieces of text as they become final, up to the first of ``stops`` or the token ``last``.
+
+    Words are spaced to go on from ``after``.
+    """
     detokenizer, until = Detokenizer(tokenizer, after=after), UntilStop(stops)
     for token in tokens:
+        if token == last:
+            break
         if piece := until.push(detokenizer.push(token)):
             yield piece
         if until.stopped:

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from pipeline.config import Layout
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.generate.sampler import Sampler, sample_tokens
 from pipeline.generate.sampling import AS_IS, Sampling
 from pipeline.generate.stepper import Stepper, evaluating
-from pipeline.generate.text import Detokenizer, UntilStop, prompt_ids, text_of
+from pipeline.generate.text import Detokenizer, UntilStop, last_token, prompt_ids, text_of
 from pipeline.model.language_model import LanguageModel
 
 PROMPTS_AT_ONCE = 64
@@ -35,21 +36,44 @@ def generate(
     seed: int,
     sampling: Sampling = AS_IS,
     stops: Sequence[str] = (),
+    layout: Layout = "streams",
+    copy: int = 0,
     on_token: Callable[[int], None] = lambda token: None,
 ) -> Iterator[str]:
-    """The text that follows ``prompt``, piece by piece; ``"".join`` gives the whole.
+    """The text that follows ``prompt``, piece by piece; ``"".join`` gives the whole. A document ends with its <eos>.
 
-    The same seed gives the same text; torch's global generator is not touched. ``on_token`` is told of each token
-    drawn. Raises ``ValueError`` as ``prompt_ids``.
+    The same seed gives the same text; torch's global generator is not touched. ``copy`` numbers texts of equal prompts
+    that are to differ, ``on_token`` is told of each token drawn. Raises ``ValueError`` as ``prompt_ids``.
     """
-    ids = prompt_ids(tokenizer, prompt)
+    ids = prompt_ids(tokenizer, prompt, layout=layout)
 
     def tokens() -> Iterator[int]:
-        for token in sample_tokens(model, ids, num_tokens=num_tokens, seed=seed, sampling=sampling):
+        for token in sample_tokens(model, ids, num_tokens=num_tokens, seed=seed, sampling=sampling, copy=copy):
             on_token(token)
             yield token
 
-    return text_of(tokenizer, tokens(), after=prompt, stops=stops)
+    return text_of(tokenizer, tokens(), after=prompt, stops=stops, last=last_token(tokenizer, layout))
+
+
+def write_sample(
+    model: LanguageModel, tokenizer: Tokenizer, prompt: str, *, num_tokens: int, seed: int, layout: Layout
+) -> str:
+    """``num_tokens`` tokens of text from ``prompt`` on: one text, or as many documents, each on a line of its own."""
+    texts: list[str] = []
+    drawn: list[int] = []
+    while len(drawn) < num_tokens:
+        pieces = generate(
+            model,
+            tokenizer,
+            prompt,
+            num_tokens=num_tokens - len(drawn),
+            seed=seed,
+            layout=layout,
+            copy=len(texts),
+            on_token=drawn.append,
+        )
+        texts.append(prompt + "".join(pieces))
+    return "\n".join(texts)
 
 
 def generate_batch(
@@ -61,6 +85,7 @@ def generate_batch(
     seed: int,
     sampling: Sampling = AS_IS,
     stops: Sequence[str] = (),
+    layout: Layout = "streams",
     at_once: int = PROMPTS_AT_ONCE,
 ) -> Iterator[Written]:
     """The text after each of ``prompts`` in their order, ``at_once`` at a time.
@@ -70,7 +95,8 @@ def generate_batch(
     Raises:
         ValueError: as ``prompt_ids``, naming the number of the prompt.
     """
-    ids = [prompt_ids(tokenizer, prompt, name=f"prompt {n}") for n, prompt in enumerate(prompts, start=1)]
+    ids = [prompt_ids(tokenizer, text, layout=layout, name=f"prompt {n}") for n, text in enumerate(prompts, start=1)]
+    last = last_token(tokenizer, layout)
     times: Counter[str] = Counter()
     copies = []
     for prompt in prompts:
@@ -88,7 +114,7 @@ def generate_batch(
             copies=[copies[i] for i in part],
             stepper=stepper,
         )
-        texts = [_Text(tokenizer, prompts[i], stops) for i in part]
+        texts = [_Text(tokenizer, prompts[i], stops, last) for i in part]
         _write(sampler, texts, num_tokens)
         for i, text in zip(part, texts, strict=True):
             yield Written(i, prompts[i], text.finish(), text.num_tokens)
@@ -97,7 +123,9 @@ def generate_batch(
 class _Text:
     """One text being written."""
 
-    def __init__(self, tokenizer: Tokenizer, prompt: str, stops: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Tokenizer, prompt: str, stops: Sequence[str], last: int | None) -> None:
+        self.last = last
+        self.ended = False
         self.detokenizer = Detokenizer(tokenizer, after=prompt)
         self.until = UntilStop(stops)
         self.pieces: list[str] = []
@@ -105,19 +133,22 @@ class _Text:
 
     def push(self, token: int) -> None:
         self.num_tokens += 1
-        self.pieces.append(self.until.push(self.detokenizer.push(token)))
+        self.ended = token == self.last
+        if not self.ended:
+            self.pieces.append(self.until.push(self.detokenizer.push(token)))
+            self.ended = self.until.stopped
 
     def finish(self) -> str:
         return "".join(self.pieces) + self.until.push(self.detokenizer.finish()) + self.until.finish()
 
 
 def _write(sampler: Sampler, texts: Sequence[_Text], num_tokens: int) -> None:
-    """Draw ``num_tokens`` for each of ``texts``, fewer where a stop string comes up."""
+    """Draw ``num_tokens`` for each of ``texts``, fewer where a stop string or its end comes up."""
     writing = list(texts)
     for _ in range(num_tokens):
         for text, token in zip(writing, sampler.next(), strict=True):
             text.push(token)
-        going_on = [row for row, text in enumerate(writing) if not text.until.stopped]
+        going_on = [row for row, text in enumerate(writing) if not text.ended]
         if not going_on:
             return
         if len(going_on) < len(writing):

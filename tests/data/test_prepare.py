@@ -70,9 +70,9 @@ def test_shards_hold_the_tokens_of_the_whole_text(
         rows = np.stack([expected[start : start + length] for start in starts])
         np.testing.assert_array_equal(sequence.rows(starts, length), rows)
     if kind != "bpe":  # whose figures are estimates
-        counts, vocab_size, is_exact = count_tokens(configuration.with_values(config, {"data.directory": "x"}))
-        assert (vocab_size, is_exact) == (corpus.vocab_size, True)
-        assert counts == {split: len(sequence) for split, sequence in corpus.splits.items()}
+        counts = count_tokens(configuration.with_values(config, {"data.directory": "x"}))
+        assert (counts.vocab_size, counts.is_exact) == (corpus.vocab_size, True)
+        assert counts.tokens == {split: len(sequence) for split, sequence in corpus.splits.items()}
 
 
 def test_splits_are_disjoint_and_complete(make_config: MakeConfig, corpus_of_files: Path, tmp_path: Path) -> None:

@@ -2,16 +2,27 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from pipeline import config as configuration
 from pipeline.config import ModelConfig, TokenizerConfig, TrainConfig
 from pipeline.data.streams import ResetRule
 from pipeline.data.tokenizer import train_tokenizer
 from pipeline.data.windows import ArrayTokens
-from pipeline.evaluate import HeldOut, Tally, compare, count_words, evaluate, held_out, perplexity_interval
+from pipeline.evaluate import (
+    HeldOut,
+    Tally,
+    compare,
+    count_words,
+    evaluate,
+    held_out,
+    perplexity_interval,
+    text_held_out,
+)
 from pipeline.model.language_model import LanguageModel
 
 VOCAB = 17
@@ -148,3 +159,30 @@ def test_words_and_line_ends_are_counted_over_tokens() -> None:
         tokenizer = train_tokenizer(TokenizerConfig(kind=kind, eos="none"), [text * 3], num_documents=1)  # type: ignore[arg-type]
         ids = np.concatenate([tokenizer.encode("x")[:1], tokenizer.encode(text)])  # the first is not scored
         assert count_words(tokenizer, ArrayTokens(ids)) == (6, 2)
+
+
+@pytest.mark.parametrize("streams", [1, 3, 50])
+@pytest.mark.parametrize("bptt", [4, 100])
+def test_documents_are_scored_as_each_alone(model: LanguageModel, streams: int, bptt: int) -> None:
+    begin, lengths = VOCAB - 1, [5, 1, 11, 2, 2, 30, 7]
+    ids = np.random.default_rng(1).integers(0, VOCAB, sum(lengths)).astype(np.uint16)
+    bounds = np.cumsum([0, *lengths]).tolist()
+    text = HeldOut(ArrayTokens(ids, starts=np.array(bounds[:-1])), None, begin_id=begin)
+    score = evaluate(model, text, streams=streams, bptt=bptt)
+    parts = [token_by_token(model, np.append(begin, ids[a:b])) for a, b in itertools.pairwise(bounds)]
+    assert (score.tokens, score.num_parts, score.layout) == (sum(lengths), len(lengths), "documents")
+    assert score.nats == pytest.approx(sum(parts), rel=1e-12)
+
+
+def test_a_text_is_scored_in_the_documents_that_the_corpus_has(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_text("bé\nab\n\nbab\n", encoding="utf-8")
+    config = configuration.load(None, ["data.layout=documents", "corpus.document=line", "tokenizer.kind=byte"])
+    tokenizer = train_tokenizer(config.tokenizer, [], num_documents=2)
+    text = text_held_out(tokenizer, str(path), config.corpus, layout="documents")
+    assert len(text.tokens) == 3 + 1 + 2 + 1 + 3 + 1  # with an <eos> each
+    assert text.tokens.document_starts(0, 99).tolist() == [0, 4, 7]
+    assert (text.num_bytes, text.begin_id) == (8, 256)
+    path.write_text("\n\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"names\.txt has 0 tokens"):
+        text_held_out(tokenizer, str(path), config.corpus, layout="documents")
