@@ -117,7 +117,8 @@ def train(
 def absolute(config: Config) -> Config:
     """``config`` with absolute run and data directories: workers start in folders of their own."""
     changes = {}
-    for name in ("run.directory", "data.directory"):
+    names = ["run.directory", "data.directory", *(["train.initial_weights"] if config.train.initial_weights else [])]
+    for name in names:
         directory = configuration.get(config, name)
         changes[name] = directory if storage.is_uri(directory) else str(Path(directory).absolute())
     return configuration.with_values(config, changes)

@@ -35,6 +35,7 @@ from pipeline.training.loop import Loop, fit, step_reaching, total_steps
 from pipeline.training.monitor import Monitor, Record
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.profiling import Profiler
+from pipeline.training.pruning import Pruning
 from pipeline.training.resume import check_continues, newest, restore
 from pipeline.training.saving import Saver
 from pipeline.training.step import TrainingStep
@@ -88,8 +89,26 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int) -> None:
     with torch.device("meta"):
         LanguageModel(config.model, corpus.vocab_size)
     directory = str(config.run.directory)
+    if config.train.initial_weights is not None:
+        check_initial_weights(config, corpus)
     if checkpoint.manifests(directory):
         check_continues(checkpoint.find(directory, "last"), config, fingerprints=fingerprints(corpus))
+
+
+def check_initial_weights(config: Config, corpus: PreparedCorpus) -> None:
+    """Raise ``ValueError`` unless train.initial_weights is a model of this shape, trained with this tokenizer."""
+    path = str(config.train.initial_weights)
+    try:
+        loaded = checkpoint.load_model(checkpoint.resolve(path))
+    except ValueError as error:
+        raise ValueError(f"train.initial_weights: {error}") from None
+    if loaded.tokenizer.fingerprint != corpus.tokenizer.fingerprint:
+        raise ValueError(f"train.initial_weights: {path} was trained with another tokenizer than the corpus has")
+    shapes = [
+        [(n, p.shape) for n, p in m.named_parameters()] for m in (loaded.model, build_model(config, corpus.vocab_size))
+    ]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"train.initial_weights: {path} is a model of another shape than model.* says")
 
 
 def training_data(config: Config, corpus: PreparedCorpus, *, rank: int, world_size: int) -> TrainingData:
@@ -146,8 +165,8 @@ def train(
     corpus = open_prepared(config.data.directory)
     model = build_model(config, corpus.vocab_size).to(worker.device)
     resumed = newest(directory, rank=worker.rank)
-    if resumed:
-        checkpoint.load_weights_into(model, resumed)
+    if resumed or config.train.initial_weights:
+        checkpoint.load_weights_into(model, resumed or checkpoint.resolve(str(config.train.initial_weights)))
     loop = build_loop(config, worker, corpus, model, directory)
     loop.report = report
     loop.stop_requested = stop_requested or directory.stop_requested
@@ -224,6 +243,7 @@ def build_loop(
         build_optimizer(config.optimizer, model),
         clipping=Clipping.of(config.train, device=worker.device),
         averaging=Averaging(config.optimizer, model.parameters()),
+        pruning=Pruning(config.prune, model.parameters(), total_steps(config.train, data)),
         precision=config.train.precision,
         seed=config.train.seed,
         accumulate=config.train.accumulate,

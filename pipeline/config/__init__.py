@@ -22,7 +22,7 @@ from pipeline.config.loading import (
 )
 from pipeline.config.model import ModelConfig
 from pipeline.config.schema import Config, check_accumulate
-from pipeline.config.training import EvaluateConfig, OptimizerConfig, RunConfig, TrainConfig
+from pipeline.config.training import EvaluateConfig, OptimizerConfig, PruneConfig, RunConfig, TrainConfig
 
 __all__ = [
     "ClusterConfig",
@@ -34,6 +34,7 @@ __all__ = [
     "Layout",
     "ModelConfig",
     "OptimizerConfig",
+    "PruneConfig",
     "RunConfig",
     "SearchConfig",
     "TokenizerConfig",

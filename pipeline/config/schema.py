@@ -9,7 +9,7 @@ from pipeline.config.data import CorpusConfig, DataConfig, TokenizerConfig
 from pipeline.config.ddp import DdpConfig
 from pipeline.config.fields import Section
 from pipeline.config.model import ModelConfig, check_model
-from pipeline.config.training import EvaluateConfig, OptimizerConfig, RunConfig, TrainConfig
+from pipeline.config.training import EvaluateConfig, OptimizerConfig, PruneConfig, RunConfig, TrainConfig
 
 
 class Config(Section):
@@ -22,6 +22,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     ddp: DdpConfig = DdpConfig()
+    prune: PruneConfig = PruneConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     run: RunConfig = RunConfig()
     cluster: ClusterConfig = ClusterConfig()
@@ -30,6 +31,11 @@ class Config(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Config:
         check_model(self.model)
+        if self.prune.begin_fraction > self.prune.end_fraction:
+            raise ValueError(
+                f"prune.begin_fraction: {self.prune.begin_fraction} is after "
+                f"prune.end_fraction={self.prune.end_fraction}"
+            )
         workers = self.cluster.num_workers
         if workers != "auto" and workers > self.train.batch_size:
             raise ValueError(

@@ -112,6 +112,11 @@ class TrainConfig(Section):
         "What to do about a loss or gradient that is not finite, or rose beyond max_loss_rise: stop, or first undo the "
         "last update and try the window again (looks at every window, and keeps two copies of weights and optimizer).",
     )
+    initial_weights: str | None = setting(
+        None,
+        "A run directory (its best checkpoint), checkpoint or model folder of the same shape and tokenizer, whose "
+        "weights training begins with; null: random ones.",
+    )
     patience: int | None = setting(
         None, "End after so many validations without a better perplexity; null: never.", unit="validations", ge=1
     )
@@ -164,6 +169,24 @@ class OptimizerConfig(Section):
     average_patience: int = setting(
         5, "Latest validations that nonmonotonic does not compare with.", unit="validations", ge=1
     )
+
+
+class PruneConfig(Section):
+    """Weights set to zero by magnitude while training."""
+
+    share: float = setting(
+        0.0,
+        "Share of the numbers of all matrices that is zero in the end; 0: none.",
+        source="Zhu & Gupta 2017",
+        ge=0,
+        lt=1,
+    )
+    scope: Literal["matrix", "all"] = setting(
+        "matrix", "The smallest numbers of each matrix, or of all matrices together."
+    )
+    begin_fraction: float = setting(0.0, "Share of the run after which pruning begins.", ge=0, le=1)
+    end_fraction: float = setting(0.75, "Share of the run after which nothing more is pruned.", ge=0, le=1)
+    every_steps: int = setting(100, "Updates between two renewals of what is pruned.", unit="steps", ge=1)
 
 
 class EvaluateConfig(Section):

@@ -38,6 +38,10 @@ MANIFEST = "manifest.json"
 WEIGHTS, STATE, CONFIG, TOKENIZER = "weights.safetensors", "state.pt", "config.yaml", "tokenizer.json"
 
 
+# what a manifest says of a folder that is only for use: it holds no state that training could go on from
+MODEL_FOLDER = "model"
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A model ready for use, with what it was trained as."""
@@ -78,12 +82,7 @@ def save(
         _write_tensors(temporary, weights, state)
         (temporary / CONFIG).write_text(configuration.to_yaml(config), encoding="utf-8")
         tokenizer.save(temporary / TOKENIZER)
-        files = {}
-        for file in sorted(temporary.iterdir()):
-            files[file.name] = {"bytes": file.stat().st_size, "xxh3": _checksum(file)}
-            _flush(file)
-        (temporary / MANIFEST).write_text(json.dumps({**facts, "files": files}, indent=1), encoding="utf-8")
-        _flush(temporary / MANIFEST)
+        write_manifest(temporary, facts)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -94,6 +93,16 @@ def save(
     _flush(directory.checkpoints)
     _drop_old(directory, keep=config.train.keep_checkpoints)
     return target
+
+
+def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
+    """The manifest of the files in ``folder``, which makes it whole; all is on the disk when this returns."""
+    files = {}
+    for file in sorted(folder.iterdir()):
+        files[file.name] = {"bytes": file.stat().st_size, "xxh3": _checksum(file)}
+        _flush(file)
+    (folder / MANIFEST).write_text(json.dumps({**facts, "files": files}, indent=1), encoding="utf-8")
+    _flush(folder / MANIFEST)
 
 
 def _write_tensors(folder: Path, weights: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -141,6 +150,11 @@ def find(run_directory: str | Path, which: str = "best") -> Path:
         if not _damage(path, manifest):
             return path
     raise ValueError(f"{run_directory}: no checkpoint there" + (" that is whole" if found else ""))
+
+
+def resolve(path: str | Path) -> Path:
+    """A checkpoint or model folder itself; the best checkpoint of a run. Raises ``ValueError`` as ``find``."""
+    return Path(path) if (Path(path) / MANIFEST).exists() else find(path)
 
 
 def verify(path: Path) -> dict[str, Any]:
@@ -201,7 +215,10 @@ def _drop_old(directory: RunDirectory, *, keep: int) -> None:
 def _damage(path: Path, manifest: Mapping[str, Any]) -> str:
     """What is wrong with the files of a checkpoint, in a sentence; empty if nothing is."""
     files: Mapping[str, Mapping[str, Any]] = manifest.get("files", {})
-    if missing := [name for name in (WEIGHTS, STATE, CONFIG, TOKENIZER) if name not in files]:
+    needed = (
+        (WEIGHTS, CONFIG, TOKENIZER) if manifest.get("kind") == MODEL_FOLDER else (WEIGHTS, STATE, CONFIG, TOKENIZER)
+    )
+    if missing := [name for name in needed if name not in files]:
         return f"{path}: its manifest does not list {missing[0]}"
     for name, entry in files.items():
         file = path / name

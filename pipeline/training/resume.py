@@ -39,6 +39,7 @@ def capture(loop: Loop) -> dict[str, Any]:
         "clipping": loop.step.clipping.state_dict(),
         "averaging": loop.step.averaging.state_dict(),
         "communication": loop.step.exchange.state_dict() if loop.step.exchange is not None else {},
+        "pruning": loop.step.pruning.state_dict(),
         "hidden": global_rows(loop.data.rows, loop.data.batch_size, loop.state),
         "interval_nats": global_rows(range(rank, rank + 1), world_size, [own_nats])[0],
         "interval_tokens": loop.interval.tokens,
@@ -67,6 +68,7 @@ def restore(loop: Loop, path: Path) -> None:
     loop.step.averaging.load_state_dict(state["averaging"])
     if loop.step.exchange is not None:
         loop.step.exchange.load_state_dict(state["communication"])
+    loop.step.pruning.load_state_dict(state.get("pruning", {"masks": []}))
     loop.state = tuple(part[:, rows.start : rows.stop].contiguous() for part in state["hidden"])
     nats = state["interval_nats"].flatten()
     if len(nats) == world_size:

@@ -12,7 +12,7 @@ from pipeline.training.step import TrainingStep
 
 
 class Rollback:
-    """Remembers weights and their average, optimizer, loss scale and clipping before each of the last two updates.
+    """Remembers weights, average, masks, optimizer, loss scale and clipping before each of the last two updates.
 
     A window whose loss is bad was read with weights that the update before it made. So going back means to where that
     update began: two updates back, once the window has made its own.
@@ -31,6 +31,7 @@ class Rollback:
                 "optimizer": copy.deepcopy(step.optimizer.state_dict()),
                 "loss_scale": copy.deepcopy(step.loss_scale.state_dict()),
                 "averaging": step.averaging.remembered(),
+                "pruning": copy.copy(step.pruning.state_dict()),
                 "clipping": copy.deepcopy(step.clipping.state_dict()),
                 "num_refused": step.num_refused.clone(),
             }
@@ -47,6 +48,7 @@ class Rollback:
         step.optimizer.load_state_dict(edge["optimizer"])
         step.loss_scale.load_state_dict(edge["loss_scale"])
         step.averaging.recall(edge["averaging"])
+        step.pruning.load_state_dict(edge["pruning"])
         step.clipping.load_state_dict(edge["clipping"])
         step.num_refused.copy_(edge["num_refused"])
         del self.edges[1]

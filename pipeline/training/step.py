@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import DdpConfig, OptimizerConfig
+from pipeline.config import DdpConfig, OptimizerConfig, PruneConfig
 from pipeline.data.windows import Resets
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
@@ -23,6 +23,7 @@ from pipeline.training.averaging import Averaging
 from pipeline.training.clipping import Clipping
 from pipeline.training.communication import Exchange
 from pipeline.training.embedding_rows import EmbeddingRows
+from pipeline.training.pruning import Pruning
 from pipeline.training.times import StepTimes
 
 
@@ -78,6 +79,7 @@ class TrainingStep:
         *,
         clipping: Clipping,
         averaging: Averaging | None = None,
+        pruning: Pruning | None = None,
         precision: str,
         seed: int,
         accumulate: int = 1,
@@ -98,6 +100,7 @@ class TrainingStep:
         self.optimizer = optimizer
         self.clipping = clipping
         self.averaging = averaging or Averaging(OptimizerConfig(), model.parameters())
+        self.pruning = pruning or Pruning(PruneConfig(), model.parameters(), 0)
         self.accumulate = accumulate
         self.precision = precision
         self.seed = seed
@@ -188,7 +191,7 @@ class TrainingStep:
         if self.embedding_rows is not None:
             self.embedding_rows.take(most=inputs.shape[0] * -(-batch_size // self.world_size))
             self.times.mark("backward" if self.exchange is None else "communication")
-        norm = self.update(lr)
+        norm = self.update(lr, index)
         self.times.mark("optimizer")
         return nats, norm, ends[0] if len(ends) == 1 else concatenate(ends)
 
@@ -198,7 +201,7 @@ class TrainingStep:
             return nullcontext()
         return self.module.no_sync()
 
-    def update(self, lr: float) -> Tensor:
+    def update(self, lr: float, index: int) -> Tensor:
         """Apply the clipped gradients, or nothing where their norm is not finite; clear them."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         if self.embedding_rows is not None:
@@ -218,6 +221,7 @@ class TrainingStep:
         if self.embedding_rows is not None:
             self.embedding_rows.update(lr=lr, divisor=divisor, finite=finite)
         self.optimizer.zero_grad(set_to_none=True)
+        self.pruning.updated(index + 1, self.averaging.means)
         self.averaging.updated()
         self.loss_scale.update(finite)
         self.num_refused += ~finite

@@ -1,0 +1,72 @@
+"""Weights set to zero by magnitude, gradually while training (Zhu & Gupta 2017) or at once.
+
+The share rises with the cube of the time that is left; a weight that is zero stays so, since it is the smallest.
+Matrices only: biases and norms are few and matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.config import PruneConfig
+
+
+def share_at(config: PruneConfig, step: int, total_steps: int) -> float:
+    """The share that is pruned after ``step`` of ``total_steps`` updates: s (1 − (1 − t)³), t from 0 to 1."""
+    begin, end = config.begin_fraction * total_steps, config.end_fraction * total_steps
+    if step < begin:
+        return 0.0
+    done = min(1.0, (step - begin) / (end - begin)) if end > begin else 1.0
+    return config.share * (1 - (1 - done) ** 3)
+
+
+def magnitude_masks(matrices: Sequence[Tensor], share: float, scope: str) -> list[Tensor]:
+    """Masks, false for the ``share`` of smallest numbers: of ``all`` matrices together, or of each ``matrix``."""
+    magnitudes = [matrix.detach().abs() for matrix in matrices]
+    if scope == "all":
+        highest = _threshold(torch.cat([part.flatten() for part in magnitudes]), share)
+        return [part > highest for part in magnitudes]
+    return [part > _threshold(part.flatten(), share) for part in magnitudes]
+
+
+def _threshold(values: Tensor, share: float) -> Tensor:
+    """The largest of the ``share`` of smallest ``values``; below all of them where that is none."""
+    number = round(share * len(values))
+    return values.kthvalue(number).values if number else values.new_tensor(-1.0)
+
+
+class Pruning:
+    """The masks of a run; ``updated`` keeps them applied, ``state_dict`` lets them survive a resume."""
+
+    def __init__(self, config: PruneConfig, parameters: Iterable[Tensor], total_steps: int) -> None:
+        self.config, self.total_steps = config, total_steps
+        self.matrices = {index: each.detach() for index, each in enumerate(parameters) if each.dim() > 1}
+        self.masks: list[Tensor] = []  # empty: not begun
+
+    def updated(self, step: int, means: Sequence[Tensor]) -> None:
+        """Renew the masks if that is due after update number ``step`` (from 1), and set what they leave out to zero.
+
+        ``means``: running means of all parameters, or none; what is pruned of them is zero as well.
+        """
+        if not self.config.share:
+            return
+        matrices = list(self.matrices.values())
+        share = share_at(self.config, step, self.total_steps)
+        is_due = step % self.config.every_steps == 0 or step >= self.total_steps
+        if is_due and share:
+            self.masks = magnitude_masks(matrices, share, self.config.scope)
+            for index, mask in zip(self.matrices, self.masks, strict=True):
+                if means:
+                    means[index].mul_(mask)
+        if self.masks:
+            torch._foreach_mul_(matrices, self.masks)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"masks": self.masks}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.masks = [mask.clone() for mask in state["masks"]]

@@ -1,0 +1,84 @@
+"""The cubic schedule and the masks worked by hand; pruned weights that stay zero, also through a resume."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline import launch
+from pipeline.config import Config, PruneConfig
+from pipeline.training import checkpoint
+from pipeline.training.pruning import Pruning, magnitude_masks, share_at
+
+
+def test_the_share_rises_by_the_cube_of_what_is_left() -> None:
+    config = PruneConfig(share=0.8, begin_fraction=0.2, end_fraction=0.6)
+    shares = [share_at(config, step, 100) for step in (0, 19, 20, 30, 40, 60, 100)]
+    assert shares == pytest.approx([0, 0, 0, 0.8 * (1 - 0.75**3), 0.8 * (1 - 0.5**3), 0.8, 0.8])
+
+
+def test_the_smallest_of_all_or_of_each_matrix() -> None:
+    matrices = [torch.tensor([[1.0, -2.0], [3.0, -4.0]]), torch.tensor([[10.0, -0.5]])]
+    each = magnitude_masks(matrices, 0.5, "matrix")
+    assert [mask.tolist() for mask in each] == [[[False, False], [True, True]], [[True, False]]]
+    together = magnitude_masks(matrices, 0.5, "all")
+    assert [mask.tolist() for mask in together] == [[[False, False], [True, True]], [[True, False]]]
+    together = magnitude_masks(matrices, 4 / 6, "all")
+    assert [mask.tolist() for mask in together] == [[[False, False], [False, True]], [[True, False]]]
+    assert all(mask.all() for mask in magnitude_masks(matrices, 0.0, "all"))
+
+
+def test_what_is_pruned_stays_zero_in_weights_and_means() -> None:
+    weight, bias = torch.tensor([[1.0, -2.0, 3.0, 4.0]]), torch.tensor([0.1])
+    means = [weight.clone(), bias.clone()]
+    pruning = Pruning(PruneConfig(share=0.5, end_fraction=0.5, every_steps=2), [weight, bias], 4)
+    pruning.updated(1, means)
+    assert weight.tolist() == [[1, -2, 3, 4]]
+    pruning.updated(2, means)
+    assert weight.tolist() == means[0].tolist() == [[0, 0, 3, 4]]
+    weight += 10  # an update
+    pruning.updated(3, means)
+    assert weight.tolist() == [[0, 0, 13, 14]]
+    assert bias.tolist() == [pytest.approx(0.1)]
+
+
+def test_masks_survive_a_resume(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    settings = {
+        "prune.share": 0.7, "prune.every_steps": 6, "prune.end_fraction": 0.5, "optimizer.average": "exponential",
+        "train.max_steps": 24, "train.checkpoint_every_steps": 10, "train.keep_checkpoints": 9,
+    }  # fmt: skip
+    whole = make_config({**settings, "run.directory": str(tmp_path / "whole")})
+    launch.train(whole, launch.in_process)
+    parts = make_config({**settings, "run.directory": str(tmp_path / "parts")})
+    launch.train(parts, launch.in_process)
+    path = checkpoint.find(tmp_path / "parts", "last")
+    for later in sorted(path.parent.iterdir()):
+        if later.name > "step-00000010":
+            for file in later.iterdir():
+                file.unlink()
+            later.rmdir()
+    state = checkpoint.load_state(path.parent / "step-00000010")
+    assert state["pruning"]["masks"]
+    launch.train(parts, launch.in_process)
+    ends = [load_file(checkpoint.find(tmp_path / name, "last") / "weights.safetensors") for name in ("whole", "parts")]
+    for name, weight in ends[0].items():
+        assert torch.equal(weight, ends[1][name])
+        if weight.dim() > 1:
+            assert int((weight == 0).sum()) == round(0.7 * weight.numel())
+
+
+def test_training_begins_with_the_weights_of_another_run(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    first = make_config({"train.max_steps": 20})
+    trained = launch.train(first, launch.in_process)
+    begun = {"train.initial_weights": str(first.run.directory), "run.directory": str(tmp_path / "second")}
+    second = make_config({**begun, "train.max_steps": 1, "optimizer.lr": 1e-12, "optimizer.schedule": "constant"})
+    result = launch.train(second, launch.in_process)
+    assert result["perplexity"] == pytest.approx(trained["perplexity"], rel=1e-6)
+    other = make_config({**begun, "run.directory": str(tmp_path / "third"), "model.hidden_size": 11})
+    with pytest.raises(ValueError, match=r"^train.initial_weights: .* is a model of another shape"):
+        launch.train(other, launch.in_process)
+    nothing = make_config({"train.initial_weights": str(tmp_path / "no"), "run.directory": str(tmp_path / "third")})
+    with pytest.raises(ValueError, match=r"^train.initial_weights: .*no checkpoint there"):
+        launch.train(nothing, launch.in_process)
