@@ -49,6 +49,19 @@ def parser(
     return result
 
 
+def add_sampling(result: argparse.ArgumentParser) -> None:
+    """The options of ``pipeline.generate.Sampling``."""
+    result.add_argument("--temperature", type=float, default=1.0, help="below 1: safer; 0: likeliest only")
+    result.add_argument("--top-k", type=int, help="draw from the k likeliest tokens")
+    result.add_argument("--top-p", type=float, help="draw from the likeliest that make up this probability")
+    result.add_argument(
+        "--min-p", type=float, help="draw from those at least this many times as likely as the likeliest"
+    )
+    result.add_argument(
+        "--repetition-penalty", type=float, default=1.0, help="above 1: tokens that were there become less likely"
+    )
+
+
 def config_from(arguments: argparse.Namespace) -> Config:
     """The resolved configuration of parsed ``arguments``. Raises ``ValueError`` as ``pipeline.config.load``."""
     return configuration.load(arguments.config, arguments.overrides)

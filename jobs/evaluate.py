@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from jobs.cli import parser, run_job
+from jobs.cli import add_sampling, parser, run_job
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
     arguments = argument_parser().parse_args(argv)
 
-    from jobs import adaptation, measures, sentences
+    from jobs import adaptation, continuations, measures, sentences
     from pipeline import run
     from pipeline.training import checkpoint
 
@@ -26,6 +26,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         measure = sentences.surprisal
     elif arguments.pairs is not None:
         measure = sentences.minimal_pairs
+    elif arguments.bleu is not None:
+        measure = continuations.bleu
     elif arguments.cache or arguments.dynamic is not None:
         measure = adaptation.adapted
     elif arguments.tune:
@@ -47,6 +49,10 @@ def argument_parser() -> argparse.ArgumentParser:
     result.add_argument("--compare", metavar="DIR", help="another run on the same text, and a paired test")
     result.add_argument("--surprisal", metavar="FILE", help="write the nats of every token and word there, as Parquet")
     result.add_argument("--pairs", metavar="FILE", help="which of good and bad is likelier: a JSON object a line")
+    result.add_argument("--bleu", type=int, metavar="N", help="continue N prompts from the text, and compare")
+    result.add_argument("--prompt-tokens", type=int, default=32, metavar="N", help="of each prompt of --bleu")
+    result.add_argument("--continuation-tokens", type=int, default=32, metavar="N", help="after each prompt of --bleu")
+    add_sampling(result)
     add_adaptation(result)
     result.add_argument("--seed", type=int, default=1, metavar="S", help="of all that is drawn")
     result.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")

@@ -9,7 +9,7 @@ import argparse
 from dataclasses import fields
 from typing import Any
 
-from jobs.cli import parser, run_job
+from jobs.cli import add_sampling, parser, run_job
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
@@ -64,15 +64,7 @@ def argument_parser() -> argparse.ArgumentParser:
     result.add_argument("--samples", type=int, default=1, metavar="N", help="texts for each prompt")
     result.add_argument("--at-once", type=int, default=64, metavar="N", help="prompts written side by side")
     result.add_argument("--seed", type=int, default=1, metavar="S", help="the same seed, the same text")
-    result.add_argument("--temperature", type=float, default=1.0, help="below 1: safer; 0: likeliest only")
-    result.add_argument("--top-k", type=int, help="draw from the k likeliest tokens")
-    result.add_argument("--top-p", type=float, help="draw from the likeliest that make up this probability")
-    result.add_argument(
-        "--min-p", type=float, help="draw from those at least this many times as likely as the likeliest"
-    )
-    result.add_argument(
-        "--repetition-penalty", type=float, default=1.0, help="above 1: tokens that were there become less likely"
-    )
+    add_sampling(result)
     result.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
     result.add_argument("--beams", type=int, metavar="K", help="the likeliest text by beam search, instead of sampling")
     result.add_argument("--length-penalty", type=float, default=1.0, help="beams compare log-probability ÷ length^this")

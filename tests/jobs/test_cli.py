@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,6 +89,7 @@ def test_evaluate_and_generate(
     (tmp_path / "other.txt").write_text("the dog sat by the river\n" * 4)
     run_job(evaluate.main, ["--run", directory, "--text", str(tmp_path / "other.txt"), "--json"])
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["tokens"] == 99
+    check_measures(directory, tmp_path, capsys)
     texts = []
     for seed in ("1", "1", "2"):
         run_job(generate.main, ["--run", directory, "--prompt", "the ", "--tokens", "40", "--seed", seed, "--json"])
@@ -115,6 +117,49 @@ def test_evaluate_and_generate(
     assert "has no test split" in refused(capsys, evaluate.main, "--run", directory, "--split", "test")
     assert "no checkpoint there" in refused(capsys, evaluate.main, "--run", str(tmp_path / "nothing"))
     assert "--text: no file matches no.txt" in refused(capsys, evaluate.main, "--run", directory, "--text", "no.txt")
+
+
+def check_measures(directory: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What else ``jobs.evaluate`` measures of a run."""
+
+    def measured(*argv: str) -> Any:
+        run_job(evaluate.main, ["--run", directory, *argv, "--json"])
+        return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+    plain = measured("--streams", "1", "--exact", "--breakdown", "--compare", directory)
+    assert plain["relative_difference"] == 0
+    assert plain["compare"]["p_value"] == 1
+    assert plain["interval"][0] < plain["perplexity"] < plain["interval"][1]
+    for groups in (plain["by_frequency"], plain["by_position"]):
+        assert sum(group["tokens"] for group in groups) == plain["tokens"]
+    adapted = measured("--cache", "--cache-window", "50", "--dynamic", "sgd", "--dynamic-lr", "0.01")
+    assert adapted["plain_perplexity"] == pytest.approx(plain["perplexity"], rel=1e-5)
+    assert adapted["cache"]["window"] == 50
+    assert measured("--dynamic", "rms")["perplexity"] != pytest.approx(plain["perplexity"], rel=1e-7)
+    assert measured("--cache", "--tune")["perplexity"] < plain["perplexity"] * 1.01
+    rows = tmp_path / "rows.parquet"
+    assert measured("--surprisal", str(rows))["tokens"] == plain["tokens"] + 1
+    assert rows.exists()
+    (tmp_path / "pairs.jsonl").write_text('{"good": "the cat sat", "bad": "vym vvy yvm"}\n')
+    assert measured("--pairs", str(tmp_path / "pairs.jsonl"))["accuracy"] == 1
+    lengths = ["--prompt-tokens", "20", "--continuation-tokens", "60", "--top-k", "5"]
+    texts = [measured("--bleu", "5", *lengths) for _ in range(2)]
+    assert texts[0] == texts[1]
+    assert 0 <= texts[0]["bleu"] <= 100
+    (tmp_path / "unknown.txt").write_text("ЖЖЖ")
+    for options, sentence in (
+        (["--text", str(tmp_path / "unknown.txt")], "--text: the model knows no char of"),
+        (["--burn-in", "-1"], "--burn-in: -1 is below 0"),
+        (["--bleu", "1"], "--bleu: 1 is below 2"),
+        (["--bleu", "2", "--prompt-tokens", "0"], "--prompt-tokens: 0 is below 1"),
+        (["--tune"], "--tune: there is nothing to tune"),
+        (["--cache", "--streams", "4"], "--streams: --cache and --dynamic score on one stream"),
+        (["--cache", "--cache-weight", "1"], "--cache-weight: 1.0 is not in [0, 1)"),
+        (["--dynamic", "sgd", "--dynamic-lr", "0"], "--dynamic-lr: 0.0 is not above 0"),
+        (["--pairs", str(tmp_path / "no.jsonl")], "no.jsonl: cannot be read"),
+        (["--compare", str(tmp_path)], "no checkpoint there"),
+    ):
+        assert sentence in refused(capsys, evaluate.main, "--run", directory, *options)
 
 
 def test_dry_run_writes_nothing(

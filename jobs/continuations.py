@@ -1,0 +1,57 @@
+"""``jobs.evaluate --bleu``: continuations of held-out prompts beside the true ones."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, fields
+from typing import Any
+
+from jobs.measures import held_out_of
+from pipeline.data.tokenizer import Ids
+from pipeline.evaluate.quality import Variety, cut_prompts, nearness, variety
+from pipeline.generate import Sampling
+from pipeline.generate.sampler import Sampler
+from pipeline.training.checkpoint import Loaded
+
+PROMPTS_AT_ONCE = 64
+
+
+def bleu(loaded: Loaded, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Print and return BLEU and chrF of what the model writes, and how varied it is beside the true text."""
+    for name, least in (("bleu", 2), ("prompt_tokens", 1), ("continuation_tokens", 1)):
+        if getattr(arguments, name) < least:
+            raise ValueError(f"--{name.replace('_', '-')}: {getattr(arguments, name)} is below {least}")
+    sampling = Sampling(**{item.name: getattr(arguments, item.name) for item in fields(Sampling)})
+    prompts, true = cut_prompts(
+        held_out_of(loaded, arguments).tokens,
+        number=arguments.bleu,
+        prompt_tokens=arguments.prompt_tokens,
+        continuation_tokens=arguments.continuation_tokens,
+    )
+    written: list[list[int]] = []
+    for start in range(0, len(prompts), PROMPTS_AT_ONCE):
+        part = prompts[start : start + PROMPTS_AT_ONCE]
+        written += continuations(loaded, part, arguments.continuation_tokens, arguments.seed, sampling)
+    decode = loaded.tokenizer.decode
+    texts, references = [decode(ids).strip() for ids in written], [decode(ids).strip() for ids in true]
+    near, ours, theirs = nearness(texts, references), variety(texts), variety(references)
+    print(f"{len(texts):,} continuations of {arguments.continuation_tokens} tokens after {arguments.prompt_tokens}")
+    print(f"BLEU {near.bleu:.2f}, chrF {near.chrf:.2f}")
+    for signature in near.signatures:
+        print(f"  {signature}")
+    for name, found in (("the model's text", ours), ("the true text", theirs)):
+        print(f"{name}: {in_words(found)}")
+    return {"bleu": near.bleu, "chrf": near.chrf, "signatures": near.signatures, "texts": len(texts),
+            "variety": asdict(ours), "variety_of_true_text": asdict(theirs)}  # fmt: skip
+
+
+def continuations(loaded: Loaded, prompts: Ids, num_tokens: int, seed: int, sampling: Sampling) -> list[list[int]]:
+    """``num_tokens`` tokens after each of (B, prompt) ``prompts``."""
+    sampler = Sampler(loaded.model, list(prompts), seed=seed, sampling=sampling)
+    steps = [sampler.next() for _ in range(num_tokens)]
+    return [list(row) for row in zip(*steps, strict=True)]
+
+
+def in_words(found: Variety) -> str:
+    shares = ", ".join(f"distinct-{n} {share:.3f}" for n, share in found.distinct.items())
+    return f"self-BLEU {found.self_bleu:.2f}, {shares}"

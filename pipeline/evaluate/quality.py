@@ -1,0 +1,82 @@
+"""Generated texts and the true ones in, how near and how varied they are out: BLEU, chrF, distinct-n, self-BLEU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import mean
+from typing import Any
+
+import numpy as np
+
+from pipeline.data.tokenizer import Ids
+from pipeline.data.windows import Tokens
+
+# texts that self-BLEU compares, each with all others
+MOST_COMPARED = 100
+
+
+@dataclass(frozen=True)
+class Variety:
+    """Self-BLEU (Zhu et al. 2018), low where texts differ; distinct-n (Li et al. 2016), the share of new n-grams."""
+
+    self_bleu: float
+    distinct: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Nearness:
+    """Corpus BLEU (Papineni et al. 2002) and chrF (Popović 2015), with sacrebleu's signatures."""
+
+    bleu: float
+    chrf: float
+    signatures: list[str]
+
+
+def cut_prompts(tokens: Tokens, *, number: int, prompt_tokens: int, continuation_tokens: int) -> tuple[Ids, Ids]:
+    """(number, prompt) and (number, continuation) ids from places spread evenly over ``tokens``.
+
+    Raises:
+        ValueError: the text is too short for one.
+    """
+    length = prompt_tokens + continuation_tokens
+    if len(tokens) < length:
+        raise ValueError(
+            f"--bleu: the text has {len(tokens):,} tokens, fewer than a prompt and its continuation ({length:,})"
+        )
+    starts = np.unique(np.linspace(0, len(tokens) - length, number).astype(np.int64))
+    rows = tokens.rows(starts, length)
+    return rows[:, :prompt_tokens], rows[:, prompt_tokens:]
+
+
+def nearness(texts: Sequence[str], references: Sequence[str]) -> Nearness:
+    """Of each of ``texts`` to its true continuation. Raises ``ValueError`` without sacrebleu."""
+    sacrebleu = _sacrebleu()
+    found, signatures = [], []
+    for metric in (sacrebleu.BLEU(), sacrebleu.CHRF()):
+        result = metric.corpus_score(list(texts), [list(references)])
+        found.append(result.score)
+        signatures.append(f"{result.name}|{metric.get_signature()}")
+    return Nearness(found[0], found[1], signatures)
+
+
+def variety(texts: Sequence[str]) -> Variety:
+    """Of ``texts`` among themselves. Raises ``ValueError`` without sacrebleu."""
+    metric = _sacrebleu().BLEU(effective_order=True)
+    some = list(texts[:MOST_COMPARED])
+    scores = [metric.sentence_score(text, some[:i] + some[i + 1 :]).score for i, text in enumerate(some)]
+    return Variety(mean(scores), {n: distinct(texts, n) for n in (1, 2, 3)})
+
+
+def distinct(texts: Sequence[str], n: int) -> float:
+    """Different n-grams of words over all n-grams; 0 where there is none."""
+    grams = [tuple(words[i : i + n]) for words in map(str.split, texts) for i in range(len(words) - n + 1)]
+    return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def _sacrebleu() -> Any:
+    try:
+        import sacrebleu.metrics
+    except ImportError:
+        raise ValueError("--bleu: needs sacrebleu; install it with pip install 'recurray[bleu]'") from None
+    return sacrebleu.metrics
