@@ -276,14 +276,9 @@ def build_loop(
         )
 
     def sample() -> str:
-        return write_sample(
-            model,
-            corpus.tokenizer,
-            config.run.sample_prompt,
-            num_tokens=config.run.sample_tokens,
-            seed=config.train.seed,
-            layout=config.data.layout,
-        )
+        prompt, num_tokens = config.run.sample_prompt, config.run.sample_tokens
+        how: dict[str, Any] = {"num_tokens": num_tokens, "seed": config.train.seed, "layout": config.data.layout}
+        return write_sample(model, corpus.tokenizer, prompt, **how)
 
     saver = Saver(
         directory,

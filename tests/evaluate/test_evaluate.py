@@ -23,6 +23,7 @@ from pipeline.evaluate import (
     perplexity_interval,
     text_held_out,
 )
+from pipeline.evaluate.surprisal import surprisal_rows
 from pipeline.model.language_model import LanguageModel
 
 VOCAB = 17
@@ -186,3 +187,14 @@ def test_a_text_is_scored_in_the_documents_that_the_corpus_has(tmp_path: Path) -
     path.write_text("\n\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"names\.txt has 0 tokens"):
         text_held_out(tokenizer, str(path), config.corpus, layout="documents")
+
+
+def test_documents_end_words_and_lines_and_their_surprisal_is_their_score(model: LanguageModel) -> None:
+    tokenizer = train_tokenizer(TokenizerConfig(kind="char"), ["ab ba", "a"], num_documents=2)
+    ids, lengths = tokenizer.encode_documents(["ab ba", "ab", "a"])
+    tokens = ArrayTokens(ids, starts=np.cumsum(lengths) - lengths)
+    assert count_words(tokenizer, tokens, layout="documents") == (4, 3)
+    text = HeldOut(tokens, None, begin_id=tokenizer.eos_id)
+    rows = [row for row in surprisal_rows(model, tokenizer, text) if row.level == "token"]
+    assert [row.document for row in rows] == [0] * 6 + [1] * 3 + [2] * 2
+    assert sum(row.nats for row in rows) == pytest.approx(evaluate(model, text, streams=2, bptt=9).nats, rel=1e-6)
