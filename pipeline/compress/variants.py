@@ -1,0 +1,65 @@
+"""A checkpoint in, its smaller forms out, written and ready to be measured."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.compress.folder import write_model_folder, write_onnx_folder
+from pipeline.compress.measure import Variant
+from pipeline.compress.onnx_graph import check_exportable, export
+from pipeline.compress.onnx_model import OnnxModel
+from pipeline.model.language_model import LanguageModel
+from pipeline.training import checkpoint
+from pipeline.training.checkpoint import Loaded
+from pipeline.training.pruning import magnitude_masks
+
+# tokens of the text on which an export is checked
+CHECKED_TOKENS = 512
+
+
+def make_variants(
+    loaded: Loaded, ids: Any, output: Path, *, shares: Sequence[float], scope: str
+) -> tuple[list[Variant], str]:
+    """The variants, their folders written below ``output``, and why some were left out (empty: none was).
+
+    Raises:
+        ValueError: an exported file that does not match the model; nothing is written then.
+    """
+    model = loaded.model.float()
+    left_out, exported = "", {}
+    try:
+        check_exportable(model)
+    except ValueError as error:
+        left_out = f"{error}; left out"
+    else:
+        for name, int8 in (("onnx-float32", False), ("onnx-int8", True)):
+            exported[name] = export(model, ids[:CHECKED_TOKENS], int8=int8)
+    variants = [_in_torch("float32", loaded, model, output), _in_torch("bf16", loaded, model, output, torch.bfloat16)]
+    for name, content in exported.items():
+        path = write_onnx_folder(output / name, content, loaded.tokenizer)
+        variants.append(Variant(name, OnnxModel(path), path.stat().st_size))
+    for share in shares:
+        variants.append(_in_torch(f"pruned-{share:g}", loaded, pruned(model, share, scope), output))
+    return variants, left_out
+
+
+def pruned(model: LanguageModel, share: float, scope: str) -> LanguageModel:
+    """A copy of ``model`` whose smallest weights are zero; it takes no less memory and time, but packs well."""
+    result = copy.deepcopy(model)
+    matrices = [parameter for parameter in result.parameters() if parameter.dim() > 1]
+    with torch.no_grad():
+        for matrix, mask in zip(matrices, magnitude_masks(matrices, share, scope), strict=True):
+            matrix.mul_(mask)
+    return result
+
+
+def _in_torch(
+    name: str, loaded: Loaded, model: LanguageModel, output: Path, dtype: torch.dtype = torch.float32
+) -> Variant:
+    weights = write_model_folder(output / name, loaded, model, dtype=dtype)
+    return Variant(name, checkpoint.load_model(weights.parent).model.float(), weights.stat().st_size)
