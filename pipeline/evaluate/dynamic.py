@@ -24,7 +24,7 @@ from pipeline.model.state import State, detach, zeros_like
 EPSILON = 1e-5
 # windows of the training text that RMS is measured on
 GRADIENT_WINDOWS = 300
-RATES = {"rms": (3e-5, 1e-4, 3e-4, 1e-3), "sgd": (0.01, 0.03, 0.1, 0.3)}
+RATES = {"rms": (3e-6, 1e-5, 3e-5, 1e-4), "sgd": (0.01, 0.03, 0.1, 0.3)}
 DECAYS = (0.0, 1e-3, 5e-3, 2e-2)
 
 
