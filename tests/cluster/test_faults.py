@@ -37,12 +37,12 @@ def test_a_worker_that_hangs_is_started_again(
 
         update, updates = TrainingStep.update, [0]
 
-        def update_or_hang(self: TrainingStep, lr: float) -> Any:
+        def update_or_hang(self: TrainingStep, lr: float, index: int) -> Any:
             updates[0] += 1
             if updates[0] == 17 and not Path(marker).exists():
                 Path(marker).touch()
                 threading.Event().wait()
-            return update(self, lr)
+            return update(self, lr, index)
 
         TrainingStep.update = update_or_hang  # type: ignore[method-assign]
         try:

@@ -117,11 +117,11 @@ def test_one_update_is_undone_and_the_window_tried_again(
     update = run.TrainingStep.update
     updates = 0
 
-    def without_the_seventh(self: run.TrainingStep, lr: float) -> torch.Tensor:
+    def without_the_seventh(self: run.TrainingStep, lr: float, index: int) -> torch.Tensor:
         nonlocal updates
         updates += 1
         if updates != 7:
-            return update(self, lr)
+            return update(self, lr, index)
         self.optimizer.zero_grad()
         return torch.tensor(1.0)
 
