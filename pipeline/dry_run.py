@@ -13,7 +13,7 @@ from pipeline.data.prepare import Counts, count_tokens
 from pipeline.data.streams import Streams
 from pipeline.data.windows import ArrayTokens, TrainingData
 from pipeline.model.language_model import LanguageModel
-from pipeline.training.loop import total_steps
+from pipeline.training.horizon import total_steps
 
 
 def dry_run(config: Config) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from pipeline import config as configuration
-from pipeline import run, storage
+from pipeline import run, status, storage
 from pipeline.config import Config
 from pipeline.data.prepare import OnShard, prepare_in_process
 from pipeline.data.shards import PreparedCorpus
@@ -81,7 +81,7 @@ def train(
     on_shard: OnShard = lambda entry, total: None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> dict[str, Any]:
-    """Train ``config`` to its end, going on from its last checkpoint if there is one; returns ``run.result``.
+    """Train ``config`` to its end, going on from its last checkpoint if there is one; returns ``status.result``.
 
     Args:
         fresh: set aside what the run directory holds and start over.
@@ -103,15 +103,15 @@ def train(
         for name, tokens in corpus.splits.items():
             if tokens.num_unknown:
                 say(f"{name}: {tokens.num_unknown:,} of {len(tokens):,} tokens are <unk>")
-        run.check(config, corpus, num_workers=ranks.num_workers)
-        if run.finished(config, corpus):
+        status.check(config, corpus, num_workers=ranks.num_workers)
+        if status.finished(config, corpus):
             say(f"{directory.path} holds this run, finished (--fresh starts over; more train.epochs go on)")
         else:
             with stopping_on_signals(directory, say) as received:
-                status = ranks.train(config, owner=directory.owner, on_record=on_record)
-            if status == INTERRUPTED:
-                raise InterruptedRunError(received[0] if received else signal.SIGTERM, run.result(config)["steps"])
-    return run.result(config)
+                ended = ranks.train(config, owner=directory.owner, on_record=on_record)
+            if ended == INTERRUPTED:
+                raise InterruptedRunError(received[0] if received else signal.SIGTERM, status.result(config)["steps"])
+    return status.result(config)
 
 
 def absolute(config: Config) -> Config:

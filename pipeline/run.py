@@ -31,12 +31,14 @@ from pipeline.training.clipping import Clipping
 from pipeline.training.directory import RunDirectory
 from pipeline.training.facts import start_facts
 from pipeline.training.guard import TrainingStoppedError
-from pipeline.training.loop import Loop, fit, step_reaching, total_steps
+from pipeline.training.horizon import step_reaching, total_steps
+from pipeline.training.loop import fit
 from pipeline.training.monitor import Monitor, Record
 from pipeline.training.optimizers import build_optimizer
+from pipeline.training.parts import Loop
 from pipeline.training.profiling import Profiler
 from pipeline.training.pruning import Pruning
-from pipeline.training.resume import check_continues, newest, restore
+from pipeline.training.resume import newest, restore
 from pipeline.training.saving import Saver
 from pipeline.training.step import TrainingStep
 from pipeline.training.utilization import Utilization
@@ -75,40 +77,6 @@ def resolve_device(device: str) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("cluster.device: cuda was asked for, but there is no GPU here")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def check(config: Config, corpus: PreparedCorpus, *, num_workers: int) -> None:
-    """Find what would stop every rank before any is started.
-
-    Raises:
-        ValueError: too little text for a window, more workers than rows, a head that does not fit the vocabulary, or
-            a run directory that holds another run.
-    """
-    training_data(config, corpus, rank=0, world_size=num_workers)
-    configuration.check_accumulate(config.train, num_workers)
-    with torch.device("meta"):
-        LanguageModel(config.model, corpus.vocab_size)
-    directory = str(config.run.directory)
-    if config.train.initial_weights is not None:
-        check_initial_weights(config, corpus)
-    if checkpoint.manifests(directory):
-        check_continues(checkpoint.find(directory, "last"), config, fingerprints=fingerprints(corpus))
-
-
-def check_initial_weights(config: Config, corpus: PreparedCorpus) -> None:
-    """Raise ``ValueError`` unless train.initial_weights is a model of this shape, trained with this tokenizer."""
-    path = str(config.train.initial_weights)
-    try:
-        loaded = checkpoint.load_model(checkpoint.resolve(path))
-    except ValueError as error:
-        raise ValueError(f"train.initial_weights: {error}") from None
-    if loaded.tokenizer.fingerprint != corpus.tokenizer.fingerprint:
-        raise ValueError(f"train.initial_weights: {path} was trained with another tokenizer than the corpus has")
-    shapes = [
-        [(n, p.shape) for n, p in m.named_parameters()] for m in (loaded.model, build_model(config, corpus.vocab_size))
-    ]
-    if shapes[0] != shapes[1]:
-        raise ValueError(f"train.initial_weights: {path} is a model of another shape than model.* says")
 
 
 def training_data(config: Config, corpus: PreparedCorpus, *, rank: int, world_size: int) -> TrainingData:
@@ -297,28 +265,3 @@ def build_loop(
         sample=sample if config.run.sample_tokens else None,
         checkpoints=saver,
     )
-
-
-def finished(config: Config, corpus: PreparedCorpus) -> bool:
-    """Whether the run directory holds a run that is already at its horizon or ended early."""
-    directory = str(config.run.directory)
-    if not checkpoint.manifests(directory):
-        return False
-    manifest = checkpoint.verify(checkpoint.find(directory, "last"))
-    data = training_data(config, corpus, rank=0, world_size=1)
-    return bool(manifest["ended_early"]) or manifest["step"] >= total_steps(config.train, data)
-
-
-def result(config: Config) -> dict[str, Any]:
-    """The figures of a run from its best checkpoint, its length from its last."""
-    directory = str(config.run.directory)
-    best, last = (checkpoint.find(directory, which) for which in ("best", "last"))
-    figures, end = checkpoint.verify(best), checkpoint.verify(last)
-    return {
-        "perplexity": figures.get("perplexity"),
-        "bits_per_byte": figures.get("bits_per_byte"),
-        "tokens": end["tokens"],
-        "steps": end["step"],
-        "seconds": round(end["seconds"], 3),
-        "checkpoint": str(best),
-    }

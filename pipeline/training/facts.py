@@ -10,8 +10,8 @@ import torch
 from pipeline.config import Config
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
-from pipeline.training.loop import Loop
 from pipeline.training.monitor import Record
+from pipeline.training.parts import Loop
 
 
 def start_facts(loop: Loop, config: Config, *, num_threads: int) -> Record:

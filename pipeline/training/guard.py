@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from pipeline.metrics import all_reduce_sum
 from pipeline.model.state import State
+from pipeline.training.parts import Loop
 from pipeline.training.rollback import Rollback
-
-if TYPE_CHECKING:
-    from pipeline.training.loop import Loop
 
 Updated = tuple[Tensor, Tensor, State]  # nats, gradient norm, next state
 

@@ -18,7 +18,7 @@ from pipeline.config import Config
 from pipeline.metrics import all_reduce_sum
 from pipeline.training import checkpoint
 from pipeline.training.directory import RunDirectory
-from pipeline.training.loop import Loop, Progress
+from pipeline.training.parts import Loop, Progress
 
 # what may differ between a run and its continuation; anything else would make it another run
 MAY_DIFFER = (

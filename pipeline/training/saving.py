@@ -18,7 +18,7 @@ from pipeline.data.tokenizer import Tokenizer
 from pipeline.training import checkpoint
 from pipeline.training.directory import RunDirectory
 from pipeline.training.guard import TrainingStoppedError
-from pipeline.training.loop import Loop
+from pipeline.training.parts import Loop
 from pipeline.training.resume import capture
 
 

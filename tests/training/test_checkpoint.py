@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import launch, run
+from pipeline import launch, run, status
 from pipeline.config import Config
 from pipeline.training import checkpoint
 
@@ -103,4 +103,4 @@ def test_a_run_on_another_corpus_is_refused(trained: Config, tmp_path: Path) -> 
     manifest["fingerprints"]["tokenizer"] = "other"
     (path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match="another tokenizer"):
-        run.check(trained, run.open_prepared(trained.data.directory), num_workers=1)
+        status.check(trained, run.open_prepared(trained.data.directory), num_workers=1)

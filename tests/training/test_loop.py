@@ -9,7 +9,7 @@ import pytest
 from pipeline import launch
 from pipeline.config import Config, TrainConfig
 from pipeline.data.streams import Streams
-from pipeline.training.loop import step_reaching, total_steps
+from pipeline.training.horizon import step_reaching, total_steps
 from pipeline.training.monitor import read
 
 
