@@ -51,7 +51,7 @@ PURI_TOKENS = 256 * 256
 PURI_SECONDS_ALONE = PURI_TOKENS / (3 * 40e9 / (4 * 3600) / 109.1)
 PURI_NETWORK = {"InfiniBand": 4 * 100e9 / 8, "10 Gb/s Ethernet": 10e9 / 8}  # bytes a second of a node
 
-# Assumed for the predictions. Share of the tensor cores' peak: Puri's own figures come to 0.27 of a V100's.
+# Assumed for the predictions. Share of the tensor cores' peak: Puri's own figures come to 0.32 of a V100's.
 H100 = Accelerator(
     flops=0.25 * 989e12,  # data sheet, bf16 without sparsity
     time_step_seconds=10e-6,  # a fused recurrent kernel that waits for the step before
