@@ -27,6 +27,21 @@ def serve(round_of: Callable[[], float]) -> None:
         print(json.dumps([time.perf_counter() - started, value]), flush=True)
 
 
+def pauses() -> Callable[..., None]:
+    """The worker's side of a program that cannot be called in parts: it calls this where a round ends, and waits."""
+    started: float | None = None
+
+    def pause(*_: object) -> None:
+        nonlocal started
+        if started is not None:
+            print(json.dumps([time.perf_counter() - started, 0.0]), flush=True)
+        if not sys.stdin.readline():
+            raise SystemExit
+        started = time.perf_counter()
+
+    return pause
+
+
 def take_turns(
     script: str, arguments: Sequence[str], names: Sequence[str], *, rounds: int, warm_up: int
 ) -> dict[str, Rounds]:

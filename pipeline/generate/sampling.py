@@ -17,6 +17,12 @@ from pipeline.data.tokenizer import Ids
 
 # uniform numbers made at a time for a prompt; Philox gives four a count
 BLOCK = 256
+# weights that are summed before a token is looked for among them, where there are more rows than a few
+SUMMED = 100
+# so many weights are added up one by one sooner than in blocks
+FEW_WEIGHTS = 50_000
+# the largest number below 1
+BELOW_ONE = 1 - 2**-53
 
 
 @dataclass(frozen=True)
@@ -87,9 +93,33 @@ def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> Tensor:
         return logits.argmax(1)
     logits = filtered(logits, sampling)
     weights = logits.sub_(logits.amax(1, keepdim=True)).exp_()
+    if weights.numel() > FEW_WEIGHTS:
+        return draw_by_blocks(weights, uniforms)
     cumulative = weights.cumsum(1, dtype=torch.float64)
-    drawn = torch.searchsorted(cumulative, uniforms.unsqueeze(1) * cumulative[:, -1:], right=True).squeeze(1)
-    return drawn.clamp_(max=logits.shape[1] - 1)
+    return step_at(cumulative, uniforms.unsqueeze(1) * cumulative[:, -1:]).squeeze(1)
+
+
+def draw_by_blocks(weights: Tensor, uniforms: Tensor) -> Tensor:
+    """(B, V) weights, (B,) uniform numbers → (B,) tokens: the running sum of blocks first, then of one block a row."""
+    num_types = weights.shape[1]
+    num_blocks, whole = num_types // SUMMED, num_types // SUMMED * SUMMED
+    sums = weights[:, :whole].unflatten(1, (num_blocks, SUMMED)).sum(2, dtype=torch.float64)
+    sums = torch.cat([sums, weights[:, whole:].sum(1, keepdim=True, dtype=torch.float64)], dim=1)
+    cumulative = sums.cumsum(1)  # (B, blocks)
+    sought = uniforms.unsqueeze(1) * cumulative[:, -1:]  # (B, 1)
+    block = step_at(cumulative, sought)
+    own = sums.gather(1, block)
+    # how far into its block, kept below 1 where the subtraction rounds
+    within = ((sought - cumulative.gather(1, block) + own) / own).clamp_(0, BELOW_ONE)
+    types = block * SUMMED + torch.arange(SUMMED, device=weights.device)  # (B, SUMMED)
+    weights = weights.gather(1, types.clamp(max=num_types - 1)).masked_fill_(types >= num_types, 0)
+    cumulative = weights.cumsum(1, dtype=torch.float64)
+    return types.gather(1, step_at(cumulative, within * cumulative[:, -1:])).squeeze(1)
+
+
+def step_at(cumulative: Tensor, sought: Tensor) -> Tensor:
+    """(B, N) running sums, (B, 1) numbers below the last → (B, 1) steps they fall in, never one of no height."""
+    return torch.searchsorted(cumulative, sought, right=True)
 
 
 class Uniforms:

@@ -34,12 +34,14 @@ CELLS: dict[type[nn.Module], Callable[..., Any]] = {
 def evaluating(model: LanguageModel) -> Iterator[None]:
     """Without dropout and gradients; the model's mode is given back."""
     was_training = model.training
-    model.eval()
+    if was_training:  # to set a mode takes a third of the time of a token
+        model.eval()
     try:
         with torch.inference_mode():
             yield
     finally:
-        model.train(was_training)
+        if was_training:
+            model.train()
 
 
 class Stepper:

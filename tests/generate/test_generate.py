@@ -23,7 +23,7 @@ from pipeline.generate import (
     save_rows,
 )
 from pipeline.generate.sampler import Sampler, read_prompt, sample_tokens
-from pipeline.generate.sampling import BLOCK, Uniforms, draw, filtered, penalize
+from pipeline.generate.sampling import BLOCK, SUMMED, Uniforms, draw, draw_by_blocks, filtered, penalize
 from pipeline.generate.stepper import Stepper, evaluating
 from pipeline.generate.text import UntilStop, text_of
 from pipeline.model.language_model import LanguageModel
@@ -86,6 +86,20 @@ def test_draws_follow_the_softmax(sampling: Sampling) -> None:
 def test_the_smallest_and_largest_numbers_draw_the_first_and_last_token_that_can_be_drawn() -> None:
     logits = torch.tensor([[-torch.inf, 0.0, 1.0, -torch.inf]]).repeat(2, 1)
     assert draw(logits, torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64), Sampling()).tolist() == [1, 2]
+
+
+def test_tokens_found_by_blocks_are_those_of_the_whole_running_sum() -> None:
+    generator = torch.Generator().manual_seed(3)
+    uniforms = torch.rand(400, dtype=torch.float64, generator=generator)
+    uniforms[:3] = torch.tensor([0.0, 1 - 2**-53, 0.5], dtype=torch.float64)
+    for num_types in (SUMMED - 1, SUMMED, 5 * SUMMED, 5 * SUMMED + 7):
+        weights = torch.rand(400, num_types, dtype=torch.float64, generator=generator)
+        weights[weights < 0.7] = 0
+        weights[2] = 0
+        weights[2, num_types // 2] = 1
+        cumulative = weights.cumsum(1)
+        expected = torch.searchsorted(cumulative, uniforms.unsqueeze(1) * cumulative[:, -1:], right=True).squeeze(1)
+        assert draw_by_blocks(weights, uniforms).tolist() == expected.tolist()
 
 
 def test_uniform_numbers_are_counted() -> None:
