@@ -1,62 +1,126 @@
 """Make smaller forms of a trained model, and one table of what each takes and costs.
 
-float32 and bf16 weights as model folders, ONNX in float32 (checked against torch) and int8, and weights pruned by
-magnitude. ``--output`` gets a folder of each, ``table.md`` and ``table.json``.
+Weights in float32 and bf16 as model folders, ONNX in float32 (checked against torch) and int8, weights pruned by
+magnitude, and models without some of their hidden units, trained on if asked. ``--output`` gets a folder of each,
+``table.md``, ``table.json`` and ``table.png``.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jobs.cli import parser, run_job
+from jobs.cli import command_line, parser, run_job
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
-    arguments_parser = parser("compress", __doc__ or "", takes_config=False)
-    arguments_parser.add_argument("--run", required=True, metavar="DIR", help="run directory of jobs.train")
-    arguments_parser.add_argument("--checkpoint", choices=["best", "last"], default="best")
-    arguments_parser.add_argument("--output", metavar="DIR", help="default: compressed in the run directory")
-    arguments_parser.add_argument("--split", choices=["valid", "test"], default="valid", help="what is scored")
-    arguments_parser.add_argument("--prune", type=float, nargs="*", default=[0.5], metavar="SHARE")
-    arguments_parser.add_argument("--scope", choices=["matrix", "all"], default="matrix", help="see prune.scope")
-    arguments_parser.add_argument("--tokens", type=int, default=200, metavar="N", help="tokens timed for each variant")
-    arguments = arguments_parser.parse_args(argv)
+    arguments = argument_parser().parse_args(argv)
+    check(arguments)
 
     from pipeline import run
-    from pipeline.compress.measure import perplexity, seconds_per_token
+    from pipeline.compress.units import check_removable
     from pipeline.compress.variants import make_variants
     from pipeline.training import checkpoint
 
-    for share in arguments.prune:
-        if not 0 <= share < 1:
-            raise ValueError(f"--prune: {share} is not in [0, 1)")
-    if arguments.tokens < 1:
-        raise ValueError(f"--tokens: {arguments.tokens} is below 1")
     loaded = checkpoint.load_model(checkpoint.find(arguments.run, arguments.checkpoint))
     corpus = run.corpus_of(loaded)
     if arguments.split not in corpus.splits:
         raise ValueError(f"--split: the prepared corpus has no {arguments.split} split")
+    if arguments.units:
+        check_removable(loaded.config, loaded.model)
     tokens = corpus.splits[arguments.split]
     ids = tokens[: len(tokens)]
     output = Path(arguments.output or Path(arguments.run) / "compressed")
     variants, left_out = make_variants(loaded, ids, output, shares=arguments.prune, scope=arguments.scope)
     if left_out:
         print(left_out)
-    seconds = seconds_per_token({variant.name: variant.model for variant in variants}, arguments.tokens)
+    for share in arguments.units:
+        variants += smaller_models(loaded, share, output, arguments, again=command_line("compress", argv))
+    rows = measured(variants, ids, arguments.tokens)
+    table = table_of(rows)
+    (output / "table.md").write_text(table, encoding="utf-8")
+    (output / "table.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    draw_table(rows, output / "table.png")
+    print(table + f"written to {output}")
+    return {"variants": rows, "output": str(output)}
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    result = parser("compress", __doc__ or "", takes_config=False)
+    result.add_argument("--run", required=True, metavar="DIR", help="run directory of jobs.train")
+    result.add_argument("--checkpoint", choices=["best", "last"], default="best")
+    result.add_argument("--output", metavar="DIR", help="default: compressed in the run directory")
+    result.add_argument("--split", choices=["valid", "test"], default="valid", help="what is scored")
+    result.add_argument("--prune", type=float, nargs="*", default=[0.5], metavar="SHARE", help="of all matrices")
+    result.add_argument("--scope", choices=["matrix", "all"], default="matrix", help="see prune.scope")
+    result.add_argument("--units", type=float, nargs="*", default=[], metavar="SHARE", help="of the hidden units")
+    result.add_argument(
+        "--fine-tune-steps",
+        type=int,
+        default=0,
+        metavar="N",
+        help="train so many steps on without those units, with the run's own settings",
+    )
+    result.add_argument("--tokens", type=int, default=200, metavar="N", help="tokens timed for each variant")
+    return result
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Raise ``ValueError`` naming the option that is out of its range."""
+    for name in ("prune", "units"):
+        for share in getattr(arguments, name):
+            if not 0 <= share < 1:
+                raise ValueError(f"--{name}: {share} is not in [0, 1)")
+    if arguments.fine_tune_steps < 0:
+        raise ValueError(f"--fine-tune-steps: {arguments.fine_tune_steps} is below 0")
+    if arguments.fine_tune_steps and not arguments.units:
+        raise ValueError("--fine-tune-steps: there is nothing to tune without --units")
+    if arguments.tokens < 1:
+        raise ValueError(f"--tokens: {arguments.tokens} is below 1")
+
+
+def smaller_models(
+    loaded: Any, share: float, output: Path, arguments: argparse.Namespace, *, again: str
+) -> Iterator[Any]:
+    """The model without ``share`` of its units, then the same trained on in a run of its own below ``output``."""
+    from jobs.train import train
+    from pipeline import run
+    from pipeline.compress.units import tuning_config, without_units
+    from pipeline.compress.variants import in_torch
+    from pipeline.training import checkpoint
+
+    name = f"units-{share:g}"
+    data = run.training_data(loaded.config, run.corpus_of(loaded), rank=0, world_size=1)
+    smaller = without_units(loaded, share, data.windows())
+    yield in_torch(name, smaller, smaller.model, output)
+    if arguments.fine_tune_steps:
+        config = tuning_config(
+            smaller.config,
+            weights=output / name,
+            directory=output / f"{name}-run",
+            num_steps=arguments.fine_tune_steps,
+            steps_per_epoch=data.num_windows(),
+        )
+        tuned = checkpoint.load_model(train(config, again=again, verbose=arguments.verbose)["checkpoint"])
+        yield in_torch(f"{name}-tuned", tuned, tuned.model, output)
+
+
+def measured(variants: list[Any], ids: Any, num_tokens: int) -> list[dict[str, Any]]:
+    """The figures of each of ``variants``."""
+    from pipeline.compress.measure import perplexity, seconds_per_token
+
+    seconds = seconds_per_token({variant.name: variant.model for variant in variants}, num_tokens)
     rows = []
     for variant in variants:
         times = seconds[variant.name]
         figures = {"bytes": variant.bytes, "perplexity": perplexity(variant, ids)}
         speed = {"tokens_per_second": len(times) / sum(times), "milliseconds": 1000 * statistics.median(times)}
         rows.append({"variant": variant.name, **figures, **speed})
-    table = table_of(rows)
-    (output / "table.md").write_text(table, encoding="utf-8")
-    (output / "table.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    print(table + f"written to {output}")
-    return {"variants": rows, "output": str(output)}
+    return rows
 
 
 def table_of(rows: list[dict[str, Any]]) -> str:
@@ -66,6 +130,16 @@ def table_of(rows: list[dict[str, Any]]) -> str:
         speed = f"{row['tokens_per_second']:,.0f} | {row['milliseconds']:.3f}"
         lines.append(f"| {row['variant']} | {row['bytes']:,} | {row['perplexity']:,.2f} | {speed} |")
     return "\n".join(lines) + "\n"
+
+
+def draw_table(rows: list[dict[str, Any]], path: Path) -> None:
+    """The picture of ``rows``, or a sentence why there is none."""
+    from pipeline.compress.figure import draw
+
+    try:
+        draw(rows).savefig(path)
+    except ValueError as error:
+        print(f"no picture: {error}")
 
 
 if __name__ == "__main__":

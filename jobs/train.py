@@ -18,34 +18,39 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     arguments = arguments_parser.parse_args(argv)
     config = config_from(arguments)
 
-    from pipeline import launch
     from pipeline.dry_run import dry_run
-    from pipeline.training.progress import Progress, ShardProgress
 
     if arguments.dry_run:
         return print_dry_run(config, dry_run(config))
+    again = command_line("train", argv)
+    result = train(config, again=again, fresh=arguments.fresh, verbose=arguments.verbose)
+    print_result(config, result)
+    return result
+
+
+def train(config: Config, *, again: str, fresh: bool = False, verbose: bool = False) -> dict[str, Any]:
+    """Train with progress on the terminal; where that is interrupted, say that the command ``again`` goes on."""
+    from pipeline import launch
+    from pipeline.training.progress import Progress, ShardProgress
+
     progress, shards = Progress(), ShardProgress()
     try:
-        result = launch.train(
+        return launch.train(
             config,
-            partial(executor, verbose=arguments.verbose),
-            fresh=arguments.fresh,
+            partial(executor, verbose=verbose),
+            fresh=fresh,
             on_record=progress.show,
             on_shard=shards.show,
             say=progress.say,
         )
     except launch.InterruptedRunError as interrupted:
-        progress.say(f"{interrupted}; to continue:\n  {command_line('train', argv)}")
+        progress.say(f"{interrupted}; to continue:\n  {again}")
         raise SystemExit(128 + interrupted.signum) from None
     except launch.TrainingStoppedError as stopped:
-        progress.say(
-            f"training stopped: {stopped}; to go on from the last checkpoint:\n  {command_line('train', argv)}"
-        )
+        progress.say(f"training stopped: {stopped}; to go on from the last checkpoint:\n  {again}")
         raise SystemExit(1) from None
     finally:
         progress.close()
-    print_result(config, result)
-    return result
 
 
 def print_result(config: Config, result: dict[str, Any]) -> None:

@@ -39,12 +39,12 @@ def make_variants(
     else:
         for name, int8 in (("onnx-float32", False), ("onnx-int8", True)):
             exported[name] = export(model, ids[:CHECKED_TOKENS], int8=int8)
-    variants = [_in_torch("float32", loaded, model, output), _in_torch("bf16", loaded, model, output, torch.bfloat16)]
+    variants = [in_torch("float32", loaded, model, output), in_torch("bf16", loaded, model, output, torch.bfloat16)]
     for name, content in exported.items():
         path = write_onnx_folder(output / name, content, loaded.tokenizer)
         variants.append(Variant(name, OnnxModel(path), path.stat().st_size))
     for share in shares:
-        variants.append(_in_torch(f"pruned-{share:g}", loaded, pruned(model, share, scope), output))
+        variants.append(in_torch(f"pruned-{share:g}", loaded, pruned(model, share, scope), output))
     return variants, left_out
 
 
@@ -58,8 +58,9 @@ def pruned(model: LanguageModel, share: float, scope: str) -> LanguageModel:
     return result
 
 
-def _in_torch(
+def in_torch(
     name: str, loaded: Loaded, model: LanguageModel, output: Path, dtype: torch.dtype = torch.float32
 ) -> Variant:
+    """``model``, of the shape of ``loaded``, written below ``output`` and read again."""
     weights = write_model_folder(output / name, loaded, model, dtype=dtype)
     return Variant(name, checkpoint.load_model(weights.parent).model.float(), weights.stat().st_size)

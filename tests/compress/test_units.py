@@ -1,0 +1,114 @@
+"""Units that nothing reads change no logit when they go, in every cell; a smaller model trained on and compared."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+
+from jobs import compress
+from jobs.cli import run_job
+from pipeline import config as configuration
+from pipeline import launch
+from pipeline.compress.units import saliency, without_units
+from pipeline.config import Config, ModelConfig
+from pipeline.data.tokenizer import train_tokenizer
+from pipeline.data.windows import Window
+from pipeline.model.language_model import LanguageModel
+from pipeline.training import checkpoint
+from pipeline.training.checkpoint import Loaded
+
+CELLS = get_args(ModelConfig.model_fields["cell"].annotation)
+FORMS: list[dict[str, Any]] = [
+    {"hidden_size": [8, 6, 10], "num_layers": 3, "embedding_size": 5},
+    {"hidden_size": 8, "num_layers": 2, "tie_weights": True},
+    {"hidden_size": [8, 10], "num_layers": 2, "tie_weights": True, "embedding_size": 6},
+    {"hidden_size": 8, "num_layers": 1, "qrnn_wide_layers": "all"},
+]
+
+
+def make(**changes: Any) -> Loaded:
+    config = configuration.with_values(
+        configuration.load(), {f"model.{name}": value for name, value in {"init_range": 0.5, **changes}.items()}
+    )
+    tokenizer = train_tokenizer(config.tokenizer.model_copy(update={"kind": "char"}), ["abcdefgh"], num_documents=1)
+    torch.manual_seed(0)
+    model = LanguageModel(config.model, tokenizer.vocab_size).double().eval()
+    return Loaded(model, tokenizer, config, {}, Path())
+
+
+def window_of(loaded: Loaded) -> Window:
+    tokens = torch.randint(loaded.tokenizer.vocab_size, (13, 3), generator=torch.Generator().manual_seed(1)).numpy()
+    return Window(inputs=tokens[:-1], targets=tokens[1:], position=0, next_position=12, begins=True)
+
+
+def logits_of(loaded: Loaded) -> torch.Tensor:
+    tokens = torch.from_numpy(window_of(loaded).inputs)
+    with torch.no_grad():
+        hidden, _ = loaded.model(tokens, loaded.model.initial_state(3))
+        return loaded.model.head.logits(hidden)
+
+
+def leave_unread(model: Any, units: list[torch.Tensor]) -> None:
+    layers = model.recurrence.layers
+    with torch.no_grad():
+        for index, (layer, gone) in enumerate(zip(layers, units, strict=True)):
+            for name, weight in layer.named_parameters():
+                if name.startswith("weight_hh"):
+                    weight[:, gone] = 0
+            if index + 1 < len(layers):
+                inputs = next(p for n, p in layers[index + 1].named_parameters() if n in ("weight", "weight_ih_l0"))
+                inputs.unflatten(1, (-1, layer.hidden_size))[:, :, gone] = 0
+        (model.head if model.projection is None else model.projection).weight[:, units[-1]] = 0
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("form", FORMS)
+def test_units_that_nothing_reads_are_removed_exactly(cell: str, form: dict[str, Any]) -> None:
+    loaded = make(cell=cell, **form)
+    sizes = loaded.config.model.layer_sizes
+    unread = [torch.randperm(size, generator=torch.Generator().manual_seed(size))[: size // 2] for size in sizes]
+    leave_unread(loaded.model, unread)
+    expected = logits_of(loaded)
+    smaller = without_units(loaded, 0.5, [window_of(loaded)])
+    assert smaller.config.model.layer_sizes == [size - size // 2 for size in sizes]
+    for scores, units in zip(saliency(loaded.model, [window_of(loaded)]), unread, strict=True):
+        assert scores[units].abs().max() == 0
+    assert smaller.model.num_parameters < loaded.model.num_parameters
+    torch.testing.assert_close(logits_of(smaller), expected, rtol=0, atol=1e-12)
+
+
+def test_a_projection_stays_one_and_what_cannot_be_cut_is_refused() -> None:
+    projected = make(hidden_size=10, num_layers=1, tie_weights=True, embedding_size=5)
+    assert without_units(projected, 0.5, [window_of(projected)]).config.model.layer_sizes == [6]
+    for changes, reason in ({"residual": True}, "model.residual"), ({"head": "mixture"}, "model.head must be softmax"):
+        other = make(hidden_size=8, **changes)
+        with pytest.raises(ValueError, match=f"^--units: .*{reason}"):
+            without_units(other, 0.5, [window_of(other)])
+
+
+def test_a_smaller_model_is_trained_on_by_the_ordinary_loop(
+    make_config: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config({"train.max_steps": 60, "model.tie_weights": True, "train.epochs": 9})
+    launch.train(config, launch.in_process)
+    output = tmp_path / "small"
+    arguments = ["--run", str(config.run.directory), "--output", str(output), "--tokens", "5", "--prune"]
+    for wrong, sentence in (["--units", "1"], "--units: 1.0 is not in [0, 1)"), (
+        ["--fine-tune-steps", "5"], "--fine-tune-steps: there is nothing to tune without --units"
+    ):  # fmt: skip
+        with pytest.raises(SystemExit):
+            run_job(compress.main, [*arguments, *wrong])
+        assert sentence in capsys.readouterr().err
+    assert not output.exists()
+    run_job(compress.main, [*arguments, "--units", "0.5", "--fine-tune-steps", "80", "--json"])
+    rows = {row["variant"]: row for row in json.loads(capsys.readouterr().out.splitlines()[-1])["variants"]}
+    assert list(rows)[-2:] == ["units-0.5", "units-0.5-tuned"]
+    assert rows["units-0.5-tuned"]["perplexity"] < rows["units-0.5"]["perplexity"]
+    assert rows["units-0.5-tuned"]["bytes"] < 0.6 * rows["float32"]["bytes"]
+    again = checkpoint.load_model(output / "units-0.5-tuned")
+    assert again.config.model.layer_sizes == [6, 6]
+    assert again.manifest["step"] == 80
+    assert (output / "table.png").read_bytes().startswith(b"\x89PNG")
