@@ -36,7 +36,11 @@ def map_tasks(tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
         return
     # Ray Data has a logger of its own level; let it say no more than Ray does
     logging.getLogger("ray.data").setLevel(logging.getLogger("ray").getEffectiveLevel())
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    # Only figures flow, so nothing can pile up. With its policies Ray Data starts one task at a time until it has heard
+    # how large the cluster is, a second after the beginning; without them Ray itself fills every CPU there is.
+    context.set_config("backpressure_policies.enabled", [])
     rows = [{"task": to_line(task)} for task in tasks]
     for row in ray.data.from_items(rows, override_num_blocks=len(rows)).map(run_task).iter_rows():
         result = json.loads(row["result"])

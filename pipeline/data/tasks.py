@@ -27,8 +27,8 @@ from pipeline.data.shards.sequence import load_from
 from pipeline.data.tokenizer import Ids, Tokenizer
 from pipeline.data.tokenizer.training import count
 
-# characters of documents that are encoded in one call
-BATCH_CHARACTERS = 1 << 20
+# of documents that are encoded in one call
+BATCH_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def encoded(tokenizer: Tokenizer, item: Range, reading: Reading, tally: Tally) -
         for part in documents(piece, reading, cut_rule(piece.source, reading, tokenizer.safe_cut), tally)
     )
     for batch in batches(parts if item.shuffle_seed is None else shuffled(parts, f"{item.shuffle_seed} {item.name}")):
-        ids, lengths = tokenizer.encode_documents([part.text for part in batch], ends=[part.ends for part in batch])
+        ids, lengths = tokenizer.encode_utf8([part.data for part in batch], ends=[part.ends for part in batch])
         starts = np.cumsum([0, *lengths])[:-1]
         yield ids, starts[[part.begins for part in batch]]
 
@@ -141,14 +141,14 @@ def shuffled(parts: Iterable[Part], seed: str) -> Iterator[Part]:
 
 
 def batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
-    """``parts`` in groups of about ``BATCH_CHARACTERS``."""
+    """``parts`` in groups of about ``BATCH_BYTES``."""
     batch: list[Part] = []
-    num_characters = 0
+    num_bytes = 0
     for part in parts:
         batch.append(part)
-        num_characters += len(part.text)
-        if num_characters >= BATCH_CHARACTERS:
+        num_bytes += len(part.data)
+        if num_bytes >= BATCH_BYTES:
             yield batch
-            batch, num_characters = [], 0
+            batch, num_bytes = [], 0
     if batch:
         yield batch

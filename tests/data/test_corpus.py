@@ -274,6 +274,7 @@ MISTAKES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "no object": ("a.jsonl", jsonl('"x"\n'), r"a\.jsonl: the record at byte offset 0 has no field 'text'"),
     "no JSON": ("a.jsonl", jsonl('{"text": "x"}\n{"te\n'), r"a\.jsonl: the line at byte offset 14 is not JSON"),
     "no text": ("a.jsonl", jsonl('{"text": 3}\n'), r"a\.jsonl: text of the record at byte offset 0 is not a text"),
+    "half a character": ("a.jsonl", jsonl('{"text": "\\ud83d"}\n'), r"a\.jsonl: not UTF-8 at byte offset 0"),
     "null": ("a.parquet", parquet(text=["x", None]), r"a\.parquet: text of row 1 of part 0 is not a text but None"),
     "no column": ("a.parquet", parquet(body=["x"]), r"a\.parquet: its records have no field 'text' .*there are body"),
     "no Parquet": ("a.parquet", raw(b"PAR1 and more bytes that are none"), r"a\.parquet: not a whole Parquet file"),

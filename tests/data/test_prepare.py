@@ -202,20 +202,20 @@ def test_a_full_disk_keeps_what_is_done(
 ) -> None:
     config = config_for(make_config, corpus_of_files, tmp_path)
     directory = Path(str(config.data.directory))
-    written: list[str] = []
+    opened: list[Path] = []
 
-    open_file = pa.OSFile
+    class FullDisk(writing.HashedFile):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            opened.append(path)
 
-    def file(path: str, mode: str = "rb") -> Any:
-        if mode == "rb":
-            return open_file(path)
-        written.append(path)
-        if len(written) == 3:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return pa.PythonFile(Path(path).open(mode), mode)
+        def write(self, data: Any) -> None:
+            if len(opened) == 3 and self.num_bytes > 1000:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            super().write(data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(writing.pa, "OSFile", file)
+        patch.setattr(writing, "HashedFile", FullDisk)
         with pytest.raises(ValueError, match=r"train-00002\.arrow: cannot be written: No space left .* goes on"):
             prepare_in_process(config)
     assert sorted(path.name for path in directory.glob("*.arrow")) == ["train-00000.arrow", "train-00001.arrow"]

@@ -1,6 +1,6 @@
-"""A piece in, its documents out: decoded, normalised, and only those that are wanted.
+"""A piece in, its documents out: checked, normalised, and only those that are wanted.
 
-bytes or rows → (place, text) → decoded → normalised → of the wanted length and not a duplicate → parts
+bytes or rows → (place, content) → UTF-8 → normalised → of the wanted length and not a duplicate → parts
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from pipeline.config import CorpusConfig
@@ -51,10 +52,15 @@ class Reading:
 class Part:
     """A document, or a part of one that is too long to be held: whether it ``begins`` and ``ends`` there."""
 
-    text: str
+    data: bytes  # UTF-8
     place: int
     begins: bool = True
     ends: bool = True
+
+    @cached_property
+    def text(self) -> str:
+        """``data`` decoded, where someone asks for it."""
+        return self.data.decode()
 
 
 @dataclass
@@ -89,7 +95,7 @@ def documents(piece: Piece, reading: Reading, cut: Cut, tally: Tally) -> Iterato
         if reading.is_one_document(piece)
         else _chosen(piece, reading, cut, tally)
     ):
-        tally.num_bytes += len(part.text if part.text.isascii() else part.text.encode())
+        tally.num_bytes += len(part.data)
         yield part
 
 
@@ -99,8 +105,8 @@ def _parts_of_file(piece: Piece, reading: Reading, cut: Cut, tally: Tally) -> It
     while block is not None:
         offset, data = block
         block = next(blocks, None)
-        text = _normal(_decoded(data, piece.source.name, offset, reading, tally), reading)
-        yield Part(text, offset, begins=offset == 0, ends=block is None and piece.stop == piece.source.extent)
+        data = _normal(_utf8(data, piece.source.name, offset, reading, tally), reading)
+        yield Part(data, offset, begins=offset == 0, ends=block is None and piece.stop == piece.source.extent)
 
 
 def _chosen(piece: Piece, reading: Reading, cut: Cut, tally: Tally) -> Iterator[Part]:
@@ -109,21 +115,21 @@ def _chosen(piece: Piece, reading: Reading, cut: Cut, tally: Tally) -> Iterator[
         if not piece.has(place):
             continue
         try:
-            text = content if isinstance(content, str) else _text(content, piece, place, reading, tally)
+            data = _data(content, piece, place, reading, tally)
         except UndecodableError:
             if reading.encoding_errors != "skip":
                 raise
             tally.num_undecodable += 1
             continue
-        text = _normal(text, reading)
-        if not text:
+        part = Part(_normal(data, reading), place)
+        if not part.data:
             continue
-        if not reading.wants(len(text)):
+        if not reading.wants(len(part.text)):
             tally.num_unwanted += 1
         elif place in dropped:
             tally.num_duplicates += 1
         else:
-            yield Part(text, place)
+            yield part
 
 
 def _raw(piece: Piece, reading: Reading, cut: Cut) -> Iterable[tuple[int, Any]]:
@@ -165,40 +171,52 @@ def _paragraphs(block: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
         start = separator.end() if separator else 0
 
 
-def _text(content: bytes, piece: Piece, place: int, reading: Reading, tally: Tally) -> str:
-    """The text of a document's bytes: themselves, or a field of the JSON that they are."""
+def _data(content: bytes | str, piece: Piece, place: int, reading: Reading, tally: Tally) -> bytes:
+    """The UTF-8 of a document: its bytes, or a field of the JSON that they are, or the text of a row."""
     name = piece.source.name
-    text = _decoded(content, name, place, reading, tally)
-    if piece.source.form != "jsonl":
-        return text
-    if not text.strip():
+    if isinstance(content, bytes):
+        content = _utf8(content, name, place, reading, tally)
+        if piece.source.form != "jsonl":
+            return content
+        content = _field(content, name, place, reading.text_field)
+    # half of a surrogate pair may stand in JSON, but is no text
+    return _utf8(content.encode(errors="surrogatepass"), name, place, reading, tally)
+
+
+def _field(data: bytes, name: str, place: int, field: str) -> str:
+    """The text in a line of JSON; that of an empty line is empty."""
+    if not data.strip():
         return ""
     try:
-        record = json.loads(text)
+        record = json.loads(data)
     except ValueError as error:
         raise ValueError(f"{name}: the line at byte offset {place:,} is not JSON: {error}") from None
-    if not isinstance(record, dict) or reading.text_field not in record:
+    if not isinstance(record, dict) or field not in record:
         there = f"there are {', '.join(record)}" if isinstance(record, dict) else "it is no object"
         raise ValueError(
-            f"{name}: the record at byte offset {place:,} has no field {reading.text_field!r} "
-            f"(corpus.text_field; {there})"
+            f"{name}: the record at byte offset {place:,} has no field {field!r} (corpus.text_field; {there})"
         )
-    value = record[reading.text_field]
+    value = record[field]
     if not isinstance(value, str):
-        raise ValueError(f"{name}: {reading.text_field} of the record at byte offset {place:,} is not a text")
+        raise ValueError(f"{name}: {field} of the record at byte offset {place:,} is not a text")
     return value
 
 
-def _decoded(data: bytes, name: str, offset: int, reading: Reading, tally: Tally) -> str:
+def _utf8(data: bytes, name: str, offset: int, reading: Reading, tally: Tally) -> bytes:
+    """``data`` itself, or with U+FFFD put where it is not UTF-8. Raises ``UndecodableError`` unless that is set."""
     try:
-        return decode(data, name, offset=offset)
+        decode(data, name, offset=offset)
+        return data
     except ValueError as error:
         if reading.encoding_errors != "replace":
             raise UndecodableError(str(error)) from None
     text = data.decode(errors="replace")
     tally.num_replaced += text.count(REPLACEMENT) - data.count(REPLACEMENT.encode())
-    return text
+    return text.encode()
 
 
-def _normal(text: str, reading: Reading) -> str:
-    return unicodedata.normalize(reading.normalize, text) if reading.normalize else text
+def _normal(data: bytes, reading: Reading) -> bytes:
+    """``data`` in the normal form that is set; ASCII is in every one."""
+    if not reading.normalize or data.isascii():
+        return data
+    return unicodedata.normalize(reading.normalize, data.decode()).encode()

@@ -54,12 +54,12 @@ class SurveyTask:
         cut = cut_rule(piece.source, self.reading)
         if not self.reading.is_one_document(piece):
             for part in documents(piece, self.reading, cut, Tally()):
-                yield (number, part.place, *_halves(xxhash.xxh3_128_intdigest(part.text.encode())), True)
+                yield (number, part.place, *_halves(xxhash.xxh3_128_intdigest(part.data)), True)
             return
         digest, num_characters, wanted = xxhash.xxh3_128(), 0, True
         try:
             for part in documents(piece, self.reading, cut, Tally()):
-                digest.update(part.text.encode())
+                digest.update(part.data)
                 num_characters += len(part.text)
         except UndecodableError:
             if self.reading.encoding_errors != "skip":

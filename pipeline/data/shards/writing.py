@@ -42,13 +42,13 @@ class ShardWriter:
         folder = tempfile.gettempdir() if storage.is_uri(self.directory) else self.directory
         self.temporary = Path(folder) / f".{name}.{os.getpid()}.tmp"
         self.schema = pa.schema([pa.field("token", pa.from_numpy_dtype(dtype), nullable=False)])
-        self.waiting: list[Ids] = []  # not yet a whole batch
+        self.batch = np.empty(BATCH_TOKENS, dtype=dtype)  # its first ``num_waiting`` tokens wait for the others
         self.num_waiting = 0
         self.num_tokens = 0
         self.document_starts: list[int] = []
         self.batches: list[list[Any]] = []  # offset, bytes and xxh3 of each one's values in the file
         with self._telling():
-            self.sink = pa.OSFile(str(self.temporary), "wb")
+            self.sink = HashedFile(self.temporary)
             self.writer = pa.ipc.new_file(self.sink, self.schema)
 
     def __enter__(self) -> ShardWriter:
@@ -67,25 +67,28 @@ class ShardWriter:
         """More tokens; documents begin at these places of ``ids``."""
         self.document_starts += (np.asarray(document_starts, dtype=np.int64) + self.num_tokens).tolist()
         self.num_tokens += len(ids)
-        self.waiting.append(ids.astype(self.dtype, copy=False))
-        self.num_waiting += len(ids)
-        if self.num_waiting >= BATCH_TOKENS:
-            self._write(self.num_waiting // BATCH_TOKENS * BATCH_TOKENS)
+        start = 0
+        while start < len(ids):
+            part = ids[start : start + BATCH_TOKENS - self.num_waiting]
+            self.batch[self.num_waiting : self.num_waiting + len(part)] = part
+            self.num_waiting += len(part)
+            start += len(part)
+            if self.num_waiting == BATCH_TOKENS:
+                self._write()
 
-    def _write(self, num_tokens: int) -> None:
-        ids = self.waiting[0] if len(self.waiting) == 1 else np.concatenate([np.zeros(0, self.dtype), *self.waiting])
+    def _write(self) -> None:
+        part = self.batch[: self.num_waiting]
         with self._telling():
-            for start in range(0, num_tokens, BATCH_TOKENS):
-                part = ids[start : min(start + BATCH_TOKENS, num_tokens)]
-                self.writer.write_batch(pa.record_batch([pa.array(part)], schema=self.schema))
-                # the values come last in what a batch writes
-                offset = self.sink.tell() - -(-part.nbytes // ALIGNMENT) * ALIGNMENT
-                self.batches.append([offset, part.nbytes, xxhash.xxh3_64_hexdigest(part.data)])
-        self.waiting, self.num_waiting = [ids[num_tokens:]], len(ids) - num_tokens
+            self.writer.write_batch(pa.record_batch([pa.array(part)], schema=self.schema))
+        # the values come last in what a batch writes
+        offset = self.sink.tell() - -(-part.nbytes // ALIGNMENT) * ALIGNMENT
+        self.batches.append([offset, part.nbytes, xxhash.xxh3_64_hexdigest(part.data)])
+        self.num_waiting = 0
 
     def finish(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Write the rest and put both files in their place; returns the manifest's entry, with the plain ``facts``."""
-        self._write(self.num_waiting)
+        if self.num_waiting:
+            self._write()
         with self._telling():
             self.writer.close()
             self.sink.close()
@@ -93,7 +96,7 @@ class ShardWriter:
             "name": self.name,
             "num_tokens": self.num_tokens,
             "num_documents": len(self.document_starts),
-            "arrow": file_facts(self.temporary),
+            "arrow": self.sink.facts,
         }
         storage.upload(self.temporary, storage.join(self.directory, f"{self.name}.arrow"))
         sidecar = {**facts, "entry": entry, "batches": self.batches, "document_starts": self.document_starts}
@@ -102,6 +105,37 @@ class ShardWriter:
 
     def _telling(self) -> Any:
         return storage.telling_of_writes(storage.join(self.directory, f"{self.name}.arrow"), self.temporary)
+
+
+class HashedFile:
+    """A new file that Arrow adds to; its size and checksum are known without reading it again."""
+
+    def __init__(self, path: Path) -> None:
+        self.stream = path.open("wb")
+        self.digest = xxhash.xxh3_64()
+        self.num_bytes = 0
+
+    @property
+    def closed(self) -> bool:
+        return self.stream.closed
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"bytes": self.num_bytes, "xxh3": self.digest.hexdigest()}
+
+    def write(self, data: Any) -> None:
+        self.stream.write(data)
+        self.digest.update(data)
+        self.num_bytes += len(data)
+
+    def tell(self) -> int:
+        return self.num_bytes
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def close(self) -> None:
+        self.stream.close()
 
 
 def write_shard(

@@ -92,6 +92,10 @@ class Tokenizer(ABC):
         lengths = np.array([len(ids) for ids in found], dtype=np.int64)
         return np.concatenate([np.zeros(0, dtype=self.dtype), *found]).astype(self.dtype, copy=False), lengths
 
+    def encode_utf8(self, texts: Sequence[bytes], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
+        """As ``encode_documents``, of their UTF-8."""
+        return self.encode_documents([text.decode() for text in texts], ends=ends)
+
     @cached_property
     def serialized(self) -> bytes:
         """The bytes of the saved file, the same for the same tokenizer."""

@@ -27,12 +27,16 @@ class ByteTokenizer(Tokenizer):
         return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.uint16)
 
     def encode_documents(self, texts: Sequence[str], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
-        data = [text.encode() for text in texts]
+        return self.encode_utf8([text.encode() for text in texts], ends=ends)
+
+    def encode_utf8(self, texts: Sequence[bytes], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
         has_end = np.array([True] * len(texts) if ends is None else ends, dtype=bool) & (self.eos_id is not None)
-        lengths = np.array([len(part) for part in data], dtype=np.int64) + has_end
-        ids = np.full(lengths.sum(), 256, dtype=np.uint16)
-        for part, stop in zip(data, np.cumsum(lengths) - has_end, strict=True):
-            ids[stop - len(part) : stop] = np.frombuffer(part, dtype=np.uint8)
+        lengths = np.array([len(text) for text in texts], dtype=np.int64) + has_end
+        ids = np.empty(lengths.sum(), dtype=np.uint16)
+        stops = np.cumsum(lengths)
+        ids[stops[has_end] - 1] = 256
+        for text, stop in zip(texts, (stops - has_end).tolist(), strict=True):
+            ids[stop - len(text) : stop] = np.frombuffer(text, dtype=np.uint8)
         return ids, lengths
 
     def decode(self, ids: Ids | list[int]) -> str:
