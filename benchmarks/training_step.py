@@ -29,7 +29,9 @@ from pipeline.config import ModelConfig, OptimizerConfig
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast, has_bf16_products
 from pipeline.model.regularization import NO_PENALTIES, Penalties
+from pipeline.training.allocator import keep_freed_memory
 from pipeline.training.clipping import Clipping
+from pipeline.training.embedding_rows import PAYS_FROM
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.step import TrainingStep
 
@@ -51,9 +53,16 @@ class Setting:
     weight_decay: float = 0.0
     penalties: Penalties = NO_PENALTIES
     clip_norm: float = 0.25
+    init_range: float | None = 0.1
+
+    @property
+    def embedding_rows(self) -> bool:
+        """Whether a run with ``train.embedding_gradients`` at auto would take them as rows."""
+        is_plain = self.optimizer == "sgd" and not self.weight_decay and not self.sizes.get("tie_weights")
+        return is_plain and self.vocab_size >= PAYS_FROM * self.batch_size * self.bptt
 
     def config(self, *, dropout: bool) -> ModelConfig:
-        return ModelConfig(**self.sizes, **(self.dropouts if dropout else {}), init_range=0.1)
+        return ModelConfig(**self.sizes, **(self.dropouts if dropout else {}), init_range=self.init_range)
 
 
 SETTINGS = {
@@ -67,7 +76,7 @@ SETTINGS = {
         {"hidden_size": 1150, "num_layers": 3, "embedding_size": 400, "last_hidden_size": 400, "tie_weights": True},
         {"output_dropout": 0.4, "hidden_dropout": 0.25, "input_dropout": 0.4, "embedding_dropout": 0.1,
          "weight_dropout": 0.5},
-        bptt=70, lr=30.0, weight_decay=1.2e-6, penalties=Penalties(2.0, 1.0),
+        bptt=70, lr=30.0, weight_decay=1.2e-6, penalties=Penalties(2.0, 1.0), init_range=None,
     ),
 }  # fmt: skip
 
@@ -80,6 +89,7 @@ def our_model(arguments: argparse.Namespace) -> tuple[Setting, ModelConfig, Lang
 
 
 def our_step(arguments: argparse.Namespace) -> Step:
+    keep_freed_memory()
     setting, _, model = our_model(arguments)
     optimizer = build_optimizer(
         OptimizerConfig(name=setting.optimizer, lr=setting.lr, weight_decay=setting.weight_decay, decayed="all"), model
@@ -91,6 +101,7 @@ def our_step(arguments: argparse.Namespace) -> Step:
         precision=arguments.precision,
         seed=1,
         penalties=setting.penalties,
+        embedding_rows=setting.embedding_rows,
     )
     state = model.initial_state(setting.batch_size)
     index = 0

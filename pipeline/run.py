@@ -26,6 +26,7 @@ from pipeline.model.precision import set_tf32
 from pipeline.model.regularization import Penalties
 from pipeline.seeds import mix
 from pipeline.training import checkpoint, embedding_rows
+from pipeline.training.allocator import keep_freed_memory
 from pipeline.training.averaging import Averaging
 from pipeline.training.clipping import Clipping
 from pipeline.training.directory import RunDirectory
@@ -128,6 +129,8 @@ def train(
         TrainingStoppedError: as ``fit``.
     """
     torch.set_num_threads(worker.num_threads)
+    if worker.device.type == "cpu":
+        keep_freed_memory()
     set_tf32(config.train.tf32)
     directory = RunDirectory(str(config.run.directory), owner=owner)
     corpus = open_prepared(config.data.directory)

@@ -1,6 +1,6 @@
 """One layer of a cell as one call of the fused kernel: (T, B, E) and a state in, (T, B, H) and the next state out.
 
-Letters: T time, B streams, E embedding, H hidden.
+A wide LSTM in bf16 on a CPU runs in ``wide_lstm`` instead. Letters: T time, B streams, H hidden.
 """
 
 from __future__ import annotations
@@ -11,18 +11,28 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.model.state import State
+from pipeline.model.wide_lstm import WideLSTM, is_faster
 
 KERNELS: dict[type[nn.Module], Any] = {nn.LSTM: torch.lstm, nn.GRU: torch.gru, nn.RNN: torch.rnn_tanh}
 
 
 def run_layer(layer: Any, inputs: Tensor, state: State, recurrent: Tensor | None = None) -> tuple[Tensor, State]:
     """``inputs`` and (1, B, H) each through ``layer``; ``recurrent`` stands in for its recurrent weights."""
-    begin = state if len(state) == 2 else state[0]
-    if recurrent is None:
-        hidden, end = layer(inputs, begin)
+    weights = weights_of(layer, recurrent)
+    if recurrent is None and not (isinstance(layer, nn.LSTM) and is_faster(inputs, weights[1])):
+        hidden, end = layer(inputs, state if len(state) == 2 else state[0])
         return hidden, end if isinstance(end, tuple) else (end,)
-    weights = one_buffer(weights_of(layer, recurrent))
-    hidden, *ends = KERNELS[type(layer)](inputs, begin, weights, True, 1, 0.0, layer.training, False, False)
+    return run_kernel(layer, inputs, state, one_buffer(weights))
+
+
+def run_kernel(layer: Any, inputs: Tensor, state: State, weights: list[Tensor]) -> tuple[Tensor, State]:
+    """As ``run_layer``, with all of the ``weights`` given: input and recurrent matrix, input and recurrent bias."""
+    if isinstance(layer, nn.LSTM) and is_faster(inputs, weights[1]):
+        weight_ih, weight_hh, bias_ih, bias_hh = weights
+        hidden, *ends = WideLSTM.apply(inputs, *state, weight_ih, weight_hh, bias_ih + bias_hh)
+    else:
+        begin = state if len(state) == 2 else state[0]
+        hidden, *ends = KERNELS[type(layer)](inputs, begin, weights, True, 1, 0.0, layer.training, False, False)
     return hidden, tuple(ends)
 
 

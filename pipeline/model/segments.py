@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.model.kernels import run_layer, weights_of
+from pipeline.model.kernels import run_kernel, run_layer, weights_of
 from pipeline.model.state import State
 
 # a gate's argument at which its sigmoid is exactly 0 or 1 in every number format
@@ -89,5 +89,4 @@ def lstm_with_pauses(
     weights = weights_of(layer, recurrent)
     weights[0] = torch.cat([weights[0], column.view(-1, 1).to(weights[0].dtype)], dim=1)  # (4H, E + 1)
     inputs = torch.cat([inputs, pauses.unsqueeze(2).to(inputs.dtype)], dim=2)
-    hidden, *end = torch.lstm(inputs, state, weights, True, 1, 0.0, layer.training, False, False)
-    return hidden, tuple(end)
+    return run_kernel(layer, inputs, state, weights)

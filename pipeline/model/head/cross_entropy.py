@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.model.precision import autocast_where_native
+from pipeline.model.precision import autocast_where_native, column_sums, product_dtype
 
 IGNORED = -100
 # rows of logits turned into probabilities at a time on a CPU: a block stays in the cache
@@ -92,7 +92,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         # the incoming factor is applied to the (N, H) sides, never to anything of size N × V
         grad_hidden = (grad_logits @ weight) * scale if ctx.needs_input_grad[0] else None
         grad_weight = (grad_logits.t() @ (hidden * scale)).to(weight_dtype)
-        grad_bias = (grad_logits.sum(0, dtype=bias_dtype)) * grad_nats
+        grad_bias = column_sums(grad_logits, bias_dtype) * grad_nats
         return grad_hidden, grad_weight, grad_bias, None
 
 
@@ -139,15 +139,9 @@ def add_gradients(
                 grad_weight.addmm_(logits.t(), part)
             else:
                 grad_weight += logits.t() @ part
-            grad_bias += logits.sum(0, dtype=bias.dtype)
+            grad_bias += column_sums(logits, bias.dtype)
             del logits  # before the next chunk's are made
     return torch.stack(nats).sum()
-
-
-def product_dtype(weight: Tensor) -> torch.dtype:
-    """The format in which autocast, if it is on, multiplies."""
-    device = weight.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 def logits_to_gradient(logits: Tensor, targets: Tensor) -> Tensor:
@@ -159,10 +153,12 @@ def logits_to_gradient(logits: Tensor, targets: Tensor) -> Tensor:
     nats = []
     for start in range(0, max(1, len(logits)), rows_at_once):  # once even if there is no row
         block = logits[start : start + rows_at_once]
-        chosen = index[start : start + rows_at_once]
-        log_probabilities = torch.log_softmax(block, dim=-1, dtype=exact)
-        nats.append(log_probabilities.gather(1, chosen).neg())
-        torch.exp(log_probabilities, out=block)
+        chosen = block.gather(1, index[start : start + rows_at_once]).to(exact)
+        behind = block.amax(1, keepdim=True).to(exact) - chosen
+        probabilities = torch.softmax(block, dim=1, dtype=exact)
+        # by the likeliest type, whose probability never vanishes, as the target's may
+        nats.append(behind - probabilities.amax(1, keepdim=True).log_())
+        block.copy_(probabilities)
     logits.scatter_add_(1, index, logits.new_full(index.shape, -1.0))
     if logits.device.type != "cpu" or ignored.any():  # on a GPU a look would cost more than the fill
         logits.masked_fill_(ignored.unsqueeze(1), 0)

@@ -18,12 +18,11 @@ from pipeline.model.head.cross_entropy import (
     linear_logits,
     linear_token_nats,
     logits_to_gradient,
-    product_dtype,
     rows_at_a_time,
     scaled_once,
     spread,
 )
-from pipeline.model.precision import autocast_where_native
+from pipeline.model.precision import autocast_where_native, product_dtype
 
 
 class MixtureOfSoftmaxes(Head):

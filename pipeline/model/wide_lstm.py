@@ -1,0 +1,107 @@
+"""An LSTM layer that loops over time itself, for what the fused kernel of a CPU does slowly: wide layers in bf16.
+
+oneDNN adds to the gradient of both weight matrices at every step, B rows at a time, and those matrices no longer fit a
+cache; here it is one product over the whole window, as are the products of the inputs. Products are in autocast's
+format, gates and cells at least in float32. Letters: T time, B streams, E embedding, H hidden.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from pipeline.model.precision import column_sums, product_dtype
+
+# from here on quicker than oneDNN's (benchmarks/RESULTS.md)
+WIDE = 640
+
+
+def is_faster(inputs: Tensor, weight_hh: Tensor) -> bool:
+    """Whether to run (T, B, E) ``inputs`` here, with (4H, H) recurrent weights."""
+    is_low = product_dtype(weight_hh) == torch.bfloat16
+    return is_low and not inputs.is_cuda and weight_hh.shape[1] >= WIDE and torch.is_grad_enabled()
+
+
+class WideLSTM(torch.autograd.Function):
+    """(T, B, E) and h, c (1, B, H) → (T, B, H), and h, c after the last step (Hochreiter & Schmidhuber 1997).
+
+    i, f, o = σ(W x + U h + b), k = tanh(W x + U h + b), c' = f c + i k, h' = o tanh(c'); rows of W (4H, E), U (4H, H)
+    and b (4H,) in torch's order i, f, k, o.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: Tensor, hidden: Tensor, cell: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        low = product_dtype(weight_hh)
+        exact = torch.promote_types(low, torch.float32)
+        num_steps, num_streams, _ = inputs.shape
+        size = weight_hh.shape[1]
+        with torch.autocast(inputs.device.type, enabled=False):
+            rows, weight_ih, weight_hh = inputs.to(low).flatten(0, 1), weight_ih.to(low), weight_hh.to(low)
+            gates = (rows @ weight_ih.t()).to(exact).add_(bias).view(num_steps, num_streams, 4, size)
+            hiddens = inputs.new_empty(num_steps + 1, num_streams, size, dtype=low)
+            cells = torch.empty_like(hiddens, dtype=exact)
+            squashed = torch.empty_like(cells[1:])  # tanh of the cells
+            hiddens[0], cells[0] = hidden[0], cell[0]
+            recurrent = rows.new_empty(num_streams, 4 * size)
+            for t, gate in enumerate(gates.unbind(0)):
+                torch.mm(hiddens[t], weight_hh.t(), out=recurrent)
+                gate += recurrent.view(num_streams, 4, size)
+                gate[:, :2].sigmoid_()
+                gate[:, 2].tanh_()
+                gate[:, 3].sigmoid_()
+                enter, forget, candidate, output = gate.unbind(1)
+                torch.mul(cells[t], forget, out=cells[t + 1]).addcmul_(enter, candidate)
+                torch.tanh(cells[t + 1], out=squashed[t])
+                torch.mul(squashed[t], output, out=hiddens[t + 1])
+        ctx.save_for_backward(rows, weight_ih, weight_hh, gates, hiddens, cells, squashed)
+        ctx.dtype = bias.dtype
+        return hiddens[1:], hiddens[-1:], cells[-1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_outputs: Tensor, grad_hidden: Tensor, grad_cell: Tensor) -> tuple[Tensor, ...]:
+        rows, weight_ih, weight_hh, gates, hiddens, cells, squashed = ctx.saved_tensors
+        num_steps, num_streams, _, size = gates.shape
+        with torch.autocast(rows.device.type, enabled=False):
+            from_cell, output_factor, to_cell = _factors(gates, cells, squashed)
+            forgets = gates[:, :, 1]
+            grad_outputs = grad_outputs.to(gates.dtype)
+            grad_hidden, grad_cell = grad_hidden[0].to(rows.dtype, copy=True), grad_cell[0].to(gates.dtype, copy=True)
+            grad_gates = torch.empty_like(gates, dtype=rows.dtype)
+            for t in range(num_steps - 1, -1, -1):
+                grad_output = grad_outputs[t] + grad_hidden
+                grad_cell.addcmul_(grad_output, to_cell[t])
+                torch.mul(grad_cell.unsqueeze(1), from_cell[t], out=grad_gates[t, :, :3])
+                torch.mul(grad_output, output_factor[t], out=grad_gates[t, :, 3])
+                grad_cell *= forgets[t]
+                torch.mm(grad_gates[t].view(num_streams, -1), weight_hh, out=grad_hidden)
+            flat = grad_gates.view(-1, 4 * size)  # (T·B, 4H)
+            grad_inputs = (flat @ weight_ih).view(num_steps, num_streams, -1)
+            grad_weight_ih = (flat.t() @ rows).to(ctx.dtype)
+            grad_weight_hh = (flat.t() @ hiddens[:-1].flatten(0, 1)).to(ctx.dtype)
+            grad_bias = column_sums(flat, ctx.dtype)
+        return (
+            grad_inputs, grad_hidden.unsqueeze(0), grad_cell.unsqueeze(0), grad_weight_ih, grad_weight_hh, grad_bias,
+        )  # fmt: skip
+
+
+def _factors(gates: Tensor, cells: Tensor, squashed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What gradients are multiplied with, for the whole window at once.
+
+    Returns:
+        Of ∂c to the sums under i, f and k, (T, B, 3, H); of ∂h to the sum under o, (T, B, H); of ∂h to ∂c, (T, B, H).
+    """
+    enter, forget, candidate, output = gates.unbind(2)
+    from_cell = torch.empty_like(gates[:, :, :3])
+    to_enter = torch.mul(enter, candidate, out=from_cell[:, :, 0])  # k i (1 − i)
+    to_enter.addcmul_(to_enter, enter, value=-1)
+    torch.addcmul(forget, forget, forget, value=-1, out=from_cell[:, :, 1]).mul_(cells[:-1])  # c f (1 − f)
+    torch.addcmul(enter, enter * candidate, candidate, value=-1, out=from_cell[:, :, 2])  # i (1 − k²)
+    shown = output * squashed
+    to_cell = torch.addcmul(output, shown, squashed, value=-1)  # o (1 − tanh² c)
+    return from_cell, shown.addcmul_(shown, output, value=-1), to_cell  # the second: o tanh c (1 − o)
