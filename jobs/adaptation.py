@@ -34,9 +34,9 @@ def adapted(loaded: Loaded, arguments: argparse.Namespace) -> dict[str, Any]:
     name = arguments.text or f"the {arguments.split} split"
     print(f"{loaded.path.name} ({arguments.checkpoint}) on {name}, one stream: perplexity {plain.perplexity:,.3f}")
     if arguments.dynamic is not None:
-        job.dynamic = DynamicSettings(
-            arguments.dynamic, arguments.dynamic_lr, arguments.dynamic_decay, arguments.dynamic_segment
-        )
+        names = ("lr", "decay", "epsilon", "segment")
+        given = {name: getattr(arguments, f"dynamic_{name}") for name in names}
+        job.dynamic = DynamicSettings.of(arguments.dynamic, **given)
         job.measure_rms()
     if arguments.tune:
         job.tune(cache=arguments.cache)

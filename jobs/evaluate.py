@@ -66,8 +66,9 @@ def add_adaptation(result: argparse.ArgumentParser) -> None:
     result.add_argument("--cache-weight", type=float, default=0.1, metavar="X", help="share of the cache, in [0, 1)")
     result.add_argument("--cache-window", type=int, default=500, metavar="N", help="tokens that it remembers")
     result.add_argument("--dynamic", choices=["rms", "sgd"], help="dynamic evaluation (Krause et al. 2018)")
-    result.add_argument("--dynamic-lr", type=float, default=1e-4, metavar="X", help="learning rate of its updates")
-    result.add_argument("--dynamic-decay", type=float, default=1e-3, metavar="X", help="pull to the trained weights")
+    result.add_argument("--dynamic-lr", type=float, metavar="X", help="of its updates; default: rms 0.002, sgd 0.1")
+    result.add_argument("--dynamic-decay", type=float, metavar="X", help="pull back; default: rms 0.02, sgd 0.001")
+    result.add_argument("--dynamic-epsilon", type=float, metavar="X", help="added to RMS; default: 0.001")
     result.add_argument("--dynamic-segment", type=int, default=20, metavar="N", help="tokens between two updates")
     result.add_argument("--tune", action="store_true", help="find the settings of both on the validation split first")
 

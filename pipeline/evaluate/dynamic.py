@@ -1,7 +1,9 @@
 """Dynamic evaluation (Krause et al. 2018): the weights follow the text that has been scored, a segment at a time.
 
 θ ← θ − η g / (RMS + ε) + λ (θ₀ − θ) · RMS / mean(RMS), with g the gradient of the segment just scored, θ₀ the trained
-weights and RMS the root mean square of gradients on the training text; plain SGD leaves RMS out. Constant memory.
+weights and RMS the root mean square of gradients on the training text; plain SGD leaves RMS out. mean(RMS) is that of
+the parameters' means, as in the published code: over all numbers at once an embedding of rare words would rule it.
+Constant memory.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.model.segments import Segments
 from pipeline.model.state import State, detach, zeros_like
 
-EPSILON = 1e-5
 # windows of the training text that RMS is measured on
 GRADIENT_WINDOWS = 300
-RATES = {"rms": (3e-6, 1e-5, 3e-5, 1e-4), "sgd": (0.01, 0.03, 0.1, 0.3)}
-DECAYS = (0.0, 1e-3, 5e-3, 2e-2)
+TRIED_LRS = {"rms": (5e-4, 1e-3, 2e-3, 4e-3), "sgd": (0.03, 0.1, 0.3, 1.0)}
+TRIED_EPSILONS = (3e-4, 1e-3, 3e-3)
+TRIED_DECAYS = (0.0, 1e-3, 5e-3, 0.02, 0.05)
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,22 @@ class DynamicSettings:
     """Raises ``ValueError`` naming the option that is out of its range."""
 
     rule: str = "rms"
-    lr: float = 1e-4  # η
-    decay: float = 1e-3  # λ
+    lr: float = 2e-3  # η
+    decay: float = 0.02  # λ
+    epsilon: float = 1e-3  # ε of rms; gradients of rare words are far smaller: they must not be made as large
     segment: int = 20  # tokens between two updates
+
+    @classmethod
+    def of(cls, rule: str, **given: float | None) -> DynamicSettings:
+        """Those ``given``, for the others (None) what is usual for the ``rule``."""
+        usual = {"lr": 0.1, "decay": 1e-3} if rule == "sgd" else {}
+        return cls(rule, **{**usual, **{name: value for name, value in given.items() if value is not None}})  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
         if self.lr <= 0:
             raise ValueError(f"--dynamic-lr: {self.lr} is not above 0")
+        if self.epsilon <= 0:
+            raise ValueError(f"--dynamic-epsilon: {self.epsilon} is not above 0")
         if not 0 <= self.decay <= 1:
             raise ValueError(f"--dynamic-decay: {self.decay} is not in [0, 1]")
         if self.segment < 1:
@@ -95,9 +106,9 @@ def follow(
         steps = [torch.ones(())] * len(weights)
         decays: list[Tensor] = [torch.tensor(settings.decay)] * len(weights)
     else:
-        mean = sum(part.double().sum() for part in rms) / sum(part.numel() for part in rms)
-        steps = [1 / (part + EPSILON) for part in rms]
-        decays = [(settings.decay * part / mean.to(part.dtype)).clamp(max=1) for part in rms]  # type: ignore[union-attr]
+        mean = torch.stack([part.mean() for part in rms]).mean()
+        steps = [1 / (part + settings.epsilon) for part in rms]
+        decays = [(settings.decay * part / mean).clamp(max=1) for part in rms]  # what is beyond 1 would overshoot
     state = model.initial_state(len(parts.rows))
     for window in parts.windows():
         hidden, nats, state, gradients = follower.read(window, state)
@@ -108,7 +119,9 @@ def follow(
 
 
 def tune_dynamic(nats_of: Callable[[DynamicSettings], float], settings: DynamicSettings) -> DynamicSettings:
-    """The best learning rate, then the best decay at it, by the nats that ``nats_of`` finds."""
-    candidates = [replace(settings, lr=lr) for lr in RATES[settings.rule]]
-    best = min(candidates, key=nats_of)
-    return min((replace(best, decay=decay) for decay in DECAYS), key=nats_of)
+    """The best learning rate, for rms then the best ε at the same η / ε, then the best decay, by ``nats_of``."""
+    best = min((replace(settings, lr=lr) for lr in TRIED_LRS[settings.rule]), key=nats_of)
+    if settings.rule == "rms":
+        ratio = best.lr / best.epsilon
+        best = min((replace(best, lr=ratio * epsilon, epsilon=epsilon) for epsilon in TRIED_EPSILONS), key=nats_of)
+    return min((replace(best, decay=decay) for decay in TRIED_DECAYS), key=nats_of)

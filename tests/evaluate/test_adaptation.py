@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from pipeline.data.streams import ResetRule
 from pipeline.data.windows import ArrayTokens
 from pipeline.evaluate import scored_windows, total
 from pipeline.evaluate.cache import CacheSettings, tune_cache, with_cache
-from pipeline.evaluate.dynamic import EPSILON, DynamicSettings, follow, gradient_rms, tune_dynamic
+from pipeline.evaluate.dynamic import DynamicSettings, follow, gradient_rms, tune_dynamic
 from pipeline.model.language_model import LanguageModel
 
 VOCAB = 7
@@ -75,7 +76,7 @@ def plain_dynamic(model: LanguageModel, settings: DynamicSettings, rms: list[tor
     parameters = list(model.parameters())
     trained = [p.detach().clone() for p in parameters]
     state, nats = model.initial_state(1), 0.0
-    everything = torch.cat([part.reshape(-1) for part in rms]) if rms else torch.ones(1)
+    mean_rms = sum(float(part.mean()) for part in rms) / len(rms) if rms else 1.0
     for start in range(0, len(IDS) - 1, settings.segment):
         losses = []
         for place in range(start, min(start + settings.segment, len(IDS) - 1)):
@@ -89,8 +90,8 @@ def plain_dynamic(model: LanguageModel, settings: DynamicSettings, rms: list[tor
             for i, (p, g, t) in enumerate(zip(parameters, gradients, trained, strict=True)):
                 step, back = g, settings.decay * (t - p)
                 if rms:
-                    step = g / (rms[i] + EPSILON)
-                    back = (t - p) * (settings.decay * rms[i] / everything.mean()).clamp(max=1)
+                    step = g / (rms[i] + settings.epsilon)
+                    back = (t - p) * (settings.decay * rms[i] / mean_rms).clamp(max=1)
                 p += back - settings.lr * step
     return nats
 
@@ -123,6 +124,21 @@ def test_root_mean_square_of_gradients(model: LanguageModel) -> None:
     torch.testing.assert_close(rms[index], squares.sqrt())  # type: ignore[attr-defined]
 
 
-def test_tuning_takes_the_best_rate_and_then_the_best_decay() -> None:
-    found = tune_dynamic(lambda s: abs(math.log(s.lr / 1e-4)) + abs(s.decay - 5e-3), DynamicSettings(segment=3))
-    assert found == DynamicSettings("rms", lr=1e-4, decay=5e-3, segment=3)
+def test_tuning_takes_the_best_rate_then_epsilon_then_decay() -> None:
+    def far_from(lr: float, epsilon: float, decay: float) -> Callable[[DynamicSettings], float]:
+        return lambda s: (
+            abs(math.log(s.lr / s.epsilon / lr * epsilon)) + abs(s.epsilon - epsilon) + abs(s.decay - decay)
+        )
+
+    found = tune_dynamic(far_from(3e-3, 3e-3, 5e-3), DynamicSettings(segment=3))
+    assert found == DynamicSettings("rms", lr=found.lr, epsilon=3e-3, decay=5e-3, segment=3)
+    assert found.lr == pytest.approx(3e-3)
+    start = DynamicSettings.of("sgd")
+    assert tune_dynamic(far_from(0.3, start.epsilon, 0.0), start) == DynamicSettings.of("sgd", lr=0.3, decay=0.0)
+
+
+def test_each_rule_has_settings_of_its_own() -> None:
+    assert DynamicSettings.of("rms", lr=None) == DynamicSettings("rms", 2e-3, 0.02, 1e-3, 20)
+    assert DynamicSettings.of("sgd", segment=5) == DynamicSettings("sgd", 0.1, 1e-3, 1e-3, 5)
+    with pytest.raises(ValueError, match=r"^--dynamic-epsilon: 0 is not above 0"):
+        DynamicSettings.of("rms", epsilon=0)
