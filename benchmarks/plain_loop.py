@@ -1,0 +1,98 @@
+"""A recipe's model trained by the plainest loop there is, to lay our validation curve beside: nn.LSTM, cross_entropy.
+
+    python -m jobs.train --config configs/char-war-and-peace.yaml corpus.train=train.txt corpus.valid=valid.txt
+    python benchmarks/plain_loop.py runs/…/config.yaml --epochs 4
+
+Reads the corpus that a run has prepared, with that run's sizes, initialisation, optimizer (RMSProp), clipping by value
+and rate; prints validation nats per token after every epoch, over one stream with all of the history before it.
+Letters: T time, B streams, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline import config as configuration
+from pipeline.data.shards import open_prepared
+from pipeline.training.schedules import learning_rate
+
+
+class Plain(nn.Module):
+    """Embedding, nn.LSTM (or nn.GRU, nn.RNN) and a linear layer, initialised alike."""
+
+    def __init__(self, cell: str, vocab_size: int, hidden_size: int, num_layers: int, init_range: float) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, hidden_size)
+        self.recurrence = getattr(nn, cell.upper())(hidden_size, hidden_size, num_layers)
+        self.head = nn.Linear(hidden_size, vocab_size)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -init_range, init_range)
+
+    def forward(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """(T, B) → logits (T, B, V) and the next state."""
+        hidden, state = self.recurrence(self.embedding(tokens), state)
+        return self.head(hidden), state
+
+
+def detached(state: Any) -> Any:
+    return tuple(part.detach() for part in state) if isinstance(state, tuple) else state.detach()
+
+
+@torch.no_grad()
+def validation_nats(model: Plain, tokens: Tensor) -> float:
+    """Mean nats of all of ``tokens`` (N,) but the first, in one stream."""
+    state, total = None, 0.0
+    for start in range(0, len(tokens) - 1, 1000):
+        part = tokens[start : start + 1001].unsqueeze(1)
+        logits, state = model(part[:-1], state)
+        total += F.cross_entropy(logits.flatten(0, 1), part[1:].flatten(), reduction="sum").item()
+    return total / (len(tokens) - 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="config.yaml of a run directory")
+    parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    config = configuration.load(arguments.config)
+    sizes, train, optimizing = config.model, config.train, config.optimizer
+    if sizes.cell not in ("rnn", "lstm", "gru") or optimizing.name != "rmsprop" or train.clip_value is None:
+        parser.error("only for rnn, lstm and gru by rmsprop with train.clip_value")
+    corpus = open_prepared(config.data.directory)
+    ids = {name: torch.from_numpy(np.array(corpus.splits[name][:], dtype=np.int64)) for name in ("train", "valid")}
+    length = len(ids["train"]) // train.batch_size
+    streams = ids["train"][: length * train.batch_size].view(train.batch_size, length).t().contiguous()  # (length, B)
+    torch.manual_seed(train.seed)
+    init_range = sizes.init_range or sizes.hidden_size**-0.5
+    model = Plain(sizes.cell, corpus.vocab_size, sizes.hidden_size, sizes.num_layers, init_range)
+    optimizer = torch.optim.RMSprop(model.parameters(), lr=optimizing.lr, alpha=optimizing.beta2, eps=optimizing.eps)
+    num_windows = (length - 1) // train.bptt
+    started = time.perf_counter()
+    for epoch in range(arguments.epochs):
+        state = None
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(optimizing, step=epoch * num_windows, total_steps=1, epoch=epoch)
+        for start in range(0, num_windows * train.bptt, train.bptt):
+            window = streams[start : start + train.bptt + 1]
+            logits, state = model(window[:-1], None if state is None else detached(state))
+            loss = F.cross_entropy(logits.flatten(0, 1), window[1:].flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_value_(model.parameters(), train.clip_value)
+            optimizer.step()
+        nats = validation_nats(model, ids["valid"])
+        seconds = time.perf_counter() - started
+        print(f"epoch {epoch + 1}: validation {nats:.4f} nats a token, {seconds:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
