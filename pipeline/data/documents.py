@@ -39,7 +39,8 @@ def begin_of_documents(tokenizer: Tokenizer) -> int:
 
 def document_starts(tokens: Tokens) -> Ids:
     """Where every document begins; what a split that begins within a document holds of it, is one too."""
-    return np.union1d(tokens.document_starts(0, len(tokens)), np.zeros(min(1, len(tokens)), dtype=np.int64))
+    starts = tokens.document_starts(0, len(tokens))
+    return starts if not len(tokens) or (len(starts) and not starts[0]) else np.insert(starts, 0, 0)
 
 
 def document_lengths(tokens: Tokens) -> Ids:

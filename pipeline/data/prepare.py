@@ -34,7 +34,7 @@ from pipeline.data.shards import (
     read_manifest,
     read_sidecar,
     remove_leftovers,
-    with_sidecar,
+    sidecar_name,
     write_manifest,
 )
 from pipeline.data.tasks import CountTask, MapTasks, RangeTask, encoded, run_line, texts_of, to_line
@@ -140,9 +140,9 @@ def run_ranges(
     there = storage.sizes_in(directory)
     entries, missing = {}, []
     for item in ranges:
-        sidecar = read_sidecar(directory, item.name) if f"{item.name}.json" in there else None
-        if sidecar and sidecar["made_of"] == made_of(item, tokenizer, reading):
-            entries[item.name] = with_sidecar(directory, sidecar)
+        sidecar = read_sidecar(directory, item.name) if sidecar_name(item.name) in there else None
+        if sidecar and sidecar.facts["made_of"] == made_of(item, tokenizer, reading):
+            entries[item.name] = sidecar.shard_entry
             on_shard(entries[item.name], total)
         else:
             missing.append(RangeTask(directory, item, reading, made_of(item, tokenizer, reading)))

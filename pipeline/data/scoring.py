@@ -67,7 +67,7 @@ class ScoringStreams:
         lengths = (self.stops - self.starts)[self.rows.start : self.rows.stop]
         # the first streams would read before the text, a shorter stream at the very end one token too far
         begin = np.clip(starts + position, 0, len(self.tokens) - 1 - length)
-        block = self.tokens.rows(begin, length + 1).astype(np.int64)
+        block = self.tokens.rows(begin, length + 1)
         shift = starts + position - begin
         for row in np.flatnonzero(shift):
             block[row] = block[row, np.clip(np.arange(length + 1) + shift[row], 0, length)]

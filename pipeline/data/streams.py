@@ -23,7 +23,7 @@ ROTATION, LENGTHS = 1, 2
 # random lengths of windows: their standard deviation, the shortest, the share of those around half of bptt
 LENGTH_DEVIATION, LEAST_LENGTH, HALF_LENGTHS = 5, 5, 0.05
 # tokens of all rows copied at a time: row by row and window by window is far slower
-BLOCK_TOKENS = 1 << 19
+BLOCK_TOKENS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Streams:
         starts = np.array(self.rows) * self.tokens_per_stream
         crossing = np.flatnonzero(within + length > self.tokens_per_stream)
         if not len(crossing):
-            block = self.tokens.rows(starts + within, length + 1).astype(np.int64)  # (B, length + 1)
+            block = self.tokens.rows(starts + within, length + 1)  # (B, length + 1)
             resets = self.reset.mask(self.tokens, starts + within, position=position, length=length)
             return block[:, :-1], block[:, 1:], resets
         inputs, targets = (np.empty((len(starts), length), dtype=np.int64) for _ in range(2))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class Tokens(Protocol):
 
     def __getitem__(self, where: slice) -> Ids: ...
 
-    def rows(self, starts: Ids, length: int) -> Ids: ...
+    def rows(self, starts: Ids, length: int) -> Ids: ...  # int64
 
     def document_starts(self, start: int, stop: int) -> Ids: ...
 
@@ -45,15 +45,14 @@ class ArrayTokens:
         return self.array[where]
 
     def rows(self, starts: Ids, length: int) -> Ids:
-        return self.array[np.asarray(starts)[:, None] + np.arange(length)]
+        return self.array[np.asarray(starts)[:, None] + np.arange(length)].astype(np.int64)
 
     def document_starts(self, start: int, stop: int) -> Ids:
         starts = np.zeros(1, dtype=np.int64) if self.starts is None else self.starts
         return starts[(starts >= start) & (starts < stop)]
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """(T, B) int64 ids of this rank's rows; ``position`` says what of the epoch came before.
 
     ``begins``: the hidden state before it is blank. ``resets``, (T, B), is true where a row's state is made blank

@@ -49,12 +49,12 @@ def test_killed_with_sigkill_on_one_cpu_and_on_two(tmp_path: Path) -> None:
         directory = tmp_path / f"killed on {len(cpus)} of {available}"
         process = start(texts, directory, cpus)
         deadline = time.monotonic() + WAIT_SECONDS
-        while len(list(directory.glob("*.json"))) < 6 and time.monotonic() < deadline:
+        while len(list(directory.glob("*.index"))) < 6 and time.monotonic() < deadline:
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not (directory / "manifest.json").exists()
-        first = {path.name: path.stat().st_mtime_ns for path in directory.glob("train-*.json")}
+        first = {path.name: path.stat().st_mtime_ns for path in directory.glob("train-*.index")}
         assert 2 < len(first) < len(expected) // 2 - 2
         assert start(texts, directory, cpus).wait(WAIT_SECONDS) == 0
         assert files_of(directory) == expected

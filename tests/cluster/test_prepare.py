@@ -1,6 +1,8 @@
 """The same bytes from Ray's workers as from this process, and mistakes in the workers' own words."""
 
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from pipeline import config as configuration
 from pipeline.cluster.prepare import prepare
 from pipeline.config import Config
 from pipeline.data.prepare import prepare_in_process
+from pipeline.storage import UnwritableError
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -39,3 +42,35 @@ def test_a_mistake_in_a_worker_is_one_sentence(make_config: Callable[..., Config
     with pytest.raises(ValueError, match=r"valid\.txt: not UTF-8 at byte offset 5$"):
         prepare(config)
     assert not Path(str(config.data.directory)).exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of two megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_keeps_what_is_done(make_config: Callable[..., Config], tmp_path: Path, small_disk: Path) -> None:
+    (tmp_path / "long.txt").write_text("a line of text\n" * 200_000)
+    directory = small_disk / "data"
+    config = make_config(
+        {"corpus.train": [str(tmp_path / "long.txt")], "corpus.valid_fraction": 0, "tokenizer.kind": "byte",
+         "data.shard_tokens": 200_000, "data.directory": str(directory)}
+    )  # fmt: skip
+    with pytest.raises(UnwritableError, match=r"train-\d+\.\w+: cannot be written: No space left .* goes on$"):
+        prepare(config)
+    assert not (directory / "manifest.json").exists()
+    assert not list(directory.glob(".*"))
+    kept = {path.name: path.stat().st_mtime_ns for path in directory.glob("train-*.index")}
+    assert 2 <= len(kept) <= 5
+    subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
+    corpus = prepare(config)
+    assert {name: (directory / name).stat().st_mtime_ns for name in kept} == kept
+    whole = configuration.with_values(config, {"data.directory": str(tmp_path / "whole")})
+    assert corpus.fingerprint == prepare_in_process(whole).fingerprint

@@ -22,7 +22,7 @@ from pipeline.data.corpus import Piece, Reading, split_corpus, texts
 from pipeline.data.corpus.pieces import num_bytes_of
 from pipeline.data.planning import sample
 from pipeline.data.prepare import count_tokens, in_process, prepare, prepare_in_process
-from pipeline.data.shards import open_prepared, writing
+from pipeline.data.shards import manifest, open_prepared, writing
 from pipeline.data.tasks import CountTask, Task, run_line, texts_of, to_line
 from pipeline.data.tokenizer import train_tokenizer
 
@@ -171,7 +171,7 @@ def test_a_shard_damaged_by_an_interruption_is_made_again(
     data = bytearray(expected["train-00001.arrow"])
     data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)  # as long as before, but the end was never written
     (directory / "train-00001.arrow").write_bytes(data)
-    (directory / "train-00002.json").write_bytes(b"[]")
+    (directory / "train-00002.index").write_bytes(b"[]")
     (directory / "train-99999.arrow").write_bytes(b"of an earlier, larger corpus")
     stale = directory / ".train-00003.1.tmp"
     stale.write_bytes(b"")
@@ -294,7 +294,16 @@ def test_builtin_corpora(builtin: str) -> None:
     assert splits == split_corpus(Config().corpus.model_copy(update={"train": [builtin]}))
 
 
-@pytest.mark.parametrize("file", ["train-00001.arrow", "train-00001.json", "manifest.json", "tokenizer.json"])
+def test_a_corpus_of_another_format_is_refused(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config()
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest, "FORMAT", 1)
+        prepare_in_process(config)
+    with pytest.raises(ValueError, match=r"manifest\.json: format 1, but this version reads format 2; remove"):
+        prepare_in_process(config)
+
+
+@pytest.mark.parametrize("file", ["train-00001.arrow", "train-00001.index", "manifest.json", "tokenizer.json"])
 def test_every_damage_is_found(make_config: MakeConfig, corpus_of_files: Path, tmp_path: Path, file: str) -> None:
     config = config_for(make_config, corpus_of_files, tmp_path, **{"data.shard_tokens": 4096})
     directory = Path(prepare_in_process(config).directory)
@@ -331,7 +340,7 @@ def test_a_flipped_token_is_found_at_its_first_use(
     sidecar = shards.read_sidecar(corpus.directory, "train-00001")
     assert sidecar is not None
     data = bytearray(path.read_bytes())
-    data[sidecar["batches"][0][0] + 11] ^= 4
+    data[sidecar.facts["batches"][0][0] + 11] ^= 4
     path.write_bytes(data)
     tokens = open_prepared(corpus.directory).splits["train"]
     first = tokens.entries[0]["num_tokens"]
@@ -369,8 +378,8 @@ def test_the_sidecar_tells_where_arrow_keeps_each_batch(tmp_path: Path, num_toke
         with pa.memory_map(str(tmp_path / "train-00000.arrow")) as file:
             reader = pa.ipc.open_file(file)
             batches = [reader.get_batch(i).column(0).to_numpy().copy() for i in range(reader.num_record_batches)]
-        assert len(sidecar["batches"]) == len(batches)
-        for (offset, num_bytes, checksum), batch in zip(sidecar["batches"], batches, strict=True):
+        assert len(sidecar.facts["batches"]) == len(batches)
+        for (offset, num_bytes, checksum), batch in zip(sidecar.facts["batches"], batches, strict=True):
             assert data[offset : offset + num_bytes] == batch.tobytes()
             assert checksum == xxhash.xxh3_64_hexdigest(batch)
 

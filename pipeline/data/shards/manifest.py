@@ -8,18 +8,15 @@ from typing import Any
 
 from pipeline import storage
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, TOKENIZER = "manifest.json", "tokenizer.json"
 
 
 def write_manifest(directory: str, content: dict[str, Any]) -> None:
     """``content`` with its own checksum. Raises ``UnwritableError``."""
     whole = {"format": FORMAT, **content}
-    write_json(storage.join(directory, MANIFEST), {**whole, "checksum": content_checksum(whole)})
-
-
-def write_json(path: str, value: Any) -> None:
-    storage.write(path, json.dumps(value, ensure_ascii=False).encode())
+    signed = {**whole, "checksum": content_checksum(whole)}
+    storage.write(storage.join(directory, MANIFEST), json.dumps(signed, ensure_ascii=False).encode())
 
 
 def read_manifest(directory: str) -> dict[str, Any] | None:
@@ -41,7 +38,10 @@ def read_manifest(directory: str) -> dict[str, Any] | None:
     if checksum != content_checksum(content):
         raise ValueError(f"{path}: altered since it was written (its checksum does not match)")
     if content["format"] != FORMAT:
-        raise ValueError(f"{path}: format {content['format']}, but this version reads format {FORMAT}")
+        raise ValueError(
+            f"{path}: format {content['format']}, but this version reads format {FORMAT}; remove the folder and "
+            "prepare the corpus again"
+        )
     return {**content, "checksum": checksum}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import threading
 from bisect import bisect_right
@@ -18,6 +17,7 @@ import xxhash
 from pipeline import storage
 from pipeline.data.shards.manifest import TOKENIZER, read_manifest
 from pipeline.data.shards.remote import BatchCache, Key
+from pipeline.data.shards.sidecar import Sidecar, sidecar_name
 from pipeline.data.shards.writing import BATCH_TOKENS
 from pipeline.data.tokenizer import Ids, Tokenizer, load_tokenizer
 
@@ -101,8 +101,8 @@ class TokenSequence:
         self.cache = BatchCache(self._read_batch) if storage.is_uri(self.directory) else None
         sizes = storage.sizes_in(self.directory) if sizes is None else sizes
         for entry in self.entries:
-            for suffix, facts in (("arrow", entry["arrow"]), ("json", entry["sidecar"])):
-                name = f"{entry['name']}.{suffix}"
+            files = {f"{entry['name']}.arrow": entry["arrow"], sidecar_name(entry["name"]): entry["sidecar"]}
+            for name, facts in files.items():
                 _check_size(storage.join(self.directory, name), sizes.get(name), facts)
 
     def __len__(self) -> int:
@@ -116,12 +116,12 @@ class TokenSequence:
         return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, self.dtype), *parts])
 
     def rows(self, starts: Ids, length: int) -> Ids:
-        """(rows, length): ``length`` tokens from each of ``starts``."""
+        """(rows, length) int64: ``length`` tokens from each of ``starts``."""
         self._read_ahead(starts, length)
-        block = np.empty((len(starts), length), dtype=self.dtype)
-        for row, start in zip(block, starts, strict=True):
+        block = np.empty((len(starts), length), dtype=np.int64)
+        for row, start in zip(block, starts.tolist(), strict=True):
             offset = 0
-            for part in self._parts(int(start), int(start) + length):
+            for part in self._parts(start, start + length):
                 row[offset : offset + len(part)] = part
                 offset += len(part)
         return block
@@ -134,9 +134,10 @@ class TokenSequence:
         for index in range(max(0, first), len(self.entries)):
             if self.starts[index] >= stop:
                 break
-            starts = self._shard(index).document_starts + self.starts[index]
+            starts = self._shard(index).sidecar.document_starts + self.starts[index]
             found.append(starts[np.searchsorted(starts, start) : np.searchsorted(starts, stop)])
-        return np.unique(np.concatenate(found))
+        everywhere = np.concatenate(found)
+        return everywhere[np.diff(everywhere, prepend=-1) > 0]
 
     def verify(self) -> None:
         """Check every byte. Raises ``ValueError`` naming the file that is damaged."""
@@ -203,13 +204,12 @@ class _Shard:
 
     def __init__(self, directory: str, entry: Mapping[str, Any], dtype: np.dtype[Any]) -> None:
         self.path = storage.join(directory, f"{entry['name']}.arrow")
-        sidecar_path = storage.join(directory, f"{entry['name']}.json")
+        sidecar_path = storage.join(directory, sidecar_name(entry["name"]))
         data = storage.read(sidecar_path)
         if xxhash.xxh3_64_hexdigest(data) != entry["sidecar"]["xxh3"]:
             raise ValueError(f"{sidecar_path}: altered since it was written (its checksum does not match)")
-        sidecar = json.loads(data)
-        self.table: list[list[Any]] = sidecar["batches"]
-        self.document_starts = np.array(sidecar["document_starts"], dtype=np.int64)
+        self.sidecar = Sidecar.from_bytes(data)
+        self.table: list[list[Any]] = self.sidecar.facts["batches"]
         self.dtype = dtype
         self.verified: dict[int, Ids] = {}
         if storage.is_uri(self.path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tempfile
@@ -18,12 +17,13 @@ import pyarrow as pa
 import xxhash
 
 from pipeline import storage
-from pipeline.data.shards.manifest import write_json
+from pipeline.data.shards.sidecar import Sidecar, sidecar_name
 from pipeline.data.tokenizer import Ids
 
 BATCH_TOKENS = 65_536
 ALIGNMENT = 8  # of what Arrow writes for a batch, in bytes
-SHARD_FILE = re.compile(r"(train|valid|test)-\d{5,}\.(arrow|json)")
+# of this format, and sidecars of the one before
+SHARD_FILE = re.compile(r"(train|valid|test)-\d{5,}\.(arrow|index|json)")
 STALE_SECONDS = 600  # far longer than writing one file takes
 
 
@@ -45,7 +45,7 @@ class ShardWriter:
         self.batch = np.empty(BATCH_TOKENS, dtype=dtype)  # its first ``num_waiting`` tokens wait for the others
         self.num_waiting = 0
         self.num_tokens = 0
-        self.document_starts: list[int] = []
+        self.document_starts: list[Ids] = []
         self.batches: list[list[Any]] = []  # offset, bytes and xxh3 of each one's values in the file
         with self._telling():
             self.sink = HashedFile(self.temporary)
@@ -58,14 +58,15 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if not self.sink.closed:
-            with suppress(OSError):
-                self.writer.close()
-            self.sink.close()
+            # each writes what it still holds, where there may be no room
+            for part in (self.writer, self.sink):
+                with suppress(OSError):
+                    part.close()
         self.temporary.unlink(missing_ok=True)
 
     def append(self, ids: Ids, document_starts: Ids | Sequence[int]) -> None:
         """More tokens; documents begin at these places of ``ids``."""
-        self.document_starts += (np.asarray(document_starts, dtype=np.int64) + self.num_tokens).tolist()
+        self.document_starts.append(np.asarray(document_starts, dtype=np.int64) + self.num_tokens)
         self.num_tokens += len(ids)
         start = 0
         while start < len(ids):
@@ -92,16 +93,17 @@ class ShardWriter:
         with self._telling():
             self.writer.close()
             self.sink.close()
+        starts = np.concatenate([np.zeros(0, dtype=np.int64), *self.document_starts])
         entry = {
             "name": self.name,
             "num_tokens": self.num_tokens,
-            "num_documents": len(self.document_starts),
+            "num_documents": len(starts),
             "arrow": self.sink.facts,
         }
         storage.upload(self.temporary, storage.join(self.directory, f"{self.name}.arrow"))
-        sidecar = {**facts, "entry": entry, "batches": self.batches, "document_starts": self.document_starts}
-        write_json(storage.join(self.directory, f"{self.name}.json"), sidecar)
-        return with_sidecar(self.directory, sidecar)
+        sidecar = Sidecar.of({**facts, "entry": entry, "batches": self.batches}, starts)
+        storage.write(storage.join(self.directory, sidecar_name(self.name)), sidecar.to_bytes())
+        return sidecar.shard_entry
 
     def _telling(self) -> Any:
         return storage.telling_of_writes(storage.join(self.directory, f"{self.name}.arrow"), self.temporary)
@@ -147,23 +149,15 @@ def write_shard(
         return writer.finish(facts)
 
 
-def with_sidecar(directory: str, sidecar: Mapping[str, Any]) -> dict[str, Any]:
-    """A shard's entry for the manifest: what its sidecar says of it in numbers, and the sidecar's size and checksum."""
-    numbers = {name: value for name, value in sidecar.items() if isinstance(value, int)}
-    data = json.dumps(sidecar, ensure_ascii=False).encode()
-    own = {"bytes": len(data), "xxh3": xxhash.xxh3_64_hexdigest(data)}
-    return {**sidecar["entry"], **numbers, "sidecar": own}
-
-
-def read_sidecar(directory: str, name: str) -> dict[str, Any] | None:
+def read_sidecar(directory: str, name: str) -> Sidecar | None:
     """The sidecar of a finished shard whose tokens are still as they were written; None otherwise.
 
     In a bucket only the size is looked at: an object is there whole or not at all.
     """
     path = storage.join(str(directory), f"{name}.arrow")
     try:
-        sidecar: dict[str, Any] = json.loads(storage.read(storage.join(str(directory), f"{name}.json")))
-        wanted = sidecar["entry"]["arrow"]
+        sidecar = Sidecar.from_bytes(storage.read(storage.join(str(directory), sidecar_name(name))))
+        wanted = sidecar.facts["entry"]["arrow"]
         is_whole = storage.size(path) == wanted["bytes"] if storage.is_uri(path) else file_facts(Path(path)) == wanted
     except (OSError, ValueError, LookupError, TypeError):
         return None
