@@ -33,6 +33,10 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         loaded = checkpoint.load_model(
             checkpoint.find(directory, arguments.checkpoint), run.resolve_device(arguments.device)
         )
+        if loaded.config.data.layout == "documents":
+            raise ValueError(
+                f"--run: {directory} reads data.layout=documents, but gradients are followed along a stream"
+            )
         flow = measure(
             loaded.model,
             split_held_out(run.corpus_of(loaded), arguments.split).tokens,

@@ -257,9 +257,7 @@ def _again(action: Callable[[], T]) -> T:
         except FileNotFoundError:
             raise
         except OSError as error:
-            if not re.search(
-                r"NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|timed? ?out", str(error)
-            ):
+            if not MAY_PASS.search(str(error)):
                 raise
             time.sleep(WAIT_SECONDS * 2**attempt)
     return action()

@@ -6,7 +6,7 @@ import itertools
 import json
 import random
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from pipeline.config import Config
 from pipeline.data.corpus import Piece, Reading, Tally, documents, split_corpus, texts
 from pipeline.data.corpus.cutting import cut_rule, group
 from pipeline.data.corpus.sources import find_sources
-from pipeline.data.prepare import prepare_in_process
+from pipeline.data.corpus.survey import Surveyed, repeated, survey
+from pipeline.data.prepare import in_process, prepare_in_process
 from pipeline.data.shards import PreparedCorpus
 
 MakeConfig = Callable[..., Config]
@@ -301,3 +302,33 @@ def test_one_compressed_document_is_not_divided(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a single document .* set corpus\.document to line"):
         split_corpus(corpus_config(path).corpus)
     assert set(split_corpus(corpus_config(path, document="line").corpus)) == {"train", "valid"}
+
+
+def test_the_first_of_equal_hashes_stays() -> None:
+    source = np.random.default_rng(5)
+    hashes = source.integers(0, 256, size=(40, 16), dtype=np.uint8)[source.integers(0, 40, size=3000)]
+    parts = np.split(hashes, [7, 7, 1200, 2900])
+    seen: set[bytes] = set()
+    expected = [row.tobytes() in seen or seen.add(row.tobytes()) is not None for row in hashes]
+    assert np.concatenate(repeated(parts)).tolist() == expected
+    assert repeated([]) == []
+    assert not np.concatenate(repeated([np.unique(hashes, axis=0)])).any()
+
+
+def test_a_document_takes_little_more_than_its_hash(tmp_path: Path) -> None:
+    path = tmp_path / "lines.txt"
+    path.write_text("".join(f"line {n} {'x' * (n * 7919 % 60)}\n" for n in range(20_000)))
+    config = corpus_config(path, document="line", deduplicate=True)
+    held: list[Surveyed] = []
+
+    def map_tasks(tasks: Sequence[Any]) -> Iterator[dict[str, Any]]:
+        for result in in_process(tasks):
+            held.append(Surveyed.from_json(result))
+            yield result
+
+    survey(
+        {"train": [Piece.whole(source) for source in find_sources("train", config.corpus)]}, config.corpus, map_tasks
+    )
+    num_bytes = sum(part.hashes.nbytes + len(part.packed_numbers) + len(part.packed_places) for part in held)
+    assert sum(len(part.hashes) for part in held) == 20_000
+    assert 16 * 20_000 < num_bytes < 17 * 20_000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -17,9 +19,43 @@ ROW_BITS = 32
 ROWS_AT_ONCE = 1024
 
 
+class SteadyFile(io.RawIOBase):
+    """A file for those that read where they like: each read is tried anew as ``storage.read_open`` does."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.file, self.position = path, storage.open_file(path), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def size(self) -> int:
+        return int(self.file.size())
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self.position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.size()}[whence]
+        return self.position
+
+    def tell(self) -> int:
+        return self.position
+
+    def read(self, num_bytes: int | None = -1) -> bytes:
+        """``num_bytes``, or all up to the end. Raises ``UnreadableError``."""
+        wanted = self.size() - self.position if num_bytes is None or num_bytes < 0 else num_bytes
+        data = storage.read_open(self.file, self.path, self.position, wanted)
+        self.position += len(data)
+        return data
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
+
+
 def parquet_extent(path: str, field: str) -> tuple[int, int]:
     """(row groups, bytes of the text column before compression). Raises ``ValueError`` without such a column."""
-    with storage.open_file(path) as file:
+    with SteadyFile(path) as file:
         metadata = _parquet(path, file).metadata
     names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
     if field not in names:
@@ -33,7 +69,7 @@ def parquet_extent(path: str, field: str) -> tuple[int, int]:
 
 def parquet_rows(path: str, field: str, start: int, stop: int, *, size: int) -> Iterator[tuple[int, Any]]:
     """(place, text) of the rows of row groups ``start`` to ``stop``. Raises ``ValueError`` for a file that changed."""
-    with storage.open_file(path) as file:
+    with SteadyFile(path) as file:
         if file.size() != size:
             raise ValueError(f"{path}: {file.size():,} bytes where there were {size:,} when the corpus was planned")
         table = _parquet(path, file)
@@ -47,9 +83,11 @@ def parquet_rows(path: str, field: str, start: int, stop: int, *, size: int) -> 
                     row += 1
 
 
-def _parquet(path: str, file: Any) -> pq.ParquetFile:
+def _parquet(path: str, file: SteadyFile) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(file)
+    except storage.UnreadableError:
+        raise
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: not a whole Parquet file: {str(error).splitlines()[0]}") from None
 

@@ -1,15 +1,16 @@
 """What must be known of all documents before any is tokenized: which ones are duplicates, or not wanted.
 
-pieces → one task for each group of them: (piece, place, 16 bytes of hash, wanted) a document → in corpus order, the
-first of equal ones stays → the pieces without the others
+pieces → one task for each group of them: 16 bytes of hash a document, and its place → in corpus order, the first of
+equal ones stays → the pieces without the others
 
-Only exact duplicates are found, after decoding and normalisation. The table of hashes, 32 bytes a document, is held in
-the memory of this process.
+Only exact duplicates are found, after decoding and normalisation. The hashes, 16 bytes a document, are held in the
+memory of this process; beside them a byte for what is repeated, and a byte or less for the places, packed.
 """
 
 from __future__ import annotations
 
 import base64
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +22,11 @@ from pipeline.config import CorpusConfig
 from pipeline.data.corpus.cutting import cut_rule, group
 from pipeline.data.corpus.documents import Reading, Tally, UndecodableError, documents
 from pipeline.data.corpus.pieces import Piece
+from pipeline.data.packing import pack, unpack
 from pipeline.data.tokenizer import Ids
 
 SURVEY_BYTES = 64 << 20
-ROW = np.dtype([("piece", "<i8"), ("place", "<i8"), ("low", "<u8"), ("high", "<u8"), ("wanted", "?")])
+NUM_BUCKETS = 256  # of hashes, by their first byte
 MapTasks = Callable[[Sequence["SurveyTask"]], Iterable[dict[str, Any]]]
 
 
@@ -45,16 +47,28 @@ class SurveyTask:
         return cls(tuple(map(Piece.from_json, pieces)), tuple(numbers), Reading(**reading))
 
     def __call__(self) -> dict[str, Any]:
-        rows = [
-            row for number, piece in zip(self.numbers, self.pieces, strict=True) for row in self._rows(number, piece)
-        ]
-        return {"rows": base64.b64encode(np.array(rows, dtype=ROW).tobytes()).decode()}
+        hashes, numbers, places, unwanted = bytearray(), array("q"), array("q"), []
+        for number, piece in zip(self.numbers, self.pieces, strict=True):
+            for place, digest in self._hashes(piece):
+                if digest is None:
+                    unwanted.append(number)
+                    continue
+                hashes += digest
+                numbers.append(number)
+                places.append(place)
+        return {
+            "hashes": base64.b64encode(hashes).decode(),
+            "numbers": base64.b64encode(pack(np.array(numbers))).decode(),
+            "places": base64.b64encode(pack(np.array(places))).decode(),
+            "unwanted": unwanted,
+        }
 
-    def _rows(self, number: int, piece: Piece) -> Iterable[tuple[int, int, int, int, bool]]:
+    def _hashes(self, piece: Piece) -> Iterable[tuple[int, bytes | None]]:
+        """(place, hash) of the documents of ``piece``; (0, None) for a file that is not wanted."""
         cut = cut_rule(piece.source, self.reading)
         if not self.reading.is_one_document(piece):
             for part in documents(piece, self.reading, cut, Tally()):
-                yield (number, part.place, *_halves(xxhash.xxh3_128_intdigest(part.data)), True)
+                yield part.place, xxhash.xxh3_128_digest(part.data)
             return
         digest, num_characters, wanted = xxhash.xxh3_128(), 0, True
         try:
@@ -65,11 +79,35 @@ class SurveyTask:
             if self.reading.encoding_errors != "skip":
                 raise
             wanted = False
-        yield (number, -1, *_halves(digest.intdigest()), wanted and self.reading.wants(num_characters))
+        yield 0, digest.digest() if wanted and self.reading.wants(num_characters) else None
 
 
-def _halves(digest: int) -> tuple[int, int]:
-    return digest & (1 << 64) - 1, digest >> 64
+@dataclass(frozen=True)
+class Surveyed:
+    """What a task found, (documents, 16) hashes in corpus order; their pieces and places are packed."""
+
+    hashes: Ids
+    packed_numbers: bytes
+    packed_places: bytes
+    unwanted: Sequence[int]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Surveyed:
+        hashes, numbers, places = (base64.b64decode(values[name]) for name in ("hashes", "numbers", "places"))
+        return cls(np.frombuffer(hashes, dtype=np.uint8).reshape(-1, 16), numbers, places, values["unwanted"])
+
+    @property
+    def numbers(self) -> Ids:
+        return unpack(self.packed_numbers)
+
+    @property
+    def places(self) -> Ids:
+        return unpack(self.packed_places)
+
+    @property
+    def first(self) -> tuple[int, int]:
+        """Where its documents stand among those of the others."""
+        return (int(self.numbers[0]), int(self.places[0])) if len(self.hashes) else (-1, -1)
 
 
 def is_needed(config: CorpusConfig) -> bool:
@@ -96,29 +134,29 @@ def survey(
             if item not in number_of:
                 number_of[item] = len(number_of)
                 numbered[number_of[item]] = item
-    rows = _hashes(numbered, reading, map_tasks)
-    left_out = ~rows["wanted"]
+    found = _surveyed(numbered, reading, map_tasks)
+    dropped: dict[int, list[Ids]] = {number: [] for part in found for number in part.unwanted}
     if config.deduplicate:
-        left_out |= _is_repeated(rows)
-    rows = rows[left_out]
+        for part, is_repeated in zip(found, repeated([part.hashes for part in found]), strict=True):
+            numbers, first = np.unique(part.numbers[is_repeated], return_index=True)
+            for number, own in zip(numbers.tolist(), np.split(part.places[is_repeated], first[1:]), strict=False):
+                dropped.setdefault(number, []).append(own)
     kept: dict[str, list[Piece]] = {split: [] for split in splits}
     for split, pieces in splits.items():
         for piece in pieces:
             is_file = reading.is_one_document(piece)
-            number = number_of[Piece.whole(piece.source) if is_file else piece]
-            first, last = np.searchsorted(rows["piece"], [number, number + 1])
-            places = rows["place"][first:last]
-            if not is_file:
-                kept[split].append(piece.without(places) if len(places) else piece)
-            elif not len(places):
+            places = dropped.get(number_of[Piece.whole(piece.source) if is_file else piece])
+            if places is None:
                 kept[split].append(piece)
+            elif not is_file:
+                kept[split].append(piece.without(np.concatenate(places)))
         if not kept[split]:
             raise ValueError(f"corpus.{split}: no document of it is left (too short, too long, or there before)")
-    return kept, int(np.count_nonzero(rows["place"] < 0))
+    return kept, sum(reading.is_one_document(numbered[number]) for number in dropped)
 
 
-def _hashes(numbered: Mapping[int, Piece], reading: Reading, map_tasks: MapTasks) -> Ids:
-    """A row for every document, in corpus order."""
+def _surveyed(numbered: Mapping[int, Piece], reading: Reading, map_tasks: MapTasks) -> list[Surveyed]:
+    """What the tasks found, in corpus order."""
     tasks, numbers = [], {id(piece): number for number, piece in numbered.items()}
     plain = [piece for piece in numbered.values() if not reading.is_one_document(piece)]
     files = [piece for piece in numbered.values() if reading.is_one_document(piece)]
@@ -131,16 +169,24 @@ def _hashes(numbered: Mapping[int, Piece], reading: Reading, map_tasks: MapTasks
         if sum(p.num_bytes for p in batch) >= SURVEY_BYTES or piece is files[-1]:
             tasks.append(SurveyTask(tuple(batch), tuple(numbers[id(p)] for p in batch), reading))
             batch = []
-    parts = [np.frombuffer(base64.b64decode(result["rows"]), dtype=ROW) for result in map_tasks(tasks)]
-    rows = np.concatenate([np.zeros(0, dtype=ROW), *parts])
-    return rows[np.lexsort((rows["place"], rows["piece"]))]
+    return sorted((Surveyed.from_json(result) for result in map_tasks(tasks)), key=lambda part: part.first)
 
 
-def _is_repeated(rows: Ids) -> Ids:
-    """(rows,) bool: whether an equal document, itself wanted, comes before."""
-    order = np.lexsort((np.arange(len(rows)), ~rows["wanted"], rows["high"], rows["low"]))
-    ordered = rows[order]
-    equal = (ordered["low"][1:] == ordered["low"][:-1]) & (ordered["high"][1:] == ordered["high"][:-1])
-    repeated = np.zeros(len(rows), dtype=bool)
-    repeated[order[1:]] = equal
-    return repeated
+def repeated(parts: Sequence[Ids]) -> list[Ids]:
+    """Of (documents, 16) hashes in corpus order: (documents,) bool, whether an equal one comes before.
+
+    One bucket after the other, for putting all in order at once would take as much memory again.
+    """
+    flags = [np.zeros(len(part), dtype=bool) for part in parts]
+    for bucket in range(NUM_BUCKETS if parts else 0):
+        rows = [np.flatnonzero(part[:, 0] == bucket) for part in parts]
+        hashes = np.concatenate([part[found] for part, found in zip(parts, rows, strict=True)])
+        low, high = hashes.view(np.uint64).T
+        order = np.lexsort((low, high))  # equal ones stay in order
+        is_equal = (low[order[1:]] == low[order[:-1]]) & (high[order[1:]] == high[order[:-1]])
+        again = np.zeros(len(order), dtype=bool)
+        again[order[1:][is_equal]] = True
+        ends = np.cumsum([len(found) for found in rows])
+        for flag, found, own in zip(flags, rows, np.split(again, ends[:-1]), strict=True):
+            flag[found[own]] = True
+    return flags
