@@ -147,12 +147,17 @@ def train(
     if resumed:
         restore(loop, resumed)
     if worker.rank == 0:
-        directory.check_owner()
-        directory.path.mkdir(parents=True, exist_ok=True)
-        directory.config.write_text(configuration.to_yaml(config), encoding="utf-8")
-        loop.monitor = Monitor(directory, step=loop.progress.step, on_record=on_record)
-        loop.monitor.write("start", **start_facts(loop, config, num_threads=worker.num_threads))
-        watch_speed(loop, config)
+        begin_record(loop, config, directory, num_threads=worker.num_threads, on_record=on_record)
+    try:
+        return fit_and_save(loop, directory)
+    finally:
+        for part in (watchdog, loop.profiler, loop.monitor):
+            if part is not None:
+                part.close()
+
+
+def fit_and_save(loop: Loop, directory: RunDirectory) -> str:
+    """How ``fit`` ended. Raises ``TrainingStoppedError``, also for storage that failed, naming what there is left."""
     try:
         status = fit(loop)
         loop.checkpoints.finish()
@@ -164,13 +169,23 @@ def train(
         raise TrainingStoppedError(f"{reason} ({last_good(loop, directory)})") from None
     except TrainingStoppedError as error:
         raise TrainingStoppedError(f"{error} ({last_good(loop, directory)})") from None
-    finally:
-        if watchdog is not None:
-            watchdog.close()
-        if loop.profiler is not None:
-            loop.profiler.close()
-        if loop.monitor is not None:
-            loop.monitor.close()
+
+
+def begin_record(
+    loop: Loop,
+    config: Config,
+    directory: RunDirectory,
+    *,
+    num_threads: int,
+    on_record: Callable[[Record], None] | None,
+) -> None:
+    """On rank 0: the run directory with its configuration, and the metrics file with the facts of this start."""
+    directory.check_owner()
+    directory.path.mkdir(parents=True, exist_ok=True)
+    directory.config.write_text(configuration.to_yaml(config), encoding="utf-8")
+    loop.monitor = Monitor(directory, step=loop.progress.step, on_record=on_record)
+    loop.monitor.write("start", **start_facts(loop, config, num_threads=num_threads))
+    watch_speed(loop, config)
 
 
 def watch_speed(loop: Loop, config: Config) -> None:
@@ -204,12 +219,11 @@ def build_model(config: Config, vocab_size: int) -> LanguageModel:
     return model.double() if config.train.precision == "float64" else model
 
 
-def build_loop(
-    config: Config, worker: Worker, corpus: PreparedCorpus, model: LanguageModel, directory: RunDirectory
-) -> Loop:
-    """The parts of one rank at step 0."""
-    data = training_data(config, corpus, rank=worker.rank, world_size=worker.world_size)
-    step = TrainingStep(
+def build_step(
+    config: Config, worker: Worker, model: LanguageModel, data: TrainingData, *, vocab_size: int
+) -> TrainingStep:
+    """What turns a window into an update, as ``config`` says."""
+    return TrainingStep(
         model,
         build_optimizer(config.optimizer, model),
         clipping=Clipping.of(config.train, device=worker.device),
@@ -220,11 +234,19 @@ def build_loop(
         accumulate=config.train.accumulate,
         penalties=Penalties(config.train.activation_penalty, config.train.temporal_activation_penalty),
         batch_size=config.train.batch_size,
-        embedding_rows=embedding_rows.chosen(config, corpus.vocab_size),
+        embedding_rows=embedding_rows.chosen(config, vocab_size),
         ddp=config.ddp,
         rank=worker.rank,
         world_size=worker.world_size,
     )
+
+
+def build_loop(
+    config: Config, worker: Worker, corpus: PreparedCorpus, model: LanguageModel, directory: RunDirectory
+) -> Loop:
+    """The parts of one rank at step 0."""
+    data = training_data(config, corpus, rank=worker.rank, world_size=worker.world_size)
+    step = build_step(config, worker, model, data, vocab_size=corpus.vocab_size)
     facts = {
         "fingerprints": fingerprints(corpus),
         "num_workers": worker.world_size,
