@@ -21,6 +21,7 @@ from pipeline.model.state import zeros_like
 from pipeline.training.guard import check_finite, check_loss, update_or_undo
 from pipeline.training.parts import Loop
 from pipeline.training.schedules import drops_now
+from pipeline.training.stragglers import own_seconds
 
 # how often several ranks agree whether to stop or save; a single rank looks after every step
 AGREE_EVERY_STEPS = 4
@@ -133,7 +134,8 @@ def log(loop: Loop) -> None:
     progress.lowest_loss = min(loss, progress.lowest_loss or loss)
     clipped = loop.step.clipping.take_share()
     interval, loop.interval = loop.interval, loop.new_interval()
-    times = loop.step.times.take()
+    num_steps, times = loop.step.times.num_steps, loop.step.times.take()
+    beside_others = compare_ranks(loop, own_seconds(times, num_steps))
     if loop.monitor is None:
         return
     if failure := loop.checkpoints.failure():
@@ -153,8 +155,19 @@ def log(loop: Loop) -> None:
         tokens_per_second=tokens_per_second,
         seconds_left=(loop.total_steps - progress.step) * progress.seconds / progress.step,
         **times,
+        **beside_others,
         **(loop.utilization.figures(tokens_per_second) if loop.utilization is not None else {}),
     )
+
+
+def compare_ranks(loop: Loop, seconds: float) -> dict[str, float]:
+    """Which rank was the slowest, each having taken ``seconds``; one that the others wait for is told of."""
+    if loop.stragglers is None:
+        return {}
+    figures, sentences = loop.stragglers.look(seconds)
+    for text in sentences if loop.monitor is not None else ():
+        loop.monitor.write("warning", step=loop.progress.step, text=text)
+    return figures
 
 
 def epochs_done(loop: Loop) -> float:

@@ -31,6 +31,7 @@ SCALARS = {
         "clipped": "optimizer/clipped_share",
         "loss_scale": "optimizer/loss_scale",
         "tokens_per_second": "speed/tokens_per_second",
+        "slowest_ratio": "speed/slowest_worker_ratio",
         "flops_utilization": "speed/model_flops_utilization",
         "peak_memory_mb": "memory/peak_mb",
         "peak_gpu_memory_mb": "memory/peak_gpu_mb",

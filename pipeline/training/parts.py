@@ -24,6 +24,7 @@ from pipeline.training.profiling import Profiler
 from pipeline.training.rollback import Rollback
 from pipeline.training.schedules import learning_rate
 from pipeline.training.step import TrainingStep
+from pipeline.training.stragglers import Stragglers
 from pipeline.training.utilization import Utilization
 from pipeline.training.watchdog import Watchdog
 
@@ -94,6 +95,7 @@ class Loop:
     num_refused: int = 0  # updates not made because of a gradient that was not finite, as last seen
     last_norm: Tensor = field(init=False)
     rollback: Rollback | None = field(init=False)
+    stragglers: Stragglers | None = field(init=False)  # None: there is only one rank
     clock: float = field(default_factory=time.monotonic)  # when progress.seconds was last brought up to date
     saved_at: float = field(default_factory=time.monotonic)
 
@@ -101,6 +103,7 @@ class Loop:
         self.interval = self.new_interval()
         self.last_norm = torch.zeros(())
         self.rollback = Rollback(self.step) if self.train.on_bad_window == "undo" else None
+        self.stragglers = Stragglers(self.step.rank, self.step.world_size) if self.step.world_size > 1 else None
 
     def new_interval(self) -> Interval:
         return Interval(nats=torch.zeros((), dtype=torch.float64, device=self.step.device))

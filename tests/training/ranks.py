@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,7 @@ class Plan:
     stop_after: int | None = None  # times asked: every step on one rank, every fourth on several
     fail_at_forward: int | None = None  # the forward pass of this number, counted from 1
     fail_at_report: int | None = None
+    slow: tuple[int, int, float] | None = None  # a rank, how many forward passes, and seconds that each takes longer
 
 
 def carry_out(plan: Plan, worker: run.Worker) -> None:
@@ -45,6 +47,8 @@ def carry_out(plan: Plan, worker: run.Worker) -> None:
     def forward(self: WindowLoss, *arguments: Any) -> Any:
         if counted("forward", plan.fail_at_forward):
             raise InjectedError
+        if plan.slow is not None and worker.rank == plan.slow[0] and counts["forward"] <= plan.slow[1]:
+            time.sleep(plan.slow[2])
         return FORWARD(self, *arguments)
 
     def report(figures: dict[str, Any]) -> None:
@@ -78,7 +82,7 @@ def train_on_ranks(world_size: int, *plans: Plan) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     plain = [
-        (configuration.dump(plan.config), (plan.stop_after, plan.fail_at_forward, plan.fail_at_report))
+        (configuration.dump(plan.config), (plan.stop_after, plan.fail_at_forward, plan.fail_at_report, plan.slow))
         for plan in plans
     ]
     mp.spawn(rank_of, (world_size, port, plain), nprocs=world_size)
