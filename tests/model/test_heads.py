@@ -1,15 +1,11 @@
 """Adaptive softmax and mixture of softmaxes against their equations in float64, and within a whole model."""
 
-import os
-import socket
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -26,6 +22,7 @@ from pipeline.training.clipping import Clipping
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.step import TrainingStep
 from tests.model.test_head import LargestTensor
+from tests.processes import on_ranks
 
 HIDDEN, EMBED, VOCAB = 8, 6, 40
 CUTOFFS = [5, 12, 30]
@@ -152,20 +149,14 @@ def test_accumulated_updates_equal_whole_ones(head: str) -> None:
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-13)
 
 
-def one_of_two_ranks(rank: int, port: int, directory: str) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+def one_of_two_ranks(rank: int, directory: str) -> None:
     found = {head: gradients_of(model_with(head, tie_weights=True), rank=rank, world_size=2)
              for head in ("adaptive", "mixture")}  # fmt: skip
     torch.save(found, Path(directory) / f"rank-{rank}.pt")
-    dist.destroy_process_group()
 
 
 def test_two_ranks_make_the_update_of_one(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(one_of_two_ranks, (port, str(tmp_path)), nprocs=2)
+    on_ranks(one_of_two_ranks, 2, str(tmp_path))
     ranks = [torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
     for head in ("adaptive", "mixture"):
         nats, weights = gradients_of(model_with(head, tie_weights=True))

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import time
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from pipeline import config as configuration
 from pipeline import run
 from pipeline.config import Config
 from pipeline.training.step import WindowLoss
+from tests.processes import on_ranks
 
 FORWARD = WindowLoss.forward
 
@@ -67,22 +64,16 @@ def carry_out(plan: Plan, worker: run.Worker) -> None:
         WindowLoss.forward = FORWARD  # type: ignore[method-assign]
 
 
-def rank_of(rank: int, world_size: int, port: int, plans: list[tuple[dict[str, Any], tuple[Any, ...]]]) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=world_size)
+def rank_of(rank: int, world_size: int, plans: list[tuple[dict[str, Any], tuple[Any, ...]]]) -> None:
     worker = run.Worker(device=torch.device("cpu"), num_threads=1, rank=rank, world_size=world_size)
     for values, rest in plans:
         carry_out(Plan(configuration.validate(values), *rest), worker)
-    dist.destroy_process_group()
 
 
 def train_on_ranks(world_size: int, *plans: Plan) -> None:
     """Carry out ``plans`` one after another on so many ranks; their corpora are prepared."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     plain = [
         (configuration.dump(plan.config), (plan.stop_after, plan.fail_at_forward, plan.fail_at_report, plan.slow))
         for plan in plans
     ]
-    mp.spawn(rank_of, (world_size, port, plain), nprocs=world_size)
+    on_ranks(rank_of, world_size, world_size, plain)

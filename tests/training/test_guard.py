@@ -1,16 +1,12 @@
 """Bad numbers injected into a run: they never reach the weights, all ranks agree, and the run says what happened."""
 
 import math
-import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from pipeline import config as configuration
 from pipeline import launch, run
@@ -20,6 +16,7 @@ from pipeline.training import checkpoint
 from pipeline.training.guard import TrainingStoppedError
 from pipeline.training.monitor import Record, read
 from pipeline.training.step import WindowLoss
+from tests.processes import on_ranks
 
 FORWARD = WindowLoss.forward
 
@@ -45,9 +42,7 @@ def weights(config: Config, which: str = "last") -> list[torch.Tensor]:
     return [*checkpoint.load_model(checkpoint.find(str(config.run.directory), which)).model.parameters()]
 
 
-def spoiled_rank(rank: int, port: int, values: dict[str, Any], by: float) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+def spoiled_rank(rank: int, values: dict[str, Any], by: float) -> None:
     if rank == 1:
         WindowLoss.forward = spoil((8,), by)  # type: ignore[method-assign]  # of which DDP settles with the first
     worker = run.Worker(device=torch.device("cpu"), num_threads=1, rank=rank, world_size=2)
@@ -55,15 +50,11 @@ def spoiled_rank(rank: int, port: int, values: dict[str, Any], by: float) -> Non
         run.train(configuration.validate(values), worker)
     except TrainingStoppedError as error:
         (Path(values["run"]["directory"]) / f"stopped-{rank}").write_text(str(error))
-    dist.destroy_process_group()
 
 
 def train_spoiled(config: Config, by: float) -> None:
     prepare_in_process(config)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(spoiled_rank, (port, configuration.dump(config), by), nprocs=2)
+    on_ranks(spoiled_rank, 2, configuration.dump(config), by)
 
 
 def test_overflow_on_one_rank_is_skipped_on_all_and_the_scale_halved(make_config: Callable[..., Config]) -> None:
