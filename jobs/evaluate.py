@@ -16,11 +16,13 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
     from jobs import adaptation, continuations, measures, sentences
     from pipeline import run
+    from pipeline.model.precision import set_tf32
     from pipeline.training import checkpoint
 
     check(arguments)
     path = checkpoint.find(arguments.run, arguments.checkpoint)
     loaded = checkpoint.load_model(path, run.resolve_device(arguments.device))
+    set_tf32(loaded.config.train.tf32)
     measure = measures.perplexity
     if arguments.surprisal is not None:
         measure = sentences.surprisal

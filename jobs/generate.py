@@ -17,6 +17,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
     from pipeline import run
     from pipeline.generate import Conversation, Sampling, UntilStop, read_prompts
+    from pipeline.model.precision import set_tf32
     from pipeline.training import checkpoint
 
     for name in ("tokens", "samples", "at_once"):
@@ -36,6 +37,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     prompts = read_prompts(arguments.prompts) if arguments.prompts is not None else [arguments.prompt or ""]
     path = checkpoint.find(arguments.run, arguments.checkpoint)
     loaded = checkpoint.load_model(path, run.resolve_device(arguments.device))
+    set_tf32(loaded.config.train.tf32)
     facts = {"seed": arguments.seed, "checkpoint": str(path)}
     stops = tuple(arguments.stop)
     layout = loaded.config.data.layout

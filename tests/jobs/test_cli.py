@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from jobs import evaluate, generate, prepare, search, train
 from jobs.cli import run_job, settings_help
@@ -77,12 +78,17 @@ def test_a_run_directory_in_use(make_config: Callable[..., Config], capsys: pyte
 
 
 def test_evaluate_and_generate(
-    make_config: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_config: Callable[..., Config],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = make_config({"train.max_steps": 30})
+    config = make_config({"train.max_steps": 30, "train.tf32": True})
     trained = launch.train(config, launch.in_process)
     directory = str(config.run.directory)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     run_job(evaluate.main, ["--run", directory, "--json"])
+    assert torch.backends.cudnn.allow_tf32  # products are made as in training
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["perplexity"] == pytest.approx(trained["perplexity"])
     assert result["bits_per_byte"] == pytest.approx(trained["bits_per_byte"])
