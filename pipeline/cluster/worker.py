@@ -101,7 +101,8 @@ def what_failed(directory: RunDirectory, worker_exceptions: dict[int, Exception]
             kept = report.rename(directory.path / f"hung-worker-{rank}-{int(time.time())}.txt")
             return f"worker {rank} made no step within cluster.step_timeout_seconds (where it hung: {kept})"
     for rank, error in sorted(worker_exceptions.items()):
-        if isinstance(error, RayActorError):
+        # a worker that does not answer the controller any more: why is within
+        if isinstance(getattr(error, "health_check_failure", error), RayActorError):
             return f"worker {rank} died"
     for rank, error in sorted(worker_exceptions.items()):
         if not any(sign in str(error) for sign in PEER_LOST):

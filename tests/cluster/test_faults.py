@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorDiedError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from pipeline import config as configuration
 from pipeline import launch
 from pipeline.cluster import train as ray_train
 from pipeline.cluster.train import on_ray
-from pipeline.cluster.worker import run_rank
+from pipeline.cluster.worker import run_rank, what_failed
 from pipeline.config import Config
+from pipeline.training.directory import RunDirectory
 from pipeline.training.monitor import Record, read
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -60,3 +63,14 @@ def test_a_worker_that_hangs_is_started_again(
     assert "the last checkpoint is of step 15" in warning["text"]
     (stacks,) = (tmp_path / "hung").glob("hung-worker-0-*.txt")
     assert "update_or_hang" in stacks.read_text()
+
+
+def test_the_failure_that_the_others_follow_from_is_told(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    dead = WorkerHealthCheckFailedError("A worker health check failed.", ActorDiedError())
+    peer = RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer")
+    assert what_failed(directory, {0: peer, 1: dead}) == "worker 1 died"
+    assert what_failed(directory, {0: peer, 1: KeyError("lr")}) == "worker 1 failed ('lr')"
+    assert what_failed(directory, {0: peer}) == "worker 0 lost its connection to another worker"
+    (tmp_path / "no-step-rank-2.txt").write_text("Thread 0x1")
+    assert "worker 2 made no step" in what_failed(directory, {0: peer, 2: dead})

@@ -29,6 +29,9 @@ PATIENCE_SECONDS = 300
 def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A head without CPUs; this process does not join it."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # five looks three seconds apart before a node counts as dead would be most of a recovery's time
+    monkeypatch.setenv("RAY_health_check_period_ms", "500")
+    monkeypatch.setenv("RAY_health_check_failure_threshold", "3")
     quiet = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 100 << 20}
     cluster = Cluster(initialize_head=True, head_node_args=quiet)
     yield cluster

@@ -1,7 +1,5 @@
 """Ray Train runs the very same loop: bitwise the local one with one worker, the same run with two."""
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,25 +80,3 @@ def test_relative_paths_mean_the_driver_s_folder(
         corpus = ranks.prepare(config, on_shard=lambda entry, total: None)
     assert corpus.splits["train"].num_bytes + corpus.splits["valid"].num_bytes == tiny_text.stat().st_size
     assert (tmp_path / "shards" / "manifest.json").exists()
-
-
-def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(make_config: Callable[..., Config]) -> None:
-    whole = make_config({"train.epochs": 2, "train.checkpoint_every_steps": 5, "model.dropout": 0.1})
-    broken = configuration.with_values(
-        whole, {"cluster.backend": "ray", "run.directory": f"{whole.run.directory}-broken"}
-    )
-    pids: list[int] = []
-    kills: list[int] = []
-
-    def kill_once(record: Record) -> None:
-        if record["kind"] == "start":
-            pids.append(record["pid"])
-        if record["kind"] == "train" and record["step"] >= 60 and not kills:
-            kills.append(pids[0])
-            os.kill(pids[0], signal.SIGKILL)
-
-    launch.train(broken, on_ray, on_record=kill_once)
-    launch.train(whole, launch.in_process)
-    assert len(kills) == 1
-    assert len(pids) == 2
-    assert curve(broken) == curve(whole)
