@@ -16,16 +16,15 @@ import argparse
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from commands import Command, training
 from startup import command, measure, measure_bare
 
 from pipeline import config as configuration
@@ -39,72 +38,10 @@ GOALS = {"steps": {1: 2.5, 2: 5.0}, "end": 3.0, "checkpoint": 5.0, "worker": 10.
 # a turn of each side, and what is left out at its beginning
 TURN_SECONDS, WAKE_SECONDS = 3.0, 0.4
 ENDLESS = {"train.max_steps": None, "train.epochs": 100_000, "optimizer.schedule": "constant"}
-PATIENCE_SECONDS = 180
 
 
 def row(what: str, figure: str, goal: object) -> None:
     print(f"{what:<58}  {figure:>24}  goal {goal}", flush=True)
-
-
-class Command:
-    """A command that trains, in the background, with all processes that it starts."""
-
-    def __init__(self, arguments: list[str], run_directory: Path) -> None:
-        self.metrics = run_directory / "metrics.jsonl"
-        self.log = run_directory.with_suffix(".log")
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                arguments, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}
-            )
-
-    def wait_for(self, what: Callable[[Record], bool]) -> Record:
-        """The first record like that, waited for."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < deadline and self.process.poll() is None:
-            for record in read(self.metrics):
-                if what(record):
-                    return record
-            time.sleep(0.05)
-        raise SystemExit(f"{' '.join(self.process.args)}: it ended or took too long\n{self.log.read_text()}")  # type: ignore[arg-type]
-
-    def tree(self) -> list[int]:
-        """Ids of the command's process and all that descend from it."""
-        listed = subprocess.run(["ps", "-eo", "pid,ppid"], check=True, capture_output=True, text=True).stdout
-        children: dict[int, list[int]] = {}
-        for line in listed.splitlines()[1:]:
-            pid, parent = map(int, line.split())
-            children.setdefault(parent, []).append(pid)
-        found = [self.process.pid]
-        for pid in found:
-            found += children.get(pid, [])
-        return found
-
-    def signal_all(self, number: int) -> None:
-        for pid in self.tree():
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                continue
-
-    def end(self) -> None:
-        """Ask it to stop, and wait until it has."""
-        self.signal_all(signal.SIGCONT)
-        self.process.send_signal(signal.SIGINT)
-        try:
-            self.process.wait(60)
-        except subprocess.TimeoutExpired:
-            self.signal_all(signal.SIGKILL)
-            self.process.wait()
-
-
-@contextmanager
-def training(arguments: list[str], run_directory: Path) -> Iterator[Command]:
-    """A training command for as long as this lasts."""
-    started = Command(arguments, run_directory)
-    try:
-        yield started
-    finally:
-        started.end()
 
 
 def measure_steps(folder: Path, *, num_workers: int, turns: int) -> None:
@@ -138,7 +75,16 @@ def measure_steps(folder: Path, *, num_workers: int, turns: int) -> None:
         f"{middle:+.1f} % ({low:+.1f} to {high:+.1f})",
         f"{GOALS['steps'][num_workers]} %",  # type: ignore[index]
     )
+    least, most = median_interval(extra)
     print(f"    {theirs * 1000:.1f} ms a step under torchrun; {turns} turns of {TURN_SECONDS:g} s each, quartiles")
+    print(f"    the median is between {least:+.1f} and {most:+.1f} % in 19 of 20 such runs")
+
+
+def median_interval(values: list[float]) -> tuple[float, float]:
+    """The 95 % interval of the median, by the order of ``values``: as many lie below it as heads fall."""
+    ordered = sorted(values)
+    beyond = max(0, int(len(ordered) / 2 - 0.98 * len(ordered) ** 0.5))
+    return ordered[beyond], ordered[-1 - beyond]
 
 
 def seconds_per_step(side: Command, sides: list[Command]) -> float:
@@ -211,19 +157,10 @@ def measure_checkpoint(folder: Path, *, repeat: int) -> None:
 
 
 def measure_worker(folder: Path, *, repeat: int) -> None:
-    settings = {**ENDLESS, "train.checkpoint_every_steps": 50, "train.log_every_steps": 5}
-    workers = {"cluster.num_workers": 2, "cluster.cpus_per_worker": 1, "cluster.max_failures": repeat}
-    with training(command(folder, "ray", "worker", {**settings, **workers}), folder / "worker") as trained:
-        seconds, killed = [], 0.0
-        for _ in range(repeat):
-            trained.wait_for(lambda record: record["kind"] == "running" and record["time"] > killed)  # noqa: B023
-            started = trained.wait_for(lambda r: r["kind"] == "start" and r["time"] > killed)  # noqa: B023
-            time.sleep(3)
-            killed = time.time()
-            os.kill(started["pid"], signal.SIGKILL)
-            again = trained.wait_for(lambda record: record["kind"] == "running" and record["time"] > killed)  # noqa: B023
-            seconds.append(again["time"] - killed)
-    report_recovery("worker", seconds, folder)
+    def kill(started: Record) -> None:
+        os.kill(started["pid"], signal.SIGKILL)
+
+    measure_kills("worker", folder, {"cluster.num_workers": 2, "cluster.cpus_per_worker": 1}, kill, repeat)
 
 
 def measure_node(folder: Path, *, repeat: int) -> None:
@@ -232,29 +169,51 @@ def measure_node(folder: Path, *, repeat: int) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     small: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 100 << 20}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
-    settings = {**ENDLESS, "train.checkpoint_every_steps": 50, "train.log_every_steps": 5}
-    workers = {"cluster.num_workers": 2, "cluster.max_failures": 10 * repeat, "cluster.address": cluster.address}
-    seconds, killed = [], 0.0
+    nodes = []
+
+    def add_node() -> None:
+        nodes.append(cluster.add_node(num_cpus=1, object_store_memory=100 << 20))
+
+    def kill(started: Record) -> None:
+        cluster.remove_node(nodes.pop(), allow_graceful=False)
+        add_node()
+
     try:
-        nodes = [cluster.add_node(num_cpus=1, object_store_memory=100 << 20) for _ in range(2)]
-        with training(command(folder, "ray", "node", {**settings, **workers}), folder / "node") as trained:
-            for _ in range(repeat):
-                trained.wait_for(lambda record: record["kind"] == "running" and record["time"] > killed)  # noqa: B023
-                time.sleep(3)
-                killed = time.time()
-                cluster.remove_node(nodes.pop(), allow_graceful=False)
-                nodes.append(cluster.add_node(num_cpus=1, object_store_memory=100 << 20))
-                again = trained.wait_for(lambda r: r["kind"] == "running" and r["time"] > killed)  # noqa: B023
-                seconds.append(again["time"] - killed)
+        add_node()
+        add_node()
+        measure_kills("node", folder, {"cluster.num_workers": 2, "cluster.address": cluster.address}, kill, repeat)
     finally:
         cluster.shutdown()
-    report_recovery("node", seconds, folder)
 
 
-def report_recovery(what: str, seconds: list[float], folder: Path) -> None:
-    row(f"a killed {what}: kill to next step", f"{statistics.median(seconds):.1f} s", f"{GOALS[what]:g} s")
-    all_of_them = ", ".join(f"{one:.1f}" for one in seconds)
-    print(f"    all: {all_of_them}; a bare Ray Train fit, command to first line: {measure_bare(folder)[0]:.1f} s")
+def measure_kills(
+    what: str, folder: Path, workers: dict[str, Any], kill: Callable[[Record], None], repeat: int
+) -> None:
+    """Kill something of a run again and again, each time a few seconds after it went on."""
+    settings = {**ENDLESS, **workers, "train.checkpoint_every_steps": 50, "train.log_every_steps": 5}
+    settings["cluster.max_failures"] = 10 * repeat
+    recoveries, killed = [], 0.0
+    with training(command(folder, "ray", what, settings), folder / what) as trained:
+        for _ in range(repeat):
+            trained.wait_for(lambda record: record["kind"] == "running" and record["time"] > killed)  # noqa: B023
+            started = trained.wait_for(lambda record: record["kind"] == "start" and record["time"] > killed)  # noqa: B023
+            time.sleep(3)
+            killed = time.time()
+            kill(started)
+            recoveries.append(recovery(trained, killed))
+    median = {name: statistics.median(one[name] for one in recoveries) for name in recoveries[0]}
+    row(f"a killed {what}: kill to next step", f"{median['step']:.1f} s", f"{GOALS[what]:g} s")
+    print(f"    all: {', '.join(format(one['step'], '.1f') for one in recoveries)}")
+    print(f"    noticed after {median['noticed']:.1f} s, the new workers' parts built after {median['built']:.1f} s")
+    print(f"    a bare Ray Train fit, command to first line: {measure_bare(folder)[0]:.1f} s")
+
+
+def recovery(trained: Command, killed: float) -> dict[str, float]:
+    """Seconds from ``killed`` until the failure was noticed, new workers had built their parts, and made a step."""
+    end = trained.wait_for(lambda record: record["kind"] == "running" and record["time"] > killed)
+    starts = [r["time"] for r in read(trained.metrics) if r["kind"] == "start" and killed < r["time"] <= end["time"]]
+    noticed = [r["time"] for r in read(trained.metrics.with_name("failures.jsonl")) if r["time"] > killed]
+    return {"noticed": min(noticed) - killed, "built": starts[-1] - killed, "step": end["time"] - killed}
 
 
 def main() -> None:
