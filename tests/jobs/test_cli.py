@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tiny_text: Path, tmp_path:
     try:
         while '"train"' not in (metrics.read_text() if metrics.exists() else ""):
             assert process.poll() is None
+            time.sleep(0.1)
         process.send_signal(2)
         _, error = process.communicate(timeout=60)
     finally:
