@@ -165,8 +165,9 @@ def compare_ranks(loop: Loop, seconds: float) -> dict[str, float]:
     if loop.stragglers is None:
         return {}
     figures, sentences = loop.stragglers.look(seconds)
-    for text in sentences if loop.monitor is not None else ():
-        loop.monitor.write("warning", step=loop.progress.step, text=text)
+    if loop.monitor is not None:
+        for text in sentences:
+            loop.monitor.write("warning", step=loop.progress.step, text=text)
     return figures
 
 
