@@ -78,6 +78,9 @@ def pause(loop: Loop, *, is_last: bool, ends_epoch: bool, save: bool) -> None:
     loop.checkpoints.save(loop, figures)
     loop.saved_at = time.monotonic()
     if validated:
+        if is_last or loop.progress.step in loop.evaluate_at_steps:
+            # a search may end this run with its report, and then asks its checkpoints how it did
+            loop.checkpoints.wait()
         loop.report(figures)
     loop.interval.started += time.monotonic() - began
 

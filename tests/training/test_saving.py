@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from pipeline import config as configuration
-from pipeline import launch
+from pipeline import launch, run
 from pipeline.config import Config
+from pipeline.data.prepare import prepare_in_process
 from pipeline.training import checkpoint
 from pipeline.training.directory import RunDirectory
 from pipeline.training.guard import TrainingStoppedError
@@ -41,6 +42,25 @@ def test_a_slow_write_holds_the_state_of_its_own_step(
     paths = [tmp_path / name / "checkpoints" / "step-00000004" for name in ("run", "shorter")]
     ours, theirs = ([*checkpoint.load_model(path).model.parameters()] for path in paths)
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_what_a_search_is_told_is_already_in_a_checkpoint(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config({"train.max_steps": 6, "train.checkpoint_every_steps": 2})
+    prepare_in_process(config)
+    write, told = checkpoint.save, []
+
+    def slowly(*arguments: Any, **named: Any) -> Path:
+        time.sleep(0.2)
+        return write(*arguments, **named)
+
+    def report(figures: dict[str, Any]) -> None:
+        told.append((figures["tokens"], steps_saved(config)))
+
+    monkeypatch.setattr(checkpoint, "save", slowly)
+    run.train(config, run.local_worker(config), report=report, evaluate_at_tokens=[180])  # 60 tokens a step
+    assert told == [(180, [2, 3]), (360, [4, 6])]  # two are kept
 
 
 def test_checkpoints_by_the_clock(make_config: Callable[..., Config]) -> None:
