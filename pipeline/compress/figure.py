@@ -20,7 +20,8 @@ def draw(rows: Sequence[dict[str, Any]]) -> Any:
     axes = figure.add_subplot()
     places: dict[tuple[float, float], list[str]] = {}  # forms that differ in nothing that is drawn share a point
     for row in rows:
-        places.setdefault((row["bytes"] / 1e6, float(f"{row['perplexity']:.3g}")), []).append(row["variant"])
+        place = (float(f"{row['bytes'] / 1e6:.3g}"), float(f"{row['perplexity']:.3g}"))
+        places.setdefault(place, []).append(row["variant"])
     for (megabytes, perplexity), names in places.items():
         axes.scatter(megabytes, perplexity, s=28)
         axes.annotate(", ".join(names), (megabytes, perplexity), (5, 4), textcoords="offset points", fontsize=8)
