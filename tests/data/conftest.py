@@ -1,5 +1,6 @@
-"""Token sequences in shards, made straight from documents of ids."""
+"""Token sequences in shards, made straight from documents of ids; a corpus of files; a store that speaks S3."""
 
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import numpy as np
 import pytest
 
 from pipeline.data.shards import TokenSequence, write_shard
+from tests.data.object_store import door, server, store
+
+__all__ = ["door", "server", "store"]
 
 
 @pytest.fixture
@@ -27,3 +31,15 @@ def make_sequence(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tok
         return TokenSequence(directory, {"shards": entries, "num_bytes": 0, "num_unknown": 0}, tokens.dtype)
 
     return make
+
+
+@pytest.fixture
+def corpus_of_files(tmp_path: Path) -> Path:
+    """Thirty files of a few hundred characters, one of many."""
+    source = random.Random(3)
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for number in range(30):
+        lines = ["".join(source.choices("abcde é\n", k=60)) for _ in range(200 if number == 7 else 8)]
+        (folder / f"{number:02d}.txt").write_text("\n".join(lines), encoding="utf-8")
+    return folder

@@ -1,4 +1,4 @@
-"""What becomes of each kind of source: its documents, its splits, and mistakes in it named in one sentence."""
+"""What becomes of each kind of source: its documents and its splits."""
 
 import bz2
 import gzip
@@ -6,7 +6,7 @@ import itertools
 import json
 import random
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,7 @@ from pipeline.config import Config
 from pipeline.data.corpus import Piece, Reading, Tally, documents, split_corpus, texts
 from pipeline.data.corpus.cutting import cut_rule, group
 from pipeline.data.corpus.sources import find_sources
-from pipeline.data.corpus.survey import Surveyed, repeated, survey
-from pipeline.data.prepare import in_process, prepare_in_process
+from pipeline.data.prepare import prepare_in_process
 from pipeline.data.shards import PreparedCorpus
 
 MakeConfig = Callable[..., Config]
@@ -249,86 +248,9 @@ def test_a_shuffle_keeps_every_document(make_config: MakeConfig, tmp_path: Path,
     assert orders[0] != lines
 
 
-def damaged_gz(path: Path) -> None:
-    path.write_bytes(gzip.compress(random.Random(1).randbytes(9000).hex().encode())[:-900])
-
-
-def jsonl(text: str) -> Callable[[Path], Any]:
-    return lambda path: path.write_text(text)
-
-
-def parquet(**columns: list[Any]) -> Callable[[Path], Any]:
-    return lambda path: pq.write_table(pa.table(columns), path)
-
-
-def raw(data: bytes) -> Callable[[Path], Any]:
-    return lambda path: path.write_bytes(data)
-
-
-# file, what is in it, the sentence
-MISTAKES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
-    "no field": (
-        "a.jsonl",
-        jsonl('{"text": "x"}\n{"body": "y"}\n'),
-        r"a\.jsonl: the record at byte offset 14 has no field 'text' .*there are body",
-    ),
-    "no object": ("a.jsonl", jsonl('"x"\n'), r"a\.jsonl: the record at byte offset 0 has no field 'text'"),
-    "no JSON": ("a.jsonl", jsonl('{"text": "x"}\n{"te\n'), r"a\.jsonl: the line at byte offset 14 is not JSON"),
-    "no text": ("a.jsonl", jsonl('{"text": 3}\n'), r"a\.jsonl: text of the record at byte offset 0 is not a text"),
-    "half a character": ("a.jsonl", jsonl('{"text": "\\ud83d"}\n'), r"a\.jsonl: not UTF-8 at byte offset 0"),
-    "null": ("a.parquet", parquet(text=["x", None]), r"a\.parquet: text of row 1 of part 0 is not a text but None"),
-    "no column": ("a.parquet", parquet(body=["x"]), r"a\.parquet: its records have no field 'text' .*there are body"),
-    "no Parquet": ("a.parquet", raw(b"PAR1 and more bytes that are none"), r"a\.parquet: not a whole Parquet file"),
-    "cut gz": ("a.txt.gz", damaged_gz, r"a\.txt\.gz: not a whole gzip file: Truncated"),
-    "no gz": ("a.txt.gz", raw(b"plain text"), r"a\.txt\.gz: not a whole gzip file"),
-    "not UTF-8": ("a.txt", raw(b"ab\n\xe9"), r"a\.txt: not UTF-8 at byte offset 3$"),
-}
-
-
-@pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_in_a_source_is_one_sentence(make_config: MakeConfig, tmp_path: Path, name: str) -> None:
-    file, write, sentence = MISTAKES[name]
-    write(tmp_path / file)
-    config = make_config({"corpus.train": [str(tmp_path / file)], "corpus.valid_fraction": 0})
-    with pytest.raises(ValueError, match=sentence) as error:
-        prepare_in_process(config)
-    assert "\n" not in str(error.value)
-    assert not Path(str(config.data.directory)).exists()
-
-
 def test_one_compressed_document_is_not_divided(tmp_path: Path) -> None:
     path = tmp_path / "a.txt.gz"
     path.write_bytes(gzip.compress(b"one\ntwo\n" * 100))
     with pytest.raises(ValueError, match=r"a single document .* set corpus\.document to line"):
         split_corpus(corpus_config(path).corpus)
     assert set(split_corpus(corpus_config(path, document="line").corpus)) == {"train", "valid"}
-
-
-def test_the_first_of_equal_hashes_stays() -> None:
-    source = np.random.default_rng(5)
-    hashes = source.integers(0, 256, size=(40, 16), dtype=np.uint8)[source.integers(0, 40, size=3000)]
-    parts = np.split(hashes, [7, 7, 1200, 2900])
-    seen: set[bytes] = set()
-    expected = [row.tobytes() in seen or seen.add(row.tobytes()) is not None for row in hashes]
-    assert np.concatenate(repeated(parts)).tolist() == expected
-    assert repeated([]) == []
-    assert not np.concatenate(repeated([np.unique(hashes, axis=0)])).any()
-
-
-def test_a_document_takes_little_more_than_its_hash(tmp_path: Path) -> None:
-    path = tmp_path / "lines.txt"
-    path.write_text("".join(f"line {n} {'x' * (n * 7919 % 60)}\n" for n in range(20_000)))
-    config = corpus_config(path, document="line", deduplicate=True)
-    held: list[Surveyed] = []
-
-    def map_tasks(tasks: Sequence[Any]) -> Iterator[dict[str, Any]]:
-        for result in in_process(tasks):
-            held.append(Surveyed.from_json(result))
-            yield result
-
-    survey(
-        {"train": [Piece.whole(source) for source in find_sources("train", config.corpus)]}, config.corpus, map_tasks
-    )
-    num_bytes = sum(part.hashes.nbytes + len(part.packed_numbers) + len(part.packed_places) for part in held)
-    assert sum(len(part.hashes) for part in held) == 20_000
-    assert 16 * 20_000 < num_bytes < 17 * 20_000

@@ -1,4 +1,4 @@
-"""Sampling against the softmax, text that is the seed's whatever stands beside it, beams against every text."""
+"""Text that is the seed's whatever stands beside it, beams against every text."""
 
 import itertools
 import json
@@ -23,7 +23,7 @@ from pipeline.generate import (
     save_rows,
 )
 from pipeline.generate.sampler import Sampler, read_prompt, sample_tokens
-from pipeline.generate.sampling import BLOCK, SUMMED, Uniforms, draw, draw_by_blocks, filtered, penalize
+from pipeline.generate.sampling import penalize
 from pipeline.generate.stepper import Stepper, evaluating
 from pipeline.generate.text import UntilStop, text_of
 from pipeline.model.language_model import LanguageModel
@@ -41,23 +41,6 @@ def make_model(vocab_size: int, **changes: object) -> LanguageModel:
     return LanguageModel(ModelConfig(**{"hidden_size": 8, "num_layers": 2, **changes}), vocab_size)  # type: ignore[arg-type]
 
 
-def probabilities(logits: torch.Tensor, sampling: Sampling) -> list[float]:
-    return filtered(logits.unsqueeze(0), sampling)[0].softmax(0).tolist()  # type: ignore[no-any-return]
-
-
-def test_filters() -> None:
-    logits = torch.log(torch.tensor([0.5, 0.1, 0.3, 0.1]))
-    assert probabilities(logits, Sampling()) == pytest.approx([0.5, 0.1, 0.3, 0.1])
-    assert probabilities(logits, Sampling(temperature=0)) == [1, 0, 0, 0]
-    squared = [0.25, 0.01, 0.09, 0.01]
-    assert probabilities(logits, Sampling(temperature=0.5)) == pytest.approx([p / 0.36 for p in squared])
-    assert probabilities(logits, Sampling(top_k=2)) == pytest.approx([0.625, 0, 0.375, 0])
-    assert probabilities(logits, Sampling(top_p=0.6)) == pytest.approx([0.625, 0, 0.375, 0])
-    assert probabilities(logits, Sampling(top_p=0.4)) == [1, 0, 0, 0]
-    assert probabilities(logits, Sampling(min_p=0.5)) == pytest.approx([0.625, 0, 0.375, 0])
-    assert probabilities(logits, Sampling(min_p=0.7)) == [1, 0, 0, 0]
-
-
 def test_repetition_penalty_makes_seen_tokens_less_likely() -> None:
     logits, seen = torch.tensor([[2.0, 2.0, -3.0, -3.0]]), torch.tensor([[True, False, True, False]])
     assert penalize(logits, seen, 2.0).tolist() == [[1.0, 2.0, -6.0, -3.0]]
@@ -67,50 +50,6 @@ def test_repetition_penalty_makes_seen_tokens_less_likely() -> None:
     with evaluating(model):
         first = penalize(read_prompt(model, prompt)[0], torch.tensor([[0, 1, 0, 1, 0, 0]], dtype=torch.bool), 1e6)
     assert tokens[0] == int(first.argmax())
-
-
-@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.7, top_k=4), Sampling(top_p=0.8)])
-def test_draws_follow_the_softmax(sampling: Sampling) -> None:
-    num_draws = 100_000
-    torch.manual_seed(1)
-    logits = torch.randn(1, 12, dtype=torch.float64) * 2
-    expected = np.array(filtered(logits, sampling)[0].softmax(0))
-    uniforms = torch.tensor([Uniforms(seed, np.array([2]))[0] for seed in range(num_draws)], dtype=torch.float64)
-    drawn = draw(logits.repeat(num_draws, 1), uniforms, sampling)
-    observed, kept = np.bincount(drawn, minlength=12), expected > 0
-    assert not observed[~kept].any()
-    chi_square = ((observed - num_draws * expected)[kept] ** 2 / (num_draws * expected[kept])).sum()
-    assert chi_square < 31.3  # 11 degrees of freedom, p = 0.001; fewer kept is stricter still
-
-
-def test_the_smallest_and_largest_numbers_draw_the_first_and_last_token_that_can_be_drawn() -> None:
-    logits = torch.tensor([[-torch.inf, 0.0, 1.0, -torch.inf]]).repeat(2, 1)
-    assert draw(logits, torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64), Sampling()).tolist() == [1, 2]
-
-
-def test_tokens_found_by_blocks_are_those_of_the_whole_running_sum() -> None:
-    generator = torch.Generator().manual_seed(3)
-    uniforms = torch.rand(400, dtype=torch.float64, generator=generator)
-    uniforms[:3] = torch.tensor([0.0, 1 - 2**-53, 0.5], dtype=torch.float64)
-    for num_types in (SUMMED - 1, SUMMED, 5 * SUMMED, 5 * SUMMED + 7):
-        weights = torch.rand(400, num_types, dtype=torch.float64, generator=generator)
-        weights[weights < 0.7] = 0
-        weights[2] = 0
-        weights[2, num_types // 2] = 1
-        cumulative = weights.cumsum(1)
-        expected = torch.searchsorted(cumulative, uniforms.unsqueeze(1) * cumulative[:, -1:], right=True).squeeze(1)
-        assert draw_by_blocks(weights, uniforms).tolist() == expected.tolist()
-
-
-def test_uniform_numbers_are_counted() -> None:
-    ids = np.array([3, 1])
-    numbers = Uniforms(7, ids)
-    in_order = [numbers[position] for position in range(2 * BLOCK + 3)]
-    assert len(set(in_order)) == len(in_order)
-    assert all(Uniforms(7, ids)[position] == in_order[position] for position in (0, 5, BLOCK, 2 * BLOCK + 2))
-    others = [Uniforms(8, ids), Uniforms(7, np.array([1, 3])), Uniforms(7, ids, copy=1)]
-    assert len({in_order[0], *(other[0] for other in others)}) == 4
-    assert abs(np.mean(in_order) - 0.5) < 4 / np.sqrt(12 * len(in_order))
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -215,15 +154,6 @@ def test_prompts() -> None:
         prompt_ids(words, "xylophones yodel")
     with pytest.raises(ValueError, match="prompt 2: ' ' holds no word"):
         prompt_ids(words, " ", name="prompt 2")
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": 2.0}, {"repetition_penalty": 0.0}],
-)
-def test_impossible_options_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=f"^--{next(iter(options)).replace('_', '-')}: "):
-        Sampling(**options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.7, 1.5])

@@ -1,0 +1,44 @@
+"""Which documents are repeated, by their hashes, and how much is held of each."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import config as configuration
+from pipeline.data.corpus import Piece
+from pipeline.data.corpus.sources import find_sources
+from pipeline.data.corpus.survey import Surveyed, repeated, survey
+from pipeline.data.prepare import in_process
+
+
+def test_the_first_of_equal_hashes_stays() -> None:
+    source = np.random.default_rng(5)
+    hashes = source.integers(0, 256, size=(40, 16), dtype=np.uint8)[source.integers(0, 40, size=3000)]
+    parts = np.split(hashes, [7, 7, 1200, 2900])
+    seen: set[bytes] = set()
+    expected = [row.tobytes() in seen or seen.add(row.tobytes()) is not None for row in hashes]
+    assert np.concatenate(repeated(parts)).tolist() == expected
+    assert repeated([]) == []
+    assert not np.concatenate(repeated([np.unique(hashes, axis=0)])).any()
+
+
+def test_a_document_takes_little_more_than_its_hash(tmp_path: Path) -> None:
+    path = tmp_path / "lines.txt"
+    path.write_text("".join(f"line {n} {'x' * (n * 7919 % 60)}\n" for n in range(20_000)))
+    values = {"corpus.train": [str(path)], "corpus.document": "line", "corpus.deduplicate": True}
+    config = configuration.with_values(configuration.load(), values)
+    held: list[Surveyed] = []
+
+    def map_tasks(tasks: Sequence[Any]) -> Iterator[dict[str, Any]]:
+        for result in in_process(tasks):
+            held.append(Surveyed.from_json(result))
+            yield result
+
+    survey(
+        {"train": [Piece.whole(source) for source in find_sources("train", config.corpus)]}, config.corpus, map_tasks
+    )
+    num_bytes = sum(part.hashes.nbytes + len(part.packed_numbers) + len(part.packed_places) for part in held)
+    assert sum(len(part.hashes) for part in held) == 20_000
+    assert 16 * 20_000 < num_bytes < 17 * 20_000
