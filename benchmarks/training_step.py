@@ -29,7 +29,7 @@ from pipeline.config import ModelConfig, OptimizerConfig
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast, has_bf16_products
 from pipeline.model.regularization import NO_PENALTIES, Penalties
-from pipeline.training.allocator import keep_freed_memory
+from pipeline.allocator import keep_freed_memory
 from pipeline.training.clipping import Clipping
 from pipeline.training.embedding_rows import PAYS_FROM
 from pipeline.training.optimizers import build_optimizer

@@ -26,7 +26,7 @@ from pipeline.model.precision import set_tf32
 from pipeline.model.regularization import Penalties
 from pipeline.seeds import mix
 from pipeline.training import checkpoint, embedding_rows
-from pipeline.training.allocator import keep_freed_memory
+from pipeline.allocator import keep_freed_memory
 from pipeline.training.averaging import Averaging
 from pipeline.training.clipping import Clipping
 from pipeline.training.directory import RunDirectory

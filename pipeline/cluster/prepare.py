@@ -12,6 +12,7 @@ from typing import Any
 
 import ray.data
 
+from pipeline.allocator import keep_freed_memory
 from pipeline.config import Config
 from pipeline.data import prepare as core
 from pipeline.data.prepare import OnShard
@@ -19,6 +20,9 @@ from pipeline.data.shards import PreparedCorpus
 from pipeline.data.tasks import Task, run_line, to_line
 from pipeline.errors import is_user_error
 from pipeline.storage import UnwritableError
+
+# a task of Ray Data takes 6 ms beside its work, in which bytes become tokens by the megabyte
+BLOCK_BYTES, BLOCKS_PER_CPU = 32 << 20, 2
 
 
 def prepare(config: Config, *, on_shard: OnShard = lambda entry, total: None) -> PreparedCorpus:
@@ -42,15 +46,23 @@ def map_tasks(tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
     # how large the cluster is, a second after the beginning; without them Ray itself fills every CPU there is.
     context.set_config("backpressure_policies.enabled", [])
     rows = [{"task": to_line(task)} for task in tasks]
-    for row in ray.data.from_items(rows, override_num_blocks=len(rows)).map(run_task).iter_rows():
+    for row in ray.data.from_items(rows, override_num_blocks=num_blocks(tasks)).map(run_task).iter_rows():
         result = json.loads(row["result"])
         if "mistake" in result:
             raise UnwritableError(result["mistake"]) if result["is_unwritable"] else ValueError(result["mistake"])
         yield result
 
 
+def num_blocks(tasks: Sequence[Task]) -> int:
+    """How many tasks of Ray Data do ``tasks``: enough for every CPU, and none for the little work of a few ms."""
+    num_cpus = int(ray.cluster_resources().get("CPU", 1))
+    by_size = sum(task.num_bytes for task in tasks) // BLOCK_BYTES
+    return min(len(tasks), max(BLOCKS_PER_CPU * num_cpus, by_size))
+
+
 def run_task(row: dict[str, str]) -> dict[str, str]:
     """One task in a worker. A mistake in the text is returned, not raised: it would be tried again."""
+    keep_freed_memory()
     try:
         result = run_line(row["task"])
     except ValueError as error:

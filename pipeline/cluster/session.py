@@ -38,8 +38,10 @@ LOCAL = {
     "RAY_event_stats": "0",
     "REPORTER_UPDATE_INTERVAL_MS": "60000",
     "SCAN_EVENT_DIR_INTERVAL_SECONDS": "60",
-    # a process that waits for tasks wakes up a hundred times a second: none is kept in reserve
+    # a process that waits for tasks wakes up a hundred times a second: none is kept in reserve for long, but those of a
+    # preparation (2 s to start, with their imports) wait from one of its parts to the next
     "RAY_num_workers_soft_limit": "0",
+    "RAY_idle_worker_killing_time_threshold_ms": "10000",
 }
 
 

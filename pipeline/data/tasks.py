@@ -19,7 +19,7 @@ import numpy as np
 from pipeline import storage
 from pipeline.data.corpus.cutting import cut_rule
 from pipeline.data.corpus.documents import Part, Reading, Tally, documents
-from pipeline.data.corpus.pieces import Piece
+from pipeline.data.corpus.pieces import Piece, num_bytes_of
 from pipeline.data.corpus.survey import SurveyTask
 from pipeline.data.planning import Range
 from pipeline.data.shards import TOKENIZER, ShardWriter
@@ -39,6 +39,10 @@ class RangeTask:
     range: Range
     reading: Reading
     made_of: str
+
+    @property
+    def num_bytes(self) -> int:
+        return self.range.num_bytes
 
     def to_json(self) -> list[Any]:
         return [self.directory, self.range.to_json(), self.reading.to_json(), self.made_of]
@@ -67,6 +71,10 @@ class CountTask:
     pieces: tuple[Piece, ...]
     kind: str
     reading: Reading
+
+    @property
+    def num_bytes(self) -> int:
+        return num_bytes_of(self.pieces)
 
     def to_json(self) -> list[Any]:
         return [[piece.to_json() for piece in self.pieces], self.kind, self.reading.to_json()]

@@ -10,13 +10,12 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pipeline.config import CorpusConfig
 from pipeline.data.corpus import records
 from pipeline.data.corpus.pieces import Piece
-from pipeline.data.corpus.texts import Cut, decode, read_blocks
+from pipeline.data.corpus.texts import Cut, decode, is_utf8, read_blocks
 
 REPLACEMENT = "\ufffd"
 
@@ -43,13 +42,17 @@ class Reading:
         """Whether the whole source of ``piece`` is one document."""
         return self.document == "file" and not piece.source.has_records
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether short or long documents are left out."""
+        return self.min_characters is not None or self.max_characters is not None
+
     def wants(self, num_characters: int) -> bool:
         """Whether a document of this length is kept."""
         return (self.min_characters or 0) <= num_characters <= (self.max_characters or num_characters)
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """A document, or a part of one that is too long to be held: whether it ``begins`` and ``ends`` there."""
 
     data: bytes  # UTF-8
@@ -57,7 +60,7 @@ class Part:
     begins: bool = True
     ends: bool = True
 
-    @cached_property
+    @property
     def text(self) -> str:
         """``data`` decoded, where someone asks for it."""
         return self.data.decode()
@@ -111,29 +114,32 @@ def _parts_of_file(piece: Piece, reading: Reading, cut: Cut, tally: Tally) -> It
 
 def _chosen(piece: Piece, reading: Reading, cut: Cut, tally: Tally) -> Iterator[Part]:
     dropped = set(piece.dropped_places.tolist())
-    for place, content in _raw(piece, reading, cut):
+    is_bounded = reading.is_bounded
+    for place, content, is_data in _raw(piece, reading, cut):
         if not piece.has(place):
             continue
         try:
-            data = _data(content, piece, place, reading, tally)
+            data = _normal(content if is_data else _data(content, piece, place, reading, tally), reading)
         except UndecodableError:
             if reading.encoding_errors != "skip":
                 raise
             tally.num_undecodable += 1
             continue
-        part = Part(_normal(data, reading), place)
-        if not part.data:
+        if not data:
             continue
-        if not reading.wants(len(part.text)):
+        if is_bounded and not reading.wants(len(data.decode())):
             tally.num_unwanted += 1
         elif place in dropped:
             tally.num_duplicates += 1
         else:
-            yield part
+            yield Part(data, place)
 
 
-def _raw(piece: Piece, reading: Reading, cut: Cut) -> Iterable[tuple[int, Any]]:
-    """(place, bytes of a text document or line of JSON, or text of a row) of every document of ``piece``."""
+def _raw(piece: Piece, reading: Reading, cut: Cut) -> Iterable[tuple[int, Any, bool]]:
+    """(place, content, whether that is UTF-8 for sure) of every document of ``piece``.
+
+    The content is the bytes of a text document or of a line of JSON, or the text of a row.
+    """
     source = piece.source
     if source.form == "parquet":
         rows = records.parquet_rows(source.name, reading.text_field, piece.start, piece.stop, size=source.size)
@@ -143,7 +149,9 @@ def _raw(piece: Piece, reading: Reading, cut: Cut) -> Iterable[tuple[int, Any]]:
         by_line = source.form == "jsonl" or reading.document == "line"
         split = _lines if by_line else _paragraphs
         for offset, block in read_blocks(source, piece.start, piece.stop, cut):
-            yield from split(block, offset)
+            is_data = source.form == "text" and is_utf8(block)  # a hundred times quicker than to look at each line
+            for place, content in split(block, offset):
+                yield place, content, is_data
         return
     for place, text in rows:
         if not isinstance(text, str):
@@ -152,7 +160,7 @@ def _raw(piece: Piece, reading: Reading, cut: Cut) -> Iterable[tuple[int, Any]]:
                 f"{source.name}: {reading.text_field} of row {row:,} of part {unit:,} is not a text but {text!r:.50} "
                 "(corpus.text_field)"
             )
-        yield place, text
+        yield place, text, False
 
 
 def _lines(block: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
@@ -204,9 +212,10 @@ def _field(data: bytes, name: str, place: int, field: str) -> str:
 
 def _utf8(data: bytes, name: str, offset: int, reading: Reading, tally: Tally) -> bytes:
     """``data`` itself, or with U+FFFD put where it is not UTF-8. Raises ``UndecodableError`` unless that is set."""
+    if is_utf8(data):
+        return data
     try:
         decode(data, name, offset=offset)
-        return data
     except ValueError as error:
         if reading.encoding_errors != "replace":
             raise UndecodableError(str(error)) from None

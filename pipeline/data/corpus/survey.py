@@ -21,7 +21,7 @@ import xxhash
 from pipeline.config import CorpusConfig
 from pipeline.data.corpus.cutting import cut_rule, group
 from pipeline.data.corpus.documents import Reading, Tally, UndecodableError, documents
-from pipeline.data.corpus.pieces import Piece
+from pipeline.data.corpus.pieces import Piece, num_bytes_of
 from pipeline.data.packing import pack, unpack
 from pipeline.data.tokenizer import Ids
 
@@ -37,6 +37,10 @@ class SurveyTask:
     pieces: tuple[Piece, ...]
     numbers: tuple[int, ...]
     reading: Reading
+
+    @property
+    def num_bytes(self) -> int:
+        return num_bytes_of(self.pieces)
 
     def to_json(self) -> list[Any]:
         return [[piece.to_json() for piece in self.pieces], list(self.numbers), self.reading.to_json()]

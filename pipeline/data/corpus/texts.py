@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from pipeline import storage
 from pipeline.data.corpus import builtin
 from pipeline.data.corpus.sources import Source, location, read_bytes
@@ -67,6 +70,16 @@ class _Stretch:
         data = storage.read_open(self.file, self.path, self.position, min(num_bytes, self.stop - self.position))
         self.position += len(data)
         return data
+
+
+def is_utf8(data: bytes) -> bool:
+    """Whether ``data`` is UTF-8, by Arrow: many times quicker than making a text of it."""
+    buffers = [None, pa.py_buffer(np.array([0, len(data)])), pa.py_buffer(data)]
+    try:
+        pa.Array.from_buffers(pa.large_utf8(), 1, buffers).validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def decode(data: bytes, name: str, *, offset: int = 0) -> str:

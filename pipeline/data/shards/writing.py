@@ -71,25 +71,30 @@ class ShardWriter:
         start = 0
         while start < len(ids):
             part = ids[start : start + BATCH_TOKENS - self.num_waiting]
+            start += len(part)
+            if len(part) == BATCH_TOKENS:
+                self._write(part)
+                continue
             self.batch[self.num_waiting : self.num_waiting + len(part)] = part
             self.num_waiting += len(part)
-            start += len(part)
             if self.num_waiting == BATCH_TOKENS:
-                self._write()
+                self._write_waiting()
 
-    def _write(self) -> None:
-        part = self.batch[: self.num_waiting]
+    def _write_waiting(self) -> None:
+        self._write(self.batch[: self.num_waiting])
+        self.num_waiting = 0
+
+    def _write(self, part: Ids) -> None:
         with self._telling():
             self.writer.write_batch(pa.record_batch([pa.array(part)], schema=self.schema))
         # the values come last in what a batch writes
         offset = self.sink.tell() - -(-part.nbytes // ALIGNMENT) * ALIGNMENT
         self.batches.append([offset, part.nbytes, xxhash.xxh3_64_hexdigest(part.data)])
-        self.num_waiting = 0
 
     def finish(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Write the rest and put both files in their place; returns the manifest's entry, with the plain ``facts``."""
         if self.num_waiting:
-            self._write()
+            self._write_waiting()
         with self._telling():
             self.writer.close()
             self.sink.close()

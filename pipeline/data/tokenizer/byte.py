@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.tokenizer.base import Ids, Tokenizer
+from pipeline.data.tokenizer.characters import END
 
 
 class ByteTokenizer(Tokenizer):
@@ -31,12 +32,14 @@ class ByteTokenizer(Tokenizer):
 
     def encode_utf8(self, texts: Sequence[bytes], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
         has_end = np.array([True] * len(texts) if ends is None else ends, dtype=bool) & (self.eos_id is not None)
-        lengths = np.array([len(text) for text in texts], dtype=np.int64) + has_end
-        ids = np.empty(lengths.sum(), dtype=np.uint16)
-        stops = np.cumsum(lengths)
-        ids[stops[has_end] - 1] = 256
-        for text, stop in zip(texts, (stops - has_end).tolist(), strict=True):
-            ids[stop - len(text) : stop] = np.frombuffer(text, dtype=np.uint8)
+        lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)) + has_end
+        if has_end.all():
+            data = END.join([*texts, b""])
+        else:
+            data = b"".join(text + END * end for text, end in zip(texts, has_end.tolist(), strict=True))
+        ids = np.empty(len(data), dtype=np.uint16)
+        ids[:] = np.frombuffer(data, dtype=np.uint8)
+        ids[np.cumsum(lengths)[has_end] - 1] = 256
         return ids, lengths
 
     def decode(self, ids: Ids | list[int]) -> str:

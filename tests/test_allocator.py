@@ -11,7 +11,7 @@ import pytest
 SCRIPT = """
 import resource
 import torch
-from pipeline.training.allocator import keep_freed_memory
+from pipeline.allocator import keep_freed_memory
 
 {call}
 faults = []

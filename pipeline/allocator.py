@@ -1,19 +1,22 @@
-"""The C library's allocator, told to keep what a training step frees: the next step needs blocks of the same sizes.
+"""The C library's allocator, told to keep what is freed: a training step, or a batch of text, needs the same sizes again.
 
 glibc otherwise gives large blocks back to the system as soon as they are freed, and every step pays anew for having
-their pages cleared: up to a third of a small model's step (benchmarks/RESULTS.md).
+their pages cleared: up to a third of a small model's step, a quarter of the time that bytes take to become shards
+(benchmarks/RESULTS.md).
 """
 
 from __future__ import annotations
 
 import ctypes
 import platform
+from functools import cache
 
 # <malloc.h>
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
 
 
+@cache
 def keep_freed_memory() -> bool:
     """Whether freed memory now stays with this process, to be allocated again; only glibc can be told."""
     if platform.libc_ver()[0] != "glibc":
