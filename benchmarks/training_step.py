@@ -25,11 +25,11 @@ from peers import Step
 from torch import Tensor
 from turns import cpu_name, median_seconds, serve, take_turns
 
+from pipeline.allocator import keep_freed_memory
 from pipeline.config import ModelConfig, OptimizerConfig
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast, has_bf16_products
 from pipeline.model.regularization import NO_PENALTIES, Penalties
-from pipeline.allocator import keep_freed_memory
 from pipeline.training.clipping import Clipping
 from pipeline.training.embedding_rows import PAYS_FROM
 from pipeline.training.optimizers import build_optimizer

@@ -1,4 +1,4 @@
-"""The C library's allocator, told to keep what is freed: a training step, or a batch of text, needs the same sizes again.
+"""The C library's allocator, told to keep what is freed: the next step, or batch of text, needs the same sizes again.
 
 glibc otherwise gives large blocks back to the system as soon as they are freed, and every step pays anew for having
 their pages cleared: up to a third of a small model's step, a quarter of the time that bytes take to become shards

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from pipeline import config as configuration
+from pipeline.allocator import keep_freed_memory
 from pipeline.config import Config
 from pipeline.data.documents import Documents, begin_of_documents
 from pipeline.data.shards import PreparedCorpus, open_prepared
@@ -26,7 +27,6 @@ from pipeline.model.precision import set_tf32
 from pipeline.model.regularization import Penalties
 from pipeline.seeds import mix
 from pipeline.training import checkpoint, embedding_rows
-from pipeline.allocator import keep_freed_memory
 from pipeline.training.averaging import Averaging
 from pipeline.training.clipping import Clipping
 from pipeline.training.directory import RunDirectory

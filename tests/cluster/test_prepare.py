@@ -4,11 +4,12 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline import config as configuration
-from pipeline.cluster.prepare import prepare
+from pipeline.cluster.prepare import num_blocks, prepare
 from pipeline.config import Config
 from pipeline.data.prepare import prepare_in_process
 from pipeline.storage import UnwritableError
@@ -33,6 +34,14 @@ def test_ray_writes_the_same_bytes(make_config: Callable[..., Config], tmp_path:
     assert corpus.fingerprint == expected.fingerprint
     files = {path.name: path.read_bytes() for path in Path(corpus.directory).iterdir()}
     assert files == {path.name: path.read_bytes() for path in Path(expected.directory).iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("num_tasks", "megabytes", "expected"),
+    [(100, 1, 4), (3, 1, 3), (100, 100, 100), (100, 16, 50)],  # of two CPUs: two each, or one for every 32 MB
+)
+def test_small_tasks_share_a_task_of_ray(num_tasks: int, megabytes: int, expected: int) -> None:
+    assert num_blocks([SimpleNamespace(num_bytes=megabytes << 20)] * num_tasks) == expected  # type: ignore[list-item]
 
 
 def test_a_mistake_in_a_worker_is_one_sentence(make_config: Callable[..., Config], tmp_path: Path) -> None:

@@ -254,3 +254,15 @@ def test_one_compressed_document_is_not_divided(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a single document .* set corpus\.document to line"):
         split_corpus(corpus_config(path).corpus)
     assert set(split_corpus(corpus_config(path, document="line").corpus)) == {"train", "valid"}
+
+
+@pytest.mark.parametrize(
+    "data", [b"", "é€😀".encode(), b"\xff", "é".encode()[:1], b"a\xed\xa0\x80", b"\xc0\x80", b"a\x00b"]
+)
+def test_what_is_utf8(data: bytes) -> None:
+    try:
+        data.decode()
+        expected = True
+    except UnicodeDecodeError:
+        expected = False
+    assert texts.is_utf8(data) == expected

@@ -55,6 +55,10 @@ def test_bytes_are_themselves() -> None:
     assert tokenizer.encode_document("é").tolist() == [0xC3, 0xA9, 256]
     assert tokenizer.encode_document("é", ends=False).tolist() == [0xC3, 0xA9]
     assert tokenizer.decode([0xC3, 0xA9, 256]) == "é"
+    ids, lengths = tokenizer.encode_utf8([b"a", b"", b"bc", b"d"], ends=[False, True, True, False])
+    assert ids.tolist() == [97, 256, 98, 99, 256, 100]
+    assert lengths.tolist() == [1, 1, 3, 1]
+    assert tokenizer.encode_utf8([b"a", b"bc"])[0].tolist() == [97, 256, 98, 99, 256]
 
 
 @pytest.mark.parametrize("kind", ["byte", "char", "bpe"])
@@ -96,6 +100,8 @@ def test_saved_and_loaded_is_the_same(kind: str, tmp_path) -> None:  # type: ign
     tokenizer.save(tmp_path / "tokenizer.json")
     loaded = load_tokenizer(tmp_path / "tokenizer.json")
     assert loaded.fingerprint == tokenizer.fingerprint
+    del loaded.serialized  # the bytes of the file; made again they are the same
+    assert loaded.serialized == tokenizer.serialized
     np.testing.assert_array_equal(loaded.encode(UNICODE), tokenizer.encode(UNICODE))
     (tmp_path / "tokenizer.json").write_text('{"kind": "char"')
     with pytest.raises(ValueError, match=r"tokenizer\.json: not a tokenizer"):
