@@ -79,15 +79,18 @@ def plan(tokenizer: Tokenizer, splits: Mapping[str, Sequence[Piece]], config: Co
 
 def tokens_per_byte(tokenizer: Tokenizer, pieces: Sequence[Piece], reading: Reading) -> float:
     """The ratio in the first documents."""
-    tally, num_tokens = Tally(), 0
-    for piece in blocks(pieces, RATIO_SAMPLE_BYTES, reading):
-        for part in documents(piece, reading, cut_rule(piece.source, reading, tokenizer.safe_cut), tally):
-            num_tokens += len(tokenizer.encode(part.text[:RATIO_SAMPLE_BYTES]))
-            if tally.num_bytes >= RATIO_SAMPLE_BYTES:
-                break
+    tally, texts = Tally(), []
+    parts = (
+        part
+        for piece in blocks(pieces, RATIO_SAMPLE_BYTES, reading)
+        for part in documents(piece, reading, cut_rule(piece.source, reading, tokenizer.safe_cut), tally)
+    )
+    for part in parts:
+        texts.append(part.text[:RATIO_SAMPLE_BYTES])
         if tally.num_bytes >= RATIO_SAMPLE_BYTES:
             break
-    return max(1, num_tokens) / max(1, tally.num_bytes)
+    ids, _ = tokenizer.encode_documents(texts, ends=[False] * len(texts))
+    return max(1, len(ids)) / max(1, tally.num_bytes)
 
 
 def weighted(pieces: Sequence[Piece], weights: Sequence[float], reading: Reading) -> list[list[Piece]]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,8 +17,7 @@ GROUP_CHARACTERS = 1 << 20
 AT_WHITE_SPACE = re.compile(r"\S[ \t-\r]")
 
 
-@dataclass(frozen=True)
-class TextPiece:
+class TextPiece(NamedTuple):
     """Some ``characters`` of text number ``text``, which its document ``ends`` with or not."""
 
     characters: str
