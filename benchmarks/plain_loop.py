@@ -3,14 +3,16 @@
     python -m jobs.train --config configs/char-war-and-peace.yaml corpus.train=train.txt corpus.valid=valid.txt
     python benchmarks/plain_loop.py runs/…/config.yaml --epochs 4
 
-Reads the corpus that a run has prepared, with that run's sizes, initialisation, optimizer (RMSProp), clipping by value
-and rate; prints validation nats per token after every epoch, over one stream with all of the history before it.
+Reads the corpus that a run has prepared and begins with the weights that the run began with, so that both do the same
+arithmetic; with that run's optimizer (RMSProp), clipping by value and rate. Prints validation nats per token after every
+epoch, over one stream with all of the history before it.
 Letters: T time, B streams, V vocabulary.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from typing import Any
 
@@ -21,19 +23,22 @@ from torch.nn import functional as F
 
 from pipeline import config as configuration
 from pipeline.data.shards import open_prepared
+from pipeline.model.language_model import LanguageModel
+from pipeline.run import build_model
 from pipeline.training.schedules import learning_rate
 
 
 class Plain(nn.Module):
-    """Embedding, nn.LSTM (or nn.GRU, nn.RNN) and a linear layer, initialised alike."""
+    """Embedding, nn.LSTM (or nn.GRU, nn.RNN) and a linear layer, with the weights of ``ours``."""
 
-    def __init__(self, cell: str, vocab_size: int, hidden_size: int, num_layers: int, init_range: float) -> None:
+    def __init__(self, ours: LanguageModel, cell: str, hidden_size: int, num_layers: int) -> None:
         super().__init__()
+        vocab_size = ours.embedding.num_embeddings
         self.embedding = nn.Embedding(vocab_size, hidden_size)
         self.recurrence = getattr(nn, cell.upper())(hidden_size, hidden_size, num_layers)
         self.head = nn.Linear(hidden_size, vocab_size)
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -init_range, init_range)
+        layer = re.compile(r"layers\.(\d+)\.(\w+)_l0$")
+        self.load_state_dict({layer.sub(r"\2_l\1", name): value for name, value in ours.state_dict().items()})
 
     def forward(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         """(T, B) → logits (T, B, V) and the next state."""
@@ -69,19 +74,19 @@ def main() -> None:
         parser.error("only for rnn, lstm and gru by rmsprop with train.clip_value")
     corpus = open_prepared(config.data.directory)
     ids = {name: torch.from_numpy(np.array(corpus.splits[name][:], dtype=np.int64)) for name in ("train", "valid")}
-    length = len(ids["train"]) // train.batch_size
-    streams = ids["train"][: length * train.batch_size].view(train.batch_size, length).t().contiguous()  # (length, B)
-    torch.manual_seed(train.seed)
-    init_range = sizes.init_range or sizes.hidden_size**-0.5
-    model = Plain(sizes.cell, corpus.vocab_size, sizes.hidden_size, sizes.num_layers, init_range)
+    length = (len(ids["train"]) - 1) // train.batch_size
+    begins = range(0, length * train.batch_size, length)
+    streams = torch.stack([ids["train"][begin : begin + length + 1] for begin in begins], dim=1)  # (length + 1, B)
+    ours = build_model(config, corpus.vocab_size)
+    model = Plain(ours, sizes.cell, sizes.hidden_size, sizes.num_layers)
     optimizer = torch.optim.RMSprop(model.parameters(), lr=optimizing.lr, alpha=optimizing.beta2, eps=optimizing.eps)
-    num_windows = (length - 1) // train.bptt
+    num_windows = -(-length // train.bptt)
     started = time.perf_counter()
     for epoch in range(arguments.epochs):
         state = None
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(optimizing, step=epoch * num_windows, total_steps=1, epoch=epoch)
-        for start in range(0, num_windows * train.bptt, train.bptt):
+        for start in range(0, length, train.bptt):
             window = streams[start : start + train.bptt + 1]
             logits, state = model(window[:-1], None if state is None else detached(state))
             loss = F.cross_entropy(logits.flatten(0, 1), window[1:].flatten())
