@@ -4,8 +4,8 @@
     python benchmarks/plain_loop.py runs/…/config.yaml --epochs 4
 
 Reads the corpus that a run has prepared and begins with the weights that the run began with, so that both do the same
-arithmetic; with that run's optimizer (RMSProp), clipping by value and rate. Prints validation nats per token after every
-epoch, over one stream with all of the history before it.
+arithmetic; with that run's optimizer (RMSProp), clipping by value and rate. Prints validation nats per token after
+every epoch, over one stream with all of the history before it.
 Letters: T time, B streams, V vocabulary.
 """
 
