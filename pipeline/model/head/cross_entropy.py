@@ -159,7 +159,8 @@ def logits_to_gradient(logits: Tensor, targets: Tensor) -> Tensor:
         # by the likeliest type, whose probability never vanishes, as the target's may
         nats.append(behind - probabilities.amax(1, keepdim=True).log_())
         block.copy_(probabilities)
-    logits.scatter_add_(1, index, logits.new_full(index.shape, -1.0))
+    # scatter_add_ would copy all of them to float32 and back
+    logits[torch.arange(len(logits), device=logits.device), index[:, 0]] -= 1
     if logits.device.type != "cpu" or ignored.any():  # on a GPU a look would cost more than the fill
         logits.masked_fill_(ignored.unsqueeze(1), 0)
     return torch.cat(nats).squeeze(1).masked_fill(ignored, 0)
