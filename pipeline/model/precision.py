@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -46,16 +45,3 @@ def runs_in_autocast(device: str) -> bool:
 def autocast_where_native(device: str) -> AbstractContextManager[Any]:
     """Autocast as it is around, or none where ``device`` would emulate it."""
     return nullcontext() if runs_in_autocast(device) else torch.autocast(device, enabled=False)
-
-
-def product_dtype(weight: Tensor) -> torch.dtype:
-    """The format in which autocast, if it is on, multiplies."""
-    device = weight.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-
-
-def column_sums(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """(N, V) → (V,) in ``dtype``; on a CPU by a product where that is higher, which needs no copy in it."""
-    if values.dtype == dtype or values.is_cuda:
-        return values.sum(0, dtype=dtype)
-    return (values.new_ones(1, len(values)) @ values)[0].to(dtype)

@@ -8,14 +8,13 @@ step. Letters: T time, B streams, E embedding, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pipeline.model.precision import column_sums, product_dtype
+from pipeline.model.products import column_sums, product_dtype, product_with
 
 # from here on quicker than oneDNN's (benchmarks/RESULTS.md)
 WIDE = 640
@@ -95,15 +94,6 @@ class WideLSTM(torch.autograd.Function):
         return (
             grad_inputs, grad_hidden.unsqueeze(0), grad_cell.unsqueeze(0), grad_weight_ih, grad_weight_hh, grad_bias,
         )  # fmt: skip
-
-
-def product_with(weight: Tensor, *, num_rows: int) -> Callable[[Tensor], Tensor]:
-    """(num_rows, in) → (num_rows, out) by ``weight`` (out, in), laid out for oneDNN once for all times it is called."""
-    if weight.dtype != torch.bfloat16 or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return lambda rows: rows @ weight.t()
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight, num_rows)
-    multiply = torch.ops.mkldnn._linear_pointwise
-    return lambda rows: multiply(rows, packed, None, "none", [], "")
 
 
 def transposed(weight: Tensor) -> Tensor:

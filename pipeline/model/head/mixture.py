@@ -22,7 +22,8 @@ from pipeline.model.head.cross_entropy import (
     scaled_once,
     spread,
 )
-from pipeline.model.precision import autocast_where_native, product_dtype
+from pipeline.model.precision import autocast_where_native
+from pipeline.model.products import product_dtype
 
 
 class MixtureOfSoftmaxes(Head):
