@@ -14,26 +14,14 @@ def product_dtype(weight: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
-def affine(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """(N, H) → rows · weightᵀ + bias, (N, V)."""
-    if has_onednn_linear(weight):  # where ``addmm`` would first copy the bias into every row
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
-        return product
-    return torch.addmm(bias, rows, weight.t())
-
-
 def product_with(weight: Tensor, *, num_rows: int) -> Callable[[Tensor], Tensor]:
     """(num_rows, H) → (num_rows, V) by ``weight`` (V, H), laid out for oneDNN once for all times that it is called."""
-    if not has_onednn_linear(weight):
+    is_low = weight.dtype == torch.bfloat16 and not weight.is_cuda
+    if not is_low or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # an inner operator, of torch's compiler
         return lambda rows: rows @ weight.t()
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, num_rows)
     multiply = torch.ops.mkldnn._linear_pointwise
     return lambda rows: multiply(rows, packed, None, "none", [], "")
-
-
-def has_onednn_linear(weight: Tensor) -> bool:
-    """Whether torch's inner operators for oneDNN, those of its compiler, can take ``weight``."""
-    return weight.dtype == torch.bfloat16 and not weight.is_cuda and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def column_sums(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.model.precision import autocast_where_native
-from pipeline.model.products import affine, column_sums, product_dtype
+from pipeline.model.products import column_sums, product_dtype
 
 IGNORED = -100
 # rows of logits turned into probabilities at a time on a CPU: a block stays in the cache
@@ -79,7 +79,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         low = product_dtype(weight)
         with torch.autocast(hidden.device.type, enabled=False):
             hidden, low_weight = hidden.to(low), weight.to(low)
-            logits = affine(hidden, low_weight, bias.to(low))  # (N, V)
+            logits = torch.addmm(bias.to(low), hidden, low_weight.t())  # (N, V)
             nats = logits_to_gradient(logits, targets).sum()
         ctx.save_for_backward(hidden, low_weight, logits)
         ctx.dtypes = weight.dtype, bias.dtype
@@ -133,7 +133,7 @@ def add_gradients(
             *(x.split(chunk) for x in (hidden, targets, grad_hidden)), strict=True
         ):
             part = part.to(low)
-            logits = affine(part, low_weight, low_bias)  # (chunk, V)
+            logits = torch.addmm(low_bias, part, low_weight.t())  # (chunk, V)
             nats.append(logits_to_gradient(logits, part_targets).sum())
             grad_part += logits @ low_weight
             if low == weight.dtype:
