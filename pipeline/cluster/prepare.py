@@ -54,7 +54,7 @@ def map_tasks(tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
 
 
 def num_blocks(tasks: Sequence[Task]) -> int:
-    """How many tasks of Ray Data do ``tasks``: enough for every CPU, and none for the little work of a few ms."""
+    """How many tasks of Ray Data do ``tasks``: enough for every CPU, and no more than the work is worth."""
     num_cpus = int(ray.cluster_resources().get("CPU", 1))
     by_size = sum(task.num_bytes for task in tasks) // BLOCK_BYTES
     return min(len(tasks), max(BLOCKS_PER_CPU * num_cpus, by_size))

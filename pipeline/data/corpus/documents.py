@@ -115,11 +115,11 @@ def _parts_of_file(piece: Piece, reading: Reading, cut: Cut, tally: Tally) -> It
 def _chosen(piece: Piece, reading: Reading, cut: Cut, tally: Tally) -> Iterator[Part]:
     dropped = set(piece.dropped_places.tolist())
     is_bounded = reading.is_bounded
-    for place, content, is_data in _raw(piece, reading, cut):
+    for place, content, is_checked in _raw(piece, reading, cut):
         if not piece.has(place):
             continue
         try:
-            data = _normal(content if is_data else _data(content, piece, place, reading, tally), reading)
+            data = _normal(_data(content, piece, place, reading, tally, is_checked=is_checked), reading)
         except UndecodableError:
             if reading.encoding_errors != "skip":
                 raise
@@ -136,7 +136,7 @@ def _chosen(piece: Piece, reading: Reading, cut: Cut, tally: Tally) -> Iterator[
 
 
 def _raw(piece: Piece, reading: Reading, cut: Cut) -> Iterable[tuple[int, Any, bool]]:
-    """(place, content, whether that is UTF-8 for sure) of every document of ``piece``.
+    """(place, content, whether that is known to be UTF-8) of every document of ``piece``.
 
     The content is the bytes of a text document or of a line of JSON, or the text of a row.
     """
@@ -149,9 +149,9 @@ def _raw(piece: Piece, reading: Reading, cut: Cut) -> Iterable[tuple[int, Any, b
         by_line = source.form == "jsonl" or reading.document == "line"
         split = _lines if by_line else _paragraphs
         for offset, block in read_blocks(source, piece.start, piece.stop, cut):
-            is_data = source.form == "text" and is_utf8(block)  # a hundred times quicker than to look at each line
+            is_checked = is_utf8(block)  # far quicker than to look at each line
             for place, content in split(block, offset):
-                yield place, content, is_data
+                yield place, content, is_checked
         return
     for place, text in rows:
         if not isinstance(text, str):
@@ -179,16 +179,19 @@ def _paragraphs(block: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
         start = separator.end() if separator else 0
 
 
-def _data(content: bytes | str, piece: Piece, place: int, reading: Reading, tally: Tally) -> bytes:
+def _data(content: bytes | str, piece: Piece, place: int, reading: Reading, tally: Tally, *, is_checked: bool) -> bytes:
     """The UTF-8 of a document: its bytes, or a field of the JSON that they are, or the text of a row."""
     name = piece.source.name
     if isinstance(content, bytes):
-        content = _utf8(content, name, place, reading, tally)
+        if not is_checked:
+            content = _utf8(content, name, place, reading, tally)
         if piece.source.form != "jsonl":
             return content
         content = _field(content, name, place, reading.text_field)
-    # half of a surrogate pair may stand in JSON, but is no text
-    return _utf8(content.encode(errors="surrogatepass"), name, place, reading, tally)
+    try:
+        return content.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair may stand in JSON, but is no text
+        return _utf8(content.encode(errors="surrogatepass"), name, place, reading, tally)
 
 
 def _field(data: bytes, name: str, place: int, field: str) -> str:

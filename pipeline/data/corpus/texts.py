@@ -74,6 +74,8 @@ class _Stretch:
 
 def is_utf8(data: bytes) -> bool:
     """Whether ``data`` is UTF-8, by Arrow: many times quicker than making a text of it."""
+    if data.isascii():
+        return True
     buffers = [None, pa.py_buffer(np.array([0, len(data)])), pa.py_buffer(data)]
     try:
         pa.Array.from_buffers(pa.large_utf8(), 1, buffers).validate(full=True)
