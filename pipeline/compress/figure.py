@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,9 +23,13 @@ def draw(rows: Sequence[dict[str, Any]]) -> Any:
     for row in rows:
         place = (float(f"{row['bytes'] / 1e6:.3g}"), float(f"{row['perplexity']:.3g}"))
         places.setdefault(place, []).append(row["variant"])
-    for (megabytes, perplexity), names in places.items():
-        axes.scatter(megabytes, perplexity, s=28)
-        axes.annotate(", ".join(names), (megabytes, perplexity), (5, 4), textcoords="offset points", fontsize=8)
+    middle = math.sqrt(min(places)[0] * max(places)[0])
+    for place, names in places.items():
+        axes.scatter(*place, s=28)
+        # to the side where there is room, and below where the label of a point just above would be in the way
+        side = "right" if place[0] > middle else "left"
+        offset = (-5 if side == "right" else 5, -10 if any(is_just_above(other, place) for other in places) else 4)
+        axes.annotate(", ".join(names), place, offset, textcoords="offset points", fontsize=8, ha=side)
     axes.set(xscale="log", yscale="log", xlabel="MB", ylabel="perplexity")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -33,3 +38,8 @@ def draw(rows: Sequence[dict[str, Any]]) -> Any:
     axes.margins(x=0.25, y=0.15)
     axes.grid(alpha=0.3)
     return figure
+
+
+def is_just_above(other: tuple[float, float], place: tuple[float, float]) -> bool:
+    """Whether ``other`` has about the size of ``place`` and a little more perplexity."""
+    return 0.8 < other[0] / place[0] < 1.25 and 1 < other[1] / place[1] < 1.15
