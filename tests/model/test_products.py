@@ -1,4 +1,4 @@
-"""Products in bf16 against float64: right to the last bit that bf16 has, whichever operator makes them."""
+"""Products in every format against float64: right but for its rounding, whichever operator makes them."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def test_a_product_for_many_steps(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(1)
     rows, weight = (torch.randn(*shape, generator=generator).to(dtype) for shape in ((5, 37), (64, 37)))
     expected = rows.double() @ weight.double().t()
-    bound = torch.finfo(dtype).eps * expected.abs().max().item()
+    bound = 4 * torch.finfo(dtype).eps * expected.abs().max().item()  # sums of 37, in whatever order
     multiply = products.product_with(weight, num_rows=5)
     for _ in range(2):
         assert (multiply(rows).double() - expected).abs().max() < bound
