@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.model.products import linear
 from pipeline.model.reset_before import ResetBefore
 from pipeline.model.scan import running_average
 from pipeline.model.state import State
@@ -61,7 +62,7 @@ class Cell(nn.Module):
 
     def products(self, inputs: Tensor, weight: Tensor | None = None) -> tuple[Tensor, ...]:
         """(…, E) → (…, H) each, at least in float32."""
-        products = F.linear(inputs, self.weight if weight is None else weight, self.bias)
+        products = linear(inputs, self.weight if weight is None else weight, self.bias)
         return products.to(torch.promote_types(products.dtype, torch.float32)).chunk(self.num_products, dim=-1)
 
 
@@ -170,6 +171,6 @@ class ResetBeforeGRU(Cell):
     def forward(
         self, inputs: Tensor, state: State, resets: Tensor | None = None, recurrent: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        products = F.linear(inputs, self.weight, self.bias)  # (T, B, 3H)
+        products = linear(inputs, self.weight, self.bias)  # (T, B, 3H)
         hidden = ResetBefore.apply(products, self.weight_hh if recurrent is None else recurrent, state[0][0], resets)
         return hidden, (hidden[-1:],)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from pipeline.config import ModelConfig
 from pipeline.model.head import build_head
-from pipeline.model.precision import autocast_where_native
+from pipeline.model.products import linear
 from pipeline.model.recurrence import Recurrence
 from pipeline.model.regularization import INPUT, OUTPUT, Masks
 from pipeline.model.segments import Segments
@@ -107,11 +107,7 @@ class LanguageModel(nn.Module):
 
     def for_head(self, hidden: Tensor) -> Tensor:
         """(T, B, H) → what the head takes: (T, B, E) through the projection, if there is one."""
-        if self.projection is None:
-            return hidden
-        with autocast_where_native(hidden.device.type):
-            projected: Tensor = self.projection(hidden)
-        return projected
+        return hidden if self.projection is None else linear(hidden, self.projection.weight)
 
     def initial_state(
         self, batch_size: int, device: torch.device | None = None, dtype: torch.dtype | None = None

@@ -1,11 +1,22 @@
-"""Matrix products and sums in autocast's format, each as the device does it fastest. Letters: N rows, V columns."""
+"""Matrix products and sums, each as the device does it fastest. Letters: N rows, H and V columns."""
 
 from __future__ import annotations
 
+import functools
+import platform
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from pipeline.model.precision import autocast_where_native
+
+# rows of a gradient that are added to it at a time
+ROWS_ADDED_AT_ONCE = 16_384
 
 
 def product_dtype(weight: Tensor) -> torch.dtype:
@@ -14,10 +25,61 @@ def product_dtype(weight: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
+def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(…, H) by ``weight`` (V, H), plus ``bias`` (V,) → (…, V), in autocast's format where the device has it."""
+    with autocast_where_native(inputs.device.type):
+        if product_dtype(weight) == inputs.dtype and takes_onednn(inputs):
+            result: Tensor = Linear.apply(inputs.reshape(-1, inputs.shape[-1]), weight, bias)
+            return result.view(*inputs.shape[:-1], len(weight))
+        return F.linear(inputs, weight, bias)
+
+
+class Linear(torch.autograd.Function):
+    """``F.linear`` of (N, H) and its gradients by ``product``."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(rows, weight)
+        ctx.has_bias = bias is not None
+        return product(rows, weight.t(), bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weight = ctx.saved_tensors
+        grad_rows = product(grad, weight) if ctx.needs_input_grad[0] else None
+        grad_weight = product_over_rows(grad, rows) if ctx.needs_input_grad[1] else None
+        return grad_rows, grad_weight, grad.sum(0) if ctx.has_bias else None
+
+
+def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(N, H) by (H, V), plus ``bias`` (V,) → (N, V), outside autograd."""
+    if takes_onednn(left) and left.numel() and right.numel():  # it refuses a product of nothing
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(left, right.t(), bias, "none", [], "")
+        return result
+    return left @ right if bias is None else torch.addmm(bias, left, right)
+
+
+def product_over_rows(left: Tensor, right: Tensor) -> Tensor:
+    """(N, V) and (N, H) → (V, H): the sum over N of what they are in one row, outside autograd."""
+    if takes_onednn(left) and left.shape[1] > right.shape[1]:  # oneDNN wants the longer side of the result last
+        return transposed(product(right.t(), left))
+    return product(left.t(), right)
+
+
+def add_over_rows(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add what ``product_over_rows`` gives to (V, H) ``total``, a part at a time: no second matrix of its size."""
+    if total.dtype == left.dtype and not takes_onednn(left):
+        total.addmm_(left.t(), right)
+        return
+    for part, columns in zip(total.split(ROWS_ADDED_AT_ONCE), left.split(ROWS_ADDED_AT_ONCE, dim=1), strict=True):
+        part += product_over_rows(columns, right)
+
+
 def product_with(weight: Tensor, *, num_rows: int) -> Callable[[Tensor], Tensor]:
     """(num_rows, H) → (num_rows, V) by ``weight`` (V, H), laid out for oneDNN once for all times that it is called."""
     is_low = weight.dtype == torch.bfloat16 and not weight.is_cuda
-    if not is_low or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # an inner operator, of torch's compiler
+    if not is_low or not has_onednn_products():
         return lambda rows: rows @ weight.t()
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, num_rows)
     multiply = torch.ops.mkldnn._linear_pointwise
@@ -29,3 +91,34 @@ def column_sums(values: Tensor, dtype: torch.dtype) -> Tensor:
     if values.dtype == dtype or values.is_cuda:
         return values.sum(0, dtype=dtype)
     return (values.new_ones(1, len(values)) @ values)[0].to(dtype)
+
+
+def transposed(matrix: Tensor) -> Tensor:
+    """(N, H) → (H, N), some rows at a time, which stay in the cache: torch's own copy takes twice as long."""
+    result = matrix.new_empty(matrix.shape[::-1])
+    for source, target in zip(matrix.split(256), result.split(256, dim=1), strict=True):
+        target.copy_(source.t())
+    return result
+
+
+def takes_onednn(values: Tensor) -> bool:
+    """Whether oneDNN is to multiply ``values``, which torch would give to MKL."""
+    return values.dtype == torch.float32 and values.device.type == "cpu" and onednn_is_faster()
+
+
+@functools.cache
+def onednn_is_faster() -> bool:
+    """Whether MKL multiplies float32 and leaves the processor's AVX-512 unused, as it does on AMD's: half as fast."""
+    has_avx512 = "AVX512" in torch.backends.cpu.get_cpu_capability()
+    return has_avx512 and torch.backends.mkl.is_available() and has_onednn_products() and "AMD" in _vendor()
+
+
+def has_onednn_products() -> bool:
+    """Whether torch has the inner operators of its compiler for products by oneDNN."""
+    return hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def _vendor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((line for line in lines if line.startswith("vendor_id")), platform.processor())

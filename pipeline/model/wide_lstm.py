@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pipeline.model.products import column_sums, product_dtype, product_with
+from pipeline.model.products import column_sums, product_dtype, product_with, transposed
 
 # from here on quicker than oneDNN's (benchmarks/RESULTS.md)
 WIDE = 640
@@ -94,14 +94,6 @@ class WideLSTM(torch.autograd.Function):
         return (
             grad_inputs, grad_hidden.unsqueeze(0), grad_cell.unsqueeze(0), grad_weight_ih, grad_weight_hh, grad_bias,
         )  # fmt: skip
-
-
-def transposed(weight: Tensor) -> Tensor:
-    """(4H, H) → (H, 4H), some rows at a time, which stay in the cache: torch's own copy takes twice as long."""
-    result = weight.new_empty(weight.shape[::-1])
-    for source, target in zip(weight.split(256), result.split(256, dim=1), strict=True):
-        target.copy_(source.t())
-    return result
 
 
 def _factors(gates: Tensor, cells: Tensor, squashed: Tensor) -> tuple[Tensor, Tensor, Tensor]:

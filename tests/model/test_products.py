@@ -1,9 +1,16 @@
 """Products in every format against float64: right but for its rounding, whichever operator makes them."""
 
+import platform
+from pathlib import Path
+
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
+from pipeline.config import ModelConfig
 from pipeline.model import products
+from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import has_bf16_products
 
 FORMATS = [
@@ -31,3 +38,95 @@ def test_sums_of_columns(dtype: torch.dtype) -> None:
     assert sums.dtype == torch.float32
     # 257.5 has no place in bf16, in which the product ends
     torch.testing.assert_close(sums, torch.tensor([-1.0, 257.5]), rtol=torch.finfo(dtype).eps / 2, atol=0)
+
+
+@pytest.fixture(params=["torch", "onednn"])
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What multiplies float32, whatever this processor would choose."""
+    name: str = request.param
+    if name == "onednn" and not (products.has_onednn_products() and torch.backends.mkldnn.is_available()):
+        pytest.skip("this torch has no products by oneDNN")
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: name == "onednn")
+    return name
+
+
+def normal(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64).to(dtype)
+
+
+def assert_near(result: Tensor, expected: Tensor) -> None:
+    """Within the rounding of float32 sums of up to a hundred products."""
+    torch.testing.assert_close(result.double(), expected.double(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(7,), (5, 7), (3, 5, 7), (0, 7)])
+@pytest.mark.parametrize("num_outputs", [1, 4, 60])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_linear_and_its_gradients(library: str, shape: tuple[int, ...], num_outputs: int, has_bias: bool) -> None:
+    leaves = [normal(*shape), normal(num_outputs, 7), normal(num_outputs)][: 2 + has_bias]
+    results = []
+    for function, dtype in ((products.linear, torch.float32), (F.linear, torch.float64)):
+        ours = [leaf.to(dtype).requires_grad_() for leaf in leaves]
+        output = function(*ours)
+        results.append([output, *torch.autograd.grad(output, ours, normal(*output.shape, dtype=dtype))])
+    for result, expected in zip(*results, strict=True):
+        assert result.dtype == torch.float32
+        assert result.is_contiguous()
+        assert_near(result, expected)
+
+
+@pytest.mark.parametrize(("num_left", "num_right"), [(300, 6), (6, 300), (5, 5)])
+def test_sums_over_rows(library: str, num_left: int, num_right: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "ROWS_ADDED_AT_ONCE", 4)
+    left, right = normal(11, num_left), normal(11, num_right)
+    expected = left.double().t() @ right.double()
+    assert_near(products.product_over_rows(left, right), expected)
+    total = torch.ones(num_left, num_right)
+    products.add_over_rows(total, left, right)
+    assert_near(total, expected + 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"tie_weights": True, "embedding_size": 6},
+        {"head": "adaptive", "adaptive_cutoffs": [10, 30]},
+        {"head": "mixture", "num_experts": 3},
+        {"cell": "qrnn"},
+    ],
+)
+def test_a_model_and_its_gradients(library: str, options: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    model = LanguageModel(ModelConfig(hidden_size=8, num_layers=2, **options), 50).eval()  # type: ignore[arg-type]
+    inputs, targets = torch.randint(50, (2, 5, 3))
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        model = model.to(dtype)
+        hidden, _ = model(inputs, model.initial_state(3))
+        nats = model.head.loss(hidden, targets)
+        results.append([nats, model.head.logits(hidden), *torch.autograd.grad(nats, list(model.parameters()))])
+    for result, expected in zip(*results, strict=True):
+        assert_near(result, expected)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "capability", "expected"),
+    [("AuthenticAMD", "AVX512", True), ("AuthenticAMD", "AVX2", False), ("GenuineIntel", "AVX512", False)],
+)
+def test_onednn_where_mkl_leaves_half_of_the_processor_idle(
+    vendor: str, capability: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "_vendor", lambda: vendor)
+    monkeypatch.setattr(products, "has_onednn_products", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    assert products.onednn_is_faster.__wrapped__() is expected
+
+
+def test_the_vendor_is_this_processors() -> None:
+    cpuinfo = Path("/proc/cpuinfo")
+    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    if not is_x86 or not cpuinfo.exists():
+        pytest.skip("no x86 with /proc/cpuinfo")
+    assert products._vendor().split()[-1] in ("AuthenticAMD", "GenuineIntel", "HygonGenuine")

@@ -26,6 +26,7 @@ from pipeline.model.head.cross_entropy import (
     spread,
 )
 from pipeline.model.precision import autocast_where_native
+from pipeline.model.products import linear
 
 
 class AdaptiveSoftmax(Head):
@@ -106,9 +107,8 @@ class AdaptiveSoftmax(Head):
         """(…, H) → what tail number ``index`` takes."""
         if self.weight is not None:
             return hidden
-        with autocast_where_native(hidden.device.type):
-            narrowed: Tensor = self.projections[index](hidden)
-        return narrowed
+        projection: Any = self.projections[index]
+        return linear(hidden, projection.weight)
 
     def _first_targets(self, targets: Tensor) -> Tensor:
         """(N,) → what the first softmax is to say: the type, the entry of the tail that holds it, or −100 still."""

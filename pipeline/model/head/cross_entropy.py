@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.model.precision import autocast_where_native
-from pipeline.model.products import column_sums, product_dtype
+from pipeline.model.products import add_over_rows, column_sums, linear, product, product_dtype, product_over_rows
 
 IGNORED = -100
 # rows of logits turned into probabilities at a time on a CPU: a block stays in the cache
@@ -29,8 +29,7 @@ MOST_LOGITS = {"cpu": 2**25, "cuda": 2**28}
 
 def linear_logits(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(…, H) → (…, V), at least float32."""
-    with autocast_where_native(hidden.device.type):
-        logits = F.linear(hidden, weight, bias)
+    logits = linear(hidden, weight, bias)
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
@@ -79,7 +78,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         low = product_dtype(weight)
         with torch.autocast(hidden.device.type, enabled=False):
             hidden, low_weight = hidden.to(low), weight.to(low)
-            logits = torch.addmm(bias.to(low), hidden, low_weight.t())  # (N, V)
+            logits = product(hidden, low_weight.t(), bias.to(low))  # (N, V)
             nats = logits_to_gradient(logits, targets).sum()
         ctx.save_for_backward(hidden, low_weight, logits)
         ctx.dtypes = weight.dtype, bias.dtype
@@ -91,8 +90,8 @@ class LinearCrossEntropy(torch.autograd.Function):
         weight_dtype, bias_dtype = ctx.dtypes
         scale = grad_nats.to(hidden.dtype)
         # the incoming factor is applied to the (N, H) sides, never to anything of size N × V
-        grad_hidden = (grad_logits @ weight) * scale if ctx.needs_input_grad[0] else None
-        grad_weight = (grad_logits.t() @ (hidden * scale)).to(weight_dtype)
+        grad_hidden = product(grad_logits, weight) * scale if ctx.needs_input_grad[0] else None
+        grad_weight = product_over_rows(grad_logits, hidden * scale).to(weight_dtype)
         grad_bias = column_sums(grad_logits, bias_dtype) * grad_nats
         return grad_hidden, grad_weight, grad_bias, None
 
@@ -133,13 +132,10 @@ def add_gradients(
             *(x.split(chunk) for x in (hidden, targets, grad_hidden)), strict=True
         ):
             part = part.to(low)
-            logits = torch.addmm(low_bias, part, low_weight.t())  # (chunk, V)
+            logits = product(part, low_weight.t(), low_bias)  # (chunk, V)
             nats.append(logits_to_gradient(logits, part_targets).sum())
-            grad_part += logits @ low_weight
-            if low == weight.dtype:
-                grad_weight.addmm_(logits.t(), part)
-            else:
-                grad_weight += logits.t() @ part
+            grad_part += product(logits, low_weight)
+            add_over_rows(grad_weight, logits, part)
             grad_bias += column_sums(logits, bias.dtype)
             del logits  # before the next chunk's are made
     return torch.stack(nats).sum()

@@ -23,7 +23,7 @@ from pipeline.model.head.cross_entropy import (
     spread,
 )
 from pipeline.model.precision import autocast_where_native
-from pipeline.model.products import product_dtype
+from pipeline.model.products import add_over_rows, linear, product, product_dtype
 
 
 class MixtureOfSoftmaxes(Head):
@@ -59,9 +59,9 @@ class MixtureOfSoftmaxes(Head):
 
     def _mixed(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """(…, H) → the vector of each expert (…, K, E), log π (…, K)."""
-        with autocast_where_native(hidden.device.type):
-            vectors = torch.tanh(self.experts(hidden)).unflatten(-1, (self.num_experts, -1))
-            prior = self.prior(hidden)
+        experts = linear(hidden, self.experts.weight, self.experts.bias)
+        vectors = torch.tanh(experts).unflatten(-1, (self.num_experts, -1))
+        prior = linear(hidden, self.prior.weight)
         return vectors, (prior if prior.dtype == torch.float64 else prior.float()).log_softmax(-1)
 
     def _loss(self, rows: Tensor, targets: Tensor, most_logits: int | None) -> Tensor:
@@ -104,7 +104,7 @@ class MixtureCrossEntropy(torch.autograd.Function):
             for start in range(0, len(vectors), chunk):
                 rows = slice(start, start + chunk)
                 part = vectors[rows].flatten(0, 1).to(low)  # (chunk · K, E)
-                logits = torch.addmm(low_bias, part, low_weight.t())  # (chunk · K, V)
+                logits = product(part, low_weight.t(), low_bias)  # (chunk · K, V)
                 nats = logits_to_gradient(logits, targets[rows].repeat_interleave(num_experts))
                 joint = log_prior[rows] - nats.view(-1, num_experts)  # (chunk, K): log π_k softmax_k(target)
                 ignored = (targets[rows] == IGNORED).unsqueeze(1)
@@ -113,11 +113,8 @@ class MixtureCrossEntropy(torch.autograd.Function):
                 total -= log_p.sum()
                 grad_log_prior[rows] = share.masked_fill(ignored, 0).neg()
                 factor = share.flatten().to(low)  # (chunk · K,)
-                grad_vectors[rows] = (logits @ low_weight * factor.unsqueeze(1)).view_as(grad_vectors[rows])
-                if low == weight.dtype:
-                    grad_weight.addmm_(logits.t(), part * factor.unsqueeze(1))
-                else:
-                    grad_weight += logits.t() @ (part * factor.unsqueeze(1))
+                grad_vectors[rows] = (product(logits, low_weight) * factor.unsqueeze(1)).view_as(grad_vectors[rows])
+                add_over_rows(grad_weight, logits, part * factor.unsqueeze(1))
                 grad_bias += factor @ logits
                 del logits  # before the next chunk's are made
         ctx.gradients = gradients
