@@ -1,6 +1,8 @@
-"""One layer of a cell as one call of the fused kernel: (T, B, E) and a state in, (T, B, H) and the next state out.
+"""One layer of a cell, by the quickest there is for it: (T, B, E) and a state in, (T, B, H) and the next state out.
 
-A wide LSTM in bf16 on a CPU runs in ``wide_lstm`` instead. Letters: T time, B streams, H hidden.
+That is one call of the fused kernel on a GPU and, on a CPU, for an LSTM. There a wide LSTM in bf16 runs in
+``wide_lstm``, a GRU and a tanh RNN in ``looped_gru`` and ``looped_rnn``. Letters: T time, B streams, E embedding,
+H hidden.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.model.looped_gru import LoopedGRU
+from pipeline.model.looped_rnn import LoopedRNN
 from pipeline.model.state import State
 from pipeline.model.wide_lstm import WideLSTM, is_faster
 
@@ -19,7 +23,7 @@ KERNELS: dict[type[nn.Module], Any] = {nn.LSTM: torch.lstm, nn.GRU: torch.gru, n
 def run_layer(layer: Any, inputs: Tensor, state: State, recurrent: Tensor | None = None) -> tuple[Tensor, State]:
     """``inputs`` and (1, B, H) each through ``layer``; ``recurrent`` stands in for its recurrent weights."""
     weights = weights_of(layer, recurrent)
-    if recurrent is None and not (isinstance(layer, nn.LSTM) and is_faster(inputs, weights[1])):
+    if recurrent is None and is_fused(layer, inputs):
         hidden, end = layer(inputs, state if len(state) == 2 else state[0])
         return hidden, end if isinstance(end, tuple) else (end,)
     return run_kernel(layer, inputs, state, one_buffer(weights))
@@ -27,13 +31,23 @@ def run_layer(layer: Any, inputs: Tensor, state: State, recurrent: Tensor | None
 
 def run_kernel(layer: Any, inputs: Tensor, state: State, weights: list[Tensor]) -> tuple[Tensor, State]:
     """As ``run_layer``, with all of the ``weights`` given: input and recurrent matrix, input and recurrent bias."""
-    if isinstance(layer, nn.LSTM) and is_faster(inputs, weights[1]):
-        weight_ih, weight_hh, bias_ih, bias_hh = weights
-        hidden, *ends = WideLSTM.apply(inputs, *state, weight_ih, weight_hh, bias_ih + bias_hh)
-    else:
+    if is_fused(layer, inputs):
         begin = state if len(state) == 2 else state[0]
         hidden, *ends = KERNELS[type(layer)](inputs, begin, weights, True, 1, 0.0, layer.training, False, False)
+    elif isinstance(layer, nn.GRU):
+        hidden, *ends = LoopedGRU.apply(inputs, *state, *weights)
+    else:
+        looped = WideLSTM if isinstance(layer, nn.LSTM) else LoopedRNN
+        weight_ih, weight_hh, bias_ih, bias_hh = weights
+        hidden, *ends = looped.apply(inputs, *state, weight_ih, weight_hh, bias_ih + bias_hh)
     return hidden, tuple(ends)
+
+
+def is_fused(layer: Any, inputs: Tensor) -> bool:
+    """Whether (T, B, E) ``inputs`` run through torch's kernel, which is always so on a GPU."""
+    if isinstance(layer, nn.LSTM):
+        return not is_faster(inputs, weights_of(layer)[1])
+    return inputs.is_cuda or len(inputs) == 1  # to lay out the weights pays from the second step
 
 
 def weights_of(layer: Any, recurrent: Tensor | None = None) -> list[Tensor]:

@@ -55,7 +55,10 @@ class Linear(torch.autograd.Function):
 def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     """(N, H) by (H, V), plus ``bias`` (V,) → (N, V), outside autograd."""
     if takes_onednn(left) and left.numel() and right.numel():  # it refuses a product of nothing
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(left, right.t(), bias, "none", [], "")
+        # of a part of a wider matrix it would take a thousand times as long
+        is_dense = right.is_contiguous() or right.t().is_contiguous()
+        weight = (right if is_dense else right.contiguous()).t()
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(left, weight, bias, "none", [], "")
         return result
     return left @ right if bias is None else torch.addmm(bias, left, right)
 
@@ -76,14 +79,17 @@ def add_over_rows(total: Tensor, left: Tensor, right: Tensor) -> None:
         part += product_over_rows(columns, right)
 
 
-def product_with(weight: Tensor, *, num_rows: int) -> Callable[[Tensor], Tensor]:
-    """(num_rows, H) → (num_rows, V) by ``weight`` (V, H), laid out for oneDNN once for all times that it is called."""
+def product_with(weight: Tensor, bias: Tensor | None = None, *, num_rows: int) -> Callable[[Tensor], Tensor]:
+    """(num_rows, H) → (num_rows, V) by ``weight`` (V, H), plus ``bias`` (V,): outside autograd, many times.
+
+    For oneDNN the weight is laid out only once.
+    """
     is_low = weight.dtype == torch.bfloat16 and not weight.is_cuda
-    if not is_low or not has_onednn_products():
-        return lambda rows: rows @ weight.t()
+    if not (takes_onednn(weight) or (is_low and has_onednn_products())):
+        return lambda rows: F.linear(rows, weight, bias)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, num_rows)
     multiply = torch.ops.mkldnn._linear_pointwise
-    return lambda rows: multiply(rows, packed, None, "none", [], "")
+    return lambda rows: multiply(rows, packed, bias, "none", [], "")
 
 
 def column_sums(values: Tensor, dtype: torch.dtype) -> Tensor:
@@ -91,6 +97,12 @@ def column_sums(values: Tensor, dtype: torch.dtype) -> Tensor:
     if values.dtype == dtype or values.is_cuda:
         return values.sum(0, dtype=dtype)
     return (values.new_ones(1, len(values)) @ values)[0].to(dtype)
+
+
+def tanh_(values: Tensor) -> Tensor:
+    """tanh x = 2 σ(2 x) − 1 in place, right to 2e-7 in float32: a quarter of the time of torch's tanh on a CPU."""
+    values.mul_(2).sigmoid_()
+    return torch.add(values.new_tensor(-1), values, alpha=2, out=values)
 
 
 def transposed(matrix: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Embeddings (T, B, E) and a state in, hidden vectors (T, B, H) and the next state out.
 
 tanh RNN (Elman 1990), LSTM (Hochreiter & Schmidhuber 1997) and GRU (Cho et al. 2014, reset after the product as the
-fused kernels have it), each layer one call of the fused kernel (cuDNN on a GPU, oneDNN or ATen on a CPU), so that
-what comes between layers is ours; and the cells of ``cells``. Letters: T time, B streams, E embedding, H hidden.
+fused kernels have it), each layer one call (of cuDNN on a GPU, of oneDNN or a loop of ours on a CPU), so that what
+comes between layers is ours; and the cells of ``cells``. Letters: T time, B streams, E embedding, H hidden.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from pipeline.model.products import product_over_rows, product_with, tanh_, transposed
+
 
 class ResetBefore(torch.autograd.Function):
     """(T, B, 3H) products of the inputs for r, z, n, (3H, H) weight, (B, H) start → (T, B, H).
@@ -23,56 +25,60 @@ class ResetBefore(torch.autograd.Function):
     def forward(ctx: Any, products: Tensor, weight: Tensor, start: Tensor, resets: Tensor | None) -> Tensor:
         """``resets``: (T, B), where h_(t−1) counts as 0."""
         low, exact = products.dtype, torch.promote_types(products.dtype, torch.float32)
+        num_steps, num_streams, _ = products.shape
         size = weight.shape[1]
         low_weight = weight.to(low)
-        for_gates, for_new = low_weight[: 2 * size].t(), low_weight[2 * size :].t()
-        hidden = start.to(exact)
-        before, gates, new, outputs = [], [], [], []
-        for t, product in enumerate(products.unbind(0)):
-            if resets is not None:
-                hidden = hidden.masked_fill(resets[t].unsqueeze(1), 0)
-            gate = torch.addmm(product[:, : 2 * size], hidden.to(low), for_gates).to(exact).sigmoid_()  # (B, 2H)
-            reset, update = gate.chunk(2, dim=1)
-            candidate = torch.addmm(product[:, 2 * size :], (reset * hidden).to(low), for_new).to(exact).tanh_()
-            before.append(hidden)
-            hidden = torch.lerp(candidate, hidden, update)
-            gates.append(gate)
-            new.append(candidate)
-            outputs.append(hidden)
-        result = torch.stack(outputs)
-        ctx.save_for_backward(torch.stack(before), torch.stack(gates), torch.stack(new), low_weight, resets)
+        for_gates, for_new = (product_with(part, num_rows=num_streams) for part in _split(low_weight))
+        gates = products.to(exact, copy=True).view(num_steps, num_streams, 3, size)
+        hiddens = gates.new_empty(num_steps + 1, num_streams, size)
+        scaled = torch.empty_like(hiddens[1:], dtype=low)  # r h_(t−1)
+        hiddens[0] = start
+        for t, (gate, shown, hidden, after) in enumerate(zip(gates, scaled, hiddens[:-1], hiddens[1:], strict=True)):
+            before = hidden if resets is None else hidden.masked_fill(resets[t].unsqueeze(1), 0)
+            opening = gate[:, :2].add_(for_gates(before.to(low)).view(num_streams, 2, size))
+            reset, update = opening.sigmoid_().unbind(1)
+            torch.mul(reset, before, out=shown)
+            candidate = tanh_(gate[:, 2].add_(for_new(shown)))
+            torch.lerp(candidate, before, update, out=after)
+        ctx.save_for_backward(gates, scaled, hiddens, low_weight, resets)
         ctx.dtypes = weight.dtype, start.dtype
-        return result
+        return hiddens[1:]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        before, gates, new, weight, resets = ctx.saved_tensors
-        reset, update = gates.chunk(2, dim=2)  # (T, B, H) each
-        size, low = weight.shape[1], weight.dtype
-        of_gates, of_new = weight[: 2 * size], weight[2 * size :]
+        gates, scaled, hiddens, weight, resets = ctx.saved_tensors
+        num_steps, num_streams, _, size = gates.shape
+        before = hiddens[:-1] if resets is None else hiddens[:-1].masked_fill(resets.unsqueeze(2), 0)
+        reset, update, new = gates.unbind(2)  # (T, B, H) each
         # what ∂h_t is multiplied with to give the gradient of each product
-        new_factor = (1 - update) * (1 - new.square())
-        update_factor = (before - new) * update * (1 - update)
-        reset_factor = before * reset * (1 - reset)
-        grad_products = grad_outputs.new_empty(*before.shape[:2], 3 * size, dtype=before.dtype)
-        carried = torch.zeros_like(before[0])  # ∂h_t of what comes after t
-        for t in range(len(before) - 1, -1, -1):
-            grad = grad_outputs[t] + carried
-            grad_reset, grad_update, grad_new = grad_products[t].chunk(3, dim=1)
-            torch.mul(grad, new_factor[t], out=grad_new)
-            torch.mul(grad, update_factor[t], out=grad_update)
-            grad_scaled = (grad_new.to(low) @ of_new).to(grad.dtype)  # of r h_(t−1)
-            torch.mul(grad_scaled, reset_factor[t], out=grad_reset)
-            carried = (grad_products[t, :, : 2 * size].to(low) @ of_gates).to(grad.dtype)
+        new_factor = (1 - update).mul_(1 - new.square())
+        update_factor = (before - new).mul_(update).mul_(1 - update)
+        reset_factor = (1 - reset).mul_(reset).mul_(before)
+        of_gates, of_new = (product_with(transposed(part), num_rows=num_streams) for part in _split(weight))
+        grad_products = torch.empty_like(gates, dtype=weight.dtype)
+        carried = torch.zeros_like(hiddens[0])  # ∂h_t of what comes after t
+        for t in range(num_steps - 1, -1, -1):
+            grad, grad_product = grad_outputs[t] + carried, grad_products[t]
+            torch.mul(grad, update_factor[t], out=grad_product[:, 1])
+            grad_new = torch.mul(grad, new_factor[t]).to(weight.dtype)
+            grad_product[:, 2] = grad_new
+            grad_scaled = of_new(grad_new).to(grad.dtype)  # of r h_(t−1)
+            torch.mul(grad_scaled, reset_factor[t], out=grad_product[:, 0])
+            carried = of_gates(grad_product[:, :2].flatten(1)).to(grad.dtype)
             carried.addcmul_(grad, update[t]).addcmul_(grad_scaled, reset[t])
             if resets is not None:
                 carried.masked_fill_(resets[t].unsqueeze(1), 0)
-        grad_products = grad_products.to(low)
-        flat = grad_products.flatten(0, 1).t()  # (3H, T·B)
+        flat = grad_products.view(-1, 3 * size)  # (T·B, 3H)
         weight_dtype, start_dtype = ctx.dtypes
         grad_weight = torch.cat([
-            flat[: 2 * size] @ before.flatten(0, 1).to(low),
-            flat[2 * size :] @ (reset * before).flatten(0, 1).to(low),
+            product_over_rows(flat[:, : 2 * size], before.to(weight.dtype).flatten(0, 1)),
+            product_over_rows(flat[:, 2 * size :], scaled.flatten(0, 1)),
         ]).to(weight_dtype)  # fmt: skip
-        return grad_products, grad_weight, carried.to(start_dtype), None
+        return grad_products.flatten(2), grad_weight, carried.to(start_dtype), None
+
+
+def _split(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(3H, H) → the rows of both gates, (2H, H), and of the candidate, (H, H)."""
+    size = weight.shape[1]
+    return weight[: 2 * size], weight[2 * size :]

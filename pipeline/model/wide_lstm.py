@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pipeline.model.products import column_sums, product_dtype, product_with, transposed
+from pipeline.model.products import column_sums, product_dtype, product_with, tanh_, transposed
 
 # from here on quicker than oneDNN's (benchmarks/RESULTS.md)
 WIDE = 640
@@ -58,7 +58,7 @@ class WideLSTM(torch.autograd.Function):
                 gate += recurrent(hidden).view(num_streams, 4, size)
                 enter, forget, half, output = gate.sigmoid_().unbind(1)
                 torch.mul(cell, forget, out=next_cell).addcmul_(enter, half, value=2).sub_(enter)
-                torch.tanh(next_cell, out=shown)
+                tanh_(shown.copy_(next_cell))
                 torch.mul(shown, output, out=next_hidden)
                 hidden, cell = next_hidden, next_cell
             gates[:, :, 2].mul_(2).sub_(1)

@@ -1,0 +1,133 @@
+"""The layers that loop over time themselves, against torch's in float64, and where the model takes them."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.model import kernels, wide_lstm
+from pipeline.model.looped_gru import LoopedGRU
+from pipeline.model.looped_rnn import LoopedRNN
+from pipeline.model.segments import Segments
+from pipeline.model.wide_lstm import WideLSTM
+
+T, B, E, H = 5, 3, 4, 6
+DOUBLE = {"dtype": torch.float64}
+
+each_cell = pytest.mark.parametrize("cell", [nn.LSTM, nn.GRU, nn.RNN], ids=["lstm", "gru", "rnn"])
+
+
+def window(cell: Any, dtype: torch.dtype = torch.float64) -> tuple[Any, Tensor, tuple[Tensor, ...]]:
+    torch.manual_seed(0)
+    layer = cell(E, H, dtype=torch.float64)
+    inputs = torch.randn(T, B, E, **DOUBLE)
+    state = [torch.randn(1, B, H, **DOUBLE) for _ in range(2 if cell is nn.LSTM else 1)]
+    leaves = [part.to(dtype).requires_grad_() for part in (inputs, *state)]
+    return layer.to(dtype), leaves[0], tuple(leaves[1:])
+
+
+@pytest.fixture(params=["as it is", "weights replaced"])
+def recurrent(request: pytest.FixtureRequest) -> Any:
+    """What to call with a layer for the recurrent weights that stand in for its own, as with weight dropout."""
+    return (lambda layer: None) if request.param == "as it is" else (lambda layer: layer.weight_hh_l0 / 2)
+
+
+def choose(monkeypatch: pytest.MonkeyPatch, *, fused: bool) -> None:
+    monkeypatch.setattr(kernels, "is_fused", lambda layer, inputs: fused)
+
+
+@each_cell
+def test_outputs_and_gradients_are_those_of_torch(cell: Any, recurrent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for fused in (False, True):
+        choose(monkeypatch, fused=fused)
+        layer, inputs, state = window(cell)
+        hidden, end = kernels.run_layer(layer, inputs, state, recurrent(layer))
+        weights = torch.linspace(-1, 1, hidden.numel(), **DOUBLE).view(hidden.shape)
+        # the last state is differentiated too, each part with weights of its own
+        loss = (hidden * weights).sum() + (end[0] * 2).sum() + (end[-1] * weights[0]).sum()
+        loss.backward()
+        found.append([hidden, *end, *(leaf.grad for leaf in (inputs, *state, *layer.parameters()))])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+@each_cell
+def test_gradcheck(cell: Any) -> None:
+    layer, inputs, state = window(cell)
+    weights = [part.detach().clone().requires_grad_() for part in layer.parameters()]
+    function = {nn.LSTM: WideLSTM, nn.GRU: LoopedGRU, nn.RNN: LoopedRNN}[cell].apply
+    assert torch.autograd.gradcheck(function, (inputs, *state, *(weights if cell is nn.GRU else weights[:3])))
+
+
+@each_cell
+def test_without_gradients_the_same(cell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    choose(monkeypatch, fused=False)
+    layer, inputs, state = window(cell, torch.float32)
+    expected, expected_end = kernels.run_layer(layer, inputs, state)
+    with torch.inference_mode():
+        found, end = kernels.run_layer(layer, inputs, state)
+    for one, other in zip((found, *end), (expected, *expected_end), strict=True):
+        assert torch.equal(one, other)
+
+
+@each_cell
+def test_streams_that_begin_anew_within_the_window(cell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, inputs, state = window(cell)
+    resets = torch.zeros(T, B, dtype=torch.bool).numpy()
+    resets[2, 1] = resets[4, 1] = resets[3, 0] = True
+    found = []
+    for fused in (False, True):
+        choose(monkeypatch, fused=fused)
+        hidden, end = Segments(resets, device=inputs.device).run(layer, inputs, state)
+        found.append([hidden, *end])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+@each_cell
+def test_in_bf16_gradients_are_as_near_to_float64_as_the_fused_kernel_s(
+    cell: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rounding to 8 bits, by either, leaves errors of the same size."""
+    exact_layer, inputs, state = window(cell)
+    hidden, _ = exact_layer(inputs, state if cell is nn.LSTM else state[0])
+    hidden.square().sum().backward()
+    exact = torch.cat([parameter.grad.flatten() for parameter in exact_layer.parameters()])
+    errors = []
+    for fused in (True, False):
+        choose(monkeypatch, fused=fused)
+        layer = copy.deepcopy(exact_layer).float()
+        layer.zero_grad()
+        low = [part.detach().bfloat16() for part in (inputs, *state)]
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            hidden, _ = kernels.run_layer(layer, low[0], tuple(low[1:]))
+        assert hidden.dtype == torch.bfloat16
+        hidden.float().square().sum().backward()
+        found = torch.cat([parameter.grad.flatten() for parameter in layer.parameters()])
+        errors.append(float((found - exact).norm() / exact.norm()))
+    assert errors[1] < max(2 * errors[0], 0.02)
+
+
+def test_only_a_wide_lstm_trained_in_bf16_on_a_cpu_loops() -> None:
+    wide, narrow = torch.empty(4 * 640, 640), torch.empty(4 * 639, 639)
+    inputs = torch.empty(1, 1, 1)
+    assert not wide_lstm.is_faster(inputs, wide)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert wide_lstm.is_faster(inputs, wide)
+        assert not wide_lstm.is_faster(inputs, narrow)
+        with torch.no_grad():
+            assert not wide_lstm.is_faster(inputs, wide)
+
+
+@pytest.mark.parametrize("cell", [nn.GRU, nn.RNN])
+def test_a_gru_and_a_tanh_rnn_loop_over_more_than_one_step_on_a_cpu(cell: Any) -> None:
+    layer = cell(E, H)
+    assert kernels.is_fused(layer, torch.empty(1, B, E))
+    assert not kernels.is_fused(layer, torch.empty(2, B, E))
+    if torch.cuda.is_available():
+        assert kernels.is_fused(layer.cuda(), torch.empty(2, B, E, device="cuda"))
