@@ -29,6 +29,7 @@ from pipeline.allocator import keep_freed_memory
 from pipeline.config import ModelConfig, OptimizerConfig
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast, has_bf16_products
+from pipeline.model.products import product, product_with
 from pipeline.model.regularization import NO_PENALTIES, Penalties
 from pipeline.training.clipping import Clipping
 from pipeline.training.embedding_rows import PAYS_FROM
@@ -130,15 +131,20 @@ def peer_step(arguments: argparse.Namespace) -> Step:
 
 
 def floor_step(arguments: argparse.Namespace) -> Step:
-    """The matrix products of a step and nothing between them: each layer's at every step of time, the head's."""
+    """The matrix products of a step and nothing between them: each layer's at every step of time, the head's.
+
+    Each as quickly as this machine is known to do it: ``pipeline.model.products``.
+    """
+    keep_freed_memory()
     setting, config, model = our_model(arguments)
     low = torch.bfloat16 if arguments.precision == "bf16" else torch.float32
     products: list[tuple[int, Callable[[], Any]]] = []  # how often, what
     rows = setting.bptt * setting.batch_size
 
     def multiply(a: tuple[int, int], b: tuple[int, int], times: int = 1) -> None:
-        left, right, out = (torch.rand(shape).to(low) for shape in (a, b, (a[0], b[1])))
-        products.append((times, lambda: torch.mm(left, right, out=out)))
+        left, right = (torch.rand(shape).to(low) for shape in (a, b))
+        many = product_with(right.t().contiguous(), num_rows=a[0])
+        products.append((times, (lambda: many(left)) if times > 1 else (lambda: product(left, right))))
 
     def three(rows: int, size: int, num_outputs: int, times: int = 1, *, weight_rows: int | None = None) -> None:
         """Outputs, ∂ inputs, and ∂ weights (over ``weight_rows`` at once) of a product with a matrix."""
@@ -154,9 +160,9 @@ def floor_step(arguments: argparse.Namespace) -> Step:
     three(rows, model.head.weight.shape[1], setting.vocab_size)
 
     def step(inputs: Tensor, targets: Tensor) -> float:
-        for times, product in products:
+        for times, multiply_once in products:
             for _ in range(times):
-                product()
+                multiply_once()
         return 0.0
 
     return step

@@ -108,7 +108,7 @@ def tanh_(values: Tensor) -> Tensor:
 def transposed(matrix: Tensor) -> Tensor:
     """(N, H) → (H, N), some rows at a time, which stay in the cache: torch's own copy takes twice as long."""
     result = matrix.new_empty(matrix.shape[::-1])
-    for source, target in zip(matrix.split(256), result.split(256, dim=1), strict=True):
+    for source, target in zip(matrix.split(128), result.split(128, dim=1), strict=True):
         target.copy_(source.t())
     return result
 
