@@ -1,7 +1,7 @@
 """A trained model one token at a time: (B,) tokens and a state in, (B, V) logits and the next state out.
 
-A fused kernel for whole sequences spends most of a single step on packing its weights. Here each layer is one cell
-call, and the weights are laid out once by columns, which a product with few rows reads twice as fast.
+A fused kernel for whole sequences spends most of a single step on packing its weights. Here they are laid out once: by
+columns, which a product with few rows reads twice as fast, or for oneDNN, where it is faster for many prompts.
 Letters: B prompts, E embedding, H hidden, V vocabulary.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,16 +19,12 @@ from torch.nn import functional as F
 from pipeline.model.cells import Cell
 from pipeline.model.head import Softmax
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.products import product_with, takes_onednn
 from pipeline.model.recurrence import Recurrence
 from pipeline.model.state import State
 
 Step = Callable[[Tensor, State], tuple[Tensor, State]]
-
-CELLS: dict[type[nn.Module], Callable[..., Any]] = {
-    nn.LSTM: torch.lstm_cell,
-    nn.GRU: torch.gru_cell,
-    nn.RNN: torch.rnn_tanh_cell,
-}
+Product = Callable[[Tensor], Tensor]
 
 
 @contextmanager
@@ -49,22 +46,33 @@ class Stepper:
 
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
-        self.steps: list[Step] | None = None
-        if is_plain(model) and model.device.type == "cpu":
-            self.steps = [_step_of(layer) for layer in model.recurrence.layers]
-            head: Any = model.head
-            self.head = (head.weight.t().contiguous().t(), head.bias)  # (V, H) by columns, (V,)
+        self.is_plain = is_plain(model) and model.device.type == "cpu"
+        self.layouts: dict[bool, tuple[list[Step], Product]] = {}
 
     def __call__(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """(B,) tokens, state → (B, V) logits of the next tokens, state after these."""
         model = self.model
-        if self.steps is None:
+        if not self.is_plain:
             hidden, state = model(tokens.unsqueeze(0), state)  # (1, B, H)
             return model.head.logits(hidden[0]), state
-        hidden, state = model.recurrence.step(model.embedding(tokens), state, self.steps)  # (B, H)
+        steps, head = self._laid_out(len(tokens))
+        hidden, state = model.recurrence.step(model.embedding(tokens), state, steps)  # (B, H)
         if model.projection is not None:
             hidden = model.projection(hidden)
-        return F.linear(hidden, *self.head), state
+        return head(hidden), state
+
+    def _laid_out(self, num_rows: int) -> tuple[list[Step], Product]:
+        """The step of each layer and the head, (B, H) → (B, V), ready for about ``num_rows`` prompts."""
+        head: Any = self.model.head
+        is_packed = num_rows > 1 and takes_onednn(head.weight)
+        if is_packed not in self.layouts:
+            lay_out = partial(product_with, num_rows=num_rows) if is_packed else _by_columns
+            steps = [
+                layer.step if isinstance(layer, Cell) else STEPS[type(layer)](*_products(layer, lay_out))
+                for layer in self.model.recurrence.layers
+            ]
+            self.layouts[is_packed] = steps, lay_out(head.weight, head.bias)
+        return self.layouts[is_packed]
 
 
 def is_plain(model: LanguageModel) -> bool:
@@ -72,26 +80,58 @@ def is_plain(model: LanguageModel) -> bool:
     return (
         type(model) is LanguageModel
         and type(model.recurrence) is Recurrence
-        and all(type(layer) in CELLS or isinstance(layer, Cell) for layer in model.recurrence.layers)
+        and all(type(layer) in STEPS or isinstance(layer, Cell) for layer in model.recurrence.layers)
         and type(model.head) is Softmax
     )
 
 
-def _step_of(layer: Any) -> Step:
-    """(B, E) and a state of (B, H) each → (B, H), the next state: one layer, one step."""
-    if isinstance(layer, Cell):
-        return layer.step
-    cell, weights = CELLS[type(layer)], _by_columns(layer)
+def _by_columns(weight: Tensor, bias: Tensor) -> Product:
+    columns = weight.t().contiguous().t()
+    return lambda rows: F.linear(rows, columns, bias)
 
+
+def _products(layer: Any, lay_out: Callable[[Tensor, Tensor], Product]) -> Iterator[Product]:
+    """Of the inputs and of the hidden vectors, (B, E) and (B, H) → (B, gates · H) each; an LSTM's candidate twice."""
+    for name in ("ih", "hh"):
+        weight, bias = getattr(layer, f"weight_{name}_l0"), getattr(layer, f"bias_{name}_l0")
+        if isinstance(layer, nn.LSTM):
+            factors = bias.new_tensor([1, 1, 2, 1]).repeat_interleave(layer.hidden_size)
+            weight, bias = weight * factors.unsqueeze(1), bias * factors
+        yield lay_out(weight, bias)
+
+
+def _lstm(from_inputs: Product, from_hidden: Product) -> Step:
     def step(inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        end = cell(inputs, state if len(state) == 2 else state[0], *weights)
-        end = end if len(state) == 2 else (end,)
-        return end[0], end
+        hidden, cell = state
+        # tanh x = 2 σ(2x) − 1, so that all four are one σ
+        enter, forget, half, output = from_inputs(inputs).add_(from_hidden(hidden)).sigmoid_().chunk(4, 1)
+        cell = torch.mul(forget, cell).addcmul_(enter, half, value=2).sub_(enter)
+        hidden = torch.tanh(cell).mul_(output)
+        return hidden, (hidden, cell)
 
     return step
 
 
-def _by_columns(layer: nn.Module) -> tuple[Tensor, ...]:
-    """The weights of a layer as its cell takes them: matrices in column order, then biases."""
-    matrices = [getattr(layer, name).t().contiguous().t() for name in ("weight_ih_l0", "weight_hh_l0")]
-    return *matrices, *(getattr(layer, name) for name in ("bias_ih_l0", "bias_hh_l0"))
+def _gru(from_inputs: Product, from_hidden: Product) -> Step:
+    def step(inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        (hidden,) = state
+        size = hidden.shape[1]
+        sums, recurrent = from_inputs(inputs), from_hidden(hidden)
+        reset, update = sums[:, : 2 * size].add_(recurrent[:, : 2 * size]).sigmoid_().split(size, 1)
+        candidate = sums[:, 2 * size :].addcmul_(reset, recurrent[:, 2 * size :]).tanh_()
+        hidden = torch.lerp(candidate, hidden, update)
+        return hidden, (hidden,)
+
+    return step
+
+
+def _rnn(from_inputs: Product, from_hidden: Product) -> Step:
+    def step(inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        hidden = from_inputs(inputs).add_(from_hidden(state[0])).tanh_()
+        return hidden, (hidden,)
+
+    return step
+
+
+# of torch's layers, from their products (B, E) and (B, H) → (B, gates · H), gates in torch's order
+STEPS: dict[type[nn.Module], Callable[[Product, Product], Step]] = {nn.LSTM: _lstm, nn.GRU: _gru, nn.RNN: _rnn}

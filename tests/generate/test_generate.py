@@ -26,6 +26,7 @@ from pipeline.generate.sampler import Sampler, read_prompt, sample_tokens
 from pipeline.generate.sampling import penalize
 from pipeline.generate.stepper import Stepper, evaluating
 from pipeline.generate.text import UntilStop, text_of
+from pipeline.model import products
 from pipeline.model.language_model import LanguageModel
 
 TEXT = "the cat sat on the mat\nand the dog ran\n"
@@ -75,6 +76,29 @@ def test_single_steps_are_the_model(cell: str, sizes: dict[str, object]) -> None
             torch.testing.assert_close(logits, expected[step], rtol=1e-10, atol=1e-12)
         for part, expected_part in zip(state, end, strict=True):
             torch.testing.assert_close(part, expected_part, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("is_faster", [False, True])
+def test_one_stepper_for_one_prompt_and_for_many(cell: str, is_faster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways in which it lays out the weights, in float32, against the model in float64."""
+    if is_faster and not products.has_onednn_products():
+        pytest.skip("this torch has no products by oneDNN")
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: is_faster)
+    model = make_model(11, cell=cell)
+    tokens = torch.randint(11, (4, 3), generator=torch.Generator().manual_seed(2))
+    with evaluating(model):
+        stepper = Stepper(model)
+        found = []
+        for columns in (slice(0, 1), slice(0, 3)):
+            state = model.initial_state(tokens[:, columns].shape[1])
+            for token in tokens[:, columns]:
+                logits, state = stepper(token, state)
+            found.append(logits)
+        exact = model.double()
+        expected = exact.head.logits(exact(tokens, exact.initial_state(3))[0][-1])
+    torch.testing.assert_close(found[0].double(), expected[:1], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[1].double(), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["byte", "char", "word", "bpe"])
