@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from pipeline.model.cells import Cell
 from pipeline.model.head import Softmax
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.products import product_with, takes_onednn
+from pipeline.model.products import linear, product_with, takes_onednn
 from pipeline.model.recurrence import Recurrence
 from pipeline.model.state import State
 
@@ -58,7 +58,7 @@ class Stepper:
         steps, head = self._laid_out(len(tokens))
         hidden, state = model.recurrence.step(model.embedding(tokens), state, steps)  # (B, H)
         if model.projection is not None:
-            hidden = model.projection(hidden)
+            hidden = linear(hidden, model.projection.weight)
         return head(hidden), state
 
     def _laid_out(self, num_rows: int) -> tuple[list[Step], Product]:

@@ -14,10 +14,15 @@ from torch import Tensor, nn
 
 from pipeline.model.looped_gru import LoopedGRU
 from pipeline.model.looped_rnn import LoopedRNN
+from pipeline.model.products import takes_onednn
 from pipeline.model.state import State
 from pipeline.model.wide_lstm import WideLSTM, is_faster
 
 KERNELS: dict[type[nn.Module], Any] = {nn.LSTM: torch.lstm, nn.GRU: torch.gru, nn.RNN: torch.rnn_tanh}
+
+# from so many steps on, and numbers a step, to lay the weights out for a loop of ours pays
+LONG = 8
+LARGE = 2048
 
 
 def run_layer(layer: Any, inputs: Tensor, state: State, recurrent: Tensor | None = None) -> tuple[Tensor, State]:
@@ -47,7 +52,10 @@ def is_fused(layer: Any, inputs: Tensor) -> bool:
     """Whether (T, B, E) ``inputs`` run through torch's kernel, which is always so on a GPU."""
     if isinstance(layer, nn.LSTM):
         return not is_faster(inputs, weights_of(layer)[1])
-    return inputs.is_cuda or len(inputs) == 1  # to lay out the weights pays from the second step
+    num_steps, num_streams, _ = inputs.shape
+    is_small = num_steps < LONG or num_streams * layer.hidden_size < LARGE
+    # without gradients only the products themselves can be quicker
+    return inputs.is_cuda or is_small or not (torch.is_grad_enabled() or takes_onednn(inputs))
 
 
 def weights_of(layer: Any, recurrent: Tensor | None = None) -> list[Tensor]:

@@ -6,11 +6,13 @@ window instead of a sum over steps. Letters: T time, B streams, H hidden.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from pipeline.model.products import product_over_rows, product_with, tanh_, transposed
 
@@ -28,7 +30,11 @@ class ResetBefore(torch.autograd.Function):
         num_steps, num_streams, _ = products.shape
         size = weight.shape[1]
         low_weight = weight.to(low)
-        for_gates, for_new = (product_with(part, num_rows=num_streams) for part in _split(low_weight))
+        for_gates, for_new = (
+            # to lay the weights out for a single step would take longer than the step
+            product_with(part, num_rows=num_streams) if num_steps > 1 else partial(F.linear, weight=part)
+            for part in _split(low_weight)
+        )
         gates = products.to(exact, copy=True).view(num_steps, num_streams, 3, size)
         hiddens = gates.new_empty(num_steps + 1, num_streams, size)
         scaled = torch.empty_like(hiddens[1:], dtype=low)  # r h_(t−1)

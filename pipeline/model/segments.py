@@ -1,7 +1,7 @@
-"""A window in which some streams begin anew → one padded call of the fused kernel, exact for every stream.
+"""A window in which some streams begin anew → one padded call of a layer, exact for every stream.
 
 Each stretch between resets becomes a row of its own: B streams with R resets are B + R rows of the same call, padded
-to the longest, and nothing loops over time. The rows are cut and put together again around every layer, so that what
+to the longest, as if nothing began anew. The rows are cut and put together again around every layer, so that what
 lies between layers sees (T, B, H) as always. Where there is no kernel, ``cells`` take the resets as they are.
 Letters: T time, B streams, R rows, H hidden.
 """

@@ -95,6 +95,7 @@ def test_one_stepper_for_one_prompt_and_for_many(cell: str, is_faster: bool, mon
             for token in tokens[:, columns]:
                 logits, state = stepper(token, state)
             found.append(logits)
+        assert set(stepper.layouts) == {False, is_faster}
         exact = model.double()
         expected = exact.head.logits(exact(tokens, exact.initial_state(3))[0][-1])
     torch.testing.assert_close(found[0].double(), expected[:1], rtol=1e-5, atol=1e-5)

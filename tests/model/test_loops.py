@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.model import kernels, wide_lstm
+from pipeline.model import kernels, products, wide_lstm
 from pipeline.model.looped_gru import LoopedGRU
 from pipeline.model.looped_rnn import LoopedRNN
 from pipeline.model.segments import Segments
@@ -125,9 +125,15 @@ def test_only_a_wide_lstm_trained_in_bf16_on_a_cpu_loops() -> None:
 
 
 @pytest.mark.parametrize("cell", [nn.GRU, nn.RNN])
-def test_a_gru_and_a_tanh_rnn_loop_over_more_than_one_step_on_a_cpu(cell: Any) -> None:
-    layer = cell(E, H)
-    assert kernels.is_fused(layer, torch.empty(1, B, E))
-    assert not kernels.is_fused(layer, torch.empty(2, B, E))
+def test_a_gru_and_a_tanh_rnn_loop_over_large_windows_on_a_cpu(cell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = cell(E, 256)
+    large, short, narrow = torch.empty(8, 8, E), torch.empty(7, 8, E), torch.empty(8, 7, E)
+    assert not kernels.is_fused(layer, large)
+    assert kernels.is_fused(layer, short)
+    assert kernels.is_fused(layer, narrow)
+    for is_faster in (False, True):
+        monkeypatch.setattr(products, "onednn_is_faster", lambda is_faster=is_faster: is_faster)
+        with torch.no_grad():
+            assert kernels.is_fused(layer, large) is not is_faster
     if torch.cuda.is_available():
-        assert kernels.is_fused(layer.cuda(), torch.empty(2, B, E, device="cuda"))
+        assert kernels.is_fused(layer.cuda(), large.cuda())

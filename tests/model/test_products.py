@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.config import ModelConfig
-from pipeline.model import products
+from pipeline.model import kernels, products
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import has_bf16_products
 
@@ -76,14 +76,26 @@ def test_linear_and_its_gradients(library: str, shape: tuple[int, ...], num_outp
 
 
 @pytest.mark.parametrize(("num_left", "num_right"), [(300, 6), (6, 300), (5, 5)])
-def test_sums_over_rows(library: str, num_left: int, num_right: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "ROWS_ADDED_AT_ONCE", 4)
+@pytest.mark.parametrize("is_few", [False, True])
+def test_sums_over_rows(
+    library: str, num_left: int, num_right: int, is_few: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "ROWS_MADE_AT_ONCE", 4)
+    monkeypatch.setattr(products, "FEW_ROWS", 12 if is_few else 1)
     left, right = normal(11, num_left), normal(11, num_right)
     expected = left.double().t() @ right.double()
     assert_near(products.product_over_rows(left, right), expected)
     total = torch.ones(num_left, num_right)
     products.add_over_rows(total, left, right)
     assert_near(total, expected + 1)
+
+
+def test_a_bias_with_strides(library: str) -> None:
+    rows, weight, biases = normal(5, 7), normal(9, 7), normal(9, 2)
+    for bias in (biases[:, 0], biases[0, :1].expand(9)):
+        expected = F.linear(rows.double(), weight.double(), bias.double())
+        assert_near(products.product(rows, weight.t(), bias), expected)
+        assert_near(products.product_with(weight, bias, num_rows=5)(rows), expected)
 
 
 @pytest.mark.parametrize(
@@ -94,9 +106,14 @@ def test_sums_over_rows(library: str, num_left: int, num_right: int, monkeypatch
         {"head": "adaptive", "adaptive_cutoffs": [10, 30]},
         {"head": "mixture", "num_experts": 3},
         {"cell": "qrnn"},
+        {"cell": "gru"},
+        {"cell": "rnn"},
+        {"cell": "gru_reset_before"},
     ],
 )
-def test_a_model_and_its_gradients(library: str, options: dict[str, object]) -> None:
+def test_a_model_and_its_gradients(library: str, options: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "LONG", 2)
+    monkeypatch.setattr(kernels, "LARGE", 1)
     torch.manual_seed(0)
     model = LanguageModel(ModelConfig(hidden_size=8, num_layers=2, **options), 50).eval()  # type: ignore[arg-type]
     inputs, targets = torch.randint(50, (2, 5, 3))
@@ -111,16 +128,23 @@ def test_a_model_and_its_gradients(library: str, options: dict[str, object]) -> 
 
 
 @pytest.mark.parametrize(
-    ("vendor", "capability", "expected"),
-    [("AuthenticAMD", "AVX512", True), ("AuthenticAMD", "AVX2", False), ("GenuineIntel", "AVX512", False)],
+    ("vendor", "capability", "has_mkl", "has_products", "expected"),
+    [
+        ("AuthenticAMD", "AVX512", True, True, True),
+        ("AuthenticAMD", "AVX2", True, True, False),
+        ("AuthenticAMD", "AVX512", False, True, False),
+        ("AuthenticAMD", "AVX512", True, False, False),
+        ("GenuineIntel", "AVX512", True, True, False),
+        ("AMD64 machine of GenuineIntel", "AVX512", True, True, False),
+    ],
 )
 def test_onednn_where_mkl_leaves_half_of_the_processor_idle(
-    vendor: str, capability: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+    vendor: str, capability: str, has_mkl: bool, has_products: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "_vendor", lambda: vendor)
-    monkeypatch.setattr(products, "has_onednn_products", lambda: True)
+    monkeypatch.setattr(products, "has_onednn_products", lambda: has_products)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: has_mkl)
     assert products.onednn_is_faster.__wrapped__() is expected
 
 

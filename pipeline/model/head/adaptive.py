@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline.model.head.base import Head
 from pipeline.model.head.cross_entropy import (
+    IGNORED,
     add_gradients,
     linear_cross_entropy,
     linear_logits,
@@ -70,7 +72,7 @@ class AdaptiveSoftmax(Head):
             spread(weight)
 
     def _loss(self, rows: Tensor, targets: Tensor, most_logits: int | None) -> Tensor:
-        places = [self._in_tail(targets, index) for index in range(len(self.sizes) - 1)]
+        places = [_rounded_up(*self._in_tail(targets, index)) for index in range(len(self.sizes) - 1)]
         first_targets = self._first_targets(targets)
         if self.weight is not None:
             parameters = (self.weight, self.bias, self.tails.weight, self.tails.bias)
@@ -120,6 +122,12 @@ class AdaptiveSoftmax(Head):
         begin, end = self.bounds[index + 1 : index + 3]
         chosen = ((targets >= begin) & (targets < end)).nonzero().squeeze(1)
         return chosen, targets.index_select(0, chosen) - begin
+
+
+def _rounded_up(chosen: Tensor, within: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and targets, both (n,), with ignored ones behind them: oneDNN keeps code for every size that it meets."""
+    extra = -len(chosen) % 64
+    return F.pad(chosen, (0, extra)), F.pad(within, (0, extra), value=IGNORED)
 
 
 class TiedCrossEntropy(torch.autograd.Function):
