@@ -4,8 +4,8 @@
     python benchmarks/plain_loop.py runs/…/config.yaml --epochs 4
 
 Reads the corpus that a run has prepared and begins with the weights that the run began with, so that both do the same
-arithmetic; with that run's optimizer (RMSProp), clipping by value and rate. Prints validation nats per token after
-every epoch, over one stream with all of the history before it.
+arithmetic; with that run's optimizer (RMSProp), clipping by value and schedule, without dropout. Prints validation
+nats per token after every epoch, over one stream with all of the history before it.
 Letters: T time, B streams, V vocabulary.
 """
 
@@ -72,6 +72,9 @@ def main() -> None:
     sizes, train, optimizing = config.model, config.train, config.optimizer
     if sizes.cell not in ("rnn", "lstm", "gru") or optimizing.name != "rmsprop" or train.clip_value is None:
         parser.error("only for rnn, lstm and gru by rmsprop with train.clip_value")
+    dropouts = {name: value for name, value in sizes if "dropout" in name and value}
+    if dropouts:
+        parser.error(f"only for models without dropout: {dropouts}")
     corpus = open_prepared(config.data.directory)
     ids = {name: torch.from_numpy(np.array(corpus.splits[name][:], dtype=np.int64)) for name in ("train", "valid")}
     length = (len(ids["train"]) - 1) // train.batch_size
@@ -81,12 +84,13 @@ def main() -> None:
     model = Plain(ours, sizes.cell, sizes.hidden_size, sizes.num_layers)
     optimizer = torch.optim.RMSprop(model.parameters(), lr=optimizing.lr, alpha=optimizing.beta2, eps=optimizing.eps)
     num_windows = -(-length // train.bptt)
+    total_steps = train.epochs * num_windows
     started = time.perf_counter()
     for epoch in range(arguments.epochs):
         state = None
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(optimizing, step=epoch * num_windows, total_steps=1, epoch=epoch)
-        for start in range(0, length, train.bptt):
+        for step, start in enumerate(range(0, length, train.bptt), epoch * num_windows):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(optimizing, step=step, total_steps=total_steps, epoch=epoch)
             window = streams[start : start + train.bptt + 1]
             logits, state = model(window[:-1], None if state is None else detached(state))
             loss = F.cross_entropy(logits.flatten(0, 1), window[1:].flatten())
