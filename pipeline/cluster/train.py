@@ -30,7 +30,7 @@ from pipeline.cluster.session import (
     ray_session,
     refuse_relative_paths,
 )
-from pipeline.cluster.worker import FailureNotes, run_rank
+from pipeline.cluster.worker import FailureNotes, QuickExit, run_rank
 from pipeline.config import ClusterConfig, Config
 from pipeline.data.prepare import OnShard
 from pipeline.data.shards import PreparedCorpus
@@ -126,7 +126,7 @@ class OnRay:
         if plan.min_workers:
             number = plan.min_workers, plan.num_workers
             elastic = {"num_workers": number, "elastic_resize_monitor_interval_s": RESIZE_SECONDS}
-        notes: list[Any] = [FailureNotes(str(config.run.directory))]
+        ours: list[Any] = [FailureNotes(str(config.run.directory)), QuickExit()]
         loop: Any = run_rank
         return (PrivateTrainer if self.private else OurTrainer)(
             loop,
@@ -146,7 +146,7 @@ class OnRay:
                 name=owner,
                 storage_path=str(Path(str(config.run.directory)) / "ray"),
                 failure_config=FailureConfig(max_failures=self.max_failures),
-                callbacks=notes + list(callbacks),
+                callbacks=ours + list(callbacks),
             ),
         )
 

@@ -1,6 +1,10 @@
 """What goes wrong in a run on Ray is recovered from, told in a sentence, and leaves no trace in the result."""
 
+import ctypes
+import os
+import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,7 @@ from pipeline import config as configuration
 from pipeline import launch
 from pipeline.cluster import train as ray_train
 from pipeline.cluster.train import on_ray
-from pipeline.cluster.worker import run_rank, what_failed
+from pipeline.cluster.worker import QuickExit, run_rank, what_failed
 from pipeline.config import Config
 from pipeline.training.directory import RunDirectory
 from pipeline.training.monitor import Record, read
@@ -63,6 +67,38 @@ def test_a_worker_that_hangs_is_started_again(
     assert "the last checkpoint is of step 15" in warning["text"]
     (stacks,) = (tmp_path / "hung").glob("hung-worker-0-*.txt")
     assert "update_or_hang" in stacks.read_text()
+
+
+def test_the_controller_s_process_ends_though_a_destructor_never_returns(
+    make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted = str(tmp_path / "pid")
+
+    class HangsInC(QuickExit):
+        def after_controller_start(self, train_run_context: Any) -> None:
+            libc = ctypes.CDLL(None)
+            libc["__cxa_atexit"](libc.pause, None, None)
+            Path(noted).write_text(str(os.getpid()))
+            super().after_controller_start(train_run_context)
+
+    monkeypatch.setattr(ray_train, "QuickExit", HangsInC)
+    launch.train(make_config({"train.max_steps": 2, "cluster.backend": "ray"}), on_ray)
+    pid = int(Path(noted).read_text())
+    give_up = time.monotonic() + 20
+    while is_alive(pid) and time.monotonic() < give_up:
+        time.sleep(0.1)
+    left_behind = is_alive(pid)
+    if left_behind:
+        os.kill(pid, signal.SIGKILL)
+    assert not left_behind
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_the_failure_that_the_others_follow_from_is_told(tmp_path: Path) -> None:
