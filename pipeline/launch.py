@@ -104,12 +104,12 @@ def train(
             if tokens.num_unknown:
                 say(f"{name}: {tokens.num_unknown:,} of {len(tokens):,} tokens are <unk>")
         status.check(config, corpus, num_workers=ranks.num_workers)
-        if status.finished(config, corpus):
-            say(f"{directory.path} holds this run, finished (--fresh starts over; more train.epochs go on)")
+        if ended := status.ended(config, corpus):
+            say(f"{directory.path} holds this run, {ended}")
         else:
             with stopping_on_signals(directory, say) as received:
-                ended = ranks.train(config, owner=directory.owner, on_record=on_record)
-            if ended == INTERRUPTED:
+                outcome = ranks.train(config, owner=directory.owner, on_record=on_record)
+            if outcome == INTERRUPTED:
                 raise InterruptedRunError(received[0] if received else signal.SIGTERM, status.result(config)["steps"])
     return status.result(config)
 

@@ -185,6 +185,8 @@ def begin_record(
     directory.config.write_text(configuration.to_yaml(config), encoding="utf-8")
     loop.monitor = Monitor(directory, step=loop.progress.step, on_record=on_record)
     loop.monitor.write("start", **start_facts(loop, config, num_threads=num_threads))
+    for text in checkpoint.clear_up(directory):
+        loop.monitor.write("warning", step=loop.progress.step, text=text)
     watch_speed(loop, config)
 
 

@@ -13,9 +13,10 @@ from pipeline import config as configuration
 from pipeline import run
 from pipeline.config import Config
 from pipeline.data.shards import PreparedCorpus
+from pipeline.generate import prompt_ids
 from pipeline.model.language_model import LanguageModel
 from pipeline.training import checkpoint
-from pipeline.training.horizon import total_steps
+from pipeline.training.horizon import out_of_patience, total_steps
 from pipeline.training.resume import check_continues
 
 
@@ -23,18 +24,29 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int) -> None:
     """Find what would stop every rank before any is started.
 
     Raises:
-        ValueError: too little text for a window, more workers than rows, a head that does not fit the vocabulary, or
-            a run directory that holds another run.
+        ValueError: too little text for a window or to score, more workers than rows, a head that does not fit the
+            vocabulary, a sample's prompt that the tokenizer does not know, initial weights that are not there, or a run
+            directory that holds another run.
     """
     run.training_data(config, corpus, rank=0, world_size=num_workers)
     configuration.check_accumulate(config.train, num_workers)
     with torch.device("meta"):
         LanguageModel(config.model, corpus.vocab_size)
+    check_between_windows(config, corpus)
     directory = str(config.run.directory)
-    if config.train.initial_weights is not None:
-        check_initial_weights(config, corpus)
     if checkpoint.manifests(directory):
         check_continues(checkpoint.find(directory, "last"), config, fingerprints=run.fingerprints(corpus))
+    elif config.train.initial_weights is not None:
+        check_initial_weights(config, corpus)
+
+
+def check_between_windows(config: Config, corpus: PreparedCorpus) -> None:
+    """Raise ``ValueError`` for what would end the run only at its first validation."""
+    layout = config.data.layout
+    if "valid" in corpus.splits and len(corpus.splits["valid"]) < 2:
+        raise ValueError("corpus.valid: a single token of validation text cannot be scored; at least 2 are needed")
+    if config.run.sample_tokens:
+        prompt_ids(corpus.tokenizer, config.run.sample_prompt, layout=layout, name="run.sample_prompt")
 
 
 def check_initial_weights(config: Config, corpus: PreparedCorpus) -> None:
@@ -52,14 +64,18 @@ def check_initial_weights(config: Config, corpus: PreparedCorpus) -> None:
         raise ValueError(f"train.initial_weights: {path} is a model of another shape than model.* says")
 
 
-def finished(config: Config, corpus: PreparedCorpus) -> bool:
-    """Whether the run directory holds a run that is already at its horizon or ended early."""
+def ended(config: Config, corpus: PreparedCorpus) -> str:
+    """How a run that its directory holds has ended, and what would let it go on; empty if it has not."""
     directory = str(config.run.directory)
     if not checkpoint.manifests(directory):
-        return False
+        return ""
     manifest = checkpoint.verify(checkpoint.find(directory, "last"))
     data = run.training_data(config, corpus, rank=0, world_size=1)
-    return bool(manifest["ended_early"]) or manifest["step"] >= total_steps(config.train, data)
+    if manifest["step"] >= total_steps(config.train, data):
+        return "finished (--fresh starts over; more train.epochs go on)"
+    if out_of_patience(config.train, manifest["num_worse"]):
+        return "ended by train.patience (--fresh starts over; a larger one goes on)"
+    return ""
 
 
 def result(config: Config) -> dict[str, Any]:

@@ -12,9 +12,11 @@ from pipeline.data.corpus import read_file
 
 def read_prompts(path: str) -> list[str]:
     """The prompts of a file, one a line. Raises ``ValueError`` naming the file, or the line that is empty."""
-    prompts = read_file(path).splitlines()
-    if not prompts:
+    text = read_file(path)
+    if not text:
         raise ValueError(f"--prompts: {path} is empty")
+    # not splitlines, which ends a line at a form feed and the like, too
+    prompts = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
     for number, prompt in enumerate(prompts, start=1):
         if not prompt.strip():
             raise ValueError(f"--prompts: {path} line {number} is an empty prompt")

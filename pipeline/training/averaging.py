@@ -96,11 +96,13 @@ class Averaging:
                 parameter.copy_(trained)
 
     def remembered(self) -> dict[str, Any]:
-        """A copy of all but the trained weights, for ``recall``."""
-        means = [mean.clone() for mean in self.means]
-        return {"means": means, "num_updates": self.num_updates, "losses": list(self.losses)}
+        """A copy of what updates change beside the trained weights, for ``recall``."""
+        return {"means": [mean.clone() for mean in self.means], "num_updates": self.num_updates}
 
     def recall(self, remembered: Mapping[str, Any]) -> None:
-        """Back to what ``remembered`` gave."""
-        self.means, self.losses = [mean.clone() for mean in remembered["means"]], list(remembered["losses"])
-        self.num_updates = remembered["num_updates"]
+        """Back to what ``remembered`` gave; the model has the weights of then already.
+
+        A mean that has begun since begins from these: what begins it is no update.
+        """
+        means = remembered["means"] or (self.parameters if self.begun else [])
+        self.means, self.num_updates = [mean.clone() for mean in means], remembered["num_updates"]

@@ -202,6 +202,23 @@ def load_state(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]
     return torch.load(path / STATE, map_location=device, weights_only=True)
 
 
+def clear_up(directory: RunDirectory) -> list[str]:
+    """Before a run goes on: remove what a killed writer left, and set aside each checkpoint that is damaged.
+
+    Under its name a damaged one would be kept in place of a good one. Returns what was set aside, a sentence each.
+    """
+    for path in directory.checkpoints.glob(".writing-*"):
+        shutil.rmtree(path, ignore_errors=True)
+    sentences = []
+    for path, manifest in manifests(directory.path):
+        if damage := _damage(path, manifest):
+            aside = path.with_name(f"damaged-{path.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+            sentences.append(f"{damage}; set aside as {aside.name}")
+    return sentences
+
+
 def _drop_old(directory: RunDirectory, *, keep: int) -> None:
     """Remove all but the last ``keep`` checkpoints and the best one."""
     found = manifests(directory.path)

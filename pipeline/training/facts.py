@@ -8,7 +8,6 @@ import socket
 import torch
 
 from pipeline.config import Config
-from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
 from pipeline.training.monitor import Record
 from pipeline.training.parts import Loop
@@ -28,7 +27,7 @@ def start_facts(loop: Loop, config: Config, *, num_threads: int) -> Record:
         "num_threads": num_threads,
         "device": step.device.type,
         "precision": config.train.precision,
-        "recurrence_precision": recurrence_precision(step.model, config.train.precision),
+        "recurrence_precision": recurrence_precision(loop),
         "tf32": config.train.tf32 and step.device.type == "cuda",
         "communication": config.ddp.communication if step.world_size > 1 else None,
         "embedding_gradients": "dense" if step.embedding_rows is None else "rows",
@@ -37,10 +36,10 @@ def start_facts(loop: Loop, config: Config, *, num_threads: int) -> Record:
     }
 
 
-@torch.no_grad()
-def recurrence_precision(model: LanguageModel, precision: str) -> str:
-    """The format that the recurrent kernel really runs in, as its outputs tell: float32, bfloat16, …"""
-    token = torch.zeros((1, 1), dtype=torch.int64, device=model.device)
-    with autocast(precision, model.device):
-        hidden, _ = model.outputs(token, model.initial_state(1), None, None)
-    return str(hidden.dtype).removeprefix("torch.")
+def recurrence_precision(loop: Loop) -> str:
+    """The format that the first layer really multiplies in when training: float32, bfloat16, …"""
+    model, step = loop.step.model, loop.step
+    num_streams = max(1, len(loop.data.rows) // step.accumulate)
+    inputs = torch.zeros(loop.train.bptt, num_streams, model.embedding.embedding_dim, device=step.device)
+    with autocast(step.precision, step.device):
+        return str(model.recurrence.product_format(inputs.to(model.dtype))).removeprefix("torch.")

@@ -81,7 +81,7 @@ def badness(loop: Loop, updated: Updated, num_targets: int) -> str:
     """What is wrong with a window's loss or gradients, the same on all ranks; empty if nothing is."""
     nats, norm, _ = updated
     (total,) = all_reduce_sum([float(nats)])
-    loss = total / num_targets
+    loss = total / max(1, num_targets)
     overflow_is_usual = loop.step.precision == "fp16"
     if not math.isfinite(loss) or not (overflow_is_usual or math.isfinite(float(norm))):
         return "a loss or gradient was not finite"

@@ -1,4 +1,4 @@
-"""How long a run is: its settings and what its data holds → the step after which it ends."""
+"""How long a run is: its settings and what its data holds → the step after which it ends, if not before."""
 
 from __future__ import annotations
 
@@ -23,3 +23,8 @@ def total_steps(train: TrainConfig, data: TrainingData) -> int:
     if train.max_tokens is not None:
         limits.append(step_reaching(train.max_tokens, data))
     return min(limits)
+
+
+def out_of_patience(train: TrainConfig, num_worse: int) -> bool:
+    """Whether a run ends early, after ``num_worse`` validations since its best."""
+    return train.patience is not None and num_worse >= train.patience

@@ -41,7 +41,7 @@ def fit(loop: Loop) -> str:
     if loop.step.exchange is not None:
         loop.step.exchange.settled(progress.step)
     loop.step.times.start()
-    while progress.step < loop.total_steps and not progress.ended_early:
+    while progress.step < loop.total_steps and not loop.ended_early:
         for window in loop.data.windows(progress.position, epoch=progress.epoch):
             if loop.watchdog is not None:
                 loop.watchdog.step()
@@ -54,9 +54,9 @@ def fit(loop: Loop) -> str:
                 log(loop)
             stop, save = (False, True) if is_last else agreed(loop)
             pause(loop, is_last=is_last, ends_epoch=ends_epoch, save=stop or save)
-            if stop and not progress.ended_early:
+            if stop and not loop.ended_early:
                 return INTERRUPTED
-            if is_last or progress.ended_early:
+            if is_last or loop.ended_early:
                 break
             if loop.profiler is not None:
                 loop.profiler.step()
@@ -134,7 +134,8 @@ def log(loop: Loop) -> None:
     loss = check(loop)
     loop.tick()
     progress = loop.progress
-    progress.lowest_loss = min(loss, progress.lowest_loss or loss)
+    if math.isfinite(loss):  # in fp16 a window may overflow
+        progress.lowest_loss = min(loss, progress.lowest_loss or loss)
     clipped = loop.step.clipping.take_share()
     interval, loop.interval = loop.interval, loop.new_interval()
     num_steps, times = loop.step.times.num_steps, loop.step.times.take()
@@ -143,7 +144,7 @@ def log(loop: Loop) -> None:
         return
     if failure := loop.checkpoints.failure():
         loop.monitor.write("warning", step=progress.step, text=failure)
-    tokens_per_second = interval.tokens / max(loop.clock - interval.started, 1e-9)
+    tokens_per_second = (interval.tokens - interval.tokens_before) / max(loop.clock - interval.started, 1e-9)
     loop.monitor.write(
         "train",
         step=progress.step,
@@ -208,7 +209,6 @@ def validate_as_is(loop: Loop) -> dict[str, Any]:
         progress.best_perplexity = score.perplexity
     progress.num_worse = 0 if best else progress.num_worse + 1
     progress.num_drops += drops_now(loop.optimizer, progress.num_worse)
-    progress.ended_early = loop.train.patience is not None and progress.num_worse >= loop.train.patience
     figures = {
         "epoch": epochs_done(loop),
         "tokens": progress.tokens,

@@ -8,6 +8,7 @@ that was stopped and continued is one clean line in any reader. Only rank 0 has 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
@@ -62,9 +63,13 @@ class Monitor:
         self.stream: TextIO = directory.metrics.open("a", encoding="utf-8")
 
     def write(self, kind: str, *, step: int, **values: Any) -> None:
-        """Add one record and pass it to ``on_record``. Raises ``LostOwnershipError`` as ``RunDirectory``."""
+        """Add one record and pass it to ``on_record``; numbers that are not finite become null, as JSON has none.
+
+        Raises:
+            LostOwnershipError: as ``RunDirectory``.
+        """
         self.directory.check_owner()
-        record = {"kind": kind, "step": step, "time": time.time(), **values}
+        record = {"kind": kind, "step": step, "time": time.time(), **{n: in_json(v) for n, v in values.items()}}
         self.stream.write(json.dumps(record) + "\n")
         self.stream.flush()
         self._draw(record)
@@ -84,6 +89,10 @@ class Monitor:
             self.writer.add_text("sample", "    " + record["text"].replace("\n", "\n    "), step, when)
         if record["kind"] == "valid":
             self.writer.flush()
+
+
+def in_json(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read(path: Path) -> Iterator[Record]:

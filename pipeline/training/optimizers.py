@@ -30,7 +30,7 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
     groups = [group for group in groups if group["params"]]
     betas = (config.beta1, config.beta2)
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+        return with_momentum(torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True))
     if config.name == "adam":
         return torch.optim.Adam(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)
     if config.name == "adamw":
@@ -39,6 +39,18 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
         groups.append({"params": orthogonal, "weight_decay": config.weight_decay, "orthogonal": True})
         return Muon(groups, lr=config.lr, betas=betas, eps=config.eps, momentum=config.muon_momentum)
     return RMSProp(groups, lr=config.lr, beta2=config.beta2, eps=config.eps)
+
+
+def with_momentum(optimizer: torch.optim.SGD) -> torch.optim.SGD:
+    """``optimizer`` with its momentum at zero, from which its first update is the same.
+
+    torch leaves the momentum's memory as it finds it where the very first update is refused (``found_inf``).
+    """
+    for group in optimizer.param_groups:
+        if group["momentum"]:
+            for parameter in group["params"]:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:

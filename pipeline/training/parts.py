@@ -18,7 +18,7 @@ from pipeline.config import OptimizerConfig, TrainConfig
 from pipeline.data.windows import TrainingData
 from pipeline.evaluate import Score
 from pipeline.model.state import State
-from pipeline.training.horizon import total_steps
+from pipeline.training.horizon import out_of_patience, total_steps
 from pipeline.training.monitor import Monitor
 from pipeline.training.profiling import Profiler
 from pipeline.training.rollback import Rollback
@@ -42,7 +42,6 @@ class Progress:
     num_worse: int = 0  # validations since the best
     num_drops: int = 0  # times that the plateau schedule lowered the learning rate
     lowest_loss: float | None = None  # of the record's lines so far, nats per token
-    ended_early: bool = False
 
 
 @dataclass
@@ -51,6 +50,7 @@ class Interval:
 
     nats: Tensor
     tokens: int = 0  # over all ranks
+    tokens_before: int = 0  # of these, those of an earlier start of the run
     started: float = field(default_factory=time.monotonic)  # moved on by every pause that is not training
 
 
@@ -117,6 +117,10 @@ class Loop:
     @cached_property
     def total_steps(self) -> int:
         return total_steps(self.train, self.data)
+
+    @property
+    def ended_early(self) -> bool:
+        return out_of_patience(self.train, self.progress.num_worse)
 
     @property
     def lr(self) -> float:

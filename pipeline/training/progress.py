@@ -81,17 +81,21 @@ class Progress(MovingLine):
         elif kind == "train":
             self.move(
                 f"{bar(record['step'] / self.total_steps)} step {record['step']:,}/{self.total_steps:,}  "
-                f"loss {record['loss']:.3f}  perplexity {record['perplexity']:,.1f}  "
+                f"loss {shown(record['loss'], '.3f')}  perplexity {shown(record['perplexity'], ',.1f')}  "
                 f"{record['tokens_per_second']:,.0f} tokens/s  {duration(record['seconds_left'])} left"
             )
         elif kind == "valid":
-            bits = record["bits_per_byte"]
-            shown = f", {bits:.3f} bits per byte" if bits is not None else ""
+            bits = f", {record['bits_per_byte']:.3f} bits per byte" if record["bits_per_byte"] is not None else ""
             best = " (best so far)" if record["best"] else ""
             self.say(
                 f"step {record['step']:,}, epoch {record['epoch']:.2f}: "
-                f"validation perplexity {record['perplexity']:,.2f}{shown}{best}"
+                f"validation perplexity {shown(record['perplexity'], ',.2f')}{bits}{best}"
             )
+
+
+def shown(value: float | None, form: str) -> str:
+    """A figure of a record, which is null where it was not finite."""
+    return "not finite" if value is None else format(value, form)
 
 
 def bar(done: float) -> str:

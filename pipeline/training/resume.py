@@ -75,7 +75,7 @@ def restore(loop: Loop, path: Path) -> None:
         loop.interval.nats += nats[rank]
     elif rank == 0:
         loop.interval.nats += nats.sum()
-    loop.interval.tokens = state["interval_tokens"]
+    loop.interval.tokens = loop.interval.tokens_before = state["interval_tokens"]
 
 
 def check_continues(path: Path, config: Config, *, fingerprints: Mapping[str, str]) -> None:

@@ -177,7 +177,7 @@ class TrainingStep:
                         inputs[:, rows], targets[:, rows], select(state, rows), segments, masks
                     )
                 # DDP averages over ranks; times W, divided by all targets, that average is the mean per token
-                loss = part * (self.world_size / num_targets)
+                loss = part * (self.world_size / max(1, num_targets))
                 if penalty is not None:
                     loss = loss + penalty * (self.world_size * len(masks.rows) / batch_size)
                 loss = loss * self.loss_scale.scale

@@ -40,6 +40,12 @@ def test_vocabulary_cut_off_by_size_and_by_count() -> None:
     assert make("char", "aab", min_count=2).types == ["<unk>", "a"]  # type: ignore[attr-defined]
 
 
+def test_a_text_is_read_after_one_token_whatever_the_tokenizer() -> None:
+    assert make("word").start_ids.tolist() == [1]
+    assert make("word", eos="none").start_ids.tolist() == [0]  # white space is no word
+    assert make("char", "ab\n").start_ids.tolist() == make("char", "ab\n").encode("\n").tolist()
+
+
 def test_characters() -> None:
     tokenizer = make("char", "abca😀")
     assert tokenizer.vocab_size == 5

@@ -246,6 +246,8 @@ def test_a_conversation_goes_on_after_a_mistake(
 def test_prompts_from_a_file_and_texts_into_one(tmp_path: Path) -> None:
     (tmp_path / "prompts").write_text("one\ntwo\n")
     assert read_prompts(str(tmp_path / "prompts")) == ["one", "two"]
+    (tmp_path / "prompts").write_bytes("one\u2028still one\r\ntwo\x0ctwo".encode())
+    assert read_prompts(str(tmp_path / "prompts")) == ["one\u2028still one", "two\x0ctwo"]
     (tmp_path / "prompts").write_text("one\n \ntwo\n")
     with pytest.raises(ValueError, match="prompts line 2 is an empty prompt"):
         read_prompts(str(tmp_path / "prompts"))

@@ -98,6 +98,25 @@ def test_what_was_remembered_is_recalled() -> None:
     assert average_of(averages, weight) == 2.0
 
 
+@pytest.mark.parametrize("average", ["tail", "nonmonotonic"])
+def test_undoing_an_update_does_not_undo_that_the_mean_began(average: str) -> None:
+    averages, weight = averaging(average=average, average_after_epochs=1, average_patience=1)
+    averages.validated(1.0)
+    averages.validated(1.0)
+    move(averages, weight, 1.0)
+    remembered = averages.remembered()
+    move(averages, weight, 100.0)
+    averages.epoch_ended(1)
+    averages.validated(2.0)
+    assert averages.begun
+    weight.data.fill_(1.0)
+    averages.recall(remembered)
+    move(averages, weight, 3.0)
+    assert average_of(averages, weight) == 3.0  # of one update
+    move(averages, weight, 5.0)
+    assert average_of(averages, weight) == 4.0
+
+
 def test_the_averaged_model_is_scored_and_saved(make_config: Callable[..., Config]) -> None:
     config = make_config(
         {

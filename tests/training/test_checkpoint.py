@@ -11,6 +11,7 @@ import torch
 from pipeline import launch, run, status
 from pipeline.config import Config
 from pipeline.training import checkpoint
+from pipeline.training.monitor import read
 
 
 @pytest.fixture
@@ -70,6 +71,24 @@ def test_damage_is_named_and_an_older_checkpoint_taken(trained: Config, name: st
     with pytest.raises(ValueError, match=name):
         checkpoint.load_model(last)
     assert checkpoint.find(directory, "last") == last.with_name("step-00000006")
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_no_good_one_is_dropped_for_it(
+    make_config: Callable[..., Config],
+) -> None:
+    changes = {"train.checkpoint_every_steps": 3, "optimizer.schedule": "constant", "train.keep_checkpoints": 1}
+    config = make_config({**changes, "train.max_steps": 9, "corpus.valid_fraction": 0.0, "train.keep_checkpoints": 2})
+    launch.train(config, launch.in_process)
+    last = checkpoint.find(str(config.run.directory), "last")
+    (last / "weights.safetensors").write_bytes(b"damaged")
+    (last.with_name(".writing-step-00000008")).mkdir()
+    sooner = make_config({**changes, "train.max_steps": 8, "corpus.valid_fraction": 0.0})
+    launch.train(sooner, launch.in_process)
+    assert checkpoints(config) == ["damaged-step-00000009", "step-00000008"]
+    records = read(Path(str(config.run.directory)) / "metrics.jsonl")
+    (warning,) = [record["text"] for record in records if record["kind"] == "warning"]
+    assert "weights.safetensors: 7 bytes where" in warning
+    assert warning.endswith("set aside as damaged-step-00000009")
 
 
 def test_a_half_written_checkpoint_is_not_seen(trained: Config) -> None:

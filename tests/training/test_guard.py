@@ -92,6 +92,18 @@ def test_a_loss_that_rises_too_far_stops_the_run_before_it_is_saved(
     assert launch.train(config, launch.in_process)["steps"] == 30  # the same command goes on from there
 
 
+def test_an_overflow_in_fp16_does_not_hide_a_loss_that_rises_later(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config({"train.max_loss_rise": 1.0, "train.precision": "fp16", "train.max_steps": 30})
+    monkeypatch.setattr(WindowLoss, "forward", spoil((8,), by=math.nan))
+    launch.train(config, launch.in_process)
+    losses = [record["loss"] for record in records(config, "train")]
+    assert losses[1] is None
+    found = checkpoint.manifests(str(config.run.directory))
+    assert found[-1][1]["lowest_loss"] == min(loss for loss in losses if loss is not None)
+
+
 @pytest.mark.parametrize("by", [math.nan, 10.0])
 def test_one_update_is_undone_and_the_window_tried_again(
     make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: float

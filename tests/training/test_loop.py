@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from pipeline import config as configuration
 from pipeline import launch
 from pipeline.config import Config, TrainConfig
 from pipeline.data.streams import Streams
@@ -59,6 +61,29 @@ def test_validation_and_early_stopping(make_config: Callable[..., Config]) -> No
     assert [record["step"] for record in records if record["kind"] == "valid"] == [4, 8, 12]
     assert result["steps"] == 12
     assert result["checkpoint"].endswith("step-00000004")
+    sentences: list[str] = []
+    assert launch.train(config, launch.in_process, say=sentences.append)["steps"] == 12
+    assert "ended by train.patience" in sentences[0]
+    more = configuration.with_values(config, {"train.patience": 4})
+    assert launch.train(more, launch.in_process)["steps"] == 20
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"run.sample_prompt": "Zebra"}, r"^run\.sample_prompt: the model's text has none of these characters: 'Z'"),
+        ({"corpus.valid": "one", "corpus.valid_fraction": 0.0}, r"^corpus\.valid: a single token"),
+    ],
+)
+def test_what_would_end_the_run_at_its_first_validation_is_found_before(
+    make_config: Callable[..., Config], tmp_path: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    (tmp_path / "one").write_text("a")
+    if "corpus.valid" in changes:
+        changes = {**changes, "corpus.valid": [str(tmp_path / "one")]}
+    with pytest.raises(ValueError, match=sentence):
+        launch.train(make_config(changes), launch.in_process)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 def test_losses_are_means_over_tokens_and_the_last_short_window_counts_by_its_tokens(

@@ -1,12 +1,15 @@
 """The record of a run stays one clean line over stops and kills."""
 
 import json
+import math
 from pathlib import Path
 
+import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from pipeline.training.directory import RunDirectory
-from pipeline.training.monitor import Monitor, Tail, read
+from pipeline.training.monitor import Monitor, Record, Tail, read
+from pipeline.training.progress import Progress
 
 
 def train_line(monitor: Monitor, step: int, loss: float) -> None:
@@ -37,6 +40,20 @@ def test_lost_work_is_dropped_from_the_record_and_from_tensorboard(tmp_path: Pat
     monitor.close()
     assert [(r["step"], r["loss"]) for r in read(directory.metrics)] == [(10, 1.0), (20, 2.0), (30, 7.0)]
     assert losses_in_tensorboard(directory) == [(10, 1.0), (20, 2.0), (30, 7.0)]
+
+
+def test_numbers_that_are_not_finite_are_null(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = RunDirectory(tmp_path)
+    records: list[Record] = []
+    monitor = Monitor(directory, step=0, on_record=records.append)
+    train_line(monitor, 10, loss=math.nan)
+    monitor.close()
+    assert "NaN" not in directory.metrics.read_text()
+    assert records[0]["loss"] is None
+    assert losses_in_tensorboard(directory) == []
+    progress = Progress()
+    progress.show({**records[0], "seconds_left": 1.0})
+    assert "loss not finite  perplexity 2.0" in capsys.readouterr().err
 
 
 def test_tail_gives_each_new_whole_record_once_over_a_restart(tmp_path: Path) -> None:

@@ -76,6 +76,11 @@ def test_training_begins_with_the_weights_of_another_run(make_config: Callable[.
     second = make_config({**begun, "train.max_steps": 1, "optimizer.lr": 1e-12, "optimizer.schedule": "constant"})
     result = launch.train(second, launch.in_process)
     assert result["perplexity"] == pytest.approx(trained["perplexity"], rel=1e-6)
+    # a run that has begun needs them no more
+    moved = str(tmp_path / "elsewhere")
+    Path(str(first.run.directory)).rename(moved)
+    assert launch.train(second, launch.in_process) == result
+    Path(moved).rename(str(first.run.directory))
     other = make_config({**begun, "run.directory": str(tmp_path / "third"), "model.hidden_size": 11})
     with pytest.raises(ValueError, match=r"^train.initial_weights: .* is a model of another shape"):
         launch.train(other, launch.in_process)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import pytest
 import torch
 
 from pipeline import config as configuration
-from pipeline import launch
+from pipeline import launch, run
 from pipeline.config import Config, ModelConfig
+from pipeline.data.prepare import prepare_in_process
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.precision import has_bf16_products
 from pipeline.training import checkpoint, times
 from pipeline.training.monitor import read
+from pipeline.training.parts import Interval
 from pipeline.training.times import PHASES, StepTimes
 from pipeline.training.utilization import flops_per_token, peak_flops
 
@@ -31,6 +35,36 @@ def test_phases_are_what_lies_between_marks(monkeypatch: pytest.MonkeyPatch) -> 
     step_times.mark("forward")
     expected = {"data_ms": 375.0, "forward_ms": 1250.0}
     assert step_times.take() == {f"{phase}_ms": expected.get(f"{phase}_ms", 0.0) for phase in PHASES}
+
+
+def test_an_earlier_start_s_tokens_do_not_count_for_the_speed(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config({"train.max_steps": 20, "train.log_every_steps": 10, "optimizer.schedule": "constant"})
+    prepare_in_process(config)
+    update, seconds = run.TrainingStep.update, [0.0]
+
+    def update_of_a_second(self: run.TrainingStep, lr: float, index: int) -> torch.Tensor:
+        seconds[0] += 1
+        return update(self, lr, index)
+
+    monkeypatch.setattr(run.TrainingStep, "update", update_of_a_second)
+    monkeypatch.setattr(time, "monotonic", lambda: seconds[0])
+    zero = torch.zeros((), dtype=torch.float64)
+    monkeypatch.setattr(run.Loop, "new_interval", lambda self: Interval(nats=zero.clone(), started=seconds[0]))
+    run.train(config, run.local_worker(config), stop_requested=lambda: seconds[0] == 18)
+    run.train(config, run.local_worker(config))
+    records = list(read(Path(str(config.run.directory)) / "metrics.jsonl"))
+    assert [record["tokens_per_second"] for record in records if record["kind"] == "train"] == [60.0, 60.0]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn", "mingru", "qrnn", "gru_reset_before"])
+def test_the_format_of_the_recurrence_is_that_of_its_products(make_config: Callable[..., Config], cell: str) -> None:
+    settings = {"model.residual": True, "model.hidden_size": 64, "train.batch_size": 32, "train.precision": "bf16"}
+    config = make_config({"model.cell": cell, "train.max_steps": 1, **settings})
+    launch.train(config, launch.in_process)
+    (start,) = [r for r in read(Path(str(config.run.directory)) / "metrics.jsonl") if r["kind"] == "start"]
+    assert start["recurrence_precision"] == ("bfloat16" if has_bf16_products() else "float32")
 
 
 @pytest.mark.parametrize("is_tied", [False, True])

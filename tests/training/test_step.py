@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pipeline.config import ModelConfig, OptimizerConfig
+from pipeline.data.windows import IGNORED
 from pipeline.model.language_model import LanguageModel
 from pipeline.seeds import mix
 from pipeline.training.clipping import Clipping
@@ -32,11 +33,12 @@ def make_step(
     model: LanguageModel,
     *,
     name: str = "sgd",
+    momentum: float = 0.0,
     clip_norm: float | None = 0.1,
     precision: str = "float32",
     accumulate: int = 1,
 ) -> TrainingStep:
-    optimizer = build_optimizer(OptimizerConfig(name=name, lr=0.5), model)
+    optimizer = build_optimizer(OptimizerConfig(name=name, lr=0.5, momentum=momentum), model)
     clipping = Clipping(norm=clip_norm)
     return TrainingStep(model, optimizer, clipping=clipping, precision=precision, seed=1, accumulate=accumulate)
 
@@ -106,6 +108,30 @@ def test_no_bad_number_reaches_the_weights(name: str) -> None:
     _, norm, _ = step(inputs, targets, model.initial_state(STREAMS), num_targets=15, lr=0.5, index=2)
     assert torch.isfinite(norm)
     assert step.num_refused.item() == 1
+
+
+def test_a_refused_first_update_leaves_the_momentum_at_zero() -> None:
+    inputs, targets = window()
+    model, other = tiny_model(), tiny_model()
+    steps = [make_step(each, name="sgd", momentum=0.9) for each in (model, other)]
+    junk = [torch.full_like(parameter, math.nan) for parameter in model.parameters() for _ in range(20)]
+    del junk  # memory that is given out again holds it
+    bad = tuple(part + math.nan for part in model.initial_state(STREAMS))
+    steps[0](inputs, targets, bad, num_targets=15, lr=0.5, index=0)
+    for step, each in zip(steps, (model, other), strict=True):
+        step(inputs, targets, each.initial_state(STREAMS), num_targets=15, lr=0.5, index=1)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_a_window_without_any_target_changes_nothing() -> None:
+    inputs, targets = window()
+    model = tiny_model()
+    step = make_step(model, name="sgd")
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    nothing = torch.full_like(targets, IGNORED)
+    nats, norm, _ = step(inputs, nothing, model.initial_state(STREAMS), num_targets=0, lr=0.5, index=0)
+    assert nats == norm == 0
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
 def test_fp16_overflow_halves_the_loss_scale_and_skips_the_update() -> None:

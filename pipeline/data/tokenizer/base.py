@@ -61,8 +61,14 @@ class Tokenizer(ABC):
 
     @property
     def start_ids(self) -> Ids:
-        """What a text is read after where nothing comes before it: the end of a document or line."""
-        return np.array([self.eos_id]) if self.eos_id is not None else self.encode("\n ")[:1]
+        """The one token that a text is read after where nothing comes before it: the end of a document or line.
+
+        Where there is none, and white space is no token either, ``<unk>`` or whatever is type 0.
+        """
+        if self.eos_id is not None:
+            return np.array([self.eos_id])
+        space = self.encode("\n ")[:1]
+        return space if len(space) else np.array([self.unk_id or 0])
 
     def unknown_in(self, text: str) -> set[str]:
         """The parts of ``text`` that would become ``<unk>``."""
