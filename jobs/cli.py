@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import select
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -21,7 +24,10 @@ EXIT_USAGE = 2
 
 
 class OneSentenceParser(argparse.ArgumentParser):
-    """An ``ArgumentParser`` whose complaint is one sentence (no usage block), exit code 2."""
+    """An ``ArgumentParser`` whose complaint is one sentence (no usage block), exit code 2; options go anywhere."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        return self.parse_intermixed_args(args, namespace)
 
     def error(self, message: str) -> Any:
         raise ValueError(f"{self.prog}: {message} (see --help)")
@@ -35,6 +41,7 @@ def parser(
         prog=f"python -m jobs.{job}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
         epilog=settings_help() if takes_config else None,
     )
     if takes_config:
@@ -67,24 +74,40 @@ def config_from(arguments: argparse.Namespace) -> Config:
     return configuration.load(arguments.config, arguments.overrides)
 
 
-def run_job(main: Callable[[list[str]], dict[str, Any] | None], argv: list[str] | None = None) -> None:
+def run_job(
+    main: Callable[[list[str]], dict[str, Any] | None], argv: list[str] | None = None, *, goes_on: bool = False
+) -> None:
     """Call ``main(argv)`` and leave: 0, 2 for what the user got wrong, or the code of a ``SystemExit``.
 
-    ``main`` returns its result, printed as the last line on standard output where ``--json`` is given.
+    ``main`` returns its result, printed as the last line on standard output where ``--json`` is given. ``goes_on``: an
+    interrupted one has saved what is done.
     """
     argv = sys.argv[1:] if argv is None else argv
     try:
         result = main(argv)
+        if "--json" in argv and result is not None:
+            print(json.dumps(result))
+        sys.stdout.flush()
     except ValueError as error:
         if not is_user_error(error):
             raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(EXIT_USAGE) from None
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from what is saved", file=sys.stderr)
+        print("interrupted" + ("; the same command goes on from what is saved" * goes_on), file=sys.stderr)
         raise SystemExit(130) from None
-    if "--json" in argv and result is not None:
-        print(json.dumps(result), flush=True)
+    except BrokenPipeError:
+        leave_if_nobody_reads()
+        raise
+
+
+def leave_if_nobody_reads() -> None:
+    """Exit as a command does whose output goes to ``head``, if the pipe that broke is standard output."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), select.POLLOUT)
+    if any(events & select.POLLERR for _, events in output.poll(0)):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
+        raise SystemExit(128 + signal.SIGPIPE) from None
 
 
 def command_line(job: str, argv: list[str]) -> str:

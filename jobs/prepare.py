@@ -18,10 +18,10 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     )
     arguments = arguments_parser.parse_args(argv)
 
-    from pipeline import launch
     from pipeline.data.card import card
     from pipeline.data.prepare import count_tokens
     from pipeline.data.shards import open_prepared
+    from pipeline.paths import absolute
     from pipeline.training.progress import ShardProgress
 
     if arguments.verify is not None:
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         counts = count_tokens(config)
         figures = {"tokens": counts.tokens["train"], "tokens_per_split": counts.tokens, "vocab_size": counts.vocab_size}
         return print_dry_run(config, {**figures, "tokens_are": "counted" if counts.is_exact else "estimated"})
-    config = launch.absolute(config)
+    config = absolute(config)
     progress = ShardProgress()
     with executor(config, verbose=arguments.verbose) as ranks:
         corpus = ranks.prepare(config, on_shard=progress.show)
@@ -55,4 +55,4 @@ def print_corpus(corpus: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_job(main)
+    run_job(main, goes_on=True)

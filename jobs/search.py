@@ -41,4 +41,4 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 
 if __name__ == "__main__":
-    run_job(main)
+    run_job(main, goes_on=True)

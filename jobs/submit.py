@@ -26,18 +26,18 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     config = None
     if arguments.job in WITH_CONFIG:
         job_parser = parser(arguments.job, "")
-        job_arguments, passed_on = job_parser.parse_known_args(passed_on)
+        job_arguments, passed_on = job_parser.parse_known_intermixed_args(passed_on)
         config = config_from(job_arguments)
         flags = {"--json": job_arguments.json, "--dry-run": job_arguments.dry_run}
         passed_on += [flag for flag, given in flags.items() if given]
     if arguments.verbose:
         passed_on.append("--verbose")
 
-    from pipeline.cluster.session import refuse_relative_paths
     from pipeline.cluster.submit import connect, follow, submit
+    from pipeline.paths import refuse_relative
 
     if config is not None:
-        refuse_relative_paths(config)
+        refuse_relative(config)
     client = connect(arguments.address)
     submission = submit(client, arguments.job, passed_on, config=config, pip=arguments.pip)
     print(f"submitted {submission}", file=sys.stderr, flush=True)

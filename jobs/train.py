@@ -5,6 +5,7 @@ The same command again goes on from the last checkpoint of a run that was stoppe
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
     if arguments.dry_run:
         return print_dry_run(config, dry_run(config))
-    again = command_line("train", argv)
+    again = command_line("train", [argument for argument in argv if argument != "--fresh"])
     result = train(config, again=again, fresh=arguments.fresh, verbose=arguments.verbose)
     print_result(config, result)
     return result
@@ -68,9 +69,10 @@ def print_result(config: Config, result: dict[str, Any]) -> None:
     if samples:
         print(f"\nthe model writes:\n{samples[-1]}\n")
     print(f"best checkpoint: {result['checkpoint']}")
-    print(f"write more:      python -m jobs.generate --run {directory} --prompt 'The ' --tokens 200 --seed 1")
+    prompt = f" --prompt {shlex.quote(config.run.sample_prompt)}" if config.run.sample_prompt else ""
+    print(f"write more:      python -m jobs.generate --run {directory}{prompt} --tokens 200 --seed 1")
     print(f"TensorBoard:     tensorboard --logdir {directory}")
 
 
 if __name__ == "__main__":
-    run_job(main)
+    run_job(main, goes_on=True)

@@ -12,15 +12,14 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from pipeline import config as configuration
-from pipeline import run, status, storage
+from pipeline import run, status
 from pipeline.config import Config
 from pipeline.data.prepare import OnShard, prepare_in_process
 from pipeline.data.shards import PreparedCorpus
+from pipeline.paths import absolute
 from pipeline.training.directory import RunDirectory
 from pipeline.training.guard import TrainingStoppedError
 from pipeline.training.loop import INTERRUPTED
@@ -94,16 +93,14 @@ def train(
     """
     config = absolute(config)
     directory = RunDirectory(str(config.run.directory))
-    if fresh and directory.path.exists():
-        with directory.locked():
-            aside = directory.set_aside()
-        say(f"set aside what {directory.path} held as {aside}")
     with directory.locked(), executor(config) as ranks:
         corpus = ranks.prepare(config, on_shard=on_shard)
         for name, tokens in corpus.splits.items():
             if tokens.num_unknown:
                 say(f"{name}: {tokens.num_unknown:,} of {len(tokens):,} tokens are <unk>")
-        status.check(config, corpus, num_workers=ranks.num_workers)
+        status.check(config, corpus, num_workers=ranks.num_workers, fresh=fresh)
+        if fresh and (aside := directory.set_aside()):
+            say(f"set aside what {directory.path} held as {aside}")
         if ended := status.ended(config, corpus):
             say(f"{directory.path} holds this run, {ended}")
         else:
@@ -112,16 +109,6 @@ def train(
             if outcome == INTERRUPTED:
                 raise InterruptedRunError(received[0] if received else signal.SIGTERM, status.result(config)["steps"])
     return status.result(config)
-
-
-def absolute(config: Config) -> Config:
-    """``config`` with absolute run and data directories: workers start in folders of their own."""
-    changes = {}
-    names = ["run.directory", "data.directory", *(["train.initial_weights"] if config.train.initial_weights else [])]
-    for name in names:
-        directory = configuration.get(config, name)
-        changes[name] = directory if storage.is_uri(directory) else str(Path(directory).absolute())
-    return configuration.with_values(config, changes)
 
 
 @contextmanager

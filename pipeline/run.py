@@ -94,6 +94,8 @@ def corpus_of(loaded: checkpoint.Loaded) -> PreparedCorpus:
     corpus = open_prepared(loaded.config.data.directory)
     if corpus.tokenizer.fingerprint != loaded.tokenizer.fingerprint:
         raise ValueError(f"{corpus.directory}: prepared with another tokenizer than {loaded.path} was trained with")
+    if corpus.fingerprint != loaded.manifest["fingerprints"]["corpus"]:
+        raise ValueError(f"{corpus.directory}: holds another corpus than {loaded.path} was trained on")
     return corpus
 
 

@@ -20,8 +20,8 @@ from pipeline.training.horizon import out_of_patience, total_steps
 from pipeline.training.resume import check_continues
 
 
-def check(config: Config, corpus: PreparedCorpus, *, num_workers: int) -> None:
-    """Find what would stop every rank before any is started.
+def check(config: Config, corpus: PreparedCorpus, *, num_workers: int, fresh: bool = False) -> None:
+    """Find what would stop every rank before any is started; ``fresh``: whatever the run directory holds.
 
     Raises:
         ValueError: too little text for a window or to score, more workers than rows, a head that does not fit the
@@ -34,7 +34,7 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int) -> None:
         LanguageModel(config.model, corpus.vocab_size)
     check_between_windows(config, corpus)
     directory = str(config.run.directory)
-    if checkpoint.manifests(directory):
+    if checkpoint.manifests(directory) and not fresh:
         check_continues(checkpoint.find(directory, "last"), config, fingerprints=run.fingerprints(corpus))
     elif config.train.initial_weights is not None:
         check_initial_weights(config, corpus)

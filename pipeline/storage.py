@@ -105,13 +105,13 @@ def find(pattern: str) -> list[tuple[str, int]]:
     """
     if is_uri(pattern):
         return _find_remote(pattern)
-    path = Path(pattern)
+    path = Path(pattern).expanduser()
     if path.is_file():
         return [(str(path), path.stat().st_size)]
     if path.is_dir():
         below = (p for p in path.rglob("*") if not any(part.startswith(".") for part in p.relative_to(path).parts))
     else:
-        below = (Path(name) for name in glob.glob(pattern, recursive=True))
+        below = (Path(name) for name in glob.glob(str(path), recursive=True))
     return [(str(p), p.stat().st_size) for p in sorted(below) if p.is_file()]
 
 

@@ -31,8 +31,31 @@ def test_all_mistakes_are_listed_at_once_by_their_paths() -> None:
 
 
 @pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("run.sample_prompt=ROMEO:", "ROMEO:"),
+        ("run.sample_prompt=The ", "The "),
+        ("run.sample_prompt='quoted: '", "quoted: "),
+        ("run.sample_prompt=", ""),
+        ("run.directory=2024-01-01", "2024-01-01"),
+        ("corpus.train=chapter #1.txt", ["chapter #1.txt"]),
+        ("corpus.train=[a.txt, b.txt]", ["a.txt", "b.txt"]),
+        ("tokenizer.path=null", None),
+        ("model.tie_weights=yes", True),
+    ],
+)
+def test_texts_on_the_command_line_are_taken_as_they_stand(override: str, value: object) -> None:
+    assert configuration.get(load(None, [override]), override.partition("=")[0]) == value
+
+
+@pytest.mark.parametrize(
     ("override", "sentence"),
     [
+        (
+            "run.directory=s3://bucket/run",
+            "run.directory: s3://bucket/run is no folder; a run needs one that every worker writes to "
+            "(data may be a bucket)",
+        ),
         (
             "model.cell=lstmm",
             "model.cell: input should be 'rnn', 'lstm', 'gru', 'gru_reset_before', "

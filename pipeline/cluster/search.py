@@ -24,7 +24,7 @@ from ray.tune.search import BasicVariantGenerator
 from pipeline import config as configuration
 from pipeline import run
 from pipeline.cluster.prepare import prepare
-from pipeline.cluster.session import check_capacity, in_submitted_job, ray_session, refuse_relative_paths
+from pipeline.cluster.session import check_capacity, ray_session
 from pipeline.cluster.train import OnRay, Plan, plan_workers
 from pipeline.config import Config, SearchConfig
 from pipeline.data.prepare import OnShard
@@ -72,8 +72,6 @@ def search(
     space = parse_space(config)
     directory = RunDirectory(str(config.run.directory))
     with directory.locked(), ray_session(config.cluster, verbose=verbose):
-        if in_submitted_job():
-            refuse_relative_paths(config)
         plan = plan_trials(config)
         check_capacity(num_workers=plan.num_workers, cpus_per_worker=plan.cpus_per_worker, use_gpu=plan.use_gpu)
         corpus = prepare(config, on_shard=on_shard)

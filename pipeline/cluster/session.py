@@ -15,8 +15,7 @@ from typing import Any
 
 import ray
 
-from pipeline import config as configuration
-from pipeline.config import ClusterConfig, Config
+from pipeline.config import ClusterConfig
 from pipeline.run import available_cpus
 
 CONNECT_SECONDS = 5.0
@@ -165,32 +164,3 @@ def growth() -> list[dict[str, float]]:
     if config is None:
         return []
     return [dict(group.resources) for group in config.node_group_configs for _ in range(max(0, group.max_count))]
-
-
-def in_submitted_job() -> bool:
-    """Whether this process is the entry point of a job that was submitted to a cluster."""
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-
-
-def refuse_relative_paths(config: Config) -> None:
-    """A submitted job runs in a folder that vanishes with it, so what it reads and writes must not lie there.
-
-    Raises:
-        ValueError: naming each setting that is a relative path.
-    """
-    paths = [("run.directory", config.run.directory), ("data.directory", config.data.directory)]
-    for name in ("corpus.train", "corpus.valid", "corpus.test"):
-        paths += [(name, path) for path in configuration.get(config, name)]
-    relative = [
-        (name, path)
-        for name, path in paths
-        if path and not path.startswith(("/", "~", "builtin:")) and "://" not in path
-    ]
-    if relative:
-        raise ValueError(
-            "\n".join(
-                f"{name}: {path} is relative, but a submitted job runs in a folder that vanishes with it; give an "
-                "absolute path that every node of the cluster sees"
-                for name, path in relative
-            )
-        )

@@ -26,9 +26,8 @@ from pipeline.cluster.prepare import prepare
 from pipeline.cluster.session import (
     address_of,
     check_capacity,
-    in_submitted_job,
+    growth,
     ray_session,
-    refuse_relative_paths,
 )
 from pipeline.cluster.worker import FailureNotes, QuickExit, run_rank
 from pipeline.config import ClusterConfig, Config
@@ -55,26 +54,31 @@ class Plan:
 
 
 def plan_workers(cluster: ClusterConfig) -> Plan:
-    """Resolve the ``auto`` settings on the nodes that are there.
+    """Resolve the ``auto`` settings on the nodes that are there and those that an autoscaling cluster may add.
 
-    One worker per GPU, or a single one with all CPUs of the largest node: data-parallel workers on the CPUs of one
-    machine are slower than one worker with all its threads.
+    One worker per GPU that is there, or of one node to be added while there is none; without GPUs a single one with
+    all CPUs of the largest node: data-parallel workers on the CPUs of one machine are slower than one worker with all
+    its threads.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    num_gpus = int(sum(node.get("GPU", 0) for node in nodes))
-    use_gpu = cluster.device == "cuda" or (cluster.device == "auto" and num_gpus > 0)
+    there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = there + growth()
+    has_gpus = any(node.get("GPU") for node in nodes)
+    use_gpu = cluster.device == "cuda" or (cluster.device == "auto" and has_gpus)
+    nodes = [node for node in nodes if node.get("GPU") or not use_gpu]
+    num_gpus = sum(int(node.get("GPU", 0)) for node in there) or max((int(n.get("GPU", 0)) for n in nodes), default=0)
     num_workers = cluster.num_workers if cluster.num_workers != "auto" else max(1, num_gpus) if use_gpu else 1
     cpus = cluster.cpus_per_worker
     if cpus == "auto":
-        cpus = _even_share([int(node.get("CPU", 0)) for node in nodes], num_workers)
+        most = [int(node.get("GPU", 0)) if use_gpu else num_workers for node in nodes]
+        cpus = _even_share([int(node.get("CPU", 0)) for node in nodes], num_workers, most)
     least = cluster.min_workers
     return Plan(num_workers, cpus, use_gpu, None if least is None else min(least, num_workers))
 
 
-def _even_share(node_cpus: Sequence[int], num_workers: int) -> int:
-    """The most CPUs that each of ``num_workers`` can have at once; 1 where not even that is there yet."""
+def _even_share(node_cpus: Sequence[int], num_workers: int, most: Sequence[int]) -> int:
+    """The most CPUs that each of ``num_workers`` can have at once, of them ``most`` on each node; 1 where too few."""
     for share in range(max(node_cpus, default=1), 1, -1):
-        if sum(cpus // share for cpus in node_cpus) >= num_workers:
+        if sum(min(cpus // share, limit) for cpus, limit in zip(node_cpus, most, strict=True)) >= num_workers:
             return share
     return 1
 
@@ -200,8 +204,6 @@ def on_ray(config: Config, *, verbose: bool = False) -> Iterator[OnRay]:
     Raises:
         ValueError: no cluster at the address, or one that can never hold the workers.
     """
-    if in_submitted_job():
-        refuse_relative_paths(config)
     with ray_session(config.cluster, verbose=verbose):
         plan = plan_workers(config.cluster)
         check_capacity(

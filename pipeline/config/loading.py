@@ -114,11 +114,26 @@ def _apply(values: dict[str, Any], override: str, problems: list[str]) -> None:
     if not equals:
         problems.append(f"{override}: an override must look like section.field=value")
         return
+    _assign(values, path, _read_value(path, text), problems)
+
+
+def _read_value(path: str, text: str) -> Any:
+    """``text`` as YAML reads it, but of a setting that is a text or paths as it stands, unless it is a list or null.
+
+    YAML would make a mapping of "ROMEO:", a date of "2024-01-01", and end "chapter #1.txt" at its blank.
+    """
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
-        value = text
-    _assign(values, path, value, problems)
+        return text
+    section, _, field = path.partition(".")
+    fields = section_fields(section) if section in Config.model_fields else {}
+    annotation = fields[field].annotation if field in fields else None
+    if annotation not in (str, str | None, list[str]):
+        return value
+    is_quoted = isinstance(value, str) and text[:1] in ("'", '"')
+    is_null = value is None and annotation is not str
+    return value if is_quoted or is_null or (isinstance(value, list) and annotation == list[str]) else text
 
 
 def _assign(values: dict[str, Any], path: str, value: Any, problems: list[str]) -> None:

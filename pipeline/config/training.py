@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import field_validator
+
 from pipeline.config.fields import Section, setting
 
 
@@ -211,3 +213,12 @@ class RunConfig(Section):
         200, "Tokens of sample text written after each validation; 0: none.", unit="tokens", ge=0
     )
     sample_prompt: str = setting("", "What the sample text begins with; empty: a blank state.")
+
+    @field_validator("directory")
+    @classmethod
+    def _is_no_bucket(cls, directory: str | None) -> str | None:
+        if directory is not None and "://" in directory:
+            raise ValueError(
+                f"{directory} is no folder; a run needs one that every worker writes to (data may be a bucket)"
+            )
+        return directory

@@ -22,6 +22,8 @@ from pathlib import Path
 
 from pipeline.files import make_directory, remove_if_empty
 
+LOCKED = ("lock", "owner", "stop")  # what belongs to the driver, not to the run
+
 
 class LostOwnershipError(RuntimeError):
     """Another driver has taken this run directory over; this one's workers must stop writing."""
@@ -80,16 +82,19 @@ class RunDirectory:
 
     def _remove_traces(self, made: list[Path]) -> None:
         """Remove what ``locked`` made, the directories only if nothing else is in them."""
-        for name in ("lock", "owner", "stop"):
+        for name in LOCKED:
             (self.path / name).unlink(missing_ok=True)
         remove_if_empty(made)
 
     def set_aside(self) -> Path | None:
-        """Rename the directory to ``<name>.old-1`` (or the next free number) and return that; None if absent."""
-        if not self.path.exists():
+        """Move what the ``locked`` directory holds to ``<name>.old-1`` (or the next free number); None: nothing."""
+        held = [path for path in self.path.iterdir() if path.name not in LOCKED]
+        if not held:
             return None
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
             number += 1
-        self.path.rename(aside)
+        aside.mkdir()
+        for path in held:
+            path.rename(aside / path.name)
         return aside

@@ -1,12 +1,17 @@
 """Which cluster is used, and what is refused before anything waits for it."""
 
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipeline.cluster.session import address_of, check_answers, local_cpus, refuse_relative_paths
-from pipeline.cluster.train import _even_share
+from pipeline import launch, storage
+from pipeline.cluster import train as ray_train
+from pipeline.cluster.session import address_of, check_answers, local_cpus
+from pipeline.cluster.train import Plan, _even_share, plan_workers
 from pipeline.config import ClusterConfig, load
+from pipeline.paths import absolute, refuse_relative
 
 
 def test_the_setting_comes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,11 +33,27 @@ def test_no_cluster_at_the_address_is_said_at_once() -> None:
 
 def test_paths_that_would_vanish_with_a_job_are_refused() -> None:
     with pytest.raises(ValueError, match="relative") as caught:
-        refuse_relative_paths(load(None, ["corpus.train=[texts/*.txt, /mnt/a.txt, builtin:python-docs]"]))
+        refuse_relative(load(None, ["corpus.train=[texts/*.txt, /mnt/a.txt, builtin:python-docs]"]))
     lines = str(caught.value).splitlines()
     assert [line.split(":")[0] for line in lines] == ["run.directory", "data.directory", "corpus.train"]
     assert "texts/*.txt is relative, but a submitted job runs in a folder that vanishes" in lines[2]
-    refuse_relative_paths(load(None, ["run.directory=/mnt/run", "data.directory=s3://bucket/data"]))
+    refuse_relative(load(None, ["run.directory=/mnt/run", "data.directory=s3://bucket/data"]))
+
+
+def test_a_submitted_job_is_refused_before_its_relative_paths_become_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load(None, ["run.directory=here", "data.directory=/mnt/data"])
+    assert absolute(config).run.directory == str(Path("here").absolute())
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(ValueError, match=r"^run\.directory: here is relative"):
+        launch.train(config, launch.in_process)
+
+
+def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.txt").write_text("a")
+    config = absolute(load(None, ["run.directory=~/run", "data.directory=~/data"]))
+    assert (config.run.directory, config.data.directory) == (f"{tmp_path}/run", f"{tmp_path}/data")
+    assert storage.find("~/a.txt") == storage.find("~/*.txt") == [(str(tmp_path / "a.txt"), 1)]
 
 
 def test_a_private_cluster_is_as_large_as_the_settings_ask() -> None:
@@ -44,4 +65,29 @@ def test_a_private_cluster_is_as_large_as_the_settings_ask() -> None:
     [([8], 1, 8), ([8], 3, 2), ([8, 8], 2, 8), ([8, 4], 3, 4), ([1], 4, 1), ([], 1, 1)],
 )
 def test_the_most_cpus_that_each_worker_can_have(node_cpus: list[int], num_workers: int, share: int) -> None:
-    assert _even_share(node_cpus, num_workers) == share
+    assert _even_share(node_cpus, num_workers, [num_workers] * len(node_cpus)) == share
+
+
+HEAD, GPU_NODE = {"memory": 1e9}, {"CPU": 8.0, "GPU": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("there", "to_come", "settings", "plan"),
+    [
+        # cluster.yaml before any job
+        ([HEAD], [GPU_NODE] * 4, {}, Plan(1, 8, True)),
+        ([HEAD], [GPU_NODE] * 4, {"device": "cuda", "num_workers": 4}, Plan(4, 8, True)),
+        ([HEAD], [GPU_NODE] * 4, {"device": "cpu"}, Plan(1, 8, False)),
+        ([HEAD, GPU_NODE, GPU_NODE], [GPU_NODE] * 2, {}, Plan(2, 8, True)),
+        # the CPUs that matter are those beside the GPUs
+        ([{"CPU": 64.0}, {"CPU": 8.0, "GPU": 2.0}], [], {}, Plan(2, 4, True)),
+        ([{"CPU": 64.0}, {"CPU": 8.0, "GPU": 2.0}], [], {"num_workers": 1}, Plan(1, 8, True)),
+        ([{"CPU": 16.0}], [], {}, Plan(1, 16, False)),
+    ],
+)
+def test_workers_are_planned_on_what_is_there_and_may_come(
+    monkeypatch: pytest.MonkeyPatch, there: list[Any], to_come: list[Any], settings: dict[str, Any], plan: Plan
+) -> None:
+    monkeypatch.setattr(ray_train.ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in there])
+    monkeypatch.setattr(ray_train, "growth", lambda: to_come)
+    assert plan_workers(ClusterConfig(**settings)) == plan

@@ -1,6 +1,7 @@
 """Mistakes on the command line: one clear sentence, exit code 2, no traceback, nothing half written."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,8 @@ from jobs import evaluate, generate, prepare, search, train
 from jobs.cli import run_job, settings_help
 from pipeline import launch
 from pipeline.config import Config, section_fields
+from pipeline.data.prepare import prepare_in_process
+from pipeline.training import checkpoint
 
 
 def refused(capsys: pytest.CaptureFixture[str], job: Callable[..., object], *argv: str) -> str:
@@ -65,6 +68,50 @@ def test_mistakes_in_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no such file: nowhere.yaml" in refused(capsys, train.main, "--config", "nowhere.yaml")
     assert "unrecognized arguments: --nonsense" in refused(capsys, train.main, "--nonsense")
     assert "no GPU here" in refused(capsys, train.main, "cluster.device=cuda", *LOCAL)
+
+
+def test_settings_may_stand_on_both_sides_of_options(capsys: pytest.CaptureFixture[str]) -> None:
+    result = train.main(["train.max_steps=5", "--dry-run", "corpus.train=builtin:python-docs"])
+    assert result is not None
+    assert result["steps"] == 5
+
+
+def test_starting_over_sets_nothing_aside_before_the_settings_are_found_good(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = make_config({"train.max_steps": 3})
+    launch.train(config, launch.in_process)
+    for mistake in ({"corpus.train": ["typo.txt"]}, {"run.sample_prompt": "Zebra"}):
+        with pytest.raises(ValueError, match=r"typo\.txt|sample_prompt"):
+            launch.train(make_config(mistake), launch.in_process, fresh=True)
+    assert not list(tmp_path.glob("run.old-*"))
+    other = make_config({"train.max_steps": 3, "model.hidden_size": 13})
+    sentences: list[str] = []
+    assert launch.train(other, launch.in_process, fresh=True, say=sentences.append)["steps"] == 3
+    assert sentences == [f"set aside what {tmp_path / 'run'} held as {tmp_path / 'run'}.old-1"]
+    assert checkpoint.find(tmp_path / "run.old-1", "last").name == "step-00000003"
+
+
+def test_another_corpus_in_the_place_of_the_trained_one_is_not_scored(
+    make_config: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config({"train.max_steps": 3, "tokenizer.kind": "byte"})
+    launch.train(config, launch.in_process)
+    shutil.rmtree(tmp_path / "data")
+    (tmp_path / "other.txt").write_text("another text\n" * 400)
+    prepare_in_process(make_config({"tokenizer.kind": "byte", "corpus.train": [str(tmp_path / "other.txt")]}))
+    sentence = refused(capsys, evaluate.main, "--run", str(config.run.directory))
+    assert sentence.startswith(f"{tmp_path / 'data'}: holds another corpus than ")
+
+
+def test_output_that_nobody_reads_any_more_ends_the_job() -> None:
+    code = "from jobs.cli import run_job; run_job(lambda argv: print('text ' * 100_000))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
 
 
 def test_a_run_directory_in_use(make_config: Callable[..., Config], capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,7 +38,11 @@ def test_workers_of_an_earlier_driver_may_not_write(tmp_path: Path) -> None:
 
 def test_setting_aside_takes_the_next_free_name(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "run")
-    for number in (1, 2):
-        directory.path.mkdir()
-        assert directory.set_aside() == tmp_path / f"run.old-{number}"
-    assert directory.set_aside() is None
+    with directory.locked():
+        for number in (1, 2):
+            directory.config.write_text(f"{number}")
+            aside = tmp_path / f"run.old-{number}"
+            assert directory.set_aside() == aside
+            assert [path.name for path in aside.iterdir()] == ["config.yaml"]
+        assert directory.set_aside() is None
+        directory.check_owner()

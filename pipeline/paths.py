@@ -1,0 +1,56 @@
+"""Paths in the settings → paths that every process of a run finds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pipeline import config as configuration
+from pipeline import storage
+from pipeline.config import Config
+
+
+def absolute(config: Config) -> Config:
+    """``config`` with absolute directories, a leading ``~`` expanded: workers start in folders of their own.
+
+    Raises:
+        ValueError: within a submitted job, as ``refuse_relative``.
+    """
+    if in_submitted_job():
+        refuse_relative(config)
+    changes = {}
+    names = ["run.directory", "data.directory", *(["train.initial_weights"] if config.train.initial_weights else [])]
+    for name in names:
+        directory = configuration.get(config, name)
+        changes[name] = directory if storage.is_uri(directory) else str(Path(directory).expanduser().absolute())
+    return configuration.with_values(config, changes)
+
+
+def in_submitted_job() -> bool:
+    """Whether this process is the entry point of a job that was submitted to a cluster."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def refuse_relative(config: Config) -> None:
+    """A submitted job runs in a folder that vanishes with it, so what it reads and writes must not lie there.
+
+    Raises:
+        ValueError: naming each setting that is a relative path.
+    """
+    names = ("run.directory", "data.directory", "train.initial_weights")
+    paths = [(name, configuration.get(config, name)) for name in names]
+    for name in ("corpus.train", "corpus.valid", "corpus.test"):
+        paths += [(name, path) for path in configuration.get(config, name)]
+    relative = [
+        (name, path)
+        for name, path in paths
+        if path and not path.startswith(("/", "~", "builtin:")) and "://" not in path
+    ]
+    if relative:
+        raise ValueError(
+            "\n".join(
+                f"{name}: {path} is relative, but a submitted job runs in a folder that vanishes with it; give an "
+                "absolute path that every node of the cluster sees"
+                for name, path in relative
+            )
+        )
