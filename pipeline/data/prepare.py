@@ -23,7 +23,7 @@ from pipeline.config import Config, data_fingerprint
 from pipeline.data.corpus.cutting import group
 from pipeline.data.corpus.documents import Reading, Tally
 from pipeline.data.corpus.pieces import Piece
-from pipeline.data.corpus.splits import split_corpus
+from pipeline.data.corpus.splits import held_out_of_train, split_corpus
 from pipeline.data.corpus.survey import is_needed, survey
 from pipeline.data.documents import document_lengths
 from pipeline.data.planning import Range, plan, sample
@@ -89,8 +89,7 @@ def prepare(config: Config, *, map_tasks: MapTasks, on_shard: OnShard) -> Prepar
         entries = run_ranges(config, tokenizer, ranges, map_tasks=map_tasks, on_shard=on_shard)
         contents = {split: split_entry(split, ranges, entries) for split in splits}
         for split, content in contents.items():
-            if not content["num_tokens"]:
-                raise ValueError(f"corpus.{split}: there is no token in its {content['source_bytes']:,} bytes of text")
+            check_has_tokens(split, content, config)
     remove_leftovers(directory, entries)
     write_manifest(
         directory,
@@ -162,6 +161,16 @@ def split_entry(split: str, ranges: Sequence[Range], entries: Mapping[str, dict[
     """The manifest's entry of a split: its shards in order, and their sums."""
     shards = [entries[item.name] for item in ranges if item.split == split]
     return {**{name: sum(shard[name] for shard in shards) for name in (*SUMS, "source_bytes")}, "shards": shards}
+
+
+def check_has_tokens(split: str, content: Mapping[str, Any], config: Config) -> None:
+    """Raises ``ValueError`` for a split without a token, saying what to change where the training text was divided."""
+    if content["num_tokens"]:
+        return
+    held_out = [name for name, fraction in held_out_of_train(config.corpus).items() if fraction]
+    name = next((name for name in held_out if split in ("train", name)), None)
+    advice = f"; change corpus.{name}_fraction or name a corpus.{name}" if name else ""
+    raise ValueError(f"corpus.{split}: there is no token in its {content['source_bytes']:,} bytes of text{advice}")
 
 
 def train(config: Config, splits: Splits, map_tasks: MapTasks) -> Tokenizer:

@@ -1,14 +1,11 @@
 """What becomes of each kind of source: its documents and its splits."""
 
-import bz2
 import gzip
 import itertools
-import json
 import random
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
@@ -18,58 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import config as configuration
 from pipeline.config import Config
-from pipeline.data.corpus import Piece, Reading, Tally, documents, split_corpus, texts
-from pipeline.data.corpus.cutting import cut_rule, group
+from pipeline.data.corpus import Piece, Reading, Tally, split_corpus, texts
+from pipeline.data.corpus.cutting import group
 from pipeline.data.corpus.sources import find_sources
 from pipeline.data.prepare import prepare_in_process
 from pipeline.data.shards import PreparedCorpus
+from tests.data.corpora import TEXTS, all_texts, corpus_config, texts_in, write_records
 
 MakeConfig = Callable[..., Config]
-TEXTS = [f"text {n}: " + "words of it " * (n % 7) + "é" for n in range(200)]
-
-
-def corpus_config(train: Path | str, **changes: Any) -> Config:
-    values = {"corpus.train": [str(train)], **{f"corpus.{name}": value for name, value in changes.items()}}
-    return configuration.with_values(configuration.load(), values)
-
-
-def texts_in(pieces: list[Piece], config: Config, *, tally: Tally | None = None) -> list[str]:
-    reading = Reading.of(config.corpus)
-    return [
-        part.text
-        for piece in pieces
-        for part in documents(piece, reading, cut_rule(piece.source, reading), tally or Tally())
-    ]
-
-
-def all_texts(config: Config, *, tally: Tally | None = None) -> list[str]:
-    return texts_in([Piece.whole(source) for source in find_sources("train", config.corpus)], config, tally=tally)
-
-
-def write_records(folder: Path, form: str, texts: list[str] = TEXTS) -> Path:
-    """``texts`` as a file of ``form``."""
-    lines = "".join(json.dumps({"id": n, "text": text}) + "\n" for n, text in enumerate(texts)).encode()
-    path = folder / f"records.{form}"
-    table = pa.table({"id": list(range(len(texts))), "text": texts})
-    match form:
-        case "txt":
-            path.write_text("\n".join(texts))
-        case "jsonl":
-            path.write_bytes(lines)
-        case "jsonl.gz":
-            path.write_bytes(gzip.compress(lines))
-        case "jsonl.bz2":
-            path.write_bytes(bz2.compress(lines))
-        case "jsonl.zst":
-            with pa.CompressedOutputStream(str(path), "zstd") as stream:
-                stream.write(lines)
-        case "parquet":
-            pq.write_table(table, path, row_group_size=30)
-        case "saved":
-            datasets.Dataset(table).save_to_disk(str(path))
-    return path
 
 
 @pytest.mark.parametrize("form", ["jsonl", "jsonl.gz", "jsonl.bz2", "jsonl.zst", "parquet", "saved"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 
 from pipeline.config import CorpusConfig
@@ -29,16 +30,21 @@ def split_corpus(config: CorpusConfig) -> dict[str, list[Piece]]:
             f"corpus.weights: {len(config.weights)} weights for the {len(config.train)} patterns of corpus.train"
         )
     splits = {name: [Piece.whole(source) for source in sources] for name, sources in given.items()}
-    fractions = {
-        name: 0.0 if given[name] else fraction
-        for name, fraction in (("valid", config.valid_fraction), ("test", config.test_fraction))
-    }
+    fractions = held_out_of_train(config)
     if any(fractions.values()):
         splits.update(_divide(given["train"], fractions, config))
     for name, pieces in splits.items():
         if not num_bytes_of(pieces) and (name == "train" or given[name] or fractions[name]):
             raise ValueError(f"corpus.{name}: there is no text in it")
     return {name: pieces for name, pieces in splits.items() if pieces}
+
+
+def held_out_of_train(config: CorpusConfig) -> Fractions:
+    """The fraction of the training text that becomes each held-out split, 0 for one whose text is given."""
+    return {
+        "valid": 0.0 if config.valid else config.valid_fraction,
+        "test": 0.0 if config.test else config.test_fraction,
+    }
 
 
 def _divide(sources: Sequence[Source], fractions: Fractions, config: CorpusConfig) -> dict[str, list[Piece]]:
@@ -86,16 +92,27 @@ def _divide_files(sources: Sequence[Source], fractions: Fractions, reading: Read
 
 
 def _divide_documents(sources: Sequence[Source], fractions: Fractions, reading: Reading) -> dict[str, list[Piece]]:
-    """Every document by the hash of its place; each split reads the text anew."""
+    """Every document by the hash of its place: each split reads the text anew, but one that is a single document.
+
+    That goes whole into one split; into train if it is larger than the share of the split that its hash says.
+    """
     first = 1 - sum(fractions.values())
     shares = {
         "train": (0.0, first),
         "valid": (first, first + fractions["valid"]),
         "test": (first + fractions["valid"], 1.0),
     }
-    return {
-        split: [Piece(source, 0, source.extent, shares[split]) for source in sources] for split in _wanted(fractions)
-    }
+    pieces: dict[str, list[Piece]] = {split: [] for split in _wanted(fractions)}
+    most_bytes = {"train": math.inf, **{split: share * total_bytes(sources) for split, share in fractions.items()}}
+    for source in sources:
+        parts = {split: Piece(source, 0, source.extent, shares[split]) for split in pieces}
+        if reading.is_one_document(Piece.whole(source)):
+            owner = next((split for split, part in parts.items() if part.has(0)), "train")
+            pieces[owner if source.num_bytes <= most_bytes[owner] else "train"].append(Piece.whole(source))
+        else:
+            for split, part in parts.items():
+                pieces[split].append(part)
+    return pieces
 
 
 def _divide_text(sources: Sequence[Source], fractions: Fractions, reading: Reading) -> dict[str, list[Piece]]:
