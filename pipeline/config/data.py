@@ -37,7 +37,7 @@ class CorpusConfig(Section):
     weights: list[Annotated[float, Field(gt=0)]] | None = setting(
         None,
         "How often the text of each pattern of corpus.train comes in the training split, mixed evenly (2.5: twice, and "
-        "the first half again); null: once each, one after the other.",
+        "the first half again, or half of the documents of what cannot be cut); null: once each, one after the other.",
         unit="times",
     )
     format: Literal["auto", "text", "jsonl", "parquet"] = setting(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -19,6 +19,8 @@ from pipeline.data.tokenizer import Tokenizer
 RATIO_SAMPLE_BYTES = 1 << 20
 # where data.shard_tokens is null
 SHARDS, MIN_SHARD_TOKENS, MAX_SHARD_TOKENS = 16, 1 << 20, 1 << 24
+# of what a weight asks for: by so much may a text that is cut into few parts be rounded
+WEIGHT_TOLERANCE = 0.05
 SAMPLE_PARTS, SAMPLE_PART_BYTES = 128, 4096
 
 
@@ -94,13 +96,34 @@ def tokens_per_byte(tokenizer: Tokenizer, pieces: Sequence[Piece], reading: Read
 
 
 def weighted(pieces: Sequence[Piece], weights: Sequence[float], reading: Reading) -> list[list[Piece]]:
-    """The pieces of each pattern as often as its weight says: 2.5 is twice all of them and once the first half."""
+    """The pieces of each pattern as often as its weight says: 2.5 is twice all of them and once the first half.
+
+    Raises:
+        ValueError: a part is wanted of a single document that cannot be cut.
+    """
     mixture = []
     for origin, weight in enumerate(weights):
         own = [piece for piece in pieces if piece.source.origin == origin]
         copies, rest = divmod(weight, 1)
-        mixture.append(own * int(copies) + between(own, 0, round(rest * num_bytes_of(own)), reading))
+        wanted = rest * num_bytes_of(own)
+        part = between(own, 0, round(wanted), reading)
+        excess = num_bytes_of(part) - wanted
+        if part and not part[-1].source.is_plain and abs(excess) > WEIGHT_TOLERANCE * weight * num_bytes_of(own):
+            whole = next(piece for piece in own if piece.source == part[-1].source)
+            part[-1] = share_of(whole, (part[-1].num_bytes - excess) / whole.num_bytes, reading)
+        mixture.append(own * int(copies) + part)
     return mixture
+
+
+def share_of(piece: Piece, fraction: float, reading: Reading) -> Piece:
+    """A ``fraction`` of the documents of ``piece``, by their hashes. Raises ``ValueError`` where it is a single one."""
+    if reading.is_one_document(piece):
+        raise ValueError(
+            f"corpus.weights: {piece.source.name} is a single document and cannot be cut, so no part of it can be "
+            "taken; give a whole number, or set corpus.document to line or paragraph"
+        )
+    low, high = piece.share
+    return replace(piece, share=(low, low + fraction * (high - low)))
 
 
 def evenly_mixed(groups: Sequence[Sequence[Any]]) -> list[Any]:

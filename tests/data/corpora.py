@@ -41,14 +41,16 @@ def all_texts(config: Config, *, tally: Tally | None = None) -> list[str]:
     return texts_in([Piece.whole(source) for source in find_sources("train", config.corpus)], config, tally=tally)
 
 
-def write_records(folder: Path, form: str, texts: list[str] = TEXTS) -> Path:
-    """``texts`` as a file of ``form``."""
+def write_records(folder: Path, form: str, texts: list[str] = TEXTS, *, rows_per_group: int = 30) -> Path:
+    """``texts`` as a file of ``form``, Parquet in row groups of ``rows_per_group``."""
     lines = "".join(json.dumps({"id": n, "text": text}) + "\n" for n, text in enumerate(texts)).encode()
     path = folder / f"records.{form}"
     table = pa.table({"id": list(range(len(texts))), "text": texts})
     match form:
         case "txt":
             path.write_text("\n".join(texts))
+        case "txt.gz":
+            path.write_bytes(gzip.compress("\n".join(texts).encode()))
         case "jsonl":
             path.write_bytes(lines)
         case "jsonl.gz":
@@ -59,7 +61,7 @@ def write_records(folder: Path, form: str, texts: list[str] = TEXTS) -> Path:
             with pa.CompressedOutputStream(str(path), "zstd") as stream:
                 stream.write(lines)
         case "parquet":
-            pq.write_table(table, path, row_group_size=30)
+            pq.write_table(table, path, row_group_size=rows_per_group)
         case "saved":
             datasets.Dataset(table).save_to_disk(str(path))
     return path

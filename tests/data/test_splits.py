@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Config
-from pipeline.data.corpus import split_corpus
+from pipeline.data.corpus import Reading, split_corpus
+from pipeline.data.planning import weighted
 from pipeline.data.prepare import prepare_in_process
 from tests.data.corpora import TEXTS, corpus_config, texts_in, write_records
 
@@ -42,3 +43,26 @@ def test_a_split_that_no_record_falls_into_says_what_to_change(make_config: Make
     config = make_config({"corpus.train": ["records.jsonl.gz"], "corpus.valid_fraction": 0.05})
     with pytest.raises(ValueError, match=r"corpus\.valid: .*; change corpus\.valid_fraction or name a corpus\.valid$"):
         prepare_in_process(config)
+
+
+@pytest.mark.parametrize("form", ["jsonl.gz", "parquet", "txt.gz"])
+@pytest.mark.parametrize("weight", [0.1, 1, 2.1])
+def test_a_weight_counts_what_cannot_be_cut(folder: Path, form: str, weight: float) -> None:
+    texts = [f"record {number:04d}" for number in range(1000)]
+    write_records(folder, form, texts, rows_per_group=400)
+    Path("a.txt").write_text("alpha\n" * 100)
+    config = corpus_config(["a.txt", f"records.{form}"], document="line", valid_fraction=0)
+    mixture = weighted(split_corpus(config.corpus)["train"], [1.5, weight], Reading.of(config.corpus))
+    plain, found = (texts_in(pieces, config) for pieces in mixture)
+    assert plain == ["alpha"] * 150
+    assert len(found) == pytest.approx(weight * len(texts), abs=40)
+    assert all(found.count(text) in (int(weight), int(weight) + 1) for text in texts)
+
+
+def test_a_part_of_a_compressed_document_is_refused(folder: Path) -> None:
+    write_records(folder, "txt.gz")
+    config = corpus_config("records.txt.gz", valid_fraction=0)
+    pieces, reading = split_corpus(config.corpus)["train"], Reading.of(config.corpus)
+    assert weighted(pieces, [2.0], reading) == [pieces * 2]
+    with pytest.raises(ValueError, match=r"corpus\.weights: records\.txt\.gz is a single document and cannot be cut"):
+        weighted(pieces, [1.4], reading)
