@@ -32,7 +32,8 @@ class CorpusConfig(Section):
         "auto",
         "How fractions are held out: whole files by hash of their name; each document by hash of its place (every "
         "split reads the text anew, but a file that is one document is in one split); or the tail of the text in "
-        "order. auto: files if there are at least 20, else fraction, or document where the text is compressed.",
+        "order. auto: files if there are at least 20, else fraction, or document where the text is compressed or in "
+        "too few parts (row groups of Parquet).",
     )
     weights: list[Annotated[float, Field(gt=0)]] | None = setting(
         None,

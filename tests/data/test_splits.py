@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,3 +67,43 @@ def test_a_part_of_a_compressed_document_is_refused(folder: Path) -> None:
     assert weighted(pieces, [2.0], reading) == [pieces * 2]
     with pytest.raises(ValueError, match=r"corpus\.weights: records\.txt\.gz is a single document and cannot be cut"):
         weighted(pieces, [1.4], reading)
+
+
+@pytest.mark.parametrize("num_groups", [2, 4, 9, 10, 40])
+@pytest.mark.parametrize("test_fraction", [0, 0.05])
+def test_parquet_in_few_row_groups_is_divided(folder: Path, num_groups: int, test_fraction: float) -> None:
+    texts = [f"record {number:04d}" for number in range(1000)]
+    write_records(folder, "parquet", texts, rows_per_group=-(-1000 // num_groups))
+    config = corpus_config("records.parquet", valid_fraction=0.05, test_fraction=test_fraction)
+    splits = {split: texts_in(pieces, config) for split, pieces in split_corpus(config.corpus).items()}
+    assert sorted(itertools.chain(*splits.values())) == texts
+    for split in ("valid", "test") if test_fraction else ("valid",):
+        assert 25 <= len(splits[split]) <= 80
+    # 40 row groups are enough to hold the last ones out
+    assert (min(splits["valid"]) > max(splits["train"])) == (num_groups == 40)
+
+
+@pytest.mark.parametrize(
+    ("files", "changes", "empty"),
+    [
+        (["a.txt"], {"split_by": "file"}, "train"),
+        (["a.txt", "records.txt.gz"], {"test_fraction": 0.1}, "train"),
+        (["records.parquet"], {"split_by": "fraction"}, "valid"),
+    ],
+)
+def test_too_few_parts_are_told(folder: Path, files: list[str], changes: dict[str, Any], empty: str) -> None:
+    Path("a.txt").write_text("some words\n" * 100)
+    write_records(folder, "txt.gz")
+    write_records(folder, "parquet", rows_per_group=100)
+    sentence = (
+        rf"corpus\.{empty}: nothing is left for it, .* too few files or parts .* set corpus\.split_by to document"
+    )
+    with pytest.raises(ValueError, match=sentence) as error:
+        split_corpus(corpus_config(files, **changes).corpus)
+    assert str(error.value).endswith("or name a corpus.valid" + " and corpus.test" * ("test_fraction" in changes))
+
+
+def test_no_text_at_all_is_told(folder: Path) -> None:
+    Path("a.txt").write_text("")
+    with pytest.raises(ValueError, match=r"^corpus\.train: there is no text in it$"):
+        split_corpus(corpus_config("a.txt").corpus)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.config import CorpusConfig
 from pipeline.data.corpus.cutting import cut_rule, find_cut, in_text
@@ -35,8 +35,21 @@ def split_corpus(config: CorpusConfig) -> dict[str, list[Piece]]:
         splits.update(_divide(given["train"], fractions, config))
     for name, pieces in splits.items():
         if not num_bytes_of(pieces) and (name == "train" or given[name] or fractions[name]):
-            raise ValueError(f"corpus.{name}: there is no text in it")
+            raise _empty(name, given, fractions)
     return {name: pieces for name, pieces in splits.items() if pieces}
+
+
+def _empty(name: str, given: Mapping[str, Sequence[Source]], fractions: Fractions) -> ValueError:
+    """Why there is nothing in split ``name``, and what to do."""
+    held_out = " and ".join(f"corpus.{split}" for split, fraction in fractions.items() if fraction)
+    is_divided = bool(held_out) and (name == "train" or fractions[name] > 0)
+    if not is_divided or not total_bytes(given["train"]):
+        return ValueError(f"corpus.{name}: there is no text in it")
+    return ValueError(
+        f"corpus.{name}: nothing is left for it, for corpus.train is in too few files or parts to hold {held_out} "
+        "out of it; set corpus.split_by to document (where a file is one document, corpus.document to line or "
+        f"paragraph too), or name a {held_out}"
+    )
 
 
 def held_out_of_train(config: CorpusConfig) -> Fractions:
@@ -49,10 +62,9 @@ def held_out_of_train(config: CorpusConfig) -> Fractions:
 
 def _divide(sources: Sequence[Source], fractions: Fractions, config: CorpusConfig) -> dict[str, list[Piece]]:
     reading = Reading.of(config)
-    by = config.split_by
+    by: str = config.split_by
     if by == "auto":
-        can_be_cut = all(source.extent > 1 or source.is_plain for source in sources)
-        by = "file" if len(sources) >= ENOUGH_FILES else "fraction" if can_be_cut else "document"
+        by = _suitable(sources, fractions, reading)
     if by == "document" and all(reading.is_one_document(Piece.whole(source)) for source in sources):
         by = "file"
         if len(sources) == 1:
@@ -66,6 +78,18 @@ def _divide(sources: Sequence[Source], fractions: Fractions, config: CorpusConfi
         "fraction": _divide_text,
     }
     return divide[by](sources, fractions, reading)
+
+
+def _suitable(sources: Sequence[Source], fractions: Fractions, reading: Reading) -> str:
+    """What ``auto`` stands for: files where there are many, documents where the text is in parts that are too large."""
+    if len(sources) >= ENOUGH_FILES:
+        return "file"
+    if all(source.is_plain for source in sources):
+        return "fraction"
+    if any(source.extent == 1 and not source.is_plain for source in sources):
+        return "document"
+    splits = _divide_text(sources, fractions, reading)
+    return "fraction" if all(num_bytes_of(pieces) for pieces in splits.values()) else "document"
 
 
 def _divide_files(sources: Sequence[Source], fractions: Fractions, reading: Reading) -> dict[str, list[Piece]]:
