@@ -107,3 +107,30 @@ def test_no_text_at_all_is_told(folder: Path) -> None:
     Path("a.txt").write_text("")
     with pytest.raises(ValueError, match=r"^corpus\.train: there is no text in it$"):
         split_corpus(corpus_config("a.txt").corpus)
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+@pytest.mark.parametrize(
+    ("train", "held_out", "sentence"),
+    [
+        ("texts/*.txt", "texts/b.txt", r"texts/b\.txt is in corpus\.train too; leave"),
+        ("texts/b.txt", "./texts/../texts/b.txt", r"\S*b\.txt is in corpus\.train too \(there as texts/b\.txt\)"),
+        ("texts", "link.txt", r"link\.txt is in corpus\.train too \(there as texts/b\.txt\)"),
+        ("builtin:python-docs", "builtin:python-docs", r"builtin:python-docs/.* is in corpus\.train too"),
+    ],
+)
+def test_a_file_in_two_splits_is_refused(folder: Path, split: str, train: str, held_out: str, sentence: str) -> None:
+    Path("texts").mkdir()
+    for name in ("a", "b"):
+        Path(f"texts/{name}.txt").write_text("the same words\n" * 100)
+    Path("link.txt").symlink_to("texts/b.txt")
+    config = corpus_config(train, **{split: [held_out]})
+    with pytest.raises(ValueError, match=rf"^corpus\.{split}: {sentence}") as error:
+        split_corpus(config.corpus)
+    assert "\n" not in str(error.value)
+
+
+def test_equal_files_may_be_in_two_splits(folder: Path) -> None:
+    for name in ("a", "b"):
+        Path(f"{name}.txt").write_text("the same words\n" * 100)
+    assert set(split_corpus(corpus_config("a.txt", valid=["b.txt"]).corpus)) == {"train", "valid"}

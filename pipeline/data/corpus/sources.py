@@ -43,6 +43,12 @@ class Source:
         """Whether it is cut by bytes."""
         return self.form in ("text", "jsonl") and storage.compression_of(self.name) is None
 
+    @property
+    def real_name(self) -> str:
+        """Its name, or the path of a local file without ``..`` and symbolic links."""
+        is_local = not storage.is_uri(self.name) and os.path.exists(self.name)
+        return os.path.realpath(self.name) if is_local else self.name
+
     def unit_of(self, place: int) -> int:
         """In which of the ``extent`` units the document at ``place`` lies."""
         return place if self.is_plain else place >> records.ROW_BITS if self.extent > 1 else 0

@@ -25,6 +25,8 @@ def split_corpus(config: CorpusConfig) -> dict[str, list[Piece]]:
         ValueError: no file matches, a split is empty, or the text cannot be divided as asked.
     """
     given = {name: find_sources(name, config) for name in SPLITS}
+    if given["valid"] or given["test"]:
+        refuse_shared(given)
     if config.weights is not None and len(config.weights) != len(config.train):
         raise ValueError(
             f"corpus.weights: {len(config.weights)} weights for the {len(config.train)} patterns of corpus.train"
@@ -37,6 +39,19 @@ def split_corpus(config: CorpusConfig) -> dict[str, list[Piece]]:
         if not num_bytes_of(pieces) and (name == "train" or given[name] or fractions[name]):
             raise _empty(name, given, fractions)
     return {name: pieces for name, pieces in splits.items() if pieces}
+
+
+def refuse_shared(given: Mapping[str, Sequence[Source]]) -> None:
+    """Raises ``ValueError`` naming a source that is in two splits: a score on training text is no held-out score."""
+    owners: dict[str, tuple[str, str]] = {}
+    for split, sources in given.items():
+        for source in sources:
+            owner, name = owners.setdefault(source.real_name, (split, source.name))
+            if owner != split:
+                known_as = "" if name == source.name else f" (there as {name})"
+                raise ValueError(
+                    f"corpus.{split}: {source.name} is in corpus.{owner} too{known_as}; leave it out of one of them"
+                )
 
 
 def _empty(name: str, given: Mapping[str, Sequence[Source]], fractions: Fractions) -> ValueError:
