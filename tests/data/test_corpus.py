@@ -66,10 +66,19 @@ def test_what_a_document_is_in_a_text(tmp_path: Path) -> None:
     assert all_texts(corpus_config(path)) == ["one\r\ntwo\n\n \n\nthree\nfour\n\n\n"]
     assert all_texts(corpus_config(path, document="line")) == ["one", "two", " ", "three", "four"]
     assert all_texts(corpus_config(path, document="paragraph")) == ["one\r\ntwo", "three\nfour"]
+    path.write_bytes(b"\n \n  def f():\n    pass\n\n \t\n  def g():\r\n    pass\r\n\t\r\n\r\n\tend\n  \n\t ")
+    assert all_texts(corpus_config(path, document="paragraph")) == [
+        "  def f():\n    pass",
+        "  def g():\r\n    pass",
+        "\tend",
+    ]
 
 
 @given(
-    lines=st.lists(st.sampled_from(["", "a", "bb ccc", "é\u0301", " ", "\t", "word " * 9]), max_size=60),
+    lines=st.lists(
+        st.sampled_from(["", "a", "bb ccc", "é\u0301", " ", "\t", "\t  ", "  b", "\tc\r", "\r", "word " * 9]),
+        max_size=60,
+    ),
     document=st.sampled_from(["line", "paragraph"]),
     block_bytes=st.integers(8, 200),
     range_bytes=st.integers(5, 120),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from pipeline.data.corpus.documents import Reading
+from pipeline.data.corpus.documents import BLANK_LINES, Reading
 from pipeline.data.corpus.pieces import Piece
 from pipeline.data.corpus.sources import Source, read_bytes
 from pipeline.data.corpus.texts import Cut
 
 # where a cut is looked for at first
 CUT_BYTES = 1 << 16
-BLANK_LINE = re.compile(rb"\n[ \t\r]*\n[ \t\r\n]*")
+NOT_BLANK = re.compile(rb"[^ \t\r]")
 
 
 def after_newline(data: bytes, start: int) -> int | None:
@@ -21,8 +21,9 @@ def after_newline(data: bytes, start: int) -> int | None:
 
 
 def after_blank_line(data: bytes, start: int) -> int | None:
-    found = BLANK_LINE.search(data, start - 1)
-    return found.end() if found and found.end() < len(data) else None
+    found = BLANK_LINES.search(data, start - 1)
+    # a line that is blank as far as ``data`` goes may be blank to its end
+    return found.end() if found and NOT_BLANK.search(data, found.end()) else None
 
 
 def in_text(data: bytes, start: int) -> int | None:

@@ -18,6 +18,8 @@ from pipeline.data.corpus.pieces import Piece
 from pipeline.data.corpus.texts import Cut, decode, is_utf8, read_blocks
 
 REPLACEMENT = "\ufffd"
+# up to the start of the next line that is not blank, whose indentation is its own
+BLANK_LINES = re.compile(rb"\n[ \t\r]*\n(?:[ \t\r]*\n)*")
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ def _lines(block: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
 
 def _paragraphs(block: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
     start = 0
-    for separator in [*re.finditer(rb"\n[ \t\r]*\n[ \t\r\n]*", block), None]:
+    for separator in [*BLANK_LINES.finditer(block), None]:
         content = block[start : separator.start() if separator else len(block)]
         if content.strip():
             yield offset + start, content.strip(b"\r\n")
