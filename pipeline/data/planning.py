@@ -62,8 +62,7 @@ def plan(tokenizer: Tokenizer, splits: Mapping[str, Sequence[Piece]], config: Co
     ranges = []
     for split, pieces in splits.items():
         is_shuffled = split == "train" and seed is not None
-        weights = config.corpus.weights if split == "train" else None
-        mixture = [list(pieces)] if weights is None else weighted(pieces, weights, reading)
+        mixture = mixture_of(split, pieces, config)
         if is_shuffled:
             mixture = [random.Random(f"{seed} {i}").sample(part, len(part)) for i, part in enumerate(mixture)]
         grouped = [list(group(part, range_bytes, reading, tokenizer.safe_cut)) for part in mixture]
@@ -93,6 +92,16 @@ def tokens_per_byte(tokenizer: Tokenizer, pieces: Sequence[Piece], reading: Read
             break
     ids, _ = tokenizer.encode_documents(texts, ends=[False] * len(texts))
     return max(1, len(ids)) / max(1, tally.num_bytes)
+
+
+def mixture_of(split: str, pieces: Sequence[Piece], config: Config) -> list[list[Piece]]:
+    """What is mixed evenly in a split: of train the pieces of each pattern by ``corpus.weights``, else all in one list.
+
+    Raises:
+        ValueError: as ``weighted``.
+    """
+    weights = config.corpus.weights if split == "train" else None
+    return [list(pieces)] if weights is None else weighted(pieces, weights, Reading.of(config.corpus))
 
 
 def weighted(pieces: Sequence[Piece], weights: Sequence[float], reading: Reading) -> list[list[Piece]]:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,11 @@ from pipeline import storage
 from pipeline.config import Config, data_fingerprint
 from pipeline.data.corpus.cutting import group
 from pipeline.data.corpus.documents import Reading, Tally
-from pipeline.data.corpus.pieces import Piece
+from pipeline.data.corpus.pieces import Piece, num_bytes_of
 from pipeline.data.corpus.splits import held_out_of_train, split_corpus
 from pipeline.data.corpus.survey import is_needed, survey
 from pipeline.data.documents import document_lengths
-from pipeline.data.planning import Range, plan, sample
+from pipeline.data.planning import Range, mixture_of, plan, sample
 from pipeline.data.shards import (
     TOKENIZER,
     PreparedCorpus,
@@ -255,13 +256,14 @@ def count_tokens(config: Config) -> Counts:
     if is_needed(config.corpus):
         splits, _ = survey(splits, config.corpus, in_process)
     if config.tokenizer.kind == "bpe":
-        counts = {split: sum(p.num_bytes for p in pieces) // 4 for split, pieces in splits.items()}
+        mixed = {split: list(chain(*mixture_of(split, pieces, config))) for split, pieces in splits.items()}
+        counts = {split: num_bytes_of(pieces) // 4 for split, pieces in mixed.items()}
         vocab_size = config.tokenizer.vocab_size or DEFAULT_BPE_VOCAB_SIZE
         if config.tokenizer.path is not None:
             vocab_size = train(config, splits, in_process).vocab_size
         if not wants_lengths:
             return Counts(counts, vocab_size, False)
-        texts = texts_of(splits["train"], reading)
+        texts = texts_of(mixed["train"], reading)
         return Counts(counts, vocab_size, False, np.array([len(text.encode()) // 4 + 1 for text in texts]))
     tokenizer = train(config, splits, in_process)
     counts = dict.fromkeys(splits, 0)

@@ -10,7 +10,7 @@ import pytest
 from pipeline.config import Config
 from pipeline.data.corpus import Reading, split_corpus
 from pipeline.data.planning import weighted
-from pipeline.data.prepare import prepare_in_process
+from pipeline.data.prepare import count_tokens, prepare_in_process
 from tests.data.corpora import TEXTS, corpus_config, texts_in, write_records
 
 MakeConfig = Callable[..., Config]
@@ -58,6 +58,21 @@ def test_a_weight_counts_what_cannot_be_cut(folder: Path, form: str, weight: flo
     assert plain == ["alpha"] * 150
     assert len(found) == pytest.approx(weight * len(texts), abs=40)
     assert all(found.count(text) in (int(weight), int(weight) + 1) for text in texts)
+
+
+@pytest.mark.parametrize("layout", ["streams", "documents"])
+def test_a_dry_run_counts_what_weights_repeat(make_config: MakeConfig, folder: Path, layout: str) -> None:
+    Path("a.txt").write_text("aaaaaaa\n" * 400)
+    Path("b.txt").write_text("bbb\n" * 300)
+    config = make_config(
+        {"corpus.train": ["a.txt", "b.txt"], "corpus.valid_fraction": 0, "corpus.document": "line",
+         "corpus.weights": [10, 0.5], "tokenizer.kind": "bpe", "data.layout": layout}
+    )  # fmt: skip
+    counts = count_tokens(config)
+    assert counts.tokens == {"train": (10 * 8 * 400 + 4 * 150) // 4}
+    # of 7 and of 3 characters without the newline, at four bytes a token, and an end
+    lengths = None if counts.lengths is None else counts.lengths.tolist()
+    assert lengths == ([2] * 4000 + [1] * 150 if layout == "documents" else None)
 
 
 def test_a_part_of_a_compressed_document_is_refused(folder: Path) -> None:
