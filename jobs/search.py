@@ -19,11 +19,12 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         raise ValueError("cluster.backend: a search runs on Ray; local is for jobs.train")
 
     from pipeline.cluster import search
+    from pipeline.cluster.space import parse_space
     from pipeline.dry_run import dry_run
     from pipeline.training.progress import MovingLine, ShardProgress
 
     if arguments.dry_run:
-        search.parse_space(config)
+        parse_space(config)
         figures = dry_run(search.with_budget(config))
         tokens = min(
             config.train.epochs * figures["tokens"], config.search.max_tokens or config.train.max_tokens or 2**62

@@ -25,6 +25,7 @@ from pipeline import config as configuration
 from pipeline import run
 from pipeline.cluster.prepare import prepare
 from pipeline.cluster.session import check_capacity, ray_session
+from pipeline.cluster.space import parse_space
 from pipeline.cluster.train import OnRay, Plan, plan_workers
 from pipeline.config import Config, SearchConfig
 from pipeline.data.prepare import OnShard
@@ -34,13 +35,6 @@ from pipeline.training import checkpoint
 from pipeline.training.directory import RunDirectory
 from pipeline.training.monitor import write_hparams
 
-SEARCHED_SECTIONS = ("model", "train", "optimizer")
-KINDS: dict[str, Callable[..., Any]] = {
-    "choice": lambda *values: tune.choice(list(values)),
-    "uniform": tune.uniform,
-    "loguniform": tune.loguniform,
-    "randint": tune.randint,
-}
 EXPERIMENT = "tune"
 
 
@@ -93,38 +87,6 @@ def check_same_search(directory: RunDirectory, config: Config) -> str:
     if directory.config.exists() and directory.config.read_text(encoding="utf-8") != text:
         raise ValueError(f"run.directory: {directory.path} holds a search with other settings; name another directory")
     return text
-
-
-def parse_space(config: Config) -> dict[str, Any]:
-    """``search.space`` as Ray Tune's domains by dotted path.
-
-    Raises:
-        ValueError: listing each path that cannot be searched and each specification that makes no sense.
-    """
-    space, problems = {}, []
-    for path, spec in config.search.space.items():
-        section, _, field = path.partition(".")
-        if section not in SEARCHED_SECTIONS or field not in configuration.section_fields(section):
-            problems.append(
-                f"search.space.{path}: not a setting that can be searched (of {', '.join(SEARCHED_SECTIONS)})"
-            )
-            continue
-        spec = {"choice": spec} if isinstance(spec, list) else spec
-        try:
-            ((kind, values),) = spec.items()
-            domain = KINDS[kind](*values)
-            configuration.with_values(config, {path: domain.sample()})
-        except ValueError as error:
-            problems.append(f"search.space.{path}: {error}")
-        except (TypeError, KeyError, AttributeError, IndexError):
-            problems.append(
-                f"search.space.{path}: must be a list or one of {', '.join(KINDS)} with its values, not {spec!r}"
-            )
-        else:
-            space[path] = domain
-    if problems:
-        raise ValueError("\n".join(problems))
-    return space
 
 
 def plan_trials(config: Config) -> Plan:

@@ -13,6 +13,7 @@ from pipeline.config.ddp import DdpConfig
 from pipeline.config.loading import (
     data_fingerprint,
     dump,
+    field_value,
     get,
     load,
     section_fields,
@@ -42,6 +43,7 @@ __all__ = [
     "check_accumulate",
     "data_fingerprint",
     "dump",
+    "field_value",
     "get",
     "load",
     "section_fields",

@@ -50,7 +50,7 @@ class SearchConfig(Section):
     space: dict[str, Any] = setting(
         DEFAULT_SPACE,
         "Dotted path → list of values, or {choice: […]}, {uniform: [low, high]}, {loguniform: [low, high]}, "
-        "{randint: [low, high]} (high excluded).",
+        "{randint: [low, high]} (high excluded); every value and both ends must be ones that the setting takes.",
     )
     num_trials: int = setting(8, "Settings tried.", unit="trials", ge=1)
     max_concurrent: int | None = setting(None, "Trials at a time; null: as many as fit.", unit="trials", ge=1)

@@ -62,6 +62,17 @@ def with_values(config: Config, changes: Mapping[str, Any]) -> Config:
     return validate(values, problems)
 
 
+def field_value(path: str, value: Any) -> Any:
+    """``value`` as the setting at the dotted ``path`` takes it, whatever the others are. Raises ``ValueError``."""
+    section, _, field = path.partition(".")
+    model: Any = Config.model_fields[section].annotation
+    try:
+        return getattr(model.model_validate({field: value}), field)
+    except ValidationError as error:
+        found = error.errors()
+    raise ValueError("\n".join(_sentence({**item, "loc": (section, *item["loc"])}) for item in found))
+
+
 def get(config: Config, path: str) -> Any:
     """The value at a dotted ``section.field`` path."""
     section, _, field = path.partition(".")
