@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.cli import config_from, parser, print_dry_run, run_job
+from jobs.cli import command_line, config_from, parser, print_dry_run, run_job
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
@@ -30,7 +30,12 @@ def main(argv: list[str]) -> dict[str, Any] | None:
             config.train.epochs * figures["tokens"], config.search.max_tokens or config.train.max_tokens or 2**62
         )
         return print_dry_run(config, {**figures, "rungs": search.rungs(config.search, tokens)})
-    rows = search.search(config, verbose=arguments.verbose, say=MovingLine().say, on_shard=ShardProgress().show)
+    line = MovingLine()
+    try:
+        rows = search.search(config, verbose=arguments.verbose, say=line.say, on_shard=ShardProgress().show)
+    except search.InterruptedSearchError as interrupted:
+        line.say(f"{interrupted}; to continue:\n  {command_line('search', argv)}")
+        raise SystemExit(128 + interrupted.signum) from None
     directory = config.run.directory
     print(f"\n{'perplexity':>12}  {'tokens':>12}  {'seconds':>8}  settings")
     for row in rows:

@@ -12,6 +12,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType
 from typing import Any, Protocol
 
@@ -104,7 +105,8 @@ def train(
         if ended := status.ended(config, corpus):
             say(f"{directory.path} holds this run, {ended}")
         else:
-            with stopping_on_signals(directory, say) as received:
+            announce = partial(say, "stopping: finishing the step and saving (again to stop at once)")
+            with stopping_on_signals(directory.request_stop, announce) as received:
                 outcome = ranks.train(config, owner=directory.owner, on_record=on_record)
             if outcome == INTERRUPTED:
                 raise InterruptedRunError(received[0] if received else signal.SIGTERM, status.result(config)["steps"])
@@ -112,8 +114,8 @@ def train(
 
 
 @contextmanager
-def stopping_on_signals(directory: RunDirectory, say: Callable[[str], None]) -> Iterator[list[int]]:
-    """Within: the first SIGINT or SIGTERM asks the ranks to finish their step and save; a second acts as usual.
+def stopping_on_signals(request_stop: Callable[[], None], announce: Callable[[], None]) -> Iterator[list[int]]:
+    """Within: the first SIGINT or SIGTERM calls ``request_stop``, then ``announce``; a second acts as usual.
 
     Yields the list of signals received.
     """
@@ -122,8 +124,8 @@ def stopping_on_signals(directory: RunDirectory, say: Callable[[str], None]) -> 
 
     def handler(signum: int, frame: FrameType | None) -> None:
         received.append(signum)
-        directory.request_stop()
-        say("stopping: finishing the step and saving (again to stop at once)")
+        request_stop()
+        announce()
         for each, former in usual.items():
             signal.signal(each, former)
 

@@ -10,7 +10,10 @@ search.space → trials (each ``pipeline.run.train`` in its own folder) → perp
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,12 +33,21 @@ from pipeline.cluster.train import OnRay, Plan, plan_workers
 from pipeline.config import Config, SearchConfig
 from pipeline.data.prepare import OnShard
 from pipeline.data.shards import PreparedCorpus
-from pipeline.launch import absolute
+from pipeline.launch import stopping_on_signals
+from pipeline.paths import absolute
 from pipeline.training import checkpoint
 from pipeline.training.directory import RunDirectory
 from pipeline.training.monitor import write_hparams
 
 EXPERIMENT = "tune"
+
+
+class InterruptedSearchError(Exception):
+    """A search was asked to stop before all its trials were done; ``signum`` is the signal that asked."""
+
+    def __init__(self, signum: int, num_done: int, num_trials: int) -> None:
+        super().__init__(f"stopped with {num_done} of {num_trials} trials done")
+        self.signum = signum
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,7 @@ def search(
 
     Raises:
         ValueError: a space that does not fit the settings, or no trial that came to a validation.
+        InterruptedSearchError: asked to stop by Ctrl-C or SIGTERM; trials go on from their last checkpoints.
     """
     config = absolute(config)
     space = parse_space(config)
@@ -73,12 +86,40 @@ def search(
             raise ValueError("corpus.valid: a search needs a validation split to compare trials by")
         trial_config = with_budget(config)
         directory.config.write_text(check_same_search(directory, config), encoding="utf-8")
-        results = make_tuner(trial_config, space, plan, budget(trial_config, corpus), say).fit()
+        tuner = make_tuner(trial_config, space, plan, budget(trial_config, corpus), say)
+        with stopping_tune_on_signals(say) as received:
+            results = tuner.fit()
+        num_done = results.num_terminated + results.num_errors
+        if received and num_done < config.search.num_trials:
+            raise InterruptedSearchError(received[0], num_done, config.search.num_trials)
         rows = leaderboard(directory.path, results, space)
     if not rows or rows[0].perplexity is None:
         raise ValueError(f"search: no trial came to a validation; what each says is below {directory.path / 'trials'}")
     save(directory.path, rows)
     return rows
+
+
+@contextmanager
+def stopping_tune_on_signals(say: Callable[[str], None]) -> Iterator[list[int]]:
+    """Within: the first SIGINT or SIGTERM lets Tune save the search and return; a second acts as usual.
+
+    Yields the list of signals received.
+    """
+    former = signal.getsignal(signal.SIGUSR1)
+
+    def request_stop() -> None:
+        listening: Any = signal.getsignal(signal.SIGUSR1)
+        if listening == former:  # Tune has not come to its trials yet
+            raise KeyboardInterrupt
+        listening(signal.SIGUSR1, None)
+
+    # Tune listens to SIGINT and SIGUSR1; the first would never come here, and nothing tells afterwards that it came
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    try:
+        with stopping_on_signals(request_stop, lambda: say("stopping (again to stop at once)")) as received:
+            yield received
+    finally:
+        signal.signal(signal.SIGUSR1, former)
 
 
 def check_same_search(directory: RunDirectory, config: Config) -> str:

@@ -1,17 +1,22 @@
 """A search over tiny models, its leaderboard, and what it hands to jobs.train."""
 
 import csv
+import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from jobs import search as job
+from jobs.cli import run_job
 from pipeline import config as configuration
 from pipeline import launch
 from pipeline.cluster.search import describe, rungs, search
 from pipeline.cluster.space import parse_space
 from pipeline.config import Config, SearchConfig
 from pipeline.training.monitor import read
+from pipeline.training.progress import MovingLine
 
 SPACE = {"optimizer.lr": {"loguniform": [1e-3, 1e-1]}, "model.hidden_size": [4, 8]}
 
@@ -49,6 +54,43 @@ def test_a_search_ranks_its_trials_and_its_best_trains(
     assert search(config) == rows
     with pytest.raises(ValueError, match="holds a search with other settings"):
         search(configuration.with_values(config, {"search.seed": 9}))
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_search_says_so_and_goes_on(
+    make_config: Callable[..., Config], tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], signum: int,
+) -> None:  # fmt: skip
+    values = {"cluster.backend": "ray", "search.space": {"optimizer.lr": [0.01, 0.02]}, "search.num_trials": 3,
+              "search.max_concurrent": 1, "search.scheduler": "none", "search.max_tokens": 3000}  # fmt: skip
+    config = make_config(values)
+    (tmp_path / "mine.yaml").write_text(configuration.to_yaml(config))
+    directory, before = Path(str(config.run.directory)), signal.getsignal(signum)
+    say = MovingLine.say
+
+    def say_and_interrupt(line: MovingLine, sentence: str) -> None:
+        say(line, sentence)
+        if sentence.startswith("trial 1/3"):
+            signal.raise_signal(signum)
+
+    monkeypatch.setattr(MovingLine, "say", say_and_interrupt)
+    with pytest.raises(SystemExit) as left:
+        run_job(job.main, ["--config", str(tmp_path / "mine.yaml")])
+    assert left.value.code == 128 + signum
+    printed = capsys.readouterr()
+    assert printed.err.splitlines()[-3:] == [
+        "stopping (again to stop at once)",
+        "stopped with 1 of 3 trials done; to continue:",
+        f"  python -m jobs.search --config {tmp_path / 'mine.yaml'}",
+    ]
+    assert "train the best" not in printed.out
+    assert not (directory / "best.yaml").exists()
+    assert signal.getsignal(signum) == before
+    run_job(job.main, ["--config", str(tmp_path / "mine.yaml"), "--json"])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["trials"] == 3
+    with (directory / "leaderboard.csv").open() as stream:
+        assert [int(line["tokens"]) >= 3000 for line in csv.DictReader(stream)] == [True] * 3
 
 
 def test_rungs_are_tokens_below_the_budget() -> None:
