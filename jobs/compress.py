@@ -22,25 +22,25 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     check(arguments)
 
     from pipeline import run
+    from pipeline.compress.measure import held_out_windows
     from pipeline.compress.units import check_removable
     from pipeline.compress.variants import make_variants
+    from pipeline.data.streams import ResetRule
+    from pipeline.evaluate import split_held_out
     from pipeline.training import checkpoint
 
     loaded = checkpoint.load_model(checkpoint.find(arguments.run, arguments.checkpoint))
-    corpus = run.corpus_of(loaded)
-    if arguments.split not in corpus.splits:
-        raise ValueError(f"--split: the prepared corpus has no {arguments.split} split")
+    text = split_held_out(run.corpus_of(loaded), arguments.split, layout=loaded.config.data.layout)
+    windows = held_out_windows(text, ResetRule.of(loaded.config.train))
     if arguments.units:
         check_removable(loaded.config, loaded.model)
-    tokens = corpus.splits[arguments.split]
-    ids = tokens[: len(tokens)]
     output = Path(arguments.output or Path(arguments.run) / "compressed")
-    variants, left_out = make_variants(loaded, ids, output, shares=arguments.prune, scope=arguments.scope)
+    variants, left_out = make_variants(loaded, text.tokens, output, shares=arguments.prune, scope=arguments.scope)
     if left_out:
         print(left_out)
     for share in arguments.units:
         variants += smaller_models(loaded, share, output, arguments, again=command_line("compress", argv))
-    rows = measured(variants, ids, arguments.tokens)
+    rows = measured(variants, windows, arguments.tokens)
     table = table_of(rows)
     (output / "table.md").write_text(table, encoding="utf-8")
     (output / "table.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
@@ -109,15 +109,15 @@ def smaller_models(
         yield in_torch(f"{name}-tuned", tuned, tuned.model, output)
 
 
-def measured(variants: list[Any], ids: Any, num_tokens: int) -> list[dict[str, Any]]:
-    """The figures of each of ``variants``."""
+def measured(variants: list[Any], windows: Any, num_tokens: int) -> list[dict[str, Any]]:
+    """The figures of each of ``variants``: perplexity on ``windows``, seconds of ``num_tokens`` tokens."""
     from pipeline.compress.measure import perplexity, seconds_per_token
 
     seconds = seconds_per_token({variant.name: variant.model for variant in variants}, num_tokens)
     rows = []
     for variant in variants:
         times = seconds[variant.name]
-        figures = {"bytes": variant.bytes, "perplexity": perplexity(variant, ids)}
+        figures = {"bytes": variant.bytes, "perplexity": perplexity(variant, windows)}
         speed = {"tokens_per_second": len(times) / sum(times), "milliseconds": 1000 * statistics.median(times)}
         rows.append({"variant": variant.name, **figures, **speed})
     return rows

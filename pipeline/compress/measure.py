@@ -1,26 +1,33 @@
 """Any variant of a model in, its figures out: perplexity with the whole history, seconds per token.
 
-Letters: T time, V vocabulary.
+Letters: T time, B streams or documents, V vocabulary.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 import torch
+from torch.nn.functional import cross_entropy
 
 from pipeline import metrics
 from pipeline.compress.onnx_model import OnnxModel
+from pipeline.data.documents import ScoringDocuments
+from pipeline.data.scoring import ScoringStreams
+from pipeline.data.streams import ResetRule
+from pipeline.data.windows import IGNORED, HeldOutData, Window
+from pipeline.evaluate import HeldOut
 from pipeline.generate.sampling import AS_IS, Uniforms, draw
 from pipeline.generate.stepper import Stepper, evaluating
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.state import State
 
-# tokens scored in one call
-SCORED_AT_ONCE = 64
+# tokens scored in one call, of one stream or of so many documents
+SCORED_AT_ONCE, DOCUMENTS_AT_ONCE = 64, 8
 # tokens that one variant writes before it is the next one's turn
 TURN = 20
 
@@ -34,29 +41,57 @@ class Variant:
     bytes: int
 
 
-def perplexity(variant: Variant, ids: Any) -> float:
-    """Of ``ids`` after the first, each scored once in a single stream."""
-    tokens = torch.from_numpy(np.asarray(ids, dtype=np.int64))
-    logits = reader(variant.model)
-    nats = 0.0
-    for start in range(0, len(tokens) - 1, SCORED_AT_ONCE):
-        window = tokens[start : start + SCORED_AT_ONCE + 1]
-        scores = logits(window[:-1].unsqueeze(1))[:, 0].double()  # (T, V)
-        nats += float(torch.nn.functional.cross_entropy(scores, window[1:], reduction="sum"))
-    return metrics.perplexity(nats, len(tokens) - 1)
+def held_out_windows(text: HeldOut, reset: ResetRule) -> HeldOutData:
+    """What each variant is scored on: one stream, its states made blank as ``reset`` says, or every document by itself.
+
+    Raises:
+        ValueError: fewer than two tokens, or no document.
+    """
+    if text.begin_id is None:
+        return ScoringStreams(text.tokens, num_streams=1, bptt=SCORED_AT_ONCE, reset=reset)
+    length = SCORED_AT_ONCE // DOCUMENTS_AT_ONCE
+    return ScoringDocuments(text.tokens, num_rows=DOCUMENTS_AT_ONCE, window_length=length, begin_id=text.begin_id)
 
 
-def reader(model: LanguageModel | OnnxModel) -> Callable[[torch.Tensor], torch.Tensor]:
-    """(T, 1) tokens → (T, 1, V) logits, the state carried from call to call, blank at first."""
-    if isinstance(model, OnnxModel):
-        model.reset(1)
-        return lambda tokens: torch.from_numpy(model(tokens.numpy()))
-    state = model.initial_state(1)
+def perplexity(variant: Variant, text: HeldOutData) -> float:
+    """Of the targets of ``text``, each scored once."""
+    read = reader(variant.model)
+    nats, num_tokens = 0.0, 0
+    for window in text.windows():
+        targets = torch.from_numpy(window.targets)  # (T, B)
+        scores = torch.cat([read(inputs, is_blank) for inputs, is_blank in stretches(window)]).double()  # (T, B, V)
+        nats += float(cross_entropy(scores.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"))
+        num_tokens += int((targets != IGNORED).sum())
+    return metrics.perplexity(nats, num_tokens)
 
-    def read(tokens: torch.Tensor) -> torch.Tensor:
+
+def stretches(window: Window) -> Iterator[tuple[torch.Tensor, bool]]:
+    """``window`` cut where its only row begins anew: (T, B) inputs, and whether the states before them are blank.
+
+    An exported model takes no resets within a call.
+    """
+    inputs, begins = torch.from_numpy(window.inputs), window.begins
+    cuts = []
+    if window.resets is not None:
+        assert window.resets.shape[1] == 1
+        begins = begins or bool(window.resets[0, 0])
+        cuts = (np.flatnonzero(window.resets[1:, 0]) + 1).tolist()
+    for begin, end in pairwise([0, *cuts, len(inputs)]):
+        yield inputs[begin:end], begins or begin > 0
+
+
+def reader(model: LanguageModel | OnnxModel) -> Callable[[torch.Tensor, bool], torch.Tensor]:
+    """(T, B) tokens, whether the states before them are blank → (T, B, V) logits; else states are carried on."""
+    state: State = ()
+
+    def read(tokens: torch.Tensor, is_blank: bool) -> torch.Tensor:
         nonlocal state
+        if isinstance(model, OnnxModel):
+            if is_blank:
+                model.reset(tokens.shape[1])
+            return torch.from_numpy(model(tokens.numpy()))
         with evaluating(model):
-            hidden, state = model(tokens, state)
+            hidden, state = model(tokens, model.initial_state(tokens.shape[1]) if is_blank else state)
             logits: torch.Tensor = model.head.logits(hidden)
             return logits
 

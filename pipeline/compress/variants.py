@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,19 +12,22 @@ from pipeline.compress.folder import write_model_folder, write_onnx_folder
 from pipeline.compress.measure import Variant
 from pipeline.compress.onnx_graph import check_exportable, export
 from pipeline.compress.onnx_model import OnnxModel
+from pipeline.data.windows import Tokens
 from pipeline.model.language_model import LanguageModel
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import Loaded
 from pipeline.training.pruning import magnitude_masks
 
-# tokens of the text on which an export is checked
+# of the text, on which an export is checked
 CHECKED_TOKENS = 512
 
 
 def make_variants(
-    loaded: Loaded, ids: Any, output: Path, *, shares: Sequence[float], scope: str
+    loaded: Loaded, tokens: Tokens, output: Path, *, shares: Sequence[float], scope: str
 ) -> tuple[list[Variant], str]:
     """The variants, their folders written below ``output``, and why some were left out (empty: none was).
+
+    An export is checked on the first of ``tokens``.
 
     Raises:
         ValueError: an exported file that does not match the model; nothing is written then.
@@ -38,7 +40,7 @@ def make_variants(
         left_out = f"{error}; left out"
     else:
         for name, int8 in (("onnx-float32", False), ("onnx-int8", True)):
-            exported[name] = export(model, ids[:CHECKED_TOKENS], int8=int8)
+            exported[name] = export(model, tokens[:CHECKED_TOKENS], int8=int8)
     variants = [in_torch("float32", loaded, model, output), in_torch("bf16", loaded, model, output, torch.bfloat16)]
     for name, content in exported.items():
         path = write_onnx_folder(output / name, content, loaded.tokenizer)

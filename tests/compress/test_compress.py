@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from jobs import compress
+from jobs import compress, evaluate
 from jobs.cli import run_job
 from pipeline import launch
 from pipeline.compress.onnx_graph import check_matches, export
@@ -63,6 +63,28 @@ def test_a_pruned_model_has_its_share_of_zeros() -> None:
     for before, after in zip(model.parameters(), result.parameters(), strict=True):
         zeros = int((after == 0).sum())
         assert zeros == round(0.4 * after.numel()) if after.dim() > 1 else torch.equal(before, after)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data.layout": "documents", "tokenizer.eos": "document"},
+        {"train.reset_state": "document"},
+        {"train.reset_state": "windows", "train.reset_every_windows": 2},
+    ],
+)
+def test_every_form_is_scored_as_by_evaluation(
+    make_config: Callable[..., Config], capsys: pytest.CaptureFixture[str], changes: dict[str, object]
+) -> None:
+    config = make_config({"train.max_steps": 60, "corpus.document": "line", "train.bptt": 70, **changes})
+    launch.train(config, launch.in_process)
+    directory = str(config.run.directory)
+    run_job(evaluate.main, ["--run", directory, "--streams", "1", "--json"])
+    expected = json.loads(capsys.readouterr().out.splitlines()[-1])["perplexity"]
+    run_job(compress.main, ["--run", directory, "--tokens", "5", "--prune", "--json"])
+    rows = {row["variant"]: row for row in json.loads(capsys.readouterr().out.splitlines()[-1])["variants"]}
+    assert rows["float32"]["perplexity"] == pytest.approx(expected, rel=1e-5)
+    assert rows["onnx-float32"]["perplexity"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_table_and_what_is_written(
