@@ -89,7 +89,7 @@ def smaller_models(
     """The model without ``share`` of its units, then the same trained on in a run of its own below ``output``."""
     from jobs.train import train
     from pipeline import run
-    from pipeline.compress.units import tuning_config, without_units
+    from pipeline.compress.units import begin_tuning, tuning_config, without_units
     from pipeline.compress.variants import in_torch
     from pipeline.training import checkpoint
 
@@ -98,10 +98,13 @@ def smaller_models(
     smaller = without_units(loaded, share, data.windows())
     yield in_torch(name, smaller, smaller.model, output)
     if arguments.fine_tune_steps:
+        directory = output / f"{name}-run"
+        if aside := begin_tuning(directory, loaded.manifest["files"][checkpoint.WEIGHTS]["xxh3"]):
+            print(f"{directory} held a run of other weights; set aside as {aside}")
         config = tuning_config(
             smaller.config,
             weights=output / name,
-            directory=output / f"{name}-run",
+            directory=directory,
             num_steps=arguments.fine_tune_steps,
             steps_per_epoch=data.num_windows(),
         )

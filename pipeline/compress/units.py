@@ -25,9 +25,12 @@ from pipeline.model.head import Softmax
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import State
 from pipeline.training.checkpoint import Loaded
+from pipeline.training.directory import RunDirectory
 
 # of the training text, for the saliency
 WINDOWS = 50
+# in the directory of a tuning run: the checksum of the weights that its units were taken out of
+PRUNED_FROM = "pruned_from"
 
 
 def check_removable(config: Config, model: LanguageModel) -> None:
@@ -115,6 +118,24 @@ def tuning_config(config: Config, *, weights: Path, directory: Path, num_steps: 
         "run.directory": str(directory),
     }
     return configuration.with_values(config, changes)
+
+
+def begin_tuning(directory: Path, source: str) -> Path | None:
+    """Let ``directory`` hold the run that trains on what was pruned from weights of the checksum ``source``.
+
+    A run there that may be of other weights is set aside; returns where, None if there was none.
+
+    Raises:
+        ValueError: the run is in use, or cannot be written.
+    """
+    with RunDirectory(directory).locked() as run:
+        remembered = run.path / PRUNED_FROM
+        if remembered.exists() and remembered.read_text(encoding="utf-8") == source:
+            return None
+        aside = run.set_aside()
+        # before the run begins, so that one that is interrupted goes on
+        remembered.write_text(source, encoding="utf-8")
+        return aside
 
 
 def _sizes(kept: Sequence[Tensor], embedding_size: int) -> dict[str, Any]:

@@ -112,3 +112,30 @@ def test_a_smaller_model_is_trained_on_by_the_ordinary_loop(
     assert again.config.model.layer_sizes == [6, 6]
     assert again.manifest["step"] == 80
     assert (output / "table.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_tuned_model_is_of_the_weights_beside_it(
+    make_config: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {"train.max_steps": 20, "train.epochs": 9, "optimizer.schedule": "constant"}
+    config = make_config(changes)
+    launch.train(config, launch.in_process)
+    output = tmp_path / "small"
+    arguments = ["--run", str(config.run.directory), "--output", str(output), "--tokens", "5", "--prune"]
+    arguments += ["--units", "0.5", "--fine-tune-steps", "10", "--json"]
+
+    def tuned() -> tuple[float, str]:
+        run_job(compress.main, arguments)
+        printed = capsys.readouterr().out
+        return json.loads(printed.splitlines()[-1])["variants"][-1]["perplexity"], printed
+
+    before, _ = tuned()
+    assert tuned()[0] == before  # finished, and of the same weights
+    assert not (output / "units-0.5-run.old-1").exists()
+    launch.train(configuration.with_values(config, {"train.max_steps": 60}), launch.in_process)
+    after, printed = tuned()
+    assert f"{output}/units-0.5-run held a run of other weights; set aside as {output}/units-0.5-run.old-1" in printed
+    assert after < 0.95 * before
+    assert checkpoint.find(output / "units-0.5-run.old-1", "last").name == "step-00000010"
+    assert checkpoint.find(output / "units-0.5-run", "last").name == "step-00000010"
+    assert tuned()[0] == after
