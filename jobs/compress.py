@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if arguments.units:
         check_removable(loaded.config, loaded.model)
     output = Path(arguments.output or Path(arguments.run) / "compressed")
+    check_writable(output)
     variants, left_out = make_variants(loaded, text.tokens, output, shares=arguments.prune, scope=arguments.scope)
     if left_out:
         print(left_out)
@@ -81,6 +83,19 @@ def check(arguments: argparse.Namespace) -> None:
         raise ValueError("--fine-tune-steps: there is nothing to tune without --units")
     if arguments.tokens < 1:
         raise ValueError(f"--tokens: {arguments.tokens} is below 1")
+
+
+def check_writable(output: Path) -> None:
+    """Raise ``ValueError`` unless a file can be written to the directory ``output``; leaves nothing there."""
+    from pipeline.files import make_directory, remove_if_empty
+
+    try:
+        made = make_directory(output)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise ValueError(f"--output: cannot write to {output}: {error.strerror}") from None
+    remove_if_empty(made)
 
 
 def smaller_models(

@@ -101,6 +101,12 @@ def test_the_table_and_what_is_written(
     with pytest.raises(SystemExit):
         run_job(compress.main, ["--run", str(tmp_path / "nothing")])
     assert "no checkpoint there" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    for place, reason in ((f"{tmp_path}/file", "File exists"), (f"{tmp_path}/file/below", "Not a directory")):
+        with pytest.raises(SystemExit) as left:
+            run_job(compress.main, [*arguments, "--output", place])
+        assert left.value.code == 2
+        assert capsys.readouterr().err == f"error: --output: cannot write to {place}: {reason}\n"
     run_job(compress.main, [*arguments, "--prune", "0", "0.5"])
     rows = {row["variant"]: row for row in json.loads(capsys.readouterr().out.splitlines()[-1])["variants"]}
     assert list(rows) == ["float32", "bf16", "onnx-float32", "onnx-int8", "pruned-0", "pruned-0.5"]
