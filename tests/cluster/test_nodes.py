@@ -1,5 +1,6 @@
 """A run on a Ray cluster of several nodes, each of one CPU, that are killed, come back, or are about to go."""
 
+import itertools
 import os
 import random
 import re
@@ -16,7 +17,7 @@ import torch
 from ray.cluster_utils import Cluster
 
 from pipeline import config as configuration
-from pipeline import launch
+from pipeline import launch, run
 from pipeline.config import Config
 from pipeline.training import checkpoint
 from pipeline.training.monitor import Record, read
@@ -67,11 +68,16 @@ class Command:
             time.sleep(0.1)
         raise AssertionError(f"waited in vain; the log:\n{self.log.read_text()}")
 
-    def finish(self) -> str:
+    def finish(self, *, expected_code: int = 0) -> str:
         """Wait for its end; returns its log."""
         code = self.process.wait(timeout=PATIENCE_SECONDS)
-        assert code == 0, self.log.read_text()
+        assert code == expected_code, self.log.read_text()
         return self.log.read_text()
+
+    def interrupt(self) -> None:
+        """Ctrl-C, and wait for its end."""
+        self.process.send_signal(signal.SIGINT)
+        self.finish(expected_code=130)
 
 
 @pytest.fixture
@@ -100,10 +106,12 @@ def curve(config: Config) -> list[tuple[int, float]]:
 
 
 def assert_as_undisturbed(config: Config) -> None:
-    """The record is that of one worker in one process which nothing happened to."""
+    """The record is, as far as it goes, that of one worker in one process which nothing happened to."""
     changes = {"cluster.backend": "local", "cluster.num_workers": 1, "cluster.min_workers": None}
     whole = configuration.with_values(config, {**changes, "run.directory": f"{config.run.directory}-whole"})
-    launch.train(whole, launch.in_process)
+    steps = itertools.count(1)
+    last = checkpoint.manifests(str(config.run.directory))[-1][1]["step"]
+    run.train(whole, run.local_worker(whole), stop_requested=lambda: next(steps) == last)
     ours, theirs = curve(config), curve(whole)
     assert [step for step, _ in ours] == [step for step, _ in theirs]
     assert [loss for _, loss in ours[:40]] == pytest.approx([loss for _, loss in theirs[:40]], rel=1e-10)
@@ -131,7 +139,9 @@ def test_a_killed_node_is_replaced_and_nothing_is_lost(
 
 @pytest.mark.slow
 def test_workers_follow_the_nodes_that_are_there(nodes: Cluster, two_worker_config: Config, tmp_path: Path) -> None:
-    config = configuration.with_values(two_worker_config, {"cluster.min_workers": 1, "train.max_steps": 4000})
+    # far longer than it takes until Ray looks for nodes that have come back
+    longer = {"cluster.min_workers": 1, "train.epochs": 500, "train.max_steps": None}
+    config = configuration.with_values(two_worker_config, longer)
     add_node(nodes)
     lost = add_node(nodes)
     command = Command(config, tmp_path)
@@ -145,7 +155,8 @@ def test_workers_follow_the_nodes_that_are_there(nodes: Cluster, two_worker_conf
         lambda record: record["kind"] == "start" and record["num_workers"] == 2 and record["time"] > back
     )
     print(f"{alone['time'] - killed:.1f} s to go on with one worker, {both['time'] - back:.1f} s to two again")
-    command.finish()
+    command.wait_for(lambda record: record["kind"] == "train" and record["step"] >= both["step"] + 100)
+    command.interrupt()
     assert_as_undisturbed(config)
 
 
