@@ -100,7 +100,7 @@ def train(
             if tokens.num_unknown:
                 say(f"{name}: {tokens.num_unknown:,} of {len(tokens):,} tokens are <unk>")
         status.check(config, corpus, num_workers=ranks.num_workers, fresh=fresh)
-        if fresh and (aside := directory.set_aside()):
+        if fresh and (aside := directory.set_aside(but=str(config.data.directory))):
             say(f"set aside what {directory.path} held as {aside}")
         if ended := status.ended(config, corpus):
             say(f"{directory.path} holds this run, {ended}")

@@ -86,9 +86,12 @@ class RunDirectory:
             (self.path / name).unlink(missing_ok=True)
         remove_if_empty(made)
 
-    def set_aside(self) -> Path | None:
-        """Move what the ``locked`` directory holds to ``<name>.old-1`` (or the next free number); None: nothing."""
-        held = [path for path in self.path.iterdir() if path.name not in LOCKED]
+    def set_aside(self, *, but: str | Path = "") -> Path | None:
+        """Move what the ``locked`` directory holds to ``<name>.old-1`` (or the next free number); None: nothing.
+
+        What ``but`` is, or is within, stays.
+        """
+        held = [path for path in self.path.iterdir() if path.name not in LOCKED and not Path(but).is_relative_to(path)]
         if not held:
             return None
         number = 1

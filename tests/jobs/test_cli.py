@@ -85,7 +85,9 @@ def test_starting_over_sets_nothing_aside_before_the_settings_are_found_good(
         with pytest.raises(ValueError, match=r"typo\.txt|sample_prompt"):
             launch.train(make_config(mistake), launch.in_process, fresh=True)
     assert not list(tmp_path.glob("run.old-*"))
-    other = make_config({"train.max_steps": 3, "model.hidden_size": 13})
+    # with the corpus below the run, too, which has just been found good
+    within = {"data.directory": str(tmp_path / "run" / "data")}
+    other = make_config({"train.max_steps": 3, "model.hidden_size": 13, **within})
     sentences: list[str] = []
     assert launch.train(other, launch.in_process, fresh=True, say=sentences.append)["steps"] == 3
     assert sentences == [f"set aside what {tmp_path / 'run'} held as {tmp_path / 'run'}.old-1"]

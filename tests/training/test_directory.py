@@ -45,4 +45,6 @@ def test_setting_aside_takes_the_next_free_name(tmp_path: Path) -> None:
             assert directory.set_aside() == aside
             assert [path.name for path in aside.iterdir()] == ["config.yaml"]
         assert directory.set_aside() is None
+        (directory.path / "data" / "corpus").mkdir(parents=True)
+        assert directory.set_aside(but=directory.path / "data" / "corpus") is None
         directory.check_owner()
