@@ -17,7 +17,7 @@ import torch
 from ray.cluster_utils import Cluster
 
 from pipeline import config as configuration
-from pipeline import launch, run
+from pipeline import run
 from pipeline.config import Config
 from pipeline.training import checkpoint
 from pipeline.training.monitor import Record, read
@@ -51,6 +51,7 @@ class Command:
         file.write_text(configuration.to_yaml(config), encoding="utf-8")
         self.metrics = Path(str(config.run.directory)) / "metrics.jsonl"
         self.log = folder / "log.txt"
+        self.began = time.time()
         command = [sys.executable, "-m", "jobs.train", "--config", str(file)]
         with self.log.open("w") as log:
             root = Path(__file__).parents[2]
@@ -74,10 +75,10 @@ class Command:
         assert code == expected_code, self.log.read_text()
         return self.log.read_text()
 
-    def interrupt(self) -> None:
-        """Ctrl-C, and wait for its end."""
+    def interrupt(self) -> str:
+        """Ctrl-C, and wait for its end; returns its log."""
         self.process.send_signal(signal.SIGINT)
-        self.finish(expected_code=130)
+        return self.finish(expected_code=130)
 
 
 @pytest.fixture
@@ -105,14 +106,19 @@ def curve(config: Config) -> list[tuple[int, float]]:
     return [(record["step"], record["loss"]) for record in found if record["kind"] == "train"]
 
 
-def assert_as_undisturbed(config: Config) -> None:
-    """The record is, as far as it goes, that of one worker in one process which nothing happened to."""
+def undisturbed(config: Config) -> Config:
+    """A run of one worker in this process, as far as ``config``'s went."""
     changes = {"cluster.backend": "local", "cluster.num_workers": 1, "cluster.min_workers": None}
     whole = configuration.with_values(config, {**changes, "run.directory": f"{config.run.directory}-whole"})
     steps = itertools.count(1)
     last = checkpoint.manifests(str(config.run.directory))[-1][1]["step"]
     run.train(whole, run.local_worker(whole), stop_requested=lambda: next(steps) == last)
-    ours, theirs = curve(config), curve(whole)
+    return whole
+
+
+def assert_as_undisturbed(config: Config) -> None:
+    """The record is, as far as it goes, that of one worker in one process which nothing happened to."""
+    ours, theirs = curve(config), curve(undisturbed(config))
     assert [step for step, _ in ours] == [step for step, _ in theirs]
     assert [loss for _, loss in ours[:40]] == pytest.approx([loss for _, loss in theirs[:40]], rel=1e-10)
     assert [loss for _, loss in ours] == pytest.approx([loss for _, loss in theirs], rel=1e-6)  # 1,500 steps drift
@@ -194,8 +200,11 @@ def workers_on(node: Any) -> list[int]:
     return [int(pid) for pid, parent, name in fields if int(parent) == raylet and "RayTrainWorker" in name]
 
 
-def train_through(config: Config, nodes: Cluster, faults: list[tuple[str, int]], folder: Path) -> str:
-    """Train on one node a worker, killing a ``worker``, a ``node`` or the ``driver`` at each step; the logs."""
+def train_through(config: Config, nodes: Cluster, faults: list[tuple[str, int]], folder: Path) -> tuple[Command, str]:
+    """Train on one node a worker, killing a ``worker``, a ``node`` or the ``driver`` at each step.
+
+    Returns the command, which goes on after the last of them, and the logs of those before.
+    """
     chosen, logs = random.Random(6), ""
     there = [add_node(nodes) for _ in range(int(config.cluster.num_workers))]
     command = Command(config, folder)
@@ -217,7 +226,7 @@ def train_through(config: Config, nodes: Cluster, faults: list[tuple[str, int]],
             command.process.wait()
             logs += command.log.read_text()
             command = Command(config, folder)
-    return logs + command.finish()
+    return command, logs
 
 
 def last_weights(config: Config) -> dict[str, torch.Tensor]:
@@ -240,20 +249,18 @@ def test_a_worker_a_node_and_the_driver_are_killed(
         {
             "model.hidden_size": 96,
             "model.dropout": 0.1,
-            "train.epochs": 10,
-            "train.max_steps": 600,
+            "train.epochs": 1000,  # far longer than all of it takes
             "train.checkpoint_every_steps": 40,
             "cluster.backend": "ray",
             "cluster.address": nodes.address,
             "cluster.num_workers": 1,
         }
     )
-    log = train_through(config, nodes, [("worker", 100), ("node", 250), ("driver", 400)], tmp_path)
+    command, log = train_through(config, nodes, [("worker", 100), ("node", 250), ("driver", 400)], tmp_path)
+    command.wait_for(lambda record: record["kind"] == "running" and record["time"] > command.began)
+    log += command.interrupt()
     assert log.count("; the last checkpoint is of step") == 2, log
-    changes = {"cluster.backend": "local", "cluster.address": None, "run.directory": str(tmp_path / "whole")}
-    whole = configuration.with_values(config, changes)
-    launch.train(whole, launch.in_process)
-    assert_same_end(config, whole)
+    assert_same_end(config, undisturbed(config))
 
 
 @pytest.mark.slow
@@ -265,7 +272,7 @@ def test_twenty_kills_at_random_points(two_worker_config: Config, nodes: Cluster
     faults = [(chosen.choice(["worker", "worker", "node", "driver"]), step) for step in steps]
     assert {kind for kind, _ in faults} == {"worker", "node", "driver"}
     started = time.time()
-    train_through(config, nodes, faults, tmp_path)
+    train_through(config, nodes, faults, tmp_path)[0].finish()
     print(f"{time.time() - started:.0f} s for a run with {faults}")
     whole = configuration.with_values(config, {"run.directory": str(tmp_path / "whole")})
     Command(whole, tmp_path).finish()
