@@ -92,6 +92,7 @@ class Monitor:
 
 
 def in_json(value: Any) -> Any:
+    """``value``, or None for a number that JSON cannot say."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
