@@ -14,6 +14,7 @@ from jobs.measures import figures, held_out_of
 from pipeline import run
 from pipeline.data.scoring import ScoringStreams
 from pipeline.data.streams import ResetRule
+from pipeline.errors import UserError
 from pipeline.evaluate import HeldOut, Score, Scored, Tally, scored_windows, split_held_out, total
 from pipeline.evaluate.cache import CacheSettings, tune_cache, with_cache
 from pipeline.evaluate.dynamic import DynamicSettings, follow, gradient_rms, tune_dynamic
@@ -27,7 +28,7 @@ def adapted(loaded: Loaded, arguments: argparse.Namespace) -> dict[str, Any]:
     """Perplexity on one stream as the model is, then with a cache, dynamic evaluation or both."""
     check(arguments)
     if loaded.config.data.layout == "documents":
-        raise ValueError("--cache, --dynamic: go on from text to text, but this run reads data.layout=documents")
+        raise UserError("--cache, --dynamic: go on from text to text, but this run reads data.layout=documents")
     job = Adaptation(loaded, None, None)
     text = held_out_of(loaded, arguments)
     plain = job.score(text)
@@ -54,12 +55,12 @@ def adapted(loaded: Loaded, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Raises ``ValueError`` for what does not go together with a single stream."""
+    """Raises ``UserError`` for what does not go together with a single stream."""
     for name in ("streams", "burn_in", "compare"):
         if getattr(arguments, name) not in (None, 1):
-            raise ValueError(f"--{name.replace('_', '-')}: --cache and --dynamic score on one stream")
+            raise UserError(f"--{name.replace('_', '-')}: --cache and --dynamic score on one stream")
     if arguments.exact or arguments.breakdown:
-        raise ValueError("--exact, --breakdown: are not for --cache and --dynamic")
+        raise UserError("--exact, --breakdown: are not for --cache and --dynamic")
 
 
 @dataclass
@@ -72,7 +73,7 @@ class Adaptation:
     rms: list[Tensor] | None = None
 
     def measure_rms(self) -> None:
-        """Read the training text, for the rule that needs its gradients. Raises ``ValueError`` if it is gone."""
+        """Read the training text, for the rule that needs its gradients. Raises ``UserError`` if it is gone."""
         if self.dynamic is not None and self.dynamic.rule == "rms":
             config, segment = self.loaded.config, self.dynamic.segment
             tokens = run.corpus_of(self.loaded).splits["train"]

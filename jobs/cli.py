@@ -18,7 +18,7 @@ from typing import Any, get_args, get_origin
 
 from pipeline import config as configuration
 from pipeline.config import Config
-from pipeline.errors import is_user_error
+from pipeline.errors import UserError
 
 EXIT_USAGE = 2
 
@@ -30,7 +30,7 @@ class OneSentenceParser(argparse.ArgumentParser):
         return self.parse_intermixed_args(args, namespace)
 
     def error(self, message: str) -> Any:
-        raise ValueError(f"{self.prog}: {message} (see --help)")
+        raise UserError(f"{self.prog}: {message} (see --help)")
 
 
 def parser(
@@ -70,7 +70,7 @@ def add_sampling(result: argparse.ArgumentParser) -> None:
 
 
 def config_from(arguments: argparse.Namespace) -> Config:
-    """The resolved configuration of parsed ``arguments``. Raises ``ValueError`` as ``pipeline.config.load``."""
+    """The resolved configuration of parsed ``arguments``. Raises ``UserError`` as ``pipeline.config.load``."""
     return configuration.load(arguments.config, arguments.overrides)
 
 
@@ -88,9 +88,7 @@ def run_job(
         if "--json" in argv and result is not None:
             print(json.dumps(result))
         sys.stdout.flush()
-    except ValueError as error:
-        if not is_user_error(error):
-            raise
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(EXIT_USAGE) from None
     except KeyboardInterrupt:

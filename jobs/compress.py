@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.cli import command_line, parser, run_job
+from pipeline.errors import UserError
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
@@ -72,21 +73,21 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Raise ``ValueError`` naming the option that is out of its range."""
+    """Raise ``UserError`` naming the option that is out of its range."""
     for name in ("prune", "units"):
         for share in getattr(arguments, name):
             if not 0 <= share < 1:
-                raise ValueError(f"--{name}: {share} is not in [0, 1)")
+                raise UserError(f"--{name}: {share} is not in [0, 1)")
     if arguments.fine_tune_steps < 0:
-        raise ValueError(f"--fine-tune-steps: {arguments.fine_tune_steps} is below 0")
+        raise UserError(f"--fine-tune-steps: {arguments.fine_tune_steps} is below 0")
     if arguments.fine_tune_steps and not arguments.units:
-        raise ValueError("--fine-tune-steps: there is nothing to tune without --units")
+        raise UserError("--fine-tune-steps: there is nothing to tune without --units")
     if arguments.tokens < 1:
-        raise ValueError(f"--tokens: {arguments.tokens} is below 1")
+        raise UserError(f"--tokens: {arguments.tokens} is below 1")
 
 
 def check_writable(output: Path) -> None:
-    """Raise ``ValueError`` unless a file can be written to the directory ``output``; leaves nothing there."""
+    """Raise ``UserError`` unless a file can be written to the directory ``output``; leaves nothing there."""
     from pipeline.files import make_directory, remove_if_empty
 
     try:
@@ -94,7 +95,7 @@ def check_writable(output: Path) -> None:
         with tempfile.TemporaryFile(dir=output):
             pass
     except OSError as error:
-        raise ValueError(f"--output: cannot write to {output}: {error.strerror}") from None
+        raise UserError(f"--output: cannot write to {output}: {error.strerror}") from None
     remove_if_empty(made)
 
 
@@ -156,7 +157,7 @@ def draw_table(rows: list[dict[str, Any]], path: Path) -> None:
 
     try:
         draw(rows).savefig(path)
-    except ValueError as error:
+    except UserError as error:
         print(f"no picture: {error}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from jobs.measures import held_out_of
 from pipeline.data.tokenizer import Ids
+from pipeline.errors import UserError
 from pipeline.evaluate.quality import Variety, cut_prompts, nearness, variety
 from pipeline.generate import Sampling
 from pipeline.generate.sampler import Sampler
@@ -20,7 +21,7 @@ def bleu(loaded: Loaded, arguments: argparse.Namespace) -> dict[str, Any]:
     """Print and return BLEU and chrF of what the model writes, and how varied it is beside the true text."""
     for name, least in (("bleu", 2), ("prompt_tokens", 1), ("continuation_tokens", 1)):
         if getattr(arguments, name) < least:
-            raise ValueError(f"--{name.replace('_', '-')}: {getattr(arguments, name)} is below {least}")
+            raise UserError(f"--{name.replace('_', '-')}: {getattr(arguments, name)} is below {least}")
     sampling = Sampling(**{item.name: getattr(arguments, item.name) for item in fields(Sampling)})
     prompts, true = cut_prompts(
         held_out_of(loaded, arguments).tokens,

@@ -9,6 +9,7 @@ import argparse
 from typing import Any
 
 from jobs.cli import add_sampling, parser, run_job
+from pipeline.errors import UserError
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
@@ -33,7 +34,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     elif arguments.cache or arguments.dynamic is not None:
         measure = adaptation.adapted
     elif arguments.tune:
-        raise ValueError("--tune: there is nothing to tune without --cache or --dynamic")
+        raise UserError("--tune: there is nothing to tune without --cache or --dynamic")
     return {**measure(loaded, arguments), "checkpoint": str(path)}
 
 
@@ -76,11 +77,11 @@ def add_adaptation(result: argparse.ArgumentParser) -> None:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Raises ``ValueError`` naming the option that is out of its range."""
+    """Raises ``UserError`` naming the option that is out of its range."""
     for name, least in (("streams", 1), ("burn_in", 0)):
         value = getattr(arguments, name)
         if value is not None and value < least:
-            raise ValueError(f"--{name.replace('_', '-')}: {value} is below {least}")
+            raise UserError(f"--{name.replace('_', '-')}: {value} is below {least}")
 
 
 if __name__ == "__main__":

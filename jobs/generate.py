@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from jobs.cli import add_sampling, parser, run_job
+from pipeline.errors import UserError
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
@@ -22,18 +23,18 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
     for name in ("tokens", "samples", "at_once"):
         if getattr(arguments, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')}: {getattr(arguments, name)} is below 1")
+            raise UserError(f"--{name.replace('_', '-')}: {getattr(arguments, name)} is below 1")
     if arguments.prompt == "":
-        raise ValueError("--prompt: is empty; leave it out to begin as after the end of a line")
+        raise UserError("--prompt: is empty; leave it out to begin as after the end of a line")
     UntilStop(arguments.stop)
     sampling = Sampling(**{field.name: getattr(arguments, field.name) for field in fields(Sampling)})
     if arguments.beams is not None:
         if arguments.beams < 1:
-            raise ValueError(f"--beams: {arguments.beams} is below 1")
+            raise UserError(f"--beams: {arguments.beams} is below 1")
         if sampling != Sampling() or arguments.samples > 1 or arguments.interactive:
-            raise ValueError("--beams: a beam search draws nothing; leave out the options of sampling")
+            raise UserError("--beams: a beam search draws nothing; leave out the options of sampling")
     if arguments.interactive and arguments.output is not None:
-        raise ValueError("--output: a conversation is not saved; give --prompt or --prompts")
+        raise UserError("--output: a conversation is not saved; give --prompt or --prompts")
     prompts = read_prompts(arguments.prompts) if arguments.prompts is not None else [arguments.prompt or ""]
     path = checkpoint.find(arguments.run, arguments.checkpoint)
     loaded = checkpoint.load_model(path, run.resolve_device(arguments.device))

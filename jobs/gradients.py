@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.cli import parser, run_job
+from pipeline.errors import UserError
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
@@ -24,9 +25,9 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     for name in ("length", "streams", "windows"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
-            raise ValueError(f"--{name}: {value} is below 1")
+            raise UserError(f"--{name}: {value} is below 1")
     if not 0 < arguments.share < 1:
-        raise ValueError(f"--share: must be between 0 and 1, not {arguments.share}")
+        raise UserError(f"--share: must be between 0 and 1, not {arguments.share}")
     directories = dict(zip(names_of(arguments.run), arguments.run, strict=True))
     flows, figures = {}, {}
     for name, directory in directories.items():
@@ -34,7 +35,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
             checkpoint.find(directory, arguments.checkpoint), run.resolve_device(arguments.device)
         )
         if loaded.config.data.layout == "documents":
-            raise ValueError(
+            raise UserError(
                 f"--run: {directory} reads data.layout=documents, but gradients are followed along a stream"
             )
         flow = measure(
@@ -81,9 +82,9 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def names_of(directories: list[str]) -> list[str]:
-    """The last part of each path where those differ, else the whole. Raises ``ValueError`` if one comes twice."""
+    """The last part of each path where those differ, else the whole. Raises ``UserError`` if one comes twice."""
     if len(set(directories)) < len(directories):
-        raise ValueError(f"--run: the same directory twice: {' '.join(directories)}")
+        raise UserError(f"--run: the same directory twice: {' '.join(directories)}")
     names = [Path(directory).name for directory in directories]
     return names if len(set(names)) == len(names) else directories
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline import metrics, run
 from pipeline.data.streams import ResetRule
+from pipeline.errors import UserError
 from pipeline.evaluate import (
     Group,
     HeldOut,
@@ -47,7 +48,7 @@ def perplexity(loaded: Loaded, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def held_out_of(loaded: Loaded, arguments: argparse.Namespace) -> HeldOut:
-    """The text that the command line names. Raises ``ValueError`` if there is none."""
+    """The text that the command line names. Raises ``UserError`` if there is none."""
     if arguments.text is not None:
         return text_held_out(loaded.tokenizer, arguments.text, loaded.config.corpus, layout=loaded.config.data.layout)
     return split_held_out(run.corpus_of(loaded), arguments.split, layout=loaded.config.data.layout)
@@ -126,7 +127,7 @@ def comparison(loaded: Loaded, text: HeldOut, arguments: argparse.Namespace, tal
     path = checkpoint.find(arguments.compare, arguments.checkpoint)
     other = checkpoint.load_model(path, loaded.model.device)
     if other.tokenizer.fingerprint != loaded.tokenizer.fingerprint:
-        raise ValueError(
+        raise UserError(
             f"--compare: {arguments.compare} was trained with another tokenizer; score both and compare bits per byte"
         )
     others = Tally(text.tokens, loaded.tokenizer.vocab_size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobs.cli import command_line, config_from, parser, print_dry_run, run_job
+from pipeline.errors import UserError
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
@@ -16,7 +17,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     arguments = arguments_parser.parse_args(argv)
     config = config_from(arguments)
     if config.cluster.backend == "local":
-        raise ValueError("cluster.backend: a search runs on Ray; local is for jobs.train")
+        raise UserError("cluster.backend: a search runs on Ray; local is for jobs.train")
 
     from pipeline.cluster import search
     from pipeline.cluster.space import parse_space

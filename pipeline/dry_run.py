@@ -20,7 +20,7 @@ def dry_run(config: Config) -> dict[str, Any]:
     """What a run of ``config`` would be: parameters, tokens and steps, and an estimate of its memory.
 
     Raises:
-        ValueError: no text, or too little of it for a window.
+        UserError: no text, or too little of it for a window.
     """
     counts = count_tokens(config)
     vocab_size = counts.vocab_size
@@ -48,7 +48,7 @@ def dry_run(config: Config) -> dict[str, Any]:
 
 
 def counted_data(config: Config, counts: Counts) -> TrainingData:
-    """The training split of a single rank with tokens of no matter what type. Raises ``ValueError`` as ``dry_run``."""
+    """The training split of a single rank with tokens of no matter what type. Raises ``UserError`` as ``dry_run``."""
     if counts.lengths is None:
         return Streams.of(ArrayTokens(np.empty(counts.tokens["train"], dtype=np.uint8)), config.train)
     ends = np.cumsum(counts.lengths)

@@ -1,12 +1,11 @@
-"""Telling a user's mistake, a ``ValueError`` with a sentence of ours, from a library's bug."""
+"""What the user got wrong, told apart from what this program got wrong."""
 
 from __future__ import annotations
 
 
-def is_user_error(error: ValueError) -> bool:
-    """Whether ``error`` was raised by this project (a sentence for the user) and not by a library's bug."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    module = traceback.tb_frame.f_globals.get("__name__", "") if traceback else ""
-    return module.partition(".")[0] in {"pipeline", "jobs", "argparse", "__main__"}
+class UserError(ValueError):
+    """A mistake of the user: one sentence that names the setting or file, the value and the constraint.
+
+    It is raised on purpose, where the mistake is seen. A job prints the sentence and exits with 2. Every other
+    exception is a bug or a failure of the machine: it keeps its traceback, and Ray tries it again.
+    """

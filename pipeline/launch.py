@@ -89,7 +89,7 @@ def train(
         say: told in a sentence what was found and done.
 
     Raises:
-        ValueError: a mistake in the settings, the text, or the run directory.
+        UserError: a mistake in the settings, the text, or the run directory.
         InterruptedRunError: asked to stop by Ctrl-C or SIGTERM; the state is saved.
     """
     config = absolute(config)

@@ -8,13 +8,14 @@ from pathlib import Path
 from pipeline import config as configuration
 from pipeline import storage
 from pipeline.config import Config
+from pipeline.errors import UserError
 
 
 def absolute(config: Config) -> Config:
     """``config`` with absolute directories, a leading ``~`` expanded: workers start in folders of their own.
 
     Raises:
-        ValueError: within a submitted job, as ``refuse_relative``.
+        UserError: within a submitted job, as ``refuse_relative``.
     """
     if in_submitted_job():
         refuse_relative(config)
@@ -35,7 +36,7 @@ def refuse_relative(config: Config) -> None:
     """A submitted job runs in a folder that vanishes with it, so what it reads and writes must not lie there.
 
     Raises:
-        ValueError: naming each setting that is a relative path.
+        UserError: naming each setting that is a relative path.
     """
     names = ("run.directory", "data.directory", "train.initial_weights")
     paths = [(name, configuration.get(config, name)) for name in names]
@@ -47,7 +48,7 @@ def refuse_relative(config: Config) -> None:
         if path and not path.startswith(("/", "~", "builtin:")) and "://" not in path
     ]
     if relative:
-        raise ValueError(
+        raise UserError(
             "\n".join(
                 f"{name}: {path} is relative, but a submitted job runs in a folder that vanishes with it; give an "
                 "absolute path that every node of the cluster sees"

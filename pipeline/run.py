@@ -20,6 +20,7 @@ from pipeline.data.documents import Documents, begin_of_documents
 from pipeline.data.shards import PreparedCorpus, open_prepared
 from pipeline.data.streams import ResetRule, Streams
 from pipeline.data.windows import TrainingData
+from pipeline.errors import UserError
 from pipeline.evaluate import Score, evaluate, split_held_out
 from pipeline.generate import write_sample
 from pipeline.model.language_model import LanguageModel
@@ -60,7 +61,7 @@ class Worker:
 
 
 def local_worker(config: Config) -> Worker:
-    """The only rank of a run in this process. Raises ``ValueError`` for a GPU that is not there."""
+    """The only rank of a run in this process. Raises ``UserError`` for a GPU that is not there."""
     cpus = config.cluster.cpus_per_worker
     return Worker(
         device=resolve_device(config.cluster.device),
@@ -74,14 +75,14 @@ def available_cpus() -> int:
 
 
 def resolve_device(device: str) -> torch.device:
-    """``auto`` → cuda where there is one, else cpu. Raises ``ValueError`` for a GPU that is not there."""
+    """``auto`` → cuda where there is one, else cpu. Raises ``UserError`` for a GPU that is not there."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("cluster.device: cuda was asked for, but there is no GPU here")
+        raise UserError("cluster.device: cuda was asked for, but there is no GPU here")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def training_data(config: Config, corpus: PreparedCorpus, *, rank: int, world_size: int) -> TrainingData:
-    """This rank's part of the training split, in the layout that ``config`` asks for. Raises ``ValueError`` as it."""
+    """This rank's part of the training split, in the layout that ``config`` asks for. Raises ``UserError`` as it."""
     tokens = corpus.splits["train"]
     if config.data.layout == "streams":
         return Streams.of(tokens, config.train, rank=rank, world_size=world_size)
@@ -90,12 +91,12 @@ def training_data(config: Config, corpus: PreparedCorpus, *, rank: int, world_si
 
 
 def corpus_of(loaded: checkpoint.Loaded) -> PreparedCorpus:
-    """The corpus that a checkpoint was trained on. Raises ``ValueError`` if it is gone or another one now."""
+    """The corpus that a checkpoint was trained on. Raises ``UserError`` if it is gone or another one now."""
     corpus = open_prepared(loaded.config.data.directory)
     if corpus.tokenizer.fingerprint != loaded.tokenizer.fingerprint:
-        raise ValueError(f"{corpus.directory}: prepared with another tokenizer than {loaded.path} was trained with")
+        raise UserError(f"{corpus.directory}: prepared with another tokenizer than {loaded.path} was trained with")
     if corpus.fingerprint != loaded.manifest["fingerprints"]["corpus"]:
-        raise ValueError(f"{corpus.directory}: holds another corpus than {loaded.path} was trained on")
+        raise UserError(f"{corpus.directory}: holds another corpus than {loaded.path} was trained on")
     return corpus
 
 
@@ -212,7 +213,7 @@ def last_good(loop: Loop, directory: RunDirectory) -> str:
     loop.checkpoints.wait()
     try:
         return f"the last good checkpoint is {checkpoint.find(directory.path, 'last')}"
-    except ValueError:
+    except UserError:
         return "there is no checkpoint yet"
 
 

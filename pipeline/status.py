@@ -13,6 +13,7 @@ from pipeline import config as configuration
 from pipeline import run
 from pipeline.config import Config
 from pipeline.data.shards import PreparedCorpus
+from pipeline.errors import UserError
 from pipeline.generate import prompt_ids
 from pipeline.model.language_model import LanguageModel
 from pipeline.training import checkpoint
@@ -24,7 +25,7 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int, fresh: bo
     """Find what would stop every rank before any is started; ``fresh``: whatever the run directory holds.
 
     Raises:
-        ValueError: too little text for a window or to score, more workers than rows, a head that does not fit the
+        UserError: too little text for a window or to score, more workers than rows, a head that does not fit the
             vocabulary, a sample's prompt that the tokenizer does not know, initial weights that are not there, or a run
             directory that holds another run.
     """
@@ -41,27 +42,27 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int, fresh: bo
 
 
 def check_between_windows(config: Config, corpus: PreparedCorpus) -> None:
-    """Raise ``ValueError`` for what would end the run only at its first validation."""
+    """Raise ``UserError`` for what would end the run only at its first validation."""
     layout = config.data.layout
     if "valid" in corpus.splits and len(corpus.splits["valid"]) < 2:
-        raise ValueError("corpus.valid: a single token of validation text cannot be scored; at least 2 are needed")
+        raise UserError("corpus.valid: a single token of validation text cannot be scored; at least 2 are needed")
     if config.run.sample_tokens:
         prompt_ids(corpus.tokenizer, config.run.sample_prompt, layout=layout, name="run.sample_prompt")
 
 
 def check_initial_weights(config: Config, corpus: PreparedCorpus) -> None:
-    """Raise ``ValueError`` unless train.initial_weights is a model of this shape, trained with this tokenizer."""
+    """Raise ``UserError`` unless train.initial_weights is a model of this shape, trained with this tokenizer."""
     path = str(config.train.initial_weights)
     try:
         loaded = checkpoint.load_model(checkpoint.resolve(path))
-    except ValueError as error:
-        raise ValueError(f"train.initial_weights: {error}") from None
+    except UserError as error:
+        raise UserError(f"train.initial_weights: {error}") from None
     if loaded.tokenizer.fingerprint != corpus.tokenizer.fingerprint:
-        raise ValueError(f"train.initial_weights: {path} was trained with another tokenizer than the corpus has")
+        raise UserError(f"train.initial_weights: {path} was trained with another tokenizer than the corpus has")
     untrained = run.build_model(config, corpus.vocab_size)
     shapes = [[(name, p.shape) for name, p in model.named_parameters()] for model in (loaded.model, untrained)]
     if shapes[0] != shapes[1]:
-        raise ValueError(f"train.initial_weights: {path} is a model of another shape than model.* says")
+        raise UserError(f"train.initial_weights: {path} is a model of another shape than model.* says")
 
 
 def ended(config: Config, corpus: PreparedCorpus) -> str:

@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from pyarrow import fs
 
+from pipeline.errors import UserError
+
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 WILDCARD = re.compile(r"[*?\[]")
 ATTEMPTS, WAIT_SECONDS = 3, 1.0
@@ -27,11 +29,11 @@ MAY_PASS = re.compile("NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL
 T = TypeVar("T")
 
 
-class UnreadableError(ValueError):
+class UnreadableError(UserError):
     """A file is missing, or its store does not answer."""
 
 
-class UnwritableError(ValueError):
+class UnwritableError(UserError):
     """A file could not be written; what was finished before is kept."""
 
 
@@ -246,7 +248,7 @@ def _store(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         return _connect(f"{scheme}://{bucket}"), rest.rstrip("/")
     except pa.ArrowInvalid:
-        raise ValueError(f"{uri}: {scheme}:// is not a store that pyarrow knows (s3://, gs://, …)") from None
+        raise UserError(f"{uri}: {scheme}:// is not a store that pyarrow knows (s3://, gs://, …)") from None
 
 
 def _again(action: Callable[[], T]) -> T:

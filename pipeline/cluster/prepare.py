@@ -18,7 +18,7 @@ from pipeline.data import prepare as core
 from pipeline.data.prepare import OnShard
 from pipeline.data.shards import PreparedCorpus
 from pipeline.data.tasks import Task, run_line, to_line
-from pipeline.errors import is_user_error
+from pipeline.errors import UserError
 from pipeline.storage import UnwritableError
 
 # a task of Ray Data takes 6 ms beside its work, in which bytes become tokens by the megabyte
@@ -34,7 +34,7 @@ def map_tasks(tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
     """Run each task somewhere on the cluster; the results come as they are done.
 
     Raises:
-        ValueError: what a task found wrong with the text or the disk, in its own words.
+        UserError: what a task found wrong with the text or the disk, in its own words.
     """
     if not tasks:
         return
@@ -49,7 +49,7 @@ def map_tasks(tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
     for row in ray.data.from_items(rows, override_num_blocks=num_blocks(tasks)).map(run_task).iter_rows():
         result = json.loads(row["result"])
         if "mistake" in result:
-            raise UnwritableError(result["mistake"]) if result["is_unwritable"] else ValueError(result["mistake"])
+            raise UnwritableError(result["mistake"]) if result["is_unwritable"] else UserError(result["mistake"])
         yield result
 
 
@@ -65,8 +65,6 @@ def run_task(row: dict[str, str]) -> dict[str, str]:
     keep_freed_memory()
     try:
         result = run_line(row["task"])
-    except ValueError as error:
-        if not is_user_error(error):
-            raise
+    except UserError as error:
         result = {"mistake": str(error), "is_unwritable": isinstance(error, UnwritableError)}
     return {"result": json.dumps(result)}

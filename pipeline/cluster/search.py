@@ -33,6 +33,7 @@ from pipeline.cluster.train import OnRay, Plan, plan_workers
 from pipeline.config import Config, SearchConfig
 from pipeline.data.prepare import OnShard
 from pipeline.data.shards import PreparedCorpus
+from pipeline.errors import UserError
 from pipeline.launch import stopping_on_signals
 from pipeline.paths import absolute
 from pipeline.training import checkpoint
@@ -72,7 +73,7 @@ def search(
     """Run the trials of ``config.search``, going on where a stopped search left off; rows, the best first.
 
     Raises:
-        ValueError: a space that does not fit the settings, or no trial that came to a validation.
+        UserError: a space that does not fit the settings, or no trial that came to a validation.
         InterruptedSearchError: asked to stop by Ctrl-C or SIGTERM; trials go on from their last checkpoints.
     """
     config = absolute(config)
@@ -83,7 +84,7 @@ def search(
         check_capacity(num_workers=plan.num_workers, cpus_per_worker=plan.cpus_per_worker, use_gpu=plan.use_gpu)
         corpus = prepare(config, on_shard=on_shard)
         if "valid" not in corpus.splits:
-            raise ValueError("corpus.valid: a search needs a validation split to compare trials by")
+            raise UserError("corpus.valid: a search needs a validation split to compare trials by")
         trial_config = with_budget(config)
         directory.config.write_text(check_same_search(directory, config), encoding="utf-8")
         tuner = make_tuner(trial_config, space, plan, budget(trial_config, corpus), say)
@@ -94,7 +95,7 @@ def search(
             raise InterruptedSearchError(received[0], num_done, config.search.num_trials)
         rows = leaderboard(directory.path, results, space)
     if not rows or rows[0].perplexity is None:
-        raise ValueError(f"search: no trial came to a validation; what each says is below {directory.path / 'trials'}")
+        raise UserError(f"search: no trial came to a validation; what each says is below {directory.path / 'trials'}")
     save(directory.path, rows)
     return rows
 
@@ -123,10 +124,10 @@ def stopping_tune_on_signals(say: Callable[[str], None]) -> Iterator[list[int]]:
 
 
 def check_same_search(directory: RunDirectory, config: Config) -> str:
-    """The configuration as saved with a search. Raises ``ValueError`` if the directory holds a different one."""
+    """The configuration as saved with a search. Raises ``UserError`` if the directory holds a different one."""
     text = configuration.to_yaml(config, without=["cluster"])
     if directory.config.exists() and directory.config.read_text(encoding="utf-8") != text:
-        raise ValueError(f"run.directory: {directory.path} holds a search with other settings; name another directory")
+        raise UserError(f"run.directory: {directory.path} holds a search with other settings; name another directory")
     return text
 
 

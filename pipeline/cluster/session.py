@@ -16,6 +16,7 @@ from typing import Any
 import ray
 
 from pipeline.config import ClusterConfig
+from pipeline.errors import UserError
 from pipeline.run import available_cpus
 
 CONNECT_SECONDS = 5.0
@@ -56,7 +57,7 @@ def ray_session(cluster: ClusterConfig, *, verbose: bool = False) -> Iterator[No
     A Ray that this process already uses is used as it is.
 
     Raises:
-        ValueError: no cluster answers at the address.
+        UserError: no cluster answers at the address.
     """
     if ray.is_initialized():
         yield
@@ -73,7 +74,7 @@ def ray_session(cluster: ClusterConfig, *, verbose: bool = False) -> Iterator[No
             ray.init(address, **quiet)
         except (ConnectionError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"cluster.address: cannot join the Ray cluster at {address}: {reason}") from None
+            raise UserError(f"cluster.address: cannot join the Ray cluster at {address}: {reason}") from None
     else:
         os.environ.pop("RAY_ADDRESS", None)
         ray.init(
@@ -116,7 +117,7 @@ def object_store_bytes() -> int:
 
 
 def check_answers(address: str) -> None:
-    """Raise ``ValueError`` unless something listens at ``address``, which Ray itself would wait for a long time."""
+    """Raise ``UserError`` unless something listens at ``address``, which Ray itself would wait for a long time."""
     if address in ("auto", "local"):
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -124,9 +125,9 @@ def check_answers(address: str) -> None:
         with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS):
             return
     except ValueError:
-        raise ValueError(f"cluster.address: {address} is not host:port or ray://host:port") from None
+        raise UserError(f"cluster.address: {address} is not host:port or ray://host:port") from None
     except OSError:
-        raise ValueError(f"cluster.address: no Ray cluster answers at {address}") from None
+        raise UserError(f"cluster.address: no Ray cluster answers at {address}") from None
 
 
 def check_capacity(*, num_workers: int, cpus_per_worker: int, use_gpu: bool) -> None:
@@ -135,18 +136,18 @@ def check_capacity(*, num_workers: int, cpus_per_worker: int, use_gpu: bool) -> 
     On an autoscaling cluster the largest it may grow to counts.
 
     Raises:
-        ValueError: saying what was asked for and what there is.
+        UserError: saying what was asked for and what there is.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]] + growth()
     if use_gpu and not sum(node.get("GPU", 0) for node in nodes):
-        raise ValueError("cluster.device: cuda was asked for, but the cluster has no GPU")
+        raise UserError("cluster.device: cuda was asked for, but the cluster has no GPU")
     places = sum(
         int(min(node.get("CPU", 0) // cpus_per_worker, node.get("GPU", 0) if use_gpu else num_workers))
         for node in nodes
     )
     if places < num_workers:
         gpu = " and 1 GPU" if use_gpu else ""
-        raise ValueError(
+        raise UserError(
             f"cluster.num_workers: {num_workers} workers of {cpus_per_worker} CPUs{gpu} each were asked for, but the "
             f"cluster has room for {places} ({sum(node.get('CPU', 0) for node in nodes):g} CPUs, "
             f"{sum(node.get('GPU', 0) for node in nodes):g} GPUs)"

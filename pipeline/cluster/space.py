@@ -16,6 +16,7 @@ from ray import tune
 
 from pipeline import config as configuration
 from pipeline.config import Config
+from pipeline.errors import UserError
 
 SEARCHED_SECTIONS = ("model", "train", "optimizer")
 RANGES: dict[str, Callable[..., Any]] = {
@@ -40,7 +41,7 @@ def parse_space(config: Config) -> dict[str, Any]:
     """``search.space`` as Ray Tune's domains by dotted path.
 
     Raises:
-        ValueError: listing each path that cannot be searched, each specification that makes no sense, and each value
+        UserError: listing each path that cannot be searched, each specification that makes no sense, and each value
             that a setting does not take.
     """
     found: dict[str, Searched] = {}
@@ -48,7 +49,7 @@ def parse_space(config: Config) -> dict[str, Any]:
     for path, spec in config.search.space.items():
         try:
             found[path] = parse_setting(path, spec)
-        except ValueError as error:
+        except UserError as error:
             problems += [f"search.space.{path}: {line}" for line in str(error).splitlines()]
     if not problems:
         values = {path: searched.values for path, searched in found.items()}
@@ -59,7 +60,7 @@ def parse_space(config: Config) -> dict[str, Any]:
             if (reason := why_never(config, values, path, value))
         ]
     if problems:
-        raise ValueError("\n".join(problems))
+        raise UserError("\n".join(problems))
     return {path: searched.domain for path, searched in found.items()}
 
 
@@ -67,20 +68,20 @@ def parse_setting(path: str, spec: Any) -> Searched:
     """What ``spec`` says of the setting at ``path``.
 
     Raises:
-        ValueError: a setting that cannot be searched, a ``spec`` that makes no sense, or, one a line, the values that
+        UserError: a setting that cannot be searched, a ``spec`` that makes no sense, or, one a line, the values that
             the setting does not take.
     """
     section, _, field = path.partition(".")
     if section not in SEARCHED_SECTIONS or field not in configuration.section_fields(section):
-        raise ValueError(f"not a setting that can be searched (of {', '.join(SEARCHED_SECTIONS)})")
+        raise UserError(f"not a setting that can be searched (of {', '.join(SEARCHED_SECTIONS)})")
     kind, values = next(iter(spec.items())) if isinstance(spec, dict) and len(spec) == 1 else ("choice", spec)
     is_range = kind in RANGES
     if kind not in KINDS or not isinstance(values, list) or (is_range and len(values) != 2):
-        raise ValueError(f"must be a list or one of {', '.join(KINDS)} with its values, not {spec!r}")
+        raise UserError(f"must be a list or one of {', '.join(KINDS)} with its values, not {spec!r}")
     if not is_range:
         taken = as_taken(path, values)
         if not taken:
-            raise ValueError("has no value to choose from")
+            raise UserError("has no value to choose from")
         return Searched(tune.choice(taken), taken)
     low, high = bounds(kind, values)
     last = high - 1 if kind == "randint" else high
@@ -91,35 +92,35 @@ def bounds(kind: str, values: list[Any]) -> tuple[float, float]:
     """The two ``values`` of a range as numbers, for PyYAML reads 1e-4 (without a point) as a string.
 
     Raises:
-        ValueError: bounds that are not numbers, whole ones for randint, or that do not rise.
+        UserError: bounds that are not numbers, whole ones for randint, or that do not rise.
     """
     try:
         low, high = map(float, values)
     except (TypeError, ValueError):
         low = high = math.nan
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"{kind} is between two numbers, not {values!r}")
+        raise UserError(f"{kind} is between two numbers, not {values!r}")
     if low >= high:
-        raise ValueError(f"{kind} is from a lower to a higher number, not {values!r}")
+        raise UserError(f"{kind} is from a lower to a higher number, not {values!r}")
     if kind == "loguniform" and low <= 0:
-        raise ValueError(f"loguniform is between numbers above 0, not {values!r}")
+        raise UserError(f"loguniform is between numbers above 0, not {values!r}")
     if kind != "randint":
         return low, high
     if not (low.is_integer() and high.is_integer()):
-        raise ValueError(f"randint is between whole numbers, not {values!r}")
+        raise UserError(f"randint is between whole numbers, not {values!r}")
     return int(low), int(high)
 
 
 def as_taken(path: str, values: list[Any]) -> list[Any]:
-    """``values`` as the setting at ``path`` takes them. Raises ``ValueError`` with a line for each that it does not."""
+    """``values`` as the setting at ``path`` takes them. Raises ``UserError`` with a line for each that it does not."""
     taken, problems = [], []
     for value in values:
         try:
             taken.append(configuration.field_value(path, value))
-        except ValueError as error:
+        except UserError as error:
             problems.append(str(error))
     if problems:
-        raise ValueError("\n".join(problems))
+        raise UserError("\n".join(problems))
     return taken
 
 
@@ -130,7 +131,7 @@ def why_never(config: Config, values: Mapping[str, list[Any]], path: str, value:
     for drawn in islice(product(*(values[name] for name in others)), MOST_COMBINATIONS):
         try:
             configuration.with_values(config, {**dict(zip(others, drawn, strict=True)), path: value})
-        except ValueError as error:
+        except UserError as error:
             reason = reason or " ".join(str(error).splitlines())
         else:
             return ""

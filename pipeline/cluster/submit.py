@@ -22,6 +22,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 import pipeline
 from pipeline import config as configuration
 from pipeline.config import Config
+from pipeline.errors import UserError
 
 PROJECT = Path(pipeline.__file__).resolve().parent.parent
 PACKAGES = ("pipeline", "jobs")
@@ -35,7 +36,7 @@ def connect(address: str | None) -> JobSubmissionClient:
     """A client of the cluster's job API, http://host:8265; Ray's own default without an address.
 
     Raises:
-        ValueError: nothing answers there.
+        UserError: nothing answers there.
     """
     for name in ("ray", "ray.dashboard.modules"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -43,7 +44,7 @@ def connect(address: str | None) -> JobSubmissionClient:
         return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"--address: no Ray cluster answers at {address or 'the default address'}: {reason}") from None
+        raise UserError(f"--address: no Ray cluster answers at {address or 'the default address'}: {reason}") from None
 
 
 def submit(
@@ -56,7 +57,7 @@ def submit(
         pip: a requirements file that Ray installs for the job on every node.
 
     Raises:
-        ValueError: the cluster refuses the job.
+        UserError: the cluster refuses the job.
     """
     command = ["python", "-m", f"jobs.{job}", *arguments]
     with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +80,7 @@ def _retrying(start: Callable[[], str]) -> str:
         except RuntimeError as error:
             if "No available agent" not in str(error) or time.monotonic() > deadline:
                 reason = " ".join(str(error).split())[:300]
-                raise ValueError(f"the cluster refuses the job: {reason}") from None
+                raise UserError(f"the cluster refuses the job: {reason}") from None
         time.sleep(1.0)
 
 

@@ -33,6 +33,7 @@ from pipeline.cluster.worker import FailureNotes, QuickExit, run_rank
 from pipeline.config import ClusterConfig, Config
 from pipeline.data.prepare import OnShard
 from pipeline.data.shards import PreparedCorpus
+from pipeline.errors import UserError
 from pipeline.training.directory import RunDirectory
 from pipeline.training.guard import TrainingStoppedError
 from pipeline.training.monitor import Record, Tail
@@ -178,7 +179,7 @@ def unwrap(outcome: dict[str, Any]) -> str:
     """The status that the ranks returned, or the error that ended them.
 
     Raises:
-        ValueError, TrainingStoppedError: what a rank found wrong, in its own words; or more workers were lost than
+        UserError, TrainingStoppedError: what a rank found wrong, in its own words; or more workers were lost than
             ``cluster.max_failures`` allows.
     """
     if isinstance(outcome.get("exception"), TrainingFailedError):
@@ -191,7 +192,7 @@ def unwrap(outcome: dict[str, Any]) -> str:
     if "exception" in outcome:
         raise outcome["exception"]
     if "mistake" in outcome:
-        raise ValueError(outcome["mistake"])
+        raise UserError(outcome["mistake"])
     if "stopped" in outcome:
         raise TrainingStoppedError(outcome["stopped"])
     return outcome["status"]
@@ -202,7 +203,7 @@ def on_ray(config: Config, *, verbose: bool = False) -> Iterator[OnRay]:
     """The executor on the configured cluster, or on a private local one for as long as this lasts.
 
     Raises:
-        ValueError: no cluster at the address, or one that can never hold the workers.
+        UserError: no cluster at the address, or one that can never hold the workers.
     """
     with ray_session(config.cluster, verbose=verbose):
         plan = plan_workers(config.cluster)

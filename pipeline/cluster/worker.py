@@ -17,7 +17,7 @@ from ray.train.v2._internal.execution.callback import ControllerCallback
 
 from pipeline import config as configuration
 from pipeline import run
-from pipeline.errors import is_user_error
+from pipeline.errors import UserError
 from pipeline.training import checkpoint
 from pipeline.training.directory import LostOwnershipError, RunDirectory
 from pipeline.training.guard import TrainingStoppedError
@@ -49,9 +49,7 @@ def run_rank(settings: dict[str, Any]) -> dict[str, Any]:
             save_requested=node_leaves_once(),
             watchdog=watchdog(config, rank),
         )
-    except ValueError as error:
-        if not is_user_error(error):
-            raise
+    except UserError as error:
         return {"mistake": str(error)}
     except (TrainingStoppedError, LostOwnershipError) as error:
         return {"stopped": str(error)}

@@ -6,17 +6,19 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.errors import UserError
+
 
 def draw(rows: Sequence[dict[str, Any]]) -> Any:
     """A matplotlib figure of ``rows`` with ``variant``, ``bytes`` and ``perplexity``, both axes logarithmic.
 
-    Raises ``ValueError`` where matplotlib is not installed.
+    Raises ``UserError`` where matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
         from matplotlib.ticker import LogLocator, StrMethodFormatter
     except ImportError:
-        raise ValueError("drawing needs matplotlib; install the extra: pip install 'recurray[figures]'") from None
+        raise UserError("drawing needs matplotlib; install the extra: pip install 'recurray[figures]'") from None
     figure = Figure(figsize=(7.2, 4.2), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     places: dict[tuple[float, float], list[str]] = {}  # forms that differ in nothing that is drawn share a point

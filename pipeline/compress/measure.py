@@ -45,7 +45,7 @@ def held_out_windows(text: HeldOut, reset: ResetRule) -> HeldOutData:
     """What each variant is scored on: one stream, its states made blank as ``reset`` says, or every document by itself.
 
     Raises:
-        ValueError: fewer than two tokens, or no document.
+        UserError: fewer than two tokens, or no document.
     """
     if text.begin_id is None:
         return ScoringStreams(text.tokens, num_streams=1, bptt=SCORED_AT_ONCE, reset=reset)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from pipeline.compress.onnx_model import OnnxModel
+from pipeline.errors import UserError
 from pipeline.generate.stepper import evaluating
 from pipeline.model.head import Softmax
 from pipeline.model.language_model import LanguageModel
@@ -36,7 +37,7 @@ def export(model: LanguageModel, ids: Any, *, int8: bool = False) -> bytes:
     """The content of the ONNX file of ``model``; in float32 its logits on the tokens ``ids`` are those of torch.
 
     Raises:
-        ValueError: a model that cannot be exported, or an export that does not match.
+        UserError: a model that cannot be exported, or an export that does not match.
     """
     content = _Graph(model, int8=int8).content()
     if not int8:
@@ -45,7 +46,7 @@ def export(model: LanguageModel, ids: Any, *, int8: bool = False) -> bytes:
 
 
 def check_matches(model: LanguageModel, content: bytes, ids: Any) -> None:
-    """Raise ``ValueError`` unless both give the same logits after each of ``ids``, to ``TOLERANCE``."""
+    """Raise ``UserError`` unless both give the same logits after each of ``ids``, to ``TOLERANCE``."""
     exported = OnnxModel(content)
     largest = 0.0
     with evaluating(model):
@@ -55,21 +56,21 @@ def check_matches(model: LanguageModel, content: bytes, ids: Any) -> None:
             difference = model.head.logits(hidden).float() - torch.from_numpy(exported(window.numpy()))
             largest = max(largest, float(difference.abs().max()))
     if not largest <= TOLERANCE:
-        raise ValueError(
+        raise UserError(
             f"the exported model's logits differ from the model's by {largest:.2g} on {len(ids):,} tokens, more than "
             f"{TOLERANCE:g}; it was not written"
         )
 
 
 def check_exportable(model: LanguageModel) -> None:
-    """Raise ``ValueError`` unless ``model`` is one that can be exported."""
+    """Raise ``UserError`` unless ``model`` is one that can be exported."""
     recurrence = model.recurrence
     if type(model) is not LanguageModel or type(recurrence) is not Recurrence or type(model.head) is not Softmax:
-        raise ValueError("ONNX: only models with a full softmax can be exported")
+        raise UserError("ONNX: only models with a full softmax can be exported")
     if not all(type(layer) in CELLS for layer in recurrence.layers):
-        raise ValueError("ONNX: model.cell must be lstm, gru or rnn for a model to be exported")
+        raise UserError("ONNX: model.cell must be lstm, gru or rnn for a model to be exported")
     if recurrence.norms is not None or recurrence.residual:
-        raise ValueError("ONNX: a model with model.layer_norm or model.residual cannot be exported")
+        raise UserError("ONNX: a model with model.layer_norm or model.residual cannot be exported")
 
 
 class _Graph:
@@ -79,7 +80,7 @@ class _Graph:
         try:
             import onnx
         except ImportError:
-            raise ValueError("ONNX is not installed: pip install 'recurray[export]'") from None
+            raise UserError("ONNX is not installed: pip install 'recurray[export]'") from None
         check_exportable(model)
         self.onnx: Any = onnx
         self.model, self.int8 = model, int8

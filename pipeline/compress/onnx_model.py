@@ -7,16 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.errors import UserError
+
 
 class OnnxModel:
     """``model.onnx`` with its state kept between calls, blank at first."""
 
     def __init__(self, source: str | Path | bytes, *, num_threads: int = 1) -> None:
-        """``source``: a file or its content. Raises ``ValueError`` where ONNX Runtime is not installed."""
+        """``source``: a file or its content. Raises ``UserError`` where ONNX Runtime is not installed."""
         try:
             import onnxruntime
         except ImportError:
-            raise ValueError("ONNX Runtime is not installed: pip install 'recurray[export]'") from None
+            raise UserError("ONNX Runtime is not installed: pip install 'recurray[export]'") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
         content = source if isinstance(source, bytes) else str(source)

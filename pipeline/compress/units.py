@@ -20,6 +20,7 @@ from torch import Tensor
 from pipeline import config as configuration
 from pipeline.config import Config
 from pipeline.data.windows import Window
+from pipeline.errors import UserError
 from pipeline.evaluate.dynamic import Follower
 from pipeline.model.head import Softmax
 from pipeline.model.language_model import LanguageModel
@@ -34,18 +35,18 @@ PRUNED_FROM = "pruned_from"
 
 
 def check_removable(config: Config, model: LanguageModel) -> None:
-    """Raise ``ValueError`` for a model that units cannot be taken out of."""
+    """Raise ``UserError`` for a model that units cannot be taken out of."""
     if config.model.layer_norm or config.model.residual:
-        raise ValueError("--units: with model.layer_norm or model.residual each unit has a part in all others")
+        raise UserError("--units: with model.layer_norm or model.residual each unit has a part in all others")
     if type(model.head) is not Softmax:
-        raise ValueError(f"--units: model.head must be softmax, not {config.model.head}")
+        raise UserError(f"--units: model.head must be softmax, not {config.model.head}")
 
 
 def without_units(loaded: Loaded, share: float, windows: Iterable[Window]) -> Loaded:
     """A smaller model: of each layer, ``share`` of the units is gone, those of least ``saliency`` on ``windows``.
 
     Raises:
-        ValueError: a model that units cannot be taken out of.
+        UserError: a model that units cannot be taken out of.
     """
     check_removable(loaded.config, loaded.model)
     scores = saliency(loaded.model, windows)
@@ -126,7 +127,7 @@ def begin_tuning(directory: Path, source: str) -> Path | None:
     A run there that may be of other weights is set aside; returns where, None if there was none.
 
     Raises:
-        ValueError: the run is in use, or cannot be written.
+        UserError: the run is in use, or cannot be written.
     """
     with RunDirectory(directory).locked() as run:
         remembered = run.path / PRUNED_FROM

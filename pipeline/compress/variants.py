@@ -13,6 +13,7 @@ from pipeline.compress.measure import Variant
 from pipeline.compress.onnx_graph import check_exportable, export
 from pipeline.compress.onnx_model import OnnxModel
 from pipeline.data.windows import Tokens
+from pipeline.errors import UserError
 from pipeline.model.language_model import LanguageModel
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import Loaded
@@ -30,13 +31,13 @@ def make_variants(
     An export is checked on the first of ``tokens``.
 
     Raises:
-        ValueError: an exported file that does not match the model; nothing is written then.
+        UserError: an exported file that does not match the model; nothing is written then.
     """
     model = loaded.model.float()
     left_out, exported = "", {}
     try:
         check_exportable(model)
-    except ValueError as error:
+    except UserError as error:
         left_out = f"{error}; left out"
     else:
         for name, int8 in (("onnx-float32", False), ("onnx-int8", True)):

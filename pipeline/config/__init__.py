@@ -2,7 +2,7 @@
 
 defaults < YAML file < ``section.field=value`` on the command line < a search sample
 
-``load`` turns those layers into one frozen ``Config``, or raises one ``ValueError`` that lists every
+``load`` turns those layers into one frozen ``Config``, or raises one ``UserError`` that lists every
 mistake by its dotted path. Each module downstream receives only its own section. Neither torch nor Ray
 is imported here, so ``--help`` and every complaint about a setting come at once.
 """

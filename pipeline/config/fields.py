@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from pipeline.errors import UserError
+
 
 def setting(default: Any, doc: str, *, unit: str = "", source: str = "", **constraints: Any) -> Any:
     """A documented field: ``doc`` in one sentence, its ``unit`` and the ``source`` (paper) if it has one."""
@@ -22,14 +24,14 @@ def _as_list(value: Any) -> Any:
 def _count_or_auto(value: Any) -> Any:
     if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
-    raise ValueError(f"must be a whole number of at least 1, or auto, not {value!r}")
+    raise UserError(f"must be a whole number of at least 1, or auto, not {value!r}")
 
 
 def _size_or_sizes(value: Any) -> Any:
     sizes = value if isinstance(value, list) and value else [value]
     if all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in sizes):
         return value
-    raise ValueError(f"must be a whole number of at least 1, or a list of them, not {value!r}")
+    raise UserError(f"must be a whole number of at least 1, or a list of them, not {value!r}")
 
 
 CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)]

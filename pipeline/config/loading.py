@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.config.schema import Config
+from pipeline.errors import UserError
 
 
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -21,7 +22,7 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
     ``run.directory`` and ``data.directory`` are filled in from the file's name where they are null.
 
     Raises:
-        ValueError: naming every unknown or invalid setting by its dotted path, one a line.
+        UserError: naming every unknown or invalid setting by its dotted path, one a line.
     """
     values = _read_yaml(Path(path)) if path is not None else {}
     problems: list[str] = []
@@ -35,7 +36,7 @@ def validate(values: Mapping[str, Any], problems: Sequence[str] = ()) -> Config:
     """A ``Config`` from nested ``values``; ``problems`` found earlier are listed with the validator's own.
 
     Raises:
-        ValueError: as ``load``.
+        UserError: as ``load``.
     """
     config = None
     found = list(problems)
@@ -44,7 +45,7 @@ def validate(values: Mapping[str, Any], problems: Sequence[str] = ()) -> Config:
     except ValidationError as error:
         found += [_sentence(item) for item in error.errors()]
     if found or config is None:
-        raise ValueError("\n".join(found))
+        raise UserError("\n".join(found))
     return config
 
 
@@ -63,14 +64,14 @@ def with_values(config: Config, changes: Mapping[str, Any]) -> Config:
 
 
 def field_value(path: str, value: Any) -> Any:
-    """``value`` as the setting at the dotted ``path`` takes it, whatever the others are. Raises ``ValueError``."""
+    """``value`` as the setting at the dotted ``path`` takes it, whatever the others are. Raises ``UserError``."""
     section, _, field = path.partition(".")
     model: Any = Config.model_fields[section].annotation
     try:
         return getattr(model.model_validate({field: value}), field)
     except ValidationError as error:
         found = error.errors()
-    raise ValueError("\n".join(_sentence({**item, "loc": (section, *item["loc"])}) for item in found))
+    raise UserError("\n".join(_sentence({**item, "loc": (section, *item["loc"])}) for item in found))
 
 
 def get(config: Config, path: str) -> Any:
@@ -108,15 +109,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"--config: no such file: {path}") from None
+        raise UserError(f"--config: no such file: {path}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"--config: cannot read {path}: {error}") from None
+        raise UserError(f"--config: cannot read {path}: {error}") from None
     except yaml.YAMLError as error:
-        raise ValueError(f"--config: {path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"--config: {path} is not valid YAML: {' '.join(str(error).split())}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise ValueError(f"--config: {path} must hold sections (corpus:, model:, …), not a {type(values).__name__}")
+        raise UserError(f"--config: {path} must hold sections (corpus:, model:, …), not a {type(values).__name__}")
     return values
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import field_validator
 
 from pipeline.config.fields import Section, SizeOrSizes, setting
+from pipeline.errors import UserError
 
 LOCKED = "Gal & Ghahramani 2016; Merity et al. 2018"
 
@@ -102,7 +103,7 @@ class ModelConfig(Section):
     @classmethod
     def _rising(cls, cutoffs: list[int] | None) -> list[int] | None:
         if cutoffs is not None and any(a >= b for a, b in pairwise([0, *cutoffs])):
-            raise ValueError(f"must rise, from 1 at least, not {cutoffs}")
+            raise UserError(f"must rise, from 1 at least, not {cutoffs}")
         return cutoffs
 
     @property
@@ -114,16 +115,16 @@ class ModelConfig(Section):
 
 
 def check_model(model: ModelConfig) -> None:
-    """Raise ``ValueError`` for settings that do not go together."""
+    """Raise ``UserError`` for settings that do not go together."""
     sizes = model.layer_sizes
     if len(sizes) != model.num_layers:
-        raise ValueError(f"model.hidden_size: {len(sizes)} sizes, {sizes}, for model.num_layers={model.num_layers}")
+        raise UserError(f"model.hidden_size: {len(sizes)} sizes, {sizes}, for model.num_layers={model.num_layers}")
     if isinstance(model.hidden_size, list) and model.last_hidden_size is not None:
-        raise ValueError(f"model.last_hidden_size: model.hidden_size lists the last layer's size already, {sizes}")
+        raise UserError(f"model.last_hidden_size: model.hidden_size lists the last layer's size already, {sizes}")
     if model.weight_dropout and model.cell in ("mingru", "minlstm"):
-        raise ValueError(f"model.weight_dropout: {model.weight_dropout}, but {model.cell} has no recurrent weights")
+        raise UserError(f"model.weight_dropout: {model.weight_dropout}, but {model.cell} has no recurrent weights")
     inputs = [model.embedding_size or sizes[0], *sizes[:-1]]
     if model.residual and all(a != b for a, b in zip(inputs, sizes, strict=True)):
-        raise ValueError(
+        raise UserError(
             f"model.residual: no layer has inputs of its own size: embedding {inputs[0]}, layers of {sizes}"
         )

@@ -10,6 +10,7 @@ from pipeline.config.ddp import DdpConfig
 from pipeline.config.fields import Section
 from pipeline.config.model import ModelConfig, check_model
 from pipeline.config.training import EvaluateConfig, OptimizerConfig, PruneConfig, RunConfig, TrainConfig
+from pipeline.errors import UserError
 
 
 class Config(Section):
@@ -32,13 +33,13 @@ class Config(Section):
     def _consistent(self) -> Config:
         check_model(self.model)
         if self.prune.begin_fraction > self.prune.end_fraction:
-            raise ValueError(
+            raise UserError(
                 f"prune.begin_fraction: {self.prune.begin_fraction} is after "
                 f"prune.end_fraction={self.prune.end_fraction}"
             )
         workers = self.cluster.num_workers
         if workers != "auto" and workers > self.train.batch_size:
-            raise ValueError(
+            raise UserError(
                 f"cluster.num_workers: {workers} workers need at least as many streams, "
                 f"but train.batch_size is {self.train.batch_size}"
             )
@@ -47,25 +48,25 @@ class Config(Section):
         check_gradients(self)
         least = self.cluster.min_workers
         if least is not None and workers != "auto" and least > workers:
-            raise ValueError(f"cluster.min_workers: {least} is more than cluster.num_workers={workers}")
+            raise UserError(f"cluster.min_workers: {least} is more than cluster.num_workers={workers}")
         if workers != "auto" and workers > 1 and self.cluster.backend == "local":
-            raise ValueError(f"cluster.num_workers: cluster.backend=local runs exactly 1 worker, not {workers}")
+            raise UserError(f"cluster.num_workers: cluster.backend=local runs exactly 1 worker, not {workers}")
         if not self.corpus.valid and not self.corpus.valid_fraction:
             for name, value in (("schedule", "plateau"), ("average", "nonmonotonic")):
                 if getattr(self.optimizer, name) == value:
-                    raise ValueError(
+                    raise UserError(
                         f"optimizer.{name}: {value} goes by validation, but corpus.valid is empty and "
                         "corpus.valid_fraction is 0"
                     )
         if self.model.head == "adaptive" and not self.tokenizer.path and self.tokenizer.kind not in ("word", "char"):
-            raise ValueError(
+            raise UserError(
                 "model.head: adaptive needs ids in the order of frequency, as tokenizer.kind=word and char give them, "
                 f"not {self.tokenizer.kind}"
             )
         if self.data.layout == "documents":
             check_documents(self.train, self.tokenizer)
         if self.corpus.valid_fraction + self.corpus.test_fraction >= 1:
-            raise ValueError(
+            raise UserError(
                 "corpus.valid_fraction: valid_fraction + test_fraction must leave something to train on, "
                 f"not {self.corpus.valid_fraction} + {self.corpus.test_fraction}"
             )
@@ -73,16 +74,16 @@ class Config(Section):
 
 
 def check_gradients(config: Config) -> None:
-    """Raise ``ValueError`` for ways to take or average gradients that would not be what they say."""
+    """Raise ``UserError`` for ways to take or average gradients that would not be what they say."""
     if config.train.embedding_gradients == "rows" and not rows_are_exact(config):
-        raise ValueError(
+        raise UserError(
             "train.embedding_gradients: rows need optimizer.name=sgd without momentum and weight_decay, and "
             "model.tie_weights=false: everything else changes every row at every step"
         )
     if config.ddp.communication == "powersgd":
         for name, value in (("precision", "fp16"), ("on_bad_window", "undo")):
             if getattr(config.train, name) == value:
-                raise ValueError(
+                raise UserError(
                     f"ddp.communication: powersgd remembers what it left out of each gradient, which does not go with "
                     f"train.{name}={value}"
                 )
@@ -96,16 +97,16 @@ def rows_are_exact(config: Config) -> bool:
 
 
 def check_accumulate(train: TrainConfig, num_workers: int) -> None:
-    """Raise ``ValueError`` unless each of ``num_workers`` has a row for each group."""
+    """Raise ``UserError`` unless each of ``num_workers`` has a row for each group."""
     if train.accumulate * num_workers > train.batch_size:
-        raise ValueError(
+        raise UserError(
             f"train.accumulate: {train.accumulate} groups of rows on each of {num_workers} workers need at least as "
             f"many streams, but train.batch_size is {train.batch_size}"
         )
 
 
 def check_documents(train: TrainConfig, tokenizer: TokenizerConfig) -> None:
-    """Raise ``ValueError`` for what is said of streams where ``data.layout`` is documents."""
+    """Raise ``UserError`` for what is said of streams where ``data.layout`` is documents."""
     default = TrainConfig()
     for name in (
         "window_lengths",
@@ -116,12 +117,12 @@ def check_documents(train: TrainConfig, tokenizer: TokenizerConfig) -> None:
     ):
         value = getattr(train, name)
         if value != getattr(default, name):
-            raise ValueError(
+            raise UserError(
                 f"train.{name}: {value} is for streams; with data.layout=documents leave it at {getattr(default, name)}"
             )
     ends_lines = tokenizer.eos == "auto" and tokenizer.kind == "word" and tokenizer.path is None
     if tokenizer.eos in ("line", "none") or ends_lines:
-        raise ValueError(
+        raise UserError(
             "tokenizer.eos: with data.layout=documents <eos> begins and ends each document; set document, not "
             + ("auto, which is line for words" if ends_lines else tokenizer.eos)
         )

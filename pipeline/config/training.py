@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import field_validator
 
 from pipeline.config.fields import Section, setting
+from pipeline.errors import UserError
 
 
 class TrainConfig(Section):
@@ -218,7 +219,7 @@ class RunConfig(Section):
     @classmethod
     def _is_no_bucket(cls, directory: str | None) -> str | None:
         if directory is not None and "://" in directory:
-            raise ValueError(
+            raise UserError(
                 f"{directory} is no folder; a run needs one that every worker writes to (data may be a bucket)"
             )
         return directory

@@ -19,6 +19,7 @@ import numpy as np
 from pipeline.config import DataConfig, TrainConfig
 from pipeline.data.tokenizer import Ids, Tokenizer
 from pipeline.data.windows import IGNORED, Tokens, Window
+from pipeline.errors import UserError
 from pipeline.seeds import mix
 
 # keeps the draws of the order apart from others of the same seed
@@ -28,9 +29,9 @@ POOL_TOKENS, MOST_READ_ALONG = 1 << 22, 1 << 16
 
 
 def begin_of_documents(tokenizer: Tokenizer) -> int:
-    """What the model reads before a document's first token. Raises ``ValueError`` where documents have no ``<eos>``."""
+    """What the model reads before a document's first token. Raises ``UserError`` where documents have no ``<eos>``."""
     if tokenizer.eos_id is None or tokenizer.eos != "document":
-        raise ValueError(
+        raise UserError(
             "data.layout: documents begin and end with <eos>, but the corpus was prepared with "
             f"tokenizer.eos={tokenizer.eos} (auto is none where the training text is one document: corpus.document)"
         )
@@ -136,13 +137,13 @@ class Documents:
             bucket_windows: windows whose documents are sorted by length together.
 
         Raises:
-            ValueError: more ranks than documents in a window, or fewer documents than that.
+            UserError: more ranks than documents in a window, or fewer documents than that.
         """
         if world_size > batch_size:
-            raise ValueError(f"cluster.num_workers: {world_size} workers, but only train.batch_size={batch_size} rows")
+            raise UserError(f"cluster.num_workers: {world_size} workers, but only train.batch_size={batch_size} rows")
         self.pools = DocumentPools(tokens, num_rows=batch_size, most_tokens=most_tokens)
         if self.pools.num_documents < batch_size:
-            raise ValueError(
+            raise UserError(
                 f"data.layout: the training split has only {self.pools.num_documents:,} of the "
                 f"train.batch_size={batch_size} documents of a window (corpus.document: line or paragraph makes more)"
             )
@@ -160,7 +161,7 @@ class Documents:
     def of(
         cls, tokens: Tokens, data: DataConfig, train: TrainConfig, *, begin_id: int, rank: int = 0, world_size: int = 1
     ) -> Documents:
-        """As ``data`` and ``train`` say. Raises ``ValueError`` as the constructor."""
+        """As ``data`` and ``train`` say. Raises ``UserError`` as the constructor."""
         return cls(
             tokens,
             batch_size=train.batch_size,
@@ -261,11 +262,11 @@ class ScoringDocuments:
     def __init__(
         self, tokens: Tokens, *, num_rows: int, window_length: int, begin_id: int, rank: int = 0, world_size: int = 1
     ) -> None:
-        """Raises ``ValueError`` if there is no token."""
+        """Raises ``UserError`` if there is no token."""
         self.pools = DocumentPools(tokens, num_rows=num_rows)
         self.num_parts = self.pools.num_documents
         if not self.num_parts:
-            raise ValueError("a text of 0 tokens has nothing to score")
+            raise UserError("a text of 0 tokens has nothing to score")
         self.window_length = window_length
         self.begin_id = begin_id
         self.num_rows = num_rows

@@ -15,6 +15,7 @@ from pipeline.data.corpus.documents import Reading, Tally, documents
 from pipeline.data.corpus.pieces import Piece, num_bytes_of
 from pipeline.data.corpus.splits import between
 from pipeline.data.tokenizer import Tokenizer
+from pipeline.errors import UserError
 
 RATIO_SAMPLE_BYTES = 1 << 20
 # where data.shard_tokens is null
@@ -98,7 +99,7 @@ def mixture_of(split: str, pieces: Sequence[Piece], config: Config) -> list[list
     """What is mixed evenly in a split: of train the pieces of each pattern by ``corpus.weights``, else all in one list.
 
     Raises:
-        ValueError: as ``weighted``.
+        UserError: as ``weighted``.
     """
     weights = config.corpus.weights if split == "train" else None
     return [list(pieces)] if weights is None else weighted(pieces, weights, Reading.of(config.corpus))
@@ -108,7 +109,7 @@ def weighted(pieces: Sequence[Piece], weights: Sequence[float], reading: Reading
     """The pieces of each pattern as often as its weight says: 2.5 is twice all of them and once the first half.
 
     Raises:
-        ValueError: a part is wanted of a single document that cannot be cut.
+        UserError: a part is wanted of a single document that cannot be cut.
     """
     mixture = []
     for origin, weight in enumerate(weights):
@@ -125,9 +126,9 @@ def weighted(pieces: Sequence[Piece], weights: Sequence[float], reading: Reading
 
 
 def share_of(piece: Piece, fraction: float, reading: Reading) -> Piece:
-    """A ``fraction`` of the documents of ``piece``, by their hashes. Raises ``ValueError`` where it is a single one."""
+    """A ``fraction`` of the documents of ``piece``, by their hashes. Raises ``UserError`` where it is a single one."""
     if reading.is_one_document(piece):
-        raise ValueError(
+        raise UserError(
             f"corpus.weights: {piece.source.name} is a single document and cannot be cut, so no part of it can be "
             "taken; give a whole number, or set corpus.document to line or paragraph"
         )

@@ -42,6 +42,7 @@ from pipeline.data.tasks import CountTask, MapTasks, RangeTask, encoded, run_lin
 from pipeline.data.tokenizer import DEFAULT_BPE_VOCAB_SIZE, Ids, Tokenizer, train_tokenizer
 from pipeline.data.tokenizer.files import read_file
 from pipeline.data.tokenizer.training import from_counts, resolve_eos
+from pipeline.errors import UserError
 from pipeline.files import make_directory, remove_if_empty
 
 # enough text for byte-pair merges: more of it hardly changes them
@@ -71,7 +72,7 @@ def prepare(config: Config, *, map_tasks: MapTasks, on_shard: OnShard) -> Prepar
         on_shard: told of each shard's entry as it is done, and of the source bytes there are in all.
 
     Raises:
-        ValueError: no text, text that is not UTF-8, or a directory that holds a corpus of other settings.
+        UserError: no text, text that is not UTF-8, or a directory that holds a corpus of other settings.
     """
     directory = str(config.data.directory)
     splits: Splits = split_corpus(config.corpus)
@@ -119,10 +120,10 @@ def new_directory(directory: str) -> Iterator[None]:
     try:
         made = make_directory(path)
     except OSError as error:
-        raise ValueError(f"data.directory: cannot write to {directory}: {error.strerror}") from None
+        raise UserError(f"data.directory: cannot write to {directory}: {error.strerror}") from None
     try:
         yield
-    except ValueError as error:
+    except UserError as error:
         if path in made and not isinstance(error, storage.UnwritableError):
             shutil.rmtree(path, ignore_errors=True)
             remove_if_empty(made)
@@ -165,13 +166,13 @@ def split_entry(split: str, ranges: Sequence[Range], entries: Mapping[str, dict[
 
 
 def check_has_tokens(split: str, content: Mapping[str, Any], config: Config) -> None:
-    """Raises ``ValueError`` for a split without a token, saying what to change where the training text was divided."""
+    """Raises ``UserError`` for a split without a token, saying what to change where the training text was divided."""
     if content["num_tokens"]:
         return
     held_out = [name for name, fraction in held_out_of_train(config.corpus).items() if fraction]
     name = next((name for name in held_out if split in ("train", name)), None)
     advice = f"; change corpus.{name}_fraction or name a corpus.{name}" if name else ""
-    raise ValueError(f"corpus.{split}: there is no token in its {content['source_bytes']:,} bytes of text{advice}")
+    raise UserError(f"corpus.{split}: there is no token in its {content['source_bytes']:,} bytes of text{advice}")
 
 
 def train(config: Config, splits: Splits, map_tasks: MapTasks) -> Tokenizer:
@@ -211,7 +212,7 @@ def check_same(directory: str, found: Mapping[str, Any], wanted: Mapping[str, An
     """Refuse to mix two corpora in a directory.
 
     Raises:
-        ValueError: naming the settings that differ, or that the texts have changed.
+        UserError: naming the settings that differ, or that the texts have changed.
     """
     differing = [
         f"{section}.{name} was {found[section].get(name)!r}, is {value!r}"
@@ -224,7 +225,7 @@ def check_same(directory: str, found: Mapping[str, Any], wanted: Mapping[str, An
     if not differing and found["sources"] != wanted["sources"]:
         differing.append("the texts are not the same files or sizes any more")
     if differing:
-        raise ValueError(
+        raise UserError(
             f"data.directory: {directory} holds a corpus prepared differently ({'; '.join(differing)}); "
             "remove it or name another directory"
         )

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.data.streams import NO_RESETS, ResetRule, part_of
 from pipeline.data.windows import IGNORED, Tokens, Window
+from pipeline.errors import UserError
 
 
 class ScoringStreams:
@@ -38,11 +39,11 @@ class ScoringStreams:
             window_length: inputs of each stream at a time; by default ``bptt``.
 
         Raises:
-            ValueError: fewer than two tokens.
+            UserError: fewer than two tokens.
         """
         num_targets = len(tokens) - 1
         if num_targets < 1:
-            raise ValueError(f"a text of {len(tokens)} tokens has nothing to score; at least 2 are needed")
+            raise UserError(f"a text of {len(tokens)} tokens has nothing to score; at least 2 are needed")
         self.tokens = tokens
         self.reset = reset
         self.window_length = window_length or bptt

@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.config import TrainConfig
 from pipeline.data.tokenizer import Ids
 from pipeline.data.windows import IGNORED, Resets, Tokens, Window
+from pipeline.errors import UserError
 from pipeline.seeds import mix
 
 # keep the draws of the rotation and of window lengths apart from others of the same seed
@@ -80,15 +81,15 @@ class Streams:
             length_seed: draw the lengths of the windows of each epoch from this and the epoch; None: all ``bptt``.
 
         Raises:
-            ValueError: more ranks than streams, or too few tokens for one window per stream.
+            UserError: more ranks than streams, or too few tokens for one window per stream.
         """
         num_tokens = len(tokens)
         if world_size > batch_size:
-            raise ValueError(
+            raise UserError(
                 f"cluster.num_workers: {world_size} workers, but only train.batch_size={batch_size} streams"
             )
         if num_tokens < batch_size * bptt + 1:
-            raise ValueError(
+            raise UserError(
                 f"train.batch_size: the training split has {num_tokens:,} tokens, but one window per stream needs "
                 f"{batch_size * bptt + 1:,} (train.batch_size={batch_size} × train.bptt={bptt} + 1)"
             )
@@ -103,7 +104,7 @@ class Streams:
 
     @classmethod
     def of(cls, tokens: Tokens, train: TrainConfig, *, rank: int = 0, world_size: int = 1) -> Streams:
-        """As ``train`` says. Raises ``ValueError`` as the constructor."""
+        """As ``train`` says. Raises ``UserError`` as the constructor."""
         return cls(
             tokens,
             batch_size=train.batch_size,

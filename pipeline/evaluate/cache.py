@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from pipeline.errors import UserError
 from pipeline.evaluate.scoring import Scored
 
 THETAS = (0.05, 0.1, 0.2, 0.4, 0.8)
@@ -23,7 +24,7 @@ WINDOWS = (100, 500, 2000)
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """θ, λ and how many places are remembered. Raises ``ValueError`` naming the option that is out of its range."""
+    """θ, λ and how many places are remembered. Raises ``UserError`` naming the option that is out of its range."""
 
     theta: float = 0.2
     weight: float = 0.1
@@ -31,11 +32,11 @@ class CacheSettings:
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < 1:
-            raise ValueError(f"--cache-weight: {self.weight} is not in [0, 1)")
+            raise UserError(f"--cache-weight: {self.weight} is not in [0, 1)")
         if self.theta < 0:
-            raise ValueError(f"--cache-theta: {self.theta} is below 0")
+            raise UserError(f"--cache-theta: {self.theta} is below 0")
         if self.window < 1:
-            raise ValueError(f"--cache-window: {self.window} is below 1")
+            raise UserError(f"--cache-window: {self.window} is below 1")
 
 
 class Memory:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pipeline.data.scoring import ScoringStreams
 from pipeline.data.windows import Window
+from pipeline.errors import UserError
 from pipeline.evaluate.scoring import Scored
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.segments import Segments
@@ -32,7 +33,7 @@ TRIED_DECAYS = (0.0, 1e-3, 5e-3, 0.02, 0.05)
 
 @dataclass(frozen=True)
 class DynamicSettings:
-    """Raises ``ValueError`` naming the option that is out of its range."""
+    """Raises ``UserError`` naming the option that is out of its range."""
 
     rule: str = "rms"
     lr: float = 2e-3  # η
@@ -48,13 +49,13 @@ class DynamicSettings:
 
     def __post_init__(self) -> None:
         if self.lr <= 0:
-            raise ValueError(f"--dynamic-lr: {self.lr} is not above 0")
+            raise UserError(f"--dynamic-lr: {self.lr} is not above 0")
         if self.epsilon <= 0:
-            raise ValueError(f"--dynamic-epsilon: {self.epsilon} is not above 0")
+            raise UserError(f"--dynamic-epsilon: {self.epsilon} is not above 0")
         if not 0 <= self.decay <= 1:
-            raise ValueError(f"--dynamic-decay: {self.decay} is not in [0, 1]")
+            raise UserError(f"--dynamic-decay: {self.decay} is not in [0, 1]")
         if self.segment < 1:
-            raise ValueError(f"--dynamic-segment: {self.segment} is below 1")
+            raise UserError(f"--dynamic-segment: {self.segment} is below 1")
 
 
 class Follower:

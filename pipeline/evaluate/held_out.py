@@ -16,6 +16,7 @@ from pipeline.data.shards import PreparedCorpus
 from pipeline.data.tasks import encoded
 from pipeline.data.tokenizer import Ids, Tokenizer
 from pipeline.data.windows import ArrayTokens, Tokens
+from pipeline.errors import UserError
 
 TOKENS_AT_ONCE = 1 << 16
 
@@ -51,9 +52,9 @@ def laid_out(tokenizer: Tokenizer, tokens: Tokens, layout: Layout, *, num_bytes:
 
 
 def split_held_out(corpus: PreparedCorpus, split: str, *, layout: Layout = "streams") -> HeldOut:
-    """A split of a prepared corpus, ready to be scored. Raises ``ValueError`` if there is no such split."""
+    """A split of a prepared corpus, ready to be scored. Raises ``UserError`` if there is no such split."""
     if split not in corpus.splits:
-        raise ValueError(f"--split: the prepared corpus has no {split} split (corpus.{split}, corpus.{split}_fraction)")
+        raise UserError(f"--split: the prepared corpus has no {split} split (corpus.{split}, corpus.{split}_fraction)")
     tokens = corpus.splits[split]
     return laid_out(corpus.tokenizer, tokens, layout, num_bytes=tokens.num_bytes, num_unknown=tokens.num_unknown)
 
@@ -62,14 +63,14 @@ def text_held_out(tokenizer: Tokenizer, path: str, config: CorpusConfig, *, layo
     """A text, of any kind that a corpus may have, split into documents as ``config`` says.
 
     Raises:
-        ValueError: it is missing, not UTF-8, too short, or holds nothing that the tokenizer knows.
+        UserError: it is missing, not UTF-8, too short, or holds nothing that the tokenizer knows.
     """
     changes = {"valid": [path], "format": "auto", "min_characters": None, "max_characters": None}
     config = config.model_copy(update=changes)
     try:
         sources = find_sources("valid", config)
-    except ValueError as error:
-        raise ValueError(str(error).replace("corpus.valid:", "--text:")) from None
+    except UserError as error:
+        raise UserError(str(error).replace("corpus.valid:", "--text:")) from None
     pieces, tally = tuple(map(Piece.whole, sources)), Tally()
     ids, starts, num_tokens = [np.zeros(0, dtype=tokenizer.dtype)], [np.zeros(0, dtype=np.int64)], 0
     for part, begins in encoded(tokenizer, Range("text", "text", pieces), Reading.of(config), tally):
@@ -78,12 +79,12 @@ def text_held_out(tokenizer: Tokenizer, path: str, config: CorpusConfig, *, layo
         num_tokens += len(part)
     tokens = ArrayTokens(np.concatenate(ids), np.unique(np.concatenate(starts)))
     if len(tokens) < 2:
-        raise ValueError(f"--text: {path} has {len(tokens)} tokens; at least 2 are needed to score one")
+        raise UserError(f"--text: {path} has {len(tokens)} tokens; at least 2 are needed to score one")
     num_unknown = 0
     if tokenizer.unk_id is not None:
         num_unknown = int((tokens.array == tokenizer.unk_id).sum())
         if not (set(np.unique(tokens.array).tolist()) - {tokenizer.unk_id, tokenizer.eos_id}):
-            raise ValueError(f"--text: the model knows no {tokenizer.kind} of {path}")
+            raise UserError(f"--text: the model knows no {tokenizer.kind} of {path}")
     return laid_out(tokenizer, tokens, layout, num_bytes=tally.num_bytes, num_unknown=num_unknown)
 
 

@@ -12,6 +12,7 @@ import torch
 from pipeline.data.corpus import read_file
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.data.windows import IGNORED
+from pipeline.errors import UserError
 from pipeline.model.language_model import LanguageModel
 
 SENTENCES_AT_ONCE = 64
@@ -39,7 +40,7 @@ class Accuracy:
 
 
 def read_pairs(path: str, tokenizer: Tokenizer) -> list[Pair]:
-    """The pairs of a file, one JSON object a line. Raises ``ValueError`` naming the line with something missing."""
+    """The pairs of a file, one JSON object a line. Raises ``UserError`` naming the line with something missing."""
     pairs = []
     for number, line in enumerate(read_file(path).split("\n"), start=1):
         if not line.strip():
@@ -48,20 +49,20 @@ def read_pairs(path: str, tokenizer: Tokenizer) -> list[Pair]:
         try:
             values = json.loads(line)
         except ValueError as error:
-            raise ValueError(f"{where} is not JSON: {error}") from None
+            raise UserError(f"{where} is not JSON: {error}") from None
         if not isinstance(values, dict):
-            raise ValueError(f"{where} is no object with the fields good and bad")
+            raise UserError(f"{where} is no object with the fields good and bad")
         for field in ("good", "bad"):
             if not isinstance(values.get(field), str) or not values[field].strip():
-                raise ValueError(f"{where} has no text in its field {field!r}")
+                raise UserError(f"{where} has no text in its field {field!r}")
             known = set(tokenizer.encode(values[field]).tolist()) - {tokenizer.unk_id, tokenizer.eos_id}
             if not known:
-                raise ValueError(f"{where}: the model knows no {tokenizer.kind} of {values[field]!r}")
+                raise UserError(f"{where}: the model knows no {tokenizer.kind} of {values[field]!r}")
         if not isinstance(values.get("group", ""), str):
-            raise ValueError(f"{where}: its group is not a text")
+            raise UserError(f"{where}: its group is not a text")
         pairs.append(Pair(values["good"], values["bad"], values.get("group", "")))
     if not pairs:
-        raise ValueError(f"--pairs: {path} has no pairs")
+        raise UserError(f"--pairs: {path} has no pairs")
     return pairs
 
 

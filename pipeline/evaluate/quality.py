@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.data.tokenizer import Ids
 from pipeline.data.windows import Tokens
+from pipeline.errors import UserError
 
 # texts that self-BLEU compares, each with all others
 MOST_COMPARED = 100
@@ -37,11 +38,11 @@ def cut_prompts(tokens: Tokens, *, number: int, prompt_tokens: int, continuation
     """(number, prompt) and (number, continuation) ids from places spread evenly over ``tokens``.
 
     Raises:
-        ValueError: the text is too short for one.
+        UserError: the text is too short for one.
     """
     length = prompt_tokens + continuation_tokens
     if len(tokens) < length:
-        raise ValueError(
+        raise UserError(
             f"--bleu: the text has {len(tokens):,} tokens, fewer than a prompt and its continuation ({length:,})"
         )
     starts = np.unique(np.linspace(0, len(tokens) - length, number).astype(np.int64))
@@ -50,7 +51,7 @@ def cut_prompts(tokens: Tokens, *, number: int, prompt_tokens: int, continuation
 
 
 def nearness(texts: Sequence[str], references: Sequence[str]) -> Nearness:
-    """Of each of ``texts`` to its true continuation. Raises ``ValueError`` without sacrebleu."""
+    """Of each of ``texts`` to its true continuation. Raises ``UserError`` without sacrebleu."""
     sacrebleu = _sacrebleu()
     found, signatures = [], []
     for metric in (sacrebleu.BLEU(), sacrebleu.CHRF()):
@@ -61,7 +62,7 @@ def nearness(texts: Sequence[str], references: Sequence[str]) -> Nearness:
 
 
 def variety(texts: Sequence[str]) -> Variety:
-    """Of ``texts`` among themselves. Raises ``ValueError`` without sacrebleu."""
+    """Of ``texts`` among themselves. Raises ``UserError`` without sacrebleu."""
     metric = _sacrebleu().BLEU(effective_order=True)
     some = list(texts[:MOST_COMPARED])
     scores = [metric.sentence_score(text, some[:i] + some[i + 1 :]).score for i, text in enumerate(some)]
@@ -78,5 +79,5 @@ def _sacrebleu() -> Any:
     try:
         import sacrebleu.metrics
     except ImportError:
-        raise ValueError("--bleu: needs sacrebleu; install it with pip install 'recurray[bleu]'") from None
+        raise UserError("--bleu: needs sacrebleu; install it with pip install 'recurray[bleu]'") from None
     return sacrebleu.metrics

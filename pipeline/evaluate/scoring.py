@@ -78,7 +78,7 @@ def evaluate(
     does not depend on how many.
 
     Raises:
-        ValueError: fewer than two tokens, or no document.
+        UserError: fewer than two tokens, or no document.
     """
     # where states become blank at documents, a window is padded to its longest stretch: a long one would be mostly that
     length = bptt if reset.at_documents else max(bptt, TOKENS_AT_ONCE // streams)

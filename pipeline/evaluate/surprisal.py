@@ -20,6 +20,7 @@ from pipeline.data.scoring import ScoringStreams
 from pipeline.data.streams import NO_RESETS, ResetRule
 from pipeline.data.tokenizer import EOS, Tokenizer
 from pipeline.data.windows import ArrayTokens
+from pipeline.errors import UserError
 from pipeline.evaluate.held_out import HeldOut
 from pipeline.evaluate.scoring import scored_windows
 from pipeline.model.language_model import LanguageModel
@@ -117,7 +118,7 @@ def write_rows(path: str, rows: Iterable[Row]) -> dict[str, int]:
     """Write ``rows`` whole or not at all; returns how many there are of each level.
 
     Raises:
-        ValueError: the file cannot be written.
+        UserError: the file cannot be written.
     """
     target = Path(path)
     temporary = target.with_name(f".writing-{target.name}")
@@ -135,7 +136,7 @@ def write_rows(path: str, rows: Iterable[Row]) -> dict[str, int]:
             writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=SCHEMA))
         os.replace(temporary, target)
     except OSError as error:
-        raise ValueError(f"--surprisal: {path} cannot be written: {error.strerror or error}") from None
+        raise UserError(f"--surprisal: {path} cannot be written: {error.strerror or error}") from None
     finally:
         with suppress(OSError):
             temporary.unlink()

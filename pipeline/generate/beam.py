@@ -39,7 +39,7 @@ def likeliest_texts(
     """The text after each prompt, up to the first of ``stops``, and the whole hypothesis that it is of.
 
     Raises:
-        ValueError: as ``prompt_ids``.
+        UserError: as ``prompt_ids``.
     """
     for prompt in prompts:
         found = beam_search(

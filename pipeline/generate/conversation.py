@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from pipeline.config import Layout
 from pipeline.data.tokenizer import Tokenizer
+from pipeline.errors import UserError
 from pipeline.generate.sampling import Sampling
 from pipeline.generate.writing import generate
 from pipeline.model.language_model import LanguageModel
@@ -50,14 +51,14 @@ class Conversation:
                     self.change(line.split()[1:])
                 elif line:
                     self.show(line)
-            except ValueError as error:
+            except UserError as error:
                 print(f"error: {error}", file=sys.stderr)
 
     def show(self, prompt: str) -> tuple[str, int]:
         """Write on from ``prompt``, to the terminal as it is sampled; returns the text and its number of tokens.
 
         Raises:
-            ValueError: as ``prompt_ids``.
+            UserError: as ``prompt_ids``.
         """
         drawn: list[int] = []
         pieces = generate(
@@ -80,19 +81,19 @@ class Conversation:
         return text, len(drawn)
 
     def change(self, words: list[str]) -> None:
-        """Apply ``/set NAME VALUE``. Raises ``ValueError`` for a name or value that there is not."""
+        """Apply ``/set NAME VALUE``. Raises ``UserError`` for a name or value that there is not."""
         name = words[0].replace("-", "_") if words else ""
         if len(words) != 2 or name not in KINDS:
-            raise ValueError(f"/set takes a name and a value; the names are {', '.join(KINDS)}")
+            raise UserError(f"/set takes a name and a value; the names are {', '.join(KINDS)}")
         try:
             value = KINDS[name](words[1])
         except ValueError:
-            raise ValueError(f"/set {name}: {words[1]!r} is not a number") from None
+            raise UserError(f"/set {name}: {words[1]!r} is not a number") from None
         if name == "seed":
             self.seed = int(value)
         elif name != "tokens":
             self.sampling = replace(self.sampling, **{name: value})
         elif value < 1:
-            raise ValueError(f"/set tokens: {value} is below 1")
+            raise UserError(f"/set tokens: {value} is below 1")
         else:
             self.tokens = int(value)

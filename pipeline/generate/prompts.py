@@ -8,25 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.corpus import read_file
+from pipeline.errors import UserError
 
 
 def read_prompts(path: str) -> list[str]:
-    """The prompts of a file, one a line. Raises ``ValueError`` naming the file, or the line that is empty."""
+    """The prompts of a file, one a line. Raises ``UserError`` naming the file, or the line that is empty."""
     text = read_file(path)
     if not text:
-        raise ValueError(f"--prompts: {path} is empty")
+        raise UserError(f"--prompts: {path} is empty")
     # not splitlines, which ends a line at a form feed and the like, too
     prompts = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
     for number, prompt in enumerate(prompts, start=1):
         if not prompt.strip():
-            raise ValueError(f"--prompts: {path} line {number} is an empty prompt")
+            raise UserError(f"--prompts: {path} line {number} is an empty prompt")
     return prompts
 
 
 def save_rows(path: str, rows: Sequence[dict[str, Any]], *, name: str = "--output") -> None:
-    """One JSON object a line. Raises ``ValueError`` if the file cannot be written; ``name`` says who asked for it."""
+    """One JSON object a line. Raises ``UserError`` if the file cannot be written; ``name`` says who asked for it."""
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     try:
         Path(path).write_text(lines, encoding="utf-8")
     except OSError as error:
-        raise ValueError(f"{name}: {path} cannot be written: {error.strerror}") from None
+        raise UserError(f"{name}: {path} cannot be written: {error.strerror}") from None

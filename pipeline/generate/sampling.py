@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.tokenizer import Ids
+from pipeline.errors import UserError
 
 # uniform numbers made at a time for a prompt; Philox gives four a count
 BLOCK = 256
@@ -30,7 +31,7 @@ class Sampling:
     """How the next token is drawn; checked on creation. Applied in this order.
 
     Raises:
-        ValueError: naming the option, its value and what it must be.
+        UserError: naming the option, its value and what it must be.
     """
 
     temperature: float = 1.0  # 0: always the likeliest token
@@ -41,15 +42,15 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
-            raise ValueError(f"--temperature: {self.temperature} is below 0")
+            raise UserError(f"--temperature: {self.temperature} is below 0")
         if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"--top-k: {self.top_k} is below 1")
+            raise UserError(f"--top-k: {self.top_k} is below 1")
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"--top-p: {self.top_p} is not in (0, 1]")
+            raise UserError(f"--top-p: {self.top_p} is not in (0, 1]")
         if self.min_p is not None and not 0 <= self.min_p <= 1:
-            raise ValueError(f"--min-p: {self.min_p} is not in [0, 1]")
+            raise UserError(f"--min-p: {self.min_p} is not in [0, 1]")
         if self.repetition_penalty <= 0:
-            raise ValueError(f"--repetition-penalty: {self.repetition_penalty} is not above 0")
+            raise UserError(f"--repetition-penalty: {self.repetition_penalty} is not above 0")
 
 
 AS_IS = Sampling()  # from the softmax itself

@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.config import Layout
 from pipeline.data.documents import begin_of_documents
 from pipeline.data.tokenizer import Ids, Tokenizer
+from pipeline.errors import UserError
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str, *, layout: Layout = "streams", name: str = "--prompt") -> Ids:
@@ -18,18 +19,18 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, *, layout: Layout = "streams",
     A model of documents was trained to read <eos> before a document, and so it does here before the prompt.
 
     Raises:
-        ValueError: a prompt with characters that a character tokenizer has never seen, without any token, or with
+        UserError: a prompt with characters that a character tokenizer has never seen, without any token, or with
             no word that the tokenizer knows; ``name`` says where it came from.
     """
     if tokenizer.kind == "char" and (unseen := sorted(tokenizer.unknown_in(prompt))):
-        raise ValueError(f"{name}: the model's text has none of these characters: {' '.join(map(repr, unseen))}")
+        raise UserError(f"{name}: the model's text has none of these characters: {' '.join(map(repr, unseen))}")
     ids = tokenizer.encode(prompt)
     if tokenizer.eos == "line" and len(ids) and not prompt.endswith("\n"):
         ids = ids[:-1]  # the line goes on
     if prompt and not len(ids):
-        raise ValueError(f"{name}: {prompt!r} holds no {tokenizer.kind}")
+        raise UserError(f"{name}: {prompt!r} holds no {tokenizer.kind}")
     if tokenizer.unk_id is not None and len(ids) and all(ids == tokenizer.unk_id):
-        raise ValueError(f"{name}: the model knows no {tokenizer.kind} of {prompt!r}")
+        raise UserError(f"{name}: the model knows no {tokenizer.kind} of {prompt!r}")
     if layout == "documents":
         return np.append(begin_of_documents(tokenizer), ids)
     return ids if len(ids) else tokenizer.start_ids
@@ -69,9 +70,9 @@ class UntilStop:
     """Passes text on up to the first of some strings; holds back only what may be the beginning of one."""
 
     def __init__(self, stops: Sequence[str]) -> None:
-        """Raises ``ValueError`` for an empty string."""
+        """Raises ``UserError`` for an empty string."""
         if not all(stops):
-            raise ValueError("--stop: an empty string is found everywhere")
+            raise UserError("--stop: an empty string is found everywhere")
         self.stops = stops
         self.held = ""
         self.stopped = False

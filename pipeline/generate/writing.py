@@ -43,7 +43,7 @@ def generate(
     """The text that follows ``prompt``, piece by piece; ``"".join`` gives the whole. A document ends with its <eos>.
 
     The same seed gives the same text; torch's global generator is not touched. ``copy`` numbers texts of equal prompts
-    that are to differ, ``on_token`` is told of each token drawn. Raises ``ValueError`` as ``prompt_ids``.
+    that are to differ, ``on_token`` is told of each token drawn. Raises ``UserError`` as ``prompt_ids``.
     """
     ids = prompt_ids(tokenizer, prompt, layout=layout)
 
@@ -93,7 +93,7 @@ def generate_batch(
     A prompt's text is that of ``generate`` whatever stands beside it; equal prompts give different texts.
 
     Raises:
-        ValueError: as ``prompt_ids``, naming the number of the prompt.
+        UserError: as ``prompt_ids``, naming the number of the prompt.
     """
     ids = [prompt_ids(tokenizer, text, layout=layout, name=f"prompt {n}") for n, text in enumerate(prompts, start=1)]
     last = last_token(tokenizer, layout)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.errors import UserError
 from pipeline.gradient_flow.measure import GradientFlow
 
 # the smallest share shown
@@ -17,11 +18,11 @@ FLOOR = 1e-6
 
 
 def draw(flows: Mapping[str, GradientFlow], *, threshold: float) -> Any:
-    """A matplotlib figure of ``flows`` by name. Raises ``ValueError`` where matplotlib is not installed."""
+    """A matplotlib figure of ``flows`` by name. Raises ``UserError`` where matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ValueError(
+        raise UserError(
             "--figure, --tensorboard: drawing needs matplotlib; install the extra: pip install 'recurray[figures]'"
         ) from None
     figure = Figure(figsize=(7.2, 4.2), dpi=110, layout="constrained")
@@ -42,11 +43,11 @@ def draw(flows: Mapping[str, GradientFlow], *, threshold: float) -> Any:
 
 
 def save(figure: Any, path: str | Path) -> None:
-    """Write ``figure`` in the format that the ending of ``path`` names. Raises ``ValueError`` where that cannot be."""
+    """Write ``figure`` in the format that the ending of ``path`` names. Raises ``UserError`` where that cannot be."""
     try:
         figure.savefig(path)
     except (OSError, ValueError) as error:
-        raise ValueError(f"--figure: cannot write {path}: {error}") from None
+        raise UserError(f"--figure: cannot write {path}: {error}") from None
 
 
 def write_tensorboard(directory: str | Path, flow: GradientFlow, figure: Any) -> Path:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pipeline.data.scoring import ScoringStreams
 from pipeline.data.windows import Tokens
+from pipeline.errors import UserError
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import State, detach
 
@@ -50,14 +51,14 @@ def measure(
     The text is read as ``num_streams`` streams; the first window only warms the state up, ``num_windows`` count.
 
     Raises:
-        ValueError: too few tokens for two windows.
+        UserError: too few tokens for two windows.
     """
     streams = ScoringStreams(tokens, num_streams=num_streams, bptt=length)
     batch_size = len(streams.rows)
     windows = [w for w, _ in zip(streams.windows(), range(num_windows + 1), strict=False) if len(w.inputs) == length]
     windows = [window for window in windows if (window.targets >= 0).all()]
     if len(windows) < 2:
-        raise ValueError(
+        raise UserError(
             f"--length: two windows of {length} steps on {batch_size} streams need more text than the "
             f"{len(tokens):,} tokens there are"
         )

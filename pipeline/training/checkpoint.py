@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from pipeline import config as configuration
 from pipeline.config import Config
 from pipeline.data.tokenizer import Tokenizer, load_tokenizer
+from pipeline.errors import UserError
 from pipeline.model.language_model import LanguageModel
 from pipeline.training.directory import RunDirectory
 
@@ -141,7 +142,7 @@ def find(run_directory: str | Path, which: str = "best") -> Path:
     """The ``best`` (lowest validation perplexity; the last where none was validated) or ``last`` checkpoint.
 
     Raises:
-        ValueError: if the run has no checkpoint that verifies.
+        UserError: if the run has no checkpoint that verifies.
     """
     found = manifests(run_directory)
     if which == "best" and (validated := [item for item in found if item[1].get("perplexity") is not None]):
@@ -149,11 +150,11 @@ def find(run_directory: str | Path, which: str = "best") -> Path:
     for path, manifest in reversed(found):
         if not _damage(path, manifest):
             return path
-    raise ValueError(f"{run_directory}: no checkpoint there" + (" that is whole" if found else ""))
+    raise UserError(f"{run_directory}: no checkpoint there" + (" that is whole" if found else ""))
 
 
 def resolve(path: str | Path) -> Path:
-    """A checkpoint or model folder itself; the best checkpoint of a run. Raises ``ValueError`` as ``find``."""
+    """A checkpoint or model folder itself; the best checkpoint of a run. Raises ``UserError`` as ``find``."""
     return Path(path) if (Path(path) / MANIFEST).exists() else find(path)
 
 
@@ -161,14 +162,14 @@ def verify(path: Path) -> dict[str, Any]:
     """The manifest of the checkpoint at ``path`` after its sizes and checksums were checked.
 
     Raises:
-        ValueError: naming the file that is missing or altered.
+        UserError: naming the file that is missing or altered.
     """
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise ValueError(f"{path}: not a checkpoint (no readable {MANIFEST})") from None
+        raise UserError(f"{path}: not a checkpoint (no readable {MANIFEST})") from None
     if damage := _damage(path, manifest):
-        raise ValueError(damage)
+        raise UserError(damage)
     return manifest
 
 
@@ -176,7 +177,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Loaded:
     """The verified model, tokenizer and configuration of a checkpoint.
 
     Raises:
-        ValueError: if a file is missing, altered, or of another shape than its configuration says.
+        UserError: if a file is missing, altered, or of another shape than its configuration says.
     """
     path = Path(path)
     manifest = verify(path)
@@ -190,11 +191,11 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Loaded:
 
 
 def load_weights_into(model: LanguageModel, path: Path) -> None:
-    """Copy the weights of the checkpoint at ``path`` into ``model``. Raises ``ValueError`` if shapes differ."""
+    """Copy the weights of the checkpoint at ``path`` into ``model``. Raises ``UserError`` if shapes differ."""
     try:
         load_weights(model, str(path / WEIGHTS))
     except RuntimeError as error:
-        raise ValueError(f"{path}: weights of another shape than the model: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: weights of another shape than the model: {' '.join(str(error).split())}") from None
 
 
 def load_state(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.errors import UserError
 from pipeline.files import make_directory, remove_if_empty
 
 LOCKED = ("lock", "owner", "stop")  # what belongs to the driver, not to the run
@@ -58,18 +59,18 @@ class RunDirectory:
         """Hold the directory for this process and clear an old stop request.
 
         Raises:
-            ValueError: if another run holds it, or it cannot be made.
+            UserError: if another run holds it, or it cannot be made.
         """
         try:
             made = make_directory(self.path)
             descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise ValueError(f"run.directory: cannot write to {self.path}: {error.strerror}") from None
+            raise UserError(f"run.directory: cannot write to {self.path}: {error.strerror}") from None
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ValueError(f"run.directory: {self.path} is in use by another run") from None
+                raise UserError(f"run.directory: {self.path} is in use by another run") from None
             self.owner = uuid.uuid4().hex
             (self.path / "owner").write_text(self.owner)
             (self.path / "stop").unlink(missing_ok=True)

@@ -15,6 +15,7 @@ import torch
 
 from pipeline import config as configuration
 from pipeline.config import Config
+from pipeline.errors import UserError
 from pipeline.metrics import all_reduce_sum
 from pipeline.training import checkpoint
 from pipeline.training.directory import RunDirectory
@@ -82,7 +83,7 @@ def check_continues(path: Path, config: Config, *, fingerprints: Mapping[str, st
     """Refuse to continue the checkpoint at ``path`` as another run.
 
     Raises:
-        ValueError: naming each setting that differs with both values, or a different corpus or tokenizer.
+        UserError: naming each setting that differs with both values, or a different corpus or tokenizer.
     """
     manifest = checkpoint.verify(path)
     old, new = configuration.dump(configuration.load(path / checkpoint.CONFIG)), configuration.dump(config)
@@ -98,7 +99,7 @@ def check_continues(path: Path, config: Config, *, fingerprints: Mapping[str, st
             if manifest["fingerprints"].get(kind) != fingerprint:
                 problems.append(f"{path}: was trained on another {kind} than the one prepared now")
     if problems:
-        raise ValueError("\n".join([*problems, "(--fresh starts over, another run.directory starts beside it)"]))
+        raise UserError("\n".join([*problems, "(--fresh starts over, another run.directory starts beside it)"]))
 
 
 def global_rows(rows: range, batch_size: int, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:

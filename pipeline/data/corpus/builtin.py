@@ -6,6 +6,8 @@ import sysconfig
 from functools import cache
 from pathlib import Path
 
+from pipeline.errors import UserError
+
 PYTHON_DOCS, PYTHON_STDLIB = "builtin:python-docs", "builtin:python-stdlib"
 LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
 
@@ -42,9 +44,9 @@ def stdlib() -> tuple[tuple[str, int], ...]:
 
 
 def builtin(pattern: str) -> list[tuple[str, int]]:
-    """(name, bytes) of each document of a built-in corpus. Raises ``ValueError`` if there is none of that name."""
+    """(name, bytes) of each document of a built-in corpus. Raises ``UserError`` if there is none of that name."""
     if pattern == PYTHON_DOCS:
         return [(f"{PYTHON_DOCS}/{name}", len(data)) for name, data in topics().items()]
     if pattern == PYTHON_STDLIB:
         return list(stdlib())
-    raise ValueError(f"no such corpus: {pattern} (there are {PYTHON_DOCS}, {PYTHON_STDLIB})")
+    raise UserError(f"no such corpus: {pattern} (there are {PYTHON_DOCS}, {PYTHON_STDLIB})")

@@ -16,6 +16,7 @@ from pipeline.config import CorpusConfig
 from pipeline.data.corpus import records
 from pipeline.data.corpus.pieces import Piece
 from pipeline.data.corpus.texts import Cut, decode, is_utf8, read_blocks
+from pipeline.errors import UserError
 
 REPLACEMENT = "\ufffd"
 # up to the start of the next line that is not blank, whose indentation is its own
@@ -83,7 +84,7 @@ class Tally:
         return list(cls.__dataclass_fields__)
 
 
-class UndecodableError(ValueError):
+class UndecodableError(UserError):
     """A document has bytes that are not UTF-8."""
 
 
@@ -93,7 +94,7 @@ def documents(piece: Piece, reading: Reading, cut: Cut, tally: Tally) -> Iterato
     A file that is one document is chosen as a whole beforehand (``survey``); here the others are.
 
     Raises:
-        ValueError: the text is gone or has changed, is not UTF-8 (unless set otherwise), or a record has no text.
+        UserError: the text is gone or has changed, is not UTF-8 (unless set otherwise), or a record has no text.
     """
     for part in (
         _parts_of_file(piece, reading, cut, tally)
@@ -158,7 +159,7 @@ def _raw(piece: Piece, reading: Reading, cut: Cut) -> Iterable[tuple[int, Any, b
     for place, text in rows:
         if not isinstance(text, str):
             unit, row = divmod(place, 1 << records.ROW_BITS)
-            raise ValueError(
+            raise UserError(
                 f"{source.name}: {reading.text_field} of row {row:,} of part {unit:,} is not a text but {text!r:.50} "
                 "(corpus.text_field)"
             )
@@ -203,15 +204,15 @@ def _field(data: bytes, name: str, place: int, field: str) -> str:
     try:
         record = json.loads(data)
     except ValueError as error:
-        raise ValueError(f"{name}: the line at byte offset {place:,} is not JSON: {error}") from None
+        raise UserError(f"{name}: the line at byte offset {place:,} is not JSON: {error}") from None
     if not isinstance(record, dict) or field not in record:
         there = f"there are {', '.join(record)}" if isinstance(record, dict) else "it is no object"
-        raise ValueError(
+        raise UserError(
             f"{name}: the record at byte offset {place:,} has no field {field!r} (corpus.text_field; {there})"
         )
     value = record[field]
     if not isinstance(value, str):
-        raise ValueError(f"{name}: {field} of the record at byte offset {place:,} is not a text")
+        raise UserError(f"{name}: {field} of the record at byte offset {place:,} is not a text")
     return value
 
 
@@ -221,7 +222,7 @@ def _utf8(data: bytes, name: str, offset: int, reading: Reading, tally: Tally) -
         return data
     try:
         decode(data, name, offset=offset)
-    except ValueError as error:
+    except UserError as error:
         if reading.encoding_errors != "replace":
             raise UndecodableError(str(error)) from None
     text = data.decode(errors="replace")

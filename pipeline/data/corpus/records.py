@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 import pyarrow.parquet as pq
 
 from pipeline import storage
+from pipeline.errors import UserError
 
 DATASET = "hf://"
 # the place of a row: the number of its unit (row group, row, shard) above these bits, the row within it below
@@ -54,7 +55,7 @@ class SteadyFile(io.RawIOBase):
 
 
 def parquet_extent(path: str, field: str) -> tuple[int, int]:
-    """(row groups, bytes of the text column before compression). Raises ``ValueError`` without such a column."""
+    """(row groups, bytes of the text column before compression). Raises ``UserError`` without such a column."""
     with SteadyFile(path) as file:
         metadata = _parquet(path, file).metadata
     names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
@@ -68,10 +69,10 @@ def parquet_extent(path: str, field: str) -> tuple[int, int]:
 
 
 def parquet_rows(path: str, field: str, start: int, stop: int, *, size: int) -> Iterator[tuple[int, Any]]:
-    """(place, text) of the rows of row groups ``start`` to ``stop``. Raises ``ValueError`` for a file that changed."""
+    """(place, text) of the rows of row groups ``start`` to ``stop``. Raises ``UserError`` for a file that changed."""
     with SteadyFile(path) as file:
         if file.size() != size:
-            raise ValueError(f"{path}: {file.size():,} bytes where there were {size:,} when the corpus was planned")
+            raise UserError(f"{path}: {file.size():,} bytes where there were {size:,} when the corpus was planned")
         table = _parquet(path, file)
         if field not in table.schema_arrow.names:
             raise _no_field(path, field, table.schema_arrow.names)
@@ -89,14 +90,14 @@ def _parquet(path: str, file: SteadyFile) -> pq.ParquetFile:
     except storage.UnreadableError:
         raise
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not a whole Parquet file: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{path}: not a whole Parquet file: {str(error).splitlines()[0]}") from None
 
 
 def dataset_extent(name: str, field: str) -> tuple[int, int]:
     """(rows, bytes of the text), or, streamed, (shards, bytes as far as the dataset says).
 
     Raises:
-        ValueError: a dataset that cannot be loaded, or without such a field.
+        UserError: a dataset that cannot be loaded, or without such a field.
     """
     dataset, is_streaming = load_dataset(name)
     columns = dataset.column_names
@@ -129,14 +130,14 @@ def load_dataset(name: str) -> tuple[Any, bool]:
     PATH is a name on the hub, a local folder of data files, or a folder that ``save_to_disk`` wrote.
 
     Raises:
-        ValueError: naming what ``datasets`` found wrong, or an option that there is not.
+        UserError: naming what ``datasets`` found wrong, or an option that there is not.
     """
     import datasets
 
     path, _, query = name.removeprefix(DATASET).partition("?")
     options = {key: values[-1] for key, values in parse_qs(query).items()}
     if unknown := options.keys() - {"config", "split", "revision", "streaming"}:
-        raise ValueError(f"{name}: no option {sorted(unknown)[0]} (there are config, split, revision, streaming)")
+        raise UserError(f"{name}: no option {sorted(unknown)[0]} (there are config, split, revision, streaming)")
     is_streaming = options.get("streaming", "0") not in ("0", "false")
     split = options.get("split", "train")
     datasets.disable_progress_bars()
@@ -149,8 +150,8 @@ def load_dataset(name: str) -> tuple[Any, bool]:
         ), is_streaming
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{name}: cannot be loaded by datasets: {reason}") from None
+        raise UserError(f"{name}: cannot be loaded by datasets: {reason}") from None
 
 
-def _no_field(name: str, field: str, there: list[str]) -> ValueError:
-    return ValueError(f"{name}: its records have no field {field!r} (corpus.text_field; there are {', '.join(there)})")
+def _no_field(name: str, field: str, there: list[str]) -> UserError:
+    return UserError(f"{name}: its records have no field {field!r} (corpus.text_field; there are {', '.join(there)})")

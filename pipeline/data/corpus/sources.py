@@ -11,6 +11,7 @@ from typing import Literal
 from pipeline import storage
 from pipeline.config import CorpusConfig
 from pipeline.data.corpus import builtin, records
+from pipeline.errors import UserError
 
 Form = Literal["text", "jsonl", "parquet", "dataset"]
 FORMS: dict[str, Form] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
@@ -54,9 +55,9 @@ class Source:
         return place if self.is_plain else place >> records.ROW_BITS if self.extent > 1 else 0
 
     def check_size(self, found: int) -> None:
-        """Raises ``ValueError`` if it is not as large as when the corpus was planned."""
+        """Raises ``UserError`` if it is not as large as when the corpus was planned."""
         if found != self.size:
-            raise ValueError(
+            raise UserError(
                 f"{self.name}: {found:,} bytes where there were {self.size:,} when the corpus was planned "
                 "(it has changed since, or this node holds another)"
             )
@@ -66,7 +67,7 @@ def find_sources(split: str, config: CorpusConfig) -> list[Source]:
     """The sources that ``corpus.<split>`` names, each once, in the order of its patterns and sorted within each.
 
     Raises:
-        ValueError: a pattern that nothing matches, or a table without the text field.
+        UserError: a pattern that nothing matches, or a table without the text field.
     """
     found: dict[str, Source] = {}
     for origin, pattern in enumerate(getattr(config, split)):
@@ -74,10 +75,10 @@ def find_sources(split: str, config: CorpusConfig) -> list[Source]:
             sources = _of_pattern(pattern, config, origin)
         except storage.UnreadableError:
             raise
-        except ValueError as error:
-            raise ValueError(f"corpus.{split}: {error}") from None
+        except UserError as error:
+            raise UserError(f"corpus.{split}: {error}") from None
         if not sources:
-            raise ValueError(f"corpus.{split}: no file matches {pattern}")
+            raise UserError(f"corpus.{split}: no file matches {pattern}")
         for source in sources:
             found.setdefault(source.name, source)
     return list(found.values())
@@ -109,7 +110,7 @@ def read_bytes(source: Source, start: int, stop: int) -> bytes:
     """Bytes ``start`` to ``stop`` of a plain source.
 
     Raises:
-        ValueError: it is gone, unreadable or of another size than when the corpus was planned.
+        UserError: it is gone, unreadable or of another size than when the corpus was planned.
     """
     if source.name.startswith(builtin.PYTHON_DOCS + "/"):
         data = builtin.topics().get(source.name.removeprefix(builtin.PYTHON_DOCS + "/"), b"")

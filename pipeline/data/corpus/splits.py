@@ -11,6 +11,7 @@ from pipeline.data.corpus.cutting import cut_rule, find_cut, in_text
 from pipeline.data.corpus.documents import Reading
 from pipeline.data.corpus.pieces import Piece, num_bytes_of
 from pipeline.data.corpus.sources import Source, find_sources, total_bytes
+from pipeline.errors import UserError
 
 SPLITS = ("train", "valid", "test")
 # with fewer files than this, whole ones make too coarse a split
@@ -22,13 +23,13 @@ def split_corpus(config: CorpusConfig) -> dict[str, list[Piece]]:
     """The pieces of ``train``, and of ``valid`` and ``test`` where there are any, in corpus order.
 
     Raises:
-        ValueError: no file matches, a split is empty, or the text cannot be divided as asked.
+        UserError: no file matches, a split is empty, or the text cannot be divided as asked.
     """
     given = {name: find_sources(name, config) for name in SPLITS}
     if given["valid"] or given["test"]:
         refuse_shared(given)
     if config.weights is not None and len(config.weights) != len(config.train):
-        raise ValueError(
+        raise UserError(
             f"corpus.weights: {len(config.weights)} weights for the {len(config.train)} patterns of corpus.train"
         )
     splits = {name: [Piece.whole(source) for source in sources] for name, sources in given.items()}
@@ -42,25 +43,25 @@ def split_corpus(config: CorpusConfig) -> dict[str, list[Piece]]:
 
 
 def refuse_shared(given: Mapping[str, Sequence[Source]]) -> None:
-    """Raises ``ValueError`` naming a source that is in two splits: a score on training text is no held-out score."""
+    """Raises ``UserError`` naming a source that is in two splits: a score on training text is no held-out score."""
     owners: dict[str, tuple[str, str]] = {}
     for split, sources in given.items():
         for source in sources:
             owner, name = owners.setdefault(source.real_name, (split, source.name))
             if owner != split:
                 known_as = "" if name == source.name else f" (there as {name})"
-                raise ValueError(
+                raise UserError(
                     f"corpus.{split}: {source.name} is in corpus.{owner} too{known_as}; leave it out of one of them"
                 )
 
 
-def _empty(name: str, given: Mapping[str, Sequence[Source]], fractions: Fractions) -> ValueError:
+def _empty(name: str, given: Mapping[str, Sequence[Source]], fractions: Fractions) -> UserError:
     """Why there is nothing in split ``name``, and what to do."""
     held_out = " and ".join(f"corpus.{split}" for split, fraction in fractions.items() if fraction)
     is_divided = bool(held_out) and (name == "train" or fractions[name] > 0)
     if not is_divided or not total_bytes(given["train"]):
-        return ValueError(f"corpus.{name}: there is no text in it")
-    return ValueError(
+        return UserError(f"corpus.{name}: there is no text in it")
+    return UserError(
         f"corpus.{name}: nothing is left for it, for corpus.train is in too few files or parts to hold {held_out} "
         "out of it; set corpus.split_by to document (where a file is one document, corpus.document to line or "
         f"paragraph too), or name a {held_out}"
@@ -83,7 +84,7 @@ def _divide(sources: Sequence[Source], fractions: Fractions, config: CorpusConfi
     if by == "document" and all(reading.is_one_document(Piece.whole(source)) for source in sources):
         by = "file"
         if len(sources) == 1:
-            raise ValueError(
+            raise UserError(
                 f"corpus.valid_fraction: {sources[0].name} is a single document and cannot be divided by documents; "
                 "set corpus.document to line or paragraph, or name a corpus.valid"
             )
@@ -158,7 +159,7 @@ def _divide_text(sources: Sequence[Source], fractions: Fractions, reading: Readi
     """The text in order: train, then valid, then test, cut between documents or at line starts."""
     for source in sources:
         if source.extent == 1 and not source.is_plain:
-            raise ValueError(
+            raise UserError(
                 f"corpus.split_by: {source.name} cannot be cut by fraction; set corpus.split_by to file or document, "
                 "or name a corpus.valid"
             )

@@ -24,6 +24,7 @@ from pipeline.data.corpus.documents import Reading, Tally, UndecodableError, doc
 from pipeline.data.corpus.pieces import Piece, num_bytes_of
 from pipeline.data.packing import pack, unpack
 from pipeline.data.tokenizer import Ids
+from pipeline.errors import UserError
 
 SURVEY_BYTES = 64 << 20
 NUM_BUCKETS = 256  # of hashes, by their first byte
@@ -127,7 +128,7 @@ def survey(
     Of equal documents the first in the order train, valid, test stays: what was trained on is not held out too.
 
     Raises:
-        ValueError: nothing is left of a split.
+        UserError: nothing is left of a split.
     """
     reading = Reading.of(config)
     numbered: dict[int, Piece] = {}
@@ -155,7 +156,7 @@ def survey(
             elif not is_file:
                 kept[split].append(piece.without(np.concatenate(places)))
         if not kept[split]:
-            raise ValueError(f"corpus.{split}: no document of it is left (too short, too long, or there before)")
+            raise UserError(f"corpus.{split}: no document of it is left (too short, too long, or there before)")
     return kept, sum(reading.is_one_document(numbered[number]) for number in dropped)
 
 

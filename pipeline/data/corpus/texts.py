@@ -14,6 +14,7 @@ import pyarrow as pa
 from pipeline import storage
 from pipeline.data.corpus import builtin
 from pipeline.data.corpus.sources import Source, location, read_bytes
+from pipeline.errors import UserError
 
 # text held in memory at a time
 BLOCK_BYTES = 4 << 20
@@ -85,16 +86,16 @@ def is_utf8(data: bytes) -> bool:
 
 
 def decode(data: bytes, name: str, *, offset: int = 0) -> str:
-    """``data`` as text. Raises ``ValueError`` naming the file and the byte offset of what is not UTF-8."""
+    """``data`` as text. Raises ``UserError`` naming the file and the byte offset of what is not UTF-8."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{name}: not UTF-8 at byte offset {offset + error.start:,}") from None
+        raise UserError(f"{name}: not UTF-8 at byte offset {offset + error.start:,}") from None
 
 
 def read_file(path: str) -> str:
-    """A whole text file. Raises ``ValueError`` if it cannot be read or is not UTF-8."""
+    """A whole text file. Raises ``UserError`` if it cannot be read or is not UTF-8."""
     try:
         return decode(Path(path).read_bytes(), path)
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None

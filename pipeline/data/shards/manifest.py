@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from pipeline import storage
+from pipeline.errors import UserError
 
 FORMAT = 2
 MANIFEST, TOKENIZER = "manifest.json", "tokenizer.json"
@@ -23,7 +24,7 @@ def read_manifest(directory: str) -> dict[str, Any] | None:
     """The manifest of a prepared corpus, None if there is none.
 
     Raises:
-        ValueError: a manifest that is cut short, altered or of another format.
+        UserError: a manifest that is cut short, altered or of another format.
     """
     path = storage.join(directory, MANIFEST)
     if storage.size(path) is None:
@@ -34,11 +35,11 @@ def read_manifest(directory: str) -> dict[str, Any] | None:
     except storage.UnreadableError:
         raise
     except (ValueError, LookupError, AttributeError, TypeError):
-        raise ValueError(f"{path}: not a whole manifest (cut short or foreign); prepare the corpus again") from None
+        raise UserError(f"{path}: not a whole manifest (cut short or foreign); prepare the corpus again") from None
     if checksum != content_checksum(content):
-        raise ValueError(f"{path}: altered since it was written (its checksum does not match)")
+        raise UserError(f"{path}: altered since it was written (its checksum does not match)")
     if content["format"] != FORMAT:
-        raise ValueError(
+        raise UserError(
             f"{path}: format {content['format']}, but this version reads format {FORMAT}; remove the folder and "
             "prepare the corpus again"
         )

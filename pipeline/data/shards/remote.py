@@ -43,7 +43,7 @@ class BatchCache:
         return future
 
     def get(self, key: Key) -> Ids:
-        """A batch, waited for if it is on its way. Raises ``ValueError`` as ``read``."""
+        """A batch, waited for if it is on its way. Raises ``UserError`` as ``read``."""
         with self.lock:
             future = self._ask(key)
             self.futures.move_to_end(key)

@@ -20,6 +20,7 @@ from pipeline.data.shards.remote import BatchCache, Key
 from pipeline.data.shards.sidecar import Sidecar, sidecar_name
 from pipeline.data.shards.writing import BATCH_TOKENS
 from pipeline.data.tokenizer import Ids, Tokenizer, load_tokenizer
+from pipeline.errors import UserError
 
 MAX_OPEN_SHARDS = 256  # well below the kernel's limit of 65,530 mappings
 
@@ -47,15 +48,15 @@ def open_prepared(directory: str | Path | None, *, verify: bool = False) -> Prep
     """The prepared corpus in ``directory``, a path or URI; with ``verify``, after checking every byte of it.
 
     Raises:
-        ValueError: nothing prepared there, or a file that is missing, cut short, altered or from another corpus.
+        UserError: nothing prepared there, or a file that is missing, cut short, altered or from another corpus.
     """
     directory = str(directory)
     manifest = read_manifest(directory)
     if manifest is None:
-        raise ValueError(f"data.directory: no prepared corpus in {directory} (run jobs.prepare)")
+        raise UserError(f"data.directory: no prepared corpus in {directory} (run jobs.prepare)")
     tokenizer = load_from(directory)
     if tokenizer.fingerprint != manifest["tokenizer_fingerprint"]:
-        raise ValueError(f"{storage.join(directory, TOKENIZER)}: not the tokenizer that this corpus was prepared with")
+        raise UserError(f"{storage.join(directory, TOKENIZER)}: not the tokenizer that this corpus was prepared with")
     sizes = storage.sizes_in(directory)
     splits = {
         name: TokenSequence(directory, split, np.dtype(manifest["dtype"]), sizes=sizes)
@@ -140,7 +141,7 @@ class TokenSequence:
         return everywhere[np.diff(everywhere, prepend=-1) > 0]
 
     def verify(self) -> None:
-        """Check every byte. Raises ``ValueError`` naming the file that is damaged."""
+        """Check every byte. Raises ``UserError`` naming the file that is damaged."""
         for index, entry in enumerate(self.entries):
             path = storage.join(self.directory, f"{entry['name']}.arrow")
             digest = xxhash.xxh3_64()
@@ -148,7 +149,7 @@ class TokenSequence:
                 while block := stream.read(1 << 22):
                     digest.update(block)
             if digest.hexdigest() != entry["arrow"]["xxh3"]:
-                raise ValueError(f"{path}: altered since it was written (its checksum does not match)")
+                raise UserError(f"{path}: altered since it was written (its checksum does not match)")
             shard = self._shard(index)
             for batch in range(shard.num_batches):
                 shard.batch(batch)
@@ -207,7 +208,7 @@ class _Shard:
         sidecar_path = storage.join(directory, sidecar_name(entry["name"]))
         data = storage.read(sidecar_path)
         if xxhash.xxh3_64_hexdigest(data) != entry["sidecar"]["xxh3"]:
-            raise ValueError(f"{sidecar_path}: altered since it was written (its checksum does not match)")
+            raise UserError(f"{sidecar_path}: altered since it was written (its checksum does not match)")
         self.sidecar = Sidecar.from_bytes(data)
         self.table: list[list[Any]] = self.sidecar.facts["batches"]
         self.dtype = dtype
@@ -234,7 +235,7 @@ class _Shard:
             else:
                 data = np.frombuffer(storage.read_open(self.file, self.path, offset, num_bytes), dtype=np.uint8)
             if xxhash.xxh3_64_hexdigest(data.data) != checksum:
-                raise ValueError(f"{self.path}: record batch {index} was altered since it was written")
+                raise UserError(f"{self.path}: record batch {index} was altered since it was written")
             tokens = data.view(self.dtype)
             if self.file is None:
                 self.verified[index] = tokens
@@ -243,6 +244,6 @@ class _Shard:
 
 def _check_size(path: str, found: int | None, facts: Mapping[str, Any]) -> None:
     if found is None:
-        raise ValueError(f"{path}: missing from the prepared corpus")
+        raise UserError(f"{path}: missing from the prepared corpus")
     if found != facts["bytes"]:
-        raise ValueError(f"{path}: {found:,} bytes where the manifest says {facts['bytes']:,}")
+        raise UserError(f"{path}: {found:,} bytes where the manifest says {facts['bytes']:,}")

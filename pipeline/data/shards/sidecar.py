@@ -15,6 +15,7 @@ import xxhash
 
 from pipeline.data.packing import pack, unpack
 from pipeline.data.tokenizer import Ids
+from pipeline.errors import UserError
 
 SUFFIX = ".index"
 CHECKSUM_BYTES = 8
@@ -41,10 +42,10 @@ class Sidecar:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Sidecar:
-        """Raises ``ValueError`` for what is no whole sidecar."""
+        """Raises ``UserError`` for what is no whole sidecar."""
         content = data[:-CHECKSUM_BYTES]
         if xxhash.xxh3_64_digest(content) != data[-CHECKSUM_BYTES:]:
-            raise ValueError("cut short or altered since it was written (its checksum does not match)")
+            raise UserError("cut short or altered since it was written (its checksum does not match)")
         line, _, packed = content.partition(b"\n")
         return cls(json.loads(line), packed)
 

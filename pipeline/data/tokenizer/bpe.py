@@ -18,6 +18,7 @@ from pipeline.data.tokenizer.characters import END
 from pipeline.data.tokenizer.pieces import AT_WHITE_SPACE, TextPiece, encode_in_groups
 from pipeline.data.tokenizer.pretokens import split_pretokens
 from pipeline.data.tokenizer.word_ids import WordIds
+from pipeline.errors import UserError
 
 DEFAULT_BPE_VOCAB_SIZE = 8192
 # before white space that follows something else, or after the newline between two characters that are not white space
@@ -133,10 +134,10 @@ BYTE_OF = _byte_alphabet()
 
 
 def train_bpe(config: TokenizerConfig, eos: str, documents: Iterable[str]) -> BpeTokenizer:
-    """Merges learnt from ``documents``. Raises ``ValueError`` for a vocabulary that cannot hold the bytes."""
+    """Merges learnt from ``documents``. Raises ``UserError`` for a vocabulary that cannot hold the bytes."""
     vocab_size = (config.vocab_size or DEFAULT_BPE_VOCAB_SIZE) - (eos == "document")
     if vocab_size < 257:
-        raise ValueError(f"tokenizer.vocab_size: bpe needs at least 258 types (256 bytes), not {config.vocab_size}")
+        raise UserError(f"tokenizer.vocab_size: bpe needs at least 258 types (256 bytes), not {config.vocab_size}")
     engine = HuggingFaceTokenizer(models.BPE())
     engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     engine.decoder = decoders.ByteLevel()

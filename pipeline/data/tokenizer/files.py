@@ -14,6 +14,7 @@ from pipeline.data.tokenizer.byte import ByteTokenizer
 from pipeline.data.tokenizer.char import CharTokenizer
 from pipeline.data.tokenizer.loaded import LoadedTokenizer, parse_tokenizer
 from pipeline.data.tokenizer.word import WordTokenizer
+from pipeline.errors import UserError
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {
     kind.kind: kind for kind in (ByteTokenizer, CharTokenizer, WordTokenizer, BpeTokenizer, LoadedTokenizer)
@@ -21,16 +22,16 @@ TOKENIZERS: dict[str, type[Tokenizer]] = {
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer saved at ``path``. Raises ``ValueError`` naming a file that is missing or is none."""
+    """The tokenizer saved at ``path``. Raises ``UserError`` naming a file that is missing or is none."""
     try:
         data = Path(path).read_bytes()
         found = from_values(json.loads(data))
         found.serialized = data  # not made again: merges take a tenth of a second
         return found
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such tokenizer file") from None
+        raise UserError(f"{path}: no such tokenizer file") from None
     except Exception:
-        raise ValueError(f"{path}: not a tokenizer that this program saved") from None
+        raise UserError(f"{path}: not a tokenizer that this program saved") from None
 
 
 def from_values(values: dict[str, Any]) -> Tokenizer:
@@ -43,13 +44,13 @@ def read_existing(config: TokenizerConfig, *, eos: str) -> Tokenizer:
     """The tokenizer in the file ``tokenizer.path``: one that this program saved, or another's.
 
     Raises:
-        ValueError: settings that do not go with a file, a file that is missing or is no tokenizer.
+        UserError: settings that do not go with a file, a file that is missing or is no tokenizer.
     """
     path = str(config.path)
     default = TokenizerConfig()
     for name in ("kind", "vocab_size", "min_count", "sample_bytes"):
         if getattr(config, name) != getattr(default, name):
-            raise ValueError(f"tokenizer.{name}: the tokenizer of tokenizer.path={path} is as it is; leave it out")
+            raise UserError(f"tokenizer.{name}: the tokenizer of tokenizer.path={path} is as it is; leave it out")
     data = read_file(path)
     try:
         values = json.loads(data)
@@ -58,12 +59,12 @@ def read_existing(config: TokenizerConfig, *, eos: str) -> Tokenizer:
     if isinstance(values, dict) and values.keys() >= {"kind", "eos"}:
         found = from_values(values)
         if config.eos not in ("auto", found.eos):
-            raise ValueError(f"tokenizer.eos: {path} was made with {found.eos}, not {config.eos}; leave it out")
+            raise UserError(f"tokenizer.eos: {path} was made with {found.eos}, not {config.eos}; leave it out")
         return found
     try:
         return parse_tokenizer(data, eos)
-    except ValueError as error:
-        raise ValueError(f"tokenizer.path: {path}: {error}") from None
+    except UserError as error:
+        raise UserError(f"tokenizer.path: {path}: {error}") from None
 
 
 def read_file(path: str) -> bytes:
@@ -71,4 +72,4 @@ def read_file(path: str) -> bytes:
     try:
         return storage.read(path)
     except storage.UnreadableError as error:
-        raise ValueError(f"tokenizer.path: {error}") from None
+        raise UserError(f"tokenizer.path: {error}") from None

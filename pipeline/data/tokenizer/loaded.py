@@ -13,6 +13,7 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 from pipeline.data.tokenizer.bpe import BYTE_OF, SAMPLE, BpeTokenizer, has_plain_words
 from pipeline.data.tokenizer.pieces import AT_WHITE_SPACE
 from pipeline.data.tokenizer.sentencepiece import NO_TEXT, SPACE_MARK, convert
+from pipeline.errors import UserError
 
 BYTE_TYPE = re.compile(r"<0x([0-9A-F]{2})>")
 # before the single space between two characters that are not white space
@@ -25,7 +26,7 @@ class LoadedTokenizer(BpeTokenizer):
     A text that spells out one of its special tokens is text.
 
     Raises:
-        ValueError: it decodes in a way that is not known here.
+        UserError: it decodes in a way that is not known here.
     """
 
     kind = "loaded"
@@ -85,17 +86,17 @@ def parse_tokenizer(data: bytes, eos: str) -> LoadedTokenizer:
     """The tokenizer in ``data``: a ``tokenizer.json``, or a SentencePiece model if they are not JSON.
 
     Raises:
-        ValueError: they are neither; without the file's name.
+        UserError: they are neither; without the file's name.
     """
     if not data.lstrip().startswith(b"{"):
         try:
             return LoadedTokenizer(eos, convert(data))
-        except ValueError as error:
-            raise ValueError(f"neither a tokenizer.json of Hugging Face nor ours, and {error}") from None
+        except UserError as error:
+            raise UserError(f"neither a tokenizer.json of Hugging Face nor ours, and {error}") from None
     try:
         engine = HuggingFaceTokenizer.from_str(data.decode())
     except Exception as error:
-        raise ValueError(f"not a tokenizer.json of Hugging Face ({error})") from None
+        raise UserError(f"not a tokenizer.json of Hugging Face ({error})") from None
     return LoadedTokenizer(eos, engine)
 
 
@@ -121,7 +122,7 @@ def _bytes_of_type(decoder: dict[str, Any] | None) -> Callable[[str], bytes]:
         return lambda content: content.replace(suffix, " ").encode()
     if not parts:
         return lambda content: f" {content}".encode()
-    raise ValueError(
+    raise UserError(
         f"its decoder, {' and '.join(parts)}, is not known (ByteLevel, Metaspace, WordPiece, BPEDecoder are)"
     )
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from pipeline.errors import UserError
+
 SPACE_MARK = "\u2581"
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 UNIGRAM, BPE = 1, 2
@@ -46,17 +48,17 @@ class SentencePieceModel:
 
     @classmethod
     def parse(cls, data: bytes) -> SentencePieceModel:
-        """Raises ``ValueError`` for data that are not such a model."""
+        """Raises ``UserError`` for data that are not such a model."""
         model = _fields(data)
         if not model.keys() >= {1, 2, 3}:
-            raise ValueError("a part of it is missing")
+            raise UserError("a part of it is missing")
         trainer, normalizer = (_fields(model[number][-1]) for number in (2, 3))
         pieces = []
         for item in map(_fields, model[1]):
             (score,) = struct.unpack("<f", item.get(2, [bytes(4)])[-1])
             pieces.append(Piece(item[1][-1].decode(), score, item.get(3, [NORMAL])[-1]))
         if sum(piece.kind == UNKNOWN for piece in pieces) != 1:
-            raise ValueError("it has no type for what is unknown")
+            raise UserError("it has no type for what is unknown")
         return cls(
             pieces,
             model_type=trainer.get(3, [UNIGRAM])[-1],
@@ -73,16 +75,16 @@ def convert(data: bytes) -> Tokenizer:
     """The tokenizer of Hugging Face that gives the ids of the model in ``data``.
 
     Raises:
-        ValueError: it is not such a model, or one of words, of characters, or with white space after words.
+        UserError: it is not such a model, or one of words, of characters, or with white space after words.
     """
     try:
         model = SentencePieceModel.parse(data)
     except (ValueError, KeyError, IndexError, AttributeError, TypeError, struct.error) as error:
-        raise ValueError(f"not a SentencePiece model ({error})") from None
+        raise UserError(f"not a SentencePiece model ({error})") from None
     if model.model_type not in (UNIGRAM, BPE) or model.whitespace_as_suffix or not model.escape_whitespaces:
-        raise ValueError("SentencePiece models of words, of characters or with white space after words are not known")
+        raise UserError("SentencePiece models of words, of characters or with white space after words are not known")
     if any(" " in piece.text for piece in model.pieces):
-        raise ValueError("it has a type with a space in it")
+        raise UserError("it has a type with a space in it")
     engine = Tokenizer(_unigram(model) if model.model_type == UNIGRAM else _bpe(model))
     engine.normalizer = _normalizer(model)
     if not any(SPACE_MARK in piece.text[1:] for piece in model.pieces if piece.kind in (NORMAL, USER_DEFINED)):
@@ -147,7 +149,7 @@ def _fields(data: bytes) -> dict[int, list[Any]]:
         length = {1: 8, 5: 4}.get(kind) or (next(_numbers(values), -1) if kind == 2 else -1)
         content = bytes(value for _, value in zip(range(length), values, strict=False)) if length > 0 else b""
         if length < 0 or len(content) < length:
-            raise ValueError("damaged, or no protocol buffer")
+            raise UserError("damaged, or no protocol buffer")
         found[number].append(content)
     return dict(found)
 

@@ -16,20 +16,21 @@ from pipeline.data.tokenizer.characters import END
 from pipeline.data.tokenizer.files import read_existing
 from pipeline.data.tokenizer.pieces import groups_of
 from pipeline.data.tokenizer.word import WordTokenizer, split_words
+from pipeline.errors import UserError
 
 
 def train_tokenizer(config: TokenizerConfig, documents: Iterable[str], *, num_documents: int) -> Tokenizer:
     """The tokenizer of the training ``documents``, or that of ``tokenizer.path``, which reads none of them.
 
     Raises:
-        ValueError: settings that do not go together.
+        UserError: settings that do not go together.
     """
     eos = resolve_eos(config, num_documents=num_documents)
     if config.path is not None:
         return read_existing(config, eos=eos)
     if config.kind == "byte":
         if config.vocab_size is not None:
-            raise ValueError("tokenizer.vocab_size: bytes have a vocabulary of their own; leave it null")
+            raise UserError("tokenizer.vocab_size: bytes have a vocabulary of their own; leave it null")
         return ByteTokenizer(eos)
     if config.kind == "bpe":
         return train_bpe(config, eos, documents)
@@ -37,12 +38,12 @@ def train_tokenizer(config: TokenizerConfig, documents: Iterable[str], *, num_do
 
 
 def resolve_eos(config: TokenizerConfig, *, num_documents: int) -> str:
-    """Where ``<eos>`` stands. Raises ``ValueError`` for lines where tokens are not words."""
+    """Where ``<eos>`` stands. Raises ``UserError`` for lines where tokens are not words."""
     eos = config.eos
     if eos == "auto":
         eos = "line" if config.kind == "word" else "document" if num_documents > 1 else "none"
     if eos == "line" and config.kind != "word":
-        raise ValueError(f"tokenizer.eos: line is for words; with tokenizer.kind={config.kind} line ends are tokens")
+        raise UserError(f"tokenizer.eos: line is for words; with tokenizer.kind={config.kind} line ends are tokens")
     return eos
 
 

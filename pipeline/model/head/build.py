@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from pipeline.config import ModelConfig
+from pipeline.errors import UserError
 from pipeline.model.head.adaptive import AdaptiveSoftmax
 from pipeline.model.head.base import Head
 from pipeline.model.head.mixture import MixtureOfSoftmaxes
@@ -21,7 +22,7 @@ def build_head(
     """A head for hidden vectors of ``hidden_size``, ``tied_to`` the embedding (V, E) or with matrices of its own.
 
     Raises:
-        ValueError: tails that do not fit the vocabulary.
+        UserError: tails that do not fit the vocabulary.
     """
     if config.head == "adaptive":
         cutoffs = cutoffs_for(config, vocab_size)
@@ -36,10 +37,10 @@ def build_head(
 
 
 def cutoffs_for(config: ModelConfig, vocab_size: int) -> list[int]:
-    """The first id of each tail of an adaptive softmax. Raises ``ValueError`` if the last is not in the vocabulary."""
+    """The first id of each tail of an adaptive softmax. Raises ``UserError`` if the last is not in the vocabulary."""
     cutoffs = config.adaptive_cutoffs or [round(share * vocab_size) for share in TAILS_BEGIN]
     if not 0 < cutoffs[0] <= cutoffs[-1] < vocab_size:
-        raise ValueError(
+        raise UserError(
             f"model.adaptive_cutoffs: {cutoffs} must lie within the vocabulary, which has {vocab_size:,} types"
         )
     return cutoffs
