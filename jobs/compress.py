@@ -17,6 +17,7 @@ from typing import Any
 
 from jobs.cli import command_line, parser, run_job
 from pipeline.errors import UserError
+from pipeline.files import write_file
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
@@ -45,10 +46,11 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         variants += smaller_models(loaded, share, output, arguments, again=command_line("compress", argv))
     rows = measured(variants, windows, arguments.tokens)
     table = table_of(rows)
-    (output / "table.md").write_text(table, encoding="utf-8")
-    (output / "table.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    print(table, end="")
+    write_file(output / "table.md", table, option="--output")
+    write_file(output / "table.json", json.dumps(rows, indent=1) + "\n", option="--output")
     draw_table(rows, output / "table.png")
-    print(table + f"written to {output}")
+    print(f"written to {output}")
     return {"variants": rows, "output": str(output)}
 
 
@@ -152,13 +154,16 @@ def table_of(rows: list[dict[str, Any]]) -> str:
 
 
 def draw_table(rows: list[dict[str, Any]], path: Path) -> None:
-    """The picture of ``rows``, or a sentence why there is none."""
+    """The picture of ``rows``, or a sentence why there is none. Raises ``UserError`` where it cannot be written."""
     from pipeline.compress.figure import draw
+    from pipeline.gradient_flow.figure import save
 
     try:
-        draw(rows).savefig(path)
+        figure = draw(rows)
     except UserError as error:
         print(f"no picture: {error}")
+    else:
+        save(figure, path, option="--output")
 
 
 if __name__ == "__main__":

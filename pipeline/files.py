@@ -1,9 +1,141 @@
-"""Directories that are made for a purpose and go again when it comes to nothing."""
+"""Local files and folders that appear under their names whole or not at all; directories made for a purpose.
+
+new_file, new_folder → a temporary place beside it → written → flushed to the disk → renamed; or, failing, removed
+"""
 
 from __future__ import annotations
 
-from contextlib import suppress
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from pipeline.errors import UserError
+
+TEMPORARY = ".tmp"  # the ending of a file that is being written; its name begins with a dot
+NAME_CHARACTERS = 48  # of a file's name in that of its temporary one: even of four bytes each they fit
+
+
+class UnwritableError(UserError):
+    """A file could not be written; what was finished before is as it was."""
+
+
+def write_file(path: str | Path, data: str | bytes, *, option: str = "") -> None:
+    """Write a whole file, text as UTF-8. Raises ``UnwritableError`` as ``new_file``."""
+    with new_file(path, option=option) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def new_file(path: str | Path, *, option: str = "") -> Iterator[Path]:
+    """Within: a temporary path to write. At the end it takes the place of ``path``, and is on the disk.
+
+    Raises:
+        UnwritableError: for any ``OSError`` within, naming ``path`` (and the ``option`` that asked for it); what was
+            there before is as it was.
+    """
+    with _telling(path, option=option), replacing(path) as temporary:
+        yield temporary
+
+
+@contextmanager
+def replacing(path: str | Path, *, flush: bool = True) -> Iterator[Path]:
+    """``new_file`` that raises ``OSError`` as it comes; without ``flush`` a power cut may leave an empty file.
+
+    A link stays a link to the file that is replaced. A device or a pipe (``/dev/stdout``) is written to as it is.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        yield target
+        return
+    temporary = target.with_name(f".{target.name[:NAME_CHARACTERS]}.{secrets.token_hex(4)}{TEMPORARY}")
+    # made here, so that it has the rights that the umask gives, whatever library writes it
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    try:
+        mode = (target if target.exists() else temporary).stat().st_mode & 0o777
+        yield temporary
+        temporary.chmod(mode)
+        if flush:
+            flush_to_disk(temporary)
+        temporary.replace(target)
+        if flush:
+            flush_folder(target.parent)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: str | Path, *, option: str = "") -> Iterator[Path]:
+    """Within: an empty temporary folder to fill. At the end it takes the place of ``path``, and is on the disk.
+
+    Raises:
+        UnwritableError: as ``new_file``.
+    """
+    target = Path(path)
+    temporary, former = (target.with_name(f".{kind}-{target.name}") for kind in ("writing", "former"))
+    with _telling(path, option=option):
+        if former.exists() and not target.exists():  # a process was killed between the two renames below
+            former.rename(target)
+        for left in (temporary, former):
+            shutil.rmtree(left, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            mode = temporary.stat().st_mode & 0o666  # what the umask gives a file
+            for file in temporary.iterdir():
+                file.chmod(mode)
+                flush_to_disk(file)
+            if target.exists():
+                target.rename(former)
+            temporary.rename(target)
+            flush_folder(target.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if not target.exists() and former.exists():
+                former.rename(target)
+        shutil.rmtree(former, ignore_errors=True)
+
+
+@contextmanager
+def _telling(path: str | Path, *, option: str = "") -> Iterator[None]:
+    """``OSError`` within becomes an ``UnwritableError`` of one sentence that names ``path``."""
+    try:
+        yield
+    except BrokenPipeError:  # whoever read a pipe has gone: no fault of the file
+        raise
+    except OSError as error:
+        asked = f"{option}: " if option else ""
+        raise UnwritableError(f"{asked}{path} cannot be written: {reason(error)}; nothing was changed there") from None
+
+
+def flush_to_disk(path: Path) -> None:
+    """Make what was written to a file survive a power cut. Raises ``OSError``: here a full network disk says so."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def flush_folder(path: Path) -> None:
+    """Make the names in a folder survive a power cut, where its file system can do that."""
+    with suppress(OSError):
+        flush_to_disk(path)
+
+
+def reason(error: OSError) -> str:
+    """What an error says in one short sentence."""
+    text = (error.strerror or str(error) or type(error).__name__).splitlines()[0]
+    if found := re.search(r"Detail: \[errno \d+\] ([^\[]+)$", text):
+        return found[1]
+    text = re.sub(r" \(Request ID: [^)]*\)", "", text)
+    if "NETWORK_CONNECTION" in text or "timed out" in text.lower():
+        return "its store does not answer (" + text.rpartition("; Details: ")[2].rpartition(": ")[2] + ")"
+    return text.rstrip(".")
 
 
 def make_directory(path: Path) -> list[Path]:

@@ -20,6 +20,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from pipeline.errors import UserError
+from pipeline.files import UnwritableError, reason, replacing
 
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 WILDCARD = re.compile(r"[*?\[]")
@@ -31,10 +32,6 @@ T = TypeVar("T")
 
 class UnreadableError(UserError):
     """A file is missing, or its store does not answer."""
-
-
-class UnwritableError(UserError):
-    """A file could not be written; what was finished before is kept."""
 
 
 def is_uri(path: str) -> bool:
@@ -97,7 +94,7 @@ def reading(path: str) -> Iterator[pa.NativeFile]:
             with pa.CompressedInputStream(file, compression) as stream:
                 yield stream
         except OSError as error:
-            raise UnreadableError(f"{path}: not a whole {compression} file: {_reason(error)}") from None
+            raise UnreadableError(f"{path}: not a whole {compression} file: {reason(error)}") from None
 
 
 def find(pattern: str) -> list[tuple[str, int]]:
@@ -178,11 +175,9 @@ def remove(path: str) -> None:
 def write(path: str, data: bytes) -> None:
     """Write a whole file: never half of it is seen under its name. Raises ``UnwritableError``."""
     if not is_uri(path):
-        local = Path(path)
-        temporary = local.with_name(f".{local.name}.{os.getpid()}.tmp")
-        with telling_of_writes(path, temporary):
+        # not flushed: a manifest or a sidecar has checksums, and tells of one that a power cut emptied
+        with telling_of_writes(path), replacing(path, flush=False) as temporary:
             temporary.write_bytes(data)
-            temporary.replace(local)
         return
     with telling_of_writes(path):
         _again(lambda: _put(path, data))
@@ -216,7 +211,7 @@ def telling_of_writes(path: str, temporary: Path | None = None) -> Iterator[None
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         raise UnwritableError(
-            f"{path}: cannot be written: {_reason(error)}; what is done is kept, the same command goes on"
+            f"{path}: cannot be written: {reason(error)}; what is done is kept, the same command goes on"
         ) from None
 
 
@@ -271,16 +266,5 @@ def _telling(path: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise UnreadableError(
-            f"{path}: cannot be read: {_reason(error)} (every node of a cluster must see it)"
+            f"{path}: cannot be read: {reason(error)} (every node of a cluster must see it)"
         ) from None
-
-
-def _reason(error: OSError) -> str:
-    """What an error says in one short sentence."""
-    text = (error.strerror or str(error) or type(error).__name__).splitlines()[0]
-    if found := re.search(r"Detail: \[errno \d+\] ([^\[]+)$", text):
-        return found[1]
-    text = re.sub(r" \(Request ID: [^)]*\)", "", text)
-    if "NETWORK_CONNECTION" in text or "timed out" in text.lower():
-        return "its store does not answer (" + text.rpartition("; Details: ")[2].rpartition(": ")[2] + ")"
-    return text.rstrip(".")

@@ -6,11 +6,8 @@ A word is what stands between white space, with the white space before it; that 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +17,9 @@ from pipeline.data.scoring import ScoringStreams
 from pipeline.data.streams import NO_RESETS, ResetRule
 from pipeline.data.tokenizer import EOS, Tokenizer
 from pipeline.data.windows import ArrayTokens
-from pipeline.errors import UserError
 from pipeline.evaluate.held_out import HeldOut
 from pipeline.evaluate.scoring import scored_windows
+from pipeline.files import new_file
 from pipeline.model.language_model import LanguageModel
 
 SCHEMA = pa.schema(
@@ -118,26 +115,17 @@ def write_rows(path: str, rows: Iterable[Row]) -> dict[str, int]:
     """Write ``rows`` whole or not at all; returns how many there are of each level.
 
     Raises:
-        UserError: the file cannot be written.
+        UnwritableError: the file cannot be written; a former one is kept.
     """
-    target = Path(path)
-    temporary = target.with_name(f".writing-{target.name}")
     counts = {"token": 0, "word": 0}
-    try:
-        with pq.ParquetWriter(temporary, SCHEMA) as writer:
-            batch: list[dict[str, object]] = []
-            for row in rows:
-                counts[row.level] += 1
-                text = row.data.decode(errors="replace")
-                batch.append({**vars(row), "text": text if row.level == "token" else text.strip() or text})
-                if len(batch) == ROWS_AT_ONCE:
-                    writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=SCHEMA))
-                    batch = []
-            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=SCHEMA))
-        os.replace(temporary, target)
-    except OSError as error:
-        raise UserError(f"--surprisal: {path} cannot be written: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    with new_file(path, option="--surprisal") as temporary, pq.ParquetWriter(temporary, SCHEMA) as writer:
+        batch: list[dict[str, object]] = []
+        for row in rows:
+            counts[row.level] += 1
+            text = row.data.decode(errors="replace")
+            batch.append({**vars(row), "text": text if row.level == "token" else text.strip() or text})
+            if len(batch) == ROWS_AT_ONCE:
+                writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=SCHEMA))
+                batch = []
+        writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=SCHEMA))
     return counts

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pipeline.data.corpus import read_file
 from pipeline.errors import UserError
+from pipeline.files import write_file
 
 
 def read_prompts(path: str) -> list[str]:
@@ -25,9 +25,5 @@ def read_prompts(path: str) -> list[str]:
 
 
 def save_rows(path: str, rows: Sequence[dict[str, Any]], *, name: str = "--output") -> None:
-    """One JSON object a line. Raises ``UserError`` if the file cannot be written; ``name`` says who asked for it."""
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    try:
-        Path(path).write_text(lines, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{name}: {path} cannot be written: {error.strerror}") from None
+    """One JSON object a line. Raises ``UnwritableError`` naming ``name``, what asked for it; a former file is kept."""
+    write_file(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), option=name)

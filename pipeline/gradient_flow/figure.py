@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import UserError
+from pipeline.files import write_file
 from pipeline.gradient_flow.measure import GradientFlow
 
 # the smallest share shown
@@ -42,12 +44,18 @@ def draw(flows: Mapping[str, GradientFlow], *, threshold: float) -> Any:
     return figure
 
 
-def save(figure: Any, path: str | Path) -> None:
-    """Write ``figure`` in the format that the ending of ``path`` names. Raises ``UserError`` where that cannot be."""
+def save(figure: Any, path: str | Path, *, option: str = "--figure") -> None:
+    """Write ``figure`` in the format that the ending of ``path`` names, PNG without one.
+
+    Raises:
+        UserError: there is no such format, or the file cannot be written; a former one is kept.
+    """
+    picture = io.BytesIO()
     try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"--figure: cannot write {path}: {error}") from None
+        figure.savefig(picture, format=Path(path).suffix[1:] or "png")
+    except ValueError as error:
+        raise UserError(f"{option}: cannot write {path}: {error}") from None
+    write_file(path, picture.getvalue(), option=option)
 
 
 def write_tensorboard(directory: str | Path, flow: GradientFlow, figure: Any) -> Path:

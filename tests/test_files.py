@@ -1,0 +1,134 @@
+"""A file or a folder appears whole or not at all, and what stood under its name before is not lost."""
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from pipeline import files
+from pipeline.errors import UserError
+from pipeline.files import UnwritableError, new_file, new_folder, write_file
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """A function after which nothing can be flushed to the disk, as where a network disk is full."""
+
+    def fill() -> None:
+        def no_space(descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", no_space)
+
+    return fill
+
+
+@pytest.mark.parametrize("former", [None, "what was there"])
+def test_a_file_that_cannot_be_written_is_as_it_was(
+    tmp_path: Path, full_disk: Callable[[], None], former: str | None
+) -> None:
+    path = tmp_path / "texts.jsonl"
+    if former is not None:
+        write_file(path, former)
+    full_disk()
+    with pytest.raises(UnwritableError, match=r"^--output: .*texts\.jsonl cannot be written: No space left on device;"):
+        write_file(path, "new", option="--output")
+    assert names_in(tmp_path) == ([] if former is None else ["texts.jsonl"])
+    assert former is None or path.read_text() == former
+
+
+def test_a_reader_sees_the_former_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "best.yaml"
+    write_file(path, "old")
+    with new_file(path) as temporary:
+        temporary.write_text("half")
+        assert path.read_text() == "old"
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+    assert names_in(tmp_path) == ["best.yaml"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_whatever_interrupts_a_write_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    def interrupted(writing: AbstractContextManager[Path], part: str) -> None:
+        with writing as temporary:
+            (temporary / part).write_text("half")
+            raise error
+
+    write_file(tmp_path / "a", "old")
+    with pytest.raises(error):
+        interrupted(new_file(tmp_path / "a"), "")
+    with pytest.raises(error):
+        interrupted(new_folder(tmp_path / "b"), "part")
+    assert names_in(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_text() == "old"
+
+
+def test_rights_are_those_of_the_umask_or_of_the_former_file(tmp_path: Path) -> None:
+    def rights(path: Path) -> int:
+        return stat.S_IMODE(path.stat().st_mode)
+
+    former = os.umask(0o027)
+    try:
+        write_file(tmp_path / "new", "")
+        write_file(tmp_path / "private", "")
+        (tmp_path / "private").chmod(0o600)
+        write_file(tmp_path / "private", "again")
+        with new_folder(tmp_path / "folder") as folder:
+            (folder / "weights").touch(mode=0o600)  # as safetensors makes its files
+    finally:
+        os.umask(former)
+    assert [rights(tmp_path / name) for name in ("new", "private", "folder/weights")] == [0o640, 0o600, 0o640]
+
+
+def test_links_devices_and_long_names(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to("real")
+    write_file(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "new"
+    write_file("/dev/null", "gone")
+    assert Path("/dev/null").is_char_device()
+    name = "ü" * 127  # 254 bytes of the 255 that a name may have
+    write_file(tmp_path / name, "long")
+    assert names_in(tmp_path) == ["link", "real", name]
+
+
+def test_a_folder_takes_the_place_of_the_former_whole(tmp_path: Path, full_disk: Callable[[], None]) -> None:
+    path = tmp_path / "float32"
+    for content in ("first", "second"):
+        with new_folder(path) as folder:
+            (folder / content).write_text(content)
+        assert names_in(tmp_path) == ["float32"]
+        assert names_in(path) == [content]
+    full_disk()
+    with (
+        pytest.raises(UserError, match=r"^--output: .*float32 cannot be written: No space left"),
+        new_folder(path, option="--output") as folder,
+    ):
+        (folder / "third").write_text("third")
+    assert names_in(tmp_path) == ["float32"]
+    assert names_in(path) == ["second"]
+
+
+def test_a_folder_whose_writer_was_killed_between_two_renames_is_there_again(tmp_path: Path) -> None:
+    (tmp_path / ".former-a").mkdir()
+    (tmp_path / ".former-a" / "kept").touch()
+    (tmp_path / ".writing-a").mkdir()
+    with pytest.raises(UnwritableError), new_folder(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert names_in(tmp_path) == ["a"]
+    assert names_in(tmp_path / "a") == ["kept"]
+
+
+def test_a_broken_pipe_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(BrokenPipeError), files.new_file(tmp_path / "a"):
+        raise BrokenPipeError
