@@ -118,6 +118,8 @@ def padded_with(rows: Ids, lengths: Ids) -> Ids:
 class Documents:
     """This rank's part of the training documents; positions are windows. See the module."""
 
+    epochs_differ = False  # in the number of their windows
+
     def __init__(
         self,
         tokens: Tokens,

@@ -134,9 +134,14 @@ class Streams:
         mean = np.where(generator.random(most) < HALF_LENGTHS, self.bptt / 2, self.bptt)
         return np.maximum(least, generator.normal(mean, LENGTH_DEVIATION)).astype(np.int64)
 
+    @property
+    def epochs_differ(self) -> bool:
+        """Whether epochs differ in the number of their windows: their lengths are drawn anew for each."""
+        return self.length_seed is not None
+
     def num_windows(self, epoch: int = 0) -> int:
         """Windows of ``epoch``."""
-        return len(self.ends(epoch)) if self.length_seed is not None else -(-self.tokens_per_stream // self.bptt)
+        return len(self.ends(epoch)) if self.epochs_differ else -(-self.tokens_per_stream // self.bptt)
 
     def tokens_reached(self, epoch: int = 0) -> Ids:
         """Inputs of ``epoch`` over all ranks up to the end of each of its windows."""

@@ -98,6 +98,10 @@ class TrainingData(Protocol):
     def unused(self) -> str:
         """Those in words."""
 
+    @property
+    def epochs_differ(self) -> bool:
+        """Whether epochs differ in the number of their windows."""
+
     def num_windows(self, epoch: int = 0) -> int:
         """Windows of ``epoch``."""
 

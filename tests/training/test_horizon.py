@@ -1,0 +1,74 @@
+"""The length of a run as arithmetic, against the sum over its epochs that it stands for."""
+
+import random
+
+import numpy as np
+import pytest
+
+from pipeline.config import TrainConfig
+from pipeline.data.documents import Documents
+from pipeline.data.streams import Streams
+from pipeline.data.windows import ArrayTokens, TrainingData
+from pipeline.training import horizon
+from pipeline.training.horizon import step_reaching, total_steps
+
+
+def by_loop(train: TrainConfig, data: TrainingData) -> int:
+    """Every window of every epoch, one after another, until a limit is met."""
+    step = tokens = 0
+    for epoch in range(train.epochs):
+        before = 0
+        for reached in data.tokens_reached(epoch).tolist():
+            step, tokens, before = step + 1, tokens + reached - before, reached
+            if step == train.max_steps or (train.max_tokens is not None and tokens >= train.max_tokens):
+                return step
+    return step
+
+
+def some_data(source: random.Random) -> TrainingData:
+    batch_size, bptt = source.randint(1, 4), source.randint(1, 30)
+    if source.random() < 0.3:
+        lengths = np.array([source.randint(1, 9) for _ in range(batch_size + source.randint(0, 20))])
+        tokens = ArrayTokens(np.zeros(lengths.sum(), dtype=np.uint16), starts=np.cumsum(lengths) - lengths)
+        return Documents(tokens, batch_size=batch_size, most_tokens=bptt, begin_id=0, seed=source.randint(0, 99))
+    tokens = ArrayTokens(np.zeros(batch_size * bptt + 1 + source.randint(0, 300), dtype=np.uint16))
+    seed = source.choice([None, 1, 2])
+    return Streams(tokens, batch_size=batch_size, bptt=bptt, length_seed=seed)
+
+
+def test_the_horizon_is_that_of_the_loop() -> None:
+    source = random.Random(7)
+    for _ in range(300):
+        data = some_data(source)
+        per_epoch = data.tokens_per_epoch
+        around = [1, per_epoch - 1, per_epoch, per_epoch + 1, 2 * per_epoch, source.randint(1, 9 * per_epoch)]
+        train = TrainConfig(
+            epochs=source.randint(1, 8),
+            max_steps=source.choice([None, 1, data.num_windows(), source.randint(1, 60)]),
+            max_tokens=source.choice([None, *(tokens for tokens in around if tokens > 0)]),
+        )
+        assert total_steps(train, data) == by_loop(train, data), (train, data)
+
+
+@pytest.mark.parametrize("length_seed", [None, 3])
+def test_a_million_epochs_are_not_gone_through(length_seed: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Streams(np.zeros(101, dtype=np.uint16), batch_size=2, bptt=10, length_seed=length_seed)
+    asked: list[int] = []
+    num_windows = Streams.num_windows
+    monkeypatch.setattr(Streams, "num_windows", lambda self, epoch=0: asked.append(epoch) or num_windows(self, epoch))
+    assert total_steps(TrainConfig(epochs=10**7, max_steps=20), data) == 20
+    assert total_steps(TrainConfig(epochs=10**18, max_tokens=10**3), data) == step_reaching(1000, data)
+    assert total_steps(TrainConfig(epochs=10**18, max_steps=20, max_tokens=10**18), data) == 20
+    assert len(asked) < 100
+
+
+def test_windows_of_random_lengths_are_estimated_only_beyond_the_epochs_that_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = Streams(np.zeros(2001, dtype=np.uint16), batch_size=2, bptt=20, length_seed=3)
+    exact = [total_steps(TrainConfig(epochs=epochs), data) for epochs in (50, 51, 200)]
+    monkeypatch.setattr(horizon, "COUNTED_EPOCHS", 50)
+    counted, *estimated = [total_steps(TrainConfig(epochs=epochs), data) for epochs in (50, 51, 200)]
+    assert counted == exact[0]
+    assert estimated == pytest.approx(exact[1:], rel=0.01)
+    assert counted < estimated[0]
