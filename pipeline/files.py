@@ -86,7 +86,7 @@ def new_folder(path: str | Path, *, option: str = "") -> Iterator[Path]:
         try:
             yield temporary
             mode = temporary.stat().st_mode & 0o666  # what the umask gives a file
-            for file in temporary.iterdir():
+            for file in filter(Path.is_file, temporary.iterdir()):
                 file.chmod(mode)
                 flush_to_disk(file)
             if target.exists():
@@ -130,8 +130,8 @@ def flush_folder(path: Path) -> None:
 def reason(error: OSError) -> str:
     """What an error says in one short sentence."""
     text = (error.strerror or str(error) or type(error).__name__).splitlines()[0]
-    if found := re.search(r"Detail: \[errno \d+\] ([^\[]+)$", text):
-        return found[1]
+    if found := re.search(r"Detail: \[errno \d+\] ([^\[]+)$|([^:]+) \(os error \d+\)", text):  # pyarrow's, Rust's
+        return (found[1] or found[2]).strip()
     text = re.sub(r" \(Request ID: [^)]*\)", "", text)
     if "NETWORK_CONNECTION" in text or "timed out" in text.lower():
         return "its store does not answer (" + text.rpartition("; Details: ")[2].rpartition(": ")[2] + ")"

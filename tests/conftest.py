@@ -1,6 +1,7 @@
 """A tiny text, a configuration of a tiny run on it in this process, and a small Ray."""
 
 import random
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,14 @@ def make_config(tiny_text: Path, tmp_path: Path) -> Callable[..., Config]:
         return configuration.with_values(configuration.load(), values)
 
     return make
+
+
+@pytest.fixture
+def file_size_limit() -> Iterator[Callable[[int], None]]:
+    """A function that makes writes beyond so many bytes of a file fail in this process, as on a full disk."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, usual[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, usual)
 
 
 @pytest.fixture(scope="session")

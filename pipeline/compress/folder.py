@@ -5,41 +5,51 @@ weights.safetensors  config.yaml  tokenizer.json  README.md (the card)  manifest
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from pipeline import config as configuration
 from pipeline.data.tokenizer import Tokenizer
+from pipeline.files import new_folder
 from pipeline.model.language_model import LanguageModel
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import Loaded
 
 CARD, ONNX = "README.md", "model.onnx"
+# of jobs.compress, where these folders come to lie
+OPTION = "--output"
 
 
 def write_model_folder(path: Path, loaded: Loaded, model: LanguageModel, *, dtype: torch.dtype) -> Path:
-    """``model``, one of the shape of ``loaded``, with weights in ``dtype``; returns the file of the weights."""
-    temporary = _begin(path)
+    """``model``, one of the shape of ``loaded``, with weights in ``dtype``; returns the file of the weights.
+
+    Raises:
+        UnwritableError: as ``files.new_folder``.
+    """
     weights = {name: tensor.to(dtype) for name, tensor in checkpoint.weights_of(model).items()}
-    save_file(weights, str(temporary / checkpoint.WEIGHTS))
-    (temporary / checkpoint.CONFIG).write_text(configuration.to_yaml(loaded.config), encoding="utf-8")
-    loaded.tokenizer.save(temporary / checkpoint.TOKENIZER)
-    (temporary / CARD).write_text(card(loaded, model), encoding="utf-8")
     kept = ("step", "epoch", "tokens", "perplexity", "bits_per_byte", "fingerprints", "torch")
     facts = {name: loaded.manifest[name] for name in kept if name in loaded.manifest}
-    checkpoint.write_manifest(temporary, {"kind": checkpoint.MODEL_FOLDER, **facts})
-    return _finish(temporary, path) / checkpoint.WEIGHTS
+    with new_folder(path, option=OPTION) as temporary:
+        try:
+            save_file(weights, str(temporary / checkpoint.WEIGHTS))
+        except SafetensorError as error:  # how it tells of a full disk
+            raise OSError(str(error)) from None
+        (temporary / checkpoint.CONFIG).write_text(configuration.to_yaml(loaded.config), encoding="utf-8")
+        loaded.tokenizer.save(temporary / checkpoint.TOKENIZER)
+        (temporary / CARD).write_text(card(loaded, model), encoding="utf-8")
+        checkpoint.write_manifest(temporary, {"kind": checkpoint.MODEL_FOLDER, **facts})
+    return path / checkpoint.WEIGHTS
 
 
 def write_onnx_folder(path: Path, content: bytes, tokenizer: Tokenizer) -> Path:
-    """An exported model with its tokenizer beside it; returns the file of the model."""
-    temporary = _begin(path)
-    (temporary / ONNX).write_bytes(content)
-    tokenizer.save(temporary / checkpoint.TOKENIZER)
-    return _finish(temporary, path) / ONNX
+    """An exported model with its tokenizer beside it; returns the file of the model. Raises ``UnwritableError``."""
+    with new_folder(path, option=OPTION) as temporary:
+        (temporary / ONNX).write_bytes(content)
+        tokenizer.save(temporary / checkpoint.TOKENIZER)
+    return path / ONNX
 
 
 def card(loaded: Loaded, model: LanguageModel) -> str:
@@ -61,16 +71,3 @@ def card(loaded: Loaded, model: LanguageModel) -> str:
     lines += ["    from pipeline.training.checkpoint import load_model", "    loaded = load_model(FOLDER)"]
     lines += ['    print("".join(generate(loaded.model, loaded.tokenizer, "", num_tokens=50, seed=1)))', ""]
     return "\n".join(lines)
-
-
-def _begin(path: Path) -> Path:
-    temporary = path.with_name(f".writing-{path.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    return temporary
-
-
-def _finish(temporary: Path, path: Path) -> Path:
-    if path.exists():
-        shutil.rmtree(path)
-    return temporary.rename(path)

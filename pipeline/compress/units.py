@@ -22,6 +22,7 @@ from pipeline.config import Config
 from pipeline.data.windows import Window
 from pipeline.errors import UserError
 from pipeline.evaluate.dynamic import Follower
+from pipeline.files import write_file
 from pipeline.model.head import Softmax
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import State
@@ -135,7 +136,7 @@ def begin_tuning(directory: Path, source: str) -> Path | None:
             return None
         aside = run.set_aside()
         # before the run begins, so that one that is interrupted goes on
-        remembered.write_text(source, encoding="utf-8")
+        write_file(remembered, source)
         return aside
 
 

@@ -2,7 +2,7 @@
 
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +67,6 @@ def test_checkpoints_by_the_clock(make_config: Callable[..., Config]) -> None:
     config = make_config({"train.max_steps": 5, "train.checkpoint_every_minutes": 1e-6, "train.keep_checkpoints": 9})
     launch.train(config, launch.in_process)
     assert steps_saved(config) == [1, 2, 3, 4, 5]
-
-
-@pytest.fixture
-def file_size_limit() -> Iterator[Callable[[int], None]]:
-    """A function that makes writes beyond so many bytes of a file fail in this process, as on a full disk."""
-    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, usual[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, usual)
 
 
 def test_a_full_disk_leaves_the_checkpoint_before_intact(

@@ -1,0 +1,62 @@
+"""A disk without room under each command: a sentence, exit code 2, and what was there before as it was."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from jobs import compress, evaluate, generate, gradients
+from jobs.cli import run_job
+from pipeline import launch
+from pipeline.config import Config
+
+ROOM = 1000  # bytes of one file; each of the files below needs more
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below ``folder``, hidden ones too."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("job", "options", "output"),
+    [
+        (generate, ["--tokens", "40", "--samples", "20", "--output"], "texts.jsonl"),
+        (evaluate, ["--surprisal"], "rows.parquet"),
+        (gradients, ["--windows", "1", "--figure"], "flow.png"),
+        (compress, ["--tokens", "5", "--prune", "0.5", "--output"], "small"),
+    ],
+)
+def test_a_result_that_finds_no_room_leaves_the_former_one(
+    make_config: Callable[..., Config],
+    tmp_path: Path,
+    file_size_limit: Callable[[int], None],
+    capsys: pytest.CaptureFixture[str],
+    job: ModuleType,
+    options: list[str],
+    output: str,
+) -> None:
+    config = make_config({"train.max_steps": 5, "model.hidden_size": 32})
+    launch.train(config, launch.in_process)
+    results = tmp_path / "results"
+    results.mkdir()
+    arguments = ["--run", str(config.run.directory), *options, str(results / output)]
+    run_job(job.main, arguments)
+    before = contents(results)
+    file_size_limit(ROOM)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as left:
+        run_job(job.main, arguments)
+    file_size_limit(-1)
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    option = options[-1]
+    sentence = rf"error: {option}: {re.escape(str(results))}/{output}\S* cannot be written: File too large; nothing was"
+    assert re.match(sentence, said), said
+    assert said.count("\n") == 1
+    assert contents(results) == before
+    assert not any(path.name.startswith(".") for path in results.rglob("*"))
+    run_job(job.main, arguments)  # there is room again
+    assert contents(results).keys() == before.keys()
