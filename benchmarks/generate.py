@@ -24,7 +24,7 @@ import torch
 from turns import cpu_name, median_seconds, pauses, serve, take_turns
 
 from pipeline.compress.measure import writer
-from pipeline.compress.onnx_graph import export
+from pipeline.compress.onnx_export import export
 from pipeline.compress.onnx_model import OnnxModel
 from pipeline.config import ModelConfig, TokenizerConfig
 from pipeline.data.tokenizer import Tokenizer, train_tokenizer

@@ -26,7 +26,7 @@ from pipeline.generate.stepper import Stepper, evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import State
 
-# tokens scored in one call, of one stream or of so many documents
+# tokens scored at a time, of one stream or of so many documents
 SCORED_AT_ONCE, DOCUMENTS_AT_ONCE = 64, 8
 # tokens that one variant writes before it is the next one's turn
 TURN = 20
@@ -54,30 +54,35 @@ def held_out_windows(text: HeldOut, reset: ResetRule) -> HeldOutData:
 
 
 def perplexity(variant: Variant, text: HeldOutData) -> float:
-    """Of the targets of ``text``, each scored once."""
+    """Of the targets of ``text``, each scored once; an int8 model reads as it writes, one token after another."""
     read = reader(variant.model)
+    longest = 1 if isinstance(variant.model, OnnxModel) and variant.model.is_int8 else SCORED_AT_ONCE
     nats, num_tokens = 0.0, 0
     for window in text.windows():
         targets = torch.from_numpy(window.targets)  # (T, B)
-        scores = torch.cat([read(inputs, is_blank) for inputs, is_blank in stretches(window)]).double()  # (T, B, V)
-        nats += float(cross_entropy(scores.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"))
+        scores = torch.cat([read(inputs, is_blank) for inputs, is_blank in stretches(window, longest)])  # (T, B, V)
+        nats += float(
+            cross_entropy(scores.double().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
+        )
         num_tokens += int((targets != IGNORED).sum())
     return metrics.perplexity(nats, num_tokens)
 
 
-def stretches(window: Window) -> Iterator[tuple[torch.Tensor, bool]]:
-    """``window`` cut where its only row begins anew: (T, B) inputs, and whether the states before them are blank.
+def stretches(window: Window, longest: int) -> Iterator[tuple[torch.Tensor, bool]]:
+    """``window`` cut where its only row begins anew and after every ``longest`` steps.
 
-    An exported model takes no resets within a call.
+    That is (T, B) inputs, and whether the states before them are blank. An exported model takes no resets within a
+    call.
     """
-    inputs, begins = torch.from_numpy(window.inputs), window.begins
-    cuts = []
+    inputs = torch.from_numpy(window.inputs)
+    is_blank = np.zeros(len(inputs), dtype=bool)
     if window.resets is not None:
         assert window.resets.shape[1] == 1
-        begins = begins or bool(window.resets[0, 0])
-        cuts = (np.flatnonzero(window.resets[1:, 0]) + 1).tolist()
-    for begin, end in pairwise([0, *cuts, len(inputs)]):
-        yield inputs[begin:end], begins or begin > 0
+        is_blank |= window.resets[:, 0]
+    is_blank[0] |= window.begins
+    cuts = np.union1d(np.flatnonzero(is_blank), np.arange(0, len(inputs), longest)).tolist()
+    for begin, end in pairwise([*cuts, len(inputs)]):
+        yield inputs[begin:end], bool(is_blank[begin])
 
 
 def reader(model: LanguageModel | OnnxModel) -> Callable[[torch.Tensor, bool], torch.Tensor]:

@@ -9,32 +9,107 @@ import numpy as np
 
 from pipeline.errors import UserError
 
+ONNX = "model.onnx"
+# an exported file's metadata say here what its weights are, float32 or int8
+WEIGHTS = "weights"
+# an operator of int8 files exported earlier, with one scale for all rows and steps of a call
+SCALES_A_WHOLE_CALL = b"DynamicQuantize"
+
 
 class OnnxModel:
     """``model.onnx`` with its state kept between calls, blank at first."""
 
     def __init__(self, source: str | Path | bytes, *, num_threads: int = 1) -> None:
-        """``source``: a file or its content. Raises ``UserError`` where ONNX Runtime is not installed."""
+        """
+        Args:
+            source: a file, the folder that ``jobs.compress`` put it into, or its content.
+
+        Raises:
+            UserError: ONNX Runtime is not installed, there is no such file, or it is not a model of ``jobs.compress``.
+        """
         try:
             import onnxruntime
         except ImportError:
             raise UserError("ONNX Runtime is not installed: pip install 'recurray[export]'") from None
+        name, content = ("the content", source) if isinstance(source, bytes) else _read(Path(source))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
-        content = source if isinstance(source, bytes) else str(source)
-        self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        self.state_inputs = self.session.get_inputs()[1:]
+        try:
+            self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime has a class of its own for each thing that may be wrong
+            reason = " ".join(str(error).split())
+            raise UserError(f"{name}: not a model that ONNX Runtime can run ({reason})") from None
+        tokens, *self.state_inputs = self.session.get_inputs()
+        logits, *ends = self.session.get_outputs()
+        names = [tokens.name, logits.name, *(item.name for item in ends)]
+        if names != ["tokens", "logits", *(f"next_{item.name}" for item in self.state_inputs)]:
+            raise UserError(f"{name}: not a model that jobs.compress exported")
+        self.vocab_size: int = logits.shape[2]
+        self.facts: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+        self.scales_whole_calls = SCALES_A_WHOLE_CALL in content
         self.state: list[Any] = []
+        self.is_blank = True
         self.reset(1)
+
+    @property
+    def is_int8(self) -> bool:
+        return self.scales_whole_calls or self.facts.get(WEIGHTS) == "int8"
 
     def reset(self, batch_size: int) -> None:
         """A blank state for ``batch_size`` streams."""
         shapes = [(1, batch_size, item.shape[2]) for item in self.state_inputs]
-        self.state = [np.zeros(shape, dtype=np.float32) for shape in shapes]
+        self.state, self.is_blank = [np.zeros(shape, dtype=np.float32) for shape in shapes], True
 
     def __call__(self, tokens: Any) -> Any:
-        """(T, B) token ids → (T, B, V) logits, float32."""
-        names = [item.name for item in self.state_inputs]
-        feed = {"tokens": np.asarray(tokens, dtype=np.int64), **dict(zip(names, self.state, strict=True))}
-        logits, *self.state = self.session.run(None, feed)
+        """(T, B) token ids → (T, B, V) logits, float32; a blank state is one of as many streams as come.
+
+        Raises:
+            UserError: ``tokens`` are not (T, B) ids of the vocabulary, or of other streams than the state is.
+        """
+        ids = self._checked(np.asarray(tokens))
+        num_streams = ids.shape[1]
+        if num_streams != self.state[0].shape[1]:
+            if not self.is_blank:
+                raise UserError(
+                    f"tokens: {num_streams} streams, but the state is of {self.state[0].shape[1]}; "
+                    f"reset({num_streams}) begins anew"
+                )
+            self.reset(num_streams)
+        self.is_blank = False
+        if not self.scales_whole_calls or ids.size == 1:
+            logits, *self.state = self._run(ids, self.state)
+            return logits
+        # one token at a time: what another step or stream holds must not change what this one gives
+        logits = np.empty((*ids.shape, self.vocab_size), dtype=np.float32)
+        for step, stream in np.ndindex(ids.shape):
+            one = slice(stream, stream + 1)
+            found, *ends = self._run(ids[step : step + 1, one], [part[:, one] for part in self.state])
+            logits[step, stream] = found[0, 0]
+            for part, end in zip(self.state, ends, strict=True):
+                part[:, one] = end
         return logits
+
+    def _run(self, ids: Any, state: list[Any]) -> Any:
+        feed = {item.name: part for item, part in zip(self.state_inputs, state, strict=True)}
+        return self.session.run(None, {"tokens": ids, **feed})
+
+    def _checked(self, tokens: Any) -> Any:
+        """``tokens`` as int64. Raises ``UserError`` for what the graph would refuse in its own words, or take."""
+        if tokens.ndim != 2 or tokens.dtype.kind not in "iu" or not tokens.size:
+            raise UserError(
+                f"tokens: must be whole numbers of shape (T, B), not {tokens.dtype} of shape {tokens.shape}"
+            )
+        lowest, highest = tokens.min(), tokens.max()
+        if lowest < 0 or highest >= self.vocab_size:
+            wrong = lowest if lowest < 0 else highest
+            raise UserError(f"tokens: {wrong} is no id of a vocabulary of {self.vocab_size:,} types")
+        return tokens.astype(np.int64, copy=False)
+
+
+def _read(path: Path) -> tuple[Path, bytes]:
+    """The path and content of the file at ``path``, or in the folder there. Raises ``UserError`` naming it."""
+    file = path / ONNX if path.is_dir() else path
+    try:
+        return file, file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from None

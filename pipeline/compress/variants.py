@@ -10,7 +10,7 @@ import torch
 
 from pipeline.compress.folder import write_model_folder, write_onnx_folder
 from pipeline.compress.measure import Variant
-from pipeline.compress.onnx_graph import check_exportable, export
+from pipeline.compress.onnx_export import check_exportable, export
 from pipeline.compress.onnx_model import OnnxModel
 from pipeline.data.windows import Tokens
 from pipeline.errors import UserError

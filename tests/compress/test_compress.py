@@ -1,4 +1,4 @@
-"""Exports against torch, files that run without torch, folders that load again, and one table of all."""
+"""Files that run without torch, folders that load again, and one table of all forms of a model."""
 
 import json
 import subprocess
@@ -6,59 +6,21 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from jobs import compress, evaluate
 from jobs.cli import run_job
 from pipeline import launch
-from pipeline.compress.onnx_graph import check_matches, export
-from pipeline.compress.onnx_model import OnnxModel
 from pipeline.compress.variants import pruned
 from pipeline.config import Config, ModelConfig
 from pipeline.model.language_model import LanguageModel
 from pipeline.training import checkpoint
 
-IDS = np.random.default_rng(0).integers(0, 30, 150)
-SIZES = [{}, {"tie_weights": True}, {"tie_weights": True, "embedding_size": 10, "hidden_size": [16, 12]}]
-
-
-def make_model(**changes: object) -> LanguageModel:
-    torch.manual_seed(0)
-    return LanguageModel(ModelConfig(**{"hidden_size": 16, "init_range": 0.3, **changes}), 30).eval()  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-@pytest.mark.parametrize("sizes", SIZES)
-def test_the_exported_file_is_the_model(cell: str, sizes: dict[str, object]) -> None:
-    model = make_model(cell=cell, **sizes)
-    exported = OnnxModel(export(model, IDS))  # refuses itself where it differs
-    exported.reset(3)
-    tokens = torch.from_numpy(IDS.reshape(50, 3))
-    hidden, _ = model(tokens, model.initial_state(3))
-    logits = np.concatenate([exported(part) for part in (IDS.reshape(50, 3)[:20], IDS.reshape(50, 3)[20:])])
-    expected = model.head.logits(hidden).detach().numpy()
-    np.testing.assert_allclose(logits, expected, atol=1e-4)
-    quantized = OnnxModel(export(model, IDS, int8=True))
-    quantized.reset(3)
-    assert np.abs(quantized(IDS.reshape(50, 3)) - expected).max() < 0.15 * np.abs(expected).max()
-
-
-def test_an_export_that_does_not_match_is_refused() -> None:
-    model, content = make_model(), export(make_model(), IDS)
-    with torch.no_grad():
-        model.head.bias[3] += 0.001
-    with pytest.raises(ValueError, match=r"differ from the model's by 0.001 on 150 tokens, more than 0.0001"):
-        check_matches(model, content, IDS)
-    with pytest.raises(ValueError, match=r"model.layer_norm or model.residual cannot be exported"):
-        export(make_model(layer_norm=True), IDS)
-    with pytest.raises(ValueError, match=r"model.cell must be lstm, gru or rnn"):
-        export(make_model(cell="mingru"), IDS)
-
 
 def test_a_pruned_model_has_its_share_of_zeros() -> None:
-    model = make_model()
+    torch.manual_seed(0)
+    model = LanguageModel(ModelConfig(hidden_size=16), 30)
     result = pruned(model, 0.4, "matrix")
     for before, after in zip(model.parameters(), result.parameters(), strict=True):
         zeros = int((after == 0).sum())

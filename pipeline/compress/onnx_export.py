@@ -1,0 +1,66 @@
+"""A model → the content of an ONNX file, float32 (checked against torch) or int8. Letters: T time, B streams."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.compress.onnx_graph import CELLS, Graph
+from pipeline.compress.onnx_int8 import Int8Graph
+from pipeline.compress.onnx_model import OnnxModel
+from pipeline.errors import UserError
+from pipeline.generate.stepper import evaluating
+from pipeline.model.head import Softmax
+from pipeline.model.language_model import LanguageModel
+from pipeline.model.recurrence import Recurrence
+
+TOLERANCE = 1e-4  # of logits, between torch and the exported file
+CHECKED_AT_ONCE = 64  # tokens
+
+
+def export(model: LanguageModel, ids: Any, *, int8: bool = False, facts: Mapping[str, str] | None = None) -> bytes:
+    """The content of the ONNX file of ``model``; in float32 its logits on the tokens ``ids`` are those of torch.
+
+    Args:
+        facts: go into the file's metadata, beside what the model is.
+
+    Raises:
+        UserError: a model that cannot be exported, or an export that does not match.
+    """
+    check_exportable(model)
+    graph = Int8Graph(model) if int8 else Graph(model)
+    content = graph.content(facts or {})
+    if not int8:
+        check_matches(model, content, ids)
+    return content
+
+
+def check_matches(model: LanguageModel, content: bytes, ids: Any) -> None:
+    """Raise ``UserError`` unless both give the same logits after each of ``ids``, to ``TOLERANCE``."""
+    exported = OnnxModel(content)
+    largest = 0.0
+    with evaluating(model):
+        state = model.initial_state(1)
+        for window in torch.from_numpy(np.asarray(ids, dtype=np.int64)).unsqueeze(1).split(CHECKED_AT_ONCE):
+            hidden, state = model(window, state)
+            difference = model.head.logits(hidden).float() - torch.from_numpy(exported(window.numpy()))
+            largest = max(largest, float(difference.abs().max()))
+    if not largest <= TOLERANCE:
+        raise UserError(
+            f"the exported model's logits differ from the model's by {largest:.2g} on {len(ids):,} tokens, more than "
+            f"{TOLERANCE:g}; it was not written"
+        )
+
+
+def check_exportable(model: LanguageModel) -> None:
+    """Raise ``UserError`` unless ``model`` is one that can be exported."""
+    recurrence = model.recurrence
+    if type(model) is not LanguageModel or type(recurrence) is not Recurrence or type(model.head) is not Softmax:
+        raise UserError("ONNX: only models with a full softmax can be exported")
+    if not all(type(layer) in CELLS for layer in recurrence.layers):
+        raise UserError("ONNX: model.cell must be lstm, gru or rnn for a model to be exported")
+    if recurrence.norms is not None or recurrence.residual:
+        raise UserError("ONNX: a model with model.layer_norm or model.residual cannot be exported")

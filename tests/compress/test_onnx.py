@@ -1,0 +1,139 @@
+"""Exported files: against torch, in int8 step by step and row by row, and what they say of wrong input."""
+
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from pipeline.compress.measure import Variant, perplexity
+from pipeline.compress.onnx_export import check_matches, export
+from pipeline.compress.onnx_model import OnnxModel
+from pipeline.config import ModelConfig
+from pipeline.data.scoring import ScoringStreams
+from pipeline.data.windows import ArrayTokens
+from pipeline.errors import UserError
+from pipeline.model.language_model import LanguageModel
+
+IDS = np.random.default_rng(0).integers(0, 30, 150)
+SIZES = [{}, {"tie_weights": True}, {"tie_weights": True, "embedding_size": 10, "hidden_size": [16, 12]}]
+
+
+def make_model(**changes: object) -> LanguageModel:
+    torch.manual_seed(0)
+    return LanguageModel(ModelConfig(**{"hidden_size": 16, "init_range": 0.3, **changes}), 30).eval()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("sizes", SIZES)
+def test_the_exported_file_is_the_model(cell: str, sizes: dict[str, object]) -> None:
+    model = make_model(cell=cell, **sizes)
+    exported = OnnxModel(export(model, IDS))  # refuses itself where it differs
+    exported.reset(3)
+    tokens = torch.from_numpy(IDS.reshape(50, 3))
+    hidden, _ = model(tokens, model.initial_state(3))
+    logits = np.concatenate([exported(part) for part in (IDS.reshape(50, 3)[:20], IDS.reshape(50, 3)[20:])])
+    expected = model.head.logits(hidden).detach().numpy()
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+    quantized = OnnxModel(export(model, IDS, int8=True))
+    quantized.reset(3)
+    assert np.abs(quantized(IDS.reshape(50, 3)) - expected).max() < 0.15 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_int8_gives_each_step_and_row_what_it_gives_alone(cell: str) -> None:
+    model = make_model(cell=cell, tie_weights=True, embedding_size=10, hidden_size=[16, 12])
+    outlier = 7  # a type with an embedding 50 times as large as the others'
+    with torch.no_grad():
+        model.embedding.weight[outlier] *= 50
+    exported = OnnxModel(export(model, IDS, int8=True))
+    tokens = np.delete(IDS, np.flatnonzero(outlier == IDS))[:60].reshape(20, 3)
+    tokens[12, 0] = tokens[3, 1] = outlier  # later in its own text, and in the middle of a neighbour's
+    exported.reset(3)
+    window = exported(tokens)
+    for row in range(3):
+        exported.reset(1)
+        steps = [exported([[token]]) for token in tokens[:, row].tolist()]
+        np.testing.assert_array_equal(np.concatenate(steps), window[:, row : row + 1])
+    without = tokens.copy()
+    without[12, 0] = without[3, 1] = IDS[0]
+    exported.reset(3)
+    others = exported(without)
+    np.testing.assert_array_equal(others[:12, 0], window[:12, 0])
+    np.testing.assert_array_equal(others[:, 2], window[:, 2])
+    assert (others[12, 0] != window[12, 0]).any()
+    # and eight bits are enough wherever the outlier is not read
+    hidden, _ = model(torch.from_numpy(without), model.initial_state(3))
+    expected = model.head.logits(hidden).detach().numpy()
+    assert np.abs(others - expected).max() < 0.15 * np.abs(expected).max()
+
+
+def test_int8_is_scored_as_it_writes() -> None:
+    model = make_model(init_range=2.0)
+    exported = OnnxModel(export(model, IDS, int8=True))
+    text = ScoringStreams(ArrayTokens(IDS), num_streams=1, bptt=40)
+    nats = 0.0
+    for token, following in itertools.pairwise(IDS.tolist()):
+        logits = exported([[token]])[0, 0].astype(np.float64)
+        nats += np.log(np.exp(logits).sum()) - logits[following]
+    assert perplexity(Variant("onnx-int8", exported, 0), text) == pytest.approx(math.exp(nats / 149), rel=1e-12)
+
+
+def test_int8_files_exported_before_still_load_and_give_each_step_and_row_what_it_gives_alone() -> None:
+    exported = OnnxModel(Path(__file__).with_name("int8_exported_before.onnx"))  # H 3, V 5, one scale a call
+    text = [1, 4, 0, 2]
+    first, last = exported([[1]])[0, 0], [exported([[token]]) for token in text[1:]][-1]
+    assert first.tolist() == pytest.approx([0.09689, 0.30662, 0.92843, -0.31570, 0.34119], abs=5e-5)
+    exported.reset(2)
+    window = exported([[token, 3 - token % 3] for token in text])
+    assert exported.is_int8
+    np.testing.assert_array_equal(window[0, 0], first)
+    np.testing.assert_array_equal(window[3:, :1], last)
+
+
+def test_a_model_is_asked_for_what_it_has(tmp_path: Path) -> None:
+    content = export(make_model(), IDS)
+    (tmp_path / "model.onnx").write_bytes(content)
+    exported = OnnxModel(tmp_path)  # the folder
+    assert not exported.is_int8
+    rows = exported(np.array([[5, 17, 2]], dtype=np.uint16))  # as many streams as come, ids as encode gives them
+    np.testing.assert_allclose(rows[:, :1], OnnxModel(content)([[5]]), atol=1e-6)
+    for tokens, sentence in (
+        ([[1, 2]], r"tokens: 2 streams, but the state is of 3; reset\(2\) begins anew"),
+        ([[1, 2, 30]], "tokens: 30 is no id of a vocabulary of 30 types"),
+        ([[1, -1, 3]], "tokens: -1 is no id"),
+        ([1, 2, 3], r"tokens: must be whole numbers of shape \(T, B\), not int64 of shape \(3,\)"),
+        ([[1.0, 2.0, 3.0]], "tokens: must be whole numbers"),
+        (np.zeros((0, 3), dtype=np.int64), "tokens: must be whole numbers"),
+    ):
+        with pytest.raises(UserError, match=f"^{sentence}"):
+            exported(tokens)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "text.onnx").write_text("no model")
+    add = onnx.helper.make_node("Identity", ["a"], ["b"])
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "ab"]
+    graph = onnx.helper.make_graph([add], "other", ends[:1], ends[1:])
+    foreign = onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    for source, sentence in (
+        (tmp_path / "other", f"{tmp_path}/other/model.onnx: cannot be read: No such file"),
+        (tmp_path / "text.onnx", f"{tmp_path}/text.onnx: not a model that ONNX Runtime can run"),
+        (foreign.SerializeToString(), "the content: not a model that jobs.compress exported"),
+    ):
+        with pytest.raises(UserError, match=f"^{sentence}") as caught:
+            OnnxModel(source)
+        assert "\n" not in str(caught.value)
+
+
+def test_an_export_that_does_not_match_is_refused() -> None:
+    model, content = make_model(), export(make_model(), IDS)
+    with torch.no_grad():
+        model.head.bias[3] += 0.001
+    with pytest.raises(ValueError, match=r"differ from the model's by 0.001 on 150 tokens, more than 0.0001"):
+        check_matches(model, content, IDS)
+    with pytest.raises(ValueError, match=r"model.layer_norm or model.residual cannot be exported"):
+        export(make_model(layer_norm=True), IDS)
+    with pytest.raises(ValueError, match=r"model.cell must be lstm, gru or rnn"):
+        export(make_model(cell="mingru"), IDS)
