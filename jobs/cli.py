@@ -18,7 +18,7 @@ from typing import Any, get_args, get_origin
 
 from pipeline import config as configuration
 from pipeline.config import Config
-from pipeline.errors import UserError
+from pipeline.errors import KEY_IN_ADDRESS, UserError, carries_key
 
 EXIT_USAGE = 2
 
@@ -84,6 +84,7 @@ def run_job(
     """
     argv = sys.argv[1:] if argv is None else argv
     try:
+        refuse_keys(argv)
         result = main(argv)
         if "--json" in argv and result is not None:
             print(json.dumps(result))
@@ -97,6 +98,16 @@ def run_job(
     except BrokenPipeError:
         leave_if_nobody_reads()
         raise
+
+
+def refuse_keys(argv: list[str]) -> None:
+    """Raise ``UserError`` for an address of a store with a key in it: what a job is given is shown, and sent around."""
+    for before, argument in zip(["", *argv], argv, strict=False):
+        option, _, address = argument.partition("=")
+        if carries_key(argument):
+            option, address = before if before.startswith("-") else "an argument", argument
+        if carries_key(address) and option != "--address":
+            raise UserError(f"{option}: {KEY_IN_ADDRESS}")
 
 
 def leave_if_nobody_reads() -> None:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from pyarrow import fs
 
-from pipeline.errors import UserError
+from pipeline.errors import KEY_IN_ADDRESS, UserError, carries_key
 from pipeline.files import UnwritableError, reason, replacing
 
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
@@ -235,7 +235,9 @@ def _connect(root: str) -> fs.FileSystem:
 
 
 def _store(uri: str) -> tuple[fs.FileSystem, str]:
-    """The file system of ``uri`` and its key there."""
+    """The file system of ``uri`` and its key there. Raises ``UserError`` for one with a password in it."""
+    if carries_key(uri):
+        raise UserError(f"{uri}: {KEY_IN_ADDRESS}")
     scheme, _, rest = uri.partition("://")
     if scheme == "file":
         return _connect("file:///"), rest

@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.config.schema import Config
-from pipeline.errors import UserError
+from pipeline.errors import KEY_IN_ADDRESS, UserError, carries_key
 
 
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -39,7 +39,7 @@ def validate(values: Mapping[str, Any], problems: Sequence[str] = ()) -> Config:
         UserError: as ``load``.
     """
     config = None
-    found = list(problems)
+    found = [*problems, *_keys_in(values)]
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
@@ -47,6 +47,17 @@ def validate(values: Mapping[str, Any], problems: Sequence[str] = ()) -> Config:
     if found or config is None:
         raise UserError("\n".join(found))
     return config
+
+
+def _keys_in(values: Any, path: str = "") -> list[str]:
+    """A sentence for each address in ``values`` that holds a key: what is set here is saved, shown and sent around."""
+    if isinstance(values, Mapping):
+        return [problem for name, value in values.items() for problem in _keys_in(value, f"{path}.{name}".strip("."))]
+    if isinstance(values, (list, tuple)):
+        return [problem for value in values for problem in _keys_in(value, path)]
+    if isinstance(values, str) and path != "run.sample_prompt" and carries_key(values):
+        return [f"{path}: {KEY_IN_ADDRESS}"]
+    return []
 
 
 def dump(config: Config) -> dict[str, Any]:
