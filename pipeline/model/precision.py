@@ -1,4 +1,4 @@
-"""The number format of a forward pass, and whether the device can multiply in it."""
+"""The number format of a forward pass, whether the device can multiply in it, and what it did multiply in."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+# parts of the names of torch's operators that multiply matrices
+MULTIPLIES = ("mm", "linear", "rnn", "lstm", "gru")
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
@@ -45,3 +49,21 @@ def runs_in_autocast(device: str) -> bool:
 def autocast_where_native(device: str) -> AbstractContextManager[Any]:
     """Autocast as it is around, or none where ``device`` would emulate it."""
     return nullcontext() if runs_in_autocast(device) else torch.autocast(device, enabled=False)
+
+
+class ProductFormats(TorchDispatchMode):
+    """While it is on, ``found`` gathers the formats of all matrices that are multiplied.
+
+    It sees operators below autocast, as the device is given them. Their results would not tell: torch's own GRU
+    multiplies in autocast's format and adds up in that of its state.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(part in func._schema.name.partition("::")[2] for part in MULTIPLIES):
+            matrices = (item for item in args if isinstance(item, torch.Tensor) and item.dim() > 1)
+            self.found |= {matrix.dtype for matrix in matrices if matrix.dtype.is_floating_point}
+        return func(*args, **(kwargs or {}))

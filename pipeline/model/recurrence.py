@@ -16,8 +16,7 @@ from torch.nn import functional as F
 
 from pipeline.model.cells import QRNN, Cell, MinGRU, MinLSTM, ResetBeforeGRU
 from pipeline.model.kernels import run_layer
-from pipeline.model.precision import runs_in_autocast
-from pipeline.model.products import product_dtype
+from pipeline.model.precision import ProductFormats, autocast_where_native, runs_in_autocast
 from pipeline.model.regularization import HIDDEN, Masks
 from pipeline.model.segments import Segments
 from pipeline.model.state import State
@@ -104,15 +103,12 @@ class Recurrence(nn.Module):
             ends.append(end)
         return self.normalized(hidden, len(layers)), self.stacked(ends, state[0].dtype)
 
-    def product_format(self, inputs: Tensor) -> torch.dtype:
-        """The format that the first layer multiplies (T, B, E) ``inputs`` in, which its kernel's outputs tell."""
-        layer: Any = self.layers[0]
-        if not runs_in_autocast(inputs.device.type):
-            return inputs.dtype
-        if isinstance(layer, Cell):
-            return product_dtype(layer.weight)
+    def product_formats(self, inputs: Tensor) -> set[torch.dtype]:
+        """The formats that the first layer multiplies in when it runs (T, B, E) ``inputs``, as it now does."""
         begin = tuple(inputs.new_zeros(1, inputs.shape[1], size) for size in self.state_sizes[0])
-        return _run(layer, inputs, begin, None, None)[0].dtype
+        with autocast_where_native(inputs.device.type), ProductFormats() as products:
+            _run(self.layers[0], inputs, begin, None, None)
+        return products.found
 
     def step(self, inputs: Tensor, state: State, steps: Sequence[Any]) -> tuple[Tensor, State]:
         """(B, E), state → (B, H) of the last layer, state after this single step, without any dropout.

@@ -37,9 +37,10 @@ def start_facts(loop: Loop, config: Config, *, num_threads: int) -> Record:
 
 
 def recurrence_precision(loop: Loop) -> str:
-    """The format that the first layer really multiplies in when training: float32, bfloat16, …"""
+    """The format that the first layer really multiplies in when training: float32, bfloat16, …; several are joined."""
     model, step = loop.step.model, loop.step
     num_streams = max(1, len(loop.data.rows) // step.accumulate)
     inputs = torch.zeros(loop.train.bptt, num_streams, model.embedding.embedding_dim, device=step.device)
     with autocast(step.precision, step.device):
-        return str(model.recurrence.product_format(inputs.to(model.dtype))).removeprefix("torch.")
+        formats = model.recurrence.product_formats(inputs.to(model.dtype))
+    return " and ".join(sorted(str(item).removeprefix("torch.") for item in formats))
