@@ -19,6 +19,7 @@ from typing import Any, get_args, get_origin
 from pipeline import config as configuration
 from pipeline.config import Config
 from pipeline.errors import KEY_IN_ADDRESS, UserError, carries_key
+from pipeline.strict_json import to_json
 
 EXIT_USAGE = 2
 
@@ -79,15 +80,15 @@ def run_job(
 ) -> None:
     """Call ``main(argv)`` and leave: 0, 2 for what the user got wrong, or the code of a ``SystemExit``.
 
-    ``main`` returns its result, printed as the last line on standard output where ``--json`` is given. ``goes_on``: an
-    interrupted one has saved what is done.
+    ``main`` returns its result, printed as the last line on standard output, strict JSON, where ``--json`` is given.
+    ``goes_on``: an interrupted one has saved what is done.
     """
     argv = sys.argv[1:] if argv is None else argv
     try:
         refuse_keys(argv)
         result = main(argv)
         if "--json" in argv and result is not None:
-            print(json.dumps(result))
+            print(to_json(result))
         sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

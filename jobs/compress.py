@@ -8,7 +8,6 @@ magnitude, and models without some of their hidden units, trained on if asked. `
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Any
 from jobs.cli import command_line, parser, run_job
 from pipeline.errors import UserError
 from pipeline.files import write_file
+from pipeline.strict_json import to_json
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     table = table_of(rows)
     print(table, end="")
     write_file(output / "table.md", table, option="--output")
-    write_file(output / "table.json", json.dumps(rows, indent=1) + "\n", option="--output")
+    write_file(output / "table.json", to_json(rows, indent=1) + "\n", option="--output")
     draw_table(rows, output / "table.png")
     print(f"written to {output}")
     return {"variants": rows, "output": str(output)}

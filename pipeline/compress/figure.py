@@ -12,13 +12,16 @@ from pipeline.errors import UserError
 def draw(rows: Sequence[dict[str, Any]]) -> Any:
     """A matplotlib figure of ``rows`` with ``variant``, ``bytes`` and ``perplexity``, both axes logarithmic.
 
-    Raises ``UserError`` where matplotlib is not installed.
+    Raises ``UserError`` where matplotlib is not installed, or no perplexity is finite.
     """
     try:
         from matplotlib.figure import Figure
         from matplotlib.ticker import LogLocator, StrMethodFormatter
     except ImportError:
         raise UserError("drawing needs matplotlib; install the extra: pip install 'recurray[figures]'") from None
+    rows = [row for row in rows if math.isfinite(row["perplexity"])]
+    if not rows:
+        raise UserError("no perplexity is finite")
     figure = Figure(figsize=(7.2, 4.2), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     places: dict[tuple[float, float], list[str]] = {}  # forms that differ in nothing that is drawn share a point

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from pipeline.data.corpus import read_file
 from pipeline.errors import UserError
 from pipeline.files import write_file
+from pipeline.strict_json import to_json
 
 
 def read_prompts(path: str) -> list[str]:
@@ -26,4 +26,4 @@ def read_prompts(path: str) -> list[str]:
 
 def save_rows(path: str, rows: Sequence[dict[str, Any]], *, name: str = "--output") -> None:
     """One JSON object a line. Raises ``UnwritableError`` naming ``name``, what asked for it; a former file is kept."""
-    write_file(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), option=name)
+    write_file(path, "".join(to_json(row, ensure_ascii=False) + "\n" for row in rows), option=name)
