@@ -44,7 +44,7 @@ def join(folder: str, name: str) -> str:
 
 def compression_of(path: str) -> str | None:
     """pyarrow's name of the compression that the ending of ``path`` speaks of."""
-    return COMPRESSIONS.get(Path(path).suffix.lower())
+    return COMPRESSIONS.get(os.path.splitext(path)[1].lower())
 
 
 def size(path: str) -> int | None:
@@ -108,10 +108,11 @@ def find(pattern: str) -> list[tuple[str, int]]:
     if path.is_file():
         return [(str(path), path.stat().st_size)]
     if path.is_dir():
-        below = (p for p in path.rglob("*") if not any(part.startswith(".") for part in p.relative_to(path).parts))
+        above = len(path.parts)
+        below = (p for p in path.rglob("*") if not any(part.startswith(".") for part in p.parts[above:]))
     else:
         below = (Path(name) for name in glob.glob(str(path), recursive=True))
-    return [(str(p), p.stat().st_size) for p in sorted(below) if p.is_file()]
+    return [(str(p), p.stat().st_size) for p in sorted(below, key=lambda p: p.parts) if p.is_file()]
 
 
 def _find_remote(pattern: str) -> list[tuple[str, int]]:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qs
 
 import pyarrow.parquet as pq
 
 from pipeline import storage
+from pipeline.data.corpus.hub import load_dataset
 from pipeline.errors import UserError
 
-DATASET = "hf://"
 # the place of a row: the number of its unit (row group, row, shard) above these bits, the row within it below
 ROW_BITS = 32
 ROWS_AT_ONCE = 1024
@@ -99,19 +97,21 @@ def dataset_extent(name: str, field: str) -> tuple[int, int]:
     Raises:
         UserError: a dataset that cannot be loaded, or without such a field.
     """
-    dataset, is_streaming = load_dataset(name)
+    found = load_dataset(name)
+    dataset = found.dataset
     columns = dataset.column_names
     if columns is not None and field not in columns:
         raise _no_field(name, field, columns)
-    if is_streaming:
+    if found.is_streaming:
         return dataset.num_shards, dataset.info.dataset_size or dataset.info.download_size or 1 << 20
     return len(dataset), dataset.data.column(field).nbytes
 
 
 def dataset_rows(name: str, field: str, start: int, stop: int) -> Iterator[tuple[int, Any]]:
     """(place, text) of rows (or, streamed, shards) ``start`` to ``stop``."""
-    dataset, is_streaming = load_dataset(name)
-    if is_streaming:
+    found = load_dataset(name)
+    dataset = found.dataset
+    if found.is_streaming:
         for shard in range(start, stop):
             for row, record in enumerate(dataset.shard(dataset.num_shards, shard)):
                 if field not in record:
@@ -123,34 +123,12 @@ def dataset_rows(name: str, field: str, start: int, stop: int) -> Iterator[tuple
             yield row << ROW_BITS, text
 
 
-@lru_cache(maxsize=8)
-def load_dataset(name: str) -> tuple[Any, bool]:
-    """(the dataset of ``hf://PATH?config=…&split=…&revision=…&streaming=1``, whether it is streamed).
-
-    PATH is a name on the hub, a local folder of data files, or a folder that ``save_to_disk`` wrote.
-
-    Raises:
-        UserError: naming what ``datasets`` found wrong, or an option that there is not.
-    """
-    import datasets
-
-    path, _, query = name.removeprefix(DATASET).partition("?")
-    options = {key: values[-1] for key, values in parse_qs(query).items()}
-    if unknown := options.keys() - {"config", "split", "revision", "streaming"}:
-        raise UserError(f"{name}: no option {sorted(unknown)[0]} (there are config, split, revision, streaming)")
-    is_streaming = options.get("streaming", "0") not in ("0", "false")
-    split = options.get("split", "train")
-    datasets.disable_progress_bars()
-    try:
-        if storage.size(f"{path}/dataset_info.json") is not None or storage.size(f"{path}/dataset_dict.json"):
-            found = datasets.load_from_disk(path)
-            return (found[split] if isinstance(found, datasets.DatasetDict) else found), False
-        return datasets.load_dataset(
-            path, options.get("config"), split=split, revision=options.get("revision"), streaming=is_streaming
-        ), is_streaming
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{name}: cannot be loaded by datasets: {reason}") from None
+def have_equal_texts(name: str, other: str, field: str) -> bool:
+    """Whether two datasets, of which none is streamed, have the same texts in the same order."""
+    one, two = (load_dataset(each) for each in (name, other))
+    if one.is_streaming or two.is_streaming or len(one.dataset) != len(two.dataset):
+        return False
+    return bool(one.dataset.data.column(field).equals(two.dataset.data.column(field)))
 
 
 def _no_field(name: str, field: str, there: list[str]) -> UserError:

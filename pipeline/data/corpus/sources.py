@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from pipeline import storage
 from pipeline.config import CorpusConfig
-from pipeline.data.corpus import builtin, records
+from pipeline.data.corpus import builtin, hub, records
+from pipeline.data.corpus.overlaps import Owners, Rows
 from pipeline.errors import UserError
 
 Form = Literal["text", "jsonl", "parquet", "dataset"]
@@ -44,12 +44,6 @@ class Source:
         """Whether it is cut by bytes."""
         return self.form in ("text", "jsonl") and storage.compression_of(self.name) is None
 
-    @property
-    def real_name(self) -> str:
-        """Its name, or the path of a local file without ``..`` and symbolic links."""
-        is_local = not storage.is_uri(self.name) and os.path.exists(self.name)
-        return os.path.realpath(self.name) if is_local else self.name
-
     def unit_of(self, place: int) -> int:
         """In which of the ``extent`` units the document at ``place`` lies."""
         return place if self.is_plain else place >> records.ROW_BITS if self.extent > 1 else 0
@@ -67,36 +61,93 @@ def find_sources(split: str, config: CorpusConfig) -> list[Source]:
     """The sources that ``corpus.<split>`` names, each once, in the order of its patterns and sorted within each.
 
     Raises:
-        UserError: a pattern that nothing matches, or a table without the text field.
+        UserError: a pattern that nothing matches, a table without the text field, or rows that two patterns name.
     """
-    found: dict[str, Source] = {}
+    found: list[Source] = []
     for origin, pattern in enumerate(getattr(config, split)):
         try:
-            sources = _of_pattern(pattern, config, origin)
+            sources = _of_pattern(pattern, split, config, origin)
         except storage.UnreadableError:
             raise
         except UserError as error:
             raise UserError(f"corpus.{split}: {error}") from None
         if not sources:
             raise UserError(f"corpus.{split}: no file matches {pattern}")
-        for source in sources:
-            found.setdefault(source.name, source)
-    return list(found.values())
+        found += sources
+    return _each_once(found, split)
 
 
-def _of_pattern(pattern: str, config: CorpusConfig, origin: int) -> list[Source]:
+def _each_once(sources: Sequence[Source], split: str) -> list[Source]:
+    """``sources`` without those that are there before by another path."""
+    owners: Owners[tuple[Source, Sequence[Rows]]] = Owners()
+    found = []
+    for source, rows in with_rows(sources):
+        other = owners.find(rows)
+        if other is None:
+            owners.add(rows, (source, rows))
+            found.append(source)
+        elif other[1] != rows:
+            raise UserError(
+                f"corpus.{split}: {source.name} has rows of {other[0].name}, which would come twice; leave them out "
+                "of one of them"
+            )
+    return found
+
+
+def with_rows(sources: Sequence[Source]) -> Iterator[tuple[Source, Sequence[Rows]]]:
+    """Each source, and what of which files it reads."""
+    folders: dict[str, str] = {}
+    for source in sources:
+        if source.form == "dataset":
+            yield source, hub.load_dataset(source.name).rows
+        else:
+            yield source, [Rows((_real_path(location(source), folders),))]
+
+
+def _real_path(path: str, folders: dict[str, str]) -> str:
+    """A local path without ``..`` and symbolic links, ``folders`` those known so far; an address in one spelling."""
+    path = path.removeprefix("file://")
+    if storage.is_uri(path):
+        return path.replace("gcs://", "gs://", 1) if path.startswith("gcs://") else path
+    if os.path.islink(path):
+        return os.path.realpath(path)
+    folder, name = os.path.split(path)
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    return os.path.join(folders[folder], name)
+
+
+def _of_pattern(pattern: str, split: str, config: CorpusConfig, origin: int) -> list[Source]:
     if pattern.startswith("builtin:"):
         return [Source(name, "text", n, n, n, origin) for name, n in builtin.builtin(pattern)]
-    if pattern.startswith(records.DATASET) or os.path.isfile(os.path.join(pattern, "dataset_info.json")):
-        name = pattern if pattern.startswith(records.DATASET) else records.DATASET + pattern
+    if (name := _dataset_name(pattern, split)) is not None:
         extent, num_bytes = records.dataset_extent(name, config.text_field)
         return [Source(name, "dataset", extent, num_bytes, num_bytes, origin)]
-    return [_of_file(path, size, config, origin) for path, size in storage.find(pattern)]
+    files = storage.find(pattern)
+    for path, _ in files:
+        if path.endswith(hub.MARKS) and hub.is_saved(folder := os.path.dirname(path)):
+            raise UserError(f"{folder} is a dataset that save_to_disk wrote, not text; name it by itself")
+    return [_of_file(path, size, config, origin) for path, size in files]
+
+
+def _dataset_name(pattern: str, split: str) -> str | None:
+    """The ``hf://`` name of a dataset or of a folder that ``save_to_disk`` wrote, None if ``pattern`` is neither."""
+    if pattern.startswith(hub.DATASET):
+        return pattern
+    folder = os.path.expanduser(pattern)
+    if storage.is_uri(pattern) or not hub.is_saved(folder):
+        return None
+    names = hub.saved_splits(folder)
+    if names is not None and split != "train":
+        raise UserError(
+            f"{pattern} holds the splits {', '.join(names)}; write which one, such as {pattern.rstrip('/')}/{names[-1]}"
+        )
+    return hub.DATASET + folder
 
 
 def _of_file(path: str, size: int, config: CorpusConfig, origin: int) -> Source:
     compression = storage.compression_of(path)
-    suffix = Path(path if compression is None else path.removesuffix(Path(path).suffix)).suffix.lower()
+    suffix = os.path.splitext(path if compression is None else os.path.splitext(path)[0])[1].lower()
     form = FORMS.get(suffix, "text") if config.format == "auto" else config.format
     if form == "parquet":
         extent, num_bytes = records.parquet_extent(path, config.text_field)

@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pipeline.config import CorpusConfig
 from pipeline.data.corpus.cutting import cut_rule, find_cut, in_text
 from pipeline.data.corpus.documents import Reading
+from pipeline.data.corpus.overlaps import Owners
 from pipeline.data.corpus.pieces import Piece, num_bytes_of
-from pipeline.data.corpus.sources import Source, find_sources, total_bytes
+from pipeline.data.corpus.records import have_equal_texts
+from pipeline.data.corpus.sources import Source, find_sources, total_bytes, with_rows
 from pipeline.errors import UserError
 
 SPLITS = ("train", "valid", "test")
@@ -27,11 +29,13 @@ def split_corpus(config: CorpusConfig) -> dict[str, list[Piece]]:
     """
     given = {name: find_sources(name, config) for name in SPLITS}
     if given["valid"] or given["test"]:
-        refuse_shared(given)
+        refuse_shared(given, config.text_field)
     if config.weights is not None and len(config.weights) != len(config.train):
         raise UserError(
             f"corpus.weights: {len(config.weights)} weights for the {len(config.train)} patterns of corpus.train"
         )
+    if config.weights is not None:
+        refuse_idle_weights(given["train"], config)
     splits = {name: [Piece.whole(source) for source in sources] for name, sources in given.items()}
     fractions = held_out_of_train(config)
     if any(fractions.values()):
@@ -42,17 +46,41 @@ def split_corpus(config: CorpusConfig) -> dict[str, list[Piece]]:
     return {name: pieces for name, pieces in splits.items() if pieces}
 
 
-def refuse_shared(given: Mapping[str, Sequence[Source]]) -> None:
-    """Raises ``UserError`` naming a source that is in two splits: a score on training text is no held-out score."""
-    owners: dict[str, tuple[str, str]] = {}
+def refuse_idle_weights(sources: Sequence[Source], config: CorpusConfig) -> None:
+    """Raises ``UserError`` for a pattern whose files all belong to earlier ones: its weight would do nothing."""
+    origins = {source.origin for source in sources}
+    for origin, pattern in enumerate(config.train):
+        if origin not in origins:
+            raise UserError(
+                f"corpus.weights: all that {pattern} names is in earlier patterns of corpus.train, whose weights count "
+                "for it; name each text once"
+            )
+
+
+def refuse_shared(given: Mapping[str, Sequence[Source]], text_field: str) -> None:
+    """Raises ``UserError`` naming a source that is in two splits: a score on training text is no held-out score.
+
+    A file is known by its path, whatever links lead there; a dataset by its files and rows, and by its texts.
+    """
+    owners: Owners[tuple[str, Source]] = Owners()
+    datasets: list[tuple[str, Source]] = []
     for split, sources in given.items():
-        for source in sources:
-            owner, name = owners.setdefault(source.real_name, (split, source.name))
-            if owner != split:
-                known_as = "" if name == source.name else f" (there as {name})"
+        own = list(with_rows(sources))
+        for source, rows in own:
+            found = owners.find(rows)
+            if source.form == "dataset":
+                found = found or next(
+                    (there for there in datasets if have_equal_texts(source.name, there[1].name, text_field)), None
+                )
+            if found is not None:
+                owner, other = found
+                known_as = "" if other.name == source.name else f" (there as {other.name})"
                 raise UserError(
                     f"corpus.{split}: {source.name} is in corpus.{owner} too{known_as}; leave it out of one of them"
                 )
+        for source, rows in own:
+            owners.add(rows, (split, source))
+        datasets += [(split, source) for source in sources if source.form == "dataset"]
 
 
 def _empty(name: str, given: Mapping[str, Sequence[Source]], fractions: Fractions) -> UserError:

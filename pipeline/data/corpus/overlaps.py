@@ -1,0 +1,46 @@
+"""The same text under two names: by the files that it lies in, and which of their rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows ``start`` to ``stop`` of what lies in ``files``, which are real paths or addresses, in order."""
+
+    files: tuple[str, ...]
+    start: int = 0
+    stop: float = math.inf
+
+    def overlaps(self, other: Rows) -> bool:
+        """Whether both have a row in common, as far as that can be told: a file that both read may be where."""
+        if self.files == other.files:
+            return self.start < other.stop and other.start < self.stop
+        return not set(self.files).isdisjoint(other.files)
+
+
+class Owners(Generic[T]):
+    """Whose the rows are that were given to it."""
+
+    def __init__(self) -> None:
+        self.of_file: dict[str, list[tuple[Rows, T]]] = {}
+
+    def find(self, rows: Sequence[Rows]) -> T | None:
+        """The first owner of any of ``rows``."""
+        for part in rows:
+            others = {id(other): (other, owner) for file in part.files for other, owner in self.of_file.get(file, ())}
+            for other, owner in others.values():
+                if part.overlaps(other):
+                    return owner
+        return None
+
+    def add(self, rows: Sequence[Rows], owner: T) -> None:
+        for part in rows:
+            for file in part.files:
+                self.of_file.setdefault(file, []).append((part, owner))
