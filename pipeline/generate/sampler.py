@@ -18,9 +18,9 @@ from pipeline.model.state import State, concatenate, select
 PROMPT_WINDOW = 512
 
 
-def read_prompt(model: LanguageModel, ids: Ids) -> tuple[Tensor, State]:
-    """The (1, V) logits after the prompt ``ids`` and the state there, in constant memory."""
-    state = model.initial_state(1)
+def read_prompt(model: LanguageModel, ids: Ids, begin: State | None = None) -> tuple[Tensor, State]:
+    """The (1, V) logits after ``ids``, read from the state ``begin`` (None: blank), and the state there."""
+    state = begin or model.initial_state(1)
     for window in torch.from_numpy(ids.astype(np.int64)).to(model.device).unsqueeze(1).split(PROMPT_WINDOW):
         hidden, state = model(window, state)  # (T, 1, H)
     return model.head.logits(hidden[-1]), state
@@ -38,10 +38,12 @@ class Sampler:
         sampling: Sampling,
         copies: Sequence[int] | None = None,
         stepper: Stepper | None = None,
+        begin: State | None = None,
     ) -> None:
         """
         Args:
             copies: the number of each prompt among equal ones, from 0: texts of one prompt that differ.
+            begin: the state of one stream before each prompt; None: blank.
             stepper: that of ``model``, where several samplers share it.
         """
         self.model, self.sampling = model, sampling
@@ -52,7 +54,7 @@ class Sampler:
         self.tokens: Tensor | None = None  # (B,), those drawn last
         with evaluating(model):
             self.stepper = stepper or Stepper(model)
-            read = [read_prompt(model, ids) for ids in prompts]
+            read = [read_prompt(model, ids, begin) for ids in prompts]
             self.logits = torch.cat([logits for logits, _ in read])  # (B, V)
             self.state = concatenate([state for _, state in read])
             self.seen: Tensor | None = None  # (B, V), for the repetition penalty

@@ -24,9 +24,7 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, *, layout: Layout = "streams",
     """
     if tokenizer.kind == "char" and (unseen := sorted(tokenizer.unknown_in(prompt))):
         raise UserError(f"{name}: the model's text has none of these characters: {' '.join(map(repr, unseen))}")
-    ids = tokenizer.encode(prompt)
-    if tokenizer.eos == "line" and len(ids) and not prompt.endswith("\n"):
-        ids = ids[:-1]  # the line goes on
+    ids = ids_of_prompt(tokenizer, prompt)
     if prompt and not len(ids):
         raise UserError(f"{name}: {prompt!r} holds no {tokenizer.kind}")
     if tokenizer.unk_id is not None and len(ids) and all(ids == tokenizer.unk_id):
@@ -34,6 +32,12 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, *, layout: Layout = "streams",
     if layout == "documents":
         return np.append(begin_of_documents(tokenizer), ids)
     return ids if len(ids) else tokenizer.start_ids
+
+
+def ids_of_prompt(tokenizer: Tokenizer, text: str) -> Ids:
+    """The ids of a text that goes on: without the ``<eos>`` that would end its last line."""
+    ids = tokenizer.encode(text)
+    return ids[:-1] if tokenizer.eos == "line" and len(ids) and not text.endswith("\n") else ids
 
 
 def last_token(tokenizer: Tokenizer, layout: Layout) -> int | None:

@@ -6,15 +6,26 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from pipeline.config import Layout
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.generate.sampler import Sampler, sample_tokens
 from pipeline.generate.sampling import AS_IS, Sampling
 from pipeline.generate.stepper import Stepper, evaluating
-from pipeline.generate.text import Detokenizer, UntilStop, last_token, prompt_ids, text_of
+from pipeline.generate.text import Detokenizer, UntilStop, ids_of_prompt, last_token, prompt_ids, text_of
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.state import State
 
 PROMPTS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Where a model is in a text: the hidden state before ``token``, its last token, which is read next."""
+
+    parts: State
+    token: int
 
 
 @dataclass(frozen=True)
@@ -87,15 +98,22 @@ def generate_batch(
     stops: Sequence[str] = (),
     layout: Layout = "streams",
     at_once: int = PROMPTS_AT_ONCE,
+    begin: Begin | None = None,
 ) -> Iterator[Written]:
     """The text after each of ``prompts`` in their order, ``at_once`` at a time.
 
-    A prompt's text is that of ``generate`` whatever stands beside it; equal prompts give different texts.
+    A prompt's text is that of ``generate`` whatever stands beside it; equal prompts give different texts. ``begin``:
+    where all of them go on from, in place of a blank state.
 
     Raises:
         UserError: as ``prompt_ids``, naming the number of the prompt.
     """
-    ids = [prompt_ids(tokenizer, text, layout=layout, name=f"prompt {n}") for n, text in enumerate(prompts, start=1)]
+    if begin is None:
+        ids = [
+            prompt_ids(tokenizer, text, layout=layout, name=f"prompt {n}") for n, text in enumerate(prompts, start=1)
+        ]
+    else:
+        ids = [np.append(begin.token, ids_of_prompt(tokenizer, text)) for text in prompts]
     last = last_token(tokenizer, layout)
     times: Counter[str] = Counter()
     copies = []
@@ -113,6 +131,7 @@ def generate_batch(
             sampling=sampling,
             copies=[copies[i] for i in part],
             stepper=stepper,
+            begin=None if begin is None else begin.parts,
         )
         texts = [_Text(tokenizer, prompts[i], stops, last) for i in part]
         _write(sampler, texts, num_tokens)

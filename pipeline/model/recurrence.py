@@ -68,21 +68,32 @@ class Recurrence(nn.Module):
         self.dropout, self.hidden_dropout, self.weight_dropout = dropout, hidden_dropout, weight_dropout
 
     def forward(
-        self, inputs: Tensor, state: State, segments: Segments | None = None, masks: Masks | None = None
+        self,
+        inputs: Tensor,
+        state: State,
+        segments: Segments | None = None,
+        masks: Masks | None = None,
+        outputs: list[Tensor] | None = None,
     ) -> tuple[Tensor, State]:
         """(T, B, E), state → (T, B, H) of the last layer, state after the last step.
 
         Args:
             segments: where streams begin anew within the window.
             masks: of locked and weight dropout; none: as when not training.
+            outputs: gets what goes on from each layer, (T, B, H of that layer).
         """
         if runs_in_autocast(inputs.device.type):
-            return self._forward(inputs, state, segments, masks)
+            return self._forward(inputs, state, segments, masks, outputs)
         with torch.autocast(inputs.device.type, enabled=False):
-            return self._forward(inputs.to(state[0].dtype), state, segments, masks)
+            return self._forward(inputs.to(state[0].dtype), state, segments, masks, outputs)
 
     def _forward(
-        self, inputs: Tensor, state: State, segments: Segments | None, masks: Masks | None
+        self,
+        inputs: Tensor,
+        state: State,
+        segments: Segments | None,
+        masks: Masks | None,
+        outputs: list[Tensor] | None,
     ) -> tuple[Tensor, State]:
         layers: Any = self.layers
         hidden = inputs
@@ -101,6 +112,8 @@ class Recurrence(nn.Module):
             output, end = _run(layer, branch, begin, segments, recurrent)
             hidden = self.joined(hidden, output)
             ends.append(end)
+            if outputs is not None:
+                outputs.append(hidden)
         return self.normalized(hidden, len(layers)), self.stacked(ends, state[0].dtype)
 
     def product_formats(self, inputs: Tensor) -> set[torch.dtype]:

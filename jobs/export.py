@@ -1,0 +1,73 @@
+"""Write a trained model as a folder that other tools open.
+
+    --format hf      transformers: AutoModelForCausalLM.from_pretrained(FOLDER, trust_remote_code=True), and whatever
+                     builds on it (lm_eval, minicons, Trainer)
+    --format onnx    ONNX Runtime: model.onnx, one step or a window, state in and out
+    --format torch   this project: a model folder that every job takes as --run
+
+What is written is read again and compared with the model before it gets its name.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from jobs.cli import parser, run_job
+from pipeline.errors import UserError
+
+# texts on which an exported tokenizer is compared with ours
+NUM_TEXTS = 10_000
+
+
+def main(argv: list[str]) -> dict[str, Any] | None:
+    arguments = argument_parser().parse_args(argv)
+    folder = Path(arguments.to)
+    if folder.exists():
+        raise UserError(f"--to: {folder} exists already; name a folder that does not")
+    if arguments.license is not None and arguments.format != "hf":
+        raise UserError(f"--license: is a field of --format hf, not of {arguments.format}")
+
+    from pipeline.training import checkpoint
+
+    loaded = checkpoint.load_model(checkpoint.find(arguments.run, arguments.checkpoint))
+    write(loaded, folder, arguments)
+    print(f"{loaded.path.name} ({arguments.checkpoint}) written to {folder}")
+    return {"output": str(folder), "format": arguments.format, "checkpoint": str(loaded.path)}
+
+
+def write(loaded: Any, folder: Path, arguments: argparse.Namespace) -> None:
+    """Write ``loaded`` in the format asked for. Raises ``UserError`` for what cannot be written so."""
+    if arguments.format == "hf":
+        from pipeline.export.hugging_face import export_hugging_face
+
+        return export_hugging_face(loaded, folder, num_texts=NUM_TEXTS, license_name=arguments.license or "unknown")
+    from pipeline.compress import folder as folders
+
+    if arguments.format == "torch":
+        import torch
+
+        folders.write_model_folder(folder, loaded, loaded.model, dtype=torch.float32)
+        return None
+    from pipeline.compress.onnx_export import export
+    from pipeline.export.samples import checked_tokens
+
+    folders.write_onnx_folder(
+        folder, export(loaded.model.float(), checked_tokens(loaded), int8=False), loaded.tokenizer
+    )
+    return None
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    result = parser("export", __doc__ or "", takes_config=False)
+    result.add_argument("--run", required=True, metavar="DIR", help="run directory of jobs.train")
+    result.add_argument("--checkpoint", choices=["best", "last"], default="best")
+    result.add_argument("--to", required=True, metavar="FOLDER", help="what is written; it must not exist")
+    result.add_argument("--format", required=True, choices=["hf", "onnx", "torch"])
+    result.add_argument("--license", metavar="NAME", help="of the model, for the card of --format hf (unknown)")
+    return result
+
+
+if __name__ == "__main__":
+    run_job(main)

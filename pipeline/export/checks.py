@@ -1,0 +1,69 @@
+"""Does transformers read from an exported folder what was written there?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.data.tokenizer import Ids, Tokenizer
+from pipeline.errors import UserError
+from pipeline.generate.stepper import evaluating
+from pipeline.generate.text import ids_of_prompt
+from pipeline.training.checkpoint import Loaded
+
+# of float32 logits; those of one model by two ways of summing differ by a few millionths
+TOLERANCE = 1e-4
+
+
+@contextmanager
+def offline() -> Iterator[Any]:
+    """transformers, without a look at the hub and without its log."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    import transformers
+
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    bars = transformers.logging.is_progress_bar_enabled()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield transformers
+    finally:
+        transformers.logging.set_verbosity(level)
+        if bars:
+            transformers.logging.enable_progress_bar()
+
+
+def check_tokenizer(tokenizer: Tokenizer, folder: Path, texts: list[str]) -> None:
+    """Raise ``UserError`` unless the exported tokenizer gives our ids for each of ``texts``."""
+    with offline() as transformers:
+        how = {"trust_remote_code": True, "split_special_tokens": True}
+        theirs = transformers.AutoTokenizer.from_pretrained(folder, **how)
+        found = theirs(texts, add_special_tokens=False)["input_ids"]
+    for text, ids in zip(texts, found, strict=True):
+        if ids != ids_of_prompt(tokenizer, text).tolist():
+            raise UserError(
+                f"--format hf: the exported tokenizer gives other ids for {text[:40]!r} than ours; nothing was written"
+            )
+
+
+def check_logits(loaded: Loaded, folder: Path, ids: Ids) -> None:
+    """Raise ``UserError`` unless the exported model has our logits after each of ``ids``, (T,)."""
+    tokens = torch.from_numpy(ids).unsqueeze(1)  # (T, 1)
+    model = loaded.model
+    with evaluating(model):
+        hidden, _ = model(tokens, model.initial_state(1))
+        ours = model.head.logits(hidden)[:, 0]  # (T, V)
+    with offline() as transformers, torch.no_grad():
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+        found = theirs(tokens.t(), use_cache=False).logits[0]
+    difference = float((ours - found).abs().max())
+    if not difference <= TOLERANCE:
+        raise UserError(
+            f"--format hf: the exported model's logits differ from the model's by {difference:.2g}, more than "
+            f"{TOLERANCE:g}; nothing was written"
+        )

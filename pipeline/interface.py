@@ -1,0 +1,215 @@
+"""A trained model in Python: ``from pipeline import load``.
+
+    model = load("runs/quickstart")
+    model.next("The class statement")                     # the likeliest next tokens
+    model.surprisal(["One sentence.", "And another."])    # nats of each token and word
+    model.generate("A class is", num_tokens=50, seed=1)
+
+A text is read as ``jobs.evaluate --surprisal`` reads it: after the end of the text before, so that its first token has
+a probability too. Every call begins at ``model.state`` and leaves it as it is; ``model.read`` moves it on.
+Letters: T tokens of a text, V vocabulary, H hidden.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.config import Config
+from pipeline.data.documents import begin_of_documents
+from pipeline.data.tokenizer import EOS, Ids, Tokenizer
+from pipeline.evaluate.surprisal import Row, Words
+from pipeline.generate.sampling import AS_IS, Sampling
+from pipeline.generate.stepper import evaluating
+from pipeline.generate.text import ids_of_prompt
+from pipeline.generate.writing import Begin, generate_batch
+from pipeline.model.language_model import LanguageModel
+from pipeline.training import checkpoint
+
+# of a batch of texts that are scored side by side: rows, and tokens of a window
+ROWS_AT_ONCE, WINDOW_TOKENS = 32, 128
+
+
+@dataclass(frozen=True)
+class Surprisal:
+    """−ln p of each token of a text, and of each word: the sum over its tokens, with the white space before it."""
+
+    text: str
+    tokens: list[str]
+    nats: np.ndarray  # (T,) float64
+    words: list[tuple[str, float]]
+
+    @property
+    def total(self) -> float:
+        """Nats of the whole text."""
+        return float(self.nats.sum())
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the mean nats a token; nan for a text of no token."""
+        return math.exp(self.nats.mean()) if len(self.nats) else math.nan
+
+
+class Model:
+    """A trained model, its tokenizer and its configuration, ready to be asked."""
+
+    def __init__(self, loaded: checkpoint.Loaded) -> None:
+        self.model: LanguageModel = loaded.model
+        self.tokenizer: Tokenizer = loaded.tokenizer
+        self.config: Config = loaded.config
+        self.facts = dict(loaded.manifest)
+        self.path = loaded.path
+        self._state: Begin | None = None  # None: the start
+
+    @property
+    def start(self) -> Begin:
+        """The state before a text: blank, after the end of the text before."""
+        is_documents = self.config.data.layout == "documents"
+        token = begin_of_documents(self.tokenizer) if is_documents else int(self.tokenizer.start_ids[0])
+        return Begin(self.model.initial_state(1), token)
+
+    @property
+    def state(self) -> Begin:
+        """Where every call begins. Assign one that it gave before, or ``start``, to go back there."""
+        return self._state or self.start
+
+    @state.setter
+    def state(self, state: Begin) -> None:
+        self._state = state
+
+    def read(self, text: str) -> Begin:
+        """Move ``state`` behind ``text``, which is read on from where it is, and return it."""
+        ids = self.ids(text)
+        parts = self.state.parts
+        with evaluating(self.model):
+            for inputs in self._windows(np.append(self.state.token, ids)[:-1]):
+                _, parts = self.model(inputs, parts)
+        self.state = Begin(parts, int(ids[-1]) if len(ids) else self.state.token)
+        return self.state
+
+    def ids(self, text: str) -> Ids:
+        """(T,) token ids of ``text``, which may go on behind its end."""
+        return ids_of_prompt(self.tokenizer, text).astype(np.int64)
+
+    def log_probs(self, text: str) -> np.ndarray:
+        """(T + 1, V) float32: row t is ln p of every type in place of token t; the last row, of what comes next."""
+        rows: list[Tensor] = []
+        parts = self.state.parts
+        with evaluating(self.model):
+            for inputs in self._windows(np.append(self.state.token, self.ids(text))):
+                hidden, parts = self.model(inputs, parts)
+                rows.append(self.model.head.logits(hidden[:, 0]).log_softmax(-1).cpu())
+        return torch.cat(rows).numpy()
+
+    def next(self, text: str = "", k: int = 10) -> list[tuple[str, float]]:
+        """The ``k`` likeliest tokens after ``text`` with their probabilities, the likeliest first."""
+        probabilities = np.exp(self.log_probs(text)[-1])
+        best = np.argsort(-probabilities, kind="stable")[:k]
+        return [(self.token_text(int(i)), float(probabilities[i])) for i in best]
+
+    def token_text(self, token: int) -> str:
+        """The text that one token stands for; bytes that are no whole character become U+FFFD."""
+        return EOS if token == self.tokenizer.eos_id else self.tokenizer.decode_bytes(token).decode(errors="replace")
+
+    def surprisal(self, texts: str | Sequence[str]) -> list[Surprisal]:
+        """The nats of each token and word of ``texts``, each read by itself from ``state``."""
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        ids = [self.ids(text) for text in texts]
+        found: list[Surprisal | None] = [None] * len(texts)
+        order = sorted(range(len(texts)), key=lambda i: -len(ids[i]))
+        for start in range(0, len(texts), ROWS_AT_ONCE):
+            rows = order[start : start + ROWS_AT_ONCE]
+            for i, nats in zip(rows, self._nats([ids[i] for i in rows]), strict=True):
+                found[i] = self._surprisal(texts[i], ids[i], nats)
+        return [item for item in found if item is not None]
+
+    def hidden_states(self, text: str) -> list[np.ndarray]:
+        """Of each layer, the first one first: (T, H) float32, what goes on from it after each token of ``text``."""
+        layers: list[list[Tensor]] = [[] for _ in self.model.recurrence.layers]
+        parts = self.state.parts
+        with evaluating(self.model):
+            for inputs in self._windows(np.append(self.state.token, self.ids(text))):
+                outputs: list[Tensor] = []
+                _, parts = self.model.recurrence(self.model.embedding(inputs), parts, outputs=outputs)
+                for layer, output in zip(layers, outputs, strict=True):
+                    layer.append(output[:, 0].cpu())
+        return [torch.cat(layer)[1:].float().numpy() for layer in layers]
+
+    def generate(
+        self,
+        prompts: str | Sequence[str] = "",
+        *,
+        num_tokens: int = 100,
+        seed: int = 1,
+        sampling: Sampling = AS_IS,
+        stops: Sequence[str] = (),
+    ) -> list[str]:
+        """The text after each of ``prompts``, the same for the same seed; equal prompts give different texts.
+
+        Args:
+            sampling: temperature, top_k, top_p, min_p, repetition_penalty.
+            stops: strings at which a text ends, without them.
+
+        Raises:
+            UserError: a prompt with nothing in it that the tokenizer knows.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        written = generate_batch(
+            self.model,
+            self.tokenizer,
+            prompts,
+            num_tokens=num_tokens,
+            seed=seed,
+            sampling=sampling,
+            stops=stops,
+            layout=self.config.data.layout,
+            begin=self._state,
+        )
+        return [item.text for item in written]
+
+    def _windows(self, ids: Ids) -> Iterator[Tensor]:
+        """(T, 1) ids at a time."""
+        yield from torch.from_numpy(ids.astype(np.int64)).to(self.model.device).unsqueeze(1).split(WINDOW_TOKENS)
+
+    def _nats(self, rows: Sequence[Ids]) -> list[np.ndarray]:
+        """(T,) nats of each of ``rows`` of ids, side by side; the longest comes first."""
+        num_steps = len(rows[0])
+        tokens = np.full((num_steps + 1, len(rows)), self.state.token, dtype=np.int64)
+        targets = np.full((num_steps, len(rows)), -100, dtype=np.int64)  # −100: not scored
+        for column, ids in enumerate(rows):
+            tokens[1 : len(ids) + 1, column] = targets[: len(ids), column] = ids
+        nats = np.zeros((num_steps, len(rows)))
+        parts = tuple(part.expand(-1, len(rows), -1).contiguous() for part in self.state.parts)
+        device = self.model.device
+        with evaluating(self.model):
+            for start in range(0, num_steps, WINDOW_TOKENS):
+                window = slice(start, min(start + WINDOW_TOKENS, num_steps))
+                hidden, parts = self.model(torch.from_numpy(tokens[window]).to(device), parts)
+                scored = self.model.head.token_nats(hidden, torch.from_numpy(targets[window]).to(device))
+                nats[window] = scored.double().cpu().numpy()
+        return [nats[: len(ids), column] for column, ids in enumerate(rows)]
+
+    def _surprisal(self, text: str, ids: Ids, nats: np.ndarray) -> Surprisal:
+        words, tokens = Words(self.tokenizer), []
+        rows: list[Row] = []
+        for token, value in zip(ids.tolist(), nats.tolist(), strict=True):
+            data = EOS.encode() if token == self.tokenizer.eos_id else self.tokenizer.decode_bytes(token)
+            tokens.append(data.decode(errors="replace"))
+            rows += words.push(token, data, 0, value)
+        named = [(row.data.decode(errors="replace"), row.nats) for row in [*rows, *words.finish()]]
+        return Surprisal(text, tokens, nats, [(name.strip() or name, value) for name, value in named])
+
+
+def load(path: str | Path, *, device: str = "cpu") -> Model:
+    """The model of a run (its best checkpoint), of a checkpoint, or of a folder that ``jobs.compress`` wrote.
+
+    Raises:
+        UserError: there is no whole model at ``path``.
+    """
+    return Model(checkpoint.load_model(checkpoint.resolve(path), device))

@@ -1,0 +1,36 @@
+"""The scores that lm_eval gets: those of one stream, however the texts are batched and cut into windows."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.errors import UserError
+from pipeline.export import lm_eval
+from pipeline.export.checks import offline
+from pipeline.export.hugging_face import export_hugging_face
+from tests.export.exports import make_loaded, tokenizer_of
+
+
+@pytest.mark.parametrize("cell", ["gru", "qrnn"])
+def test_rows_of_any_length_are_scored_as_streams(cell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lm_eval, "WINDOW_TOKENS", 4)
+    export_hugging_face(make_loaded(tokenizer_of("byte"), cell=cell), tmp_path / "m", num_texts=20, license_name="mit")
+    with offline() as transformers:
+        model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m", trust_remote_code=True)
+    rows = [list(range(40, 40 + length)) for length in (17, 1, 9, 2)]
+    for row, (log_p, is_likeliest) in zip(rows, lm_eval.stream_scores(model, rows), strict=True):
+        assert len(log_p) == len(is_likeliest) == len(row) - 1
+        if len(row) < 2:
+            continue
+        with torch.no_grad():
+            expected = model(torch.tensor([row[:-1]])).logits[0].log_softmax(-1)  # (T, V), in one window
+        targets = torch.tensor(row[1:])
+        torch.testing.assert_close(log_p, expected[torch.arange(len(targets)), targets], atol=1e-5, rtol=0)
+        assert torch.equal(is_likeliest, expected.argmax(-1) == targets)
+
+
+def test_without_lm_eval_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "lm_eval", None)
+    with pytest.raises(UserError, match=r"lm_eval is not installed: pip install 'lm_eval\[hf\]'"):
+        lm_eval.register()

@@ -1,0 +1,120 @@
+"""The interface in Python: the numbers of the jobs, read in one go or bit by bit, and states to come back to."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from jobs import export, generate, train
+from pipeline import load
+from pipeline.errors import UserError
+from pipeline.generate.sampling import Sampling
+from pipeline.interface import Model
+from tests.export.exports import DOCUMENTS, make_loaded, tokenizer_of
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "python.md"
+TEXTS = ["The quick brown fox", "", "It's 3.14, they'd said", "T", "To be, or not to be: that is the question."]
+
+
+@pytest.fixture(params=[("lstm", "bpe"), ("gru", "char"), ("qrnn", "word"), ("minlstm", "sentencepiece")])
+def model(request: pytest.FixtureRequest) -> Model:
+    cell, tokenizer = request.param
+    return Model(make_loaded(tokenizer_of(tokenizer), cell=cell))
+
+
+def test_surprisal_is_that_of_the_log_probabilities(model: Model) -> None:
+    scored = model.surprisal(TEXTS)
+    for text, found in zip(TEXTS, scored, strict=True):
+        ids = model.ids(text)
+        rows = model.log_probs(text)
+        assert rows.shape == (len(ids) + 1, model.tokenizer.vocab_size)
+        np.testing.assert_allclose(np.exp(rows).sum(1), 1, rtol=1e-5)
+        np.testing.assert_allclose(found.nats, -rows[np.arange(len(ids)), ids], atol=1e-5)
+        assert sum(nats for _, nats in found.words) == pytest.approx(found.total)
+        assert model.surprisal(text)[0].nats == pytest.approx(found.nats, abs=1e-5)  # whatever stands beside it
+    best = model.next(TEXTS[0], 3)
+    expected = np.exp(model.log_probs(TEXTS[0])[-1])
+    assert [p for _, p in best] == pytest.approx(sorted(expected, reverse=True)[:3])
+
+
+def test_long_texts_are_read_in_windows_that_carry_the_state(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = " ".join(TEXTS)
+    whole = model.surprisal([text, TEXTS[0]]), model.log_probs(text), model.hidden_states(text)
+    monkeypatch.setattr("pipeline.interface.WINDOW_TOKENS", 3)
+    parts = model.surprisal([text, TEXTS[0]]), model.log_probs(text), model.hidden_states(text)
+    for a, b in zip(whole[0], parts[0], strict=True):
+        np.testing.assert_allclose(a.nats, b.nats, atol=1e-5)
+    np.testing.assert_allclose(whole[1], parts[1], atol=1e-5)
+    for a, b in zip(whole[2], parts[2], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_hidden_states_are_those_that_the_head_reads(model: Model) -> None:
+    hidden = model.hidden_states(TEXTS[0])
+    assert [part.shape for part in hidden] == [(len(model.ids(TEXTS[0])), 12)] * 2
+    logits = model.model.head.logits(torch.from_numpy(hidden[-1][-1:]))
+    np.testing.assert_allclose(logits.log_softmax(-1)[0].detach(), model.log_probs(TEXTS[0])[-1], atol=1e-5)
+
+
+def test_a_state_is_where_every_call_begins(model: Model) -> None:
+    first, second = "The quick ", "brown fox"
+    if len(model.ids(first)) + len(model.ids(second)) != len(model.ids(first + second)):
+        pytest.skip("this tokenizer joins the two parts")
+    whole = model.log_probs(first + second)
+    before = model.state
+    here = model.read(first)
+    np.testing.assert_allclose(model.log_probs(second), whole[len(model.ids(first)) :], atol=1e-5)
+    written = model.generate("", num_tokens=5, sampling=Sampling(temperature=0))
+    model.read(second)
+    model.state = here  # back again
+    assert model.generate("", num_tokens=5, sampling=Sampling(temperature=0)) == written
+    model.state = before
+    np.testing.assert_allclose(model.log_probs(first + second), whole, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def run_directory(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A run of a few steps on bytes."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "text.txt").write_text("".join(DOCUMENTS) * 20, encoding="utf-8")
+    settings = ["tokenizer.kind=byte", "model.hidden_size=12", "train.max_steps=5", "train.batch_size=4"]
+    settings += ["train.bptt=10", "run.sample_tokens=0", "cluster.backend=local", "cluster.cpus_per_worker=1"]
+    directories = [f"run.directory={folder}/run", f"data.directory={folder}/data"]
+    train.main([f"corpus.train={folder}/text.txt", *directories, *settings])
+    return f"{folder}/run"
+
+
+def test_it_writes_what_the_job_writes_and_opens_all_that_holds_a_model(run_directory: str, tmp_path: Path) -> None:
+    model = load(run_directory)
+    output = tmp_path / "texts.jsonl"
+    argv = ["--run", run_directory, "--prompt", "The fox", "--tokens", "20", "--seed", "3", "--output", str(output)]
+    generate.main(argv)
+    (text,) = model.generate("The fox", num_tokens=20, seed=3)
+    assert text
+    assert json.loads(output.read_text())["text"].endswith(text)
+    checkpoint = next((Path(run_directory) / "checkpoints").iterdir())
+    export.main(["--run", run_directory, "--to", f"{tmp_path}/torch", "--format", "torch"])
+    for path in (checkpoint, tmp_path / "torch"):
+        assert load(path).log_probs("fox").tolist() == model.log_probs("fox").tolist()
+    with pytest.raises(UserError, match="none: no checkpoint there"):
+        load(tmp_path / "none")
+
+
+def test_the_document_runs(run_directory: str) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        names: dict[str, Any] = {}
+        exec(block.replace("runs/quickstart", run_directory), names)
+        assert isinstance(names["model"], Model)
+
+
+def test_importing_pipeline_loads_no_torch() -> None:
+    program = "import sys, pipeline; assert 'torch' not in sys.modules; pipeline.load; assert 'ray' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
