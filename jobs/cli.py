@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, get_args, get_origin
 
+from jobs.numbers import number, whole
 from pipeline import config as configuration
 from pipeline.config import Config
 from pipeline.errors import KEY_IN_ADDRESS, UserError, carries_key
@@ -31,6 +32,8 @@ class OneSentenceParser(argparse.ArgumentParser):
         return self.parse_intermixed_args(args, namespace)
 
     def error(self, message: str) -> Any:
+        if message.startswith("argument -"):  # of one option, which the sentence names
+            raise UserError(message.removeprefix("argument "))
         raise UserError(f"{self.prog}: {message} (see --help)")
 
 
@@ -59,14 +62,14 @@ def parser(
 
 def add_sampling(result: argparse.ArgumentParser) -> None:
     """The options of ``pipeline.generate.Sampling``."""
-    result.add_argument("--temperature", type=float, default=1.0, help="below 1: safer; 0: likeliest only")
-    result.add_argument("--top-k", type=int, help="draw from the k likeliest tokens")
-    result.add_argument("--top-p", type=float, help="draw from the likeliest that make up this probability")
+    result.add_argument("--temperature", type=number, default=1.0, help="below 1: safer; 0: likeliest only")
+    result.add_argument("--top-k", type=whole, help="draw from the k likeliest tokens")
+    result.add_argument("--top-p", type=number, help="draw from the likeliest that make up this probability")
     result.add_argument(
-        "--min-p", type=float, help="draw from those at least this many times as likely as the likeliest"
+        "--min-p", type=number, help="draw from those at least this many times as likely as the likeliest"
     )
     result.add_argument(
-        "--repetition-penalty", type=float, default=1.0, help="above 1: tokens that were there become less likely"
+        "--repetition-penalty", type=number, default=1.0, help="above 1: tokens that were there become less likely"
     )
 
 

@@ -15,9 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from jobs.cli import command_line, parser, run_job
+from jobs.numbers import number, whole
 from pipeline.errors import UserError
 from pipeline.files import write_file
 from pipeline.strict_json import to_json
+
+# of each variant; the time of each token is kept
+MOST_TIMED = 1_000_000
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
@@ -60,17 +64,17 @@ def argument_parser() -> argparse.ArgumentParser:
     result.add_argument("--checkpoint", choices=["best", "last"], default="best")
     result.add_argument("--output", metavar="DIR", help="default: compressed in the run directory")
     result.add_argument("--split", choices=["valid", "test"], default="valid", help="what is scored")
-    result.add_argument("--prune", type=float, nargs="*", default=[0.5], metavar="SHARE", help="of all matrices")
+    result.add_argument("--prune", type=number, nargs="*", default=[0.5], metavar="SHARE", help="of all matrices")
     result.add_argument("--scope", choices=["matrix", "all"], default="matrix", help="see prune.scope")
-    result.add_argument("--units", type=float, nargs="*", default=[], metavar="SHARE", help="of the hidden units")
+    result.add_argument("--units", type=number, nargs="*", default=[], metavar="SHARE", help="of the hidden units")
     result.add_argument(
         "--fine-tune-steps",
-        type=int,
+        type=whole,
         default=0,
         metavar="N",
         help="train so many steps on without those units, with the run's own settings",
     )
-    result.add_argument("--tokens", type=int, default=200, metavar="N", help="tokens timed for each variant")
+    result.add_argument("--tokens", type=whole, default=200, metavar="N", help="tokens timed for each variant")
     return result
 
 
@@ -84,8 +88,8 @@ def check(arguments: argparse.Namespace) -> None:
         raise UserError(f"--fine-tune-steps: {arguments.fine_tune_steps} is below 0")
     if arguments.fine_tune_steps and not arguments.units:
         raise UserError("--fine-tune-steps: there is nothing to tune without --units")
-    if arguments.tokens < 1:
-        raise UserError(f"--tokens: {arguments.tokens} is below 1")
+    if not 1 <= arguments.tokens <= MOST_TIMED:
+        raise UserError(f"--tokens: {arguments.tokens} is not between 1 and {MOST_TIMED:,}")
 
 
 def check_writable(output: Path) -> None:

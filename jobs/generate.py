@@ -10,14 +10,18 @@ from dataclasses import fields
 from typing import Any
 
 from jobs.cli import add_sampling, parser, run_job
+from jobs.numbers import number, seed, whole
 from pipeline.errors import UserError
+
+# they are kept until all are written
+MOST_TEXTS = 1_000_000
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
     arguments = argument_parser().parse_args(argv)
 
     from pipeline import run
-    from pipeline.generate import Conversation, Sampling, UntilStop, read_prompts
+    from pipeline.generate import Conversation, Sampling, UntilStop, check_beams, read_prompts
     from pipeline.model.precision import set_tf32
     from pipeline.training import checkpoint
 
@@ -29,13 +33,14 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     UntilStop(arguments.stop)
     sampling = Sampling(**{field.name: getattr(arguments, field.name) for field in fields(Sampling)})
     if arguments.beams is not None:
-        if arguments.beams < 1:
-            raise UserError(f"--beams: {arguments.beams} is below 1")
+        check_beams(arguments.beams, arguments.length_penalty)
         if sampling != Sampling() or arguments.samples > 1 or arguments.interactive:
             raise UserError("--beams: a beam search draws nothing; leave out the options of sampling")
     if arguments.interactive and arguments.output is not None:
         raise UserError("--output: a conversation is not saved; give --prompt or --prompts")
     prompts = read_prompts(arguments.prompts) if arguments.prompts is not None else [arguments.prompt or ""]
+    if len(prompts) * arguments.samples > MOST_TEXTS:
+        raise UserError(f"--samples: {arguments.samples} texts for each prompt are more than {MOST_TEXTS:,} in all")
     path = checkpoint.find(arguments.run, arguments.checkpoint)
     loaded = checkpoint.load_model(path, run.resolve_device(arguments.device))
     set_tf32(loaded.config.train.tf32)
@@ -63,14 +68,16 @@ def argument_parser() -> argparse.ArgumentParser:
     source.add_argument("--prompts", metavar="FILE", help="a text file, one prompt a line")
     source.add_argument("--interactive", action="store_true", help="prompts from the terminal, one after another")
     result.add_argument("--output", metavar="FILE", help="write the texts there too, one JSON object a line")
-    result.add_argument("--tokens", type=int, default=200, metavar="N", help="tokens to write for each prompt")
-    result.add_argument("--samples", type=int, default=1, metavar="N", help="texts for each prompt")
-    result.add_argument("--at-once", type=int, default=64, metavar="N", help="prompts written side by side")
-    result.add_argument("--seed", type=int, default=1, metavar="S", help="the same seed, the same text")
+    result.add_argument("--tokens", type=whole, default=200, metavar="N", help="tokens to write for each prompt")
+    result.add_argument("--samples", type=whole, default=1, metavar="N", help="texts for each prompt")
+    result.add_argument("--at-once", type=whole, default=64, metavar="N", help="prompts written side by side")
+    result.add_argument("--seed", type=seed, default=1, metavar="S", help="the same seed, the same text")
     add_sampling(result)
     result.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
-    result.add_argument("--beams", type=int, metavar="K", help="the likeliest text by beam search, instead of sampling")
-    result.add_argument("--length-penalty", type=float, default=1.0, help="beams compare log-probability ÷ length^this")
+    result.add_argument("--beams", type=whole, metavar="K", help="the likeliest text by beam search, not by sampling")
+    result.add_argument(
+        "--length-penalty", type=number, default=1.0, metavar="X", help="beams compare log-probability ÷ length^X"
+    )
     result.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     return result
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.cli import parser, run_job
+from jobs.numbers import number, whole
 from pipeline.errors import UserError
 
 
@@ -71,10 +72,10 @@ def argument_parser() -> argparse.ArgumentParser:
     result.add_argument("--run", required=True, nargs="+", metavar="DIR", help="run directories of jobs.train")
     result.add_argument("--checkpoint", choices=["best", "last"], default="best")
     result.add_argument("--split", choices=["train", "valid", "test"], default="valid", help="of the prepared corpus")
-    result.add_argument("--length", type=int, metavar="K", help="steps to look back; default: train.bptt of each run")
-    result.add_argument("--streams", type=int, metavar="B", help="default: train.batch_size of each run")
-    result.add_argument("--windows", type=int, default=4, metavar="N", help="windows to average over")
-    result.add_argument("--share", type=float, default=0.01, help="what counts as no longer flowing; default: 0.01")
+    result.add_argument("--length", type=whole, metavar="K", help="steps to look back; default: train.bptt of each run")
+    result.add_argument("--streams", type=whole, metavar="B", help="default: train.batch_size of each run")
+    result.add_argument("--windows", type=whole, default=4, metavar="N", help="windows to average over")
+    result.add_argument("--share", type=number, default=0.01, help="what counts as no longer flowing; default: 0.01")
     result.add_argument("--figure", metavar="FILE", help="draw all runs there: .png, .svg, .pdf (needs matplotlib)")
     result.add_argument("--tensorboard", action="store_true", help="draw into the run directories for TensorBoard too")
     result.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")

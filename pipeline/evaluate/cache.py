@@ -21,6 +21,8 @@ THETAS = (0.05, 0.1, 0.2, 0.4, 0.8)
 WEIGHTS = (0.01, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3)
 WINDOWS = (100, 500, 2000)
 
+LARGEST_THETA = 1e3
+
 
 @dataclass(frozen=True)
 class CacheSettings:
@@ -33,8 +35,8 @@ class CacheSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.weight < 1:
             raise UserError(f"--cache-weight: {self.weight} is not in [0, 1)")
-        if self.theta < 0:
-            raise UserError(f"--cache-theta: {self.theta} is below 0")
+        if not 0 <= self.theta <= LARGEST_THETA:
+            raise UserError(f"--cache-theta: {self.theta} is not in [0, {LARGEST_THETA:,.0f}]")
         if self.window < 1:
             raise UserError(f"--cache-window: {self.window} is below 1")
 

@@ -30,6 +30,9 @@ TRIED_LRS = {"rms": (5e-4, 1e-3, 2e-3, 4e-3), "sgd": (0.03, 0.1, 0.3, 1.0)}
 TRIED_EPSILONS = (3e-4, 1e-3, 3e-3)
 TRIED_DECAYS = (0.0, 1e-3, 5e-3, 0.02, 0.05)
 
+# beyond these weights are only made what float32 cannot hold
+LARGEST, SMALLEST_EPSILON = 1e3, 1e-12
+
 
 @dataclass(frozen=True)
 class DynamicSettings:
@@ -48,10 +51,11 @@ class DynamicSettings:
         return cls(rule, **{**usual, **{name: value for name, value in given.items() if value is not None}})  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
-        if self.lr <= 0:
-            raise UserError(f"--dynamic-lr: {self.lr} is not above 0")
-        if self.epsilon <= 0:
-            raise UserError(f"--dynamic-epsilon: {self.epsilon} is not above 0")
+        # "not" before each comparison, for none holds for NaN
+        if not 0 < self.lr <= LARGEST:
+            raise UserError(f"--dynamic-lr: {self.lr} is not in (0, {LARGEST:,.0f}]")
+        if not SMALLEST_EPSILON <= self.epsilon <= LARGEST:
+            raise UserError(f"--dynamic-epsilon: {self.epsilon} is not in [{SMALLEST_EPSILON:g}, {LARGEST:,.0f}]")
         if not 0 <= self.decay <= 1:
             raise UserError(f"--dynamic-decay: {self.decay} is not in [0, 1]")
         if self.segment < 1:

@@ -38,14 +38,16 @@ def cut_prompts(tokens: Tokens, *, number: int, prompt_tokens: int, continuation
     """(number, prompt) and (number, continuation) ids from places spread evenly over ``tokens``.
 
     Raises:
-        UserError: the text is too short for one.
+        UserError: the text is too short for two, which are compared.
     """
     length = prompt_tokens + continuation_tokens
-    if len(tokens) < length:
+    places = len(tokens) - length + 1
+    if places < 2:
         raise UserError(
-            f"--bleu: the text has {len(tokens):,} tokens, fewer than a prompt and its continuation ({length:,})"
+            f"--bleu: the text has {len(tokens):,} tokens, too few for two prompts of {prompt_tokens:,} tokens with "
+            f"continuations of {continuation_tokens:,}"
         )
-    starts = np.unique(np.linspace(0, len(tokens) - length, number).astype(np.int64))
+    starts = np.unique(np.linspace(0, places - 1, min(number, places)).astype(np.int64))
     rows = tokens.rows(starts, length)
     return rows[:, :prompt_tokens], rows[:, prompt_tokens:]
 

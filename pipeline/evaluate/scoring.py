@@ -87,6 +87,7 @@ def evaluate(
     if text.begin_id is None:
         parts = ScoringStreams(text.tokens, num_streams=streams, bptt=bptt, reset=reset, burn_in=burn_in, **ranks)
     else:
+        streams = min(streams, len(text.tokens))  # no more rows than there can be documents
         parts = ScoringDocuments(text.tokens, num_rows=streams, begin_id=text.begin_id, **ranks)
     nats, num_tokens = total(scored_windows(model, parts, precision=precision), tally)
     nats, tokens = metrics.all_reduce_sum([nats, num_tokens])

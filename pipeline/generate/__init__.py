@@ -7,7 +7,7 @@ once, ``beam`` looks for the likeliest text, ``text`` turns tokens into characte
 and ``conversation`` are files and the terminal at both ends.
 """
 
-from pipeline.generate.beam import beam_search, likeliest_texts
+from pipeline.generate.beam import beam_search, check_beams, likeliest_texts
 from pipeline.generate.conversation import Conversation
 from pipeline.generate.prompts import read_prompts, save_rows
 from pipeline.generate.sampling import Sampling
@@ -20,6 +20,7 @@ __all__ = [
     "UntilStop",
     "Written",
     "beam_search",
+    "check_beams",
     "generate",
     "generate_batch",
     "likeliest_texts",

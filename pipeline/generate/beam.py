@@ -9,11 +9,17 @@ import torch
 
 from pipeline.config import Layout
 from pipeline.data.tokenizer import Ids, Tokenizer
+from pipeline.errors import UserError
 from pipeline.generate.sampler import read_prompt
 from pipeline.generate.stepper import Stepper, evaluating
 from pipeline.generate.text import last_token, prompt_ids, text_of
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import select
+
+# each beam keeps a state and scores for all types
+MOST_BEAMS = 1000
+# length to the power of it stays a number that can be divided by
+LARGEST_LENGTH_PENALTY = 10.0
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,17 @@ class Hypothesis:
     tokens: tuple[int, ...]
     log_probability: float
     score: float
+
+
+def check_beams(num_beams: int, length_penalty: float) -> None:
+    """Raise ``UserError`` naming the option of a beam search that is out of its range."""
+    if not 1 <= num_beams <= MOST_BEAMS:
+        raise UserError(f"--beams: {num_beams} is not between 1 and {MOST_BEAMS:,}")
+    if not abs(length_penalty) <= LARGEST_LENGTH_PENALTY:
+        raise UserError(
+            f"--length-penalty: {length_penalty} is not between {-LARGEST_LENGTH_PENALTY:g} and "
+            f"{LARGEST_LENGTH_PENALTY:g}"
+        )
 
 
 def likeliest_texts(
@@ -39,7 +56,7 @@ def likeliest_texts(
     """The text after each prompt, up to the first of ``stops``, and the whole hypothesis that it is of.
 
     Raises:
-        UserError: as ``prompt_ids``.
+        UserError: as ``prompt_ids`` and ``check_beams``.
     """
     for prompt in prompts:
         found = beam_search(
@@ -68,7 +85,11 @@ def beam_search(
     Scores are divided by length^``length_penalty``, so that 0 favours short texts and 1 compares means per token
     (Wu et al. 2016, in the form of Cho et al. 2014). The search goes to its end: no finished text may be overtaken by
     a longer one unseen.
+
+    Raises:
+        UserError: as ``check_beams``.
     """
+    check_beams(num_beams, length_penalty)
 
     def score(log_probability: float, length: int) -> float:
         return log_probability / length**length_penalty

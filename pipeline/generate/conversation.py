@@ -13,6 +13,7 @@ from pipeline.generate.writing import generate
 from pipeline.model.language_model import LanguageModel
 
 HELP = "a prompt and Enter writes on; /set NAME VALUE changes tokens, seed or an option; Ctrl-D ends"
+MOST_TOKENS = 10**9
 # what /set changes and how its value is read
 KINDS = {
     "tokens": int,
@@ -93,7 +94,7 @@ class Conversation:
             self.seed = int(value)
         elif name != "tokens":
             self.sampling = replace(self.sampling, **{name: value})
-        elif value < 1:
-            raise UserError(f"/set tokens: {value} is below 1")
+        elif not 1 <= value <= MOST_TOKENS:
+            raise UserError(f"/set tokens: {value} is not between 1 and {MOST_TOKENS:,}")
         else:
             self.tokens = int(value)

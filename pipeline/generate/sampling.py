@@ -7,6 +7,7 @@ depend on what else is written beside it. Letters: B prompts, V vocabulary.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,10 @@ SUMMED = 100
 FEW_WEIGHTS = 50_000
 # the largest number below 1
 BELOW_ONE = 1 - 2**-53
+# below this temperature even the last bit of a logit decides, and float32 has no number for the quotient
+COLDEST = 1e-20
+# a stronger penalty could make numbers of logits that float32 does not have
+LARGEST_PENALTY = 1e6
 
 
 @dataclass(frozen=True)
@@ -41,16 +46,25 @@ class Sampling:
     repetition_penalty: float = 1.0  # divides the logits of tokens seen before (multiplies negative ones)
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise UserError(f"--temperature: {self.temperature} is below 0")
-        if self.top_k is not None and self.top_k < 1:
+        # "not" before each comparison, for none holds for NaN
+        if not 0 <= self.temperature < math.inf:
+            raise UserError(f"--temperature: {self.temperature} is not a finite number of at least 0")
+        if self.top_k is not None and not self.top_k >= 1:
             raise UserError(f"--top-k: {self.top_k} is below 1")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise UserError(f"--top-p: {self.top_p} is not in (0, 1]")
         if self.min_p is not None and not 0 <= self.min_p <= 1:
             raise UserError(f"--min-p: {self.min_p} is not in [0, 1]")
-        if self.repetition_penalty <= 0:
-            raise UserError(f"--repetition-penalty: {self.repetition_penalty} is not above 0")
+        if not 1 / LARGEST_PENALTY <= self.repetition_penalty <= LARGEST_PENALTY:
+            raise UserError(
+                f"--repetition-penalty: {self.repetition_penalty} is not in "
+                f"[{1 / LARGEST_PENALTY:g}, {LARGEST_PENALTY:,.0f}]"
+            )
+
+    @property
+    def takes_the_likeliest(self) -> bool:
+        """Whether nothing is drawn."""
+        return self.temperature < COLDEST
 
 
 AS_IS = Sampling()  # from the softmax itself
@@ -66,7 +80,7 @@ def filtered(logits: Tensor, sampling: Sampling) -> Tensor:
 
     Top-p: Holtzman et al. 2020; min-p: Nguyen et al. 2024. The likeliest token always stays.
     """
-    if sampling.temperature == 0:
+    if sampling.takes_the_likeliest:
         likeliest = logits.argmax(1, keepdim=True)
         return torch.full_like(logits, -torch.inf).scatter_(1, likeliest, 0.0)
     if sampling.temperature != 1:
@@ -90,7 +104,7 @@ def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> Tensor:
 
     The one look at the softmax is the running sum of its weights, in float64: no random number but one a row.
     """
-    if sampling.temperature == 0:
+    if sampling.takes_the_likeliest:
         return logits.argmax(1)
     logits = filtered(logits, sampling)
     weights = logits.sub_(logits.amax(1, keepdim=True)).exp_()

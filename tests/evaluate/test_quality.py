@@ -34,8 +34,10 @@ def test_prompts_are_spread_evenly_and_continued_by_what_follows() -> None:
     prompts, true = cut_prompts(ArrayTokens(np.arange(21)), number=4, prompt_tokens=2, continuation_tokens=4)
     assert prompts.tolist() == [[0, 1], [5, 6], [10, 11], [15, 16]]
     assert true.tolist() == [[2, 3, 4, 5], [7, 8, 9, 10], [12, 13, 14, 15], [17, 18, 19, 20]]
-    with pytest.raises(ValueError, match=r"the text has 5 tokens, fewer than a prompt and its continuation \(6\)"):
-        cut_prompts(ArrayTokens(np.arange(5)), number=4, prompt_tokens=2, continuation_tokens=4)
+    prompts, _ = cut_prompts(ArrayTokens(np.arange(8)), number=2_000_000_000, prompt_tokens=2, continuation_tokens=4)
+    assert prompts.tolist() == [[0, 1], [1, 2], [2, 3]]  # all that there are
+    with pytest.raises(ValueError, match=r"the text has 6 tokens, too few for two prompts of 2 tokens with continu"):
+        cut_prompts(ArrayTokens(np.arange(6)), number=4, prompt_tokens=2, continuation_tokens=4)
 
 
 def test_without_sacrebleu_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

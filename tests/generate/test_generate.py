@@ -226,7 +226,20 @@ def test_a_conversation_goes_on_after_a_mistake(
 ) -> None:
     tokenizer = make_tokenizer("char")
     model = make_model(tokenizer.vocab_size)
-    lines = iter(["the", "/set tokens 7", "/set top-k 0", "/set seed x", "/set size 3", "/set seed 5", "Q", "the"])
+    lines = iter(
+        [
+            "the",
+            "/set tokens 7",
+            "/set top-k 0",
+            "/set seed x",
+            "/set size 3",
+            "/set temperature nan",
+            "/set tokens 99999999999999999999",
+            "/set seed 5",
+            "Q",
+            "the",
+        ]
+    )
 
     def answer(prompt: str) -> str:
         if (line := next(lines, None)) is None:
@@ -239,7 +252,11 @@ def test_a_conversation_goes_on_after_a_mistake(
     first = "".join(generate(model, tokenizer, "the", num_tokens=4, seed=1))
     last = "".join(generate(model, tokenizer, "the", num_tokens=7, seed=5))
     assert written == f"the{first}\nthe{last}\n\n"
-    for sentence in ("--top-k: 0 is below 1", "seed: 'x' is not a number", "the names are tokens", "'Q'"):
+    for sentence in (
+        "--top-k: 0 is below 1", "seed: 'x' is not a number", "the names are tokens", "'Q'",
+        "--temperature: nan is not a finite number of at least 0",
+        "/set tokens: 99999999999999999999 is not between 1 and 1,000,000,000",
+    ):  # fmt: skip
         assert sentence in complaints
 
 

@@ -1,5 +1,7 @@
 """Tokens drawn from logits: against the softmax, and by numbers that a seed, a prompt and a position decide."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -23,6 +25,17 @@ def test_filters() -> None:
     assert probabilities(logits, Sampling(top_p=0.4)) == [1, 0, 0, 0]
     assert probabilities(logits, Sampling(min_p=0.5)) == pytest.approx([0.625, 0, 0.375, 0])
     assert probabilities(logits, Sampling(min_p=0.7)) == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_a_temperature_near_zero_takes_the_likeliest(scale: float) -> None:
+    logits = scale * torch.randn(50, 9, generator=torch.Generator().manual_seed(0))
+    uniforms = torch.rand(50, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for dtype in (torch.float32, torch.float64):
+        for temperature in (1e-320, 1e-45, 1e-40, 1e-38, 1e-30, 1e-19, 1e-12):
+            sampling = Sampling(temperature=temperature)
+            assert draw(logits.to(dtype), uniforms, sampling).tolist() == logits.argmax(1).tolist()
+            assert probabilities(logits[0].to(dtype), sampling) == probabilities(logits[0], Sampling(temperature=0))
 
 
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.7, top_k=4), Sampling(top_p=0.8)])
@@ -71,8 +84,13 @@ def test_uniform_numbers_are_counted() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": 2.0}, {"repetition_penalty": 0.0}],
-)
+    [
+        {"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": 2.0},
+        {"repetition_penalty": 0.0}, {"repetition_penalty": math.inf}, {"repetition_penalty": 1e-40},
+        {"temperature": math.inf},
+        *({name: math.nan} for name in ("temperature", "top_p", "min_p", "repetition_penalty")),
+    ],
+)  # fmt: skip
 def test_impossible_options_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"^--{next(iter(options)).replace('_', '-')}: "):
         Sampling(**options)  # type: ignore[arg-type]

@@ -161,7 +161,7 @@ def test_evaluate_and_generate(
     run_job(generate.main, ["--run", directory, "--prompt", "the ", "--tokens", "9", "--beams", "3", "--json"])
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["texts"][0]["log_probability"] < 0
     for options, sentence in (
-        (["--beams", "0"], "--beams: 0 is below 1"),
+        (["--beams", "0"], "--beams: 0 is not between 1 and 1,000"),
         (["--beams", "2", "--top-k", "3"], "--beams: a beam search draws nothing"),
         (["--prompt", ""], "--prompt: is empty"),
         (["--tokens", "0"], "--tokens: 0 is below 1"),
@@ -211,7 +211,7 @@ def check_measures(directory: str, tmp_path: Path, capsys: pytest.CaptureFixture
         (["--tune"], "--tune: there is nothing to tune"),
         (["--cache", "--streams", "4"], "--streams: --cache and --dynamic score on one stream"),
         (["--cache", "--cache-weight", "1"], "--cache-weight: 1.0 is not in [0, 1)"),
-        (["--dynamic", "sgd", "--dynamic-lr", "0"], "--dynamic-lr: 0.0 is not above 0"),
+        (["--dynamic", "sgd", "--dynamic-lr", "0"], "--dynamic-lr: 0.0 is not in (0, 1,000]"),
         (["--pairs", str(tmp_path / "no.jsonl")], "no.jsonl: cannot be read"),
         (["--compare", str(tmp_path)], "no checkpoint there"),
     ):

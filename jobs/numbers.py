@@ -1,0 +1,41 @@
+"""Numbers on the command line: those that nothing could be done with are refused as they are read."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+from math import isfinite
+
+# more of anything that is counted would only fill the memory or never end
+MOST = 2**31 - 1
+LARGEST_SEED = 2**63 - 1
+
+
+def whole(text: str, *, most: int = MOST) -> int:
+    """A whole number; an ``argparse`` type."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{_short(text)!r} is not a whole number") from None
+    if abs(value) > most:
+        raise ArgumentTypeError(f"{_short(text)} is not between {-most:,} and {most:,}")
+    return value
+
+
+def seed(text: str) -> int:
+    """A whole number that names what is drawn; an ``argparse`` type."""
+    return whole(text, most=LARGEST_SEED)
+
+
+def number(text: str) -> float:
+    """A finite number; an ``argparse`` type."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{_short(text)!r} is not a number") from None
+    if not isfinite(value):
+        raise ArgumentTypeError(f"{_short(text)} is not a finite number")
+    return value
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else text[:39] + "…"
