@@ -43,9 +43,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         check_removable(loaded.config, loaded.model)
     output = Path(arguments.output or Path(arguments.run) / "compressed")
     check_writable(output)
-    variants, left_out = make_variants(loaded, text.tokens, output, shares=arguments.prune, scope=arguments.scope)
-    if left_out:
-        print(left_out)
+    variants = make_variants(loaded, text.tokens, output, shares=arguments.prune, scope=arguments.scope)
     for share in arguments.units:
         variants += smaller_models(loaded, share, output, arguments, again=command_line("compress", argv))
     rows = measured(variants, windows, arguments.tokens)

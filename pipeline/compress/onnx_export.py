@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.compress.onnx_graph import CELLS, Graph
+from pipeline.compress.onnx_graph import Graph
 from pipeline.compress.onnx_int8 import Int8Graph
 from pipeline.compress.onnx_model import OnnxModel
 from pipeline.errors import UserError
 from pipeline.generate.stepper import evaluating
-from pipeline.model.head import Softmax
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.recurrence import Recurrence
 
 # of logits, between torch and the exported file: so much, or so much of the largest where that is more
 TOLERANCE, RELATIVE_TOLERANCE = 1e-4, 1e-5
@@ -29,9 +27,8 @@ def export(model: LanguageModel, ids: Any, *, int8: bool = False, facts: Mapping
         facts: go into the file's metadata, beside what the model is.
 
     Raises:
-        UserError: a model that cannot be exported, or an export that does not match.
+        UserError: ONNX is not installed, or an export that does not match.
     """
-    check_exportable(model)
     graph = Int8Graph(model) if int8 else Graph(model)
     content = graph.content(facts or {})
     if not int8:
@@ -55,14 +52,3 @@ def check_matches(model: LanguageModel, content: bytes, ids: Any) -> None:
             f"the exported model's logits differ from the model's by {largest:.2g} on {len(ids):,} tokens, more than "
             f"{allowed:.2g}; it was not written"
         )
-
-
-def check_exportable(model: LanguageModel) -> None:
-    """Raise ``UserError`` unless ``model`` is one that can be exported."""
-    recurrence = model.recurrence
-    if type(model) is not LanguageModel or type(recurrence) is not Recurrence or type(model.head) is not Softmax:
-        raise UserError("ONNX: only models with a full softmax can be exported")
-    if not all(type(layer) in CELLS for layer in recurrence.layers):
-        raise UserError("ONNX: model.cell must be lstm, gru or rnn for a model to be exported")
-    if recurrence.norms is not None or recurrence.residual:
-        raise UserError("ONNX: a model with model.layer_norm or model.residual cannot be exported")

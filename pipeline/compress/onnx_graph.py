@@ -1,5 +1,6 @@
-"""A model in float32 as an ONNX file, with the state as input and output.
+"""A model as an ONNX file, with the state as input and output; here in float32.
 
+``onnx_cells`` has the layers that are loops, ``onnx_heads`` the heads that are more than a product.
 Letters: T time, B streams, E embedding, H hidden, V vocabulary.
 """
 
@@ -12,12 +13,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from pipeline.compress.onnx_cells import CELLS, add_loop
+from pipeline.compress.onnx_heads import add_head
 from pipeline.compress.onnx_model import WEIGHTS
 from pipeline.compress.onnx_nodes import Nodes
 from pipeline.model.language_model import LanguageModel
 
-# a layer's operator, and torch's blocks of gates in the order of ONNX
-CELLS: dict[type[nn.Module], tuple[str, list[int]]] = {
+# the operator of a layer, and torch's blocks of gates in the order of ONNX
+OPERATORS: dict[type[nn.Module], tuple[str, list[int]]] = {
     nn.LSTM: ("LSTM", [0, 3, 1, 2]),
     nn.GRU: ("GRU", [1, 0, 2]),
     nn.RNN: ("RNN", [0]),
@@ -25,57 +28,107 @@ CELLS: dict[type[nn.Module], tuple[str, list[int]]] = {
 
 
 class Graph:
-    """A model in float32, its layers ONNX's own operators."""
+    """A model in float32, its layers ONNX's own operators where it has them."""
 
     weights_are = "float32"
 
     def __init__(self, model: LanguageModel) -> None:
         """Raises ``UserError`` where ONNX is not installed."""
         self.model = model
-        self.head: Any = model.head
         self.nodes = Nodes()
 
     def content(self, facts: Mapping[str, str]) -> bytes:
         """The file."""
         model, nodes = self.model, self.nodes
-        helper = nodes.onnx.helper
-        inputs = [helper.make_tensor_value_info("tokens", nodes.onnx.TensorProto.INT64, ["T", "B"])]
-        outputs = [nodes.floats("logits", ["T", "B", len(self.head.bias)])]
+        recurrence, head = model.recurrence, model.head
+        layers: Any = recurrence.layers
+        num_types = model.embedding.num_embeddings
+        inputs = [nodes.onnx.helper.make_tensor_value_info("tokens", nodes.onnx.TensorProto.INT64, ["T", "B"])]
+        outputs = [nodes.floats("logits", ["T", "B", num_types])]
         hidden = self.embedded()
-        for index, layer in enumerate(model.recurrence.layers):
-            states = [f"{part}{index}" for part in ("hc" if isinstance(layer, nn.LSTM) else "h")]
-            shape: list[Any] = [1, "B", layer.hidden_size]
-            inputs += [nodes.floats(name, shape) for name in states]
-            outputs += [nodes.floats(f"next_{name}", shape) for name in states]
-            hidden = self.recurrent(index, layer, hidden, states)
+        for index, (layer, sizes) in enumerate(zip(layers, recurrence.state_sizes, strict=True)):
+            # a part of size 0, as a QRNN without the input before has, is none
+            states = {
+                f"{part}{index}": size for part, size in zip(CELLS[type(layer)].state, sizes, strict=True) if size
+            }
+            inputs += [nodes.floats(name, [1, "B", size]) for name, size in states.items()]
+            outputs += [nodes.floats(f"next_{name}", [1, "B", size]) for name, size in states.items()]
+            branch = self.normalized(hidden, index)
+            output = self.recurrent(index, layer, branch, list(states))
+            is_joined = recurrence.residual and layer.input_size == layer.hidden_size
+            hidden = nodes.add("Add", hidden, output) if is_joined else output
+        hidden = self.normalized(hidden, len(layers))
         if model.projection is not None:
-            hidden = self.product("projection", model.projection.weight, None, hidden, "projected")
-        tied = self.head.weight is model.embedding.weight
-        self.product("embedding" if tied else "head", self.head.weight, self.head.bias, hidden, "logits")
-        cell = type(model.recurrence.layers[0]).__name__.lower()
-        own = {WEIGHTS: self.weights_are, "cell": cell, "layers": str(len(model.recurrence.layers))}
-        return nodes.content(inputs, outputs, {**facts, **own, "vocabulary": str(len(self.head.bias))})
+            hidden = self.times(nodes, hidden, "projection", model.projection.weight)
+        add_head(self, head, hidden, "logits")
+        own = {WEIGHTS: self.weights_are, "cell": CELLS[type(layers[0])].name, "layers": str(len(layers))}
+        return nodes.content(inputs, outputs, {**facts, **own, "vocabulary": str(num_types)})
 
     def embedded(self) -> str:
         """Tokens (T, B) → (T, B, E)."""
         return self.nodes.add("Gather", self.matrix("embedding", self.model.embedding.weight), "tokens")
 
     def matrix(self, name: str, weight: torch.Tensor) -> str:
-        """A matrix (outputs, inputs), stored once whoever asks for it."""
-        return name if name in self.nodes.weights else self.nodes.weight(name, array(weight))
+        """A matrix (outputs, inputs), stored once whoever asks for it: a tied one is the embedding."""
+        if weight is self.model.embedding.weight:
+            name = "embedding"
+        return name if name in self.nodes.weights else self.store(name, array(weight))
 
-    def product(self, name: str, weight: torch.Tensor, bias: torch.Tensor | None, hidden: str, result: str) -> str:
-        """(T, B, H) times the transposed matrix called ``name``, plus ``bias``."""
-        columns = self.nodes.add("Transpose", self.matrix(name, weight), perm=[1, 0])
+    def store(self, name: str, values: Any) -> str:
+        """Put the ``values`` of a matrix into the file, (outputs, inputs)."""
+        return self.nodes.weight(name, values)
+
+    def times(
+        self,
+        nodes: Nodes,
+        rows: str,
+        name: str,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        *,
+        part: slice | None = None,
+        result: str | None = None,
+    ) -> str:
+        """(…, E) ``rows`` times a transposed matrix (V, E), or ``part`` of its outputs, plus ``bias`` → (…, V).
+
+        ``nodes`` get the product; what does not depend on the rows goes into the graph around them.
+        """
+        values = self.part(self.matrix(name, weight), part, axis=0)
+        columns = self.nodes.once("Transpose", values, perm=[1, 0])
+        products = self.multiply(nodes, rows, columns, result=None if bias is not None else result)
         if bias is None:
-            return self.nodes.add("MatMul", hidden, columns, result=result)
-        added = self.nodes.weight(f"{result}_bias", array(bias))
-        return self.nodes.add("Add", self.nodes.add("MatMul", hidden, columns), added, result=result)
+            return products
+        return nodes.add("Add", products, self.nodes.weight(f"{name}_bias", array(bias)), result=result)
+
+    def multiply(self, nodes: Nodes, rows: str, columns: str, *, result: str | None) -> str:
+        """(…, E) rows times ``columns`` (E, V)."""
+        return nodes.add("MatMul", rows, columns, result=result)
+
+    def part(self, values: str, part: slice | None, *, axis: int) -> str:
+        """Those of ``values`` along ``axis``; None: all."""
+        if part is None:
+            return values
+        begin, end, axes = (
+            self.nodes.weight(f"number_{number}", np.array([number])) for number in (part.start, part.stop, axis)
+        )
+        return self.nodes.once("Slice", values, begin, end, axes)
+
+    def normalized(self, hidden: str, index: int) -> str:
+        """What layer ``index`` takes; after the last layer: what comes out."""
+        norms = self.model.recurrence.norms
+        if norms is None:
+            return hidden
+        norm: Any = norms[index]
+        scale = self.nodes.weight(f"norm{index}", array(norm.weight))
+        bias = self.nodes.weight(f"norm{index}_bias", array(norm.bias))
+        return self.nodes.add("LayerNormalization", hidden, scale, bias, axis=-1, epsilon=norm.eps)
 
     def recurrent(self, index: int, layer: Any, hidden: str, states: list[str]) -> str:
         """(T, B, E) through one layer → (T, B, H); ``states`` name its state, which goes to ``next_`` of each."""
+        if type(layer) not in OPERATORS:
+            return add_loop(self, index, layer, hidden, states)
         nodes = self.nodes
-        kind, order = CELLS[type(layer)]
+        kind, order = OPERATORS[type(layer)]
 
         def in_order(name: str) -> Any:
             blocks = np.split(array(getattr(layer, name)), len(order))

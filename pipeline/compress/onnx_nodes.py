@@ -31,10 +31,26 @@ class Nodes:
         self.weights: dict[str, Any] = {} if outer is None else outer.weights
         # a body sees the values of the graph around it, so no name may stand in both
         self.numbers: Any = itertools.count() if outer is None else outer.numbers
+        self.made: dict[Any, str] = {}  # by ``once``
 
     def add(self, kind: str, *inputs: str, result: str | None = None, **attributes: Any) -> str:
         """A node with a single output, named ``result`` or by a number."""
         return self.add_many(kind, inputs, [result or f"{kind.lower()}_{next(self.numbers)}"], **attributes)[0]
+
+    def once(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """``add``, or what an equal call made before."""
+        key = (kind, inputs, repr(attributes))
+        if key not in self.made:
+            self.made[key] = self.add(kind, *inputs, **attributes)
+        return self.made[key]
+
+    def parted(self, values: str, number: int) -> list[str]:
+        """(…, n·H) → n parts of (…, H)."""
+        return self.add_many("Split", [values], [f"part_{next(self.numbers)}" for _ in range(number)], axis=-1)
+
+    def between(self, one: str, other: str, share: str, *, result: str) -> str:
+        """(1 − share) · one + share · other."""
+        return self.add("Add", one, self.add("Mul", share, self.add("Sub", other, one)), result=result)
 
     def add_many(self, kind: str, inputs: Sequence[str], results: list[str], **attributes: Any) -> list[str]:
         """A node with several outputs."""

@@ -10,10 +10,9 @@ import torch
 
 from pipeline.compress.folder import write_model_folder, write_onnx_folder
 from pipeline.compress.measure import Variant
-from pipeline.compress.onnx_export import check_exportable, export
+from pipeline.compress.onnx_export import export
 from pipeline.compress.onnx_model import OnnxModel
 from pipeline.data.windows import Tokens
-from pipeline.errors import UserError
 from pipeline.model.language_model import LanguageModel
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import Loaded
@@ -25,8 +24,8 @@ CHECKED_TOKENS = 512
 
 def make_variants(
     loaded: Loaded, tokens: Tokens, output: Path, *, shares: Sequence[float], scope: str
-) -> tuple[list[Variant], str]:
-    """The variants, their folders written below ``output``, and why some were left out (empty: none was).
+) -> list[Variant]:
+    """The variants, their folders written below ``output``.
 
     An export is checked on the first of ``tokens``.
 
@@ -34,21 +33,15 @@ def make_variants(
         UserError: an exported file that does not match the model; nothing is written then.
     """
     model = loaded.model.float()
-    left_out, exported = "", {}
-    try:
-        check_exportable(model)
-    except UserError as error:
-        left_out = f"{error}; left out"
-    else:
-        for name, int8 in (("onnx-float32", False), ("onnx-int8", True)):
-            exported[name] = export(model, tokens[:CHECKED_TOKENS], int8=int8)
+    kinds = (("onnx-float32", False), ("onnx-int8", True))
+    exported = {name: export(model, tokens[:CHECKED_TOKENS], int8=int8) for name, int8 in kinds}
     variants = [in_torch("float32", loaded, model, output), in_torch("bf16", loaded, model, output, torch.bfloat16)]
     for name, content in exported.items():
         path = write_onnx_folder(output / name, content, loaded.tokenizer)
         variants.append(Variant(name, OnnxModel(path), path.stat().st_size))
     for share in shares:
         variants.append(in_torch(f"pruned-{share:g}", loaded, pruned(model, share, scope), output))
-    return variants, left_out
+    return variants
 
 
 def pruned(model: LanguageModel, share: float, scope: str) -> LanguageModel:

@@ -34,7 +34,7 @@ def losses_of(folder: str, sentences: list[str]) -> list[float]:
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
     texts = Dataset.from_dict({"text": sentences}).map(lambda row: tokenizer(row["text"]), remove_columns="text")
     with tempfile.TemporaryDirectory() as output:
-        settings: dict[str, Any] = {"max_steps": 20, "learning_rate": 3e-3, "logging_steps": 1}
+        settings: dict[str, Any] = {"max_steps": 20, "learning_rate": 1e-2, "logging_steps": 1}
         arguments = TrainingArguments(output, use_cpu=True, report_to=[], save_strategy="no", **settings)
         collator = DataCollatorForLanguageModeling(tokenizer, mlm=False)
         trainer = Trainer(model, arguments, train_dataset=texts, data_collator=collator)

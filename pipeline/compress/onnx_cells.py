@@ -1,0 +1,186 @@
+"""Layers as loops over time (``Scan``) of plain operators, for cells that ONNX has no operator of, and for int8.
+
+What does not depend on the state is made before the loop, for all steps at once.
+Letters: T time, B streams, E embedding, H hidden, G gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import nn
+
+from pipeline.compress.onnx_nodes import Nodes
+from pipeline.model.cells import QRNN, MinGRU, MinLSTM, ResetBeforeGRU
+
+if TYPE_CHECKING:
+    from pipeline.compress.onnx_graph import Graph
+
+
+@dataclass
+class Step:
+    """One step of a layer while it is put together: a body of ``nodes`` within ``graph``.
+
+    ``inputs`` are what the loop is given of each step, (B, ·); ``begins`` and ``ends`` the state before and after it.
+    """
+
+    graph: Graph
+    nodes: Nodes
+    layer: Any
+    index: int
+    inputs: list[str]
+    begins: list[str]
+    ends: list[str]
+
+    def times(self, rows: str, name: str, **how: Any) -> str:
+        """(B, H) ``rows`` times the layer's matrix called ``name``, plus its bias where it has one."""
+        bias = getattr(self.layer, name.replace("weight", "bias"), None) if name.endswith("_l0") else None
+        return self.graph.times(self.nodes, rows, f"{name}{self.index}", getattr(self.layer, name), bias, **how)
+
+
+@dataclass(frozen=True)
+class CellLoop:
+    """A kind of layer: the parts of its state, what goes into the loop, a step of it, what comes out of the layer.
+
+    ``before`` makes (T, B, ·) inputs of the loop from (T, B, E); ``step`` fills in the ends; ``after`` makes (T, B, H)
+    from the first part of the state after each step and the inputs of the loop.
+    """
+
+    name: str
+    state: str
+    before: Callable[[Graph, int, Any, str], list[str]]
+    step: Callable[[Step], None]
+    after: Callable[[Graph, str, list[str]], str] = lambda graph, states, inputs: states
+
+
+def add_loop(graph: Graph, index: int, layer: Any, hidden: str, states: list[str]) -> str:
+    """(T, B, E) through one layer → (T, B, H); ``states`` name its state, which goes to ``next_`` of each."""
+    nodes, body, cell = graph.nodes, Nodes(graph.nodes), CELLS[type(layer)]
+    if isinstance(layer, QRNN):
+        hidden = _beside_the_input_before(nodes, layer, hidden, states)
+    inputs = cell.before(graph, index, layer, hidden)
+    carried = states[:1] if isinstance(layer, QRNN) else states
+    begins, ends = [f"{name}_before" for name in carried], [f"{name}_after" for name in carried]
+    seen = [f"{name}_step" for name in inputs]
+    cell.step(Step(graph, body, layer, index, seen, begins, ends))
+    output = body.add("Identity", ends[0])
+    shape = ["B", layer.hidden_size]
+    loop = body.body(
+        f"layer{index}",
+        [
+            *(nodes.floats(name, shape) for name in begins),
+            *(nodes.floats(name, ["B", f"{name}_size"]) for name in seen),
+        ],
+        [*(nodes.floats(name, shape) for name in ends), nodes.floats(output, shape)],
+    )
+    axis = nodes.weight("first_axis", np.array([0]))
+    results = [*(f"{name}_end" for name in carried), f"states{index}"]
+    operands = [*(nodes.add("Squeeze", name, axis) for name in carried), *inputs]
+    outputs = nodes.add_many("Scan", operands, results, body=loop, num_scan_inputs=len(inputs))
+    for name, end in zip(carried, outputs[:-1], strict=True):
+        nodes.add("Unsqueeze", end, axis, result=f"next_{name}")
+    return cell.after(graph, outputs[-1], inputs)
+
+
+def _beside_the_input_before(nodes: Nodes, layer: QRNN, hidden: str, states: list[str]) -> str:
+    """(T, B, E) → (T, B, 2E), each input behind the one before it; the last one goes on to the next call."""
+    if layer.width == 1:
+        return hidden
+    first, last, end = (nodes.weight(f"number_{n}", np.array([n])) for n in (0, -1, np.iinfo(np.int64).max))
+    axis = nodes.weight("first_axis", np.array([0]))
+    nodes.add("Slice", hidden, last, end, axis, result=f"next_{states[1]}")
+    before = nodes.add_many("Concat", [states[1], hidden], [f"{states[1]}_and_inputs"], axis=0)[0]
+    before = nodes.add("Slice", before, first, last, axis)
+    return nodes.add_many("Concat", [before, hidden], [f"{states[1]}_beside"], axis=2)[0]
+
+
+def _gates_before(graph: Graph, index: int, layer: Any, hidden: str) -> list[str]:
+    """The products of the inputs, for torch's layers."""
+    return [graph.times(graph.nodes, hidden, f"weight_ih_l0{index}", layer.weight_ih_l0, layer.bias_ih_l0)]
+
+
+def _lstm(step: Step) -> None:
+    nodes = step.nodes
+    gates = nodes.parted(nodes.add("Add", step.inputs[0], step.times(step.begins[0], "weight_hh_l0")), 4)
+    enter, forget, output = (nodes.add("Sigmoid", gates[place]) for place in (0, 1, 3))
+    kept = nodes.add("Mul", forget, step.begins[1])
+    cell = nodes.add("Add", kept, nodes.add("Mul", enter, nodes.add("Tanh", gates[2])), result=step.ends[1])
+    nodes.add("Mul", output, nodes.add("Tanh", cell), result=step.ends[0])
+
+
+def _gru(step: Step) -> None:
+    nodes = step.nodes
+    of_inputs = nodes.parted(step.inputs[0], 3)
+    of_hidden = nodes.parted(step.times(step.begins[0], "weight_hh_l0"), 3)
+    reset, update = (nodes.add("Sigmoid", nodes.add("Add", of_inputs[g], of_hidden[g])) for g in (0, 1))
+    candidate = nodes.add("Tanh", nodes.add("Add", of_inputs[2], nodes.add("Mul", reset, of_hidden[2])))
+    nodes.between(candidate, step.begins[0], update, result=step.ends[0])
+
+
+def _rnn(step: Step) -> None:
+    nodes = step.nodes
+    nodes.add("Tanh", nodes.add("Add", step.inputs[0], step.times(step.begins[0], "weight_hh_l0")), result=step.ends[0])
+
+
+def _products(graph: Graph, index: int, layer: Any, hidden: str) -> list[str]:
+    """(T, B, H) of each product of one of our cells."""
+    products = graph.times(graph.nodes, hidden, f"weight{index}", layer.weight, layer.bias)
+    return graph.nodes.parted(products, layer.num_products)
+
+
+def _mingru_before(graph: Graph, index: int, layer: Any, hidden: str) -> list[str]:
+    update, candidate = _products(graph, index, layer, hidden)
+    return [candidate, graph.nodes.add("Sigmoid", graph.nodes.add("Neg", update))]
+
+
+def _minlstm_before(graph: Graph, index: int, layer: Any, hidden: str) -> list[str]:
+    nodes = graph.nodes
+    forget, enter, candidate = _products(graph, index, layer, hidden)
+    # log σ(f) − log σ(i), where log σ(x) = −softplus(−x)
+    logs = [nodes.add("Softplus", nodes.add("Neg", gate)) for gate in (enter, forget)]
+    return [candidate, nodes.add("Sigmoid", nodes.add("Sub", *logs))]
+
+
+def _qrnn_before(graph: Graph, index: int, layer: Any, hidden: str) -> list[str]:
+    nodes = graph.nodes
+    candidate, forget, output = _products(graph, index, layer, hidden)
+    return [nodes.add("Tanh", candidate), nodes.add("Sigmoid", forget), nodes.add("Sigmoid", output)]
+
+
+def _qrnn_after(graph: Graph, states: str, inputs: list[str]) -> str:
+    return graph.nodes.add("Mul", inputs[2], states)
+
+
+def _average(step: Step) -> None:
+    """f h + (1 − f) x, for the cells whose gates depend on the inputs alone."""
+    step.nodes.between(step.inputs[0], step.begins[0], step.inputs[1], result=step.ends[0])
+
+
+def _reset_before_inputs(graph: Graph, index: int, layer: Any, hidden: str) -> list[str]:
+    return [graph.times(graph.nodes, hidden, f"weight{index}", layer.weight, layer.bias)]
+
+
+def _reset_before(step: Step) -> None:
+    nodes, size = step.nodes, step.layer.hidden_size
+    of_reset, of_update, of_new = nodes.parted(step.inputs[0], 3)
+    before = step.begins[0]
+    of_gates = nodes.parted(step.times(before, "weight_hh", part=slice(0, 2 * size)), 2)
+    reset, update = (
+        nodes.add("Sigmoid", nodes.add("Add", *pair)) for pair in zip((of_reset, of_update), of_gates, strict=True)
+    )
+    shown = step.times(nodes.add("Mul", reset, before), "weight_hh", part=slice(2 * size, 3 * size))
+    nodes.between(nodes.add("Tanh", nodes.add("Add", of_new, shown)), before, update, result=step.ends[0])
+
+
+CELLS: dict[type[nn.Module], CellLoop] = {
+    nn.LSTM: CellLoop("lstm", "hc", _gates_before, _lstm),
+    nn.GRU: CellLoop("gru", "h", _gates_before, _gru),
+    nn.RNN: CellLoop("rnn", "h", _gates_before, _rnn),
+    ResetBeforeGRU: CellLoop("gru_reset_before", "h", _reset_before_inputs, _reset_before),
+    MinGRU: CellLoop("mingru", "h", _mingru_before, _average),
+    MinLSTM: CellLoop("minlstm", "h", _minlstm_before, _average),
+    QRNN: CellLoop("qrnn", "cx", _qrnn_before, _average, _qrnn_after),
+}
