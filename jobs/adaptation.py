@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from jobs.measures import figures, held_out_of
+from jobs.measures import figures, scored_of
 from pipeline import run
 from pipeline.data.scoring import ScoringStreams
 from pipeline.data.streams import ResetRule
@@ -24,43 +24,43 @@ from pipeline.training.checkpoint import Loaded
 WINDOW_TOKENS, TUNING_TOKENS = 256, 10_000
 
 
-def adapted(loaded: Loaded, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Perplexity on one stream as the model is, then with a cache, dynamic evaluation or both."""
-    check(arguments)
+Settings = tuple[CacheSettings | None, DynamicSettings | None]
+
+
+def settings_of(loaded: Loaded, arguments: argparse.Namespace) -> Settings:
+    """Those of the command line. Raises ``UserError`` naming what is out of its range, or a layout of the run."""
     if loaded.config.data.layout == "documents":
         raise UserError("--cache, --dynamic: go on from text to text, but this run reads data.layout=documents")
-    job = Adaptation(loaded, None, None)
-    text = held_out_of(loaded, arguments)
-    plain = job.score(text)
-    name = arguments.text or f"the {arguments.split} split"
-    print(f"{loaded.path.name} ({arguments.checkpoint}) on {name}, one stream: perplexity {plain.perplexity:,.3f}")
+    remembered, dynamic = None, None
+    if arguments.cache:
+        remembered = CacheSettings(arguments.cache_theta, arguments.cache_weight, arguments.cache_window)
     if arguments.dynamic is not None:
         names = ("lr", "decay", "epsilon", "segment")
-        given = {name: getattr(arguments, f"dynamic_{name}") for name in names}
-        job.dynamic = DynamicSettings.of(arguments.dynamic, **given)
-        job.measure_rms()
+        dynamic = DynamicSettings.of(arguments.dynamic, **{n: getattr(arguments, f"dynamic_{n}") for n in names})
+    return remembered, dynamic
+
+
+def adapted(loaded: Loaded, arguments: argparse.Namespace, settings: Settings, text: HeldOut) -> dict[str, Any]:
+    """Perplexity on one stream as the model is, then with a cache, dynamic evaluation or both."""
+    plain = Adaptation(loaded, None, None).score(text)
+    name = arguments.text or f"the {arguments.split} split"
+    print(
+        f"{loaded.path.name} ({arguments.checkpoint}) on {name}: {scored_of(plain, text)} in one stream: "
+        f"perplexity {plain.perplexity:,.3f}"
+    )
+    cache, dynamic = settings
+    job = Adaptation(loaded, None if arguments.tune else cache, dynamic)
+    job.measure_rms()
     if arguments.tune:
         job.tune(cache=arguments.cache)
-    elif arguments.cache:
-        job.cache = CacheSettings(arguments.cache_theta, arguments.cache_weight, arguments.cache_window)
-    for title, settings in (("dynamic evaluation", job.dynamic), ("cache", job.cache)):
-        if settings is not None:
-            print(f"{title}: {', '.join(f'{name} {value}' for name, value in asdict(settings).items())}")
+    used = {"dynamic": job.dynamic, "cache": job.cache}
+    for title, found in (("dynamic evaluation", job.dynamic), ("cache", job.cache)):
+        if found is not None:
+            print(f"{title}: {', '.join(f'{name} {value}' for name, value in asdict(found).items())}")
     tally = Tally(text.tokens, loaded.tokenizer.vocab_size)
     result = figures(loaded, text, job.score(text, tally), tally, seed=arguments.seed)
     result |= {"plain_perplexity": plain.perplexity}
-    for key, settings in (("dynamic", job.dynamic), ("cache", job.cache)):
-        result[key] = None if settings is None else asdict(settings)
-    return result
-
-
-def check(arguments: argparse.Namespace) -> None:
-    """Raises ``UserError`` for what does not go together with a single stream."""
-    for name in ("streams", "burn_in", "compare"):
-        if getattr(arguments, name) not in (None, 1):
-            raise UserError(f"--{name.replace('_', '-')}: --cache and --dynamic score on one stream")
-    if arguments.exact or arguments.breakdown:
-        raise UserError("--exact, --breakdown: are not for --cache and --dynamic")
+    return result | {key: None if found is None else asdict(found) for key, found in used.items()}
 
 
 @dataclass

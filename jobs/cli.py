@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, get_args, get_origin
 
-from jobs.numbers import number, whole
+from jobs.number_types import number, whole
 from pipeline import config as configuration
 from pipeline.config import Config
 from pipeline.errors import KEY_IN_ADDRESS, UserError, carries_key

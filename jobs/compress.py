@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.cli import command_line, parser, run_job
-from jobs.numbers import number, whole
+from jobs.number_types import number, whole
 from pipeline.errors import UserError
 from pipeline.files import write_file
 from pipeline.strict_json import to_json

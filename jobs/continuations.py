@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
-from jobs.measures import held_out_of
 from pipeline.data.tokenizer import Ids
-from pipeline.errors import UserError
+from pipeline.evaluate import HeldOut
 from pipeline.evaluate.quality import Variety, cut_prompts, nearness, variety
 from pipeline.generate import Sampling
 from pipeline.generate.sampler import Sampler
@@ -17,14 +16,10 @@ from pipeline.training.checkpoint import Loaded
 PROMPTS_AT_ONCE = 64
 
 
-def bleu(loaded: Loaded, arguments: argparse.Namespace) -> dict[str, Any]:
+def bleu(loaded: Loaded, arguments: argparse.Namespace, sampling: Sampling, text: HeldOut) -> dict[str, Any]:
     """Print and return BLEU and chrF of what the model writes, and how varied it is beside the true text."""
-    for name, least in (("bleu", 2), ("prompt_tokens", 1), ("continuation_tokens", 1)):
-        if getattr(arguments, name) < least:
-            raise UserError(f"--{name.replace('_', '-')}: {getattr(arguments, name)} is below {least}")
-    sampling = Sampling(**{item.name: getattr(arguments, item.name) for item in fields(Sampling)})
     prompts, true = cut_prompts(
-        held_out_of(loaded, arguments).tokens,
+        text.tokens,
         number=arguments.bleu,
         prompt_tokens=arguments.prompt_tokens,
         continuation_tokens=arguments.continuation_tokens,

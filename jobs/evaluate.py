@@ -6,37 +6,69 @@ Every token is scored once. One stream (--streams 1) gives each its whole histor
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import fields
+from functools import cache
 from typing import Any
 
 from jobs.cli import add_sampling, parser, run_job
-from jobs.numbers import number, seed, whole
+from jobs.number_types import number, seed, whole
 from pipeline.errors import UserError
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
     arguments = argument_parser().parse_args(argv)
+    check(arguments)
 
-    from jobs import adaptation, continuations, measures, sentences
     from pipeline import run
+    from pipeline.evaluate.surprisal import check_ending
     from pipeline.model.precision import set_tf32
     from pipeline.training import checkpoint
 
-    check(arguments)
+    if arguments.surprisal is not None:
+        check_ending(arguments.surprisal)
     path = checkpoint.find(arguments.run, arguments.checkpoint)
     loaded = checkpoint.load_model(path, run.resolve_device(arguments.device))
     set_tf32(loaded.config.train.tf32)
-    measure = measures.perplexity
+    result: dict[str, Any] = {}
+    for measure in measures_of(loaded, arguments):
+        if result:
+            print()
+        result |= measure()
+    return {**result, "checkpoint": str(path)}
+
+
+def measures_of(loaded: Any, arguments: argparse.Namespace) -> list[Callable[[], dict[str, Any]]]:
+    """What is asked for, in the order in which it is measured; later results stand where several have one name.
+
+    Raises:
+        UserError: for whatever one of them could not do, before the first is begun.
+    """
+    from jobs import adaptation, continuations, measures, sentences
+    from pipeline.evaluate.pairs import read_pairs
+    from pipeline.generate import Sampling
+
+    text = cache(lambda: measures.held_out_of(loaded, arguments))
+    found: list[Callable[[], dict[str, Any]]] = []
     if arguments.surprisal is not None:
-        measure = sentences.surprisal
-    elif arguments.pairs is not None:
-        measure = sentences.minimal_pairs
-    elif arguments.bleu is not None:
-        measure = continuations.bleu
-    elif arguments.cache or arguments.dynamic is not None:
-        measure = adaptation.adapted
-    elif arguments.tune:
-        raise UserError("--tune: there is nothing to tune without --cache or --dynamic")
-    return {**measure(loaded, arguments), "checkpoint": str(path)}
+        found.append(lambda: sentences.surprisal(loaded, arguments.surprisal, text()))
+    if arguments.pairs is not None:
+        pairs = read_pairs(arguments.pairs, loaded.tokenizer)
+        found.append(lambda: sentences.minimal_pairs(loaded, pairs))
+    if arguments.bleu is not None:
+        sampling = Sampling(**{item.name: getattr(arguments, item.name) for item in fields(Sampling)})
+        found.append(lambda: continuations.bleu(loaded, arguments, sampling, text()))
+    if adapts(arguments):
+        settings = adaptation.settings_of(loaded, arguments)
+        found.append(lambda: adaptation.adapted(loaded, arguments, settings, text()))
+    elif not found or arguments.exact or arguments.breakdown or arguments.compare is not None:
+        found.append(lambda: measures.perplexity(loaded, arguments, text()))
+    return found
+
+
+def adapts(arguments: argparse.Namespace) -> bool:
+    """Whether the model is to go on learning from what it is scored on."""
+    return arguments.cache or arguments.dynamic is not None
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -46,12 +78,15 @@ def argument_parser() -> argparse.ArgumentParser:
     what = result.add_mutually_exclusive_group()
     what.add_argument("--split", choices=["valid", "test"], default="valid", help="of the prepared corpus")
     what.add_argument("--text", metavar="FILE", help="any text instead, split into documents as the corpus is")
+    result.add_argument("--by-line", action="store_true", help="each line of --text is a text by itself, read alone")
     result.add_argument("--streams", type=whole, metavar="N", help="side by side; default: evaluate.streams")
     result.add_argument("--burn-in", type=whole, metavar="N", help="tokens read before each; default: evaluate.burn_in")
     result.add_argument("--exact", action="store_true", help="score on one stream as well, and tell the difference")
     result.add_argument("--breakdown", action="store_true", help="by count in training and by position in the document")
     result.add_argument("--compare", metavar="DIR", help="another run on the same text, and a paired test")
-    result.add_argument("--surprisal", metavar="FILE", help="write the nats of every token and word there, as Parquet")
+    result.add_argument(
+        "--surprisal", metavar="FILE", help="nats of every token and word into a .parquet, .csv or .tsv"
+    )
     result.add_argument("--pairs", metavar="FILE", help="which of good and bad is likelier: a JSON object a line")
     result.add_argument("--bleu", type=whole, metavar="N", help="continue N prompts from the text, and compare")
     result.add_argument("--prompt-tokens", type=whole, default=32, metavar="N", help="of each prompt of --bleu")
@@ -80,11 +115,25 @@ def add_adaptation(result: argparse.ArgumentParser) -> None:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Raises ``UserError`` naming the option that is out of its range."""
-    for name, least in (("streams", 1), ("burn_in", 0), ("seed", 0)):
+    """Raises ``UserError`` naming the option that is out of its range, or does not go with another."""
+    leasts = {"streams": 1, "burn_in": 0, "seed": 0, "bleu": 2, "prompt_tokens": 1, "continuation_tokens": 1}
+    for name, least in leasts.items():
         value = getattr(arguments, name)
         if value is not None and value < least:
             raise UserError(f"--{name.replace('_', '-')}: {value} is below {least}")
+    if arguments.tune and not adapts(arguments):
+        raise UserError("--tune: there is nothing to tune without --cache or --dynamic")
+    if arguments.by_line:
+        if arguments.text is None:
+            raise UserError("--by-line: says how a text is read; give it by --text")
+        if arguments.bleu is not None or adapts(arguments):
+            raise UserError("--by-line: lines by themselves are no running text, as --bleu, --cache and --dynamic need")
+    if adapts(arguments):
+        for name in ("streams", "burn_in", "compare"):
+            if getattr(arguments, name) not in (None, 1):
+                raise UserError(f"--{name.replace('_', '-')}: --cache and --dynamic score on one stream")
+        if arguments.exact or arguments.breakdown:
+            raise UserError("--exact, --breakdown: are not for --cache and --dynamic")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from jobs.cli import add_sampling, parser, run_job
-from jobs.numbers import number, seed, whole
+from jobs.number_types import number, seed, whole
 from pipeline.errors import UserError
 
 # they are kept until all are written

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.cli import parser, run_job
-from jobs.numbers import number, whole
+from jobs.number_types import number, whole
 from pipeline.errors import UserError
 
 

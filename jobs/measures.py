@@ -27,13 +27,12 @@ from pipeline.training import checkpoint
 from pipeline.training.checkpoint import Loaded
 
 
-def perplexity(loaded: Loaded, arguments: argparse.Namespace) -> dict[str, Any]:
+def perplexity(loaded: Loaded, arguments: argparse.Namespace, text: HeldOut) -> dict[str, Any]:
     """Perplexity and what belongs to it of a split or a text."""
-    text = held_out_of(loaded, arguments)
     tally = Tally(text.tokens, loaded.tokenizer.vocab_size)
     score = scored(loaded, text, arguments, tally)
     name = arguments.text or f"the {arguments.split} split"
-    print(f"{loaded.path.name} ({arguments.checkpoint}) on {name}: {score.tokens:,} tokens in {parts_of(score)}")
+    print(f"{loaded.path.name} ({arguments.checkpoint}) on {name}: {scored_of(score, text)} in {parts_of(score)}")
     result = figures(loaded, text, score, tally, seed=arguments.seed)
     if arguments.exact:
         exact = scored(loaded, text, arguments, streams=1)
@@ -50,7 +49,10 @@ def perplexity(loaded: Loaded, arguments: argparse.Namespace) -> dict[str, Any]:
 def held_out_of(loaded: Loaded, arguments: argparse.Namespace) -> HeldOut:
     """The text that the command line names. Raises ``UserError`` if there is none."""
     if arguments.text is not None:
-        return text_held_out(loaded.tokenizer, arguments.text, loaded.config.corpus, layout=loaded.config.data.layout)
+        config, by_line = loaded.config, arguments.by_line
+        return text_held_out(
+            loaded.tokenizer, arguments.text, config.corpus, layout=config.data.layout, by_line=by_line
+        )
     return split_held_out(run.corpus_of(loaded), arguments.split, layout=loaded.config.data.layout)
 
 
@@ -76,7 +78,7 @@ def figures(loaded: Loaded, text: HeldOut, score: Score, tally: Tally, *, seed: 
     low, high = perplexity_interval(*tally.per_unit(), seed=seed)
     print(f"perplexity {score.perplexity:,.3f}, {score.nats_per_token:.4f} nats per token")
     print(f"95 % interval {low:,.3f} to {high:,.3f} (bootstrap over {tally.unit})")
-    num_words, num_lines = count_words(loaded.tokenizer, text.tokens, layout=loaded.config.data.layout)
+    num_words, num_lines = count_words(loaded.tokenizer, text.tokens, layout=text.layout)
     per_word = metrics.perplexity(score.nats, num_words + num_lines) if num_words + num_lines else math.nan
     if loaded.tokenizer.kind != "word":
         print(f"perplexity per word {per_word:,.3f} ({num_words:,} words and {num_lines:,} line ends)")
@@ -93,12 +95,20 @@ def figures(loaded: Loaded, text: HeldOut, score: Score, tally: Tally, *, seed: 
         "line_ends": num_lines,
         "bits_per_byte": score.bits_per_byte,
         "tokens": score.tokens,
+        "text_tokens": len(text.tokens),
         score.layout: score.num_parts,
     }
 
 
+def scored_of(score: Score, text: HeldOut) -> str:
+    """How many tokens were scored, and why not one that the text has."""
+    if text.begin_id is None:
+        return f"{score.tokens:,} of {len(text.tokens):,} tokens scored (nothing comes before the first)"
+    return f"{score.tokens:,} tokens scored"
+
+
 def parts_of(score: Score) -> str:
-    return f"{score.num_parts:,} {score.layout}"
+    return f"{score.num_parts:,} {score.layout if score.num_parts > 1 else score.layout.removesuffix('s')}"
 
 
 def breakdown(loaded: Loaded, tally: Tally) -> dict[str, Any]:

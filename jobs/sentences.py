@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from jobs.measures import held_out_of
 from pipeline.data.streams import ResetRule
-from pipeline.evaluate.pairs import accuracies, read_pairs, sentence_nats
+from pipeline.data.tokenizer import EOS, Tokenizer
+from pipeline.evaluate import HeldOut
+from pipeline.evaluate.pairs import Pair, accuracies, sentence_nats
 from pipeline.evaluate.surprisal import surprisal_rows, write_rows
 from pipeline.training.checkpoint import Loaded
 
 
-def surprisal(loaded: Loaded, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Write a row for every token and word of the text."""
-    text = held_out_of(loaded, arguments)
+def surprisal(loaded: Loaded, path: str, text: HeldOut) -> dict[str, Any]:
+    """Write a row for every token and word of the text into the table at ``path``."""
     reset = ResetRule.of(loaded.config.train)
-    counts = write_rows(arguments.surprisal, surprisal_rows(loaded.model, loaded.tokenizer, text, reset=reset))
-    print(f"{arguments.surprisal}: {counts['token']:,} tokens and {counts['word']:,} words")
-    return {"surprisal": arguments.surprisal, "tokens": counts["token"], "words": counts["word"]}
+    counts = write_rows(path, surprisal_rows(loaded.model, loaded.tokenizer, text, reset=reset))
+    num_tokens, num_words = counts["token"], counts["word"]
+    each = "" if text.begin_id is None else " of each document"
+    print(
+        f"{path}: {num_tokens:,} tokens and {num_words:,} words "
+        f"(the first{each} too, scored after {start_of(loaded.tokenizer)})"
+    )
+    return {
+        "surprisal": path,
+        "surprisal_tokens": num_tokens,
+        "surprisal_words": num_words,
+        "tokens": num_tokens,
+        "words": num_words,
+    }
 
 
-def minimal_pairs(loaded: Loaded, arguments: argparse.Namespace) -> dict[str, Any]:
+def start_of(tokenizer: Tokenizer) -> str:
+    """What a text begins after, for people."""
+    (token,) = tokenizer.start_ids.tolist()
+    return EOS if token == tokenizer.eos_id else repr(tokenizer.decode([token]))
+
+
+def minimal_pairs(loaded: Loaded, pairs: Sequence[Pair]) -> dict[str, Any]:
     """Print and return the accuracy by group."""
-    pairs = read_pairs(arguments.pairs, loaded.tokenizer)
     nats = sentence_nats(loaded.model, loaded.tokenizer, [pair.good for pair in pairs] + [pair.bad for pair in pairs])
     found = accuracies(pairs, nats[: len(pairs)], nats[len(pairs) :])
     width = max(len(item.group) for item in found)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
 from pipeline.config import CorpusConfig, Layout
-from pipeline.data.corpus import Piece, Reading, Tally
+from pipeline.data.corpus import Piece, Reading, Tally, documents
+from pipeline.data.corpus.cutting import cut_rule
 from pipeline.data.corpus.sources import find_sources
-from pipeline.data.documents import begin_of_documents
+from pipeline.data.documents import begin_of_documents, document_starts
 from pipeline.data.planning import Range
 from pipeline.data.shards import PreparedCorpus
 from pipeline.data.tasks import encoded
@@ -29,6 +31,12 @@ class HeldOut:
     num_bytes: int | None
     why_not: str = ""
     begin_id: int | None = None  # what is read before each document; None: it is scored as streams
+    # what the text has in place of each <unk>, in order; None where that cannot be said
+    own_texts: Callable[[], Iterator[str | None]] = lambda: iter(())
+
+    @property
+    def layout(self) -> Layout:
+        return "streams" if self.begin_id is None else "documents"
 
 
 def held_out(tokenizer: Tokenizer, tokens: Tokens, first: Ids, *, num_bytes: int, num_unknown: int) -> HeldOut:
@@ -44,11 +52,13 @@ def held_out(tokenizer: Tokenizer, tokens: Tokens, first: Ids, *, num_bytes: int
     return HeldOut(tokens, num_bytes - sum(len(tokenizer.decode_bytes(int(token))) for token in first))
 
 
-def laid_out(tokenizer: Tokenizer, tokens: Tokens, layout: Layout, *, num_bytes: int, num_unknown: int) -> HeldOut:
-    """``held_out`` in a layout: of documents the first token is scored, too."""
-    first = np.asarray(tokens[:1] if layout == "streams" else tokens[:0])
+def laid_out(
+    tokenizer: Tokenizer, tokens: Tokens, begin_id: int | None, *, num_bytes: int, num_unknown: int
+) -> HeldOut:
+    """``held_out`` of streams, or of documents that are read after ``begin_id``: their first token is scored, too."""
+    first = np.asarray(tokens[:1] if begin_id is None else tokens[:0])
     found = held_out(tokenizer, tokens, first, num_bytes=num_bytes, num_unknown=num_unknown)
-    return found if layout == "streams" else replace(found, begin_id=begin_of_documents(tokenizer))
+    return replace(found, begin_id=begin_id)
 
 
 def split_held_out(corpus: PreparedCorpus, split: str, *, layout: Layout = "streams") -> HeldOut:
@@ -56,36 +66,55 @@ def split_held_out(corpus: PreparedCorpus, split: str, *, layout: Layout = "stre
     if split not in corpus.splits:
         raise UserError(f"--split: the prepared corpus has no {split} split (corpus.{split}, corpus.{split}_fraction)")
     tokens = corpus.splits[split]
-    return laid_out(corpus.tokenizer, tokens, layout, num_bytes=tokens.num_bytes, num_unknown=tokens.num_unknown)
+    begin_id = None if layout == "streams" else begin_of_documents(corpus.tokenizer)
+    return laid_out(corpus.tokenizer, tokens, begin_id, num_bytes=tokens.num_bytes, num_unknown=tokens.num_unknown)
 
 
-def text_held_out(tokenizer: Tokenizer, path: str, config: CorpusConfig, *, layout: Layout = "streams") -> HeldOut:
+def text_held_out(
+    tokenizer: Tokenizer, path: str, config: CorpusConfig, *, layout: Layout = "streams", by_line: bool = False
+) -> HeldOut:
     """A text, of any kind that a corpus may have, split into documents as ``config`` says.
+
+    Args:
+        by_line: each line (or record) is a document that is scored by itself, whatever the model was trained on: from
+            a blank state, after what a text begins with.
 
     Raises:
         UserError: it is missing, not UTF-8, too short, or holds nothing that the tokenizer knows.
     """
     changes = {"valid": [path], "format": "auto", "min_characters": None, "max_characters": None}
-    config = config.model_copy(update=changes)
+    config = config.model_copy(update={**changes, "document": "line"} if by_line else changes)
     try:
         sources = find_sources("valid", config)
     except UserError as error:
         raise UserError(str(error).replace("corpus.valid:", "--text:")) from None
-    pieces, tally = tuple(map(Piece.whole, sources)), Tally()
+    pieces, tally, reading = tuple(map(Piece.whole, sources)), Tally(), Reading.of(config)
     ids, starts, num_tokens = [np.zeros(0, dtype=tokenizer.dtype)], [np.zeros(0, dtype=np.int64)], 0
-    for part, begins in encoded(tokenizer, Range("text", "text", pieces), Reading.of(config), tally):
+    for part, begins in encoded(tokenizer, Range("text", "text", pieces), reading, tally):
         ids.append(part)
         starts.append(begins + num_tokens)
         num_tokens += len(part)
     tokens = ArrayTokens(np.concatenate(ids), np.unique(np.concatenate(starts)))
-    if len(tokens) < 2:
-        raise UserError(f"--text: {path} has {len(tokens)} tokens; at least 2 are needed to score one")
+    begin_id = begin_of_documents(tokenizer) if layout == "documents" else None
+    if by_line:
+        begin_id = int(tokenizer.start_ids[0])
+    least = 2 if begin_id is None else 1
+    if len(tokens) < least:
+        raise UserError(f"--text: {path} has {len(tokens)} tokens; at least {least} are needed to score one")
     num_unknown = 0
     if tokenizer.unk_id is not None:
         num_unknown = int((tokens.array == tokenizer.unk_id).sum())
         if not (set(np.unique(tokens.array).tolist()) - {tokenizer.unk_id, tokenizer.eos_id}):
             raise UserError(f"--text: the model knows no {tokenizer.kind} of {path}")
-    return laid_out(tokenizer, tokens, layout, num_bytes=tally.num_bytes, num_unknown=num_unknown)
+    found = laid_out(tokenizer, tokens, begin_id, num_bytes=tally.num_bytes, num_unknown=num_unknown)
+    return replace(found, own_texts=lambda: _own_texts(tokenizer, pieces, reading))
+
+
+def _own_texts(tokenizer: Tokenizer, pieces: Iterable[Piece], reading: Reading) -> Iterator[str | None]:
+    """What the text has in place of each ``<unk>``: it is read once more, in the same parts."""
+    for piece in pieces:
+        for part in documents(piece, reading, cut_rule(piece.source, reading, tokenizer.safe_cut), Tally()):
+            yield from tokenizer.texts_of_unknown(part.text)
 
 
 def count_words(tokenizer: Tokenizer, tokens: Tokens, *, layout: Layout = "streams") -> tuple[int, int]:
@@ -99,12 +128,17 @@ def count_words(tokenizer: Tokenizer, tokens: Tokens, *, layout: Layout = "strea
     if tokenizer.kind == "word":
         return len(tokens) - (layout == "streams"), 0
     ends = {} if layout == "streams" else {tokenizer.eos_id: b"\n"}
+    # documents without <eos> end at no token, but words do not go on from one to the next
+    starts = np.zeros(0, dtype=np.int64) if layout == "streams" else document_starts(tokens)[1:]
     bytes_of = lru_cache(maxsize=None)(lambda token: ends.get(token) or tokenizer.decode_bytes(token))
     num_words = num_lines = 0
     is_within = False  # a word
     for start in range(int(layout == "streams"), len(tokens), TOKENS_AT_ONCE):
         stop = min(start + TOKENS_AT_ONCE, len(tokens))
-        text = b"".join(map(bytes_of, tokens.rows(np.array([start]), stop - start)[0].tolist()))
+        parts = [bytes_of(token) for token in tokens.rows(np.array([start]), stop - start)[0].tolist()]
+        for place in starts[(starts >= start) & (starts < stop)] - start:
+            parts[place] = b" " + parts[place]
+        text = b"".join(parts)
         if not text:
             continue
         num_words += len(text.split()) - (is_within and not text[:1].isspace())

@@ -1,7 +1,10 @@
 """Rows of tokens and words, and minimal pairs, against sums made by hand or one token at a time."""
 
+import csv
 import itertools
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +14,10 @@ import torch
 
 from pipeline.config import CorpusConfig, ModelConfig, TokenizerConfig
 from pipeline.data.tokenizer import Tokenizer, train_tokenizer
-from pipeline.evaluate import text_held_out
+from pipeline.errors import UserError
+from pipeline.evaluate import HeldOut, count_words, evaluate, text_held_out
 from pipeline.evaluate.pairs import Pair, accuracies, read_pairs, sentence_nats
-from pipeline.evaluate.surprisal import Words, surprisal_rows, write_rows
+from pipeline.evaluate.surprisal import Row, Words, surprisal_rows, write_rows
 from pipeline.model.language_model import LanguageModel
 
 TEXT = "the cat sat on a mat\nthe dogs  ran\n"
@@ -62,6 +66,89 @@ def test_a_row_for_every_token_and_word(tmp_path: Path, kind: str, words: list[l
         sums = [sum(row["nats"] for row in part if row["document"] == document) for part in (tokens, found)]
         assert sums[0] == pytest.approx(sums[1], rel=1e-12)
     assert list(tmp_path.glob(".writing*")) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "eos"),
+    [("word", "line"), *((kind, eos) for kind in ("word", "char", "bpe") for eos in ("document", "none"))],
+)
+def test_lines_by_themselves_have_the_nats_of_sentences(tmp_path: Path, kind: str, eos: str) -> None:
+    lines = ["the cat sat", "the dogs  ran on a mat", "a", "the cat sat"]
+    (tmp_path / "text.txt").write_text("\n".join(lines) + "\n")
+    tokenizer = train_tokenizer(TokenizerConfig(kind=kind, eos=eos), [TEXT * 9], num_documents=2)  # type: ignore[arg-type]
+    text = text_held_out(tokenizer, str(tmp_path / "text.txt"), CorpusConfig(train=["x"]), by_line=True)
+    model = model_of(tokenizer)
+    rows = list(surprisal_rows(model, tokenizer, text))
+    expected = sentence_nats(model, tokenizer, lines)
+    for level in ("token", "word"):
+        sums = [sum(row.nats for row in rows if (row.level, row.document) == (level, i)) for i in range(4)]
+        assert sums == pytest.approx(expected, rel=1e-10)
+    for line, document in zip(lines, range(4), strict=True):
+        words = [row for row in rows if (row.level, row.document) == ("word", document)]
+        found = [row.to_json()["text"] for row in words]
+        assert found == line.split() + (["<eos>"] if tokenizer.eos_id is not None else [])
+        assert [row.position for row in words] == list(range(len(words)))
+    score = evaluate(model, text, streams=3, bptt=5)
+    assert (score.nats, score.num_parts, score.layout) == (pytest.approx(sum(expected), rel=1e-10), 4, "documents")
+    assert score.tokens == len(text.tokens) == sum(row.level == "token" for row in rows)
+    num_words, num_ends = count_words(tokenizer, text.tokens, layout=text.layout)
+    assert num_words + num_ends == sum(row.level == "word" for row in rows)
+
+
+def test_a_table_is_of_the_kind_that_its_ending_says(tmp_path: Path) -> None:
+    rows = [
+        Row("token", b'a\t"', 0, 0, 0.5),
+        Row("word", "é,\n".encode(), 3, 1, math.inf, b"\xc3"),
+        Row("word", b"NA", 4, 0, 2.0),
+    ]
+    for ending in (".parquet", ".CSV", ".tsv"):
+        assert write_rows(str(tmp_path / f"rows{ending}"), rows) == {"token": 1, "word": 2}
+    expected = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    assert expected[1] == {
+        "level": "word", "text": "é,", "document": 3, "position": 1, "nats": math.inf, "unknown": "\ufffd"
+    }  # fmt: skip
+    for ending, delimiter in ((".CSV", ","), (".tsv", "\t")):
+        with (tmp_path / f"rows{ending}").open(encoding="utf-8", newline="") as file:
+            found = list(csv.DictReader(file, delimiter=delimiter))
+        assert [list(row) for row in found] == [list(row) for row in expected]
+        for row, same in zip(found, expected, strict=True):
+            assert (row["text"], row["unknown"], float(row["nats"])) == (
+                same["text"],
+                same["unknown"] or "",
+                same["nats"],
+            )
+    for name in ("rows", "rows.txt", "rows.xlsx", "tsv"):
+        with pytest.raises(UserError, match=r"^--surprisal: .* must end with \.parquet, \.csv, \.tsv$"):
+            write_rows(str(tmp_path / name), rows)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tokens", "words"),
+    [
+        ("word", ["xylophone", "tuba"], [("<unk>", "xylophone"), ("<unk>", "tuba")]),
+        (
+            "char",
+            ["x", "y", "l", "p", "u", "b"],
+            [("\ufffd\ufffd\ufffdo\ufffdhone", "xylophone"), ("t\ufffd\ufffda", "tuba")],
+        ),
+    ],
+)
+@pytest.mark.parametrize("by_line", [True, False])
+def test_what_the_model_does_not_know_stands_beside_unk(
+    tmp_path: Path, kind: str, tokens: list[str], words: list[tuple[str, str]], by_line: bool
+) -> None:
+    (tmp_path / "text.txt").write_text("the xylophone sat\n\non a tuba\n")
+    tokenizer = train_tokenizer(TokenizerConfig(kind=kind), [TEXT], num_documents=1)  # type: ignore[arg-type]
+    config = CorpusConfig(train=["x"])
+    text = text_held_out(tokenizer, str(tmp_path / "text.txt"), config, by_line=by_line)
+    rows = [row.to_json() for row in surprisal_rows(model_of(tokenizer), tokenizer, text)]
+    unknown = [(row["level"], row["text"], row["unknown"]) for row in rows if row["unknown"] is not None]
+    assert [own for level, _, own in unknown if level == "token"] == tokens
+    assert [found[1:] for found in unknown if found[0] == "word"] == words
+    assert [row["text"] for row in rows if row["level"] == "word" and row["unknown"] is None][:2] == ["the", "sat"]
+    # a prepared split no longer has the text
+    prepared = replace(text, own_texts=HeldOut.own_texts)
+    assert {row.own for row in surprisal_rows(model_of(tokenizer), tokenizer, prepared)} == {None}
 
 
 def test_white_space_goes_to_the_word_after_it_and_at_the_end_to_the_one_before() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from jobs import compress, evaluate, generate, gradients
 from jobs.cli import run_job
-from jobs.numbers import number, seed, whole
+from jobs.number_types import number, seed, whole
 from pipeline import launch
 from pipeline.config import Config
 

@@ -74,6 +74,10 @@ class Tokenizer(ABC):
         """The parts of ``text`` that would become ``<unk>``."""
         return set()
 
+    def texts_of_unknown(self, text: str) -> list[str | None]:
+        """What ``text`` has in place of each ``<unk>`` of ``encode(text)``; None where that cannot be said."""
+        return [] if self.unk_id is None else [None] * int((self.encode(text) == self.unk_id).sum())
+
     def safe_cut(self, data: bytes, start: int) -> int | None:
         """The first offset ≥ ``start`` > 0 at which ``data``, UTF-8, may be cut; None if there is none within."""
         for offset in range(start, len(data)):

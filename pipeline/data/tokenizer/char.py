@@ -33,3 +33,6 @@ class CharTokenizer(TypesTokenizer):
 
     def unknown_in(self, text: str) -> set[str]:
         return set(text) - set(self.types[self.num_special :])
+
+    def texts_of_unknown(self, text: str) -> list[str | None]:
+        return [text[place] for place in np.flatnonzero(self.encode(text) == self.unk_id)]

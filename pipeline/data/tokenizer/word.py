@@ -50,6 +50,9 @@ class WordTokenizer(TypesTokenizer):
     def unknown_in(self, text: str) -> set[str]:
         return set(text.split()) - self.id_of.keys()
 
+    def texts_of_unknown(self, text: str) -> list[str | None]:
+        return [word for word in text.split() if self.id_of.get(word, self.unk_id) == self.unk_id]
+
     def safe_cut(self, data: bytes, start: int) -> int | None:
         newline = data.find(b"\n", start - 1)
         return newline + 1 if 0 <= newline < len(data) - 1 else None

@@ -1,0 +1,96 @@
+"""``jobs.evaluate`` does all that one command asks for, and says what it counts."""
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import evaluate
+from jobs.cli import run_job
+from pipeline import launch
+from pipeline.config import Config
+
+
+@pytest.fixture
+def run(make_config: Callable[..., Config], tmp_path: Path) -> str:
+    """The directory of a run with very little held-out text; pairs and stimuli beside it."""
+    config = make_config({"train.max_steps": 3, "corpus.valid_fraction": 0.01})
+    launch.train(config, launch.in_process)
+    (tmp_path / "pairs.jsonl").write_text('{"good": "the cat sat", "bad": "vym vvy yvm"}\n')
+    (tmp_path / "stimuli.txt").write_text("the dog sat by the river\nthe cat saw\n\nthe dog sat by the river\n")
+    return str(config.run.directory)
+
+
+def measured(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[dict[str, Any], str]:
+    """The result of a command, and what it printed before."""
+    run_job(evaluate.main, [*argv, "--json"])
+    *printed, result = capsys.readouterr().out.splitlines()
+    return json.loads(result), "\n".join(printed)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    with pytest.raises(SystemExit) as caught:
+        run_job(evaluate.main, list(argv))
+    assert caught.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_every_combination_of_measures(run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "rows.tsv"
+    measures = [
+        ["--surprisal", str(table)],
+        ["--pairs", str(tmp_path / "pairs.jsonl")],
+        ["--bleu", "3", "--prompt-tokens", "9", "--continuation-tokens", "9"],
+    ]
+    figures: list[list[str]] = [[], ["--breakdown", "--exact"], ["--cache"]]
+    alone = [measured(capsys, "--run", run, *options) for options in [*measures, *figures]]
+    for chosen in itertools.product([False, True], [False, True], [False, True], range(3)):
+        options = [option for measure, is_on in zip(measures, chosen[:3], strict=True) if is_on for option in measure]
+        table.unlink(missing_ok=True)
+        result, printed = measured(capsys, "--run", run, *options, *figures[chosen[3]])
+        asked = [*(part for part, is_on in zip(alone, chosen[:3], strict=False) if is_on)]
+        if not asked or chosen[3]:
+            asked.append(alone[3 + chosen[3]])
+        expected: dict[str, Any] = {}
+        for part, _ in asked:
+            expected |= part
+        assert result == expected
+        assert printed == "\n\n".join(text for _, text in asked)
+        assert table.exists() == chosen[0]
+
+
+def test_it_says_which_tokens_it_counts(run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = ["--run", run, "--text", str(tmp_path / "stimuli.txt")]
+    table = ["--surprisal", str(tmp_path / "rows.csv")]
+    result, printed = measured(capsys, *text, "--streams", "1")
+    assert "stimuli.txt: 62 of 63 tokens scored (nothing comes before the first) in 1 stream\n" in printed
+    assert (result["tokens"], result["text_tokens"]) == (62, 63)
+    result, printed = measured(capsys, *text, *table)
+    assert "rows.csv: 63 tokens and 15 words (the first too, scored after '\\n')" in printed
+    assert (result["surprisal_tokens"], result["surprisal_words"]) == (63, 15)
+    result, printed = measured(capsys, *text, *table, "--by-line", "--breakdown")
+    assert "rows.csv: 59 tokens and 15 words (the first of each document too, scored after '\\n')" in printed
+    assert "stimuli.txt: 59 tokens scored in 3 documents\n" in printed  # line ends are not theirs, empty lines no texts
+    assert result["tokens"] == result["text_tokens"] == sum(group["tokens"] for group in result["by_position"]) == 59
+    assert result["words"] == 15
+
+
+def test_what_cannot_be_done_is_refused_before_anything_is_measured(
+    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = ["--surprisal", str(tmp_path / "rows.tsv")]
+    for options, sentence in (
+        ([*table, "--bleu", "3", "--top-p", "7"], "--top-p: 7.0 is not in (0, 1]"),
+        ([*table, "--pairs", str(tmp_path / "none.jsonl")], "none.jsonl: cannot be read"),
+        ([*table, "--cache", "--cache-weight", "1"], "--cache-weight: 1.0 is not in [0, 1)"),
+        ([*table, "--cache", "--breakdown"], "--exact, --breakdown: are not for --cache and --dynamic"),
+        ([*table, "--tune"], "--tune: there is nothing to tune without --cache or --dynamic"),
+        (["--surprisal", str(tmp_path / "rows.xlsx")], "rows.xlsx must end with .parquet, .csv, .tsv"),
+        (["--by-line"], "--by-line: says how a text is read; give it by --text"),
+        (["--by-line", "--text", "x", "--bleu", "3"], "--by-line: lines by themselves are no running text"),
+    ):
+        assert sentence in refused(capsys, "--run", run, *options)
+        assert not (tmp_path / "rows.tsv").exists()
