@@ -36,7 +36,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     config = absolute(config)
     progress = ShardProgress()
     with executor(config, verbose=arguments.verbose) as ranks:
-        corpus = ranks.prepare(config, on_shard=progress.show)
+        corpus = ranks.prepare(config, on_shard=progress.show, say=progress.say)
     progress.close()
     return print_corpus(corpus)
 

@@ -1,10 +1,12 @@
-"""Local files and folders that appear under their names whole or not at all; directories made for a purpose.
+"""Local files and folders that appear under their names whole or not at all; directories made for a purpose;
+locks that die with their owner.
 
 new_file, new_folder → a temporary place beside it → written → flushed to the disk → renamed; or, failing, removed
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import secrets
@@ -136,6 +138,29 @@ def reason(error: OSError) -> str:
     if "NETWORK_CONNECTION" in text or "timed out" in text.lower():
         return "its store does not answer (" + text.rpartition("; Details: ")[2].rpartition(": ")[2] + ")"
     return text.rstrip(".")
+
+
+def hold(path: Path) -> int:
+    """Lock the file ``path``, which is made where there is none, for as long as the descriptor returned is open.
+
+    The operating system drops the lock when the process ends, however that is. Whoever holds it may remove the file.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: it cannot be made, or its file system knows no locks.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        except FileNotFoundError:
+            pass  # its former holder removed it meanwhile
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
 
 
 def make_directory(path: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from pipeline import run, status
 from pipeline.config import Config
+from pipeline.data.directory import Say
 from pipeline.data.prepare import OnShard, prepare_in_process
 from pipeline.data.shards import PreparedCorpus
 from pipeline.paths import absolute
@@ -43,7 +44,7 @@ class Executor(Protocol):
 
     num_workers: int
 
-    def prepare(self, config: Config, *, on_shard: OnShard) -> PreparedCorpus:
+    def prepare(self, config: Config, *, on_shard: OnShard, say: Say) -> PreparedCorpus:
         """The corpus of ``config``, prepared now if it was not."""
 
     def train(self, config: Config, *, owner: str, on_record: Callable[[Record], None]) -> str:
@@ -57,8 +58,8 @@ class InProcess:
     evaluate_at_tokens: Sequence[int] = ()
     num_workers: int = field(default=1, init=False)
 
-    def prepare(self, config: Config, *, on_shard: OnShard) -> PreparedCorpus:
-        return prepare_in_process(config, on_shard=on_shard)
+    def prepare(self, config: Config, *, on_shard: OnShard, say: Say) -> PreparedCorpus:
+        return prepare_in_process(config, on_shard=on_shard, say=say)
 
     def train(self, config: Config, *, owner: str, on_record: Callable[[Record], None]) -> str:
         worker = run.local_worker(config)
@@ -79,7 +80,7 @@ def train(
     fresh: bool = False,
     on_record: Callable[[Record], None] = lambda record: None,
     on_shard: OnShard = lambda entry, total: None,
-    say: Callable[[str], None] = lambda sentence: None,
+    say: Say = lambda sentence: None,
 ) -> dict[str, Any]:
     """Train ``config`` to its end, going on from its last checkpoint if there is one; returns ``status.result``.
 
@@ -95,7 +96,7 @@ def train(
     config = absolute(config)
     directory = RunDirectory(str(config.run.directory))
     with directory.locked(), executor(config) as ranks:
-        corpus = ranks.prepare(config, on_shard=on_shard)
+        corpus = ranks.prepare(config, on_shard=on_shard, say=say)
         for name, tokens in corpus.splits.items():
             if tokens.num_unknown:
                 say(f"{name}: {tokens.num_unknown:,} of {len(tokens):,} tokens are <unk>")

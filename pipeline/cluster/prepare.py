@@ -15,6 +15,7 @@ import ray.data
 from pipeline.allocator import keep_freed_memory
 from pipeline.config import Config
 from pipeline.data import prepare as core
+from pipeline.data.directory import Say
 from pipeline.data.prepare import OnShard
 from pipeline.data.shards import PreparedCorpus
 from pipeline.data.tasks import Task, run_line, to_line
@@ -25,9 +26,11 @@ from pipeline.storage import UnwritableError
 BLOCK_BYTES, BLOCKS_PER_CPU = 32 << 20, 2
 
 
-def prepare(config: Config, *, on_shard: OnShard = lambda entry, total: None) -> PreparedCorpus:
+def prepare(
+    config: Config, *, on_shard: OnShard = lambda entry, total: None, say: Say = lambda sentence: None
+) -> PreparedCorpus:
     """As ``pipeline.data.prepare.prepare``, on the Ray that this process is connected to."""
-    return core.prepare(config, map_tasks=map_tasks, on_shard=on_shard)
+    return core.prepare(config, map_tasks=map_tasks, on_shard=on_shard, say=say)
 
 
 def map_tasks(tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:

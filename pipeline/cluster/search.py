@@ -82,7 +82,7 @@ def search(
     with directory.locked(), ray_session(config.cluster, verbose=verbose):
         plan = plan_trials(config)
         check_capacity(num_workers=plan.num_workers, cpus_per_worker=plan.cpus_per_worker, use_gpu=plan.use_gpu)
-        corpus = prepare(config, on_shard=on_shard)
+        corpus = prepare(config, on_shard=on_shard, say=say)
         if "valid" not in corpus.splits:
             raise UserError("corpus.valid: a search needs a validation split to compare trials by")
         trial_config = with_budget(config)

@@ -31,6 +31,7 @@ from pipeline.cluster.session import (
 )
 from pipeline.cluster.worker import FailureNotes, QuickExit, run_rank
 from pipeline.config import ClusterConfig, Config
+from pipeline.data.directory import Say
 from pipeline.data.prepare import OnShard
 from pipeline.data.shards import PreparedCorpus
 from pipeline.errors import UserError
@@ -97,8 +98,8 @@ class OnRay:
     def num_workers(self) -> int:
         return self.plan.num_workers
 
-    def prepare(self, config: Config, *, on_shard: OnShard) -> PreparedCorpus:
-        return prepare(config, on_shard=on_shard)
+    def prepare(self, config: Config, *, on_shard: OnShard, say: Say) -> PreparedCorpus:
+        return prepare(config, on_shard=on_shard, say=say)
 
     def train(self, config: Config, *, owner: str, on_record: Callable[[Record], None]) -> str:
         """Run the workers; the driver's main thread follows their metrics file and stays free for signals."""

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -20,14 +18,16 @@ from typing import Any
 import numpy as np
 
 from pipeline import storage
-from pipeline.config import Config, data_fingerprint
+from pipeline.config import Config
 from pipeline.data.corpus.cutting import group
 from pipeline.data.corpus.documents import Reading, Tally
-from pipeline.data.corpus.pieces import Piece, num_bytes_of
+from pipeline.data.corpus.pieces import num_bytes_of
 from pipeline.data.corpus.splits import held_out_of_train, split_corpus
 from pipeline.data.corpus.survey import is_needed, survey
+from pipeline.data.directory import Say, locked, new_directory
 from pipeline.data.documents import document_lengths
 from pipeline.data.planning import Range, mixture_of, plan, sample
+from pipeline.data.reuse import Splits, check_same, settings_of
 from pipeline.data.shards import (
     TOKENIZER,
     PreparedCorpus,
@@ -40,10 +40,8 @@ from pipeline.data.shards import (
 )
 from pipeline.data.tasks import CountTask, MapTasks, RangeTask, encoded, run_line, texts_of, to_line
 from pipeline.data.tokenizer import DEFAULT_BPE_VOCAB_SIZE, Ids, Tokenizer, train_tokenizer
-from pipeline.data.tokenizer.files import read_file
 from pipeline.data.tokenizer.training import from_counts, resolve_eos
 from pipeline.errors import UserError
-from pipeline.files import make_directory, remove_if_empty
 
 # enough text for byte-pair merges: more of it hardly changes them
 BPE_SAMPLE_BYTES = 40 << 20
@@ -51,7 +49,6 @@ COUNT_BYTES = 64 << 20
 SUMS = ("num_tokens", "num_documents", "num_unknown", *Tally.names())
 
 OnShard = Callable[[dict[str, Any], int], None]
-Splits = Mapping[str, Sequence[Piece]]
 
 
 def in_process(tasks: Sequence[Any]) -> Iterator[dict[str, Any]]:
@@ -59,20 +56,26 @@ def in_process(tasks: Sequence[Any]) -> Iterator[dict[str, Any]]:
     return (run_line(to_line(task)) for task in tasks)
 
 
-def prepare_in_process(config: Config, *, on_shard: OnShard = lambda entry, total: None) -> PreparedCorpus:
+def prepare_in_process(
+    config: Config, *, on_shard: OnShard = lambda entry, total: None, say: Say = lambda sentence: None
+) -> PreparedCorpus:
     """``prepare`` one range after another in this process."""
-    return prepare(config, map_tasks=in_process, on_shard=on_shard)
+    return prepare(config, map_tasks=in_process, on_shard=on_shard, say=say)
 
 
-def prepare(config: Config, *, map_tasks: MapTasks, on_shard: OnShard) -> PreparedCorpus:
+def prepare(
+    config: Config, *, map_tasks: MapTasks, on_shard: OnShard, say: Say = lambda sentence: None
+) -> PreparedCorpus:
     """The prepared corpus of ``config``, made now where it is not there yet.
 
     Args:
         map_tasks: does each task somewhere and yields the results, in any order.
         on_shard: told of each shard's entry as it is done, and of the source bytes there are in all.
+        say: told in a sentence what should be known of the corpus.
 
     Raises:
-        UserError: no text, text that is not UTF-8, or a directory that holds a corpus of other settings.
+        UserError: no text, text that is not UTF-8, or a directory that holds a corpus of other settings or that
+            another process prepares.
     """
     directory = str(config.data.directory)
     splits: Splits = split_corpus(config.corpus)
@@ -81,53 +84,30 @@ def prepare(config: Config, *, map_tasks: MapTasks, on_shard: OnShard) -> Prepar
     if found is not None:
         check_same(directory, found["settings"], settings)
         return open_prepared(directory)
-    num_files_left_out = 0
-    if is_needed(config.corpus):
-        splits, num_files_left_out = survey(splits, config.corpus, map_tasks)
-    tokenizer = train(config, splits, map_tasks)
-    ranges = plan(tokenizer, splits, config)
-    with new_directory(directory):
+    with new_directory(directory), locked(directory, say):
+        num_files_left_out = 0
+        if is_needed(config.corpus):
+            splits, num_files_left_out = survey(splits, config.corpus, map_tasks)
+        tokenizer = train(config, splits, map_tasks)
+        ranges = plan(tokenizer, splits, config)
         storage.write(storage.join(directory, TOKENIZER), tokenizer.serialized)
         entries = run_ranges(config, tokenizer, ranges, map_tasks=map_tasks, on_shard=on_shard)
         contents = {split: split_entry(split, ranges, entries) for split in splits}
         for split, content in contents.items():
             check_has_tokens(split, content, config)
-    remove_leftovers(directory, entries)
-    write_manifest(
-        directory,
-        {
-            "dtype": tokenizer.dtype.name,
-            "vocab_size": tokenizer.vocab_size,
-            "tokenizer_fingerprint": tokenizer.fingerprint,
-            "settings": settings,
-            "num_files_left_out": num_files_left_out,
-            "splits": contents,
-        },
-    )
+        remove_leftovers(directory, entries)
+        write_manifest(
+            directory,
+            {
+                "dtype": tokenizer.dtype.name,
+                "vocab_size": tokenizer.vocab_size,
+                "tokenizer_fingerprint": tokenizer.fingerprint,
+                "settings": settings,
+                "num_files_left_out": num_files_left_out,
+                "splits": contents,
+            },
+        )
     return open_prepared(directory)
-
-
-@contextmanager
-def new_directory(directory: str) -> Iterator[None]:
-    """Make ``directory``; where the text turns out to be wrong, remove it again if it was not there before.
-
-    Where the disk is at fault, what is done is kept. A bucket has no folders to make.
-    """
-    if storage.is_uri(directory):
-        yield
-        return
-    path = Path(directory)
-    try:
-        made = make_directory(path)
-    except OSError as error:
-        raise UserError(f"data.directory: cannot write to {directory}: {error.strerror}") from None
-    try:
-        yield
-    except UserError as error:
-        if path in made and not isinstance(error, storage.UnwritableError):
-            shutil.rmtree(path, ignore_errors=True)
-            remove_if_empty(made)
-        raise
 
 
 def run_ranges(
@@ -192,43 +172,6 @@ def train(config: Config, splits: Splits, map_tasks: MapTasks) -> Tokenizer:
         return from_counts(config.tokenizer, counts, eos=resolve_eos(config.tokenizer, num_documents=num_documents))
     texts = texts_of(pieces, reading) if kind == "bpe" else []
     return train_tokenizer(config.tokenizer, texts, num_documents=num_documents)
-
-
-def settings_of(config: Config, splits: Splits) -> dict[str, Any]:
-    """What the bytes of a prepared corpus depend on: settings, and the names and sizes of the texts."""
-    sources = [[split, *piece.identity] for split, pieces in splits.items() for piece in pieces]
-    path = config.tokenizer.path
-    file = {} if path is None else {"file": hashlib.sha256(read_file(path)).hexdigest()}
-    return {
-        "fingerprint": data_fingerprint(config),
-        "corpus": config.corpus.model_dump(mode="json"),
-        "tokenizer": {**config.tokenizer.model_dump(mode="json"), **file},
-        "shard_tokens": config.data.shard_tokens,
-        "sources": hashlib.sha256(json.dumps(sources).encode()).hexdigest(),
-    }
-
-
-def check_same(directory: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse to mix two corpora in a directory.
-
-    Raises:
-        UserError: naming the settings that differ, or that the texts have changed.
-    """
-    differing = [
-        f"{section}.{name} was {found[section].get(name)!r}, is {value!r}"
-        for section in ("corpus", "tokenizer")
-        for name, value in wanted[section].items()
-        if found[section].get(name) != value
-    ]
-    if found["shard_tokens"] != wanted["shard_tokens"]:
-        differing.append(f"data.shard_tokens was {found['shard_tokens']}, is {wanted['shard_tokens']}")
-    if not differing and found["sources"] != wanted["sources"]:
-        differing.append("the texts are not the same files or sizes any more")
-    if differing:
-        raise UserError(
-            f"data.directory: {directory} holds a corpus prepared differently ({'; '.join(differing)}); "
-            "remove it or name another directory"
-        )
 
 
 @dataclass(frozen=True)

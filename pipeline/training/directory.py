@@ -13,7 +13,6 @@ some seconds on other machines, so each write first asks whether ``owner`` still
 
 from __future__ import annotations
 
-import fcntl
 import os
 import uuid
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.files import make_directory, remove_if_empty
+from pipeline.files import hold, make_directory, remove_if_empty
 
 LOCKED = ("lock", "owner", "stop")  # what belongs to the driver, not to the run
 
@@ -63,14 +62,12 @@ class RunDirectory:
         """
         try:
             made = make_directory(self.path)
-            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = hold(self.path / "lock")
+        except BlockingIOError:
+            raise UserError(f"run.directory: {self.path} is in use by another run") from None
         except OSError as error:
             raise UserError(f"run.directory: cannot write to {self.path}: {error.strerror}") from None
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"run.directory: {self.path} is in use by another run") from None
             self.owner = uuid.uuid4().hex
             (self.path / "owner").write_text(self.owner)
             (self.path / "stop").unlink(missing_ok=True)

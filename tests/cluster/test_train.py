@@ -77,6 +77,6 @@ def test_relative_paths_mean_the_driver_s_folder(
     (tmp_path / "here.txt").write_bytes(tiny_text.read_bytes())
     config = make_config({"corpus.train": ["here.txt"], "data.directory": "shards", "cluster.backend": "ray"})
     with on_ray(config) as ranks:
-        corpus = ranks.prepare(config, on_shard=lambda entry, total: None)
+        corpus = ranks.prepare(config, on_shard=lambda entry, total: None, say=print)
     assert corpus.splits["train"].num_bytes + corpus.splits["valid"].num_bytes == tiny_text.stat().st_size
     assert (tmp_path / "shards" / "manifest.json").exists()

@@ -1,0 +1,69 @@
+"""The directory of a corpus while it is written: made, held by one process, removed again where it comes to nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline import storage
+from pipeline.errors import UserError
+from pipeline.files import hold, make_directory, reason, remove_if_empty
+
+LOCK = ".lock"
+Say = Callable[[str], None]
+
+
+@contextmanager
+def new_directory(directory: str) -> Iterator[None]:
+    """Make ``directory``; where the text turns out to be wrong, remove it again if it was not there before.
+
+    Where the disk is at fault, what is done is kept. A bucket has no folders to make.
+    """
+    if storage.is_uri(directory):
+        yield
+        return
+    path = Path(directory)
+    try:
+        made = make_directory(path)
+    except OSError as error:
+        raise UserError(f"data.directory: cannot write to {directory}: {error.strerror}") from None
+    try:
+        yield
+    except UserError as error:
+        if path in made and not isinstance(error, storage.UnwritableError):
+            shutil.rmtree(path, ignore_errors=True)
+            remove_if_empty(made)
+        raise
+    except BaseException:
+        remove_if_empty(made)
+        raise
+
+
+@contextmanager
+def locked(directory: str, say: Say) -> Iterator[None]:
+    """Hold ``directory`` for this process, which the operating system ends with it. A bucket has no locks.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    if storage.is_uri(directory):
+        yield
+        return
+    path, descriptor = Path(directory) / LOCK, None
+    try:
+        descriptor = hold(path)
+    except BlockingIOError:
+        raise UserError(
+            f"data.directory: {directory} is being prepared by another process; wait for its end, or name another one"
+        ) from None
+    except OSError as error:
+        say(f"{directory} cannot be locked ({reason(error)}): let no other process prepare it at the same time")
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            path.unlink(missing_ok=True)
+            os.close(descriptor)

@@ -1,0 +1,94 @@
+"""One process at a time prepares a corpus, and a dead one is in nobody's way."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import files
+from pipeline.config import Config
+from pipeline.data import directory
+from pipeline.data.prepare import prepare, prepare_in_process
+from pipeline.errors import UserError
+from pipeline.files import hold
+
+MakeConfig = Callable[..., Config]
+
+
+def test_a_second_preparation_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config({"data.shard_tokens": 2048})
+    refusals: list[str] = []
+
+    def second(entry: dict[str, Any], total: int) -> None:
+        before = sorted((tmp_path / "data").iterdir())
+        with pytest.raises(UserError, match=r"^data\.directory: \S+/data is being prepared by another") as error:
+            prepare_in_process(config)
+        refusals.append(str(error.value))
+        assert sorted((tmp_path / "data").iterdir()) == before
+
+    corpus = prepare_in_process(config, on_shard=second)
+    assert len(refusals) == sum(len(sequence.entries) for sequence in corpus.splits.values()) > 2
+    assert not (tmp_path / "data" / directory.LOCK).exists()
+    assert prepare_in_process(config).fingerprint == corpus.fingerprint
+
+
+def test_a_killed_preparation_holds_nothing(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config()
+    (tmp_path / "data").mkdir()
+    lock = tmp_path / "data" / directory.LOCK
+    script = "import sys, time; from pathlib import Path; from pipeline.files import hold; "
+    script += "hold(Path(sys.argv[1])); print(1, flush=True); time.sleep(99)"
+    with subprocess.Popen([sys.executable, "-c", script, str(lock)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(UserError, match="is being prepared by another process"):
+            prepare_in_process(config)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    prepare_in_process(config)
+    assert not lock.exists()
+
+
+def test_a_lock_that_its_holder_removes_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lock"
+    waiting = [hold(path)]
+
+    def flock(descriptor: int, operation: int) -> None:
+        if waiting:  # the holder leaves between the opening of the file and the lock on it
+            path.unlink()
+            os.close(waiting.pop())
+        lock(descriptor, operation)
+
+    lock = fcntl.flock
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    descriptor = hold(path)
+    assert os.path.samestat(os.fstat(descriptor), path.stat())
+    with pytest.raises(BlockingIOError):
+        hold(path)
+    os.close(descriptor)
+
+
+def test_a_file_system_without_locks_is_told_of(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(path: Path) -> int:
+        raise OSError(38, os.strerror(38))
+
+    monkeypatch.setattr(directory, "hold", no_locks)
+    told: list[str] = []
+    prepare_in_process(make_config(), say=told.append)
+    assert len(told) == 1
+    assert "cannot be locked (Function not implemented)" in told[0]
+
+
+def test_nothing_is_left_where_nothing_was_made(make_config: MakeConfig, tmp_path: Path) -> None:
+    def stopped(tasks: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(make_config(), map_tasks=stopped, on_shard=lambda entry, total: None)
+    assert list(tmp_path.iterdir()) == []
