@@ -50,12 +50,12 @@ def write(loaded: Any, folder: Path, arguments: argparse.Namespace) -> None:
 
         folders.write_model_folder(folder, loaded, loaded.model, dtype=torch.float32)
         return None
+    from pipeline.compress.onnx_card import onnx_facts
     from pipeline.compress.onnx_export import export
     from pipeline.export.samples import checked_tokens
 
-    folders.write_onnx_folder(
-        folder, export(loaded.model.float(), checked_tokens(loaded), int8=False), loaded.tokenizer
-    )
+    content = export(loaded.model.float(), checked_tokens(loaded), facts=onnx_facts(loaded))
+    folders.write_onnx_folder(folder, content, loaded, weights="float32")
     return None
 
 

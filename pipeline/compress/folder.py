@@ -1,6 +1,7 @@
 """What is kept of a model: a folder that loads anywhere, written whole or not at all.
 
 weights.safetensors  config.yaml  tokenizer.json  README.md (the card)  manifest.json
+model.onnx  tokenizer.json  README.md (the card, with how to use it)
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from pipeline import config as configuration
-from pipeline.data.tokenizer import Tokenizer
+from pipeline.compress.onnx_card import onnx_card
+from pipeline.compress.onnx_model import ONNX
 from pipeline.files import new_folder
 from pipeline.model.language_model import LanguageModel
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import Loaded
 
-CARD, ONNX = "README.md", "model.onnx"
+CARD = "README.md"
 # of jobs.compress, where these folders come to lie
 OPTION = "--output"
 
@@ -44,22 +46,39 @@ def write_model_folder(path: Path, loaded: Loaded, model: LanguageModel, *, dtyp
     return path / checkpoint.WEIGHTS
 
 
-def write_onnx_folder(path: Path, content: bytes, tokenizer: Tokenizer) -> Path:
-    """An exported model with its tokenizer beside it; returns the file of the model. Raises ``UnwritableError``."""
+def write_onnx_folder(path: Path, content: bytes, loaded: Loaded, *, weights: str) -> Path:
+    """An exported model with its tokenizer and a card; returns the file of the model. Raises ``UnwritableError``.
+
+    Args:
+        weights: what its numbers are, for the card.
+    """
     with new_folder(path, option=OPTION) as temporary:
         (temporary / ONNX).write_bytes(content)
-        tokenizer.save(temporary / checkpoint.TOKENIZER)
+        loaded.tokenizer.save(temporary / checkpoint.TOKENIZER)
+        (temporary / CARD).write_text(onnx_card(facts_of(loaded, loaded.model), weights), encoding="utf-8")
     return path / ONNX
 
 
 def card(loaded: Loaded, model: LanguageModel) -> str:
     """The model card: data, settings and figures."""
+    return f"""{facts_of(loaded, model)}
+
+All settings are in `config.yaml`. To use it:
+
+    from pipeline.generate import generate
+    from pipeline.training.checkpoint import load_model
+    loaded = load_model(FOLDER)
+    print("".join(generate(loaded.model, loaded.tokenizer, "", num_tokens=50, seed=1)))
+"""
+
+
+def facts_of(loaded: Loaded, model: LanguageModel) -> str:
+    """A title and a list: what ``model`` was made of, and how well it did."""
     config, manifest = loaded.config, loaded.manifest
-    text = ", ".join(config.corpus.train)
     lines = [
         f"# {config.model.cell} language model of {model.num_parameters:,} parameters",
         "",
-        f"- Text: {text}",
+        f"- Text: {', '.join(config.corpus.train)}",
         f"- Tokens: {loaded.tokenizer.kind}, {loaded.tokenizer.vocab_size:,} types",
         f"- Layers: {', '.join(map(str, config.model.layer_sizes))} units",
         f"- Trained on {manifest.get('tokens', 0):,} tokens, {manifest.get('step', 0):,} updates",
@@ -67,7 +86,4 @@ def card(loaded: Loaded, model: LanguageModel) -> str:
     for name, figure in (("perplexity", "perplexity"), ("bits_per_byte", "bits per byte")):
         if manifest.get(name) is not None:
             lines.append(f"- Validation {figure} of the checkpoint: {manifest[name]:.3f}")
-    lines += ["", "All settings are in `config.yaml`. To use it:", "", "    from pipeline.generate import generate"]
-    lines += ["    from pipeline.training.checkpoint import load_model", "    loaded = load_model(FOLDER)"]
-    lines += ['    print("".join(generate(loaded.model, loaded.tokenizer, "", num_tokens=50, seed=1)))', ""]
     return "\n".join(lines)

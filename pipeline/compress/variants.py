@@ -10,6 +10,7 @@ import torch
 
 from pipeline.compress.folder import write_model_folder, write_onnx_folder
 from pipeline.compress.measure import Variant
+from pipeline.compress.onnx_card import onnx_facts
 from pipeline.compress.onnx_export import export
 from pipeline.compress.onnx_model import OnnxModel
 from pipeline.data.windows import Tokens
@@ -33,12 +34,14 @@ def make_variants(
         UserError: an exported file that does not match the model; nothing is written then.
     """
     model = loaded.model.float()
-    kinds = (("onnx-float32", False), ("onnx-int8", True))
-    exported = {name: export(model, tokens[:CHECKED_TOKENS], int8=int8) for name, int8 in kinds}
+    exported = {
+        weights: export(model, tokens[:CHECKED_TOKENS], int8=weights == "int8", facts=onnx_facts(loaded))
+        for weights in ("float32", "int8")
+    }
     variants = [in_torch("float32", loaded, model, output), in_torch("bf16", loaded, model, output, torch.bfloat16)]
-    for name, content in exported.items():
-        path = write_onnx_folder(output / name, content, loaded.tokenizer)
-        variants.append(Variant(name, OnnxModel(path), path.stat().st_size))
+    for weights, content in exported.items():
+        path = write_onnx_folder(output / f"onnx-{weights}", content, loaded, weights=weights)
+        variants.append(Variant(f"onnx-{weights}", OnnxModel(path), path.stat().st_size))
     for share in shares:
         variants.append(in_torch(f"pruned-{share:g}", loaded, pruned(model, share, scope), output))
     return variants

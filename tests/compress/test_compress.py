@@ -1,19 +1,24 @@
 """Files that run without torch, folders that load again, and one table of all forms of a model."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from jobs import compress, evaluate
 from jobs.cli import run_job
 from pipeline import launch
+from pipeline.compress.onnx_model import OnnxModel
 from pipeline.compress.variants import pruned
 from pipeline.config import Config, ModelConfig
+from pipeline.data.tokenizer import load_tokenizer
 from pipeline.model.language_model import LanguageModel
 from pipeline.training import checkpoint
 
@@ -83,10 +88,32 @@ def test_the_table_and_what_is_written(
     weights = checkpoint.load_model(trained["checkpoint"]).model.state_dict()
     assert all(torch.equal(weights[name], tensor) for name, tensor in again.model.state_dict().items())
     assert "parameters" in (output / "float32" / "README.md").read_text()
-    program = (
-        "import sys; from pipeline.compress.onnx_model import OnnxModel; "
-        f"print(OnnxModel({str(output / 'onnx-int8' / 'model.onnx')!r})([[0], [1]]).shape); "
-        "assert 'torch' not in sys.modules"
+    for weights in ("float32", "int8"):
+        check_exported_folder(output / f"onnx-{weights}", weights)
+
+
+def check_exported_folder(folder: Path, weights: str) -> None:
+    """The program in its README writes what ``OnnxModel`` does, without torch and without this project."""
+    readme = (folder / "README.md").read_text()
+    write, decode = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    assert f"- Weights: {weights}" in readme
+    assert write in Path("docs/using.md").read_text()
+    program = f"{write}import sys\nassert not {{'torch', 'pipeline'}} & set(sys.modules)\n{decode}"
+    program += "from pipeline.compress.onnx_model import OnnxModel\nOnnxModel('.')([[0]])\n"
+    program += "assert 'torch' not in sys.modules\n"
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert ran.stdout.startswith("(2, 1, "), ran.stderr
+    assert not ran.stderr
+    exported, random = OnnxModel(folder), np.random.default_rng(1)
+    assert exported.facts["weights"] == weights
+    assert float(exported.facts["perplexity"]) > 1
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    written = [int(exported.facts["start"])]
+    assert written == tokenizer.start_ids.tolist()
+    for _ in range(50):
+        logits = exported([[written[-1]]])[0, 0].astype(np.float64)
+        weight = np.exp(logits - logits.max())
+        written.append(int(random.choice(len(weight), p=weight / weight.sum())))
+    assert ran.stdout == f"{written[1:]}\n{tokenizer.decode(written[1:])}\n"

@@ -1,0 +1,68 @@
+"""What stands beside and in an exported file: how to use it, and what it is."""
+
+from __future__ import annotations
+
+from pipeline.compress.onnx_model import ONNX
+from pipeline.training.checkpoint import TOKENIZER, Loaded
+
+# the same stands in docs/using.md
+LOOP = """import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+states = session.get_inputs()[1:]  # of each layer: h0, c0, …
+state = {item.name: np.zeros((1, 1, item.shape[2]), np.float32) for item in states}  # (1, texts, size), blank
+token = int(session.get_modelmeta().custom_metadata_map["start"])  # what a text begins after
+random = np.random.default_rng(1)
+written = []
+for _ in range(50):
+    logits, *ends = session.run(None, {"tokens": np.array([[token]], np.int64), **state})  # (1 step, 1 text, types)
+    state = dict(zip(state, ends))
+    weights = np.exp(logits[0, 0].astype(np.float64) - logits.max())
+    token = int(random.choice(len(weights), p=weights / weights.sum()))
+    written.append(token)
+print(written)
+"""
+DECODE = """from pipeline.data.tokenizer import load_tokenizer
+
+tokenizer = load_tokenizer("tokenizer.json")
+print(tokenizer.decode(written))
+"""
+
+
+def onnx_facts(loaded: Loaded) -> dict[str, str]:
+    """The metadata of an exported file: what the model was made of and how well it did, and its first token."""
+    config, manifest, tokenizer = loaded.config, loaded.manifest, loaded.tokenizer
+    facts = {
+        "text": ", ".join(config.corpus.train),
+        "hidden_sizes": ", ".join(map(str, config.model.layer_sizes)),
+        "parameters": str(loaded.model.num_parameters),
+        "tokenizer": tokenizer.kind,
+        "tokenizer_fingerprint": tokenizer.fingerprint,
+        "start": str(int(tokenizer.start_ids[0])),
+    }
+    for name in ("step", "tokens", "perplexity", "bits_per_byte"):
+        if manifest.get(name) is not None:
+            facts[name] = str(manifest[name])
+    return facts
+
+
+def onnx_card(facts: str, weights: str) -> str:
+    """The README of an exported folder, Markdown; ``facts`` are those of the model card."""
+    return f"""{facts}
+- Weights: {weights}
+
+`{ONNX}` takes `tokens`, whole numbers (T, B): T steps of B texts; and the state of each layer, float32 (1, B, size),
+zeros at first. It gives `logits` (T, B, types), and `next_…` of each state, to be fed with the next tokens. Its
+metadata say what it is. ONNX Runtime alone runs it (`pip install onnxruntime`); here it writes 50 tokens:
+
+```python
+{LOOP}```
+
+`{TOKENIZER}` makes these numbers of a text, and a text of them, where Recurray is installed:
+
+```python
+{DECODE}```
+
+`pipeline.compress.onnx_model.OnnxModel(FOLDER)` keeps the state by itself and checks what it is given.
+"""
