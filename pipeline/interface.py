@@ -24,6 +24,7 @@ from torch import Tensor
 from pipeline.config import Config
 from pipeline.data.documents import begin_of_documents
 from pipeline.data.tokenizer import EOS, Ids, Tokenizer
+from pipeline.errors import UserError
 from pipeline.evaluate.surprisal import Row, Words
 from pipeline.generate.sampling import AS_IS, Sampling
 from pipeline.generate.stepper import evaluating
@@ -44,6 +45,7 @@ class Surprisal:
     tokens: list[str]
     nats: np.ndarray  # (T,) float64
     words: list[tuple[str, float]]
+    num_unknown: int  # tokens that are <unk>, whose figure is not that of what stands there
 
     @property
     def total(self) -> float:
@@ -94,8 +96,16 @@ class Model:
         return self.state
 
     def ids(self, text: str) -> Ids:
-        """(T,) token ids of ``text``, which may go on behind its end."""
-        return ids_of_prompt(self.tokenizer, text).astype(np.int64)
+        """(T,) token ids of ``text``, which may go on behind its end. Raises ``UserError`` if all of it is unknown."""
+        return self._ids([text])[0]
+
+    def _ids(self, texts: Sequence[str]) -> list[Ids]:
+        """Of each of ``texts``, of which something must be known."""
+        found = [ids_of_prompt(self.tokenizer, text).astype(np.int64) for text in texts]
+        unknown = self.tokenizer.unk_id
+        if unknown is not None and any(map(len, found)) and all(all(ids == unknown) for ids in found):
+            raise UserError(f"the model knows no {self.tokenizer.kind} of {' '.join(texts)[:80]!r}")
+        return found
 
     def log_probs(self, text: str) -> np.ndarray:
         """(T + 1, V) float32: row t is ln p of every type in place of token t; the last row, of what comes next."""
@@ -120,7 +130,7 @@ class Model:
     def surprisal(self, texts: str | Sequence[str]) -> list[Surprisal]:
         """The nats of each token and word of ``texts``, each read by itself from ``state``."""
         texts = [texts] if isinstance(texts, str) else list(texts)
-        ids = [self.ids(text) for text in texts]
+        ids = self._ids(texts)
         found: list[Surprisal | None] = [None] * len(texts)
         order = sorted(range(len(texts)), key=lambda i: -len(ids[i]))
         for start in range(0, len(texts), ROWS_AT_ONCE):
@@ -203,7 +213,13 @@ class Model:
             tokens.append(data.decode(errors="replace"))
             rows += words.push(token, data, 0, value)
         named = [(row.data.decode(errors="replace"), row.nats) for row in [*rows, *words.finish()]]
-        return Surprisal(text, tokens, nats, [(name.strip() or name, value) for name, value in named])
+        return Surprisal(
+            text,
+            tokens,
+            nats,
+            [(name.strip() or name, value) for name, value in named],
+            0 if self.tokenizer.unk_id is None else int((ids == self.tokenizer.unk_id).sum()),
+        )
 
 
 def load(path: str | Path, *, device: str = "cpu") -> Model:

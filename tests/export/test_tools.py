@@ -5,6 +5,7 @@ RECURRAY_TOOLS_PYTHON names its Python: torch, transformers, accelerate, dataset
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pipeline.export.hugging_face import export_hugging_face
 from pipeline.interface import Model
 from tests.export.exports import DOCUMENTS, SENTENCES, make_loaded, tokenizer_of
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "tools.md"
 PYTHON = os.environ.get("RECURRAY_TOOLS_PYTHON")
 pytestmark = [
     pytest.mark.slow,
@@ -60,6 +62,16 @@ def test_minicons_gives_our_nats_and_trainer_learns(exported: tuple[Model, Path]
     losses = found["losses"]
     assert len(losses) == 20
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.5
+
+
+def test_the_document_runs(exported: tuple[Model, Path]) -> None:
+    _, folder = exported
+    blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 3
+    # each block has a model of its own; the last one goes on with that of the first
+    (folder / "document.py").write_text("\n".join([blocks[1], blocks[0], blocks[2]]), encoding="utf-8")
+    assert "An object" not in tool("document.py", cwd=folder)
+    assert (folder / "tuned").is_dir()
 
 
 def test_lm_eval_gives_our_figures(exported: tuple[Model, Path]) -> None:
