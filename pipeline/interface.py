@@ -34,7 +34,7 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.training import checkpoint
 
 # of a batch of texts that are scored side by side: rows, and tokens of a window
-ROWS_AT_ONCE, WINDOW_TOKENS = 32, 128
+ROWS_AT_ONCE, WINDOW_TOKENS = 32, 512
 
 
 @dataclass(frozen=True)

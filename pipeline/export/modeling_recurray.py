@@ -135,12 +135,24 @@ class Reading:
 
 
 class FusedLayer:
-    """What torch's own RNN, LSTM and GRU share: a call that takes a state and padding."""
+    """What torch's own RNN, LSTM and GRU share: a call that takes a state and padding, and a single step.
+
+    A call lays the weights out for many steps, which for a single one takes longer than the step itself.
+    """
 
     state_sizes: tuple[int, ...]
 
+    def step(self, gates: Tensor, recurrent: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Products of the input and of the hidden vector, (B, ·H) each, and a state of (B, H) → the next state."""
+        raise NotImplementedError
+
     def run(self, inputs: Tensor, state: tuple[Tensor, ...], reading: Reading | None) -> Any:
         """(B, T, E) and a state of (B, H) → (B, T, H), the next state."""
+        if inputs.shape[1] == 1 and reading is None:
+            own: Any = self
+            gates = F.linear(inputs[:, 0], own.weight_ih_l0, own.bias_ih_l0)
+            end = self.step(gates, F.linear(state[0], own.weight_hh_l0, own.bias_hh_l0), state)
+            return end[0].unsqueeze(1), end
         parts = tuple(part.unsqueeze(0).contiguous() for part in state)
         begin = parts if len(parts) == 2 else parts[0]
         layer: Any = super()
@@ -164,6 +176,9 @@ class RNN(FusedLayer, nn.RNN):
         nn.RNN.__init__(self, input_size, hidden_size, batch_first=True)
         self.state_sizes = (hidden_size,)
 
+    def step(self, gates: Tensor, recurrent: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (torch.tanh(gates + recurrent),)
+
 
 class LSTM(FusedLayer, nn.LSTM):
     """Torch's LSTM; its state is (h, c)."""
@@ -172,6 +187,11 @@ class LSTM(FusedLayer, nn.LSTM):
         nn.LSTM.__init__(self, input_size, hidden_size, batch_first=True)
         self.state_sizes = (hidden_size, hidden_size)
 
+    def step(self, gates: Tensor, recurrent: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        enter, forget, candidate, output = (gates + recurrent).chunk(4, dim=1)
+        cell = torch.sigmoid(forget) * state[1] + torch.sigmoid(enter) * torch.tanh(candidate)
+        return torch.sigmoid(output) * torch.tanh(cell), cell
+
 
 class GRU(FusedLayer, nn.GRU):
     """Torch's GRU, whose reset gate acts after the recurrent product."""
@@ -179,6 +199,11 @@ class GRU(FusedLayer, nn.GRU):
     def __init__(self, input_size: int, hidden_size: int) -> None:
         nn.GRU.__init__(self, input_size, hidden_size, batch_first=True)
         self.state_sizes = (hidden_size,)
+
+    def step(self, gates: Tensor, recurrent: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        (reset, update, new), (of_reset, of_update, of_new) = gates.chunk(3, dim=1), recurrent.chunk(3, dim=1)
+        candidate = torch.tanh(new + torch.sigmoid(reset + of_reset) * of_new)
+        return (torch.lerp(candidate, state[0], torch.sigmoid(update + of_update)),)
 
 
 class Cell(nn.Module):
