@@ -65,10 +65,8 @@ def card(loaded: Loaded, model: LanguageModel) -> str:
 
 All settings are in `config.yaml`. To use it:
 
-    from pipeline.generate import generate
-    from pipeline.training.checkpoint import load_model
-    loaded = load_model(FOLDER)
-    print("".join(generate(loaded.model, loaded.tokenizer, "", num_tokens=50, seed=1)))
+    from pipeline import load
+    print(load(FOLDER).generate("", num_tokens=50, seed=1)[0])
 """
 
 
