@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from pipeline.data.corpus import read_file
+from pipeline.data.corpus import parse_json, read_file
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.data.windows import IGNORED
 from pipeline.errors import UserError
@@ -47,7 +46,7 @@ def read_pairs(path: str, tokenizer: Tokenizer) -> list[Pair]:
             continue
         where = f"--pairs: {path} line {number}"
         try:
-            values = json.loads(line)
+            values = parse_json(line)
         except ValueError as error:
             raise UserError(f"{where} is not JSON: {error}") from None
         if not isinstance(values, dict):

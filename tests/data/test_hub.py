@@ -26,6 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     train.save_to_disk(folder / "one")
     datasets.DatasetDict(train=train, validation=validation).save_to_disk(folder / "dd")
     datasets.DatasetDict(first=train.select(range(50)), second=validation).save_to_disk(folder / "named")
+    datasets.Dataset.from_dict({"text": [{"en": "a"}], "body": ["b"]}).save_to_disk(folder / "odd")
     train.select(range(60)).to_parquet(folder / "hub/train-0.parquet")
     train.select(range(60, 105)).to_parquet(folder / "hub/train-1.parquet")
     validation.to_parquet(folder / "hub/validation.parquet")
@@ -130,6 +131,7 @@ def test_a_part_that_was_saved_has_the_name_of_its_split(folder: Path) -> None:
         ("hf://dd?split=train+", "there is no split ''"),
         ("hf://dd?split=train&split=validation", "split is given twice"),
         ("hf://dd?sprit=train", "no option sprit"),
+        ("hf://odd", r"text is not a text but struct<en: string> \(corpus\.text_field; texts are body\)"),
         ("hf://dd?streaming", "streaming has no value"),
         ("hf://dd?streaming=2", "streaming is 2, but must be 1 or 0"),
     ],

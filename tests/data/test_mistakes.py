@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.config import Config
 from pipeline.data.prepare import prepare_in_process
+from tests.data.corpora import all_texts, corpus_config
 
 MakeConfig = Callable[..., Config]
 
@@ -43,8 +44,29 @@ MISTAKES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "no JSON": ("a.jsonl", jsonl('{"text": "x"}\n{"te\n'), r"a\.jsonl: the line at byte offset 14 is not JSON"),
     "no text": ("a.jsonl", jsonl('{"text": 3}\n'), r"a\.jsonl: text of the record at byte offset 0 is not a text"),
     "half a character": ("a.jsonl", jsonl('{"text": "\\ud83d"}\n'), r"a\.jsonl: not UTF-8 at byte offset 0"),
+    "deep": (
+        "a.jsonl",
+        jsonl('{"text": "x"}\n{"text": "y", "tree": ' + "[" * 200_000 + "]" * 200_000 + "}\n"),
+        r"a\.jsonl: the line at byte offset 14 is not JSON: it is nested too deep to be read$",
+    ),
     "null": ("a.parquet", parquet(text=["x", None]), r"a\.parquet: text of row 1 of part 0 is not a text but None"),
     "no column": ("a.parquet", parquet(body=["x"]), r"a\.parquet: its records have no field 'text' .*there are body"),
+    "struct": (
+        "a.parquet",
+        parquet(text=[{"en": "x"}], id=[3]),
+        r"a\.parquet: text is not a text but struct<en: string> \(.*; no column is a text, and a field within one",
+    ),
+    "list": (
+        "a.parquet",
+        parquet(text=[["x"]], body=["y"], title=pa.array(["z"]).dictionary_encode()),
+        r"a\.parquet: text is not a text but list<element: string> \(corpus\.text_field; texts are body, title\)$",
+    ),
+    "numbers": ("a.parquet", parquet(text=[3]), r"a\.parquet: text is not a text but int64"),
+    "a column twice": (
+        "a.parquet",
+        lambda path: pq.write_table(pa.table([pa.array(["x"]), pa.array(["y"])], names=["text", "text"]), path),
+        r"a\.parquet: there are 2 columns text, of which only one could be read",
+    ),
     "no Parquet": ("a.parquet", raw(b"PAR1 and more bytes that are none"), r"a\.parquet: not a whole Parquet file"),
     "cut gz": ("a.txt.gz", damaged_gz, r"a\.txt\.gz: not a whole gzip file: Truncated"),
     "no gz": ("a.txt.gz", raw(b"plain text"), r"a\.txt\.gz: not a whole gzip file"),
@@ -61,3 +83,11 @@ def test_a_mistake_in_a_source_is_one_sentence(make_config: MakeConfig, tmp_path
         prepare_in_process(config)
     assert "\n" not in str(error.value)
     assert not Path(str(config.data.directory)).exists()
+
+
+def test_columns_beside_the_text_may_be_nested(make_config: MakeConfig, tmp_path: Path) -> None:
+    columns = {"text.x": ["no"], "text": pa.array(["yes"]).dictionary_encode(), "meta": [{"text": "no"}]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    assert all_texts(corpus_config(tmp_path / "a.parquet")) == ["yes"]
+    with pytest.raises(ValueError, match=r"no field 'meta\.text' \(.*; there are text\.x, text, meta\)$"):
+        all_texts(corpus_config(tmp_path / "a.parquet", text_field="meta.text"))

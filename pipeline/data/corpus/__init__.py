@@ -10,6 +10,17 @@ from pipeline.data.corpus.cutting import blocks
 from pipeline.data.corpus.documents import Part, Reading, Tally, documents
 from pipeline.data.corpus.sources import Source
 from pipeline.data.corpus.splits import Piece, split_corpus
-from pipeline.data.corpus.texts import read_file
+from pipeline.data.corpus.texts import parse_json, read_file
 
-__all__ = ["Part", "Piece", "Reading", "Source", "Tally", "blocks", "documents", "read_file", "split_corpus"]
+__all__ = [
+    "Part",
+    "Piece",
+    "Reading",
+    "Source",
+    "Tally",
+    "blocks",
+    "documents",
+    "parse_json",
+    "read_file",
+    "split_corpus",
+]

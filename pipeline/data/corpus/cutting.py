@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pipeline.data.corpus.documents import BLANK_LINES, Reading
 from pipeline.data.corpus.pieces import Piece
 from pipeline.data.corpus.sources import Source, read_bytes
-from pipeline.data.corpus.texts import Cut
+from pipeline.data.corpus.texts import MARK, Cut
 
 # where a cut is looked for at first
 CUT_BYTES = 1 << 16
@@ -62,7 +62,10 @@ def find_cut(piece: Piece, offset: int, cut: Cut) -> int | None:
     start = max(piece.start, offset - 8)
     while True:
         stop = min(piece.stop, start + length)
-        found = cut(read_bytes(piece.source, start, stop), max(1, offset - start))
+        data = read_bytes(piece.source, start, stop)
+        # text must come before a cut: a mark alone would be a piece without a document
+        is_marked = start == 0 and data.startswith(MARK)
+        found = cut(data, max(1 + len(MARK) * is_marked, offset - start))
         if found is not None:
             return start + found
         if stop == piece.stop:

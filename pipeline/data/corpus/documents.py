@@ -5,7 +5,6 @@ bytes or rows → (place, content) → UTF-8 → normalised → of the wanted le
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -15,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from pipeline.config import CorpusConfig
 from pipeline.data.corpus import records
 from pipeline.data.corpus.pieces import Piece
-from pipeline.data.corpus.texts import Cut, decode, is_utf8, read_blocks
+from pipeline.data.corpus.texts import Cut, decode, is_utf8, parse_json, read_blocks
 from pipeline.errors import UserError
 
 REPLACEMENT = "\ufffd"
@@ -107,12 +106,13 @@ def documents(piece: Piece, reading: Reading, cut: Cut, tally: Tally) -> Iterato
 
 def _parts_of_file(piece: Piece, reading: Reading, cut: Cut, tally: Tally) -> Iterator[Part]:
     blocks = read_blocks(piece.source, piece.start, piece.stop, cut)
-    block = next(blocks, None)
+    block, begins = next(blocks, None), piece.start == 0
     while block is not None:
         offset, data = block
         block = next(blocks, None)
         data = _normal(_utf8(data, piece.source.name, offset, reading, tally), reading)
-        yield Part(data, offset, begins=offset == 0, ends=block is None and piece.stop == piece.source.extent)
+        yield Part(data, offset, begins, ends=block is None and piece.stop == piece.source.extent)
+        begins = False
 
 
 def _chosen(piece: Piece, reading: Reading, cut: Cut, tally: Tally) -> Iterator[Part]:
@@ -202,7 +202,7 @@ def _field(data: bytes, name: str, place: int, field: str) -> str:
     if not data.strip():
         return ""
     try:
-        record = json.loads(data)
+        record = parse_json(data)
     except ValueError as error:
         raise UserError(f"{name}: the line at byte offset {place:,} is not JSON: {error}") from None
     if not isinstance(record, dict) or field not in record:

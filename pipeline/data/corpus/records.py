@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import storage
@@ -53,13 +54,12 @@ class SteadyFile(io.RawIOBase):
 
 
 def parquet_extent(path: str, field: str) -> tuple[int, int]:
-    """(row groups, bytes of the text column before compression). Raises ``UserError`` without such a column."""
+    """(row groups, bytes of the text column before compression). Raises ``UserError`` without one such column."""
     with SteadyFile(path) as file:
-        metadata = _parquet(path, file).metadata
-    names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
-    if field not in names:
-        raise _no_field(path, field, names)
-    column = names.index(field)
+        table = _parquet(path, file)
+        _check_text(path, field, table.schema_arrow)
+        metadata = table.metadata
+    column = [metadata.schema.column(i).path for i in range(metadata.num_columns)].index(field)
     num_bytes = sum(
         metadata.row_group(group).column(column).total_uncompressed_size for group in range(metadata.num_row_groups)
     )
@@ -72,12 +72,11 @@ def parquet_rows(path: str, field: str, start: int, stop: int, *, size: int) -> 
         if file.size() != size:
             raise UserError(f"{path}: {file.size():,} bytes where there were {size:,} when the corpus was planned")
         table = _parquet(path, file)
-        if field not in table.schema_arrow.names:
-            raise _no_field(path, field, table.schema_arrow.names)
+        _check_text(path, field, table.schema_arrow)
         for group in range(start, min(stop, table.num_row_groups)):
             row = 0
             for batch in table.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=[field]):
-                for text in batch.column(0).to_pylist():
+                for text in batch.column(field).to_pylist():
                     yield group << ROW_BITS | row, text
                     row += 1
 
@@ -99,9 +98,8 @@ def dataset_extent(name: str, field: str) -> tuple[int, int]:
     """
     found = load_dataset(name)
     dataset = found.dataset
-    columns = dataset.column_names
-    if columns is not None and field not in columns:
-        raise _no_field(name, field, columns)
+    if dataset.features is not None:  # of a stream they may be unknown
+        _check_text(name, field, dataset.features.arrow_schema)
     if found.is_streaming:
         return dataset.num_shards, dataset.info.dataset_size or dataset.info.download_size or 1 << 20
     return len(dataset), dataset.data.column(field).nbytes
@@ -129,6 +127,30 @@ def have_equal_texts(name: str, other: str, field: str) -> bool:
     if one.is_streaming or two.is_streaming or len(one.dataset) != len(two.dataset):
         return False
     return bool(one.dataset.data.column(field).equals(two.dataset.data.column(field)))
+
+
+def _check_text(name: str, field: str, schema: pa.Schema) -> None:
+    """Raises ``UserError`` unless one column of ``schema`` is called ``field``, and holds texts."""
+    found = schema.get_all_field_indices(field)
+    if not found:
+        raise _no_field(name, field, schema.names)
+    if len(found) > 1:
+        raise UserError(f"{name}: there are {len(found)} columns {field}, of which only one could be read")
+    if not _is_text(schema.field(found[0]).type):
+        texts = ", ".join(column.name for column in schema if _is_text(column.type))
+        raise UserError(
+            f"{name}: {field} is not a text but {schema.field(found[0]).type!s:.60} (corpus.text_field; "
+            f"{f'texts are {texts}' if texts else 'no column is a text, and a field within one is not read'})"
+        )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    is_any = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+    return any(holds(kind) for holds in is_any)
 
 
 def _no_field(name: str, field: str, there: list[str]) -> UserError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import io
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,9 @@ BLOCK_BYTES = 4 << 20
 # how far before the end of a block its cut is first looked for
 TAIL_BYTES = 1 << 16
 
+# what editors put before a UTF-8 text to say that it is one; no part of it
+MARK = codecs.BOM_UTF8
+
 # (data, start) → the first place at or after start > 0 where data may be cut, None if there is none within
 Cut = Callable[[bytes, int], int | None]
 
@@ -28,13 +33,16 @@ Cut = Callable[[bytes, int], int | None]
 def read_blocks(source: Source, start: int, stop: int, cut: Cut) -> Iterator[tuple[int, bytes]]:
     """(offset, bytes) of a text from ``start`` to ``stop``, in blocks of about ``BLOCK_BYTES`` that end at a ``cut``.
 
-    Offsets are those of the text as read; a compressed source is always read whole.
+    Offsets are those of the text as read; a compressed source is always read whole. A ``MARK`` at its beginning is
+    left out.
     """
     with _open(source, start, stop) as read:
         offset, rest = start if source.is_plain else 0, b""
         while chunk := read(BLOCK_BYTES):
             before = len(rest)
             rest += chunk
+            if offset == before == 0 and rest.startswith(MARK):
+                offset, rest = len(MARK), rest[len(MARK) :]
             if len(rest) < BLOCK_BYTES:
                 continue
             where = cut(rest, max(1, len(rest) - TAIL_BYTES)) or cut(rest, max(1, before))
@@ -93,9 +101,17 @@ def decode(data: bytes, name: str, *, offset: int = 0) -> str:
         raise UserError(f"{name}: not UTF-8 at byte offset {offset + error.start:,}") from None
 
 
-def read_file(path: str) -> str:
-    """A whole text file. Raises ``UserError`` if it cannot be read or is not UTF-8."""
+def parse_json(data: bytes | str) -> Any:
+    """The value in ``data``, which a user wrote. Raises ``ValueError`` saying why it is not JSON."""
     try:
-        return decode(Path(path).read_bytes(), path)
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("it is nested too deep to be read") from None
+
+
+def read_file(path: str) -> str:
+    """A whole text file, without a ``MARK``. Raises ``UserError`` if it cannot be read or is not UTF-8."""
+    try:
+        return decode(Path(path).read_bytes(), path).removeprefix(MARK.decode())
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,10 @@ def read_existing(config: TokenizerConfig, *, eos: str) -> Tokenizer:
     for name in ("kind", "vocab_size", "min_count", "sample_bytes"):
         if getattr(config, name) != getattr(default, name):
             raise UserError(f"tokenizer.{name}: the tokenizer of tokenizer.path={path} is as it is; leave it out")
-    data = read_file(path)
+    data = read_file(path).removeprefix(codecs.BOM_UTF8)
     try:
         values = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
     if isinstance(values, dict) and values.keys() >= {"kind", "eos"}:
         found = from_values(values)
