@@ -41,6 +41,7 @@ def test_a_mark_is_dropped_from_every_form(tmp_path: Path, document: str, ending
 @settings(max_examples=60)
 @given(
     first=st.sampled_from(["", " ", "a"]),
+    separator=st.sampled_from(["\n", "é"]),
     lines=st.lists(st.sampled_from(["", "a", "é ccc", "\ufeff", "word " * 9]), max_size=20),
     document=st.sampled_from(["file", "line", "paragraph"]),
     block_bytes=st.integers(4, 60),
@@ -49,13 +50,14 @@ def test_a_mark_is_dropped_from_every_form(tmp_path: Path, document: str, ending
 def test_cuts_do_not_change_what_follows_a_mark(
     tmp_path_factory: pytest.TempPathFactory,
     first: str,
+    separator: str,
     lines: list[str],
     document: str,
     block_bytes: int,
     range_bytes: int,
 ) -> None:
     path = tmp_path_factory.mktemp("mark") / "a.txt"
-    text = "\n".join([first, *lines, "last"])
+    text = separator.join([first, *lines, "last"])
     path.write_bytes(MARK + text.encode())
     config = corpus_config(path, document=document)
     reading = Reading.of(config.corpus)
