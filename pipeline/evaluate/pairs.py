@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipeline.data.corpus import parse_json, read_file
+from pipeline.data.corpus import is_text, parse_json, read_file
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.data.windows import IGNORED
 from pipeline.errors import UserError
@@ -54,6 +54,8 @@ def read_pairs(path: str, tokenizer: Tokenizer) -> list[Pair]:
         for field in ("good", "bad"):
             if not isinstance(values.get(field), str) or not values[field].strip():
                 raise UserError(f"{where} has no text in its field {field!r}")
+            if not is_text(values[field]):
+                raise UserError(f"{where} has half of a character in its field {field!r}: {values[field]!r}")
             known = set(tokenizer.encode(values[field]).tolist()) - {tokenizer.unk_id, tokenizer.eos_id}
             if not known:
                 raise UserError(f"{where}: the model knows no {tokenizer.kind} of {values[field]!r}")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from pipeline.config import Layout
+from pipeline.data.corpus import is_text
 from pipeline.data.documents import begin_of_documents
 from pipeline.data.tokenizer import Ids, Tokenizer
 from pipeline.errors import UserError
@@ -19,9 +20,11 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, *, layout: Layout = "streams",
     A model of documents was trained to read <eos> before a document, and so it does here before the prompt.
 
     Raises:
-        UserError: a prompt with characters that a character tokenizer has never seen, without any token, or with
-            no word that the tokenizer knows; ``name`` says where it came from.
+        UserError: a prompt with characters that a character tokenizer has never seen, without any token, with no
+            word that the tokenizer knows, or that is not UTF-8; ``name`` says where it came from.
     """
+    if not is_text(prompt):
+        raise UserError(f"{name}: {prompt!r} is not UTF-8")
     if tokenizer.kind == "char" and (unseen := sorted(tokenizer.unknown_in(prompt))):
         raise UserError(f"{name}: the model's text has none of these characters: {' '.join(map(repr, unseen))}")
     ids = ids_of_prompt(tokenizer, prompt)

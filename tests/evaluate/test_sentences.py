@@ -197,6 +197,7 @@ def test_accuracy_by_group() -> None:
         ('{"good": "", "bad": "the"}', "line 2 has no text in its field 'good'"),
         ('{"good": "the", "bad": "the", "group": 3}', "line 2: its group is not a text"),
         ('{"good": "the", "bad": "xylophone"}', "line 2: the model knows no word of 'xylophone'"),
+        ('{"good": "the \\ud800", "bad": "the"}', "line 2 has half of a character in its field 'good': 'the \\ud800'"),
         ("[1]", "line 2 is no object with the fields good and bad"),
         ("the cat", "line 2 is not JSON"),
     ],

@@ -11,6 +11,7 @@ import torch
 
 from pipeline.config import ModelConfig, TokenizerConfig
 from pipeline.data.tokenizer import Tokenizer, train_tokenizer
+from pipeline.errors import UserError
 from pipeline.generate import (
     Conversation,
     Sampling,
@@ -175,6 +176,9 @@ def test_prompts() -> None:
     assert prompt_ids(words, "").tolist() == [words.eos_id]
     with pytest.raises(ValueError, match="none of these characters: 'x' 'ß'"):
         prompt_ids(characters, "the ßox")
+    for kind in ("word", "char", "byte", "bpe"):
+        with pytest.raises(UserError, match=r"^--prompt: 'the \\udcff' is not UTF-8$"):  # as bytes of a command line
+            prompt_ids(make_tokenizer(kind), "the \udcff")
     with pytest.raises(ValueError, match="--prompt: the model knows no word of 'xylophones yodel'"):
         prompt_ids(words, "xylophones yodel")
     with pytest.raises(ValueError, match="prompt 2: ' ' holds no word"):

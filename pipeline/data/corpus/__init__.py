@@ -10,7 +10,7 @@ from pipeline.data.corpus.cutting import blocks
 from pipeline.data.corpus.documents import Part, Reading, Tally, documents
 from pipeline.data.corpus.sources import Source
 from pipeline.data.corpus.splits import Piece, split_corpus
-from pipeline.data.corpus.texts import parse_json, read_file
+from pipeline.data.corpus.texts import is_text, parse_json, read_file
 
 __all__ = [
     "Part",
@@ -20,6 +20,7 @@ __all__ = [
     "Tally",
     "blocks",
     "documents",
+    "is_text",
     "parse_json",
     "read_file",
     "split_corpus",

@@ -101,6 +101,15 @@ def decode(data: bytes, name: str, *, offset: int = 0) -> str:
         raise UserError(f"{name}: not UTF-8 at byte offset {offset + error.start:,}") from None
 
 
+def is_text(text: str) -> bool:
+    """Whether UTF-8 can hold ``text``: JSON, and bytes on a command line, may give half of a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def parse_json(data: bytes | str) -> Any:
     """The value in ``data``, which a user wrote. Raises ``ValueError`` saying why it is not JSON."""
     try:
