@@ -1,11 +1,16 @@
 """One schema, one merge, and every mistake at once."""
 
+import random
+import re
+import time
 from pathlib import Path
 
 import pytest
 
 from pipeline import config as configuration
-from pipeline.config import Config, load
+from pipeline.config import Config, load, section_fields
+from pipeline.config.yaml_text import parse
+from pipeline.errors import UserError
 
 
 def test_precedence(tmp_path: Path) -> None:
@@ -42,9 +47,15 @@ def test_all_mistakes_are_listed_at_once_by_their_paths() -> None:
         ("corpus.train=[a.txt, b.txt]", ["a.txt", "b.txt"]),
         ("tokenizer.path=null", None),
         ("model.tie_weights=yes", True),
+        ("train.max_steps=1e5", 100_000),
+        ("train.max_steps=1.5e3", 1500),
+        ("train.max_tokens=1_000_000", 1_000_000),
+        ("optimizer.lr=3e-4", 3e-4),
+        ("optimizer.lr=1", 1.0),
+        ("train.bptt=64.0", 64),
     ],
 )
-def test_texts_on_the_command_line_are_taken_as_they_stand(override: str, value: object) -> None:
+def test_values_on_the_command_line_are_taken_as_they_are_meant(override: str, value: object) -> None:
     assert configuration.get(load(None, [override]), override.partition("=")[0]) == value
 
 
@@ -64,10 +75,40 @@ def test_texts_on_the_command_line_are_taken_as_they_stand(override: str, value:
         ("cluster.num_workers=many", "cluster.num_workers: must be a whole number of at least 1, or auto, not 'many'"),
         ("model=3", "model: a section; set one of its fields, model.field=value"),
         ("hidden_size=3", "hidden_size: unknown setting; did you mean model.hidden_size?"),
+        ("train.lr=0.1", "train.lr: unknown setting; did you mean optimizer.lr?"),
+        ("run.seed=1", "run.seed: unknown setting; did you mean train.seed or search.seed?"),
+        ("search.metric=loss", "search.metric: unknown setting; a search goes by validation perplexity"),
+        ("train.hiden_size=3", "train.hiden_size: unknown setting; did you mean model.hidden_size?"),
+        ("model.nhid=3", "model.nhid: unknown setting; did you mean model.hidden_size?"),
+        ("quantum.flux=3", "quantum: unknown setting"),
+        ("mine.yaml", "mine.yaml: an override must look like section.field=value; did you mean --config mine.yaml?"),
+        ("=3", "=3: an override must look like section.field=value"),
+        ("train.bptt=true", "train.bptt: must be a number, not true"),
+        ("optimizer.lr=yes", "optimizer.lr: must be a number, not true"),
+        ("corpus.weights=[1, off]", "corpus.weights: must be a number, not false"),
+        ("model.hidden_size=[8, true]", "model.hidden_size: must be a number, not true"),
+        ("cluster.num_workers=true", "cluster.num_workers: must be a number, not true"),
+        ("optimizer.lr=.inf", "optimizer.lr: input should be a finite number, not inf"),
+        ("optimizer.lr='nan'", "optimizer.lr: input should be a finite number, not 'nan'"),
+        (
+            "model.hidden_size=99999999999999999999",
+            "model.hidden_size: must be at most 100,000, not 99999999999999999999",
+        ),
+        (
+            "train.bptt=0x" + "f" * 50,
+            "train.bptt: must be at most 9,223,372,036,854,775,807, not a number of 60 digits",
+        ),
+        ("corpus.weights=[1e300]", "corpus.weights: input should be less than or equal to 10000, not '1e300'"),
+        ("search.space={train.bptt: [1], train.bptt: [2]}", "search.space: train.bptt is there twice"),
+        (
+            "search.space={optimizer.lr:0.1}",
+            "search.space: a blank is missing after the colon: write optimizer.lr: 0.1",
+        ),
+        ("train.bptt=010", "train.bptt: 010 is 8 in YAML; write that, or a text in quotes"),
     ],
 )
 def test_one_sentence_for_one_mistake(override: str, sentence: str) -> None:
-    with pytest.raises(ValueError, match=r"^\w+") as caught:
+    with pytest.raises(UserError, match=r"^\S+: ") as caught:
         load(None, [override])
     assert str(caught.value) == sentence
 
@@ -94,7 +135,38 @@ def test_a_written_configuration_reads_back_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [("a: [", "not valid YAML"), ("- 1", "must hold sections"), ("model: 3", "model: ")],
+    [
+        ("a: [", r"bad\.yaml: not valid YAML: expected the node content, .* \(line 1, column 5\)$"),
+        ("- 1", "must hold sections"),
+        ("model: 3", "^model: must be a section of settings, not 3$"),
+        ("model:\n  hidden_size: 3\n\nmodel:\n  dropout: 0.1\n", r"bad\.yaml: model is there twice, in lines 1 and 4$"),
+        ("model: {num_layers: 1, num_layers: 1}", r"bad\.yaml: num_layers is there twice$"),
+        (
+            "search:\n  space:\n    train.bptt: [1]\n    train.bptt: [2]",
+            "bptt is there twice, in lines 3 and 4$",
+        ),
+        ("train:\n  bptt: 010", r"010 is 8 in YAML; write that, or a text in quotes \(line 2\)$"),
+        ("train: {reset_every_windows: 1:30}", "1:30 is 90 in YAML"),
+        ("train:\n  bptt:64", "^train: a blank is missing after the colon: write bptt: 64$"),
+        (
+            "train:\n  bptt:64\n  epochs: 3",
+            r"\(line 3, column 9\); a blank is missing after the colon: write bptt: 64$",
+        ),
+        ("train: {bptt:64}", r"bad\.yaml: a blank is missing after the colon: write bptt: 64$"),
+        ("train:64", r"bad\.yaml: a blank is missing after the colon: write train: 64$"),
+        ("x: " + "9" * 5000, "is no int"),
+        ("x: !!timestamp soon", "'soon' is no timestamp"),
+        ("x: !!python/name:os.system", "could not determine a constructor"),
+        ("[" * 3000, "nested more than 20 levels deep"),
+        ("model: &x {a: *x}", "nested more than 20 levels deep"),
+        ("a: 1\n---\nb: 2", "expected a single document"),
+        ("1: 2", "^1: keys should be strings"),
+        ("train.bptt: 3", r"^train\.bptt: is no section; in a file, write train: and below it bptt: …$"),
+        ("hidden_size: 3", r"^hidden_size: unknown setting; did you mean model\.hidden_size\?$"),
+        ('run: {directory: "a\\0"}', r"^run\.directory: must be text in UTF-8 without zero bytes, not 'a\\x00'$"),
+        ('run: {directory: "\\ud800"}', r"^run\.directory: must be text in UTF-8"),
+        ("run: {directory: 3}", r"^run\.directory: must be a text \(in quotes"),
+    ],
 )
 def test_a_bad_file_is_named(tmp_path: Path, content: str, sentence: str) -> None:
     path = tmp_path / "bad.yaml"
@@ -108,3 +180,93 @@ def test_fingerprint_covers_what_decides_the_data_and_nothing_else() -> None:
     assert configuration.data_fingerprint(configuration.with_values(Config(), {"optimizer.lr": 1.0})) == base
     for path, value in {"corpus.train": ["x"], "tokenizer.kind": "char", "data.shard_tokens": 2048}.items():
         assert configuration.data_fingerprint(configuration.with_values(Config(), {path: value})) != base
+
+
+def test_an_empty_section_is_one_of_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "default.yaml"
+    path.write_text("model:\ntrain:\n  # bptt: 3\noptimizer: null\n")
+    assert load(path) == load()
+
+
+def test_merged_mappings_may_be_set_anew(tmp_path: Path) -> None:
+    path = tmp_path / "merged.yaml"
+    path.write_text("train: &base {bptt: 3, epochs: 4}\nevaluate: {streams: 2}\ncorpus: {train: 2024-01-01}\n")
+    assert load(path).corpus.train == ["2024-01-01"]
+    path.write_text("model: &base {dropout: 0.1, num_layers: 3}\nsearch:\n  space: {<<: *base, dropout: [0.2]}\n")
+    assert load(path).search.space == {"dropout": [0.2], "num_layers": 3}
+
+
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "marked.yaml"
+    path.write_text("\ufefftrain: {bptt: 3}", encoding="utf-8")
+    assert load(path).train.bptt == 3
+
+
+ABSURD = [
+    *(0, -1, 1, 3, 1000, 2**31, 2**32 + 1, 2**63 - 1, 2**63, 10**20, 10**400, -(10**400)),
+    *(True, False, None, float("inf"), float("-inf"), float("nan"), 1e-320, 1e-30, 0.5, 1e29, 1e300, -1e300),
+    *("", "x", "\0", "\udcff", "1e5", "3e-4", "inf", "9" * 5000, "é" * 5_000, "auto", "none"),
+    *(
+        [],
+        [0],
+        [1e300],
+        [True],
+        [[1]],
+        ["a"] * 1000,
+        {},
+        {"a": 1},
+        {1: 2},
+        {"model.dropout": {"choice": [float("nan")]}},
+    ),
+]
+
+
+def settings() -> list[str]:
+    return [f"{section}.{field}" for section in Config.model_fields for field in section_fields(section)]
+
+
+def test_any_value_of_any_setting_is_taken_or_refused_in_a_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "again.yaml"
+    for path in settings():
+        section, _, field = path.partition(".")
+        others = [name for name in Config.model_fields if name != section]
+        started, config = time.monotonic(), Config()
+        for value in ABSURD:
+            lines = []
+            try:
+                config = configuration.validate({section: {field: value}})
+            except UserError as error:
+                lines = str(error).splitlines()
+            assert len(lines) <= 1, (path, value, lines)
+            assert not lines or re.fullmatch(r"\w+\.\w+: .{,400}", lines[0]), (path, value, lines)
+            assert configuration.with_values(config, {path: configuration.get(config, path)}) == config
+        file.write_text(configuration.to_yaml(config, without=others), encoding="utf-8")
+        assert configuration.validate(parse(file.read_text())) == config
+        assert time.monotonic() - started < 10, path
+
+
+def test_any_text_as_an_override_is_taken_or_refused_in_sentences() -> None:
+    source = random.Random(3)
+    pieces = [
+        *"{}[]:,-.=<'%@|01e_#é?~",
+        '"',
+        "a",
+        "train",
+        "&x ",
+        "*x",
+        "!!",
+        "int ",
+        "null",
+        "true",
+        "0x",
+        "2024-13-01",
+    ]
+    for _ in range(700):
+        path = source.choice(settings()) if source.random() < 0.8 else "".join(source.choices(pieces, k=3))
+        override = f"{path}={''.join(source.choices([*pieces, ' ', chr(9), chr(10)], k=source.randint(1, 9)))}"
+        lines = ["taken"]
+        try:
+            load(None, [override])
+        except UserError as error:
+            lines = str(error).splitlines()
+        assert 1 <= len(lines) <= 6, override

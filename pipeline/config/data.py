@@ -35,7 +35,7 @@ class CorpusConfig(Section):
         "order. auto: files if there are at least 20, else fraction, or document where the text is compressed or in "
         "too few parts (row groups of Parquet).",
     )
-    weights: list[Annotated[float, Field(gt=0)]] | None = setting(
+    weights: list[Annotated[float, Field(gt=0, le=10_000)]] | None = setting(
         None,
         "How often the text of each pattern of corpus.train comes in the training split, mixed evenly (2.5: twice, and "
         "the first half again, or half of the documents of what cannot be cut); null: once each, one after the other.",

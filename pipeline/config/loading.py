@@ -9,11 +9,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from pipeline.config.fields import no_blank, shown
 from pipeline.config.schema import Config
 from pipeline.errors import KEY_IN_ADDRESS, UserError, carries_key
+
+# the names that other tools have for a setting
+OTHER_NAMES = {
+    "learning_rate": ["optimizer.lr"],
+    "optimizer": ["optimizer.name"],
+    "scheduler": ["optimizer.schedule"],
+    "steps": ["train.max_steps"],
+    "clip": ["train.clip_norm"],
+    "emsize": ["model.embedding_size"],
+    "nhid": ["model.hidden_size"],
+    "nlayers": ["model.num_layers"],
+    "rnn_type": ["model.cell"],
+    "tied": ["model.tie_weights"],
+    "wdecay": ["optimizer.weight_decay"],
+    "wdrop": ["model.weight_dropout"],
+    "save": ["run.directory"],
+    "data": ["corpus.train"],
+}
+NO_SETTINGS = {"search.metric": "a search goes by validation perplexity", "search.mode": "perplexity is to be low"}
 
 
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -43,7 +62,7 @@ def validate(values: Mapping[str, Any], problems: Sequence[str] = ()) -> Config:
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        found += [_sentence(item) for item in error.errors()]
+        found += _sentences(error)
     if found or config is None:
         raise UserError("\n".join(found))
     return config
@@ -67,7 +86,10 @@ def dump(config: Config) -> dict[str, Any]:
 
 def with_values(config: Config, changes: Mapping[str, Any]) -> Config:
     """``config`` with ``{"section.field": value}`` replaced, validated again (a search sample)."""
-    values = dump(config)
+    # sections that stay as they are need not be checked anew
+    values: dict[str, Any] = {name: getattr(config, name) for name in Config.model_fields}
+    for section in {path.partition(".")[0] for path in changes} & values.keys():
+        values[section] = values[section].model_dump(mode="json")
     problems: list[str] = []
     for path, value in changes.items():
         _assign(values, path, value, problems)
@@ -81,8 +103,8 @@ def field_value(path: str, value: Any) -> Any:
     try:
         return getattr(model.model_validate({field: value}), field)
     except ValidationError as error:
-        found = error.errors()
-    raise UserError("\n".join(_sentence({**item, "loc": (section, *item["loc"])}) for item in found))
+        found = _sentences(error, section)
+    raise UserError("\n".join(found))
 
 
 def get(config: Config, path: str) -> Any:
@@ -103,6 +125,8 @@ def data_fingerprint(config: Config) -> str:
 
 def to_yaml(config: Config, *, without: Sequence[str] = ()) -> str:
     """``config`` as a YAML file that ``load`` takes, leaving out the sections in ``without``."""
+    import yaml
+
     values = {name: section for name, section in dump(config).items() if name not in without}
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
@@ -117,16 +141,22 @@ def _fill_directories(config: Config, name: str) -> Config:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    from pipeline.config.yaml_text import parse
+
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"--config: no such file: {path}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--config: cannot read {path}: {error}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"--config: {path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"--config: cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        values = parse(text)
+    except UserError as error:
+        raise UserError("\n".join(f"--config: {path}: {line}" for line in str(error).splitlines())) from None
     if values is None:
         return {}
+    if isinstance(values, str) and ":" in values:
+        raise UserError(f"--config: {path}: {no_blank(values)}")
     if not isinstance(values, dict):
         raise UserError(f"--config: {path} must hold sections (corpus:, model:, …), not a {type(values).__name__}")
     return values
@@ -134,26 +164,32 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _apply(values: dict[str, Any], override: str, problems: list[str]) -> None:
     path, equals, text = override.partition("=")
-    if not equals:
-        problems.append(f"{override}: an override must look like section.field=value")
+    if not path or not equals:
+        hint = f"; did you mean --config {override}?" if override.endswith((".yaml", ".yml")) else ""
+        problems.append(f"{override}: an override must look like section.field=value{hint}")
         return
-    _assign(values, path, _read_value(path, text), problems)
+    try:
+        _assign(values, path, _read_value(path, text), problems)
+    except UserError as error:
+        problems += [f"{path}: {line}" for line in str(error).splitlines()]
 
 
 def _read_value(path: str, text: str) -> Any:
     """``text`` as YAML reads it, but of a setting that is a text or paths as it stands, unless it is a list or null.
 
-    YAML would make a mapping of "ROMEO:", a date of "2024-01-01", and end "chapter #1.txt" at its blank.
+    YAML would make a mapping of "ROMEO:", and end "chapter #1.txt" at its blank. Raises ``UserError`` as ``parse``.
     """
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
+    from pipeline.config.yaml_text import parse
+
     section, _, field = path.partition(".")
     fields = section_fields(section) if section in Config.model_fields else {}
     annotation = fields[field].annotation if field in fields else None
     if annotation not in (str, str | None, list[str]):
-        return value
+        return parse(text)
+    try:
+        value = parse(text)
+    except UserError:
+        return text
     is_quoted = isinstance(value, str) and text[:1] in ("'", '"')
     is_null = value is None and annotation is not str
     return value if is_quoted or is_null or (isinstance(value, list) and annotation == list[str]) else text
@@ -165,12 +201,12 @@ def _assign(values: dict[str, Any], path: str, value: Any, problems: list[str]) 
         problems.append(f"{path}: a section; set one of its fields, {path}.field=value")
         return
     if not dot or not field:
-        problems.append(_unknown(path, [f"{s}.{f}" for s in Config.model_fields for f in section_fields(s)]))
+        problems.append(unknown(path))
         return
     if values.get(section) is None:
         values[section] = {}
     if not isinstance(values[section], dict):
-        problems.append(f"{section}: must be a section of settings, not {values[section]!r}")
+        problems.append(f"{section}: must be a section of settings, not {shown(values[section])}")
         return
     values[section][field] = value
 
@@ -181,10 +217,38 @@ def section_fields(section: str) -> dict[str, Any]:
     return dict(model.model_fields)
 
 
-def _unknown(path: str, known: Sequence[str]) -> str:
-    """``path: unknown setting``, with the nearest of ``known`` (whose last part is shown where that is enough)."""
-    near = difflib.get_close_matches(path, known, n=1, cutoff=0.5)
-    return f"{path}: unknown setting" + (f"; did you mean {near[0]}?" if near else "")
+def unknown(path: str) -> str:
+    """``path: unknown setting``, and which one was meant: of any section, by its own name or another tool's."""
+    section, _, name = path.rpartition(".")
+    places = [f"{s}.{field}" for s in Config.model_fields for field in section_fields(s)]
+    if path in places:
+        return f"{path}: is no section; in a file, write {section}: and below it {name}: …"
+    if ":" in path:
+        return f"{path}: unknown setting; {no_blank(path)}"
+    if path in NO_SETTINGS:
+        return f"{path}: unknown setting; {NO_SETTINGS[path]}"
+    meant = [place for place in places if place.endswith(f".{name}")] or OTHER_NAMES.get(name.lower()) or _near(path)
+    return f"{path}: unknown setting" + (f"; did you mean {' or '.join(meant)}?" if meant else "")
+
+
+def _near(path: str) -> list[str]:
+    """The section or setting whose name is most like that of ``path``, one of its own section by its name alone."""
+    section, _, name = path.rpartition(".")
+    known: dict[str, str] = {} if section else {name: name for name in Config.model_fields}
+    for place in [f"{s}.{field}" for s in Config.model_fields for field in section_fields(s)]:
+        own, _, field = place.partition(".")
+        known[field] = field if own == section else known.get(field, place)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return [known[near[0]]] if near else []
+
+
+def _sentences(error: ValidationError, *section: str) -> list[str]:
+    """What pydantic found, in a sentence for each setting: of the values of a list, the first that is wrong."""
+    found: dict[Any, str] = {}
+    for item in error.errors():
+        location = (*section, *item["loc"])
+        found.setdefault(location[:2], _sentence({**item, "loc": location}))
+    return list(found.values())
 
 
 def _sentence(error: Any) -> str:
@@ -192,10 +256,10 @@ def _sentence(error: Any) -> str:
     location = [str(part) for part in error["loc"] if not str(part).startswith(("function-", "literal["))]
     path = ".".join(location[:2])
     if error["type"] == "extra_forbidden":
-        known = list(section_fields(location[0])) if len(location) > 1 else list(Config.model_fields)
-        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
-        return f"{path}: unknown setting" + (f"; did you mean {near[0]}?" if near else "")
+        return unknown(path)
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{path}: {message}" if path else message
-    return f"{path}: {message[0].lower()}{message[1:]}, not {error['input']!r}"
+    if error["type"] == "string_type":
+        message = "must be a text (in quotes, where YAML would take it for something else)"
+    return f"{path}: {message[0].lower()}{message[1:]}, not {shown(error['input'])}"

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from pipeline.config.fields import Section, SizeOrSizes, setting
+from pipeline.config.fields import MOST_UNITS, Section, SizeOrSizes, setting
 from pipeline.errors import UserError
 
 LOCKED = "Gal & Ghahramani 2016; Merity et al. 2018"
@@ -28,15 +28,20 @@ class ModelConfig(Section):
         source="first: Merity et al. 2018b; all: Bradbury et al. 2017",
     )
     embedding_size: int | None = setting(
-        None, "Size of a token's embedding; null: as the first layer's.", unit="units", ge=1
+        None, "Size of a token's embedding; null: as the first layer's.", unit="units", ge=1, le=MOST_UNITS
     )
     hidden_size: SizeOrSizes = setting(
         256, "Size of each recurrent layer, or a list of sizes, one for each of num_layers.", unit="units"
     )
     last_hidden_size: int | None = setting(
-        None, "Size of the last layer; null: as hidden_size.", unit="units", source="Merity et al. 2018", ge=1
+        None,
+        "Size of the last layer; null: as hidden_size.",
+        unit="units",
+        source="Merity et al. 2018",
+        ge=1,
+        le=MOST_UNITS,
     )
-    num_layers: int = setting(2, "Recurrent layers.", unit="layers", ge=1)
+    num_layers: int = setting(2, "Recurrent layers.", unit="layers", ge=1, le=1000)
     dropout: float = setting(
         0.0,
         "Dropout on the embedding, between layers and before the head, drawn anew at every step.",
@@ -91,7 +96,9 @@ class ModelConfig(Section):
     adaptive_shrinkage: int = setting(
         4, "How many times as narrow as the one before each tail of an untied adaptive softmax is.", ge=1
     )
-    num_experts: int = setting(15, "Softmaxes in a mixture.", unit="softmaxes", source="Yang et al. 2018", ge=1)
+    num_experts: int = setting(
+        15, "Softmaxes in a mixture.", unit="softmaxes", source="Yang et al. 2018", ge=1, le=10_000
+    )
     init_range: float | None = setting(
         None,
         "All weights but norms start uniform in ± this; null: embeddings ±0.1, head ±1/sqrt(its input's size), "

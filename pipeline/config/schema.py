@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import model_validator
+from typing import Any
+
+from pydantic import field_validator, model_validator
 
 from pipeline.config.cluster import ClusterConfig, SearchConfig
 from pipeline.config.data import CorpusConfig, DataConfig, TokenizerConfig
 from pipeline.config.ddp import DdpConfig
-from pipeline.config.fields import Section
+from pipeline.config.fields import Section, no_blank, shown
 from pipeline.config.model import ModelConfig, check_model
 from pipeline.config.training import EvaluateConfig, OptimizerConfig, PruneConfig, RunConfig, TrainConfig
 from pipeline.errors import UserError
@@ -28,6 +30,18 @@ class Config(Section):
     run: RunConfig = RunConfig()
     cluster: ClusterConfig = ClusterConfig()
     search: SearchConfig = SearchConfig()
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_section(cls, value: Any) -> Any:
+        """An empty section is one of defaults. Raises ``UserError`` for what is no section."""
+        if value is None:
+            return {}
+        if isinstance(value, (dict, Section)):
+            return value
+        if isinstance(value, str) and ":" in value:
+            raise UserError(no_blank(value))
+        raise UserError(f"must be a section of settings, not {shown(value)}")
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

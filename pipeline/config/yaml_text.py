@@ -1,0 +1,125 @@
+"""YAML as people write settings in it: PyYAML's, without what loses or changes a setting in silence."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+from yaml.constructor import ConstructorError
+from yaml.nodes import MappingNode, Node, ScalarNode
+
+from pipeline.config.fields import no_blank, shown
+from pipeline.errors import UserError
+
+# a setting needs six levels at most; with aliases a short text stands for a value of any size
+MOST_LEVELS, MOST_VALUES = 20, 1_000_000
+TOO_DEEP = f"nested more than {MOST_LEVELS} levels deep"
+# YAML 1.1 reads 010 as 8, and 1:30 as 90
+OCTAL_OR_BASE_60 = re.compile(r"[-+]?0[0-7_]*[1-7][0-7_]*|.*:.*")
+NO_BLANK = re.compile(r"^\s*(?:- )?([\w.]+:)[^\s/:].*", re.MULTILINE)
+
+
+def parse(text: str) -> Any:
+    """The value that ``text`` stands for.
+
+    Raises:
+        UserError: what makes it no YAML, or, one a line, what it would be wrong to take as YAML does (``problems``).
+    """
+    try:
+        loader = StrictLoader(text)
+        value = loader.get_single_data()
+    except yaml.YAMLError as error:
+        raise UserError(f"not valid YAML: {_reason(error, text)}") from None
+    if loader.problems:
+        raise UserError("\n".join(loader.problems))
+    _check_size(value)
+    return value
+
+
+class StrictLoader(yaml.SafeLoader):
+    """PyYAML's loader; ``problems`` lists keys that stand twice or lack a blank, and numbers that YAML reads oddly."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.tells_lines = "\n" in text.strip()
+        self.problems: list[str] = []
+        self.level = 0
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        if self.level > MOST_LEVELS:
+            raise UserError(TOO_DEEP)
+        self.level += 1
+        node = super().compose_node(parent, index)
+        self.level -= 1
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> MappingNode:
+        # before what << names is merged in: that may be set anew
+        node: MappingNode = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, value in node.value:
+            if not isinstance(key, ScalarNode) or key.tag.endswith(":merge"):
+                continue
+            line, same = key.start_mark.line + 1, (key.tag, key.value)
+            if same in lines:
+                where = f", in lines {lines[same]} and {line}" if self.tells_lines else ""
+                self.problems.append(f"{key.value} is there twice{where}")
+            lines[same] = line
+            if ":" in key.value and not key.style and isinstance(value, ScalarNode) and not value.value:
+                self.problems.append(no_blank(key.value) + self._line(key))
+        return node
+
+    def construct_object(self, node: Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
+            kind = node.tag.rpartition(":")[2]
+            raise ConstructorError(None, None, f"{shown(node.value)} is no {kind}", node.start_mark) from None
+
+    def construct_number(self, node: ScalarNode) -> Any:
+        is_whole = node.tag.endswith(":int")
+        value = self.construct_yaml_int(node) if is_whole else self.construct_yaml_float(node)
+        if OCTAL_OR_BASE_60.fullmatch(node.value):
+            problem = f"{node.value} is {shown(value)} in YAML; write that, or a text in quotes"
+            self.problems.append(problem + self._line(node))
+        return value
+
+    def _line(self, node: Node) -> str:
+        return f" (line {node.start_mark.line + 1})" if self.tells_lines else ""
+
+
+# no setting is a date: it stays the text that it was
+StrictLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+StrictLoader.add_constructor("tag:yaml.org,2002:int", StrictLoader.construct_number)
+StrictLoader.add_constructor("tag:yaml.org,2002:float", StrictLoader.construct_number)
+
+
+def _reason(error: Any, text: str) -> str:
+    """``error`` as part of a sentence, with its line, and the line that may be to blame for it."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    context = f"{error.context} " if str(error.problem).startswith("but ") else ""
+    reason = " ".join(f"{context}{error.problem}".split())
+    where = f" (line {mark.line + 1}, column {mark.column + 1})"
+    blamed = NO_BLANK.search(text)
+    return reason + where + (f"; {no_blank(blamed[0].strip())}" if blamed else "")
+
+
+def _check_size(value: Any) -> None:
+    """Raise ``UserError`` for a value that is too deep, contains itself, or is vast."""
+    num_values, level = 0, [value]
+    for _ in range(MOST_LEVELS):
+        inner: list[Any] = []
+        for item in level:
+            inner += item.values() if isinstance(item, dict) else item if isinstance(item, (list, set)) else ()
+            if num_values + len(inner) > MOST_VALUES:
+                raise UserError(f"more than {MOST_VALUES:,} values")
+        if not inner:
+            return
+        num_values, level = num_values + len(inner), inner
+    raise UserError(TOO_DEEP)
