@@ -39,7 +39,7 @@ def new_file(path: str | Path, *, option: str = "") -> Iterator[Path]:
         UnwritableError: for any ``OSError`` within, naming ``path`` (and the ``option`` that asked for it); what was
             there before is as it was.
     """
-    with _telling(path, option=option), replacing(path) as temporary:
+    with telling_of_writes(path, option=option), replacing(path) as temporary:
         yield temporary
 
 
@@ -79,7 +79,7 @@ def new_folder(path: str | Path, *, option: str = "") -> Iterator[Path]:
     """
     target = Path(path)
     temporary, former = (target.with_name(f".{kind}-{target.name}") for kind in ("writing", "former"))
-    with _telling(path, option=option):
+    with telling_of_writes(path, option=option):
         if former.exists() and not target.exists():  # a process was killed between the two renames below
             former.rename(target)
         for left in (temporary, former):
@@ -103,7 +103,7 @@ def new_folder(path: str | Path, *, option: str = "") -> Iterator[Path]:
 
 
 @contextmanager
-def _telling(path: str | Path, *, option: str = "") -> Iterator[None]:
+def telling_of_writes(path: str | Path, *, option: str = "") -> Iterator[None]:
     """``OSError`` within becomes an ``UnwritableError`` of one sentence that names ``path``."""
     try:
         yield
@@ -111,7 +111,7 @@ def _telling(path: str | Path, *, option: str = "") -> Iterator[None]:
         raise
     except OSError as error:
         asked = f"{option}: " if option else ""
-        raise UnwritableError(f"{asked}{path} cannot be written: {reason(error)}; nothing was changed there") from None
+        raise UnwritableError(f"{asked}{path} cannot be written: {reason(error)}") from None
 
 
 def flush_to_disk(path: Path) -> None:

@@ -5,7 +5,6 @@ config + prepared corpus → model, optimizer, step, data → (checkpoint) → f
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from typing import Any
 
 import torch
 
-from pipeline import config as configuration
 from pipeline.allocator import keep_freed_memory
 from pipeline.config import Config
 from pipeline.data.documents import Documents, begin_of_documents
@@ -27,27 +25,19 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import set_tf32
 from pipeline.model.regularization import Penalties
 from pipeline.seeds import mix
-from pipeline.training import checkpoint, embedding_rows
+from pipeline.training import checkpoint, embedding_rows, sitting
 from pipeline.training.averaging import Averaging
 from pipeline.training.clipping import Clipping
 from pipeline.training.directory import RunDirectory
-from pipeline.training.facts import start_facts
-from pipeline.training.guard import TrainingStoppedError
 from pipeline.training.horizon import step_reaching, total_steps
-from pipeline.training.loop import fit
-from pipeline.training.monitor import Monitor, Record
+from pipeline.training.monitor import Record
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.parts import Loop
-from pipeline.training.profiling import Profiler
 from pipeline.training.pruning import Pruning
 from pipeline.training.resume import newest, restore
 from pipeline.training.saving import Saver
 from pipeline.training.step import TrainingStep
-from pipeline.training.utilization import Utilization
 from pipeline.training.watchdog import Watchdog
-
-# what a disk answers that is full, over quota, over a limit on file sizes, or gone
-STORAGE_FAILED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}
 
 
 @dataclass(frozen=True)
@@ -113,6 +103,7 @@ def train(
     report: Callable[[dict[str, Any]], None] = lambda figures: None,
     stop_requested: Callable[[], bool] | None = None,
     on_record: Callable[[Record], None] | None = None,
+    on_waiting: Callable[[Record], None] | None = None,
     evaluate_at_tokens: Sequence[int] = (),
     save_requested: Callable[[], bool] = lambda: False,
     watchdog: Watchdog | None = None,
@@ -124,12 +115,14 @@ def train(
         report: called on every rank with the figures after each validation.
         stop_requested: asked between steps; by default whether the run directory holds a stop request.
         on_record: called on rank 0 with each record of the metrics file.
+        on_waiting: called on rank 0 with each of them that the storage does not take for now.
         evaluate_at_tokens: further validations at the first steps that reach these numbers of tokens.
         save_requested: asked between steps; true once where this rank may soon be gone.
         watchdog: ends this process when a step takes too long.
 
     Raises:
         TrainingStoppedError: as ``fit``.
+        UnwritableError: the run directory takes nothing from the beginning.
     """
     torch.set_num_threads(worker.num_threads)
     if worker.device.type == "cpu":
@@ -149,72 +142,13 @@ def train(
     loop.evaluate_at_steps = frozenset(step_reaching(tokens, loop.data) for tokens in evaluate_at_tokens)
     if resumed:
         restore(loop, resumed)
-    if worker.rank == 0:
-        begin_record(loop, config, directory, num_threads=worker.num_threads, on_record=on_record)
     try:
-        return fit_and_save(loop, directory)
+        if worker.rank == 0:
+            num_threads = worker.num_threads
+            sitting.begin(loop, config, directory, num_threads, on_record=on_record, on_waiting=on_waiting)
+        return sitting.train(loop, directory)
     finally:
-        for part in (watchdog, loop.profiler, loop.monitor):
-            if part is not None:
-                part.close()
-
-
-def fit_and_save(loop: Loop, directory: RunDirectory) -> str:
-    """How ``fit`` ended. Raises ``TrainingStoppedError``, also for storage that failed, naming what there is left."""
-    try:
-        status = fit(loop)
-        loop.checkpoints.finish()
-        return status
-    except OSError as error:
-        if error.errno not in STORAGE_FAILED:
-            raise
-        reason = f"{error.filename or directory.path}: {error.strerror}"
-        raise TrainingStoppedError(f"{reason} ({last_good(loop, directory)})") from None
-    except TrainingStoppedError as error:
-        raise TrainingStoppedError(f"{error} ({last_good(loop, directory)})") from None
-
-
-def begin_record(
-    loop: Loop,
-    config: Config,
-    directory: RunDirectory,
-    *,
-    num_threads: int,
-    on_record: Callable[[Record], None] | None,
-) -> None:
-    """On rank 0: the run directory with its configuration, and the metrics file with the facts of this start."""
-    directory.check_owner()
-    directory.path.mkdir(parents=True, exist_ok=True)
-    directory.config.write_text(configuration.to_yaml(config), encoding="utf-8")
-    loop.monitor = Monitor(directory, step=loop.progress.step, on_record=on_record)
-    loop.monitor.write("start", **start_facts(loop, config, num_threads=num_threads))
-    for text in checkpoint.clear_up(directory):
-        loop.monitor.write("warning", step=loop.progress.step, text=text)
-    watch_speed(loop, config)
-
-
-def watch_speed(loop: Loop, config: Config) -> None:
-    """On rank 0: utilisation for the record, and a trace if one is asked for."""
-    step, monitor = loop.step, loop.monitor
-    assert monitor is not None
-    loop.utilization = Utilization(
-        step.model, step.device, step.precision, tf32=config.train.tf32, num_workers=step.world_size
-    )
-    if config.train.profile_steps:
-        loop.profiler = Profiler(
-            monitor.directory.path / "profile",
-            num_steps=config.train.profile_steps,
-            say=lambda text: monitor.write("profile", step=loop.progress.step, text=text),
-        )
-
-
-def last_good(loop: Loop, directory: RunDirectory) -> str:
-    """What a run that was stopped has to go on from, in words; as rank 0, the one that writes, knows it."""
-    loop.checkpoints.wait()
-    try:
-        return f"the last good checkpoint is {checkpoint.find(directory.path, 'last')}"
-    except UserError:
-        return "there is no checkpoint yet"
+        sitting.close(loop)
 
 
 def build_model(config: Config, vocab_size: int) -> LanguageModel:

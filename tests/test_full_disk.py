@@ -1,5 +1,6 @@
 """A disk without room under each command: a sentence, exit code 2, and what was there before as it was."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from jobs import compress, evaluate, generate, gradients
+from jobs import compress, evaluate, generate, gradients, prepare, train
 from jobs.cli import run_job
+from pipeline import config as configuration
 from pipeline import launch
 from pipeline.config import Config
 
@@ -53,10 +55,54 @@ def test_a_result_that_finds_no_room_leaves_the_former_one(
     assert left.value.code == 2
     said = capsys.readouterr().err
     option = options[-1]
-    sentence = rf"error: {option}: {re.escape(str(results))}/{output}\S* cannot be written: File too large; nothing was"
-    assert re.match(sentence, said), said
+    sentence = rf"error: {option}: {re.escape(str(results))}/{output}\S* cannot be written: File too large$"
+    assert re.match(sentence, said.rstrip()), said
     assert said.count("\n") == 1
     assert contents(results) == before
     assert not any(path.name.startswith(".") for path in results.rglob("*"))
     run_job(job.main, arguments)  # there is room again
     assert contents(results).keys() == before.keys()
+
+
+def settings_of(config: Config) -> list[str]:
+    """The command line of ``config``."""
+    return [
+        f"{section}.{name}={json.dumps(value)}"
+        for section, values in configuration.dump(config).items()
+        for name, value in values.items()
+    ]
+
+
+@pytest.mark.parametrize("job", [prepare, train])
+@pytest.mark.parametrize("room", [0, 3000])
+def test_a_start_without_room_is_a_sentence_and_goes_on_when_there_is(
+    make_config: Callable[..., Config],
+    tmp_path: Path,
+    file_size_limit: Callable[[int], None],
+    capsys: pytest.CaptureFixture[str],
+    job: ModuleType,
+    room: int,
+) -> None:
+    config = make_config({"train.max_steps": 4})
+    argv = settings_of(config)
+    file_size_limit(room)
+    with pytest.raises(SystemExit) as left:
+        run_job(job.main, argv)
+    file_size_limit(-1)
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"error: (run\.directory: )?\S+ cannot (be written|write).*: File too large.*\n", said), said
+    run_job(job.main, argv)
+    assert "error" not in capsys.readouterr().err
+    before = contents(tmp_path)
+    file_size_limit(0)
+    if job is train:  # it is finished, but its owner cannot be noted
+        with pytest.raises(SystemExit):
+            run_job(job.main, argv)
+        assert re.fullmatch(r"error: run\.directory: cannot write to \S+: File too large\n", capsys.readouterr().err)
+    else:
+        run_job(job.main, argv)
+    file_size_limit(-1)
+    after = contents(tmp_path)
+    assert {name for name in before if before[name] != after.get(name)} <= {"run/owner"}
+    assert after.keys() == before.keys()

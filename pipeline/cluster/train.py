@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from pipeline.cluster.session import (
     growth,
     ray_session,
 )
-from pipeline.cluster.worker import FailureNotes, QuickExit, run_rank
+from pipeline.cluster.worker import FailureNotes, QuickExit, read_mailbox, run_rank, take_mailbox
 from pipeline.config import ClusterConfig, Config
 from pipeline.data.directory import Say
 from pipeline.data.prepare import OnShard
@@ -40,6 +41,7 @@ from pipeline.training.guard import TrainingStoppedError
 from pipeline.training.monitor import Record, Tail
 
 POLL_SECONDS = 0.2
+MAILBOX_EVERY_POLLS, SHOWN_RECORDS = 5, 1000
 # how often an elastic run looks for nodes that have come back, and how long it waits for missing ones at a restart
 RESIZE_SECONDS = 30.0
 START_SECONDS = "20"
@@ -114,12 +116,12 @@ class OnRay:
                 outcome["exception"] = error
 
         directory = RunDirectory(str(config.run.directory))
-        tails = [Tail(directory.metrics), Tail(directory.failures)]
+        news = News([Tail(directory.metrics), Tail(directory.failures)], owner)
         thread = threading.Thread(target=fit, name="trainer", daemon=True)
         thread.start()
         while thread.is_alive():
             thread.join(POLL_SECONDS)
-            for record in [record for tail in tails for record in tail.records()]:
+            for record in news.records(last=not thread.is_alive()):
                 on_record(record)
         return unwrap(outcome)
 
@@ -132,7 +134,7 @@ class OnRay:
         if plan.min_workers:
             number = plan.min_workers, plan.num_workers
             elastic = {"num_workers": number, "elastic_resize_monitor_interval_s": RESIZE_SECONDS}
-        ours: list[Any] = [FailureNotes(str(config.run.directory)), QuickExit()]
+        ours: list[Any] = [FailureNotes(str(config.run.directory), owner), QuickExit()]
         loop: Any = run_rank
         return (PrivateTrainer if self.private else OurTrainer)(
             loop,
@@ -155,6 +157,29 @@ class OnRay:
                 callbacks=ours + list(callbacks),
             ),
         )
+
+
+class News:
+    """What the workers say: in files, and in Ray's own store while the storage takes no more of a file."""
+
+    def __init__(self, tails: Sequence[Tail], owner: str) -> None:
+        self.tails = tails
+        self.owner = owner
+        self.num_polls = 0
+        self.may_repeat = False  # what was told early comes again, in its file
+        self.shown: deque[Record] = deque(maxlen=SHOWN_RECORDS)
+
+    def records(self, *, last: bool = False) -> list[Record]:
+        """Records since the last call, each once; ``last``: there will be no other call."""
+        found = [record for tail in self.tails for record in tail.records()]
+        self.num_polls += 1
+        if last or self.num_polls % MAILBOX_EVERY_POLLS == 0:
+            early = take_mailbox(self.owner) if last else read_mailbox(self.owner)
+            self.may_repeat = self.may_repeat or bool(early)
+            found += early
+        news = [record for record in found if not self.may_repeat or record not in self.shown]
+        self.shown.extend(news)
+        return news
 
 
 class OurTrainer(TorchTrainer):

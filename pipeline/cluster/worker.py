@@ -8,24 +8,29 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import ray.train
 from ray.exceptions import RayActorError
+from ray.experimental import internal_kv
 from ray.train.torch import get_device
 from ray.train.v2._internal.execution.callback import ControllerCallback
 
 from pipeline import config as configuration
 from pipeline import run
 from pipeline.errors import UserError
+from pipeline.events import PatientFile
 from pipeline.training import checkpoint
 from pipeline.training.directory import LostOwnershipError, RunDirectory
 from pipeline.training.guard import TrainingStoppedError
+from pipeline.training.monitor import Record, number_of, read
 from pipeline.training.watchdog import Watchdog
 
 # what gloo and NCCL say on the workers that are left
 PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "gloo/transport", "NCCL", "ncclRemoteError")
 NO_STEP = "no-step-rank-{rank}.txt"
+MAILBOX, MAILBOX_RECORDS = "recurray-records-", 20
 
 
 def run_rank(settings: dict[str, Any]) -> dict[str, Any]:
@@ -45,6 +50,7 @@ def run_rank(settings: dict[str, Any]) -> dict[str, Any]:
             worker,
             owner=settings["owner"],
             report=ray.train.report,
+            on_waiting=mailbox(settings["owner"]),
             evaluate_at_tokens=settings["evaluate_at_tokens"],
             save_requested=node_leaves_once(),
             watchdog=watchdog(config, rank),
@@ -54,6 +60,32 @@ def run_rank(settings: dict[str, Any]) -> dict[str, Any]:
     except (TrainingStoppedError, LostOwnershipError) as error:
         return {"stopped": str(error)}
     return {"status": status}
+
+
+def mailbox(owner: str) -> Callable[[Record], None]:
+    """A function that leaves a record for the driver ``owner`` in Ray's own store, where the storage takes none."""
+    kept: list[Record] = []
+
+    def leave(record: Record) -> None:
+        kept.append(record)
+        del kept[:-MAILBOX_RECORDS]
+        with suppress(Exception):  # Ray is about to end this worker, or to lose it: not the moment to add to that
+            internal_kv._internal_kv_put(MAILBOX + owner, json.dumps(kept))
+
+    return leave
+
+
+def read_mailbox(owner: str) -> list[Record]:
+    """The last records that a worker left there."""
+    found = internal_kv._internal_kv_get(MAILBOX + owner)
+    return json.loads(found) if found else []
+
+
+def take_mailbox(owner: str) -> list[Record]:
+    """``read_mailbox``, and nothing of it stays in the cluster."""
+    found = read_mailbox(owner)
+    internal_kv._internal_kv_del(MAILBOX + owner)
+    return found
 
 
 def watchdog(config: configuration.Config, rank: int) -> Watchdog | None:
@@ -82,17 +114,22 @@ def node_leaves_once() -> Callable[[], bool]:
 class FailureNotes(ray.train.UserCallback):
     """Writes each failure of workers as one line into the run directory, where the driver reads it."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, owner: str) -> None:
         self.directory = directory
+        self.owner = owner
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         directory = RunDirectory(self.directory)
         found = checkpoint.manifests(directory.path)
         step = found[-1][1]["step"] if found else 0
         text = f"{what_failed(directory, worker_exceptions)}; the last checkpoint is of step {step:,}"
-        record = {"kind": "warning", "step": step, "time": time.time(), "text": text}
-        with directory.failures.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record) + "\n")
+        number = 1 + max(map(number_of, read(directory.failures)), default=0)
+        record = {"kind": "warning", "step": step, "record": number, "time": time.time(), "text": text}
+        file = PatientFile(directory.failures)
+        file.append((json.dumps(record) + "\n").encode())
+        if file.failure:
+            mailbox(self.owner)(record)
+        file.close()
 
 
 class QuickExit(ControllerCallback):

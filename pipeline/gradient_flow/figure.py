@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from pipeline.errors import UserError
-from pipeline.files import write_file
+from pipeline.events import EventFile
+from pipeline.files import new_folder, write_file
 from pipeline.gradient_flow.measure import GradientFlow
 
 # the smallest share shown
@@ -59,18 +60,23 @@ def save(figure: Any, path: str | Path, *, option: str = "--figure") -> None:
 
 
 def write_tensorboard(directory: str | Path, flow: GradientFlow, figure: Any) -> Path:
-    """Curves of ``flow`` over k and the ``figure`` in a folder of the run ``directory`` that TensorBoard reads."""
+    """Curves of ``flow`` over k and the ``figure`` in a folder of the run ``directory`` that TensorBoard reads.
+
+    Raises:
+        UnwritableError: the folder cannot be written; a former one is kept.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard.summary import image
 
     folder = Path(directory) / "gradient_flow"
-    shutil.rmtree(folder, ignore_errors=True)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    with SummaryWriter(str(folder)) as writer:
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]  # (height, width, 3)
+    with new_folder(folder, option="--tensorboard") as temporary:
+        events = EventFile(temporary)
         for k, (norm, share) in enumerate(zip(flow.norms, flow.shares, strict=True), start=1):
-            writer.add_scalar("gradient_flow/norm", norm, k)
-            writer.add_scalar("gradient_flow/share", share, k)
-        pixels = np.asarray(canvas.buffer_rgba())[..., :3]  # (height, width, 3)
-        writer.add_image("gradient_flow", torch.from_numpy(pixels.copy()), dataformats="HWC")
+            points = [("gradient_flow/norm", norm), ("gradient_flow/share", share)]
+            events.scalars(points, step=k, when=time.time())
+        events.summary(image("gradient_flow", torch.from_numpy(pixels.copy()), dataformats="HWC"))
+        events.finish()
     return folder

@@ -68,15 +68,21 @@ class RunDirectory:
         except OSError as error:
             raise UserError(f"run.directory: cannot write to {self.path}: {error.strerror}") from None
         try:
-            self.owner = uuid.uuid4().hex
-            (self.path / "owner").write_text(self.owner)
-            (self.path / "stop").unlink(missing_ok=True)
+            self._own()
             yield self
         finally:
             # where a mistake was found before anything started, leave no trace
             if self.owner and not self.config.exists():
                 self._remove_traces(made)
             os.close(descriptor)
+
+    def _own(self) -> None:
+        self.owner = uuid.uuid4().hex
+        try:
+            (self.path / "owner").write_text(self.owner)
+            (self.path / "stop").unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"run.directory: cannot write to {self.path}: {error.strerror}") from None
 
     def _remove_traces(self, made: list[Path]) -> None:
         """Remove what ``locked`` made, the directories only if nothing else is in them."""

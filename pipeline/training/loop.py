@@ -75,6 +75,8 @@ def pause(loop: Loop, *, is_last: bool, ends_epoch: bool, save: bool) -> None:
     began = time.monotonic()
     figures = validate(loop) if validated else {}
     loop.tick()
+    if loop.monitor is not None:
+        loop.monitor.flush()  # a run that goes on from this checkpoint has its lines before it
     loop.checkpoints.save(loop, figures)
     loop.saved_at = time.monotonic()
     if validated:

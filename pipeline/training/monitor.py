@@ -1,24 +1,25 @@
 """What a person watches: records of a run → metrics.jsonl → TensorBoard and the progress line.
 
 metrics.jsonl is the record, one JSON object a line with its ``kind`` (start, running, train, valid, sample, warning,
-profile, end), global ``step`` and unix ``time``. TensorBoard's files are drawn from it, anew at every start, so a run
-that was stopped and continued is one clean line in any reader. Only rank 0 has a ``Monitor``.
+profile), global ``step``, number (``record``) and unix ``time``. TensorBoard's files are drawn from it, anew at every
+start, so a run that was stopped and continued is one clean line in any reader. Only rank 0 has a ``Monitor``.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TypeGuard
 
-from torch.utils.tensorboard import SummaryWriter
-
-from pipeline.training.directory import RunDirectory
+from pipeline.events import EventFile, PatientFile
+from pipeline.files import replacing, telling_of_writes
+from pipeline.strict_json import finite
+from pipeline.training.directory import LostOwnershipError, RunDirectory
 from pipeline.training.times import PHASES
 
 Record = dict[str, Any]
@@ -40,27 +41,51 @@ SCALARS = {
     },
     "valid": {"loss": "loss/valid", "perplexity": "perplexity/valid", "bits_per_byte": "bits_per_byte/valid"},
 }
+WITH_TEXT = ("sample", "warning", "profile")
 
 
 class Monitor:
-    """Appends records to a run's metrics file and draws them for TensorBoard."""
+    """Appends records to a run's metrics file and draws them for TensorBoard.
+
+    A storage that fails does not end the run: it is told once, and the lines wait in memory (see ``PatientFile``).
+    """
 
     def __init__(
-        self, directory: RunDirectory, *, step: int, on_record: Callable[[Record], None] | None = None
+        self,
+        directory: RunDirectory,
+        *,
+        step: int,
+        on_record: Callable[[Record], None] | None = None,
+        on_waiting: Callable[[Record], None] | None = None,
     ) -> None:
-        """Continue the record of ``directory`` after ``step``; later lines, of work that was lost, are dropped."""
+        """Continue the record of ``directory`` after ``step``; later lines, of work that was lost, are dropped.
+
+        Args:
+            on_record: told of each new record.
+            on_waiting: told of each new record that waits to be written.
+
+        Raises:
+            OSError: the record cannot be begun.
+        """
         self.directory = directory
+        self.step = step
         self.on_record = on_record
-        kept = [record for record in read(directory.metrics) if record["step"] <= step and record["kind"] != "end"]
-        rewritten = directory.metrics.with_suffix(".tmp")
-        rewritten.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-        rewritten.replace(directory.metrics)
+        self.on_waiting = on_waiting
+        found = list(parsed(directory.metrics))
+        records = [record for record in found if record is not None]
+        kept = [record for record in records if record["step"] <= step and record["kind"] != "end"]
+        self.notices = dropped_lines(directory.metrics, len(found) - len(records))
+        self.number = max(map(number_of, records), default=0)
+        with replacing(directory.metrics) as temporary:
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
         shutil.rmtree(directory.tensorboard, ignore_errors=True)
-        # purge_step tells a TensorBoard that is already open to forget what it has of this folder
-        self.writer = SummaryWriter(str(directory.tensorboard), purge_step=0)
+        self.events = EventFile(directory.tensorboard, purges=True)
         for record in kept:
             self._draw(record)
-        self.stream: TextIO = directory.metrics.open("a", encoding="utf-8")
+        if self.events.file.failure:
+            raise OSError(self.events.file.failure)
+        self.file = PatientFile(directory.metrics, before_write=directory.check_owner)
+        self.failure = ""
 
     def write(self, kind: str, *, step: int, **values: Any) -> None:
         """Add one record and pass it to ``on_record``; numbers that are not finite become null, as JSON has none.
@@ -68,52 +93,133 @@ class Monitor:
         Raises:
             LostOwnershipError: as ``RunDirectory``.
         """
-        self.directory.check_owner()
-        record = {"kind": kind, "step": step, "time": time.time(), **{n: in_json(v) for n, v in values.items()}}
-        self.stream.write(json.dumps(record) + "\n")
-        self.stream.flush()
+        self.step = step
+        record = self._record(kind, step, values)
+        self.file.append((json.dumps(record) + "\n").encode())
         self._draw(record)
-        if self.on_record is not None:
-            self.on_record(record)
+        self._pass_on(record)
+        self._tell(step)
+
+    def flush(self) -> None:
+        """Try to write what waits. Raises ``LostOwnershipError`` as ``write``."""
+        if self.file.waiting:
+            self.file.flush()
+        if self.events.file.waiting:
+            self.events.file.flush()
 
     def close(self) -> None:
-        self.stream.close()
-        self.writer.close()
+        """Write what waits, or warn that it is lost: nothing is raised here, where another error may be on its way."""
+        self.events.close()
+        with suppress(LostOwnershipError):
+            self.file.close()
+            if num_lost := len(self.file.waiting):
+                text = f"{self.file.path}: its last {num_lost:,} lines could not be written ({self.file.failure})"
+                self._pass_on(self._record("warning", self.step, {"text": text}))
+
+    def _record(self, kind: str, step: int, values: Mapping[str, Any]) -> Record:
+        self.number += 1
+        return {"kind": kind, "step": step, "record": self.number, "time": time.time(), **finite(dict(values))}
+
+    def _pass_on(self, record: Record) -> None:
+        if self.on_record is not None:
+            self.on_record(record)
+        if self.file.waiting and self.on_waiting is not None:
+            self.on_waiting(record)
+
+    def _tell(self, step: int) -> None:
+        """A warning where the storage began to fail, or to work again, since the last one."""
+        failing = next((file for file in (self.file, self.events.file) if file.failure), None)
+        if (failing is not None) == bool(self.failure):
+            return
+        if failing is not None:
+            self.failure = f"{failing.path} cannot be written ({failing.failure})"
+            text = f"{self.failure}; its lines are kept in memory meanwhile, training goes on"
+        else:
+            self.failure = ""
+            lost = self.file.num_lost
+            text = "the storage takes the record again; " + (
+                f"the {lost:,} oldest of the lines that waited are lost" if lost else "no line is missing"
+            )
+        self.write("warning", step=step, text=text)
 
     def _draw(self, record: Mapping[str, Any]) -> None:
         step, when = record["step"], record["time"]
-        for name, tag in SCALARS.get(record["kind"], {}).items():
-            if record.get(name) is not None:
-                self.writer.add_scalar(tag, record[name], step, when)
+        tags = SCALARS.get(record["kind"], {})
+        values = [(tag, record.get(name)) for name, tag in tags.items()]
+        self.events.scalars([(tag, value) for tag, value in values if is_number(value)], step=step, when=when)
         if record["kind"] == "sample":
-            self.writer.add_text("sample", "    " + record["text"].replace("\n", "\n    "), step, when)
-        if record["kind"] == "valid":
-            self.writer.flush()
+            self.events.text("sample", "    " + record["text"].replace("\n", "\n    "), step=step, when=when)
 
 
-def in_json(value: Any) -> Any:
-    """``value``, or None for a number that JSON cannot say."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_whole(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def is_record(values: Record) -> bool:
+    """Whether ``values`` say what every record says."""
+    return (
+        isinstance(values.get("kind"), str)
+        and is_whole(values.get("step"))
+        and is_number(values.get("time"))
+        and (values["kind"] not in WITH_TEXT or isinstance(values.get("text"), str))
+    )
+
+
+def number_of(record: Record) -> int:
+    """The number of a record, which grows by one from line to line over all starts of a run; 0 in older files."""
+    number = record.get("record")
+    return number if is_whole(number) else 0
+
+
+def record_of(line: bytes) -> Record | None:
+    """The record in a line, None if it is none. What JSON has no word for (NaN, Infinity) becomes null."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    record = finite(value) if isinstance(value, dict) else {}
+    return record if is_record(record) else None
+
+
+def parsed(path: Path) -> Iterator[Record | None]:
+    """The record in each line of a metrics file, None where there is none; a last line cut short by a kill is left out.
+
+    Nothing where there is no file.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as lines:
+        for line in lines:
+            record = record_of(line)
+            if record is not None or (line.endswith(b"\n") and line.strip()):
+                yield record
+
+
+def dropped_lines(path: Path, number: int) -> list[str]:
+    """A sentence about lines of ``path`` that are no records, if there are any."""
+    lines = "1 line that is no record was" if number == 1 else f"{number:,} lines that are no records were"
+    return [f"{path}: {lines} dropped"] if number else []
 
 
 def read(path: Path) -> Iterator[Record]:
-    """The records of a metrics file; a last line cut short by a kill is left out."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue
+    """The records of a metrics file; lines that are none are left out."""
+    return (record for record in parsed(path) if record is not None)
 
 
 class Tail:
-    """New records of a metrics file that another process writes, whole lines only."""
+    """New records of a file that another process writes, whole lines only, in their order in the file.
+
+    They are told apart by their numbers: clocks of different machines differ.
+    """
 
     def __init__(self, path: Path) -> None:
+        """What the file holds already is not new."""
         self.path = path
-        self.latest = time.time()
+        self.latest = max(map(number_of, read(path)), default=0)
         self.inode = 0
         self.offset = 0
 
@@ -121,25 +227,37 @@ class Tail:
         """Records written since the last call; those that a restart copies into its new file come only once."""
         try:
             with self.path.open("rb") as stream:
-                inode = os.fstat(stream.fileno()).st_ino
-                if inode != self.inode:
-                    self.inode, self.offset = inode, 0
+                status = os.fstat(stream.fileno())
+                if status.st_ino != self.inode or status.st_size < self.offset:
+                    self.inode, self.offset = status.st_ino, 0
                 stream.seek(self.offset)
                 lines = stream.read()
-        except FileNotFoundError:
+        except OSError:  # not there yet, or the storage is away for a while
             return []
         whole = lines[: lines.rfind(b"\n") + 1]
         self.offset += len(whole)
-        fresh = [r for r in map(json.loads, whole.splitlines()) if r["time"] > self.latest]
-        if fresh:
-            self.latest = fresh[-1]["time"]
+        fresh = []
+        for record in map(record_of, whole.split(b"\n")):
+            if record is not None and number_of(record) > self.latest:
+                self.latest = number_of(record)
+                fresh.append(record)
         return fresh
 
 
 def write_hparams(directory: RunDirectory, settings: Mapping[str, Any], *, perplexity: float) -> None:
-    """Add a run's settings and its best validation perplexity to TensorBoard's HPARAMS page."""
+    """Add a run's settings and its best validation perplexity to TensorBoard's HPARAMS page.
+
+    Raises:
+        UnwritableError: the storage does not take it.
+    """
+    from torch.utils.tensorboard.summary import hparams, scalar
+
     shown = {
         name: value if isinstance(value, (int, float, bool, str)) else str(value) for name, value in settings.items()
     }
-    with SummaryWriter(str(directory.tensorboard)) as writer:
-        writer.add_hparams(shown, {"hparam/perplexity": perplexity}, run_name=".")
+    name = "hparam/perplexity"
+    with telling_of_writes(directory.tensorboard):
+        events = EventFile(directory.tensorboard)
+        for summary in (*hparams(shown, {name: perplexity}), scalar(name, perplexity)):
+            events.summary(summary)
+        events.finish()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
+
+from pipeline.files import reason
 
 # steps of this process before the trace: the first few set up kernels and memory
 STEPS_BEFORE, STEPS_WARMING = 3, 2
@@ -48,9 +51,17 @@ class Profiler:
                 self.say("no trace was written: training ended before the first of train.profile_steps")
 
     def _write(self, finished: profile) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         number = len(list(self.folder.glob("*.json.gz"))) + 1
         # the ending by which TensorBoard's profiler knows a trace
         path = self.folder / f"worker-0-{number}.pt.trace.json.gz"
-        finished.export_chrome_trace(str(path))
+        temporary = self.folder / f".{path.name}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            finished.export_chrome_trace(str(temporary))
+            temporary.rename(path)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            self.say(f"the trace of train.profile_steps could not be written to {path}: {reason(error)}")
+            return
         self.say(f"the trace of train.profile_steps is {path} (ui.perfetto.dev and TensorBoard's profiler open it)")

@@ -15,6 +15,7 @@ import torch
 
 from pipeline.config import Config
 from pipeline.data.tokenizer import Tokenizer
+from pipeline.files import reason
 from pipeline.training import checkpoint
 from pipeline.training.directory import RunDirectory
 from pipeline.training.guard import TrainingStoppedError
@@ -74,7 +75,7 @@ class Saver:
         error, self.thread, self.error = self.error, None, None
         self.last_failure = ""
         if isinstance(error, OSError):
-            self.last_failure = f"a checkpoint could not be written ({error}); the earlier ones are as they were"
+            self.last_failure = f"a checkpoint could not be written ({told(error)}); the earlier ones are as they were"
             self.untold = self.last_failure
         elif error is not None:
             raise error
@@ -91,6 +92,11 @@ class Saver:
         self.wait()
         if self.last_failure:
             raise TrainingStoppedError(self.last_failure)
+
+
+def told(error: OSError) -> str:
+    """What the storage answered, and where."""
+    return f"{error.filename}: {reason(error)}" if error.filename else reason(error)
 
 
 def copy_to_host(tree: Any) -> Any:

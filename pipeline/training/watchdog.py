@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import time
+from contextlib import suppress
 from pathlib import Path
 
 # setting the timer starts a thread: not after each of a thousand small steps a second
@@ -37,5 +38,6 @@ class Watchdog:
 
     def close(self) -> None:
         self.rest()
-        self.report.close()
-        Path(self.report.name).unlink(missing_ok=True)
+        with suppress(OSError):  # nothing here may hide the error that ended the run
+            self.report.close()
+            Path(self.report.name).unlink(missing_ok=True)

@@ -1,13 +1,16 @@
-"""The record of a run stays one clean line over stops and kills."""
+"""The record of a run stays one clean line over stops, kills, full disks and clocks that differ."""
 
+import errno
 import json
 import math
+import os
+import time
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from pipeline.training.directory import RunDirectory
+from pipeline.training.directory import LostOwnershipError, RunDirectory
 from pipeline.training.monitor import Monitor, Record, Tail, read
 from pipeline.training.progress import Progress
 
@@ -59,14 +62,156 @@ def test_numbers_that_are_not_finite_are_null(tmp_path: Path, capsys: pytest.Cap
 def test_tail_gives_each_new_whole_record_once_over_a_restart(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     monitor = Monitor(directory, step=0)
+    train_line(monitor, 5, loss=1.0)
     tail = Tail(directory.metrics)
     train_line(monitor, 10, loss=1.0)
+    train_line(monitor, 15, loss=1.0)
     with directory.metrics.open("a") as stream:
         stream.write(json.dumps({"kind": "train"})[:8])
-    assert [record["step"] for record in tail.records()] == [10]
+    assert [record["step"] for record in tail.records()] == [10, 15]
     assert tail.records() == []
     monitor.close()
-    monitor = Monitor(directory, step=10)
-    train_line(monitor, 20, loss=1.0)
+    for lost_step, last_step in ((10, 15), (10, 20)):  # twice from the same checkpoint: step 15 again
+        monitor = Monitor(directory, step=lost_step)
+        train_line(monitor, last_step, loss=1.0)
+        monitor.close()
+        assert [record["step"] for record in tail.records()] == [last_step]
+    assert [record["step"] for record in read(directory.metrics)] == [5, 10, 20]
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_tail_follows_a_worker_whose_clock_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
+    directory = RunDirectory(tmp_path)
+    monitor = Monitor(directory, step=0)
+    train_line(monitor, 5, loss=1.0)
     monitor.close()
-    assert [record["step"] for record in tail.records()] == [20]
+    tail = Tail(directory.metrics)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 3600 * hours)
+    monitor = Monitor(directory, step=5)
+    train_line(monitor, 10, loss=1.0)
+    monkeypatch.setattr(time, "time", lambda: now() - 3600 * hours)  # the restarted worker is on another machine
+    monitor.close()
+    monitor = Monitor(directory, step=10)
+    train_line(monitor, 15, loss=1.0)
+    monitor.close()
+    assert [record["step"] for record in tail.records()] == [10, 15]
+
+
+NO_RECORDS = [
+    b"",
+    b"null",
+    b"[1, 2]",
+    b'"text"',
+    b'{"kind": "train", "time": 1.0}',
+    *(b'{"kind": "train", "step": %s, "time": 1.0}' % step for step in
+      (b"1.0", b'"1"', b"NaN", b"Infinity", b"-1", b"true", b"null", b"[1]", b"1e3", b"9" * 5000)),
+    b'{"step": 1, "time": 1.0}',
+    b'{"kind": 3, "step": 1, "time": 1.0}',
+    b'{"kind": "train", "step": 1}',
+    b'{"kind": "train", "step": 1, "time": "now"}',
+    b'{"kind": "train", "step": 1, "time": NaN}',
+    b'{"kind": "sample", "step": 1, "time": 1.0}',
+    b"\x00\xff\x80",
+    b"[" * 100_000,
+]  # fmt: skip
+
+
+def test_lines_that_are_no_records_are_dropped_and_counted(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    monitor = Monitor(directory, step=0)
+    tail = Tail(directory.metrics)
+    train_line(monitor, 5, loss=1.0)
+    monitor.close()
+    with directory.metrics.open("ab") as stream:
+        stream.write(b"\n".join(NO_RECORDS) + b'\n{"kind": "train", "st')
+    assert [record["step"] for record in tail.records()] == [5]
+    monitor = Monitor(directory, step=9)
+    train_line(monitor, 10, loss=2.0)
+    monitor.close()
+    num_bad = len(NO_RECORDS) - 1  # an empty line is nothing to tell of
+    assert monitor.notices == [f"{directory.metrics}: {num_bad} lines that are no records were dropped"]
+    assert [record["step"] for record in read(directory.metrics)] == [5, 10]
+    assert losses_in_tensorboard(directory) == [(5, 1.0), (10, 2.0)]
+    assert [record["step"] for record in tail.records()] == [10]
+    assert Monitor(directory, step=10).notices == []
+
+
+def test_numbers_that_json_has_no_word_for_are_read_as_null_and_strings_are_not_drawn(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    lines = ['"loss": NaN', '"loss": 1e999', '"loss": -Infinity', '"loss": "0.5"', '"loss": 0.5']
+    directory.metrics.write_text(
+        "".join(f'{{"kind": "train", "step": {n}, "time": 1, {line}}}\n' for n, line in enumerate(lines))
+    )
+    Monitor(directory, step=9).close()
+    assert [record["loss"] for record in read(directory.metrics)] == [None, None, None, "0.5", 0.5]
+    assert losses_in_tensorboard(directory) == [(4, 0.5)]
+    for line in directory.metrics.read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Bytes that ``os.write`` still takes, in a list of one; then it answers as a full disk does."""
+    left: list[float] = [math.inf]
+    write = os.write
+
+    def on_disk(descriptor: int, data: bytes) -> int:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        num_written = write(descriptor, data[: int(min(left[0], len(data)))])
+        left[0] -= num_written
+        return num_written
+
+    monkeypatch.setattr(os, "write", on_disk)
+    return left
+
+
+def test_lines_of_a_full_disk_wait_and_are_written_in_order(tmp_path: Path, room: list[float]) -> None:
+    directory = RunDirectory(tmp_path)
+    told: list[Record] = []
+    waiting: list[Record] = []
+    monitor = Monitor(directory, step=0, on_record=told.append, on_waiting=waiting.append)
+    train_line(monitor, 1, loss=1.0)
+    room[0] = 100  # a part of a line
+    for step in (2, 3, 4):
+        train_line(monitor, step, loss=float(step))
+    whole = [record["step"] for record in read(directory.metrics)]
+    assert whole == [1]
+    room[0] = math.inf
+    train_line(monitor, 5, loss=5.0)
+    monitor.close()
+    warnings = [record["text"] for record in told if record["kind"] == "warning"]
+    assert warnings == [
+        f"{directory.metrics} cannot be written (No space left on device); "
+        "its lines are kept in memory meanwhile, training goes on",
+        "the storage takes the record again; no line is missing",
+    ]
+    assert list(read(directory.metrics)) == told
+    assert [(record["step"], record["kind"]) for record in waiting] == [
+        (2, "train"), (2, "warning"), (3, "train"), (4, "train")
+    ]  # fmt: skip
+    assert losses_in_tensorboard(directory) == [(step, float(step)) for step in range(1, 6)]
+
+
+def test_a_record_that_is_never_written_is_told_of_and_hides_no_error(tmp_path: Path, room: list[float]) -> None:
+    directory = RunDirectory(tmp_path, owner="a")
+    (tmp_path / "owner").write_text("a")
+    told: list[Record] = []
+    monitor = Monitor(directory, step=0, on_record=told.append)
+    room[0] = 0
+    train_line(monitor, 1, loss=1.0)
+    monitor.close()
+    assert told[-1]["text"].endswith("its last 2 lines could not be written (No space left on device)")
+    room[0] = math.inf
+    (tmp_path / "owner").write_text("b")
+    with pytest.raises(LostOwnershipError):
+        train_line(monitor, 2, loss=1.0)
+    monitor.close()
+    assert list(read(directory.metrics)) == []
+
+
+def test_a_record_that_cannot_be_begun_is_an_error_at_once(tmp_path: Path, room: list[float]) -> None:
+    room[0] = 0
+    with pytest.raises(OSError, match="No space left on device"):
+        Monitor(RunDirectory(tmp_path), step=0)

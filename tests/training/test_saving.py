@@ -23,6 +23,13 @@ def steps_saved(config: Config) -> list[int]:
     return [manifest["step"] for _, manifest in checkpoint.manifests(str(config.run.directory))]
 
 
+def wait_for(path: Path) -> None:
+    """Until a writer that is still at it has given ``path`` its name."""
+    deadline = time.monotonic() + 30
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 def test_a_slow_write_holds_the_state_of_its_own_step(
     make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,9 +84,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_intact(
 
     def fill(record: dict[str, Any]) -> None:
         if record["kind"] == "train" and record["step"] == 5:  # the writer of step 3 may still be at it
-            deadline = time.monotonic() + 30
-            while not checkpoint.folder(RunDirectory(tmp_path / "run"), 3).exists() and time.monotonic() < deadline:
-                time.sleep(0.01)
+            wait_for(checkpoint.folder(RunDirectory(tmp_path / "run"), 3))
             file_size_limit(100_000)  # weights and optimizer state are larger, the metrics file is not
 
     with pytest.raises(TrainingStoppedError, match=r"could not be written .*the last good checkpoint is .*00000003"):
@@ -92,3 +97,57 @@ def test_a_full_disk_leaves_the_checkpoint_before_intact(
     file_size_limit(resource.RLIM_INFINITY)
     checkpoint.load_model(checkpoint.find(str(config.run.directory), "last"))
     assert launch.train(config, launch.in_process)["perplexity"] == launch.train(whole, launch.in_process)["perplexity"]
+
+
+def lines(config: Config) -> list[dict[str, Any]]:
+    """The record of a run without what differs between two equal runs, and without warnings."""
+    differ = ("time", "record", "host", "pid", "tokens_per_second", "seconds_left", "flops_utilization")
+    return [
+        {name: value for name, value in record.items() if name not in differ and not name.endswith(("_ms", "_mb"))}
+        for record in read(Path(str(config.run.directory)) / "metrics.jsonl")
+        if record["kind"] != "warning"
+    ]
+
+
+@pytest.mark.parametrize("until_step", [8, 99])
+def test_a_run_goes_on_through_a_full_disk_bitwise(
+    make_config: Callable[..., Config], tmp_path: Path, file_size_limit: Callable[[int], None], until_step: int
+) -> None:
+    every = {"train.max_steps": 12, "train.checkpoint_every_steps": 3, "train.log_every_steps": 1}
+    config = make_config({**every, "train.evaluate_every_steps": 6, "train.keep_checkpoints": 9})
+    whole = configuration.with_values(config, {"run.directory": str(tmp_path / "whole")})
+    undisturbed = launch.train(whole, launch.in_process)
+    told: list[dict[str, Any]] = []
+
+    def fill_and_empty(record: dict[str, Any]) -> None:
+        told.append(record)
+        if record["kind"] == "train" and record["step"] in (4, until_step):
+            if record["step"] == 4:
+                wait_for(checkpoint.folder(RunDirectory(tmp_path / "run"), 3))
+            file_size_limit(0 if record["step"] == 4 else resource.RLIM_INFINITY)
+
+    if until_step > 12:
+        with pytest.raises(
+            TrainingStoppedError, match=r"could not be written .*the last good checkpoint is .*00000003"
+        ):
+            launch.train(config, launch.in_process, on_record=fill_and_empty)
+        assert steps_saved(config) == [3]
+        assert told[-1]["text"].endswith("lines could not be written (File too large)")
+        file_size_limit(resource.RLIM_INFINITY)
+        result = launch.train(config, launch.in_process)
+        starts = [number for number, line in enumerate(lines(config)) if line["kind"] in ("start", "running")]
+        assert [line for line in lines(config) if line["kind"] not in ("start", "running")] == [
+            line for line in lines(whole) if line["kind"] not in ("start", "running")
+        ]
+        assert len(starts) == 4
+    else:
+        result = launch.train(config, launch.in_process, on_record=fill_and_empty)
+        assert steps_saved(config) == [3, 9, 12]
+        assert lines(config) == lines(whole)
+        warnings = [(record["step"], record["text"]) for record in told if record["kind"] == "warning"]
+        assert [step for step, text in warnings if "metrics.jsonl cannot be written" in text] == [5]
+        assert [step for step, text in warnings if "no line is missing" in text] == [9]
+        assert any("a checkpoint could not be written" in text for _, text in warnings)
+    assert result["perplexity"] == undisturbed["perplexity"]
+    models = [checkpoint.load_model(checkpoint.find(str(each.run.directory), "last")).model for each in (config, whole)]
+    assert all(torch.equal(a, b) for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True))

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -112,3 +113,16 @@ def test_a_run_too_short_for_a_trace_says_so(make_config: Callable[..., Config],
     launch.train(config, launch.in_process)
     (said,) = [record for record in read(tmp_path / "run" / "metrics.jsonl") if record["kind"] == "profile"]
     assert said["text"].startswith("no trace was written")
+
+
+def test_a_trace_that_cannot_be_written_is_told_of_and_the_run_goes_on(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = make_config({"train.max_steps": 8, "train.profile_steps": 2, "run.sample_tokens": 0})
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "profile").touch()  # no folder can be made there
+    assert launch.train(config, launch.in_process)["steps"] == 8
+    (said,) = [record for record in read(tmp_path / "run" / "metrics.jsonl") if record["kind"] == "profile"]
+    assert re.search(
+        r"could not be written to \S+worker-0-1\.pt\.trace\.json\.gz: (File exists|Not a dir)", said["text"]
+    )

@@ -1,0 +1,68 @@
+"""What workers say reaches the driver once, though the disk is full for a while."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.cluster import train, worker
+from pipeline.cluster.train import MAILBOX_EVERY_POLLS, News
+from pipeline.training.directory import RunDirectory
+from pipeline.training.monitor import Record, Tail
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Ray's key-value store, as a dict."""
+    held: dict[str, Any] = {}
+    monkeypatch.setattr(worker.internal_kv, "_internal_kv_put", held.__setitem__)
+    monkeypatch.setattr(worker.internal_kv, "_internal_kv_get", held.get)
+    monkeypatch.setattr(worker.internal_kv, "_internal_kv_del", held.pop)
+    return held
+
+
+def record(number: int) -> Record:
+    return {"kind": "warning", "step": number, "record": number, "time": 0.5 - number, "text": "…"}
+
+
+def test_records_that_wait_are_told_early_and_not_again(tmp_path: Path, store: dict[str, Any]) -> None:
+    path = tmp_path / "metrics.jsonl"
+    news = News([Tail(path), Tail(tmp_path / "failures.jsonl")], "me")
+
+    def written(*numbers: int) -> None:
+        with path.open("a") as stream:
+            stream.writelines(json.dumps(record(number)) + "\n" for number in numbers)
+
+    def polled() -> list[int]:
+        return [each["step"] for _ in range(MAILBOX_EVERY_POLLS) for each in news.records()]
+
+    written(1, 2)
+    assert polled() == [1, 2]
+    leave = worker.mailbox("me")
+    leave(record(3))
+    assert polled() == [3]
+    leave(record(4))
+    assert polled() == [4]
+    written(3, 4, 5)
+    assert polled() == [5]
+    leave(record(6))
+    written(6)
+    assert polled() == [6]
+    leave(record(7))
+    assert [each["step"] for each in news.records(last=True)] == [7]
+    assert store == {}
+
+
+def test_a_failure_is_told_of_though_it_cannot_be_noted(
+    tmp_path: Path, store: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = worker.FailureNotes(str(tmp_path), "me")
+    tail = Tail(RunDirectory(tmp_path).failures)
+    for _ in range(2):
+        notes.after_exception(None, {0: RuntimeError("it broke")})
+    assert [each["record"] for each in tail.records()] == [1, 2]
+    gone = worker.FailureNotes(str(tmp_path / "gone"), "me")
+    gone.after_exception(None, {0: RuntimeError("it broke")})
+    (told,) = train.take_mailbox("me")
+    assert told["text"] == "worker 0 failed (it broke); the last checkpoint is of step 0"
