@@ -44,10 +44,7 @@ def adapted(loaded: Loaded, arguments: argparse.Namespace, settings: Settings, t
     """Perplexity on one stream as the model is, then with a cache, dynamic evaluation or both."""
     plain = Adaptation(loaded, None, None).score(text)
     name = arguments.text or f"the {arguments.split} split"
-    print(
-        f"{loaded.path.name} ({arguments.checkpoint}) on {name}: {scored_of(plain, text)} in one stream: "
-        f"perplexity {plain.perplexity:,.3f}"
-    )
+    print(f"{loaded.title} on {name}: {scored_of(plain, text)} in one stream: perplexity {plain.perplexity:,.3f}")
     cache, dynamic = settings
     job = Adaptation(loaded, None if arguments.tune else cache, dynamic)
     job.measure_rms()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.cli import command_line, parser, run_job
+from jobs.models import add_run, load
 from jobs.number_types import number, whole
 from pipeline.errors import UserError
 from pipeline.files import write_file
@@ -34,13 +35,14 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     from pipeline.compress.variants import make_variants
     from pipeline.data.streams import ResetRule
     from pipeline.evaluate import split_held_out
-    from pipeline.training import checkpoint
 
-    loaded = checkpoint.load_model(checkpoint.find(arguments.run, arguments.checkpoint))
+    loaded = load(arguments.run, arguments)
     text = split_held_out(run.corpus_of(loaded), arguments.split, layout=loaded.config.data.layout)
     windows = held_out_windows(text, ResetRule.of(loaded.config.train))
     if arguments.units:
         check_removable(loaded.config, loaded.model)
+    if arguments.output is None and not loaded.which:
+        raise UserError(f"--output: {arguments.run} is a single model, not a run to put others in; name a directory")
     output = Path(arguments.output or Path(arguments.run) / "compressed")
     check_writable(output)
     variants = make_variants(loaded, text.tokens, output, shares=arguments.prune, scope=arguments.scope)
@@ -58,8 +60,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 def argument_parser() -> argparse.ArgumentParser:
     result = parser("compress", __doc__ or "", takes_config=False)
-    result.add_argument("--run", required=True, metavar="DIR", help="run directory of jobs.train")
-    result.add_argument("--checkpoint", choices=["best", "last"], default="best")
+    add_run(result)
     result.add_argument("--output", metavar="DIR", help="default: compressed in the run directory")
     result.add_argument("--split", choices=["valid", "test"], default="valid", help="what is scored")
     result.add_argument("--prune", type=number, nargs="*", default=[0.5], metavar="SHARE", help="of all matrices")

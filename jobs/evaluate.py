@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from jobs.cli import add_sampling, parser, run_job
+from jobs.models import add_run, load
 from jobs.number_types import number, seed, whole
 from pipeline.errors import UserError
 
@@ -23,19 +24,17 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     from pipeline import run
     from pipeline.evaluate.surprisal import check_ending
     from pipeline.model.precision import set_tf32
-    from pipeline.training import checkpoint
 
     if arguments.surprisal is not None:
         check_ending(arguments.surprisal)
-    path = checkpoint.find(arguments.run, arguments.checkpoint)
-    loaded = checkpoint.load_model(path, run.resolve_device(arguments.device))
+    loaded = load(arguments.run, arguments, run.resolve_device(arguments.device))
     set_tf32(loaded.config.train.tf32)
     result: dict[str, Any] = {}
     for measure in measures_of(loaded, arguments):
         if result:
             print()
         result |= measure()
-    return {**result, "checkpoint": str(path)}
+    return {**result, "checkpoint": str(loaded.path)}
 
 
 def measures_of(loaded: Any, arguments: argparse.Namespace) -> list[Callable[[], dict[str, Any]]]:
@@ -73,8 +72,7 @@ def adapts(arguments: argparse.Namespace) -> bool:
 
 def argument_parser() -> argparse.ArgumentParser:
     result = parser("evaluate", __doc__ or "", takes_config=False)
-    result.add_argument("--run", required=True, metavar="DIR", help="run directory of jobs.train")
-    result.add_argument("--checkpoint", choices=["best", "last"], default="best")
+    add_run(result)
     what = result.add_mutually_exclusive_group()
     what.add_argument("--split", choices=["valid", "test"], default="valid", help="of the prepared corpus")
     what.add_argument("--text", metavar="FILE", help="any text instead, split into documents as the corpus is")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.cli import parser, run_job
+from jobs.models import add_run, load
 from pipeline.errors import UserError
 
 # texts on which an exported tokenizer is compared with ours
@@ -29,11 +30,9 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if arguments.license is not None and arguments.format != "hf":
         raise UserError(f"--license: is a field of --format hf, not of {arguments.format}")
 
-    from pipeline.training import checkpoint
-
-    loaded = checkpoint.load_model(checkpoint.find(arguments.run, arguments.checkpoint))
+    loaded = load(arguments.run, arguments)
     write(loaded, folder, arguments)
-    print(f"{loaded.path.name} ({arguments.checkpoint}) written to {folder}")
+    print(f"{loaded.title} written to {folder}")
     return {"output": str(folder), "format": arguments.format, "checkpoint": str(loaded.path)}
 
 
@@ -61,8 +60,7 @@ def write(loaded: Any, folder: Path, arguments: argparse.Namespace) -> None:
 
 def argument_parser() -> argparse.ArgumentParser:
     result = parser("export", __doc__ or "", takes_config=False)
-    result.add_argument("--run", required=True, metavar="DIR", help="run directory of jobs.train")
-    result.add_argument("--checkpoint", choices=["best", "last"], default="best")
+    add_run(result)
     result.add_argument("--to", required=True, metavar="FOLDER", help="what is written; it must not exist")
     result.add_argument("--format", required=True, choices=["hf", "onnx", "torch"])
     result.add_argument("--license", metavar="NAME", help="of the model, for the card of --format hf (unknown)")

@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from jobs.cli import add_sampling, parser, run_job
+from jobs.models import add_run, load
 from jobs.number_types import number, seed, whole
 from pipeline.errors import UserError
 
@@ -23,7 +24,6 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     from pipeline import run
     from pipeline.generate import Conversation, Sampling, UntilStop, check_beams, read_prompts
     from pipeline.model.precision import set_tf32
-    from pipeline.training import checkpoint
 
     for name in ("tokens", "samples", "at_once"):
         if getattr(arguments, name) < 1:
@@ -41,10 +41,9 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     prompts = read_prompts(arguments.prompts) if arguments.prompts is not None else [arguments.prompt or ""]
     if len(prompts) * arguments.samples > MOST_TEXTS:
         raise UserError(f"--samples: {arguments.samples} texts for each prompt are more than {MOST_TEXTS:,} in all")
-    path = checkpoint.find(arguments.run, arguments.checkpoint)
-    loaded = checkpoint.load_model(path, run.resolve_device(arguments.device))
+    loaded = load(arguments.run, arguments, run.resolve_device(arguments.device))
     set_tf32(loaded.config.train.tf32)
-    facts = {"seed": arguments.seed, "checkpoint": str(path)}
+    facts = {"seed": arguments.seed, "checkpoint": str(loaded.path)}
     stops = tuple(arguments.stop)
     layout = loaded.config.data.layout
     one = Conversation(loaded.model, loaded.tokenizer, arguments.tokens, arguments.seed, sampling, stops, layout)
@@ -61,8 +60,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 def argument_parser() -> argparse.ArgumentParser:
     result = parser("generate", __doc__ or "", takes_config=False)
-    result.add_argument("--run", required=True, metavar="DIR", help="run directory of jobs.train")
-    result.add_argument("--checkpoint", choices=["best", "last"], default="best")
+    add_run(result)
     source = result.add_mutually_exclusive_group()
     source.add_argument("--prompt", help="what the text begins with; default: as after the end of a line")
     source.add_argument("--prompts", metavar="FILE", help="a text file, one prompt a line")

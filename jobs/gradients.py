@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.cli import parser, run_job
+from jobs.models import add_run, load
 from jobs.number_types import number, whole
 from pipeline.errors import UserError
 
@@ -21,7 +22,6 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     from pipeline.evaluate import split_held_out
     from pipeline.gradient_flow import measure
     from pipeline.gradient_flow.figure import draw, save, write_tensorboard
-    from pipeline.training import checkpoint
 
     for name in ("length", "streams", "windows"):
         value = getattr(arguments, name)
@@ -32,9 +32,9 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     directories = dict(zip(names_of(arguments.run), arguments.run, strict=True))
     flows, figures = {}, {}
     for name, directory in directories.items():
-        loaded = checkpoint.load_model(
-            checkpoint.find(directory, arguments.checkpoint), run.resolve_device(arguments.device)
-        )
+        loaded = load(directory, arguments, run.resolve_device(arguments.device))
+        if arguments.tensorboard and not loaded.which:
+            raise UserError(f"--tensorboard: {directory} is a single model, not a run to draw into; leave it out")
         if loaded.config.data.layout == "documents":
             raise UserError(
                 f"--run: {directory} reads data.layout=documents, but gradients are followed along a stream"
@@ -69,8 +69,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 def argument_parser() -> argparse.ArgumentParser:
     result = parser("gradients", __doc__ or "", takes_config=False)
-    result.add_argument("--run", required=True, nargs="+", metavar="DIR", help="run directories of jobs.train")
-    result.add_argument("--checkpoint", choices=["best", "last"], default="best")
+    add_run(result, several=True)
     result.add_argument("--split", choices=["train", "valid", "test"], default="valid", help="of the prepared corpus")
     result.add_argument("--length", type=whole, metavar="K", help="steps to look back; default: train.bptt of each run")
     result.add_argument("--streams", type=whole, metavar="B", help="default: train.batch_size of each run")

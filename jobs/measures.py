@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from jobs.models import load
 from pipeline import metrics, run
 from pipeline.data.streams import ResetRule
 from pipeline.errors import UserError
@@ -23,7 +24,6 @@ from pipeline.evaluate import (
     split_held_out,
     text_held_out,
 )
-from pipeline.training import checkpoint
 from pipeline.training.checkpoint import Loaded
 
 
@@ -32,7 +32,7 @@ def perplexity(loaded: Loaded, arguments: argparse.Namespace, text: HeldOut) -> 
     tally = Tally(text.tokens, loaded.tokenizer.vocab_size)
     score = scored(loaded, text, arguments, tally)
     name = arguments.text or f"the {arguments.split} split"
-    print(f"{loaded.path.name} ({arguments.checkpoint}) on {name}: {scored_of(score, text)} in {parts_of(score)}")
+    print(f"{loaded.title} on {name}: {scored_of(score, text)} in {parts_of(score)}")
     result = figures(loaded, text, score, tally, seed=arguments.seed)
     if arguments.exact:
         exact = scored(loaded, text, arguments, streams=1)
@@ -134,8 +134,7 @@ def print_groups(title: str, groups: list[Group]) -> None:
 
 def comparison(loaded: Loaded, text: HeldOut, arguments: argparse.Namespace, tally: Tally) -> dict[str, Any]:
     """Score another run on the same text; print and return how they differ."""
-    path = checkpoint.find(arguments.compare, arguments.checkpoint)
-    other = checkpoint.load_model(path, loaded.model.device)
+    other = load(arguments.compare, arguments, loaded.model.device)
     if other.tokenizer.fingerprint != loaded.tokenizer.fingerprint:
         raise UserError(
             f"--compare: {arguments.compare} was trained with another tokenizer; score both and compare bits per byte"
@@ -149,4 +148,4 @@ def comparison(loaded: Loaded, text: HeldOut, arguments: argparse.Namespace, tal
         f"{found.difference:+.4f} nats per token, 95 % interval {found.low:+.4f} to {found.high:+.4f}, "
         f"p = {found.p_value:.4f} (paired, over {tally.unit})"
     )
-    return {"perplexity": score.perplexity, "checkpoint": str(path), **asdict(found)}
+    return {"perplexity": score.perplexity, "checkpoint": str(other.path), **asdict(found)}

@@ -13,6 +13,7 @@ Letters: T tokens of a text, V vocabulary, H hidden.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,4 +229,7 @@ def load(path: str | Path, *, device: str = "cpu") -> Model:
     Raises:
         UserError: there is no whole model at ``path``.
     """
-    return Model(checkpoint.load_model(checkpoint.resolve(path), device))
+    loaded = checkpoint.load_model(path, device)
+    for remark in loaded.remarks:
+        warnings.warn(remark, stacklevel=2)
+    return Model(loaded)

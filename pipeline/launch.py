@@ -26,6 +26,7 @@ from pipeline.training.directory import RunDirectory
 from pipeline.training.guard import TrainingStoppedError
 from pipeline.training.loop import INTERRUPTED
 from pipeline.training.monitor import Record
+from pipeline.training.selection import manifests
 
 
 class InterruptedRunError(Exception):
@@ -110,8 +111,9 @@ def train(
             with stopping_on_signals(directory.request_stop, announce) as received:
                 outcome = ranks.train(config, owner=directory.owner, on_record=on_record)
             if outcome == INTERRUPTED:
-                raise InterruptedRunError(received[0] if received else signal.SIGTERM, status.result(config)["steps"])
-    return status.result(config)
+                step = manifests(directory.path)[-1][1]["step"]
+                raise InterruptedRunError(received[0] if received else signal.SIGTERM, step)
+    return status.result(config, say=say)
 
 
 @contextmanager

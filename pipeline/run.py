@@ -132,8 +132,10 @@ def train(
     corpus = open_prepared(config.data.directory)
     model = build_model(config, corpus.vocab_size).to(worker.device)
     resumed = newest(directory, rank=worker.rank)
-    if resumed or config.train.initial_weights:
-        checkpoint.load_weights_into(model, resumed or checkpoint.resolve(str(config.train.initial_weights)))
+    if resumed:
+        checkpoint.load_weights_into(model, resumed)
+    elif config.train.initial_weights:
+        checkpoint.load_initial_weights(model, config.train.initial_weights)
     loop = build_loop(config, worker, corpus, model, directory)
     loop.report = report
     loop.stop_requested = stop_requested or directory.stop_requested

@@ -5,6 +5,7 @@ config + prepared corpus + run directory → a refusal in words, or the figures 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.training import checkpoint
 from pipeline.training.horizon import out_of_patience, total_steps
 from pipeline.training.resume import check_continues
+from pipeline.training.selection import reading
 
 
 def check(config: Config, corpus: PreparedCorpus, *, num_workers: int, fresh: bool = False) -> None:
@@ -34,9 +36,9 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int, fresh: bo
     with torch.device("meta"):
         LanguageModel(config.model, corpus.vocab_size)
     check_between_windows(config, corpus)
-    directory = str(config.run.directory)
-    if checkpoint.manifests(directory) and not fresh:
-        check_continues(checkpoint.find(directory, "last"), config, fingerprints=run.fingerprints(corpus))
+    found = None if fresh else checkpoint.newest(str(config.run.directory))
+    if found is not None:
+        check_continues(*found, config, fingerprints=run.fingerprints(corpus))
     elif config.train.initial_weights is not None:
         check_initial_weights(config, corpus)
 
@@ -54,7 +56,7 @@ def check_initial_weights(config: Config, corpus: PreparedCorpus) -> None:
     """Raise ``UserError`` unless train.initial_weights is a model of this shape, trained with this tokenizer."""
     path = str(config.train.initial_weights)
     try:
-        loaded = checkpoint.load_model(checkpoint.resolve(path))
+        loaded = checkpoint.load_model(path)
     except UserError as error:
         raise UserError(f"train.initial_weights: {error}") from None
     if loaded.tokenizer.fingerprint != corpus.tokenizer.fingerprint:
@@ -67,10 +69,10 @@ def check_initial_weights(config: Config, corpus: PreparedCorpus) -> None:
 
 def ended(config: Config, corpus: PreparedCorpus) -> str:
     """How a run that its directory holds has ended, and what would let it go on; empty if it has not."""
-    directory = str(config.run.directory)
-    if not checkpoint.manifests(directory):
+    found = checkpoint.newest(str(config.run.directory))
+    if found is None:
         return ""
-    manifest = checkpoint.verify(checkpoint.find(directory, "last"))
+    manifest = found[1]
     data = run.training_data(config, corpus, rank=0, world_size=1)
     if manifest["step"] >= total_steps(config.train, data):
         return "finished (--fresh starts over; more train.epochs go on)"
@@ -79,16 +81,25 @@ def ended(config: Config, corpus: PreparedCorpus) -> str:
     return ""
 
 
-def result(config: Config) -> dict[str, Any]:
-    """The figures of a run from its best checkpoint, its length from its last."""
+def result(config: Config, *, say: Callable[[str], None] = lambda sentence: None) -> dict[str, Any]:
+    """The figures of a run from its best checkpoint, its length from its last.
+
+    Args:
+        say: told where the run has had a better checkpoint that is not there any more.
+
+    Raises:
+        UserError: the best checkpoint is damaged, or it cannot be told which it is.
+    """
     directory = str(config.run.directory)
-    best, last = (checkpoint.find(directory, which) for which in ("best", "last"))
-    figures, end = checkpoint.verify(best), checkpoint.verify(last)
+    best, figures = reading(directory, None, lambda choice: (choice, checkpoint.verify(choice.path)))
+    end = checkpoint.manifests(directory)[-1][1]
+    if best.remark:
+        say(best.remark)
     return {
         "perplexity": figures.get("perplexity"),
         "bits_per_byte": figures.get("bits_per_byte"),
         "tokens": end["tokens"],
         "steps": end["step"],
         "seconds": round(end["seconds"], 3),
-        "checkpoint": str(best),
+        "checkpoint": str(best.path),
     }

@@ -5,24 +5,23 @@
         state.pt              optimizer, hidden state of all streams, loss scale, open sums (weights_only)
         config.yaml           the resolved configuration
         tokenizer.json        as in the prepared corpus
-        manifest.json         step, epoch, position, figures, fingerprints; size and xxh3 of every file above
+        manifest.json         step, epoch, position, figures, fingerprints; size and xxh3 of every file above; its own
+                              checksum (see ``manifest``)
 
-A folder is written under a temporary name and renamed whole, so a killed writer leaves nothing that looks like a
-checkpoint. Every start reads the newest folder that verifies. Nothing here is ever unpickled.
+A folder is written under a temporary name and renamed whole, and renamed before it is removed, so a process that is
+killed leaves nothing that looks like a checkpoint. ``selection`` says which is read. Nothing here is ever unpickled.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_file as save_weights
@@ -32,15 +31,48 @@ from pipeline import config as configuration
 from pipeline.config import Config
 from pipeline.data.tokenizer import Tokenizer, load_tokenizer
 from pipeline.errors import UserError
+from pipeline.files import new_folder
 from pipeline.model.language_model import LanguageModel
 from pipeline.training.directory import RunDirectory
+from pipeline.training.manifest import (
+    CONFIG,
+    MANIFEST,
+    MODEL_FOLDER,
+    STATE,
+    TOKENIZER,
+    WEIGHTS,
+    DamagedError,
+    is_signed,
+    verify,
+    write_manifest,
+)
+from pipeline.training.selection import Choice, find, folders, manifests, newest, reading, survey
 
-MANIFEST = "manifest.json"
-WEIGHTS, STATE, CONFIG, TOKENIZER = "weights.safetensors", "state.pt", "config.yaml", "tokenizer.json"
+__all__ = [
+    "CONFIG",
+    "MODEL_FOLDER",
+    "STATE",
+    "TOKENIZER",
+    "WEIGHTS",
+    "Loaded",
+    "clear_up",
+    "find",
+    "folder",
+    "load_initial_weights",
+    "load_model",
+    "load_state",
+    "load_weights_into",
+    "manifests",
+    "newest",
+    "save",
+    "verify",
+    "weights_of",
+    "write_manifest",
+]
 
-
-# what a manifest says of a folder that is only for use: it holds no state that training could go on from
-MODEL_FOLDER = "model"
+# names in a run's checkpoints that nobody reads: what is being written, replaced and removed
+HIDDEN = (".writing-*", ".former-*", ".dropped-*")
+UNSIGNED = "a change to its manifest since would not be noticed"
 
 
 @dataclass(frozen=True)
@@ -52,6 +84,13 @@ class Loaded:
     config: Config
     manifest: dict[str, Any]
     path: Path
+    which: str = ""  # of its run: best, last; empty where it was named itself
+    remarks: tuple[str, ...] = ()  # what whoever uses it should know, a sentence each
+
+    @property
+    def title(self) -> str:
+        """``step-00000012 (best)``."""
+        return f"{self.path.name} ({self.which})" if self.which else self.path.name
 
 
 def save(
@@ -72,38 +111,18 @@ def save(
 
     Raises:
         LostOwnershipError: another driver has taken the run over.
-        OSError: the disk is full or gone; the earlier checkpoints stay as they are.
+        UnwritableError: the disk is full or gone; the earlier checkpoints stay as they are.
     """
     directory.check_owner()
     target = folder(directory, facts["step"])
-    temporary = directory.checkpoints / f".writing-{target.name}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with new_folder(target) as temporary:
         _write_tensors(temporary, weights, state)
         (temporary / CONFIG).write_text(configuration.to_yaml(config), encoding="utf-8")
         tokenizer.save(temporary / TOKENIZER)
         write_manifest(temporary, facts)
-    except OSError:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    directory.check_owner()
-    if target.exists():
-        shutil.rmtree(target)
-    temporary.rename(target)
-    _flush(directory.checkpoints)
+        directory.check_owner()
     _drop_old(directory, keep=config.train.keep_checkpoints)
     return target
-
-
-def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
-    """The manifest of the files in ``folder``, which makes it whole; all is on the disk when this returns."""
-    files = {}
-    for file in sorted(folder.iterdir()):
-        files[file.name] = {"bytes": file.stat().st_size, "xxh3": _checksum(file)}
-        _flush(file)
-    (folder / MANIFEST).write_text(json.dumps({**facts, "files": files}, indent=1), encoding="utf-8")
-    _flush(folder / MANIFEST)
 
 
 def _write_tensors(folder: Path, weights: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -127,59 +146,21 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
     return dict(unique.values())
 
 
-def manifests(run_directory: str | Path) -> list[tuple[Path, dict[str, Any]]]:
-    """(folder, manifest) of every whole checkpoint of a run, oldest first; unreadable ones are left out."""
-    found = []
-    for path in sorted((Path(run_directory) / "checkpoints").glob("step-*")):
-        try:
-            found.append((path, json.loads((path / MANIFEST).read_text(encoding="utf-8"))))
-        except (OSError, ValueError):
-            continue
-    return found
+def load_model(path: str | Path, device: str | torch.device = "cpu", *, which: str | None = None) -> Loaded:
+    """The verified model, tokenizer and configuration of a run, of one of its checkpoints, or of a model folder.
 
-
-def find(run_directory: str | Path, which: str = "best") -> Path:
-    """The ``best`` (lowest validation perplexity; the last where none was validated) or ``last`` checkpoint.
+    Args:
+        path: a run directory (its best checkpoint, or ``which``), a checkpoint or a folder with a model.
+        which: ``best`` or ``last`` of a run.
 
     Raises:
-        UserError: if the run has no checkpoint that verifies.
+        UserError: no such checkpoint, or a file of it is missing, altered, or of another shape than its configuration.
     """
-    found = manifests(run_directory)
-    if which == "best" and (validated := [item for item in found if item[1].get("perplexity") is not None]):
-        found = sorted(validated, key=lambda item: (-item[1]["perplexity"], -item[1]["step"]))
-    for path, manifest in reversed(found):
-        if not _damage(path, manifest):
-            return path
-    raise UserError(f"{run_directory}: no checkpoint there" + (" that is whole" if found else ""))
+    return reading(path, which, lambda choice: _load(choice, device))
 
 
-def resolve(path: str | Path) -> Path:
-    """A checkpoint or model folder itself; the best checkpoint of a run. Raises ``UserError`` as ``find``."""
-    return Path(path) if (Path(path) / MANIFEST).exists() else find(path)
-
-
-def verify(path: Path) -> dict[str, Any]:
-    """The manifest of the checkpoint at ``path`` after its sizes and checksums were checked.
-
-    Raises:
-        UserError: naming the file that is missing or altered.
-    """
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UserError(f"{path}: not a checkpoint (no readable {MANIFEST})") from None
-    if damage := _damage(path, manifest):
-        raise UserError(damage)
-    return manifest
-
-
-def load_model(path: str | Path, device: str | torch.device = "cpu") -> Loaded:
-    """The verified model, tokenizer and configuration of a checkpoint.
-
-    Raises:
-        UserError: if a file is missing, altered, or of another shape than its configuration says.
-    """
-    path = Path(path)
+def _load(choice: Choice, device: str | torch.device) -> Loaded:
+    path = choice.path
     manifest = verify(path)
     config = configuration.load(path / CONFIG)
     tokenizer = load_tokenizer(path / TOKENIZER)
@@ -187,7 +168,22 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Loaded:
     if config.train.precision == "float64":
         model.double()
     load_weights_into(model, path)
-    return Loaded(model.to(device).eval(), tokenizer, config, manifest, path)
+    remarks = [choice.remark] if choice.remark else []
+    if not is_signed(manifest):
+        remarks.append(
+            f"{path / MANIFEST} was written by an earlier version and has no checksum of its own: {UNSIGNED}"
+        )
+    return Loaded(model.to(device).eval(), tokenizer, config, manifest, path, choice.which, tuple(remarks))
+
+
+def load_initial_weights(model: LanguageModel, path: str | Path) -> None:
+    """Copy the verified weights that ``path`` means, as for ``load_model``, into ``model``. Raises ``UserError``."""
+
+    def load(choice: Choice) -> None:
+        verify(choice.path)
+        load_weights_into(model, choice.path)
+
+    reading(path, None, load)
 
 
 def load_weights_into(model: LanguageModel, path: Path) -> None:
@@ -206,61 +202,34 @@ def load_state(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]
 def clear_up(directory: RunDirectory) -> list[str]:
     """Before a run goes on: remove what a killed writer left, and set aside each checkpoint that is damaged.
 
-    Under its name a damaged one would be kept in place of a good one. Returns what was set aside, a sentence each.
+    Under its name a damaged one would be kept in place of a good one. Returns what was set aside and what cannot be
+    checked, a sentence each.
     """
-    for path in directory.checkpoints.glob(".writing-*"):
+    for path in [path for pattern in HIDDEN for path in directory.checkpoints.glob(pattern)]:
         shutil.rmtree(path, ignore_errors=True)
-    sentences = []
-    for path, manifest in manifests(directory.path):
-        if damage := _damage(path, manifest):
+    sentences, unsigned = [], []
+    for path in folders(directory.path):
+        try:
+            if not is_signed(verify(path)):
+                unsigned.append(path.name)
+        except DamagedError as error:
             aside = path.with_name(f"damaged-{path.name}")
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
-            sentences.append(f"{damage}; set aside as {aside.name}")
+            sentences.append(f"{error}; set aside as {aside.name}")
+    if unsigned:
+        sentences.append(f"{', '.join(unsigned)}: written by an earlier version, without a checksum: {UNSIGNED}")
     return sentences
 
 
 def _drop_old(directory: RunDirectory, *, keep: int) -> None:
     """Remove all but the last ``keep`` checkpoints and the best one."""
-    found = manifests(directory.path)
-    validated = [item for item in found if item[1].get("perplexity") is not None]
-    best = min(validated, key=lambda item: item[1]["perplexity"])[0] if validated else None
-    for path, _ in found[:-keep]:
-        if path != best:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _damage(path: Path, manifest: Mapping[str, Any]) -> str:
-    """What is wrong with the files of a checkpoint, in a sentence; empty if nothing is."""
-    files: Mapping[str, Mapping[str, Any]] = manifest.get("files", {})
-    needed = (
-        (WEIGHTS, CONFIG, TOKENIZER) if manifest.get("kind") == MODEL_FOLDER else (WEIGHTS, STATE, CONFIG, TOKENIZER)
-    )
-    if missing := [name for name in needed if name not in files]:
-        return f"{path}: its manifest does not list {missing[0]}"
-    for name, entry in files.items():
-        file = path / name
-        if not file.exists():
-            return f"{file}: missing from the checkpoint"
-        if file.stat().st_size != entry["bytes"]:
-            return f"{file}: {file.stat().st_size} bytes where its checkpoint's manifest says {entry['bytes']}"
-        if _checksum(file) != entry["xxh3"]:
-            return f"{file}: altered since it was written (its checksum differs from the manifest's)"
-    return ""
-
-
-def _checksum(file: Path) -> str:
-    digest = xxhash.xxh3_64()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """Make what was written to ``path`` survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    found = survey(directory.path)
+    best = found.best
+    for path, _ in found.trusted[:-keep]:
+        if best is None or path != best[0]:
+            dropped = path.with_name(f".dropped-{path.name}")
+            with suppress(OSError):
+                shutil.rmtree(dropped, ignore_errors=True)
+                path.rename(dropped)  # at once: half a checkpoint is never seen
+                shutil.rmtree(dropped, ignore_errors=True)

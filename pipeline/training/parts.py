@@ -19,6 +19,7 @@ from pipeline.data.windows import TrainingData
 from pipeline.evaluate import Score
 from pipeline.model.state import State
 from pipeline.training.horizon import out_of_patience, total_steps
+from pipeline.training.manifest import Progress
 from pipeline.training.monitor import Monitor
 from pipeline.training.profiling import Profiler
 from pipeline.training.rollback import Rollback
@@ -27,21 +28,6 @@ from pipeline.training.step import TrainingStep
 from pipeline.training.stragglers import Stragglers
 from pipeline.training.utilization import Utilization
 from pipeline.training.watchdog import Watchdog
-
-
-@dataclass
-class Progress:
-    """Where a run is: what a checkpoint's manifest says of it."""
-
-    step: int = 0
-    epoch: int = 0
-    position: int = 0  # in this epoch, as the data counts it: tokens of each stream, or documents
-    tokens: int = 0  # training tokens over all ranks
-    seconds: float = 0.0
-    best_perplexity: float | None = None
-    num_worse: int = 0  # validations since the best
-    num_drops: int = 0  # times that the plateau schedule lowered the learning rate
-    lowest_loss: float | None = None  # of the record's lines so far, nats per token
 
 
 @dataclass

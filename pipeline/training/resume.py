@@ -50,8 +50,8 @@ def capture(loop: Loop) -> dict[str, Any]:
 def newest(directory: RunDirectory, *, rank: int) -> Path | None:
     """The newest checkpoint that verifies, as rank 0 finds it; None where there is none. All ranks call it."""
     step = -1
-    if rank == 0 and checkpoint.manifests(directory.path):
-        step = checkpoint.verify(checkpoint.find(directory.path, "last"))["step"]
+    if rank == 0 and (found := checkpoint.newest(directory.path)):
+        step = found[1]["step"]
     (agreed,) = all_reduce_sum([float(step) if rank == 0 else 0.0])
     return checkpoint.folder(directory, int(agreed)) if agreed >= 0 else None
 
@@ -62,7 +62,7 @@ def restore(loop: Loop, path: Path) -> None:
     state = checkpoint.load_state(path, loop.step.device)
     rank, world_size = loop.step.rank, loop.step.world_size
     rows = loop.data.rows
-    loop.progress = Progress(**{item.name: manifest[item.name] for item in fields(Progress) if item.name in manifest})
+    loop.progress = Progress(**{item.name: manifest[item.name] for item in fields(Progress)})
     loop.step.optimizer.load_state_dict(state["optimizer"])
     loop.step.loss_scale.load_state_dict(state["loss_scale"])
     loop.step.clipping.load_state_dict(state["clipping"])
@@ -79,13 +79,14 @@ def restore(loop: Loop, path: Path) -> None:
     loop.interval.tokens = loop.interval.tokens_before = state["interval_tokens"]
 
 
-def check_continues(path: Path, config: Config, *, fingerprints: Mapping[str, str]) -> None:
-    """Refuse to continue the checkpoint at ``path`` as another run.
+def check_continues(
+    path: Path, manifest: Mapping[str, Any], config: Config, *, fingerprints: Mapping[str, str]
+) -> None:
+    """Refuse to continue the verified checkpoint at ``path`` as another run.
 
     Raises:
         UserError: naming each setting that differs with both values, or a different corpus or tokenizer.
     """
-    manifest = checkpoint.verify(path)
     old, new = configuration.dump(configuration.load(path / checkpoint.CONFIG)), configuration.dump(config)
     problems = []
     for section, values in new.items():
@@ -96,7 +97,7 @@ def check_continues(path: Path, config: Config, *, fingerprints: Mapping[str, st
                 problems.append(f"{name}: this run was started with {was!r} and cannot go on with {value!r}")
     if not problems:
         for kind, fingerprint in fingerprints.items():
-            if manifest["fingerprints"].get(kind) != fingerprint:
+            if manifest["fingerprints"][kind] != fingerprint:
                 problems.append(f"{path}: was trained on another {kind} than the one prepared now")
     if problems:
         raise UserError("\n".join([*problems, "(--fresh starts over, another run.directory starts beside it)"]))

@@ -15,7 +15,7 @@ import torch
 
 from pipeline.config import Config
 from pipeline.data.tokenizer import Tokenizer
-from pipeline.files import reason
+from pipeline.files import UnwritableError, reason
 from pipeline.training import checkpoint
 from pipeline.training.directory import RunDirectory
 from pipeline.training.guard import TrainingStoppedError
@@ -74,7 +74,7 @@ class Saver:
         self.thread.join()
         error, self.thread, self.error = self.error, None, None
         self.last_failure = ""
-        if isinstance(error, OSError):
+        if isinstance(error, (OSError, UnwritableError)):
             self.last_failure = f"a checkpoint could not be written ({told(error)}); the earlier ones are as they were"
             self.untold = self.last_failure
         elif error is not None:
@@ -94,8 +94,10 @@ class Saver:
             raise TrainingStoppedError(self.last_failure)
 
 
-def told(error: OSError) -> str:
+def told(error: OSError | UnwritableError) -> str:
     """What the storage answered, and where."""
+    if isinstance(error, UnwritableError):
+        return str(error)
     return f"{error.filename}: {reason(error)}" if error.filename else reason(error)
 
 

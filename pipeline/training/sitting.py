@@ -88,9 +88,10 @@ def last_good(loop: Loop, directory: RunDirectory) -> str:
     with suppress(Exception):  # what ended the run is said, not what came after it
         loop.checkpoints.wait()
     try:
-        return f"the last good checkpoint is {checkpoint.find(directory.path, 'last')}"
-    except UserError:
-        return "there is no checkpoint yet"
+        found = checkpoint.newest(directory.path)
+    except UserError as error:
+        return str(error)
+    return f"the last good checkpoint is {found[0]}" if found else "there is no checkpoint yet"
 
 
 def close(loop: Loop) -> None:

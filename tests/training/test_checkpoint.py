@@ -4,13 +4,15 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from pipeline import launch, run, status
+from pipeline import launch, run, signing, status
 from pipeline.config import Config
 from pipeline.training import checkpoint
+from pipeline.training.directory import RunDirectory
 from pipeline.training.monitor import read
 
 
@@ -23,6 +25,10 @@ def trained(make_config: Callable[..., Config]) -> Config:
 
 def checkpoints(config: Config) -> list[str]:
     return sorted(path.name for path in (Path(str(config.run.directory)) / "checkpoints").iterdir())
+
+
+def records_of(config: Config) -> list[dict[str, Any]]:
+    return list(read(Path(str(config.run.directory)) / "metrics.jsonl"))
 
 
 def test_last_k_and_best_are_kept(make_config: Callable[..., Config]) -> None:
@@ -55,7 +61,7 @@ def test_the_model_comes_back(trained: Config) -> None:
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "state.pt", "config.yaml", "tokenizer.json"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "state.pt", "config.yaml", "tokenizer.json", "manifest.json"])
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
 def test_damage_is_named_and_an_older_checkpoint_taken(trained: Config, name: str, damage: str) -> None:
     directory = str(trained.run.directory)
@@ -70,7 +76,9 @@ def test_damage_is_named_and_an_older_checkpoint_taken(trained: Config, name: st
         file.write_bytes(data if damage == "flip" else data[:-1])
     with pytest.raises(ValueError, match=name):
         checkpoint.load_model(last)
-    assert checkpoint.find(directory, "last") == last.with_name("step-00000006")
+    found = checkpoint.newest(directory)
+    assert found is not None
+    assert found[0] == last.with_name("step-00000006")
 
 
 def test_a_damaged_checkpoint_is_set_aside_and_no_good_one_is_dropped_for_it(
@@ -85,8 +93,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_no_good_one_is_dropped_for_it(
     sooner = make_config({**changes, "train.max_steps": 8, "corpus.valid_fraction": 0.0})
     launch.train(sooner, launch.in_process)
     assert checkpoints(config) == ["damaged-step-00000009", "step-00000008"]
-    records = read(Path(str(config.run.directory)) / "metrics.jsonl")
-    (warning,) = [record["text"] for record in records if record["kind"] == "warning"]
+    (warning,) = [record["text"] for record in records_of(config) if record["kind"] == "warning"]
     assert "weights.safetensors: 7 bytes where" in warning
     assert warning.endswith("set aside as damaged-step-00000009")
 
@@ -94,9 +101,34 @@ def test_a_damaged_checkpoint_is_set_aside_and_no_good_one_is_dropped_for_it(
 def test_a_half_written_checkpoint_is_not_seen(trained: Config) -> None:
     directory = Path(str(trained.run.directory))
     last = checkpoint.find(directory, "last")
-    shutil.copytree(last, last.with_name(".writing-step-00000099"))
-    (last.with_name("step-00000098")).mkdir()
+    for name in (".writing-step-00000099", ".former-step-00000099", ".dropped-step-00000003"):
+        shutil.copytree(last, last.with_name(name))
     assert checkpoint.find(directory, "last") == last
+    assert checkpoint.clear_up(RunDirectory(directory)) == []
+    assert checkpoints(trained) == ["step-00000006", "step-00000009"]
+
+
+def test_a_kill_while_an_old_checkpoint_is_dropped_leaves_no_part_of_it_to_be_read(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"train.max_steps": 9, "train.checkpoint_every_steps": 3, "train.keep_checkpoints": 1}
+    config = make_config({**changes, "corpus.valid_fraction": 0.0})
+    remove = shutil.rmtree
+
+    def killed(path: Path, *, ignore_errors: bool = False) -> None:
+        if (path / "manifest.json").exists() and "writing" not in path.name:
+            (path / "weights.safetensors").unlink()
+            raise KeyboardInterrupt
+        remove(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        launch.train(config, launch.in_process)
+    monkeypatch.undo()
+    assert checkpoints(config) == [".dropped-step-00000003", "step-00000006"]
+    launch.train(config, launch.in_process)
+    assert checkpoints(config) == ["step-00000009"]
+    assert not [record for record in records_of(config) if record["kind"] == "warning"]
 
 
 def test_no_checkpoint_is_a_clear_sentence(tmp_path: Path) -> None:
@@ -118,8 +150,9 @@ def test_another_run_is_refused_with_both_values(trained: Config) -> None:
 
 def test_a_run_on_another_corpus_is_refused(trained: Config, tmp_path: Path) -> None:
     path = checkpoint.find(str(trained.run.directory), "last")
-    manifest = json.loads((path / "manifest.json").read_text())
+    manifest = checkpoint.verify(path)
+    del manifest["checksum"]
     manifest["fingerprints"]["tokenizer"] = "other"
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    (path / "manifest.json").write_text(json.dumps(signing.sign(manifest)))
     with pytest.raises(ValueError, match="another tokenizer"):
         status.check(trained, run.open_prepared(trained.data.directory), num_workers=1)

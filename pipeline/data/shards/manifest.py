@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
 
-from pipeline import storage
+from pipeline import signing, storage
 from pipeline.errors import UserError
 
 FORMAT = 2
@@ -15,8 +14,7 @@ MANIFEST, TOKENIZER = "manifest.json", "tokenizer.json"
 
 def write_manifest(directory: str, content: dict[str, Any]) -> None:
     """``content`` with its own checksum. Raises ``UnwritableError``."""
-    whole = {"format": FORMAT, **content}
-    signed = {**whole, "checksum": content_checksum(whole)}
+    signed = signing.sign({"format": FORMAT, **content})
     storage.write(storage.join(directory, MANIFEST), json.dumps(signed, ensure_ascii=False).encode())
 
 
@@ -29,22 +27,18 @@ def read_manifest(directory: str) -> dict[str, Any] | None:
     path = storage.join(directory, MANIFEST)
     if storage.size(path) is None:
         return None
+    data = storage.read(path)
     try:
-        content = json.loads(storage.read(path))
-        checksum = content.pop("checksum")
-    except storage.UnreadableError:
-        raise
-    except (ValueError, LookupError, AttributeError, TypeError):
-        raise UserError(f"{path}: not a whole manifest (cut short or foreign); prepare the corpus again") from None
-    if checksum != content_checksum(content):
+        content = signing.parse(data)
+    except ValueError:
+        content = {}
+    if signing.CHECKSUM not in content:
+        raise UserError(f"{path}: not a whole manifest (cut short or foreign); prepare the corpus again")
+    if not signing.is_intact(content):
         raise UserError(f"{path}: altered since it was written (its checksum does not match)")
-    if content["format"] != FORMAT:
+    if content.get("format") != FORMAT:
         raise UserError(
-            f"{path}: format {content['format']}, but this version reads format {FORMAT}; remove the folder and "
+            f"{path}: format {content.get('format')}, but this version reads format {FORMAT}; remove the folder and "
             "prepare the corpus again"
         )
-    return {**content, "checksum": checksum}
-
-
-def content_checksum(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return content

@@ -1,0 +1,35 @@
+"""The model that a job uses: ``--run DIR`` and ``--checkpoint``, and what is to be said of it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.training.checkpoint import Loaded
+
+
+def add_run(result: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """The options that name a model (with ``several``, models)."""
+    what = "run directory of jobs.train, or the folder of a checkpoint or of a model"
+    result.add_argument("--run", required=True, nargs="+" if several else None, metavar="DIR", help=what)
+    result.add_argument("--checkpoint", choices=["best", "last"], help="of a run directory; default: best")
+
+
+def load(directory: str, arguments: argparse.Namespace, device: str | torch.device = "cpu") -> Loaded:
+    """The model that ``directory`` and --checkpoint mean, on ``device``; remarks on it go to standard error.
+
+    Raises:
+        UserError: as ``pipeline.training.checkpoint.load_model``.
+    """
+    from pipeline.training.checkpoint import load_model
+    from pipeline.training.selection import is_model_folder
+
+    which = arguments.checkpoint or (None if is_model_folder(directory) else "best")
+    loaded = load_model(directory, device, which=which)
+    for remark in loaded.remarks:
+        print(f"note: {remark}", file=sys.stderr)
+    return loaded
