@@ -22,7 +22,7 @@ from pipeline.data.directory import Say
 from pipeline.data.prepare import OnShard, prepare_in_process
 from pipeline.data.shards import PreparedCorpus
 from pipeline.paths import absolute
-from pipeline.training.directory import RunDirectory
+from pipeline.training.directory import LostOwnershipError, RunDirectory
 from pipeline.training.guard import TrainingStoppedError
 from pipeline.training.loop import INTERRUPTED
 from pipeline.training.monitor import Record
@@ -64,7 +64,12 @@ class InProcess:
 
     def train(self, config: Config, *, owner: str, on_record: Callable[[Record], None]) -> str:
         worker = run.local_worker(config)
-        return run.train(config, worker, owner=owner, on_record=on_record, evaluate_at_tokens=self.evaluate_at_tokens)
+        try:
+            return run.train(
+                config, worker, owner=owner, on_record=on_record, evaluate_at_tokens=self.evaluate_at_tokens
+            )
+        except LostOwnershipError as error:
+            raise TrainingStoppedError(str(error)) from None
 
 
 @contextmanager

@@ -6,6 +6,7 @@ config + prepared corpus + run directory → a refusal in words, or the figures 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,6 +41,9 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int, fresh: bo
     if found is not None:
         check_continues(*found, config, fingerprints=run.fingerprints(corpus))
     elif config.train.initial_weights is not None:
+        weights, directory = (Path(str(path)) for path in (config.train.initial_weights, config.run.directory))
+        if fresh and weights.resolve().is_relative_to(directory.resolve()):
+            raise UserError(f"train.initial_weights: {weights} lies in run.directory, which --fresh sets aside")
         check_initial_weights(config, corpus)
 
 

@@ -132,7 +132,7 @@ def begin_tuning(directory: Path, source: str) -> Path | None:
     """
     with RunDirectory(directory).locked() as run:
         remembered = run.path / PRUNED_FROM
-        if remembered.exists() and remembered.read_text(encoding="utf-8") == source:
+        if remembered.exists() and remembered.read_bytes() == source.encode():
             return None
         aside = run.set_aside()
         # before the run begins, so that one that is interrupted goes on

@@ -14,15 +14,18 @@ some seconds on other machines, so each write first asks whether ``owner`` still
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.files import hold, make_directory, remove_if_empty
 
 LOCKED = ("lock", "owner", "stop")  # what belongs to the driver, not to the run
+FORMER = re.compile(r"old-\d+")  # what --fresh has set aside within the directory
 
 
 class LostOwnershipError(RuntimeError):
@@ -42,8 +45,14 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
 
     def check_owner(self) -> None:
-        """Raise ``LostOwnershipError`` if another driver has taken over since."""
-        if self.owner and (self.path / "owner").read_text() != self.owner:
+        """Raise ``LostOwnershipError`` if another driver has taken over since, or the directory was removed."""
+        if not self.owner:
+            return
+        try:
+            owner = (self.path / "owner").read_bytes()
+        except FileNotFoundError:
+            raise LostOwnershipError(f"{self.path} is not there any more, or {self.path / 'owner'} is not") from None
+        if owner != self.owner.encode():
             raise LostOwnershipError(f"another process has taken over {self.path}")
 
     def request_stop(self) -> None:
@@ -90,18 +99,49 @@ class RunDirectory:
             (self.path / name).unlink(missing_ok=True)
         remove_if_empty(made)
 
-    def set_aside(self, *, but: str | Path = "") -> Path | None:
+    def set_aside(self, *, but: str | Path | None = None) -> Path | None:
         """Move what the ``locked`` directory holds to ``<name>.old-1`` (or the next free number); None: nothing.
 
-        What ``but`` is, or is within, stays.
+        What ``but`` is, or is within, stays. Where the directory is a link to another file system, or all of one,
+        the place is ``old-1`` within it: what lies on one file system cannot be renamed into another.
+
+        Raises:
+            UserError: it cannot be moved; all is where it was.
         """
-        held = [path for path in self.path.iterdir() if path.name not in LOCKED and not Path(but).is_relative_to(path)]
+        stays = None if but is None else Path(but).resolve()
+        if stays == self.path.resolve():
+            raise UserError(f"data.directory: {but} is run.directory itself, which --fresh sets aside; name another")
+        held = [
+            path
+            for path in self.path.iterdir()
+            if path.name not in LOCKED
+            and not FORMER.fullmatch(path.name)
+            and not (stays is not None and stays.is_relative_to(path.resolve()))
+        ]
         if not held:
             return None
-        number = 1
-        while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
-            number += 1
-        aside.mkdir()
-        for path in held:
-            path.rename(aside / path.name)
-        return aside
+        failures = []
+        for start in (self.path.with_name(f"{self.path.name}.old-"), self.path / "old-"):
+            aside = next(free for number in count(1) if not (free := Path(f"{start}{number}")).exists())
+            try:
+                move_together(held, aside)
+            except OSError as error:
+                failures.append(f"{aside}: {error.strerror}")
+            else:
+                return aside
+        raise UserError(f"run.directory: what {self.path} holds cannot be set aside as {' nor as '.join(failures)}")
+
+
+def move_together(paths: list[Path], folder: Path) -> None:
+    """Move ``paths`` into a new ``folder``, all of them or, raising ``OSError``, none."""
+    folder.mkdir()
+    moved = []
+    try:
+        for path in paths:
+            path.rename(folder / path.name)
+            moved.append(path)
+    except OSError:
+        for path in moved:
+            (folder / path.name).rename(path)
+        folder.rmdir()
+        raise

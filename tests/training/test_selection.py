@@ -199,6 +199,9 @@ def test_initial_weights_are_those_of_the_best_or_refused(make_config: Callable[
     with pytest.raises(UserError, match=r"train\.initial_weights: .*altered .* name it: the folder .*step-00000003$"):
         launch.train(tuned, launch.in_process)
     assert not (tmp_path / "tuned").exists()
+    within = configuration.with_values(config, {"train.initial_weights": run})
+    with pytest.raises(UserError, match=r"train\.initial_weights: .* lies in run\.directory, which --fresh sets aside"):
+        launch.train(within, launch.in_process, fresh=True)
     launch.train(
         configuration.with_values(tuned, {"train.initial_weights": str(folder(Path(run), 3))}), launch.in_process
     )
