@@ -1,8 +1,9 @@
 """What a person watches: records of a run → metrics.jsonl → TensorBoard and the progress line.
 
 metrics.jsonl is the record, one JSON object a line with its ``kind`` (start, running, train, valid, sample, warning,
-profile), global ``step``, number (``record``) and unix ``time``. TensorBoard's files are drawn from it, anew at every
-start, so a run that was stopped and continued is one clean line in any reader. Only rank 0 has a ``Monitor``.
+profile), global ``step``, number (``record``), unix ``time`` and the ``xxh3`` of all this. TensorBoard's files are
+drawn from it, anew at every start, so a run that was stopped and continued is one clean line in any reader. Only rank 0
+has a ``Monitor``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeGuard
+
+import xxhash
 
 from pipeline.events import EventFile, PatientFile
 from pipeline.files import replacing, telling_of_writes
@@ -42,6 +45,7 @@ SCALARS = {
     "valid": {"loss": "loss/valid", "perplexity": "perplexity/valid", "bits_per_byte": "bits_per_byte/valid"},
 }
 WITH_TEXT = ("sample", "warning", "profile")
+CHECKSUM = "xxh3"
 
 
 class Monitor:
@@ -118,7 +122,8 @@ class Monitor:
 
     def _record(self, kind: str, step: int, values: Mapping[str, Any]) -> Record:
         self.number += 1
-        return {"kind": kind, "step": step, "record": self.number, "time": time.time(), **finite(dict(values))}
+        record = {"kind": kind, "step": step, "record": self.number, "time": time.time(), **finite(dict(values))}
+        return {**record, CHECKSUM: checksum_of(record)}
 
     def _pass_on(self, record: Record) -> None:
         if self.on_record is not None:
@@ -169,6 +174,12 @@ def is_record(values: Record) -> bool:
     )
 
 
+def checksum_of(record: Record) -> str:
+    """Hex xxh3 of what a record says, whatever the order of its names; those of earlier versions have none."""
+    content = {name: value for name, value in record.items() if name != CHECKSUM}
+    return xxhash.xxh3_64_hexdigest(json.dumps(content, sort_keys=True).encode())
+
+
 def number_of(record: Record) -> int:
     """The number of a record, which grows by one from line to line over all starts of a run; 0 in older files."""
     number = record.get("record")
@@ -176,13 +187,17 @@ def number_of(record: Record) -> int:
 
 
 def record_of(line: bytes) -> Record | None:
-    """The record in a line, None if it is none. What JSON has no word for (NaN, Infinity) becomes null."""
+    """The record in a line; None if it is none, or altered since it was written.
+
+    What JSON has no word for (NaN, Infinity) becomes null.
+    """
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
         return None
     record = finite(value) if isinstance(value, dict) else {}
-    return record if is_record(record) else None
+    is_altered = CHECKSUM in record and record[CHECKSUM] != checksum_of(record)
+    return record if is_record(record) and not is_altered else None
 
 
 def parsed(path: Path) -> Iterator[Record | None]:

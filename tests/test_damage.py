@@ -1,0 +1,212 @@
+"""Any bit of any file of a checkpoint, a run or a corpus, flipped: refused by name, set aside, or without any effect.
+
+``pytest tests/test_damage.py -m slow -s`` flips thousands, and prints what came of them.
+"""
+
+import random
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import xxhash
+
+from pipeline import config as configuration
+from pipeline import launch
+from pipeline.config import Config
+from pipeline.data.prepare import prepare_in_process
+from pipeline.data.shards import open_prepared
+from pipeline.errors import UserError
+from pipeline.training import checkpoint
+from pipeline.training.directory import RunDirectory
+from pipeline.training.monitor import read
+from tests.damage import flipped
+
+REFUSED, SET_ASIDE, NO_EFFECT = "refused by name", "set aside", "without effect"
+
+
+def many(usual: int, slow: int) -> pytest.MarkDecorator:
+    """So many flips in the usual tests, so many in the long ones."""
+    return pytest.mark.parametrize("number", [usual, pytest.param(slow, marks=pytest.mark.slow)])
+
+
+@contextmanager
+def a_flipped_bit(file: Path, source: random.Random) -> Iterator[None]:
+    """Within: one of the bits of ``file``, drawn from ``source``, is the other way round."""
+    data = file.read_bytes()
+    file.write_bytes(flipped(data, source.randrange(8 * len(data))))
+    try:
+        yield
+    finally:
+        file.write_bytes(data)
+
+
+def digest(value: Any) -> str:
+    """Of tensors, arrays, numbers and texts in dicts and lists."""
+    if isinstance(value, dict):
+        value = [(str(name), digest(value[name])) for name in value]
+    elif isinstance(value, (list, tuple)):
+        value = [digest(each) for each in value]
+    elif isinstance(value, torch.Tensor):
+        value = (str(value.dtype), tuple(value.shape), value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return xxhash.xxh3_128_hexdigest(repr(value).encode())
+
+
+def files_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
+
+
+def flip(folder: Path, number: int, numbers: Callable[[], Any]) -> Counter[str]:
+    """What comes of ``number`` flips, spread evenly over the files of ``folder``, for the ``numbers`` read from it."""
+    source, outcomes = random.Random(number), Counter[str]()
+    expected = numbers()
+    files = files_of(folder)
+    for index in range(number):
+        file = files[index % len(files)]
+        with a_flipped_bit(file, source):
+            found, refusal = expected, ""
+            try:
+                found = numbers()
+            except UserError as error:
+                refusal = str(error)
+            assert found == expected, file
+            assert not refusal or file.name in refusal, refusal
+            outcomes[REFUSED if refusal else NO_EFFECT] += 1
+    print(f"\n{number:,} bits of {len(files)} files: {dict(outcomes)}")
+    return outcomes
+
+
+@pytest.fixture
+def trained(make_config: Callable[..., Config]) -> Config:
+    """A run of six steps, validated at each third, whose rate is constant so that it may go on."""
+    changes = {"train.max_steps": 6, "train.evaluate_every_steps": 3, "optimizer.schedule": "constant"}
+    config = make_config({**changes, "train.log_every_steps": 1, "run.sample_tokens": 3, "model.num_layers": 1})
+    launch.train(config, launch.in_process)
+    return config
+
+
+@many(500, 6_000)
+def test_a_checkpoint(trained: Config, number: int) -> None:
+    folder = checkpoint.find(str(trained.run.directory), "last")
+
+    def numbers() -> str:
+        loaded = checkpoint.load_model(folder)
+        tokenizer, state = loaded.tokenizer.fingerprint, checkpoint.load_state(folder)
+        weights = dict(loaded.model.state_dict())
+        return digest([weights, tokenizer, configuration.dump(loaded.config), loaded.manifest, state])
+
+    outcomes = flip(folder, number, numbers)
+    assert outcomes[REFUSED] > 0.99 * number
+
+
+@many(150, 3_000)
+def test_the_best_checkpoint_of_a_run(trained: Config, number: int) -> None:
+    run = Path(str(trained.run.directory))
+
+    def numbers() -> str:
+        loaded = checkpoint.load_model(run)
+        return digest([str(loaded.path), dict(loaded.model.state_dict()), loaded.manifest])
+
+    outcomes = flip(run / "checkpoints", number, numbers)
+    # each other checkpoint's weights and state have nothing to say here
+    assert outcomes[REFUSED] > 0.4 * number
+    assert outcomes[NO_EFFECT] > 0.1 * number
+
+
+@many(12, 400)
+def test_a_run_that_goes_on(trained: Config, tmp_path: Path, number: int) -> None:
+    """Whatever was damaged before it, the longer run ends with the same numbers."""
+    run, copy, source = Path(str(trained.run.directory)), tmp_path / "copy", random.Random(number)
+    (run / "failures.jsonl").write_text(
+        '{"kind": "warning", "step": 3, "record": 1, "time": 1.5, "text": "worker 1"}\n'
+    )
+    (run / "lock").write_text("x")
+    (run / "stop").write_text("x")
+    longer = configuration.with_values(trained, {"train.max_steps": 9})
+
+    def go_on() -> tuple[Any, list[Any], list[str]]:
+        result = launch.train(longer, launch.in_process)
+        state = checkpoint.load_state(Path(result["checkpoint"]))
+        weights = dict(checkpoint.load_model(result["checkpoint"]).model.state_dict())
+        records = list(read(run / "metrics.jsonl"))
+        curve = [
+            (r["kind"], r["step"], r.get("loss"), r.get("text")) for r in records if r["kind"] in ("train", "valid")
+        ]
+        warnings = [record["text"] for record in records if record["kind"] == "warning"]
+        del result["seconds"]
+        return digest([result, state, weights]), curve, warnings
+
+    shutil.copytree(run, copy)
+    expected, whole_curve, _ = go_on()
+    files = [path.relative_to(copy) for path in files_of(copy)]
+    outcomes = Counter[str]()
+    for index in range(number):
+        file = run / files[index * 7 % len(files)]
+        shutil.rmtree(run)
+        shutil.copytree(copy, run)
+        data = file.read_bytes()
+        file.write_bytes(flipped(data, source.randrange(8 * len(data))))
+        found, curve, warnings = go_on()
+        assert found == expected, file
+        if curve != whole_curve:  # only ever less than the whole
+            rest = iter(whole_curve)
+            assert all(point in rest for point in curve), file
+        told = [text for text in warnings if file.name in text]
+        assert told or curve == whole_curve, file
+        outcomes[SET_ASIDE if told else NO_EFFECT] += 1
+    print(f"\n{number:,} bits of {len(files)} files: {dict(outcomes)}")
+    assert outcomes[SET_ASIDE]
+
+
+@many(400, 6_000)
+def test_a_corpus(make_config: Callable[..., Config], number: int) -> None:
+    config = make_config({"data.shard_tokens": 4_000})
+    prepare_in_process(config)
+
+    def numbers() -> str:
+        corpus = open_prepared(config.data.directory)
+        tokens = {name: (split[:].tobytes(), split.document_starts(0, len(split)).tobytes(), split.num_bytes)
+                  for name, split in corpus.splits.items()}  # fmt: skip
+        return digest([corpus.fingerprint, corpus.tokenizer.serialized, tokens])
+
+    outcomes = flip(Path(str(config.data.directory)), number, numbers)
+    assert outcomes[REFUSED] > 0.7 * number  # the rest: of what Arrow writes around its tokens
+
+
+@many(12, 300)
+def test_an_interrupted_preparation(make_config: Callable[..., Config], tmp_path: Path, number: int) -> None:
+    """Without its manifest a preparation goes on, and makes whatever was damaged anew."""
+    config = make_config({"data.shard_tokens": 4_000})
+    prepare_in_process(config)
+    data, copy, source = Path(str(config.data.directory)), tmp_path / "copy", random.Random(number)
+    expected = {path.name: path.read_bytes() for path in files_of(data)}
+    (data / "manifest.json").unlink()
+    shutil.copytree(data, copy)
+    files = [path.name for path in files_of(copy)]
+    for index in range(number):
+        shutil.rmtree(data)
+        shutil.copytree(copy, data)
+        name = files[index % len(files)]
+        (data / name).write_bytes(flipped(expected[name], source.randrange(8 * len(expected[name]))))
+        prepare_in_process(config)
+        assert {path.name: path.read_bytes() for path in files_of(data)} == expected, name
+
+
+@many(40, 400)
+def test_who_owns_a_run(tmp_path: Path, number: int) -> None:
+    """Its lock, owner and stop request begin anew with each start, whatever they held."""
+    source = random.Random(number)
+    directory = RunDirectory(tmp_path / "run")
+    with directory.locked():
+        directory.config.write_text("x")
+    for name in ("lock", "owner", "stop"):
+        file = directory.path / name
+        for _ in range(number // 4):
+            file.write_bytes(source.randbytes(source.randrange(40)))
+            with directory.locked():
+                directory.check_owner()
+                assert not directory.stop_requested()
