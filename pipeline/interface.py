@@ -105,7 +105,7 @@ class Model:
         found = [ids_of_prompt(self.tokenizer, text).astype(np.int64) for text in texts]
         unknown = self.tokenizer.unk_id
         if unknown is not None and any(map(len, found)) and all(all(ids == unknown) for ids in found):
-            raise UserError(f"the model knows no {self.tokenizer.kind} of {' '.join(texts)[:80]!r}")
+            raise UserError(f"the model knows no {self.tokenizer.unit} of {' '.join(texts)[:80]!r}")
         return found
 
     def log_probs(self, text: str) -> np.ndarray:

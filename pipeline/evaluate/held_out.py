@@ -48,7 +48,7 @@ def held_out(tokenizer: Tokenizer, tokens: Tokens, first: Ids, *, num_bytes: int
     if num_unknown:
         return HeldOut(tokens, None, f"{num_unknown:,} of its tokens are <unk>, so they do not give back the text")
     if not tokenizer.is_lossless:
-        return HeldOut(tokens, None, f"{tokenizer.kind} tokens do not keep white space")
+        return HeldOut(tokens, None, f"{tokenizer.kind} tokens do not give back the text as it was")
     return HeldOut(tokens, num_bytes - sum(len(tokenizer.decode_bytes(int(token))) for token in first))
 
 
@@ -105,7 +105,7 @@ def text_held_out(
     if tokenizer.unk_id is not None:
         num_unknown = int((tokens.array == tokenizer.unk_id).sum())
         if not (set(np.unique(tokens.array).tolist()) - {tokenizer.unk_id, tokenizer.eos_id}):
-            raise UserError(f"--text: the model knows no {tokenizer.kind} of {path}")
+            raise UserError(f"--text: the model knows no {tokenizer.unit} of {path}")
     found = laid_out(tokenizer, tokens, begin_id, num_bytes=tally.num_bytes, num_unknown=num_unknown)
     return replace(found, own_texts=lambda: _own_texts(tokenizer, pieces, reading))
 

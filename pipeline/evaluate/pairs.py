@@ -58,7 +58,7 @@ def read_pairs(path: str, tokenizer: Tokenizer) -> list[Pair]:
                 raise UserError(f"{where} has half of a character in its field {field!r}: {values[field]!r}")
             known = set(tokenizer.encode(values[field]).tolist()) - {tokenizer.unk_id, tokenizer.eos_id}
             if not known:
-                raise UserError(f"{where}: the model knows no {tokenizer.kind} of {values[field]!r}")
+                raise UserError(f"{where}: the model knows no {tokenizer.unit} of {values[field]!r}")
         if not isinstance(values.get("group", ""), str):
             raise UserError(f"{where}: its group is not a text")
         pairs.append(Pair(values["good"], values["bad"], values.get("group", "")))

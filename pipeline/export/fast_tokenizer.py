@@ -13,9 +13,19 @@ from dataclasses import dataclass
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
-from pipeline.data.tokenizer import EOS, UNK, BpeTokenizer, ByteTokenizer, CharTokenizer, Tokenizer, WordTokenizer
+from pipeline.data.tokenizer import (
+    EOS,
+    UNK,
+    BpeTokenizer,
+    ByteTokenizer,
+    CharTokenizer,
+    SentencePieceTokenizer,
+    Tokenizer,
+    WordTokenizer,
+)
 from pipeline.data.tokenizer.bpe import BYTE_OF
 from pipeline.errors import UserError
+from pipeline.export.sentencepiece_engine import engine_of
 
 # how <eos> is called where the vocabulary has a type of that very name
 OTHER_NAMES = ("<|endoftext|>", "<|eos|>", "<|end of document|>")
@@ -40,6 +50,8 @@ def fast_tokenizer(tokenizer: Tokenizer) -> FastTokenizer:
         engine = _of_words(tokenizer)
     elif isinstance(tokenizer, BpeTokenizer):
         engine = HuggingFaceTokenizer.from_str(tokenizer.engine.to_str())
+    elif isinstance(tokenizer, SentencePieceTokenizer):
+        engine = engine_of(tokenizer)
     else:
         raise UserError(f"--format hf: a {tokenizer.kind} tokenizer has no form that transformers reads")
     eos = None if tokenizer.eos_id is None else _name_end(engine, tokenizer.eos_id)

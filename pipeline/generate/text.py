@@ -29,9 +29,9 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, *, layout: Layout = "streams",
         raise UserError(f"{name}: the model's text has none of these characters: {' '.join(map(repr, unseen))}")
     ids = ids_of_prompt(tokenizer, prompt)
     if prompt and not len(ids):
-        raise UserError(f"{name}: {prompt!r} holds no {tokenizer.kind}")
+        raise UserError(f"{name}: {prompt!r} holds no {tokenizer.unit}")
     if tokenizer.unk_id is not None and len(ids) and all(ids == tokenizer.unk_id):
-        raise UserError(f"{name}: the model knows no {tokenizer.kind} of {prompt!r}")
+        raise UserError(f"{name}: the model knows no {tokenizer.unit} of {prompt!r}")
     if layout == "documents":
         return np.append(begin_of_documents(tokenizer), ids)
     return ids if len(ids) else tokenizer.start_ids

@@ -13,6 +13,7 @@ from pipeline import config as configuration
 from pipeline.config import Config, TokenizerConfig
 from pipeline.data.prepare import count_tokens, prepare_in_process
 from pipeline.data.tokenizer import LoadedTokenizer, load_tokenizer, pieces, train_tokenizer
+from pipeline.errors import UserError
 
 TEXT = (
     "It's the end, they'd said; naïve “café” 東京 12345 of <s>  it all.\nThe other end: x=3.\n\n\tThe cat sat 😀.\n"
@@ -148,6 +149,10 @@ def test_a_corpus_is_prepared_with_it(make_config: Callable[..., Config], tmp_pa
         prepare_in_process(config)
 
 
+def without_types(model: str) -> bytes:
+    return json.dumps({"version": "1.0", "model": {"type": model, "vocab": {}, "merges": []}}).encode()
+
+
 @pytest.mark.parametrize(
     ("changes", "content", "sentence"),
     [
@@ -155,8 +160,15 @@ def test_a_corpus_is_prepared_with_it(make_config: Callable[..., Config], tmp_pa
         ({"kind": "word"}, None, r"tokenizer\.kind: .* leave it out"),
         ({}, None, r"tokenizer\.path: .*tokenizer\.json"),
         ({}, b"\x0a\x0b", r"tokenizer\.path: .*json: neither a tokenizer\.json .* and not a SentencePiece model"),
-        ({}, b"", r"tokenizer\.path: .*json: neither a tokenizer\.json .* and not a SentencePiece model"),
+        ({}, b"", r"tokenizer\.path: .*json: the file is empty"),
+        ({}, b"[" * 3000, r"tokenizer\.path: .*json: neither a tokenizer\.json .* and not a SentencePiece model"),
+        ({}, b"[1, 2]", r"tokenizer\.path: .*json: neither a tokenizer\.json .* and not a SentencePiece model"),
         ({}, b'{"a": 1}', r"tokenizer\.path: .*tokenizer\.json: not a tokenizer\.json of Hugging Face"),
+        ({}, without_types("BPE"), r"tokenizer\.path: .*tokenizer\.json: the ids of its types end at -1"),
+        ({}, b'{"kind": "byte", "eos": "end"}', r"tokenizer\.path: .*json: not a tokenizer that this program saved"),
+        ({}, b'{"kind": "other", "eos": "none"}', r"tokenizer\.path: .*json: not a tokenizer that this program saved"),
+        ({}, b'{"kind": "sentencepiece", "eos": "none", "model": "AAAA"}', r"json: not a tokenizer that this program"),
+        ({}, b'{"kind": "char", "eos": "none"}', r"tokenizer\.path: .*json: not a tokenizer that this program saved"),
         ({"eos": "line"}, b'{"kind": "byte", "eos": "none"}', r"tokenizer\.eos"),
         ({"eos": "document"}, b'{"kind": "byte", "eos": "none"}', r"tokenizer\.eos: .* made with none, not document"),
     ],
@@ -167,7 +179,7 @@ def test_what_is_no_tokenizer_is_refused(
     path = tmp_path / "tokenizer.json"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         train_tokenizer(TokenizerConfig(path=str(path), **changes), [], num_documents=1)  # type: ignore[arg-type]
 
 
@@ -175,31 +187,77 @@ def test_a_decoder_that_is_not_known_is_refused(tmp_path: Path) -> None:
     values = json.loads(gpt2().to_str())
     values["decoder"] = {"type": "CTC", "pad_token": "<pad>", "word_delimiter_token": "|", "cleanup": True}
     (tmp_path / "tokenizer.json").write_text(json.dumps(values))
-    with pytest.raises(ValueError, match=r"tokenizer\.path: .*its decoder, CTC, is not known"):
+    with pytest.raises(UserError, match=r"tokenizer\.path: .*its decoder, CTC, is for speech"):
         train_tokenizer(TokenizerConfig(path=str(tmp_path / "tokenizer.json")), [], num_documents=1)
 
 
-# ids of SentencePiece 0.2.3: a Unigram model with rules of its own, a BPE model with byte fallback
-PIECES = Path(__file__).parent / "sentencepiece"
+def without_unknown(kind: str) -> Tokenizer:
+    """Knows "the end" and some more of ``TEXT``; nothing in it is for what is unknown."""
+    if kind == "WordLevel":
+        engine = Tokenizer(models.WordLevel({"the": 0, "end": 1, "of": 2, "it": 3}, unk_token="[UNK]"))
+        engine.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+        return engine
+    if kind == "WordPiece":
+        engine = Tokenizer(models.WordPiece({"the": 0, "en": 1, "##d": 2}, unk_token="[UNK]"))  # type: ignore[call-arg]
+        engine.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+        return engine
+    if kind == "Unigram":
+        return Tokenizer(models.Unigram([(character, -1.0) for character in "then d"]))
+    engine = Tokenizer(models.BPE())
+    if kind == "byte-level BPE":
+        # trained without initial_alphabet=ByteLevel.alphabet(), as is easily forgotten
+        engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    engine.train_from_iterator(["the end of it"] * 2, trainers.BpeTrainer(vocab_size=40, special_tokens=["<s>"]))
+    return engine
 
 
-@pytest.mark.parametrize("name", ["unigram", "bpe"])
-def test_sentencepiece_models_give_the_ids_of_sentencepiece(name: str) -> None:
-    expected = json.loads((PIECES / "ids.json").read_text())
-    found = train_tokenizer(TokenizerConfig(path=str(PIECES / f"{name}.model")), [], num_documents=1)
-    assert found.vocab_size == {"unigram": 90, "bpe": 340}[name]
-    assert (found.unk_id is None) == (name == "bpe")
-    for text, ids in zip(expected["texts"], expected[name], strict=True):
-        assert found.encode(text).tolist() == ids
-    text = "they said: it's naïve 😀"
-    shown = text if name == "bpe" else text.replace(":", "<unk>").replace("😀", "<unk>")
-    assert found.decode(found.encode(text)) == shown
-    assert b"".join(map(found.decode_bytes, found.encode(text))).decode() == f" {shown}"
+@pytest.mark.parametrize("kind", ["WordLevel", "WordPiece", "Unigram", "BPE", "byte-level BPE"])
+def test_what_a_tokenizer_has_no_type_for_is_named_where_it_has_none_for_the_unknown(kind: str, tmp_path: Path) -> None:
+    engine = without_unknown(kind)
+    expected = engine.encode("the end the", add_special_tokens=False).ids
+    tokenizer = load(engine, tmp_path / "tokenizer.json")
+    assert tokenizer.unk_id is None
+    assert tokenizer.encode("the end the").tolist() == expected
+    named = "zebra" if kind.startswith("Word") else "z"
+    with pytest.raises(UserError, match=f"has no type for '{named}', and none for what is unknown"):
+        tokenizer.encode("the end zebra the")
+    with pytest.raises(UserError, match="has no type for 'é'" if "BPE" in kind else "has no type for"):
+        tokenizer.encode_documents(["the end", "the é"])
+    assert (tokenizer._word_ids is not None) == (kind == "byte-level BPE")
 
 
-@pytest.mark.parametrize("share", [0.01, 0.5, 0.9, 0.999])
-def test_a_damaged_sentencepiece_model_is_refused(tmp_path: Path, share: float) -> None:
-    data = (PIECES / "bpe.model").read_bytes()
-    (tmp_path / "damaged.model").write_bytes(data[: round(len(data) * share)])
-    with pytest.raises(ValueError, match=r"damaged\.model: neither .* and not a SentencePiece model"):
-        train_tokenizer(TokenizerConfig(path=str(tmp_path / "damaged.model")), [], num_documents=1)
+def test_a_corpus_with_what_it_has_no_type_for_is_not_prepared(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    path, text = tmp_path / "tokenizer.json", tmp_path / "text.txt"
+    without_unknown("WordLevel").save(str(path))
+    text.write_text("the end of it all\n" * 100)
+    config = make_config({"corpus.train": [str(text)], "tokenizer.path": str(path), "tokenizer.kind": "bpe"})
+    with pytest.raises(UserError, match=r"tokenizer\.path\) has no type for 'all'"):
+        prepare_in_process(config)
+    assert not Path(str(config.data.directory)).exists()
+
+
+def test_added_types_keep_their_ids_where_what_is_unknown_is_looked_for(tmp_path: Path) -> None:
+    engine = without_unknown("BPE")
+    engine.add_tokens(["zebra"])
+    engine.add_special_tokens(["<end>"])
+    tokenizer = load(engine, tmp_path / "tokenizer.json")
+    assert tokenizer.encode("the zebra").tolist() == engine.encode("the zebra").ids
+    assert engine.token_to_id("zebra") in tokenizer.encode("the zebra")
+    with pytest.raises(UserError, match="has no type for '<'"):
+        tokenizer.encode("the <end>")  # a text that spells out a special token is text
+
+
+@pytest.mark.parametrize("kind", ["BPE", "Unigram"])
+def test_bytes_stand_for_what_is_unknown_only_where_there_are_all(kind: str, tmp_path: Path) -> None:
+    some = [f"<0x{byte:02X}>" for byte in range(128)]
+    if kind == "BPE":
+        model: Any = models.BPE(
+            {name: i for i, name in enumerate(["<unk>", "a", *some])}, [], unk_token="<unk>", byte_fallback=True
+        )
+    else:
+        model = models.Unigram([(name, -1.0) for name in ["<unk>", "a", *some]], 0, True)
+    tokenizer = load(Tokenizer(model), tmp_path / "tokenizer.json")
+    assert tokenizer.unk_id == 0
+    assert tokenizer.encode("aé").tolist()[:2] == [1, 0]

@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +12,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from tokenizers import Tokenizer as HuggingFaceTokenizer
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from pipeline.config import CorpusConfig, ModelConfig, TokenizerConfig
-from pipeline.data.tokenizer import Tokenizer, train_tokenizer
+from pipeline.data.tokenizer import LoadedTokenizer, Tokenizer, train_tokenizer
 from pipeline.errors import UserError
 from pipeline.evaluate import HeldOut, count_words, evaluate, text_held_out
 from pipeline.evaluate.pairs import Pair, accuracies, read_pairs, sentence_nats
 from pipeline.evaluate.surprisal import Row, Words, surprisal_rows, write_rows
+from pipeline.generate.text import text_of
 from pipeline.model.language_model import LanguageModel
 
 TEXT = "the cat sat on a mat\nthe dogs  ran\n"
@@ -222,3 +226,52 @@ def test_agreement_sentences_differ_in_the_verb_only() -> None:
         good, bad = pair["good"].split(), pair["bad"].split()
         assert len(good) == len(bad)
         assert sum(a != b for a, b in zip(good, bad, strict=True)) == 1
+
+
+def with_added_bytes() -> HuggingFaceTokenizer:
+    """Like Llama's, with its byte types as special tokens, as ``BpeTrainer(special_tokens=...)`` makes them."""
+    engine = HuggingFaceTokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    engine.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    engine.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    special = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    engine.train_from_iterator(
+        ["river", "stone", "quiet"] * 2, trainers.BpeTrainer(vocab_size=300, special_tokens=special)
+    )
+    return engine
+
+
+def with_unknown_words() -> HuggingFaceTokenizer:
+    """Words between white space, ``[UNK]`` and no decoder, as in the quick tour of ``tokenizers``."""
+    engine = HuggingFaceTokenizer(models.WordLevel({"[UNK]": 0, "river": 1, "stone": 2, "quiet": 3}, unk_token="[UNK]"))
+    engine.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    engine.add_special_tokens(["[UNK]"])
+    return engine
+
+
+@pytest.mark.parametrize(
+    ("make", "text", "words", "num_words", "num_lines"),
+    [
+        (with_added_bytes, "river zürich 12\nstone quiet", ["river", "zürich", "12", "stone", "quiet"], 4, 1),
+        (with_unknown_words, "river zzz yyy stone xxx\n", ["river", "[UNK]", "[UNK]", "stone", "[UNK]"], 4, 0),
+    ],
+)
+def test_added_types_are_words_and_parts_of_words_as_in_the_text(
+    make: Callable[[], HuggingFaceTokenizer],
+    text: str,
+    words: list[str],
+    num_words: int,
+    num_lines: int,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    tokenizer = LoadedTokenizer("none", make())
+    scored = text_held_out(tokenizer, str(tmp_path / "text.txt"), CorpusConfig(train=["x"]))
+    rows = list(surprisal_rows(model_of(tokenizer), tokenizer, scored))
+    assert [row.data.decode().strip() for row in rows if row.level == "word"] == words
+    # the first token, which is the first word, is not scored
+    assert count_words(tokenizer, scored.tokens) == (num_words, num_lines)
+    ids = tokenizer.encode(text).tolist()
+    written = "".join(text_of(tokenizer, ids))
+    assert written.strip() == tokenizer.engine.decode(ids, skip_special_tokens=False)

@@ -1,21 +1,20 @@
 """Small models with random weights, of every kind, exported beside the figures that their folders must give."""
 
-import io
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sentencepiece
 import torch
 
 from pipeline import config as configuration
 from pipeline.data.tokenizer import Tokenizer, train_tokenizer
-from pipeline.data.tokenizer.loaded import parse_tokenizer
+from pipeline.data.tokenizer.files import parse
 from pipeline.export.hugging_face import export_hugging_face
 from pipeline.generate.stepper import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.training.checkpoint import Loaded
+from tests.data.sentencepiece_models import train
 
 CELLS = ["rnn", "lstm", "gru", "gru_reset_before", "mingru", "minlstm", "qrnn"]
 HEADS = ["softmax", "adaptive", "mixture"]
@@ -34,11 +33,7 @@ NUM_TOKENS, NUM_PROMPTS, PROMPT_TOKENS, WRITTEN_TOKENS = 60, 200, 5, 12
 def tokenizer_of(kind: str) -> Tokenizer:
     """A tokenizer of ``DOCUMENTS``."""
     if kind == "sentencepiece":
-        content = io.BytesIO()
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(SENTENCES), model_writer=content, vocab_size=60, minloglevel=2
-        )
-        return parse_tokenizer(content.getvalue(), "document")
+        return parse(train(SENTENCES, vocab_size=60), "document")
     settings: dict[str, Any] = {"tokenizer.kind": kind}
     if kind == "bpe":
         settings["tokenizer.vocab_size"] = 300

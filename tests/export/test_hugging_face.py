@@ -10,10 +10,22 @@ import pytest
 import torch
 
 from jobs import export as export_job
+from pipeline.data.tokenizer import SentencePieceTokenizer
 from pipeline.errors import UserError
 from pipeline.export.checks import check_logits, check_tokenizer, offline
+from pipeline.export.fast_tokenizer import fast_tokenizer
 from pipeline.export.hugging_face import export_hugging_face
-from tests.export.exports import CELLS, HEADS, TOKENIZERS, export_with_figures, is_possible, make_loaded, tokenizer_of
+from tests.data.sentencepiece_models import train
+from tests.export.exports import (
+    CELLS,
+    HEADS,
+    SENTENCES,
+    TOKENIZERS,
+    export_with_figures,
+    is_possible,
+    make_loaded,
+    tokenizer_of,
+)
 
 READER = Path(__file__).with_name("read_exports.py")
 # each cell, head and tokenizer at least once, tied and not, with norms, residuals and layers of several sizes
@@ -55,6 +67,18 @@ def test_every_cell_head_and_tokenizer_gives_the_same_numbers(tmp_path: Path) ->
                     folders.append(tmp_path / f"{cell}-{head}-{tokenizer}")
                     export_with_figures(make_loaded(tokenizer_of(tokenizer), cell=cell, head=head), folders[-1])
     assert read_elsewhere(folders).splitlines() == [f"{folder.name}: equal" for folder in folders]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"user_defined_symbols": ["<n>"]}, r"with symbols of its own \('<n>'\)"), ({"model_type": "word"}, "of words")],
+)
+def test_a_sentencepiece_model_that_transformers_would_read_otherwise_is_refused(
+    options: dict[str, Any], reason: str
+) -> None:
+    tokenizer = SentencePieceTokenizer("document", train(SENTENCES, **options))
+    with pytest.raises(UserError, match=f"--format hf: a SentencePiece model {reason}"):
+        fast_tokenizer(tokenizer)
 
 
 @pytest.fixture(scope="module", params=["lstm", "qrnn"])

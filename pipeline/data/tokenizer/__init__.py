@@ -1,7 +1,8 @@
 """Text in, token ids out, and back: bytes, characters, words and byte-pair encoding behind one interface.
 
 train on the training documents (``training``) → encode each document (``byte``, ``char``, ``word``, ``bpe``) → decode
-ids to text; saved as one JSON file, never a pickle (``files``). Those of others are taken as they are (``loaded``).
+ids to text; saved as one JSON file, never a pickle (``files``). Those of others are taken as they are (``loaded``,
+``sentencepiece``).
 
 A tokenizer also says where a text may be cut so that the pieces, encoded apart, give the tokens of the whole
 (``safe_cut``): that is what lets many workers share one file and still write the same shards as one.
@@ -13,6 +14,7 @@ from pipeline.data.tokenizer.byte import ByteTokenizer
 from pipeline.data.tokenizer.char import CharTokenizer
 from pipeline.data.tokenizer.files import load_tokenizer
 from pipeline.data.tokenizer.loaded import LoadedTokenizer
+from pipeline.data.tokenizer.sentencepiece import SentencePieceTokenizer
 from pipeline.data.tokenizer.training import train_tokenizer
 from pipeline.data.tokenizer.word import WordTokenizer, split_words
 
@@ -25,6 +27,7 @@ __all__ = [
     "CharTokenizer",
     "Ids",
     "LoadedTokenizer",
+    "SentencePieceTokenizer",
     "Tokenizer",
     "TypesTokenizer",
     "WordTokenizer",

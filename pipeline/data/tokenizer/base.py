@@ -30,6 +30,11 @@ class Tokenizer(ABC):
         self.eos = eos  # where <eos> stands: line, document or none
 
     @property
+    def unit(self) -> str:
+        """What its tokens are, for sentences."""
+        return self.kind
+
+    @property
     @abstractmethod
     def vocab_size(self) -> int:
         """Types, special ones included."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from pipeline.config import TokenizerConfig
 from pipeline.data.tokenizer.base import Ids, Tokenizer
 from pipeline.data.tokenizer.characters import END
-from pipeline.data.tokenizer.pieces import AT_WHITE_SPACE, TextPiece, encode_in_groups
+from pipeline.data.tokenizer.pieces import AT_WHITE_SPACE, TextPiece, cut_after, encode_in_groups, join_rows
 from pipeline.data.tokenizer.pretokens import split_pretokens
 from pipeline.data.tokenizer.word_ids import WordIds
 from pipeline.errors import UserError
@@ -47,6 +47,11 @@ class BpeTokenizer(Tokenizer):
     def vocab_size(self) -> int:
         return self.engine.get_vocab_size() + (self.eos_id is not None)
 
+    @property
+    def sample(self) -> str:
+        """A text of every kind of word, by which ways to encode are compared."""
+        return SAMPLE
+
     @cached_property
     def cut_in_text(self) -> re.Pattern[str] | None:
         """Matches the character after which a text may be cut; None: nowhere."""
@@ -56,15 +61,14 @@ class BpeTokenizer(Tokenizer):
         return self.encode_documents([text], ends=[False])[0]
 
     def encode_documents(self, texts: Sequence[str], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
-        return encode_in_groups(self._encode_pieces, texts, ends=ends, dtype=self.dtype, cut=self.cut_in_text)
+        cut = partial(cut_after, self.cut_in_text)
+        return encode_in_groups(self._encode_pieces, texts, ends=ends, dtype=self.dtype, cut=cut)
 
     def _encode_pieces(self, pieces: Sequence[TextPiece]) -> tuple[Ids, Ids]:
         if self._word_ids is not None:
             return self._word_ids.encode(pieces)
-        end = [] if self.eos_id is None else [self.eos_id]
-        found = self._merge([piece.characters for piece in pieces])
-        ids = [ids + end * piece.ends for ids, piece in zip(found, pieces, strict=True)]
-        return np.array([i for row in ids for i in row], dtype=self.dtype), np.array([len(row) for row in ids])
+        rows = self._merge([piece.characters for piece in pieces])
+        return join_rows(rows, pieces, eos_id=self.eos_id, dtype=self.dtype)
 
     def _merge(self, texts: list[str]) -> list[list[int]]:
         """The ids of each text by Hugging Face."""
@@ -77,8 +81,8 @@ class BpeTokenizer(Tokenizer):
             return None
         end = [] if self.eos_id is None else [self.eos_id]
         found = WordIds(split_pretokens, {END: end}, dtype=self.dtype, encode_words=self._merge)
-        ids, _ = found.encode([TextPiece(SAMPLE, 0, ends=False)])
-        return found if ids.tolist() == self._merge([SAMPLE])[0] else None
+        ids, _ = found.encode([TextPiece(self.sample, 0, ends=False)])
+        return found if ids.tolist() == self._merge([self.sample])[0] else None
 
     def decode(self, ids: Ids | list[int]) -> str:
         known = [int(i) for i in np.asarray(ids) if i != self.eos_id]

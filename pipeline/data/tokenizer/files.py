@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import codecs
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from pipeline import storage
 from pipeline.config import TokenizerConfig
@@ -13,32 +17,48 @@ from pipeline.data.tokenizer.base import Tokenizer
 from pipeline.data.tokenizer.bpe import BpeTokenizer
 from pipeline.data.tokenizer.byte import ByteTokenizer
 from pipeline.data.tokenizer.char import CharTokenizer
-from pipeline.data.tokenizer.loaded import LoadedTokenizer, parse_tokenizer
+from pipeline.data.tokenizer.loaded import LoadedTokenizer
+from pipeline.data.tokenizer.sentencepiece import SentencePieceTokenizer
 from pipeline.data.tokenizer.word import WordTokenizer
 from pipeline.errors import UserError
 
-TOKENIZERS: dict[str, type[Tokenizer]] = {
-    kind.kind: kind for kind in (ByteTokenizer, CharTokenizer, WordTokenizer, BpeTokenizer, LoadedTokenizer)
-}
+KINDS = (ByteTokenizer, CharTokenizer, WordTokenizer, BpeTokenizer, LoadedTokenizer, SentencePieceTokenizer)
+TOKENIZERS: dict[str, type[Tokenizer]] = {kind.kind: kind for kind in KINDS}
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """The tokenizer saved at ``path``. Raises ``UserError`` naming a file that is missing or is none."""
     try:
         data = Path(path).read_bytes()
-        found = from_values(json.loads(data))
-        found.serialized = data  # not made again: merges take a tenth of a second
-        return found
     except FileNotFoundError:
         raise UserError(f"{path}: no such tokenizer file") from None
-    except Exception:
-        raise UserError(f"{path}: not a tokenizer that this program saved") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    with refusing(f"{path}: not a tokenizer that this program saved"):
+        found = from_values(json.loads(data))
+    found.serialized = data  # not made again: merges take a tenth of a second
+    return found
 
 
 def from_values(values: dict[str, Any]) -> Tokenizer:
     """The tokenizer of the values in a saved file."""
     values = dict(values)
-    return TOKENIZERS[values.pop("kind")].from_content(values.pop("eos"), values)
+    kind, eos = TOKENIZERS[values.pop("kind")], values.pop("eos")
+    if eos not in ("line", "document", "none"):
+        raise ValueError("not where an <eos> may stand")
+    return kind.from_content(eos, values)
+
+
+@contextmanager
+def refusing(sentence: str) -> Iterator[None]:
+    """Raise ``UserError(sentence)``, with {} the reason, for whatever a file is too wrong for."""
+    try:
+        yield
+    except BaseException as error:
+        # a panic of Hugging Face's Rust code is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise UserError(sentence.replace("{}", str(error))) from None
 
 
 def read_existing(config: TokenizerConfig, *, eos: str) -> Tokenizer:
@@ -54,18 +74,40 @@ def read_existing(config: TokenizerConfig, *, eos: str) -> Tokenizer:
             raise UserError(f"tokenizer.{name}: the tokenizer of tokenizer.path={path} is as it is; leave it out")
     data = read_file(path).removeprefix(codecs.BOM_UTF8)
     try:
+        found = parse(data, eos)
+    except UserError as error:
+        raise UserError(f"tokenizer.path: {path}: {error}") from None
+    if config.eos not in ("auto", found.eos):
+        raise UserError(f"tokenizer.eos: {path} was made with {found.eos}, not {config.eos}; leave it out")
+    return found
+
+
+def parse(data: bytes, eos: str) -> Tokenizer:
+    """The tokenizer in ``data``: one that this program saved, a ``tokenizer.json``, or a SentencePiece model.
+
+    Args:
+        eos: where ``<eos>`` stands, unless the tokenizer says so itself.
+
+    Raises:
+        UserError: they are none of these, or damaged; without the file's name.
+    """
+    if not data:
+        raise UserError("the file is empty")
+    try:
         values = json.loads(data)
     except (ValueError, RecursionError):
         values = None
     if isinstance(values, dict) and values.keys() >= {"kind", "eos"}:
-        found = from_values(values)
-        if config.eos not in ("auto", found.eos):
-            raise UserError(f"tokenizer.eos: {path} was made with {found.eos}, not {config.eos}; leave it out")
-        return found
+        with refusing("not a tokenizer that this program saved, or a damaged one"):
+            return from_values(values)
+    if isinstance(values, dict):
+        with refusing("not a tokenizer.json of Hugging Face ({})"):
+            engine = HuggingFaceTokenizer.from_str(data.decode())
+        return LoadedTokenizer(eos, engine)
     try:
-        return parse_tokenizer(data, eos)
+        return SentencePieceTokenizer(eos, data)
     except UserError as error:
-        raise UserError(f"tokenizer.path: {path}: {error}") from None
+        raise UserError(f"neither a tokenizer.json of Hugging Face nor ours, and {error}") from None
 
 
 def read_file(path: str) -> bytes:

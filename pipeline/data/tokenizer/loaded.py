@@ -1,23 +1,24 @@
-"""Tokenizers that others made: any ``tokenizer.json`` of Hugging Face, and SentencePiece models."""
+"""Tokenizers that others made: any ``tokenizer.json`` of Hugging Face."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from functools import cached_property, partial
-from typing import Any
+from collections.abc import Sequence
+from functools import cached_property
 
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from pipeline.data.tokenizer.bpe import BYTE_OF, SAMPLE, BpeTokenizer, has_plain_words
 from pipeline.data.tokenizer.pieces import AT_WHITE_SPACE
-from pipeline.data.tokenizer.sentencepiece import NO_TEXT, SPACE_MARK, convert
+from pipeline.data.tokenizer.type_bytes import TypeBytes
 from pipeline.errors import UserError
 
-BYTE_TYPE = re.compile(r"<0x([0-9A-F]{2})>")
 # before the single space between two characters that are not white space
 BEFORE_SPACE, BEFORE_SPACE_IN_BYTES = re.compile(r"\S(?= \S)"), re.compile(rb"(?<=[!-\x7f])(?= [!-\x7f])")
+BYTE_TYPES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
+UNKNOWN = "\ufdd0unknown"  # not a character, so that it is none of a tokenizer's types
+MAX_TYPES = 1 << 31
 
 
 class LoadedTokenizer(BpeTokenizer):
@@ -26,22 +27,25 @@ class LoadedTokenizer(BpeTokenizer):
     A text that spells out one of its special tokens is text.
 
     Raises:
-        UserError: it decodes in a way that is not known here.
+        UserError: it decodes in a way that is not known here, or has no types.
     """
 
     kind = "loaded"
+    unit = "token"
 
     def __init__(self, eos: str, engine: HuggingFaceTokenizer) -> None:
         engine.no_padding()
         engine.no_truncation()
         super().__init__(eos, engine)
         self.values = json.loads(engine.to_str())
-        self.num_types = 1 + max(engine.get_vocab(with_added_tokens=True).values())
+        self.num_types = 1 + max(engine.get_vocab(with_added_tokens=True).values(), default=-1)
+        if not 0 < self.num_types < MAX_TYPES:
+            raise UserError(f"the ids of its types end at {self.num_types - 1:,}; at least one type is needed")
         self.eos_id = self.num_types if eos == "document" else None
-        self.bytes_of = _bytes_of_type(self.values["decoder"])
-        self.added = {token["id"]: token["content"] for token in self.values["added_tokens"]}
+        self.type_bytes = TypeBytes(self.values["decoder"])
+        self.bytes_of: dict[int, bytes] = {}  # of the types met so far
         self.unk_id = self._find_unknown()
-        self.is_lossless = b"".join(map(self.decode_bytes, self._merge([SAMPLE])[0])) == SAMPLE.encode()
+        self.is_lossless = self._keeps_all_of(SAMPLE)
 
     @property
     def vocab_size(self) -> int:
@@ -49,29 +53,93 @@ class LoadedTokenizer(BpeTokenizer):
 
     def _find_unknown(self) -> int | None:
         model = self.values["model"]
-        if model["type"] == "Unigram":
-            return None if model.get("byte_fallback") else model["unk_id"]
-        if set(BYTE_OF) <= model["vocab"].keys() or model.get("byte_fallback") or not model.get("unk_token"):
+        if self._has_all_bytes:
             return None
-        return self.engine.token_to_id(model["unk_token"])
+        return model.get("unk_id") if model["type"] == "Unigram" else model["vocab"].get(model.get("unk_token"))
+
+    @cached_property
+    def _has_all_bytes(self) -> bool:
+        model = self.values["model"]
+        types = {content for content, _ in model["vocab"]} if model["type"] == "Unigram" else model["vocab"].keys()
+        return types >= BYTE_OF.keys() or (bool(model.get("byte_fallback")) and types >= BYTE_TYPES)
+
+    def _keeps_all_of(self, text: str) -> bool:
+        try:
+            (ids,) = super()._merge([text])
+        except Exception:  # Hugging Face knows no other: something in it is unknown, which has no type
+            return False
+        return b"".join(map(self.decode_bytes, ids)) == text.encode()
+
+    def _merge(self, texts: list[str]) -> list[list[int]]:
+        """As ``BpeTokenizer``. Raises ``UserError`` where there is no type for something, nor for what is unknown.
+
+        Hugging Face leaves such a character out without a word (BPE), or has an exception of no kind of its own.
+        """
+        if self._has_all_bytes or self.unk_id is not None:
+            return super()._merge(texts)
+        try:
+            rows = [found.ids for found in self._strict.encode_batch_fast(texts, add_special_tokens=False)]
+        except Exception:
+            rows = None
+        if rows is None or any(self.num_types in row for row in rows):
+            raise UserError(
+                f"the tokenizer (tokenizer.path) has no type for {self._first_unknown(texts)!r}, and none for what is "
+                "unknown; add an unknown token to it, or leave that out of the text"
+            )
+        return rows
+
+    @cached_property
+    def _strict(self) -> HuggingFaceTokenizer:
+        """The engine, with a type for what is unknown where it would be left out: its id is ``num_types``."""
+        if self.values["model"]["type"] != "BPE":
+            return self.engine
+        # what is added gets new ids unless the model has it; special tokens are text, and may stay out
+        added = [token for token in self.values["added_tokens"] if not token["special"]]
+        vocab = {token["content"]: token["id"] for token in added} | self.values["model"]["vocab"]
+        model = {**self.values["model"], "vocab": {**vocab, UNKNOWN: self.num_types}, "unk_token": UNKNOWN}
+        values = {**self.values, "added_tokens": added, "model": model}
+        strict = HuggingFaceTokenizer.from_str(json.dumps(values))
+        strict.encode_special_tokens = True
+        return strict
+
+    def _knows(self, text: str) -> bool:
+        try:
+            return self.num_types not in self._strict.encode(text, add_special_tokens=False).ids
+        except Exception:
+            return False
+
+    def _first_unknown(self, texts: Sequence[str]) -> str:
+        words = dict.fromkeys(word for text in texts for word in text.split())
+        word = next((word for word in words if not self._knows(word)), " ")
+        if self.values["model"]["type"] not in ("BPE", "Unigram"):
+            return word
+        return next((character for character in word if not self._knows(character)), word)
+
+    @property
+    def sample(self) -> str:
+        """``SAMPLE`` as far as there are types for it."""
+        if self._has_all_bytes or self.unk_id is not None:
+            return SAMPLE
+        return "".join(filter(self._knows, SAMPLE))
 
     def decode_bytes(self, token: int) -> bytes:
-        content = self.added.get(int(token))
-        if content is not None:
-            return content.removeprefix(NO_TEXT).replace(SPACE_MARK, " ").encode()
-        content = self.engine.id_to_token(int(token))
-        return b"" if content is None else self.bytes_of(content)
+        token = int(token)
+        if token not in self.bytes_of:
+            content = self.engine.id_to_token(token)
+            self.bytes_of[token] = b"" if content is None else self.type_bytes(content)
+        return self.bytes_of[token]
 
     @cached_property
     def cut_in_text(self) -> re.Pattern[str] | None:
         if has_plain_words(self.engine):
             return AT_WHITE_SPACE
         # a normalizer or pre-tokenizer may treat the beginning of a text in its own way: cut a sample to see
-        whole = self._merge([SAMPLE])[0]
-        cuts = [found.end() for found in BEFORE_SPACE.finditer(SAMPLE)]
-        pairs = [self._merge([SAMPLE[:cut], SAMPLE[cut:]]) for cut in cuts]
-        is_safe = self.values["pre_tokenizer"] is not None and all(head + tail == whole for head, tail in pairs)
-        return BEFORE_SPACE if is_safe else None
+        cuts = [found.end() for found in BEFORE_SPACE.finditer(self.sample)]
+        if self.values["pre_tokenizer"] is None or not cuts:
+            return None
+        (whole,) = self._merge([self.sample])
+        pairs = [self._merge([self.sample[:cut], self.sample[cut:]]) for cut in cuts]
+        return BEFORE_SPACE if all(head + tail == whole for head, tail in pairs) else None
 
     def safe_cut(self, data: bytes, start: int) -> int | None:
         if self.cut_in_text is AT_WHITE_SPACE:
@@ -80,58 +148,3 @@ class LoadedTokenizer(BpeTokenizer):
             return None
         found = BEFORE_SPACE_IN_BYTES.search(data, start)
         return found.start() if found else None
-
-
-def parse_tokenizer(data: bytes, eos: str) -> LoadedTokenizer:
-    """The tokenizer in ``data``: a ``tokenizer.json``, or a SentencePiece model if they are not JSON.
-
-    Raises:
-        UserError: they are neither; without the file's name.
-    """
-    if not data.lstrip().startswith(b"{"):
-        try:
-            return LoadedTokenizer(eos, convert(data))
-        except UserError as error:
-            raise UserError(f"neither a tokenizer.json of Hugging Face nor ours, and {error}") from None
-    try:
-        engine = HuggingFaceTokenizer.from_str(data.decode())
-    except Exception as error:
-        raise UserError(f"not a tokenizer.json of Hugging Face ({error})") from None
-    return LoadedTokenizer(eos, engine)
-
-
-def _flatten(decoder: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
-    if decoder is not None:
-        yield decoder
-        for part in decoder.get("decoders", []):
-            yield from _flatten(part)
-
-
-def _bytes_of_type(decoder: dict[str, Any] | None) -> Callable[[str], bytes]:
-    """What turns a type into the bytes that it stands for, where ``decoder`` is what joins types to a text."""
-    parts = {part["type"]: part for part in _flatten(decoder)}
-    replaced = [part["pattern"] for part in _flatten(decoder) if part["type"] == "Replace"]
-    if "ByteLevel" in parts:
-        return lambda content: bytes(BYTE_OF[character] for character in content)
-    if "Metaspace" in parts or {"String": SPACE_MARK} in replaced:
-        return _marked
-    if "WordPiece" in parts:
-        return partial(_continued, prefix=parts["WordPiece"]["prefix"])
-    if "BPEDecoder" in parts:
-        suffix = parts["BPEDecoder"]["suffix"]
-        return lambda content: content.replace(suffix, " ").encode()
-    if not parts:
-        return lambda content: f" {content}".encode()
-    raise UserError(
-        f"its decoder, {' and '.join(parts)}, is not known (ByteLevel, Metaspace, WordPiece, BPEDecoder are)"
-    )
-
-
-def _marked(content: str) -> bytes:
-    if found := BYTE_TYPE.fullmatch(content):
-        return bytes.fromhex(found[1])
-    return content.removeprefix(NO_TEXT).replace(SPACE_MARK, " ").encode()
-
-
-def _continued(content: str, *, prefix: str) -> bytes:
-    return content.removeprefix(prefix).encode() if content.startswith(prefix) else f" {content}".encode()

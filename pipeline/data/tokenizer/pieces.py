@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import repeat
+from functools import partial
+from itertools import chain, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ from pipeline.data.tokenizer.base import Ids
 GROUP_CHARACTERS = 1 << 20
 # neither words nor merges cross from a character to white space after it, so a text may be cut there
 AT_WHITE_SPACE = re.compile(r"\S[ \t-\r]")
+# the first place at or after some place of a text at which it may be cut; None if there is none
+CutInText = Callable[[str, int], int | None]
 
 
 class TextPiece(NamedTuple):
@@ -25,23 +28,32 @@ class TextPiece(NamedTuple):
     ends: bool
 
 
+def cut_after(pattern: re.Pattern[str] | None, text: str, start: int) -> int | None:
+    """Cuts after the first character of what ``pattern`` matches; nowhere without one."""
+    found = pattern.search(text, start - 1) if pattern else None
+    return found.start() + 1 if found else None
+
+
+at_white_space: CutInText = partial(cut_after, AT_WHITE_SPACE)
+
+
 def groups_of(
-    texts: Iterable[str], ends: Iterable[bool] | None = None, *, cut: re.Pattern[str] | None = AT_WHITE_SPACE
+    texts: Iterable[str], ends: Iterable[bool] | None = None, *, cut: CutInText = at_white_space
 ) -> Iterator[list[TextPiece]]:
     """The texts in order, in groups of about ``GROUP_CHARACTERS``.
 
     Args:
         ends: whether each text ends its document; None: all of them do.
-        cut: matches the character after which a text may be cut; None: nowhere.
+        cut: where a text may be cut.
     """
     group: list[TextPiece] = []
     room = GROUP_CHARACTERS
     pairs = zip(texts, repeat(True), strict=False) if ends is None else zip(texts, ends, strict=True)
     for index, (text, text_ends) in enumerate(pairs):
         start = 0
-        while cut and room <= len(text) - start and (found := cut.search(text, start + room - 1)):
-            yield [*group, TextPiece(text[start : found.start() + 1], index, False)]
-            group, room, start = [], GROUP_CHARACTERS, found.start() + 1
+        while room <= len(text) - start and (stop := cut(text, start + room)) is not None:
+            yield [*group, TextPiece(text[start:stop], index, False)]
+            group, room, start = [], GROUP_CHARACTERS, stop
         group.append(TextPiece(text[start:], index, text_ends))
         room -= len(text) - start
         if room <= 0:
@@ -57,7 +69,7 @@ def encode_in_groups(
     *,
     ends: Sequence[bool] | None,
     dtype: np.dtype[Any],
-    cut: re.Pattern[str] | None = AT_WHITE_SPACE,
+    cut: CutInText = at_white_space,
 ) -> tuple[Ids, Ids]:
     """The ids of ``texts`` and how many each has, from those of the pieces by ``encode``."""
     parts, lengths = [np.zeros(0, dtype=dtype)], np.zeros(len(texts), dtype=np.int64)
@@ -66,3 +78,12 @@ def encode_in_groups(
         parts.append(ids)
         np.add.at(lengths, [piece.text for piece in pieces], counts)
     return np.concatenate(parts), lengths
+
+
+def join_rows(
+    rows: Sequence[Sequence[int]], pieces: Sequence[TextPiece], *, eos_id: int | None, dtype: np.dtype[Any]
+) -> tuple[Ids, Ids]:
+    """The ids of ``pieces``, a row each, one after another with ``<eos>`` where a document ends; how many each has."""
+    end = [] if eos_id is None else [eos_id]
+    whole = [[*row, *end] if piece.ends else row for row, piece in zip(rows, pieces, strict=True)]
+    return np.fromiter(chain.from_iterable(whole), dtype=dtype), np.array([len(row) for row in whole])

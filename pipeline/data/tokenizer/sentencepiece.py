@@ -1,165 +1,228 @@
-"""SentencePiece models (Kudo & Richardson 2018) as tokenizers of Hugging Face: Unigram and BPE, with byte fallback.
-
-The file is a protocol buffer, ``ModelProto`` of ``sentencepiece_model.proto``; read here field by field, for the
-package itself is not needed. The ids are SentencePiece's, with three rare exceptions: Unigram where two ways to cut a
-text are as probable, a combining mark after a space, and a text that spells out a byte (``<0x41>``).
-"""
+"""SentencePiece models (Kudo & Richardson 2018), encoded and decoded by the ``sentencepiece`` package itself."""
 
 from __future__ import annotations
 
-import struct
-from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+import base64
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+import numpy as np
+import pyarrow as pa
 
+from pipeline.data.tokenizer.base import Ids, Tokenizer
+from pipeline.data.tokenizer.bpe import SAMPLE
+from pipeline.data.tokenizer.characters import CUT, END, binary_array
+from pipeline.data.tokenizer.pieces import TextPiece, encode_in_groups, join_rows
+from pipeline.data.tokenizer.word_ids import WordIds
 from pipeline.errors import UserError
 
-SPACE_MARK = "\u2581"
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
-UNIGRAM, BPE = 1, 2
-# before the name of a type that no text may give: not a character
-NO_TEXT = "\ufdd0"
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
+
+SPACE_MARK = "\u2581"  # what the model has for a blank
+# fields of the messages of sentencepiece_model.proto, and the model types
+TRAINER, NORMALIZER = 2, 3
+MODEL_TYPE, BYTE_FALLBACK, AS_SUFFIX = 3, 35, 24
+CHARACTER_MAP, DUMMY_PREFIX, REMOVE_EXTRA = 2, 3, 4
+UNIGRAM, WORD = 1, 3
+# a NormalizerSpec with an empty character map, no dummy prefix and no removal of white space, as field 3 of a model:
+# protocol buffers merge what is appended
+AS_IT_IS = bytes([3 << 3 | 2, 6, 2 << 3 | 2, 0, 3 << 3, 0, 4 << 3, 0])
+# a type that stays within a word with the blanks before it
+WITHIN_WORD = re.compile(f"{SPACE_MARK}*[^{SPACE_MARK}]*")
+# before the single blank between two characters that are not white space
+BEFORE_SPACE = re.compile(r"\S(?= \S)")
+BEFORE_SPACE_IN_BYTES = re.compile(rb"(?<=[^\0- ])(?= [^\0- ])")
+CONTEXT = 64  # characters or bytes on either side of a cut that are encoded to be sure of it
+UNKNOWN_RUNS = "\u2603\u2603 \u2603\u2603  \u2603 "
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A type of the model, its ``score`` (log-probability, or minus the rank of its merge) and what ``kind`` it is."""
+class SentencePieceTokenizer(Tokenizer):
+    """A SentencePiece model as it is, with an ``<eos>`` of its own beside its types.
 
-    text: str
-    score: float
-    kind: int
-
-
-@dataclass(frozen=True)
-class SentencePieceModel:
-    """What of a model file matters for encoding."""
-
-    pieces: list[Piece]
-    model_type: int
-    byte_fallback: bool
-    character_map: bytes
-    add_dummy_prefix: bool
-    remove_extra_whitespaces: bool
-    escape_whitespaces: bool
-    whitespace_as_suffix: bool
-
-    @classmethod
-    def parse(cls, data: bytes) -> SentencePieceModel:
-        """Raises ``UserError`` for data that are not such a model."""
-        model = _fields(data)
-        if not model.keys() >= {1, 2, 3}:
-            raise UserError("a part of it is missing")
-        trainer, normalizer = (_fields(model[number][-1]) for number in (2, 3))
-        pieces = []
-        for item in map(_fields, model[1]):
-            (score,) = struct.unpack("<f", item.get(2, [bytes(4)])[-1])
-            pieces.append(Piece(item[1][-1].decode(), score, item.get(3, [NORMAL])[-1]))
-        if sum(piece.kind == UNKNOWN for piece in pieces) != 1:
-            raise UserError("it has no type for what is unknown")
-        return cls(
-            pieces,
-            model_type=trainer.get(3, [UNIGRAM])[-1],
-            byte_fallback=bool(trainer.get(35, [0])[-1]),
-            whitespace_as_suffix=bool(trainer.get(24, [0])[-1]),
-            character_map=normalizer.get(2, [b""])[-1],
-            add_dummy_prefix=bool(normalizer.get(3, [1])[-1]),
-            remove_extra_whitespaces=bool(normalizer.get(4, [1])[-1]),
-            escape_whitespaces=bool(normalizer.get(5, [1])[-1]),
-        )
-
-
-def convert(data: bytes) -> Tokenizer:
-    """The tokenizer of Hugging Face that gives the ids of the model in ``data``.
+    Ids and texts are those of the package. Where no type of a model reaches from one word into the next (and it is
+    not Unigram, which adds up the scores of the whole text and is fast as it is), each distinct word of the normalized
+    text is encoded once and then looked up.
 
     Raises:
-        UserError: it is not such a model, or one of words, of characters, or with white space after words.
+        UserError: ``model`` is no such model.
     """
-    try:
-        model = SentencePieceModel.parse(data)
-    except (ValueError, KeyError, IndexError, AttributeError, TypeError, struct.error) as error:
-        raise UserError(f"not a SentencePiece model ({error})") from None
-    if model.model_type not in (UNIGRAM, BPE) or model.whitespace_as_suffix or not model.escape_whitespaces:
-        raise UserError("SentencePiece models of words, of characters or with white space after words are not known")
-    if any(" " in piece.text for piece in model.pieces):
-        raise UserError("it has a type with a space in it")
-    engine = Tokenizer(_unigram(model) if model.model_type == UNIGRAM else _bpe(model))
-    engine.normalizer = _normalizer(model)
-    if not any(SPACE_MARK in piece.text[1:] for piece in model.pieces if piece.kind in (NORMAL, USER_DEFINED)):
-        engine.pre_tokenizer = pre_tokenizers.Split(SPACE_MARK, "merged_with_next")
-    engine.decoder = decoders.Sequence(
-        [decoders.Replace(NO_TEXT, ""), decoders.Replace(SPACE_MARK, " "), decoders.ByteFallback(), decoders.Fuse()]
-        + [decoders.Strip(" ", 1, 0)] * model.add_dummy_prefix
-    )
-    own = [piece.text for piece in model.pieces if piece.kind == USER_DEFINED]
-    engine.add_tokens([AddedToken(text, normalized=True) for text in own])
-    return engine
+
+    kind = "sentencepiece"
+    unit = "token"
+
+    def __init__(self, eos: str, model: bytes) -> None:
+        super().__init__(eos)
+        self.model = model
+        try:
+            fields = dict(fields_in(model))  # of fields that come often, the last value
+            self.trainer, self.normalizer = (dict(fields_in(fields[number])) for number in (TRAINER, NORMALIZER))
+            self.processor = processor_of(model)
+        except (LookupError, TypeError, ValueError, RuntimeError):
+            raise UserError("not a SentencePiece model, or a damaged one") from None
+        self.num_types = self.processor.get_piece_size()
+        self.eos_id = self.num_types if eos == "document" else None
+        if not self.trainer.get(BYTE_FALLBACK):
+            self.unk_id = next(i for i in range(self.num_types) if self.processor.is_unknown(i))
+        self.is_lossless = (
+            not self.normalizer.get(CHARACTER_MAP)
+            and b"".join(map(self.decode_bytes, self.processor.encode(SAMPLE))) == SAMPLE.encode()
+        )
+
+    @property
+    def vocab_size(self) -> int:
+        return self.num_types + (self.eos_id is not None)
+
+    def encode(self, text: str) -> Ids:
+        return self.encode_documents([text], ends=[False])[0]
+
+    def encode_documents(self, texts: Sequence[str], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
+        return encode_in_groups(self._encode_pieces, texts, ends=ends, dtype=self.dtype, cut=self._cut_in_text)
+
+    def _encode_pieces(self, pieces: Sequence[TextPiece]) -> tuple[Ids, Ids]:
+        if self._word_ids is not None:
+            return self._look_up(self._word_ids, pieces)
+        rows = self.processor.encode([piece.characters for piece in pieces])
+        return join_rows(rows, pieces, eos_id=self.eos_id, dtype=self.dtype)
+
+    def _look_up(self, word_ids: WordIds, pieces: Sequence[TextPiece]) -> tuple[Ids, Ids]:
+        normalize = self.processor.normalize
+        ids, counts = word_ids.encode([piece._replace(characters=normalize(piece.characters)) for piece in pieces])
+        if self.unk_id is None:
+            return ids, counts
+        # unknown types that follow each other in a text are one, across words, too
+        is_again = np.zeros(len(ids), dtype=bool)
+        is_again[1:] = (ids[1:] == self.unk_id) & (ids[:-1] == self.unk_id)
+        text_of = np.repeat(np.arange(len(counts)), counts)
+        is_again[1:] &= text_of[1:] == text_of[:-1]
+        return ids[~is_again], counts - np.bincount(text_of[is_again], minlength=len(counts))
+
+    @cached_property
+    def _stays_within_words(self) -> bool:
+        names = map(self.processor.id_to_piece, range(self.num_types))
+        return not self.trainer.get(AS_SUFFIX) and all(map(WITHIN_WORD.fullmatch, names))
+
+    @cached_property
+    def _word_ids(self) -> WordIds | None:
+        """Look up words, where that gives the ids of the whole text."""
+        if self.trainer.get(MODEL_TYPE, UNIGRAM) == UNIGRAM or not self._stays_within_words:
+            return None
+        end = [] if self.eos_id is None else [self.eos_id]
+        words = processor_of(self.model + AS_IT_IS)
+        found = WordIds(split_marked, {END: end}, dtype=self.dtype, encode_words=words.encode)
+        texts = [SAMPLE, UNKNOWN_RUNS, *SAMPLE.split(), SAMPLE.upper()]
+        ids, counts = self._look_up(found, [TextPiece(text, i, ends=False) for i, text in enumerate(texts)])
+        rows = np.split(ids, np.cumsum(counts)[:-1])
+        return found if [row.tolist() for row in rows] == self.processor.encode(texts) else None
+
+    @cached_property
+    def _may_be_cut(self) -> bool:
+        """Whether parts of a text cut before a blank may have the ids of the whole.
+
+        A dummy prefix must take the place of the blank, which must otherwise stay; and of a model of words two
+        unknown words are one type, which cannot be seen from the second one.
+        """
+        normalizer = self.normalizer
+        return (
+            self._stays_within_words
+            and bool(normalizer.get(DUMMY_PREFIX, 1)) == bool(normalizer.get(REMOVE_EXTRA, 1))
+            and self.trainer.get(MODEL_TYPE) != WORD
+            and self.processor.piece_to_id(SPACE_MARK) != self.processor.unk_id()
+        )
+
+    def _is_cut(self, head: str, tail: str) -> bool:
+        """Whether normalization lets a text be cut here: it may have rules of its own."""
+        whole, *parts = self.processor.encode([head + tail, head, tail])
+        return bool(whole == parts[0] + parts[1])
+
+    def _cut_in_text(self, text: str, start: int) -> int | None:
+        for found in BEFORE_SPACE.finditer(text, start - 1) if self._may_be_cut else ():
+            cut = found.end()
+            if self._is_cut(text[max(0, cut - CONTEXT) : cut], text[cut : cut + CONTEXT]):
+                return cut
+        return None
+
+    def safe_cut(self, data: bytes, start: int) -> int | None:
+        for found in BEFORE_SPACE_IN_BYTES.finditer(data, start) if self._may_be_cut else ():
+            cut = found.start()
+            parts = data[max(0, cut - CONTEXT) : cut], data[cut : cut + CONTEXT]
+            if self._is_cut(*(part.decode(errors="ignore") for part in parts)):
+                return cut
+        return None
+
+    def decode(self, ids: Ids | list[int]) -> str:
+        known = [int(i) for i in np.asarray(ids) if i != self.eos_id]
+        return str(self.processor.decode(known)) if known else ""
+
+    def decode_bytes(self, token: int) -> bytes:
+        """As ``Tokenizer``; without the blanks that are put around what is unknown, which part no words."""
+        processor, token = self.processor, int(token)
+        if not 0 <= token < self.num_types or processor.is_control(token):
+            return b""
+        name: str = processor.id_to_piece(token)
+        if processor.is_byte(token):
+            return bytes.fromhex(name[3:5])
+        if processor.is_unknown(token):
+            return str(processor.decode([token])).strip().encode()
+        return name.replace(SPACE_MARK, " ").encode()
+
+    def _content(self) -> dict[str, Any]:
+        return {"model": base64.b64encode(self.model).decode()}
+
+    @classmethod
+    def from_content(cls, eos: str, content: dict[str, Any]) -> SentencePieceTokenizer:
+        return cls(eos, base64.b64decode(content["model"], validate=True))
 
 
-def _names(model: SentencePieceModel) -> list[str]:
-    """The types as they come in texts, apart from those that do not."""
-    return [NO_TEXT + piece.text if piece.kind in (CONTROL, UNUSED) else piece.text for piece in model.pieces]
+def processor_of(model: bytes) -> SentencePieceProcessor:
+    """What encodes with ``model``."""
+    from sentencepiece import SentencePieceProcessor  # only where there is such a model
+
+    return SentencePieceProcessor(model_proto=model)
 
 
-def _unigram(model: SentencePieceModel) -> models.Unigram:
-    unknown = next(i for i, piece in enumerate(model.pieces) if piece.kind == UNKNOWN)
-    names = _names(model)
-    names[unknown] = NO_TEXT + names[unknown]
-    scores = [piece.score for piece in model.pieces]
-    return models.Unigram(list(zip(names, scores, strict=True)), unknown, byte_fallback=model.byte_fallback)
+def fields_in(message: Any) -> Iterator[tuple[int, Any]]:
+    """(number, value) of each field of a message of a protocol buffer; a value is an integer or bytes.
 
+    Raises:
+        LookupError, ValueError: it is none.
+    """
+    at = 0
 
-def _bpe(model: SentencePieceModel) -> models.BPE:
-    """Two neighbours merge where the vocabulary has them as one, the one of the highest score first."""
-    ids = {name: i for i, name in enumerate(_names(model))}
-    parts = {piece.text for piece in model.pieces if piece.kind in (NORMAL, USER_DEFINED)}
-    merges: list[tuple[float, int, int, str, str]] = []
-    for piece in model.pieces:
-        for cut in range(1, len(piece.text) if piece.kind == NORMAL else 0):
-            left, right = piece.text[:cut], piece.text[cut:]
-            if left in parts and right in parts:
-                merges.append((-piece.score, ids[left], ids[right], left, right))
-    unknown = next(piece.text for piece in model.pieces if piece.kind == UNKNOWN)
-    pairs = [(left, right) for *_, left, right in sorted(merges)]
-    return models.BPE(ids, pairs, unk_token=unknown, fuse_unk=True, byte_fallback=model.byte_fallback)
+    def number() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = message[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
 
-
-def _normalizer(model: SentencePieceModel) -> normalizers.Normalizer:
-    steps: list[normalizers.Normalizer] = []
-    if model.character_map:
-        steps.append(normalizers.Precompiled(model.character_map))
-    if model.remove_extra_whitespaces:
-        steps.append(normalizers.Replace(Regex(r"\A +| +\z| +(?= )"), ""))
-    if model.add_dummy_prefix:
-        steps.append(normalizers.Prepend(" "))
-    return normalizers.Sequence([*steps, normalizers.Replace(" ", SPACE_MARK)])
-
-
-def _fields(data: bytes) -> dict[int, list[Any]]:
-    """The fields of a message of a protocol buffer: number → values (integers, or bytes)."""
-    found: dict[int, list[Any]] = defaultdict(list)
-    values = iter(data)
-    for key in _numbers(values):
-        number, kind = key >> 3, key & 7
-        if kind == 0:
-            found[number].append(next(_numbers(values), 0))
+    while at < len(message):
+        key = number()
+        if key & 7 == 0:
+            yield key >> 3, number()
             continue
-        length = {1: 8, 5: 4}.get(kind) or (next(_numbers(values), -1) if kind == 2 else -1)
-        content = bytes(value for _, value in zip(range(length), values, strict=False)) if length > 0 else b""
-        if length < 0 or len(content) < length:
-            raise UserError("damaged, or no protocol buffer")
-        found[number].append(content)
-    return dict(found)
+        length = number() if key & 7 == 2 else {1: 8, 5: 4}[key & 7]
+        if at + length > len(message):
+            raise ValueError("cut short")
+        yield key >> 3, message[at : at + length]
+        at += length
 
 
-def _numbers(values: Iterator[int]) -> Iterator[int]:
-    """Integers of seven bits a byte, the lowest first."""
-    number, shift = 0, 0
-    for value in values:
-        number |= (value & 0x7F) << shift
-        shift += 7
-        if value < 0x80:
-            yield number
-            number, shift = 0, 0
+def split_marked(data: bytes) -> pa.BinaryArray:
+    """The words of normalized texts, each with the marks before it; ``END`` and ``CUT`` are words that part texts."""
+    values = np.frombuffer(data, dtype=np.uint8)
+    first, second, third = SPACE_MARK.encode()
+    is_mark = np.zeros(len(values) + 3, dtype=bool)  # where one begins, moved by three: false before the beginning
+    is_mark[3:-2] = (values[:-2] == first) & (values[1:-1] == second) & (values[2:] == third)
+    starts = is_mark[3:] & ~is_mark[:-3]
+    is_edge = values >= CUT[0]
+    starts |= is_edge
+    starts[1:] |= is_edge[:-1]
+    starts[:1] = True
+    return binary_array(values, np.flatnonzero(starts))
