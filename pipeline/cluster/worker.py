@@ -76,7 +76,9 @@ def mailbox(owner: str) -> Callable[[Record], None]:
 
 
 def read_mailbox(owner: str) -> list[Record]:
-    """The last records that a worker left there."""
+    """The last records that a worker left there; none where this process has no access to Ray's store."""
+    if not internal_kv._internal_kv_initialized():
+        return []
     found = internal_kv._internal_kv_get(MAILBOX + owner)
     return json.loads(found) if found else []
 
@@ -84,7 +86,8 @@ def read_mailbox(owner: str) -> list[Record]:
 def take_mailbox(owner: str) -> list[Record]:
     """``read_mailbox``, and nothing of it stays in the cluster."""
     found = read_mailbox(owner)
-    internal_kv._internal_kv_del(MAILBOX + owner)
+    if found:
+        internal_kv._internal_kv_del(MAILBOX + owner)
     return found
 
 
