@@ -81,7 +81,14 @@ class Tokenizer(ABC):
 
     def texts_of_unknown(self, text: str) -> list[str | None]:
         """What ``text`` has in place of each ``<unk>`` of ``encode(text)``; None where that cannot be said."""
-        return [] if self.unk_id is None else [None] * int((self.encode(text) == self.unk_id).sum())
+        if self.unk_id is None:
+            return []
+        found, number = self._unknown_parts(text), int((self.encode(text) == self.unk_id).sum())
+        return [*found] if len(found) == number else [None] * number
+
+    def _unknown_parts(self, text: str) -> list[str]:
+        """The parts of ``text`` that become ``<unk>``, in order; none where that cannot be said."""
+        return []
 
     def safe_cut(self, data: bytes, start: int) -> int | None:
         """The first offset ≥ ``start`` > 0 at which ``data``, UTF-8, may be cut; None if there is none within."""

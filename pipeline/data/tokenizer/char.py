@@ -34,5 +34,5 @@ class CharTokenizer(TypesTokenizer):
     def unknown_in(self, text: str) -> set[str]:
         return set(text) - set(self.types[self.num_special :])
 
-    def texts_of_unknown(self, text: str) -> list[str | None]:
+    def _unknown_parts(self, text: str) -> list[str]:
         return [text[place] for place in np.flatnonzero(self.encode(text) == self.unk_id)]

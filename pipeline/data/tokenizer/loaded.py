@@ -115,6 +115,10 @@ class LoadedTokenizer(BpeTokenizer):
             return word
         return next((character for character in word if not self._knows(character)), word)
 
+    def _unknown_parts(self, text: str) -> list[str]:
+        found = self.engine.encode(text, add_special_tokens=False)
+        return [text[slice(*place)] for i, place in zip(found.ids, found.offsets, strict=True) if i == self.unk_id]
+
     @property
     def sample(self) -> str:
         """``SAMPLE`` as far as there are types for it."""

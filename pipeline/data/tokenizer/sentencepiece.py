@@ -27,6 +27,8 @@ TRAINER, NORMALIZER = 2, 3
 MODEL_TYPE, BYTE_FALLBACK, AS_SUFFIX = 3, 35, 24
 CHARACTER_MAP, DUMMY_PREFIX, REMOVE_EXTRA = 2, 3, 4
 UNIGRAM, WORD = 1, 3
+# fields of its SentencePieceText, and of each of its pieces
+PIECES, ID, SURFACE = 2, 2, 3
 # a NormalizerSpec with an empty character map, no dummy prefix and no removal of white space, as field 3 of a model:
 # protocol buffers merge what is appended
 AS_IT_IS = bytes([3 << 3 | 2, 6, 2 << 3 | 2, 0, 3 << 3, 0, 4 << 3, 0])
@@ -151,6 +153,11 @@ class SentencePieceTokenizer(Tokenizer):
             if self._is_cut(*(part.decode(errors="ignore") for part in parts)):
                 return cut
         return None
+
+    def _unknown_parts(self, text: str) -> list[str]:
+        message = self.processor.encode(text, out_type="serialized_proto")
+        pieces = [dict(fields_in(part)) for number, part in fields_in(message) if number == PIECES]
+        return [bytes(piece[SURFACE]).decode() for piece in pieces if piece.get(ID, 0) == self.unk_id]
 
     def decode(self, ids: Ids | list[int]) -> str:
         known = [int(i) for i in np.asarray(ids) if i != self.eos_id]

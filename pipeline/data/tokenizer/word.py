@@ -50,7 +50,7 @@ class WordTokenizer(TypesTokenizer):
     def unknown_in(self, text: str) -> set[str]:
         return set(text.split()) - self.id_of.keys()
 
-    def texts_of_unknown(self, text: str) -> list[str | None]:
+    def _unknown_parts(self, text: str) -> list[str]:
         return [word for word in text.split() if self.id_of.get(word, self.unk_id) == self.unk_id]
 
     def safe_cut(self, data: bytes, start: int) -> int | None:
