@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_file as save_weights
 from torch import Tensor, nn
@@ -187,11 +187,32 @@ def load_initial_weights(model: LanguageModel, path: str | Path) -> None:
 
 
 def load_weights_into(model: LanguageModel, path: Path) -> None:
-    """Copy the weights of the checkpoint at ``path`` into ``model``. Raises ``UserError`` if shapes differ."""
+    """Copy the weights of the checkpoint at ``path`` into ``model``. Raises ``UserError`` if they are another's."""
+    file = path / WEIGHTS
     try:
-        load_weights(model, str(path / WEIGHTS))
-    except RuntimeError as error:
-        raise UserError(f"{path}: weights of another shape than the model: {' '.join(str(error).split())}") from None
+        with safe_open(str(file), "pt") as stored:
+            slices = [(name, stored.get_slice(name)) for name in stored.keys()]  # noqa: SIM118
+            found = {name: (part.get_shape(), part.get_dtype()) for name, part in slices}
+        if difference := _difference(model, found):
+            raise UserError(f"{file}: not the weights of the model in {CONFIG} beside it: {difference}")
+        load_weights(model, str(file))
+    except SafetensorError as error:
+        raise UserError(f"{file}: not a file of weights ({' '.join(str(error).split())})") from None
+
+
+def _difference(model: LanguageModel, found: Mapping[str, tuple[list[int], str]]) -> str:
+    """What the (shape, format) by name are that ``model`` has not, or lacks; empty if nothing."""
+    wanted = {name: list(tensor.shape) for name, tensor in weights_of(model).items()}
+    if missing := wanted.keys() - found.keys():
+        return f"{min(missing)} is missing"
+    for name, (shape, kind) in found.items():
+        if name not in wanted:
+            return f"it has no {name}"
+        if shape != wanted[name]:
+            return f"{name} has the shape {shape}, not {wanted[name]}"
+        if "F" not in kind:
+            return f"{name} is in {kind}, which is no format of weights"
+    return ""
 
 
 def load_state(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:

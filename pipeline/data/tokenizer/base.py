@@ -156,7 +156,15 @@ class TypesTokenizer(Tokenizer):
 
     @classmethod
     def from_content(cls, eos: str, content: dict[str, Any]) -> TypesTokenizer:
-        return cls(eos, content["types"])
+        found = cls(eos, content["types"])
+        special, own = found.types[: found.num_special], found.types[found.num_special :]
+        if special != [UNK, EOS][: found.num_special] or not all(map(found.is_type, own)):
+            raise ValueError("types of another tokenizer")
+        return found
+
+    def is_type(self, value: Any) -> bool:
+        """Whether ``value`` may stand in the list of types, after the special ones."""
+        return isinstance(value, str)
 
 
 def values_of(indices: pa.Int32Array) -> Ids:

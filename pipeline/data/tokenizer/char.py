@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,9 @@ class CharTokenizer(TypesTokenizer):
 
     def unknown_in(self, text: str) -> set[str]:
         return set(text) - set(self.types[self.num_special :])
+
+    def is_type(self, value: Any) -> bool:
+        return isinstance(value, str) and len(value) == 1
 
     def _unknown_parts(self, text: str) -> list[str]:
         return [text[place] for place in np.flatnonzero(self.encode(text) == self.unk_id)]
