@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
 from pipeline.config import Config
 from pipeline.data.documents import Documents
 from pipeline.data.prepare import Counts, count_tokens
 from pipeline.data.streams import Streams
 from pipeline.data.windows import ArrayTokens, TrainingData
-from pipeline.model.language_model import LanguageModel
 from pipeline.training.horizon import total_steps
+from pipeline.training.memory import num_parameters, number_bytes, parameter_bytes
 
 
 def dry_run(config: Config) -> dict[str, Any]:
@@ -24,18 +23,12 @@ def dry_run(config: Config) -> dict[str, Any]:
     """
     counts = count_tokens(config)
     vocab_size = counts.vocab_size
-    with torch.device("meta"):
-        num_parameters = LanguageModel(config.model, vocab_size).num_parameters
+    number = num_parameters(config, vocab_size)
     data = counted_data(config, counts)
     tokens_per_step = config.train.batch_size * config.train.bptt
-    width = 8 if config.train.precision == "float64" else 4
-    moments = {"adam": 2, "adamw": 2, "muon": 2, "rmsprop": 1}.get(
-        config.optimizer.name, int(config.optimizer.momentum > 0)
-    )
-    num_copies = 2 + moments + int(config.optimizer.average != "none")  # weights, gradients, …
     activations = tokens_per_step * (vocab_size + 12 * sum(config.model.layer_sizes))
     return {
-        "parameters": num_parameters,
+        "parameters": number,
         "vocab_size": vocab_size,
         "tokens": counts.tokens["train"],
         "tokens_per_split": counts.tokens,
@@ -43,7 +36,7 @@ def dry_run(config: Config) -> dict[str, Any]:
         "steps_per_epoch": data.num_windows(),
         "steps": total_steps(config.train, data),
         "unused": data.unused,
-        "memory_bytes": width * (num_copies * num_parameters + activations),
+        "memory_bytes": parameter_bytes(config, number) + number_bytes(config) * activations,
     }
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 # also as ``pathlib`` writes an address, with one slash
-ADDRESS = re.compile(r"\b(?P<scheme>[a-z][a-z0-9+.-]+)(?P<slashes>:/{1,2})(?P<rest>[^\s'\"]+)", re.IGNORECASE)
+ADDRESS = re.compile(r"\b(?P<scheme>[a-z][a-z0-9+.-]{1,30})(?P<slashes>:/{1,2})(?P<rest>[^\s'\"]+)", re.IGNORECASE)
 BUCKETS = {"s3", "s3a", "gs", "gcs"}  # what has a bucket where others have host and port
 PASSWORD = re.compile(r":(?!\d*$)")  # a colon that no port follows
 QUERY_KEY = re.compile(
-    r"(?P<name>[?&][^=&\s'\"]*(?:key|token|secret|password|credential|sig)[^=&\s'\"]*=)[^&\s'\"]+", re.IGNORECASE
+    r"(?P<name>[?&][^=&?\s'\"]{0,60}?(?:key|token|secret|password|credential|sig)[^=&?\s'\"]{0,60}=)[^&\s'\"]+",
+    re.IGNORECASE,
 )
 HIDDEN = "***"
 KEY_IN_ADDRESS = (

@@ -132,8 +132,10 @@ def flush_folder(path: Path) -> None:
 def reason(error: OSError) -> str:
     """What an error says in one short sentence."""
     text = (error.strerror or str(error) or type(error).__name__).splitlines()[0]
-    if found := re.search(r"Detail: \[errno \d+\] ([^\[]+)$|([^:]+) \(os error \d+\)", text):  # pyarrow's, Rust's
-        return (found[1] or found[2]).strip()
+    if found := re.search(r"Detail: \[errno \d+\] ([^\[]+)$", text):  # pyarrow's
+        return found[1].strip()
+    if found := re.search(r" \(os error \d+\)", text):  # Rust's
+        return text[: found.start()].rpartition(":")[2].strip()
     text = re.sub(r" \(Request ID: [^)]*\)", "", text)
     if "NETWORK_CONNECTION" in text or "timed out" in text.lower():
         return "its store does not answer (" + text.rpartition("; Details: ")[2].rpartition(": ")[2] + ")"

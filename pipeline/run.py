@@ -30,6 +30,7 @@ from pipeline.training.averaging import Averaging
 from pipeline.training.clipping import Clipping
 from pipeline.training.directory import RunDirectory
 from pipeline.training.horizon import step_reaching, total_steps
+from pipeline.training.memory import check_memory
 from pipeline.training.monitor import Record
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.parts import Loop
@@ -38,6 +39,8 @@ from pipeline.training.resume import newest, restore
 from pipeline.training.saving import Saver
 from pipeline.training.step import TrainingStep
 from pipeline.training.watchdog import Watchdog
+
+MOST_SHARERS = 64  # threads or workers that have to share a CPU
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,9 @@ class Worker:
 
 
 def local_worker(config: Config) -> Worker:
-    """The only rank of a run in this process. Raises ``UserError`` for a GPU that is not there."""
+    """The only rank of a run in this process. Raises ``UserError`` for a GPU, or very many CPUs, that are not there."""
     cpus = config.cluster.cpus_per_worker
+    check_cpus(1, 1 if cpus == "auto" else cpus)
     return Worker(
         device=resolve_device(config.cluster.device),
         num_threads=available_cpus() if cpus == "auto" else cpus,
@@ -62,6 +66,15 @@ def local_worker(config: Config) -> Worker:
 def available_cpus() -> int:
     """CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_cpus(num_workers: int, each: int) -> None:
+    """Raise ``UserError`` for so many CPUs that this machine would drown in the threads and processes for them."""
+    if num_workers * each > MOST_SHARERS * available_cpus():
+        raise UserError(
+            f"cluster.cpus_per_worker: {num_workers} workers of {each:,} CPUs are more than {MOST_SHARERS} times the "
+            f"{available_cpus()} CPUs of this machine"
+        )
 
 
 def resolve_device(device: str) -> torch.device:
@@ -154,7 +167,8 @@ def train(
 
 
 def build_model(config: Config, vocab_size: int) -> LanguageModel:
-    """The untrained model, the same on every rank."""
+    """The untrained model, the same on every rank. Raises ``UserError`` for one larger than this machine's memory."""
+    check_memory(config, vocab_size)
     torch.manual_seed(mix(config.train.seed))
     model = LanguageModel(config.model, vocab_size)
     return model.double() if config.train.precision == "float64" else model

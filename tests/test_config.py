@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from pipeline import config as configuration
-from pipeline.config import Config, load, section_fields
+from pipeline.config import Config, load
 from pipeline.config.yaml_text import parse
 from pipeline.errors import UserError
+from tests import absurd
 
 
 def test_precedence(tmp_path: Path) -> None:
@@ -202,36 +203,13 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     assert load(path).train.bptt == 3
 
 
-ABSURD = [
-    *(0, -1, 1, 3, 1000, 2**31, 2**32 + 1, 2**63 - 1, 2**63, 10**20, 10**400, -(10**400)),
-    *(True, False, None, float("inf"), float("-inf"), float("nan"), 1e-320, 1e-30, 0.5, 1e29, 1e300, -1e300),
-    *("", "x", "\0", "\udcff", "1e5", "3e-4", "inf", "9" * 5000, "é" * 5_000, "auto", "none"),
-    *(
-        [],
-        [0],
-        [1e300],
-        [True],
-        [[1]],
-        ["a"] * 1000,
-        {},
-        {"a": 1},
-        {1: 2},
-        {"model.dropout": {"choice": [float("nan")]}},
-    ),
-]
-
-
-def settings() -> list[str]:
-    return [f"{section}.{field}" for section in Config.model_fields for field in section_fields(section)]
-
-
 def test_any_value_of_any_setting_is_taken_or_refused_in_a_sentence(tmp_path: Path) -> None:
     file = tmp_path / "again.yaml"
-    for path in settings():
+    for path in absurd.settings():
         section, _, field = path.partition(".")
         others = [name for name in Config.model_fields if name != section]
         started, config = time.monotonic(), Config()
-        for value in ABSURD:
+        for value in absurd.VALUES:
             lines = []
             try:
                 config = configuration.validate({section: {field: value}})
@@ -262,7 +240,7 @@ def test_any_text_as_an_override_is_taken_or_refused_in_sentences() -> None:
         "2024-13-01",
     ]
     for _ in range(700):
-        path = source.choice(settings()) if source.random() < 0.8 else "".join(source.choices(pieces, k=3))
+        path = source.choice(absurd.settings()) if source.random() < 0.8 else "".join(source.choices(pieces, k=3))
         override = f"{path}={''.join(source.choices([*pieces, ' ', chr(9), chr(10)], k=source.randint(1, 9)))}"
         lines = ["taken"]
         try:

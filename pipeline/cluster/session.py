@@ -17,7 +17,7 @@ import ray
 
 from pipeline.config import ClusterConfig
 from pipeline.errors import UserError
-from pipeline.run import available_cpus
+from pipeline.run import available_cpus, check_cpus
 
 CONNECT_SECONDS = 5.0
 OBJECT_STORE_BYTES = 256 << 20
@@ -101,9 +101,10 @@ def stop_bystanders() -> None:
 
 
 def local_cpus(cluster: ClusterConfig) -> int:
-    """CPUs of the private cluster: this machine's, or as many as the settings ask for."""
+    """CPUs of the private cluster: this machine's, or as many as asked for. Raises ``UserError`` for far too many."""
     workers = cluster.num_workers if cluster.num_workers != "auto" else 1
     each = cluster.cpus_per_worker if cluster.cpus_per_worker != "auto" else 1
+    check_cpus(workers, each)
     return max(available_cpus(), workers * each)
 
 

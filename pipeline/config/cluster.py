@@ -52,7 +52,7 @@ class SearchConfig(Section):
         "Dotted path → list of values, or {choice: […]}, {uniform: [low, high]}, {loguniform: [low, high]}, "
         "{randint: [low, high]} (high excluded); every value and both ends must be ones that the setting takes.",
     )
-    num_trials: int = setting(8, "Settings tried.", unit="trials", ge=1)
+    num_trials: int = setting(8, "Settings tried.", unit="trials", ge=1, le=100_000)
     max_concurrent: int | None = setting(None, "Trials at a time; null: as many as fit.", unit="trials", ge=1)
     scheduler: Literal["asha", "none"] = setting(
         "asha", "Stop the worse trials early, or let each run to its end.", source="Li et al. 2020"
@@ -64,4 +64,4 @@ class SearchConfig(Section):
         None, "Tokens before a trial may be stopped, the first rung; null: a ninth of the budget.", unit="tokens", ge=1
     )
     reduction_factor: int = setting(3, "One in so many trials goes on to the next rung.", ge=2)
-    seed: int = setting(1, "Seed of the sampled settings.", ge=0)
+    seed: int = setting(1, "Seed of the sampled settings.", ge=0, lt=2**32)

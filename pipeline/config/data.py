@@ -9,6 +9,7 @@ from pydantic import Field
 from pipeline.config.fields import Paths, Section, setting
 
 Layout = Literal["streams", "documents"]
+MOST_TYPES = 1 << 24  # the trainer of merges takes memory for all of them at once
 
 
 class CorpusConfig(Section):
@@ -81,7 +82,11 @@ class TokenizerConfig(Section):
         "SentencePiece model; null: learnt from the training text. The settings of what is learnt are left out then.",
     )
     vocab_size: int | None = setting(
-        None, "Most types kept, special tokens included; null: all of them (bpe: 8192).", unit="types", ge=2
+        None,
+        "Most types kept, special tokens included; null: all of them (bpe: 8192).",
+        unit="types",
+        ge=2,
+        le=MOST_TYPES,
     )
     min_count: int = setting(1, "Words or characters seen less often in training become <unk>.", unit="times", ge=1)
     sample_bytes: int | None = setting(
@@ -120,4 +125,5 @@ class DataConfig(Section):
         "documents; 1: not sorted.",
         unit="windows",
         ge=1,
+        le=1_000_000,
     )

@@ -25,6 +25,7 @@ WHOLE_AS_TEXT = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?[eE]\+?[0-9]{1,2}")
 MOST_WHOLE, MOST_REAL = 2**63 - 1, 1e30
 # nothing larger of its kind was ever of use, and more would only fill the memory
 MOST_UNITS = 100_000
+MOST_CHARACTERS = 10_000
 
 
 def setting(default: Any, doc: str, *, unit: str = "", source: str = "", **constraints: Any) -> Any:
@@ -103,6 +104,8 @@ def _check_usable(value: Any) -> None:
     elif isinstance(value, str):
         if "\0" in value or not _is_unicode(value):
             raise UserError(f"must be text in UTF-8 without zero bytes, not {shown(value)}")
+        if len(value) > MOST_CHARACTERS:
+            raise UserError(f"must be at most {MOST_CHARACTERS:,} characters, not {len(value):,}")
     elif isinstance(value, (int, float)):
         most = MOST_REAL if isinstance(value, float) else MOST_WHOLE
         if value > most:

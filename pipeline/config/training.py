@@ -67,7 +67,7 @@ class TrainConfig(Section):
         gt=0,
         lt=100,
     )
-    clip_history: int = setting(100, "Global norms that clip_percentile looks at.", unit="updates", ge=1)
+    clip_history: int = setting(100, "Global norms that clip_percentile looks at.", unit="updates", ge=1, le=1_000_000)
     activation_penalty: float = setting(
         0.0,
         "Weight of AR, the mean square of the last layer's outputs after dropout, in the trained loss.",
@@ -211,7 +211,7 @@ class RunConfig(Section):
 
     directory: str | None = setting(None, "Checkpoints, metrics and TensorBoard files; null: runs/<config name>.")
     sample_tokens: int = setting(
-        200, "Tokens of sample text written after each validation; 0: none.", unit="tokens", ge=0
+        200, "Tokens of sample text written after each validation; 0: none.", unit="tokens", ge=0, le=1_000_000
     )
     sample_prompt: str = setting("", "What the sample text begins with; empty: a blank state.")
 

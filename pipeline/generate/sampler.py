@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.tokenizer import Ids
+from pipeline.errors import UserError
 from pipeline.generate.sampling import Sampling, Uniforms, draw, penalize
 from pipeline.generate.stepper import Stepper, evaluating
 from pipeline.model.language_model import LanguageModel
@@ -24,6 +25,10 @@ def read_prompt(model: LanguageModel, ids: Ids, begin: State | None = None) -> t
     for window in torch.from_numpy(ids.astype(np.int64)).to(model.device).unsqueeze(1).split(PROMPT_WINDOW):
         hidden, state = model(window, state)  # (T, 1, H)
     return model.head.logits(hidden[-1]), state
+
+
+class NotFiniteError(UserError):
+    """A model gives numbers that are infinite or none."""
 
 
 class Sampler:
@@ -64,7 +69,7 @@ class Sampler:
                     row[torch.from_numpy(np.unique(ids).astype(np.int64))] = True
 
     def next(self) -> list[int]:
-        """The next token of each prompt."""
+        """The next token of each prompt. Raises ``NotFiniteError`` where the model has no probabilities."""
         with evaluating(self.model):
             if self.tokens is not None:
                 self.logits, self.state = self.stepper(self.tokens, self.state)
@@ -78,7 +83,10 @@ class Sampler:
             if self.seen is not None:
                 self.seen.scatter_(1, self.tokens.unsqueeze(1), True)
         self.position += 1
-        return self.tokens.tolist()
+        tokens: list[int] = self.tokens.tolist()
+        if max(tokens, default=0) >= self.logits.shape[1]:  # where sums are NaN, nothing is found in them
+            raise NotFiniteError("the model's outputs are not finite: it comes from a training that diverged")
+        return tokens
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with some of the prompts only, in the order of ``rows``."""

@@ -115,25 +115,29 @@ def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> Tensor:
 
 
 def draw_by_blocks(weights: Tensor, uniforms: Tensor) -> Tensor:
-    """(B, V) weights, (B,) uniform numbers → (B,) tokens: the running sum of blocks first, then of one block a row."""
+    """(B, V) weights, (B,) uniform numbers → (B,) tokens: the running sum of blocks first, then of one block a row.
+
+    A row whose weights are NaN has no token, and gets V.
+    """
     num_types = weights.shape[1]
     num_blocks, whole = num_types // SUMMED, num_types // SUMMED * SUMMED
     sums = weights[:, :whole].unflatten(1, (num_blocks, SUMMED)).sum(2, dtype=torch.float64)
     sums = torch.cat([sums, weights[:, whole:].sum(1, keepdim=True, dtype=torch.float64)], dim=1)
     cumulative = sums.cumsum(1)  # (B, blocks)
     sought = uniforms.unsqueeze(1) * cumulative[:, -1:]  # (B, 1)
-    block = step_at(cumulative, sought)
+    block = step_at(cumulative, sought).clamp_(max=num_blocks)
     own = sums.gather(1, block)
     # how far into its block, kept below 1 where the subtraction rounds
     within = ((sought - cumulative.gather(1, block) + own) / own).clamp_(0, BELOW_ONE)
     types = block * SUMMED + torch.arange(SUMMED, device=weights.device)  # (B, SUMMED)
     weights = weights.gather(1, types.clamp(max=num_types - 1)).masked_fill_(types >= num_types, 0)
     cumulative = weights.cumsum(1, dtype=torch.float64)
-    return types.gather(1, step_at(cumulative, within * cumulative[:, -1:])).squeeze(1)
+    step = step_at(cumulative, within * cumulative[:, -1:]).clamp_(max=SUMMED - 1)
+    return types.gather(1, step).masked_fill_(sought.isnan(), num_types).squeeze(1)
 
 
 def step_at(cumulative: Tensor, sought: Tensor) -> Tensor:
-    """(B, N) running sums, (B, 1) numbers below the last → (B, 1) steps they fall in, never one of no height."""
+    """(B, N) running sums, (B, 1) numbers below the last → (B, 1) steps they fall in, never of no height; N for NaN."""
     return torch.searchsorted(cumulative, sought, right=True)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from pipeline.config import Layout
 from pipeline.data.tokenizer import Tokenizer
-from pipeline.generate.sampler import Sampler, sample_tokens
+from pipeline.generate.sampler import NotFiniteError, Sampler, sample_tokens
 from pipeline.generate.sampling import AS_IS, Sampling
 from pipeline.generate.stepper import Stepper, evaluating
 from pipeline.generate.text import Detokenizer, UntilStop, ids_of_prompt, last_token, prompt_ids, text_of
@@ -69,21 +70,20 @@ def generate(
 def write_sample(
     model: LanguageModel, tokenizer: Tokenizer, prompt: str, *, num_tokens: int, seed: int, layout: Layout
 ) -> str:
-    """``num_tokens`` tokens of text from ``prompt`` on: one text, or as many documents, each on a line of its own."""
+    """``num_tokens`` tokens of text from ``prompt`` on: one text, or as many documents, each on a line of its own.
+
+    In their place, why a model that has diverged writes none.
+    """
     texts: list[str] = []
     drawn: list[int] = []
+    how: dict[str, Any] = {"seed": seed, "layout": layout, "on_token": drawn.append}
     while len(drawn) < num_tokens:
-        pieces = generate(
-            model,
-            tokenizer,
-            prompt,
-            num_tokens=num_tokens - len(drawn),
-            seed=seed,
-            layout=layout,
-            copy=len(texts),
-            on_token=drawn.append,
-        )
-        texts.append(prompt + "".join(pieces))
+        pieces = generate(model, tokenizer, prompt, num_tokens=num_tokens - len(drawn), copy=len(texts), **how)
+        try:
+            texts.append(prompt + "".join(pieces))
+        except NotFiniteError as error:
+            texts.append(f"({error})")
+            break
     return "\n".join(texts)
 
 

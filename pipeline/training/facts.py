@@ -40,7 +40,8 @@ def recurrence_precision(loop: Loop) -> str:
     """The format that the first layer really multiplies in when training: float32, bfloat16, …; several are joined."""
     model, step = loop.step.model, loop.step
     num_streams = max(1, len(loop.data.rows) // step.accumulate)
-    inputs = torch.zeros(loop.train.bptt, num_streams, model.embedding.embedding_dim, device=step.device)
+    num_steps = max(1, loop.data.tokens_per_window // loop.data.batch_size)  # documents may all be shorter than bptt
+    inputs = torch.zeros(num_steps, num_streams, model.embedding.embedding_dim, device=step.device)
     with autocast(step.precision, step.device):
         formats = model.recurrence.product_formats(inputs.to(model.dtype))
     return " and ".join(sorted(str(item).removeprefix("torch.") for item in formats))

@@ -48,6 +48,14 @@ def check_loss(loop: Loop, loss: float) -> None:
         )
 
 
+def check_validation_loss(loop: Loop, loss: float) -> None:
+    """Stop a run whose weights give a ``loss`` that is not finite, although no gradient so far told of it."""
+    if not math.isfinite(loss):
+        raise TrainingStoppedError(
+            f"the validation loss is not finite at step {loop.progress.step:,} (learning rate {loop.lr:.3g})"
+        )
+
+
 def loss_limit(loop: Loop) -> float:
     """The largest loss at which a run goes on, in nats per token."""
     lowest, rise = loop.progress.lowest_loss, loop.train.max_loss_rise

@@ -18,7 +18,7 @@ import torch
 from pipeline.data.windows import Window
 from pipeline.metrics import all_reduce_sum, perplexity
 from pipeline.model.state import zeros_like
-from pipeline.training.guard import check_finite, check_loss, update_or_undo
+from pipeline.training.guard import check_finite, check_loss, check_validation_loss, update_or_undo
 from pipeline.training.parts import Loop
 from pipeline.training.schedules import drops_now
 from pipeline.training.stragglers import own_seconds
@@ -33,8 +33,8 @@ def fit(loop: Loop) -> str:
     """Train to the horizon, to early stopping, or until asked to stop; returns ``FINISHED`` or ``INTERRUPTED``.
 
     Raises:
-        TrainingStoppedError: a loss or gradient was not finite (no such update reached the weights), or the loss rose
-            beyond ``train.max_loss_rise``.
+        TrainingStoppedError: a loss or gradient was not finite (no such update reached the weights), a validation was
+            not, or the loss rose beyond ``train.max_loss_rise``.
     """
     progress = loop.progress
     first_step = progress.step + 1
@@ -205,6 +205,7 @@ def validate_as_is(loop: Loop) -> dict[str, Any]:
     """``validate`` with the weights that the model has."""
     assert loop.evaluate is not None
     score = loop.evaluate()
+    check_validation_loss(loop, score.nats_per_token)
     progress = loop.progress
     best = progress.best_perplexity is None or score.perplexity < progress.best_perplexity
     if best:

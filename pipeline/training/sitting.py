@@ -18,6 +18,7 @@ from pipeline.training.directory import RunDirectory
 from pipeline.training.facts import start_facts
 from pipeline.training.guard import TrainingStoppedError
 from pipeline.training.loop import fit
+from pipeline.training.memory import is_out_of_memory
 from pipeline.training.monitor import Monitor, Record
 from pipeline.training.parts import Loop
 from pipeline.training.profiling import Profiler
@@ -69,7 +70,11 @@ def begin(
 
 
 def train(loop: Loop, directory: RunDirectory) -> str:
-    """How ``fit`` ended. Raises ``TrainingStoppedError``, also for storage that failed, naming what there is left."""
+    """How ``fit`` ended.
+
+    Raises:
+        TrainingStoppedError: as ``fit``; or storage failed, or memory on a single rank; naming what there is left.
+    """
     try:
         status = fit(loop)
         loop.checkpoints.finish()
@@ -81,6 +86,14 @@ def train(loop: Loop, directory: RunDirectory) -> str:
         raise TrainingStoppedError(f"{reason} ({last_good(loop, directory)})") from None
     except TrainingStoppedError as error:
         raise TrainingStoppedError(f"{error} ({last_good(loop, directory)})") from None
+    except (RuntimeError, MemoryError) as error:
+        # where there are others, they wait for this rank, and only its end tells them
+        if loop.step.world_size > 1 or not is_out_of_memory(error):
+            raise
+        raise TrainingStoppedError(
+            f"out of memory after step {loop.progress.step:,}; a smaller train.batch_size, train.bptt or model, or a "
+            f"larger train.accumulate, needs less ({last_good(loop, directory)})"
+        ) from None
 
 
 def last_good(loop: Loop, directory: RunDirectory) -> str:

@@ -94,3 +94,13 @@ def test_uniform_numbers_are_counted() -> None:
 def test_impossible_options_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"^--{next(iter(options)).replace('_', '-')}: "):
         Sampling(**options)  # type: ignore[arg-type]
+
+
+def test_outputs_that_are_not_finite_have_no_token() -> None:
+    for num_types in (5, SUMMED - 1, 5 * SUMMED, 5 * SUMMED + 7):
+        logits = torch.zeros(3, num_types)
+        logits[1, 2], logits[2, 3] = torch.nan, torch.inf
+        half = torch.full((3,), 0.5, dtype=torch.float64)
+        for drawn in (draw(logits.clone(), half, Sampling()), draw_by_blocks(torch.softmax(logits, 1), half)):
+            assert drawn[0] < num_types
+            assert drawn[1:].tolist() == [num_types] * 2
