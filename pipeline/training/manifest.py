@@ -14,6 +14,7 @@ two ends, and one of them is enough to ask for both.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,10 @@ WEIGHTS, STATE, CONFIG, TOKENIZER = "weights.safetensors", "state.pt", "config.y
 FORMAT = 2
 CHECKPOINT, MODEL_FOLDER = "checkpoint", "model"
 NEEDED = {CHECKPOINT: (WEIGHTS, STATE, CONFIG, TOKENIZER), MODEL_FOLDER: (WEIGHTS, CONFIG, TOKENIZER)}
+
+
+# what a disk answers about a file that it has lost, and what a folder in a file's place answers
+DAMAGE = {errno.EIO, errno.EBADMSG, errno.ENOTDIR, errno.EISDIR}
 
 
 class DamagedError(UserError):
@@ -94,6 +99,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     Raises:
         DamagedError: it is missing, cut short, altered, or says too little or too much.
+        UserError: it cannot be read for now.
     """
     path = folder / MANIFEST
     try:
@@ -101,7 +107,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise DamagedError(f"{path}: missing") from None
     except OSError as error:
-        raise DamagedError(f"{path}: cannot be read: {reason(error)}") from None
+        raise _unreadable(path, error) from None
     except DamagedError as error:
         raise DamagedError(f"{path}: {error}") from None
 
@@ -154,9 +160,15 @@ def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
         except FileNotFoundError:
             raise DamagedError(f"{file}: missing from the checkpoint") from None
         except OSError as error:
-            raise DamagedError(f"{file}: cannot be read: {reason(error)}") from None
+            raise _unreadable(file, error) from None
         if found["xxh3"] != wanted["xxh3"]:
             raise DamagedError(f"{file}: altered since it was written (its checksum differs from the manifest's)")
+
+
+def _unreadable(file: Path, error: OSError) -> UserError:
+    """Damage where the disk says so; where it may be read another time (rights, a network disk), it is none."""
+    kind = DamagedError if error.errno in DAMAGE else UserError
+    return kind(f"{file}: cannot be read: {reason(error)}")
 
 
 def _wrong(values: Mapping[str, Any]) -> str:

@@ -1,6 +1,8 @@
 """A checkpoint's manifest says what was written, or is refused: every bit, every name, also of the format before."""
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from pipeline import launch, signing
 from pipeline.config import Config
+from pipeline.errors import UserError
 from pipeline.training import checkpoint
 from pipeline.training.manifest import DamagedError, parse_manifest, read_manifest, verify
 from pipeline.training.monitor import read
@@ -111,6 +114,19 @@ def test_what_is_no_manifest_is_refused(folder: Path, text: str) -> None:
     (folder / "manifest.json").write_text(text, encoding="latin-1")
     with pytest.raises(DamagedError, match=r"manifest\.json: "):
         read_manifest(folder)
+
+
+@pytest.mark.parametrize(("code", "kind"), [(errno.EIO, DamagedError), (errno.EACCES, UserError)])
+def test_what_a_disk_has_lost_is_damage_and_what_is_forbidden_is_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[UserError]
+) -> None:
+    def failing(file: Path) -> dict[str, Any]:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("pipeline.training.manifest.file_facts", failing)
+    with pytest.raises(UserError, match=r"config\.yaml: cannot be read: ") as caught:
+        verify(folder)
+    assert type(caught.value) is kind
 
 
 def test_a_manifest_of_a_later_format_says_so(folder: Path) -> None:
