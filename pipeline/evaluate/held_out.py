@@ -16,7 +16,7 @@ from pipeline.data.documents import begin_of_documents, document_starts
 from pipeline.data.planning import Range
 from pipeline.data.shards import PreparedCorpus
 from pipeline.data.tasks import encoded
-from pipeline.data.tokenizer import Ids, Tokenizer
+from pipeline.data.tokenizer import Ids, Tokenizer, UnknownTextError
 from pipeline.data.windows import ArrayTokens, Tokens
 from pipeline.errors import UserError
 
@@ -80,7 +80,8 @@ def text_held_out(
             a blank state, after what a text begins with.
 
     Raises:
-        UserError: it is missing, not UTF-8, too short, or holds nothing that the tokenizer knows.
+        UserError: it is missing, not UTF-8, too short, or holds nothing that the tokenizer knows, or something that it
+            has no type for.
     """
     changes = {"valid": [path], "format": "auto", "min_characters": None, "max_characters": None}
     config = config.model_copy(update={**changes, "document": "line"} if by_line else changes)
@@ -90,10 +91,13 @@ def text_held_out(
         raise UserError(str(error).replace("corpus.valid:", "--text:")) from None
     pieces, tally, reading = tuple(map(Piece.whole, sources)), Tally(), Reading.of(config)
     ids, starts, num_tokens = [np.zeros(0, dtype=tokenizer.dtype)], [np.zeros(0, dtype=np.int64)], 0
-    for part, begins in encoded(tokenizer, Range("text", "text", pieces), reading, tally):
-        ids.append(part)
-        starts.append(begins + num_tokens)
-        num_tokens += len(part)
+    try:
+        for part, begins in encoded(tokenizer, Range("text", "text", pieces), reading, tally):
+            ids.append(part)
+            starts.append(begins + num_tokens)
+            num_tokens += len(part)
+    except UnknownTextError as error:
+        raise UserError(f"--text: {path}: {error}") from None
     tokens = ArrayTokens(np.concatenate(ids), np.unique(np.concatenate(starts)))
     begin_id = begin_of_documents(tokenizer) if layout == "documents" else None
     if by_line:

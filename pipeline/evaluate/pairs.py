@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pipeline.data.corpus import is_text, parse_json, read_file
-from pipeline.data.tokenizer import Tokenizer
+from pipeline.data.tokenizer import Tokenizer, UnknownTextError
 from pipeline.data.windows import IGNORED
 from pipeline.errors import UserError
 from pipeline.model.language_model import LanguageModel
@@ -56,7 +56,10 @@ def read_pairs(path: str, tokenizer: Tokenizer) -> list[Pair]:
                 raise UserError(f"{where} has no text in its field {field!r}")
             if not is_text(values[field]):
                 raise UserError(f"{where} has half of a character in its field {field!r}: {values[field]!r}")
-            known = set(tokenizer.encode(values[field]).tolist()) - {tokenizer.unk_id, tokenizer.eos_id}
+            try:
+                known = set(tokenizer.encode(values[field]).tolist()) - {tokenizer.unk_id, tokenizer.eos_id}
+            except UnknownTextError as error:
+                raise UserError(f"{where}: {error}") from None
             if not known:
                 raise UserError(f"{where}: the model knows no {tokenizer.unit} of {values[field]!r}")
         if not isinstance(values.get("group", ""), str):

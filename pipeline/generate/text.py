@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.config import Layout
 from pipeline.data.corpus import is_text
 from pipeline.data.documents import begin_of_documents
-from pipeline.data.tokenizer import Ids, Tokenizer
+from pipeline.data.tokenizer import Ids, Tokenizer, UnknownTextError
 from pipeline.errors import UserError
 
 
@@ -27,7 +27,10 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, *, layout: Layout = "streams",
         raise UserError(f"{name}: {prompt!r} is not UTF-8")
     if tokenizer.kind == "char" and (unseen := sorted(tokenizer.unknown_in(prompt))):
         raise UserError(f"{name}: the model's text has none of these characters: {' '.join(map(repr, unseen))}")
-    ids = ids_of_prompt(tokenizer, prompt)
+    try:
+        ids = ids_of_prompt(tokenizer, prompt)
+    except UnknownTextError as error:
+        raise UserError(f"{name}: {error}") from None
     if prompt and not len(ids):
         raise UserError(f"{name}: {prompt!r} holds no {tokenizer.unit}")
     if tokenizer.unk_id is not None and len(ids) and all(ids == tokenizer.unk_id):

@@ -17,6 +17,7 @@ from pipeline.model.recurrence import Recurrence
 from pipeline.model.regularization import INPUT, OUTPUT, Masks
 from pipeline.model.segments import Segments
 from pipeline.model.state import State
+from pipeline.model.token_ids import as_int64
 
 
 class LanguageModel(nn.Module):
@@ -80,6 +81,7 @@ class LanguageModel(nn.Module):
         """(T, B) token ids, state → (T, B, H) what the head takes (E if tied), state after the last step.
 
         Args:
+            tokens: of any integer type.
             segments: where within the window streams begin anew, from a blank state.
             masks: of locked, embedding and weight dropout; None while training: seeded from torch's generator.
         """
@@ -92,6 +94,7 @@ class LanguageModel(nn.Module):
         self, tokens: Tensor, state: State, segments: Segments | None, masks: Masks | None
     ) -> tuple[Tensor, State]:
         """(T, B) token ids, state → (T, B, H) of the last layer before any dropout, state after the last step."""
+        tokens = as_int64(tokens)
         embedded = self.embedding(tokens)  # (T, B, E)
         if self.training and masks is not None:
             embedded = masks.words(embedded, tokens, self.embedding_dropout, vocab_size=self.embedding.num_embeddings)

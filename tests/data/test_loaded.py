@@ -10,10 +10,13 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from pipeline import config as configuration
-from pipeline.config import Config, TokenizerConfig
+from pipeline.config import Config, CorpusConfig, TokenizerConfig
 from pipeline.data.prepare import count_tokens, prepare_in_process
 from pipeline.data.tokenizer import LoadedTokenizer, load_tokenizer, pieces, train_tokenizer
 from pipeline.errors import UserError
+from pipeline.evaluate import text_held_out
+from pipeline.evaluate.pairs import read_pairs
+from pipeline.generate.text import prompt_ids
 
 TEXT = (
     "It's the end, they'd said; naïve “café” 東京 12345 of <s>  it all.\nThe other end: x=3.\n\n\tThe cat sat 😀.\n"
@@ -261,3 +264,22 @@ def test_bytes_stand_for_what_is_unknown_only_where_there_are_all(kind: str, tmp
     tokenizer = load(Tokenizer(model), tmp_path / "tokenizer.json")
     assert tokenizer.unk_id == 0
     assert tokenizer.encode("aé").tolist()[:2] == [1, 0]
+
+
+def test_a_text_is_read_after_white_space_that_there_is_a_type_for(tmp_path: Path) -> None:
+    blank = load(without_unknown("Unigram"), tmp_path / "unigram.json", num_documents=1)
+    assert blank.start_ids.tolist() == blank.encode(" ").tolist()
+    words = load(without_unknown("WordLevel"), tmp_path / "words.json", num_documents=1)
+    assert words.start_ids.tolist() == [0]
+
+
+def test_a_sentence_says_where_what_there_is_no_type_for_stands(tmp_path: Path) -> None:
+    tokenizer = load(without_unknown("WordLevel"), tmp_path / "words.json", num_documents=1)
+    (tmp_path / "text.txt").write_text("the end of all")
+    (tmp_path / "pairs.jsonl").write_text('{"good": "the end", "bad": "the zebra"}')
+    with pytest.raises(UserError, match=r"prompt 2: the tokenizer .* has no type for 'zebra'"):
+        prompt_ids(tokenizer, "the zebra", name="prompt 2")
+    with pytest.raises(UserError, match=r"--text: .*text\.txt: the tokenizer .* has no type for 'all'"):
+        text_held_out(tokenizer, str(tmp_path / "text.txt"), CorpusConfig(train=["x"]))
+    with pytest.raises(UserError, match=r"--pairs: .*jsonl line 1: the tokenizer .* has no type for 'zebra'"):
+        read_pairs(str(tmp_path / "pairs.jsonl"), tokenizer)

@@ -70,6 +70,31 @@ def test_two_windows_with_carried_state_are_one_long_window(cell: str) -> None:
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("head", ["softmax", "adaptive", "mixture"])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint16, torch.int32, torch.uint32])
+def test_ids_of_any_integer_type_are_read(dtype: torch.dtype, head: str) -> None:
+    # uint16 and uint32 are what tokenizers give and shards hold
+    model = make(head=head, adaptive_cutoffs=[4, 8], embedding_dropout=0.3)
+    ids = torch.from_numpy(tokens().numpy().astype(str(dtype).removeprefix("torch.")))
+    assert ids.dtype is dtype
+    for _ in range(2):
+        torch.manual_seed(1)
+        expected, _ = model(tokens(), model.initial_state(STREAMS))
+        torch.manual_seed(1)
+        hidden, _ = model(ids, model.initial_state(STREAMS))
+        assert torch.equal(hidden, expected)
+        assert torch.equal(model.head.token_nats(hidden, ids), model.head.token_nats(hidden, tokens()))
+        assert torch.equal(model.head.loss(hidden, ids), model.head.loss(hidden, tokens()))
+        model.eval()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool])
+def test_what_is_no_integer_is_no_id(dtype: torch.dtype) -> None:
+    model = make()
+    with pytest.raises(TypeError, match=f"token ids are integers, not {dtype}"):
+        model(tokens().to(dtype), model.initial_state(STREAMS))
+
+
 def test_tied_weights_are_one_tensor_and_sizes_are_counted_once() -> None:
     tied = make(tie_weights=True, hidden_size=EMBED)
     assert tied.head.weight is tied.embedding.weight

@@ -8,7 +8,7 @@ A tokenizer also says where a text may be cut so that the pieces, encoded apart,
 (``safe_cut``): that is what lets many workers share one file and still write the same shards as one.
 """
 
-from pipeline.data.tokenizer.base import EOS, UNK, Ids, Tokenizer, TypesTokenizer
+from pipeline.data.tokenizer.base import EOS, UNK, Ids, Tokenizer, TypesTokenizer, UnknownTextError
 from pipeline.data.tokenizer.bpe import DEFAULT_BPE_VOCAB_SIZE, BpeTokenizer
 from pipeline.data.tokenizer.byte import ByteTokenizer
 from pipeline.data.tokenizer.char import CharTokenizer
@@ -30,6 +30,7 @@ __all__ = [
     "SentencePieceTokenizer",
     "Tokenizer",
     "TypesTokenizer",
+    "UnknownTextError",
     "WordTokenizer",
     "load_tokenizer",
     "split_words",

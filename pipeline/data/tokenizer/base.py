@@ -13,9 +13,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.errors import UserError
+
 Ids = np.ndarray[Any, np.dtype[Any]]
 
 UNK, EOS = "<unk>", "<eos>"
+
+
+class UnknownTextError(UserError):
+    """A text has something that a tokenizer has no type for, nor one for what is unknown."""
 
 
 class Tokenizer(ABC):
@@ -46,7 +52,11 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, text: str) -> Ids:
-        """The ids of ``text``, without the ``<eos>`` that ends a document."""
+        """The ids of ``text``, without the ``<eos>`` that ends a document.
+
+        Raises:
+            UnknownTextError: there is no type for something in it, nor one for what is unknown.
+        """
 
     @abstractmethod
     def decode(self, ids: Ids | list[int]) -> str:
@@ -72,8 +82,12 @@ class Tokenizer(ABC):
         """
         if self.eos_id is not None:
             return np.array([self.eos_id])
-        space = self.encode("\n ")[:1]
+        space = self.encode(self.known_of("\n "))[:1]
         return space if len(space) else np.array([self.unk_id or 0])
+
+    def known_of(self, text: str) -> str:
+        """``text`` without the characters that ``encode`` refuses."""
+        return text
 
     def unknown_in(self, text: str) -> set[str]:
         """The parts of ``text`` that would become ``<unk>``."""

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
+from pipeline.data.tokenizer.base import UnknownTextError
 from pipeline.data.tokenizer.bpe import BYTE_OF, SAMPLE, BpeTokenizer, has_plain_words
 from pipeline.data.tokenizer.pieces import AT_WHITE_SPACE
 from pipeline.data.tokenizer.type_bytes import TypeBytes
@@ -71,7 +72,7 @@ class LoadedTokenizer(BpeTokenizer):
         return b"".join(map(self.decode_bytes, ids)) == text.encode()
 
     def _merge(self, texts: list[str]) -> list[list[int]]:
-        """As ``BpeTokenizer``. Raises ``UserError`` where there is no type for something, nor for what is unknown.
+        """As ``BpeTokenizer``, or ``UnknownTextError``.
 
         Hugging Face leaves such a character out without a word (BPE), or has an exception of no kind of its own.
         """
@@ -82,7 +83,7 @@ class LoadedTokenizer(BpeTokenizer):
         except Exception:
             rows = None
         if rows is None or any(self.num_types in row for row in rows):
-            raise UserError(
+            raise UnknownTextError(
                 f"the tokenizer (tokenizer.path) has no type for {self._first_unknown(texts)!r}, and none for what is "
                 "unknown; add an unknown token to it, or leave that out of the text"
             )
@@ -121,10 +122,11 @@ class LoadedTokenizer(BpeTokenizer):
 
     @property
     def sample(self) -> str:
-        """``SAMPLE`` as far as there are types for it."""
-        if self._has_all_bytes or self.unk_id is not None:
-            return SAMPLE
-        return "".join(filter(self._knows, SAMPLE))
+        return self.known_of(SAMPLE)
+
+    def known_of(self, text: str) -> str:
+        is_all = self._has_all_bytes or self.unk_id is not None
+        return text if is_all else "".join(filter(self._knows, text))
 
     def decode_bytes(self, token: int) -> bytes:
         token = int(token)

@@ -68,6 +68,7 @@ class SentencePieceTokenizer(Tokenizer):
         self.eos_id = self.num_types if eos == "document" else None
         if not self.trainer.get(BYTE_FALLBACK):
             self.unk_id = next(i for i in range(self.num_types) if self.processor.is_unknown(i))
+        self.bytes_of: dict[int, bytes] = {}  # of the types met so far
         self.is_lossless = (
             not self.normalizer.get(CHARACTER_MAP)
             and b"".join(map(self.decode_bytes, self.processor.encode(SAMPLE))) == SAMPLE.encode()
@@ -165,7 +166,13 @@ class SentencePieceTokenizer(Tokenizer):
 
     def decode_bytes(self, token: int) -> bytes:
         """As ``Tokenizer``; without the blanks that are put around what is unknown, which part no words."""
-        processor, token = self.processor, int(token)
+        token = int(token)
+        if token not in self.bytes_of:
+            self.bytes_of[token] = self._bytes_of(token)
+        return self.bytes_of[token]
+
+    def _bytes_of(self, token: int) -> bytes:
+        processor = self.processor
         if not 0 <= token < self.num_types or processor.is_control(token):
             return b""
         name: str = processor.id_to_piece(token)
