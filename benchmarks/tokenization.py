@@ -2,8 +2,8 @@
 
 Every variant encodes the same texts in turn, ``--repeat`` times, in this process; medians. The ids are compared. BPE:
 merges learnt from the text, encoded as before by Hugging Face on all cores, by tiktoken (where it is installed) on as
-many threads, and by ours on one. Words: Python's ``split`` and a dictionary. ``first`` is the first pass of ours, when
-no word has been met yet.
+many threads, and by ours on one. Words: Python's ``split`` and a dictionary. ``--sentencepiece``: the package itself,
+on a text that is encoded whole. ``first`` is the first pass of ours, when no word has been met yet.
 """
 
 from __future__ import annotations
@@ -20,8 +20,16 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import TokenizerConfig
-from pipeline.data.tokenizer import BpeTokenizer, Ids, Tokenizer, WordTokenizer, train_tokenizer
+from pipeline.data.tokenizer import (
+    BpeTokenizer,
+    Ids,
+    SentencePieceTokenizer,
+    Tokenizer,
+    WordTokenizer,
+    train_tokenizer,
+)
 from pipeline.data.tokenizer.bpe import BYTE_OF
+from pipeline.data.tokenizer.pieces import GROUP_CHARACTERS
 
 PIECE = 16_384  # characters; Hugging Face and tiktoken encode a batch of them on all threads
 PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
@@ -70,6 +78,10 @@ def word_variants(tokenizer: WordTokenizer) -> dict[str, Callable[[str], Ids]]:
     return {"split and dict": plain}
 
 
+def sentencepiece_variants(tokenizer: SentencePieceTokenizer) -> dict[str, Callable[[str], Ids]]:
+    return {"SentencePiece": lambda text: np.array(tokenizer.processor.encode(text))}
+
+
 def measure(name: str, tokenizer: Tokenizer, variants: dict[str, Callable[[str], Ids]], text: str, repeat: int) -> None:
     """Print the speed of each variant and of ``tokenizer`` itself."""
     megabytes = len(text.encode()) / 1e6
@@ -95,6 +107,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=40)
     parser.add_argument("--vocab-size", type=int, default=32_768)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--sentencepiece", nargs="*", type=Path, default=[], metavar="MODEL", help="model files")
     arguments = parser.parse_args()
     text = "".join(path.read_text(errors="replace") for path in arguments.texts)[: arguments.megabytes * 1_000_000]
     documents = pieces_of(text)
@@ -107,6 +120,9 @@ def main() -> None:
     for kind in ("char", "byte"):
         config = TokenizerConfig(kind=kind)  # type: ignore[arg-type]
         measure(kind, train_tokenizer(config, [text], num_documents=1), {}, text, arguments.repeat)
+    for path in arguments.sentencepiece:
+        model = SentencePieceTokenizer("none", path.read_bytes())
+        measure(path.stem, model, sentencepiece_variants(model), text[:GROUP_CHARACTERS], arguments.repeat)
 
 
 if __name__ == "__main__":
