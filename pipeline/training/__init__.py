@@ -1,6 +1,6 @@
 """Windows in, trained weights and a metrics file out.
 
 ``optimizers`` builds the optimizer and its schedule, ``step`` does one update, ``loop`` strings updates,
-evaluations and checkpoints together, ``checkpoint`` saves and restores the whole run, ``monitor`` writes what
-a person watches.
+evaluations and checkpoints together, ``checkpoint`` saves and loads the whole run (its ``manifest`` says whether it is
+as it was written, ``selection`` which is meant), ``resume`` goes on from one, ``monitor`` writes what a person watches.
 """

@@ -182,6 +182,11 @@ def test_a_run_that_has_lost_its_best_checkpoint_says_so_with_its_result(make_co
     result = launch.train(config, launch.in_process, say=sentences.append)
     assert result["checkpoint"] == str(folder(run, 3))
     assert not sentences
+    whole = (folder(run, 3) / "weights.safetensors").read_bytes()
+    damage(folder(run, 3) / "weights.safetensors")
+    with pytest.raises(UserError, match=r"00000003/weights\.safetensors: altered .* and this is the best checkpoint"):
+        launch.train(config, launch.in_process)
+    (folder(run, 3) / "weights.safetensors").write_bytes(whole)
     folder(run, 3).rename(folder(run, 3).with_name("damaged-step-00000003"))
     left = launch.train(config, launch.in_process, say=sentences.append)
     assert left["checkpoint"] == str(folder(run, 6))
