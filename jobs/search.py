@@ -6,10 +6,14 @@ goes on with a search that was stopped. best.yaml in the run directory is for jo
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from jobs.cli import command_line, config_from, parser, print_dry_run, run_job
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.cluster.leaderboard import Row
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
@@ -19,10 +23,13 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if config.cluster.backend == "local":
         raise UserError("cluster.backend: a search runs on Ray; local is for jobs.train")
 
-    from pipeline.cluster import search
+    from pipeline.cluster import rungs, search
+    from pipeline.cluster.leaderboard import BEST
+    from pipeline.cluster.progress import SearchProgress
     from pipeline.cluster.space import parse_space
+    from pipeline.cluster.trial import TRIALS
     from pipeline.dry_run import dry_run
-    from pipeline.training.progress import MovingLine, ShardProgress
+    from pipeline.training.progress import ShardProgress
 
     if arguments.dry_run:
         parse_space(config)
@@ -30,21 +37,39 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         tokens = min(
             config.train.epochs * figures["tokens"], config.search.max_tokens or config.train.max_tokens or 2**62
         )
-        return print_dry_run(config, {**figures, "rungs": search.rungs(config.search, tokens)})
-    line = MovingLine()
+        return print_dry_run(config, {**figures, "rungs": rungs.rungs(config.search, tokens)})
+    progress = SearchProgress(config.search.num_trials)
     try:
-        rows = search.search(config, verbose=arguments.verbose, say=line.say, on_shard=ShardProgress().show)
+        rows = search.search(
+            config,
+            verbose=arguments.verbose,
+            say=progress.say,
+            on_record=progress.show,
+            on_shard=ShardProgress().show,
+        )
     except search.InterruptedSearchError as interrupted:
-        line.say(f"{interrupted}; to continue:\n  {command_line('search', argv)}")
+        progress.say(f"{interrupted}; to continue:\n  {command_line('search', argv)}")
         raise SystemExit(128 + interrupted.signum) from None
+    finally:
+        progress.close()
+    print_rows(rows)
     directory = config.run.directory
-    print(f"\n{'perplexity':>12}  {'tokens':>12}  {'seconds':>8}  settings")
-    for row in rows:
-        shown = f"{row.perplexity:,.2f}" if row.perplexity is not None else row.status
-        print(f"{shown:>12}  {row.tokens:>12,}  {row.seconds:>8,.1f}  {search.describe(row.settings)}")
-    print(f"\ntrain the best: python -m jobs.train --config {directory}/best.yaml")
-    print(f"TensorBoard:    tensorboard --logdir {directory}/trials")
+    print(f"\ntrain the best: python -m jobs.train --config {directory}/{BEST}")
+    print(f"TensorBoard:    tensorboard --logdir {directory}/{TRIALS}")
     return {"best": rows[0].settings, "perplexity": rows[0].perplexity, "trials": len(rows)}
+
+
+def print_rows(rows: Sequence[Row]) -> None:
+    """The leaderboard as a person reads it."""
+    from pipeline.cluster.trial import describe
+
+    print(f"\n{'perplexity':>12}  {'tokens':>12}  {'seconds':>8}  {'':<8} settings")
+    for row in rows:
+        shown = f"{row.perplexity:,.2f}" if row.perplexity is not None else "none"
+        print(f"{shown:>12}  {row.tokens:>12,}  {row.seconds:>8,.1f}  {row.status:<8} {describe(row.settings)}")
+    for row in rows:
+        if not row.is_whole:
+            print(f"{describe(row.settings)}: {row.status}, {row.reason}")
 
 
 if __name__ == "__main__":

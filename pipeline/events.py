@@ -98,14 +98,14 @@ class EventFile:
     importing it takes ten times as long.
     """
 
-    def __init__(self, folder: Path, *, purges: bool = False) -> None:
+    def __init__(self, folder: Path, *, purges: bool = False, ending: str = "") -> None:
         """``purges`` tells a TensorBoard that is already open to forget what it has of this folder.
 
         Raises ``OSError`` if ``folder`` cannot be made.
         """
         folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(NUMBERS)}"
-        self.file = PatientFile(folder / name)
+        self.file = PatientFile(folder / f"{name}{ending}")
         self._add(Event(wall_time=time.time(), file_version=FILE_VERSION))
         if purges:
             self._add(Event(wall_time=time.time(), file_version=FILE_VERSION))

@@ -113,6 +113,7 @@ def train(
     worker: Worker,
     *,
     owner: str = "",
+    held_by: str | None = None,
     report: Callable[[dict[str, Any]], None] = lambda figures: None,
     stop_requested: Callable[[], bool] | None = None,
     on_record: Callable[[Record], None] | None = None,
@@ -124,7 +125,8 @@ def train(
     """Train, or go on training, as one rank; returns how ``fit`` ended.
 
     Args:
-        owner: the token of the driver that holds the run directory (see ``RunDirectory``).
+        owner, held_by: the token of the driver that holds the run directory, and where it stands (see
+            ``RunDirectory``).
         report: called on every rank with the figures after each validation.
         stop_requested: asked between steps; by default whether the run directory holds a stop request.
         on_record: called on rank 0 with each record of the metrics file.
@@ -141,7 +143,7 @@ def train(
     if worker.device.type == "cpu":
         keep_freed_memory()
     set_tf32(config.train.tf32)
-    directory = RunDirectory(str(config.run.directory), owner=owner)
+    directory = RunDirectory(str(config.run.directory), owner=owner, held_by=held_by)
     corpus = open_prepared(config.data.directory)
     model = build_model(config, corpus.vocab_size).to(worker.device)
     resumed = newest(directory, rank=worker.rank)

@@ -2,65 +2,67 @@
 
 search.space → trials (each ``pipeline.run.train`` in its own folder) → perplexity at the rungs → ASHA → leaderboard
 
-    <run.directory>/trials/<id>/      a run directory like any other
+    <run.directory>/config.yaml       the settings of the search
+    <run.directory>/search.jsonl      its journal: what was drawn, reported and decided, and how each trial ended
+    <run.directory>/trials/<name>/    a run directory like any other
     <run.directory>/leaderboard.csv   trials by validation perplexity
     <run.directory>/best.yaml         the best trial's whole configuration, as ``jobs.train`` takes it
+
+Each start makes a new ``Tuner`` of the trials that have not ended; nothing is read from what Tune itself writes.
 """
 
 from __future__ import annotations
 
-import csv
 import os
+import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
 from ray import tune
-from ray.tune.integration.ray_train import TuneReportCallback
-from ray.tune.schedulers import ASHAScheduler
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import BasicVariantGenerator
 
 from pipeline import config as configuration
 from pipeline import run
+from pipeline.cluster.adopted import records_of_trials
+from pipeline.cluster.journal import FAILED, Journal, JournalTail, Standing, Trial, begin_journal, read_journal
+from pipeline.cluster.leaderboard import Row, leaderboard, save
 from pipeline.cluster.prepare import prepare
+from pipeline.cluster.recorder import Recorder
+from pipeline.cluster.rungs import Halving, StopsWorse, rungs
 from pipeline.cluster.session import check_capacity, ray_session
-from pipeline.cluster.space import parse_space
-from pipeline.cluster.train import OnRay, Plan, plan_workers
-from pipeline.config import Config, SearchConfig
+from pipeline.cluster.space import draw, parse_space
+from pipeline.cluster.train import Plan, in_background, plan_workers
+from pipeline.cluster.trial import Runner, name_of
+from pipeline.config import Config
 from pipeline.data.prepare import OnShard
 from pipeline.data.shards import PreparedCorpus
 from pipeline.errors import UserError
+from pipeline.files import UnwritableError, write_file
 from pipeline.launch import stopping_on_signals
 from pipeline.paths import absolute
-from pipeline.training import checkpoint
 from pipeline.training.directory import RunDirectory
-from pipeline.training.monitor import write_hparams
+from pipeline.training.monitor import Record
 
-EXPERIMENT = "tune"
+SCRATCH = "ray"  # what Ray Tune writes for itself
+# what may differ between two starts of one search; anything else would make its trials incomparable
+MAY_DIFFER = ("cluster.", "run.", "data.directory", "search.max_concurrent")
+TUNE_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # a second copy of each trial for TensorBoard
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # a state that is never read
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+}
 
 
 class InterruptedSearchError(Exception):
-    """A search was asked to stop before all its trials were done; ``signum`` is the signal that asked."""
+    """A search was asked to stop before all its trials had ended; ``signum`` is the signal that asked."""
 
-    def __init__(self, signum: int, num_done: int, num_trials: int) -> None:
-        super().__init__(f"stopped with {num_done} of {num_trials} trials done")
+    def __init__(self, signum: int, num_ended: int, num_trials: int) -> None:
+        super().__init__(f"stopped with {num_ended} of {num_trials} trials done")
         self.signum = signum
-
-
-@dataclass(frozen=True)
-class Row:
-    """One trial on the leaderboard; ``perplexity`` is None where it failed before its first validation."""
-
-    trial: str
-    settings: dict[str, Any]
-    perplexity: float | None
-    tokens: int
-    seconds: float
-    status: str
 
 
 def search(
@@ -68,67 +70,67 @@ def search(
     *,
     verbose: bool = False,
     say: Callable[[str], None] = lambda sentence: None,
+    on_record: Callable[[Record, Standing], None] = lambda record, standing: None,
     on_shard: OnShard = lambda entry, total: None,
 ) -> list[Row]:
     """Run the trials of ``config.search``, going on where a stopped search left off; rows, the best first.
 
+    Args:
+        say: told in a sentence what was found and done.
+        on_record: told of each new record of the journal, and where the search stands with it.
+
     Raises:
-        UserError: a space that does not fit the settings, or no trial that came to a validation.
+        UserError: a space that does not fit the settings, a directory that holds something else, or no trial that came
+            to a perplexity.
         InterruptedSearchError: asked to stop by Ctrl-C or SIGTERM; trials go on from their last checkpoints.
     """
     config = absolute(config)
     space = parse_space(config)
     directory = RunDirectory(str(config.run.directory))
-    with directory.locked(), ray_session(config.cluster, verbose=verbose):
-        plan = plan_trials(config)
-        check_capacity(num_workers=plan.num_workers, cpus_per_worker=plan.cpus_per_worker, use_gpu=plan.use_gpu)
-        corpus = prepare(config, on_shard=on_shard, say=say)
-        if "valid" not in corpus.splits:
-            raise UserError("corpus.valid: a search needs a validation split to compare trials by")
-        trial_config = with_budget(config)
-        directory.config.write_text(check_same_search(directory, config), encoding="utf-8")
-        tuner = make_tuner(trial_config, space, plan, budget(trial_config, corpus), say)
-        with stopping_tune_on_signals(say) as received:
-            results = tuner.fit()
-        num_done = results.num_terminated + results.num_errors
-        if received and num_done < config.search.num_trials:
-            raise InterruptedSearchError(received[0], num_done, config.search.num_trials)
-        rows = leaderboard(directory.path, results, space)
-    if not rows or rows[0].perplexity is None:
-        raise UserError(f"search: no trial came to a validation; what each says is below {directory.path / 'trials'}")
-    save(directory.path, rows)
+    with directory.locked():
+        check_same_search(directory, config)
+        records = read_journal(directory.path)
+        with ray_session(config.cluster, verbose=verbose):
+            plan = plan_trials(config)
+            check_capacity(num_workers=plan.num_workers, cpus_per_worker=plan.cpus_per_worker, use_gpu=plan.use_gpu)
+            corpus = prepare(config, on_shard=on_shard, say=say)
+            if "valid" not in corpus.splits:
+                raise UserError("corpus.valid: a search needs a validation split to compare trials by")
+            write_file(directory.config, settings_of(config))
+            begin_journal(directory.path, records or records_of_trials(directory.path, config, corpus))
+            run_trials(config, space, plan, corpus, directory, say=say, on_record=on_record)
+        rows = leaderboard(Standing.of(read_journal(directory.path)))
+        save(directory.path, rows, with_budget(config), sample_tokens=config.run.sample_tokens)
     return rows
 
 
-@contextmanager
-def stopping_tune_on_signals(say: Callable[[str], None]) -> Iterator[list[int]]:
-    """Within: the first SIGINT or SIGTERM lets Tune save the search and return; a second acts as usual.
+def settings_of(config: Config) -> str:
+    """The configuration as saved with a search."""
+    return configuration.to_yaml(config, without=["cluster"])
 
-    Yields the list of signals received.
-    """
-    former = signal.getsignal(signal.SIGUSR1)
 
-    def request_stop() -> None:
-        listening: Any = signal.getsignal(signal.SIGUSR1)
-        if listening == former:  # Tune has not come to its trials yet
-            raise KeyboardInterrupt
-        listening(signal.SIGUSR1, None)
-
-    # Tune listens to SIGINT and SIGUSR1; the first would never come here, and nothing tells afterwards that it came
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+def check_same_search(directory: RunDirectory, config: Config) -> None:
+    """Raise ``UserError`` if the directory holds another search, naming the settings, or something else."""
+    if directory.metrics.exists() or directory.checkpoints.exists():
+        raise UserError(f"run.directory: {directory.path} holds a run, not a search; name another directory")
+    if not directory.config.exists():
+        return
     try:
-        with stopping_on_signals(request_stop, lambda: say("stopping (again to stop at once)")) as received:
-            yield received
-    finally:
-        signal.signal(signal.SIGUSR1, former)
-
-
-def check_same_search(directory: RunDirectory, config: Config) -> str:
-    """The configuration as saved with a search. Raises ``UserError`` if the directory holds a different one."""
-    text = configuration.to_yaml(config, without=["cluster"])
-    if directory.config.exists() and directory.config.read_text(encoding="utf-8") != text:
-        raise UserError(f"run.directory: {directory.path} holds a search with other settings; name another directory")
-    return text
+        old = configuration.dump(configuration.load(directory.config))
+    except UserError as error:
+        raise UserError(
+            f"run.directory: {directory.config} is not a whole configuration ({' '.join(str(error).split())}); without "
+            "this file the search goes on with the settings that it is given"
+        ) from None
+    different = [
+        f"{section}.{name}: this search was started with {old[section].get(name)!r} and cannot go on with {value!r}"
+        for section, values in configuration.dump(config).items()
+        for name, value in values.items()
+        if old[section].get(name) != value and not f"{section}.{name}".startswith(MAY_DIFFER)
+    ]
+    if different:
+        beside = f"(so {directory.config} says; another run.directory starts a search beside it)"
+        raise UserError("\n".join([*different, beside]))
 
 
 def plan_trials(config: Config) -> Plan:
@@ -154,52 +156,105 @@ def budget(config: Config, corpus: PreparedCorpus) -> int:
     return min(epochs, config.train.max_tokens or epochs)
 
 
-def rungs(settings: SearchConfig, budget_tokens: int) -> list[int]:
-    """Tokens at which trials are compared: grace, grace × factor, … below the budget."""
-    rung = settings.grace_tokens or max(1, budget_tokens // settings.reduction_factor**2)
-    result = []
-    while rung < budget_tokens:
-        result.append(rung)
-        rung *= settings.reduction_factor
-    return result
+def planned(config: Config, space: Mapping[str, Any], standing: Standing) -> dict[str, Trial]:
+    """All trials of the search by name: those that were begun, and those still to be drawn."""
+    begun = {trial.number: trial for trial in standing.trials.values()}
+    drawn = draw(space, seed=config.search.seed, num_trials=config.search.num_trials)
+    trials = [begun.get(n) or Trial(name_of(n, settings), n, settings) for n, settings in enumerate(drawn, start=1)]
+    return {trial.name: trial for trial in trials}
 
 
-def make_tuner(
-    config: Config, space: dict[str, Any], plan: Plan, budget_tokens: int, say: Callable[[str], None]
-) -> tune.Tuner:
-    """The tuner of a new search, or the restored one of a search that was stopped."""
-    settings, directory = config.search, Path(str(config.run.directory))
-    milestones = rungs(settings, budget_tokens)
-    trainable = make_trial(config, plan, milestones)
-    storage = directory / "ray"
-    if tune.Tuner.can_restore(str(storage / EXPERIMENT)):
-        say(f"continuing the search in {directory}")
-        return tune.Tuner.restore(
-            str(storage / EXPERIMENT), trainable=trainable, resume_unfinished=True, resume_errored=True
-        )
-    scheduler = None
-    if settings.scheduler == "asha" and milestones:
-        scheduler = ASHAScheduler(
-            time_attr="tokens",
-            max_t=budget_tokens,
-            grace_period=milestones[0],
-            reduction_factor=settings.reduction_factor,
-        )
-    concurrent = settings.max_concurrent or max_concurrent(plan)
-    return tune.Tuner(
-        trainable,
-        param_space=space,
+def run_trials(
+    config: Config,
+    space: Mapping[str, Any],
+    plan: Plan,
+    corpus: PreparedCorpus,
+    directory: RunDirectory,
+    *,
+    say: Callable[[str], None],
+    on_record: Callable[[Record, Standing], None],
+) -> None:
+    """Run each trial that has not ended to its end.
+
+    Raises:
+        InterruptedSearchError: some have not ended, for the search was asked to stop.
+        UnwritableError: some may have ended, but the journal could not take it down.
+    """
+    standing = Standing.of(read_journal(directory.path))
+    trials = planned(config, space, standing)
+    pending = [name for name, trial in trials.items() if trial.end is None or trial.end["status"] == FAILED]
+    if not pending:
+        return
+    if standing.trials:
+        say(f"continuing the search in {directory.path}: {len(trials) - len(pending)} of {len(trials)} trials are done")
+    trial_config = with_budget(config)
+    milestones = rungs(config.search, budget(trial_config, corpus))
+    runner = Runner(trial_config, directory, plan, milestones, trials)
+    tail = JournalTail(directory.path)
+    ended = set(trials) - set(pending)
+
+    def show(has_ended: bool) -> None:
+        for record in tail.records():
+            standing.apply(record)
+            if record["kind"] == "end":
+                ended.add(record["trial"])
+            on_record(record, standing)
+
+    with stopping_on_signals(directory.request_stop, lambda: say("stopping (again to stop at once)")) as received:
+        in_background(lambda: tune_trials(runner, pending, standing), meanwhile=show)
+    if len(ended) < len(trials):
+        journal = Journal(directory)
+        journal.append({"kind": "interrupted", "num_ended": len(ended)})
+        if journal.file.failure:
+            raise UnwritableError(
+                f"{journal.file.path} cannot be written: {journal.file.failure}; what the trials saved is kept, the "
+                "same command goes on"
+            )
+        raise InterruptedSearchError(received[0] if received else signal.SIGTERM, len(ended), len(trials))
+
+
+def tune_trials(runner: Runner, pending: Sequence[str], standing: Standing) -> None:
+    """Run the ``pending`` trials with Ray Tune, going by what is reported so far; returns early at a stop request."""
+    settings, directory = runner.config.search, runner.directory
+    scheduler: Any = FIFOScheduler()
+    if settings.scheduler == "asha" and runner.milestones:
+        halving = Halving(runner.milestones, settings.reduction_factor)
+        halving.replay(standing)
+        scheduler = StopsWorse(halving)
+    recorder = Recorder(directory, runner.trials, runner.milestones, settings.reduction_factor)
+    scratch = directory.path / SCRATCH
+    shutil.rmtree(scratch, ignore_errors=True)
+    os.environ.update(TUNE_SETTINGS)
+    tuner = tune.Tuner(
+        runner.trainable(),
+        param_space={"trial": tune.grid_search(list(pending))},
         tune_config=tune.TuneConfig(
-            metric="perplexity",
-            mode="min",
-            num_samples=settings.num_trials,
             scheduler=scheduler,
-            search_alg=BasicVariantGenerator(random_state=settings.seed, max_concurrent=concurrent),
+            search_alg=BasicVariantGenerator(max_concurrent=settings.max_concurrent or max_concurrent(runner.plan)),
         ),
         run_config=tune.RunConfig(
-            name=EXPERIMENT, storage_path=str(storage), verbose=0, callbacks=[Announcer(say, settings.num_trials)]
+            name="tune",
+            storage_path=str(scratch),
+            stop=StopsAtRequest(directory),
+            verbose=0,
+            callbacks=[recorder],
         ),
     )
+    tuner.fit()
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+class StopsAtRequest(tune.Stopper):
+    """Ends the search for now when its directory is asked to stop. Its trials see that too, and save."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self.directory = directory
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.directory.stop_requested()
 
 
 def max_concurrent(plan: Plan) -> int:
@@ -209,92 +264,3 @@ def max_concurrent(plan: Plan) -> int:
     if plan.use_gpu:
         fit = min(fit, int(total.get("GPU", 0) // plan.num_workers))
     return max(1, fit)
-
-
-def make_trial(config: Config, plan: Plan, milestones: Sequence[int]) -> Any:
-    """The function of one trial, with the resources that it holds."""
-
-    def trial(sample: dict[str, Any]) -> None:
-        folder = Path(str(config.run.directory)) / "trials" / str(tune.get_context().get_trial_id())
-        trial_config = configuration.with_values(config, {**sample, "run.directory": str(folder)})
-        if plan.num_workers > 1:
-            # the drivers hold no CPU, else they would hold what their workers wait for
-            ranks = OnRay(plan, config.cluster.max_failures, evaluate_at_tokens=milestones)
-            folder.mkdir(parents=True, exist_ok=True)
-            ranks.trainer(trial_config, owner="", callbacks=[TuneReportCallback()]).fit()
-            return
-        worker = run.Worker(run.resolve_device("cuda" if plan.use_gpu else "cpu"), plan.cpus_per_worker)
-        run.train(trial_config, worker, report=tune.report, evaluate_at_tokens=milestones)
-
-    if plan.num_workers > 1:
-        return tune.with_resources(trial, {"memory": 64 << 20})
-    return tune.with_resources(trial, {"CPU": plan.cpus_per_worker, "GPU": int(plan.use_gpu)})
-
-
-class Announcer(tune.Callback):
-    """Says a sentence for each trial that ends."""
-
-    def __init__(self, say: Callable[[str], None], num_trials: int) -> None:
-        self.say = say
-        self.num_trials = num_trials
-        self.num_done = 0
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune saves its callbacks with the experiment; where to print is this process's affair
-        return {**self.__dict__, "say": print}
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.num_done += 1
-        last = trial.last_result
-        reached = f"perplexity {last['perplexity']:,.2f} after {last['tokens']:,} tokens" if last else "nothing"
-        self.say(f"trial {self.num_done}/{self.num_trials}: {describe(trial.config)}: {reached}")
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.num_done += 1
-        self.say(f"trial {self.num_done}/{self.num_trials}: {describe(trial.config)}: failed")
-
-
-def describe(settings: Mapping[str, Any]) -> str:
-    """``optimizer.lr=0.0012 model.hidden_size=128``."""
-    shown = (f"{value:.3g}" if isinstance(value, float) else str(value) for value in settings.values())
-    return " ".join(f"{path}={value}" for path, value in zip(settings, shown, strict=True))
-
-
-def leaderboard(directory: Path, results: Any, space: Mapping[str, Any]) -> list[Row]:
-    """A row for each trial from its own checkpoints, the lowest perplexity first, failed ones last."""
-    rows = []
-    for result in results:
-        trial = result.metrics["trial_id"] if result.metrics else Path(result.path).name
-        sample = {path: result.config[path] for path in space}
-        found = checkpoint.manifests(directory / "trials" / trial)
-        best = min((m["best_perplexity"] for _, m in found if m["best_perplexity"] is not None), default=None)
-        last: Mapping[str, Any] = found[-1][1] if found else {"tokens": 0, "seconds": 0.0}
-        rows.append(
-            Row(
-                trial=trial,
-                settings=sample,
-                perplexity=best,
-                tokens=last["tokens"],
-                seconds=round(last["seconds"], 1),
-                status="failed" if result.error else "done",
-            )
-        )
-    return sorted(rows, key=lambda row: (row.perplexity is None, row.perplexity or 0.0))
-
-
-def save(directory: Path, rows: Sequence[Row]) -> None:
-    """Write the leaderboard, the best trial's configuration, and each trial's figures for TensorBoard's HPARAMS."""
-    paths = list(rows[0].settings)
-    with (directory / "leaderboard.csv").open("w", newline="", encoding="utf-8") as stream:
-        table = csv.writer(stream)
-        table.writerow(["rank", "perplexity", *paths, "tokens", "seconds", "status", "trial"])
-        for rank, row in enumerate(rows, start=1):
-            settings = [row.settings[path] for path in paths]
-            table.writerow([rank, row.perplexity, *settings, row.tokens, row.seconds, row.status, row.trial])
-    best = configuration.load(directory / "trials" / rows[0].trial / "config.yaml")
-    samples = configuration.load(directory / "config.yaml").run.sample_tokens
-    best = configuration.with_values(best, {"run.directory": str(directory / "best"), "run.sample_tokens": samples})
-    (directory / "best.yaml").write_text(configuration.to_yaml(best, without=["search"]), encoding="utf-8")
-    for row in rows:
-        if row.perplexity is not None:
-            write_hparams(RunDirectory(directory / "trials" / row.trial), row.settings, perplexity=row.perplexity)

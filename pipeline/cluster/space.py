@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import islice, product
 from typing import Any
 
+import numpy as np
 from ray import tune
 
 from pipeline import config as configuration
@@ -136,3 +137,9 @@ def why_never(config: Config, values: Mapping[str, list[Any]], path: str, value:
         else:
             return ""
     return reason
+
+
+def draw(space: Mapping[str, Any], *, seed: int, num_trials: int) -> list[dict[str, Any]]:
+    """The settings of the first trials of a search, a function of ``seed`` and their number, as Ray Tune draws them."""
+    source = np.random.default_rng(seed)
+    return [{path: domain.sample(random_state=source) for path, domain in space.items()} for _ in range(num_trials)]

@@ -37,7 +37,7 @@ from pipeline.data.prepare import OnShard
 from pipeline.data.shards import PreparedCorpus
 from pipeline.errors import UserError
 from pipeline.training.directory import RunDirectory
-from pipeline.training.guard import TrainingStoppedError
+from pipeline.training.guard import DivergedError, TrainingStoppedError
 from pipeline.training.monitor import Record, Tail
 
 POLL_SECONDS = 0.2
@@ -95,6 +95,7 @@ class OnRay:
     max_failures: int
     evaluate_at_tokens: Sequence[int] = ()
     private: bool = False  # the cluster ends with this process
+    search: str | None = None  # the directory of the search that this run is a trial of
 
     @property
     def num_workers(self) -> int:
@@ -105,25 +106,14 @@ class OnRay:
 
     def train(self, config: Config, *, owner: str, on_record: Callable[[Record], None]) -> str:
         """Run the workers; the driver's main thread follows their metrics file and stays free for signals."""
-        trainer = self.trainer(config, owner=owner)
-        outcome: dict[str, Any] = {}
-
-        def fit() -> None:
-            try:
-                result: Any = trainer.fit()
-                outcome.update(result.return_value)
-            except BaseException as error:
-                outcome["exception"] = error
-
         directory = RunDirectory(str(config.run.directory))
         news = News([Tail(directory.metrics), Tail(directory.failures)], owner)
-        thread = threading.Thread(target=fit, name="trainer", daemon=True)
-        thread.start()
-        while thread.is_alive():
-            thread.join(POLL_SECONDS)
-            for record in news.records(last=not thread.is_alive()):
+
+        def show(has_ended: bool) -> None:
+            for record in news.records(last=has_ended):
                 on_record(record)
-        return unwrap(outcome)
+
+        return fitted(lambda: in_background(self.trainer(config, owner=owner).fit, meanwhile=show))
 
     def trainer(self, config: Config, *, owner: str, callbacks: Sequence[Any] = ()) -> TorchTrainer:
         """The Ray trainer of ``config``, not yet started."""
@@ -141,6 +131,7 @@ class OnRay:
             train_loop_config={
                 "config": configuration.dump(config),
                 "owner": owner,
+                "search": self.search,
                 "num_threads": plan.cpus_per_worker,
                 "evaluate_at_tokens": list(self.evaluate_at_tokens),
             },
@@ -201,26 +192,53 @@ class PrivateTrainer(OurTrainer):
     idle = (*OurTrainer.idle, "PlacementGroupCleanerCallback")
 
 
-def unwrap(outcome: dict[str, Any]) -> str:
-    """The status that the ranks returned, or the error that ended them.
+def in_background(work: Callable[[], Any], *, meanwhile: Callable[[bool], None]) -> Any:
+    """The result of ``work`` in another thread; this one calls ``meanwhile`` again and again, and is free for signals.
+
+    Args:
+        meanwhile: told whether ``work`` has ended, which is said once, last.
 
     Raises:
-        UserError, TrainingStoppedError: what a rank found wrong, in its own words; or more workers were lost than
-            ``cluster.max_failures`` allows.
+        BaseException: what ``work`` raised.
     """
-    if isinstance(outcome.get("exception"), TrainingFailedError):
-        reason = str(outcome["exception"]).strip().splitlines()[-1]
+    outcome: dict[str, Any] = {}
+
+    def target() -> None:
+        try:
+            outcome["result"] = work()
+        except BaseException as error:
+            outcome["exception"] = error
+
+    thread = threading.Thread(target=target, name=getattr(work, "__name__", "work"), daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(POLL_SECONDS)
+        meanwhile(not thread.is_alive())
+    if "exception" in outcome:
+        raise outcome["exception"]
+    return outcome["result"]
+
+
+def fitted(fit: Callable[[], Any]) -> str:
+    """The status that the ranks of a trainer's ``fit`` returned, or the error that ended them.
+
+    Raises:
+        UserError, TrainingStoppedError: what a rank found wrong, in its own words (``DivergedError`` where the numbers
+            went wrong); or more workers were lost than ``cluster.max_failures`` allows.
+    """
+    try:
+        outcome = fit().return_value
+    except TrainingFailedError as error:
+        reason = str(error).strip().splitlines()[-1]
         node: Any = ray._private.worker._global_node
         logs = Path(node.get_session_dir_path()) / "logs"
         raise TrainingStoppedError(
             f"workers failed more often than cluster.max_failures allows ({reason}); their logs are in {logs}"
-        )
-    if "exception" in outcome:
-        raise outcome["exception"]
+        ) from None
     if "mistake" in outcome:
         raise UserError(outcome["mistake"])
     if "stopped" in outcome:
-        raise TrainingStoppedError(outcome["stopped"])
+        raise (DivergedError if outcome["diverged"] else TrainingStoppedError)(outcome["stopped"])
     return outcome["status"]
 
 

@@ -23,7 +23,7 @@ from pipeline.errors import UserError
 from pipeline.events import PatientFile
 from pipeline.training import checkpoint
 from pipeline.training.directory import LostOwnershipError, RunDirectory
-from pipeline.training.guard import TrainingStoppedError
+from pipeline.training.guard import DivergedError, TrainingStoppedError, check_validation
 from pipeline.training.monitor import Record, number_of, read
 from pipeline.training.watchdog import Watchdog
 
@@ -44,12 +44,19 @@ def run_rank(settings: dict[str, Any]) -> dict[str, Any]:
         rank=rank,
         world_size=context.get_world_size(),
     )
+
+    def report(figures: dict[str, Any]) -> None:
+        if settings["search"]:
+            check_validation(figures)
+        ray.train.report(figures)
+
     try:
         status = run.train(
             config,
             worker,
             owner=settings["owner"],
-            report=ray.train.report,
+            held_by=settings["search"],
+            report=report,
             on_waiting=mailbox(settings["owner"]),
             evaluate_at_tokens=settings["evaluate_at_tokens"],
             save_requested=node_leaves_once(),
@@ -58,7 +65,7 @@ def run_rank(settings: dict[str, Any]) -> dict[str, Any]:
     except UserError as error:
         return {"mistake": str(error)}
     except (TrainingStoppedError, LostOwnershipError) as error:
-        return {"stopped": str(error)}
+        return {"stopped": str(error), "diverged": isinstance(error, DivergedError)}
     return {"status": status}
 
 

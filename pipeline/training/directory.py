@@ -8,7 +8,8 @@
     lock, owner, stop    who is writing now, and the request to finish
 
 One driver holds the lock, which the operating system drops when the driver dies. Its workers may outlive it for
-some seconds on other machines, so each write first asks whether ``owner`` still names their driver.
+some seconds on other machines, so each write first asks whether ``owner`` still names their driver. The trials of a
+search are run directories that the search's own directory holds: its owner is theirs, and its stop request too.
 """
 
 from __future__ import annotations
@@ -35,8 +36,10 @@ class LostOwnershipError(RuntimeError):
 class RunDirectory:
     """The paths of a run, and the ``owner`` token that must still stand in it for a write to be allowed."""
 
-    def __init__(self, path: str | Path, *, owner: str = "") -> None:
+    def __init__(self, path: str | Path, *, owner: str = "", held_by: str | Path | None = None) -> None:
+        """``held_by``: the directory in which ``owner`` and ``stop`` stand; None: this one."""
         self.path = Path(path).absolute()
+        self.held_by = self.path if held_by is None else Path(held_by).absolute()
         self.owner = owner
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.jsonl"
@@ -48,19 +51,20 @@ class RunDirectory:
         """Raise ``LostOwnershipError`` if another driver has taken over since, or the directory was removed."""
         if not self.owner:
             return
+        file = self.held_by / "owner"
         try:
-            owner = (self.path / "owner").read_bytes()
+            owner = file.read_bytes()
         except FileNotFoundError:
-            raise LostOwnershipError(f"{self.path} is not there any more, or {self.path / 'owner'} is not") from None
+            raise LostOwnershipError(f"{self.held_by} is not there any more, or {file} is not") from None
         if owner != self.owner.encode():
-            raise LostOwnershipError(f"another process has taken over {self.path}")
+            raise LostOwnershipError(f"another process has taken over {self.held_by}")
 
     def request_stop(self) -> None:
         """Ask the ranks of this run to finish their step, save and leave."""
-        (self.path / "stop").touch()
+        (self.held_by / "stop").touch()
 
     def stop_requested(self) -> bool:
-        return (self.path / "stop").exists()
+        return (self.held_by / "stop").exists()
 
     @contextmanager
     def locked(self) -> Iterator[RunDirectory]:

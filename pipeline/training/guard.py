@@ -7,7 +7,8 @@ host learns of it, at the next line of the record or before a checkpoint; with `
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -23,6 +24,19 @@ class TrainingStoppedError(RuntimeError):
     """Training cannot go on; the message says why, at which step, and which checkpoint is good."""
 
 
+class DivergedError(TrainingStoppedError):
+    """The numbers themselves went wrong: the same settings would end there again."""
+
+
+def check_validation(figures: Mapping[str, Any]) -> None:
+    """Raise ``DivergedError`` where the perplexity of a validation is not finite: such a trial is lost."""
+    if not math.isfinite(figures["perplexity"]):
+        raise DivergedError(
+            f"the validation perplexity is not finite after {figures['tokens']:,} tokens "
+            f"({figures['loss']:.4g} nats per token)"
+        )
+
+
 def check_finite(loop: Loop) -> None:
     """Stop a run whose gradients were not finite since the last look; the guard kept them from the weights.
 
@@ -32,7 +46,7 @@ def check_finite(loop: Loop) -> None:
     is_new, loop.num_refused = refused > loop.num_refused, refused
     scale_lost = loop.step.precision == "fp16" and float(loop.step.loss_scale.scale) < 1.0
     if is_new and (loop.step.precision != "fp16" or scale_lost):
-        raise TrainingStoppedError(
+        raise DivergedError(
             f"a loss or gradient was not finite at or shortly before step {loop.progress.step:,} "
             f"(learning rate {loop.lr:.3g}); the update was not made"
         )
@@ -42,7 +56,7 @@ def check_loss(loop: Loop, loss: float) -> None:
     """Stop a run whose mean ``loss`` since the last line of the record, over all ranks, has risen too far."""
     limit = loss_limit(loop)
     if loss > limit:
-        raise TrainingStoppedError(
+        raise DivergedError(
             f"the loss rose to {loss:.3f} at step {loop.progress.step:,} (learning rate {loop.lr:.3g}), more than "
             f"train.max_loss_rise={loop.train.max_loss_rise:g} above its lowest, {loop.progress.lowest_loss:.3f}"
         )
@@ -66,7 +80,7 @@ def update_or_undo(loop: Loop, rollback: Rollback, update: Callable[[], Updated]
     """Try ``update``; where its window's loss is bad, undo the update before and try once more. Waits for the device.
 
     Raises:
-        TrainingStoppedError: bad again, or nothing to go back to.
+        DivergedError: bad again, or nothing to go back to.
     """
     rollback.remember()
     updated = update()
@@ -75,13 +89,13 @@ def update_or_undo(loop: Loop, rollback: Rollback, update: Callable[[], Updated]
         return updated
     step = loop.progress.step + 1
     if not rollback.undo():
-        raise TrainingStoppedError(f"{bad} at step {step:,}, the first since the run was started: nothing to undo")
+        raise DivergedError(f"{bad} at step {step:,}, the first since the run was started: nothing to undo")
     if loop.monitor is not None:
         loop.monitor.write("warning", step=step - 1, text=f"{bad} at step {step:,}: undid the update before it")
     rollback.remember()
     updated = update()
     if bad := badness(loop, updated, num_targets):
-        raise TrainingStoppedError(f"{bad} at step {step:,}, with the update before it undone as well")
+        raise DivergedError(f"{bad} at step {step:,}, with the update before it undone as well")
     return updated
 
 

@@ -207,7 +207,7 @@ def validate_as_is(loop: Loop) -> dict[str, Any]:
     score = loop.evaluate()
     check_validation_loss(loop, score.nats_per_token)
     progress = loop.progress
-    best = progress.best_perplexity is None or score.perplexity < progress.best_perplexity
+    best = score.perplexity < (progress.best_perplexity or math.inf)  # never one that is not finite
     if best:
         progress.best_perplexity = score.perplexity
     progress.num_worse = 0 if best else progress.num_worse + 1

@@ -46,6 +46,7 @@ SCALARS = {
 }
 WITH_TEXT = ("sample", "warning", "profile")
 CHECKSUM = "xxh3"
+HPARAMS = ".hparams"  # the ending of the event file of that page
 
 
 class Monitor:
@@ -260,7 +261,7 @@ class Tail:
 
 
 def write_hparams(directory: RunDirectory, settings: Mapping[str, Any], *, perplexity: float) -> None:
-    """Add a run's settings and its best validation perplexity to TensorBoard's HPARAMS page.
+    """Show a run's settings and its best validation perplexity on TensorBoard's HPARAMS page, once however often.
 
     Raises:
         UnwritableError: the storage does not take it.
@@ -272,7 +273,9 @@ def write_hparams(directory: RunDirectory, settings: Mapping[str, Any], *, perpl
     }
     name = "hparam/perplexity"
     with telling_of_writes(directory.tensorboard):
-        events = EventFile(directory.tensorboard)
+        for former in directory.tensorboard.glob(f"*{HPARAMS}"):
+            former.unlink()
+        events = EventFile(directory.tensorboard, ending=HPARAMS)
         for summary in (*hparams(shown, {name: perplexity}), scalar(name, perplexity)):
             events.summary(summary)
         events.finish()

@@ -6,6 +6,7 @@ A storage that fails costs what could not be written, never the error that was t
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -85,7 +86,7 @@ def train(loop: Loop, directory: RunDirectory) -> str:
         reason = f"{error.filename or directory.path}: {error.strerror}"
         raise TrainingStoppedError(f"{reason} ({last_good(loop, directory)})") from None
     except TrainingStoppedError as error:
-        raise TrainingStoppedError(f"{error} ({last_good(loop, directory)})") from None
+        raise type(error)(f"{error} ({last_good(loop, directory)})") from None
     except (RuntimeError, MemoryError) as error:
         # where there are others, they wait for this rank, and only its end tells them
         if loop.step.world_size > 1 or not is_out_of_memory(error):
@@ -104,7 +105,12 @@ def last_good(loop: Loop, directory: RunDirectory) -> str:
         found = checkpoint.newest(directory.path)
     except UserError as error:
         return str(error)
-    return f"the last good checkpoint is {found[0]}" if found else "there is no checkpoint yet"
+    if found is None:
+        return "there is no checkpoint yet"
+    path, manifest = found
+    if not math.isfinite(manifest.get("perplexity", 0.0)):
+        return f"the last checkpoint is {path}, whose validation perplexity is not finite"
+    return f"the last good checkpoint is {path}"
 
 
 def close(loop: Loop) -> None:

@@ -11,73 +11,101 @@ import pytest
 from jobs import search as job
 from jobs.cli import run_job
 from pipeline import config as configuration
-from pipeline import launch
-from pipeline.cluster.search import describe, rungs, search
+from pipeline import launch, run
+from pipeline.cluster.rungs import rungs
+from pipeline.cluster.search import search
 from pipeline.cluster.space import parse_space
+from pipeline.cluster.trial import describe
 from pipeline.config import Config, SearchConfig
+from pipeline.errors import UserError
 from pipeline.training.monitor import read
 from pipeline.training.progress import MovingLine
 
-SPACE = {"optimizer.lr": {"loguniform": [1e-3, 1e-1]}, "model.hidden_size": [4, 8]}
+SPACE = {"optimizer.lr": [0.001, 0.1, 1.0, 3.0, 1e30], "model.hidden_size": [4, 8]}
 
 
 @pytest.mark.ray
 def test_a_search_ranks_its_trials_and_its_best_trains(
-    make_config: Callable[..., Config], tmp_path: Path, ray_cluster: None
+    make_config: Callable[..., Config], tmp_path: Path, ray_cluster: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = make_config(
-        {"cluster.backend": "ray", "search.space": SPACE, "search.num_trials": 4, "search.max_tokens": 9000,
-         "train.evaluate_every_steps": 1000}
+        {"cluster.backend": "ray", "search.space": SPACE, "search.num_trials": 5, "search.max_tokens": 9000,
+         "train.evaluate_every_steps": 1000, "optimizer.name": "sgd", "optimizer.weight_decay": 0.001}
     )  # fmt: skip
-    said: list[str] = []
-    rows = search(config, say=said.append)
-    assert len(rows) == 4
-    figures = [row.perplexity for row in rows]
-    assert figures == sorted(figures)  # type: ignore[type-var]
-    assert len(said) == 4
+    (tmp_path / "mine.yaml").write_text(configuration.to_yaml(config))
+    run_job(job.main, ["--config", str(tmp_path / "mine.yaml"), "--json"])
+    printed = capfd.readouterr()
     directory = Path(str(config.run.directory))
     with (directory / "leaderboard.csv").open() as stream:
         table = list(csv.DictReader(stream))
-    assert [float(line["perplexity"]) for line in table] == figures
-    assert float(table[0]["optimizer.lr"]) == rows[0].settings["optimizer.lr"]
-    # every trial was compared at the first rung, and the best went on to the end of its budget
-    for row in rows:
-        steps = [r["tokens"] for r in read(directory / "trials" / row.trial / "metrics.jsonl") if r["kind"] == "valid"]
-        assert 1000 <= steps[0] < 1000 + 60
-    assert max(row.tokens for row in rows) >= 9000
+    assert len(table) == 5
+    *whole, lost = table  # it had a learning rate of 1e30
+    figures = [float(line["perplexity"]) for line in whole]
+    assert figures == sorted(figures)
+    assert (lost["status"], lost["perplexity"], lost["optimizer.lr"]) == ("lost", "", "1e+30")
+    assert lost["reason"].startswith("a loss or gradient was not finite")
+    assert "NaN" not in printed.err
+    # every trial was compared at the first rung; those that did not come to the end were stopped there or at the second
+    for line in whole:
+        records = read(directory / "trials" / line["trial"] / "metrics.jsonl")
+        tokens = [record["tokens"] for record in records if record["kind"] == "valid"]
+        assert 1000 <= tokens[0] < 1000 + 60
+        assert tokens[-1] == int(line["tokens"])
+        assert line["status"] == ("done" if tokens[-1] >= 9000 else "stopped")
+    assert whole[0]["status"] == "done"
+    assert "stopped" in [line["status"] for line in whole]
+    # TensorBoard on all of it: each trial is one run, under a name that says its settings, with its figures
+    folders = {path.parent for path in directory.rglob("*tfevents*")}
+    assert folders == {directory / "trials" / line["trial"] / "tensorboard" for line in table}
+    assert {line["trial"].partition("-")[2] for line in table} == {describe_short(line) for line in table}
     best = configuration.load(directory / "best.yaml")
-    assert best.model.hidden_size == rows[0].settings["model.hidden_size"]
+    assert best.model.hidden_size == int(table[0]["model.hidden_size"])
     assert best.run.directory == str(directory / "best")
+    assert best.run.sample_tokens == config.run.sample_tokens
     local = configuration.with_values(best, {"cluster.backend": "local"})
-    assert launch.train(local, launch.in_process)["perplexity"] == pytest.approx(figures[0], rel=1e-5)
+    assert launch.train(local, launch.in_process)["perplexity"] == figures[0]
     # the same command again has nothing left to do and says the same
-    assert search(config) == rows
-    with pytest.raises(ValueError, match="holds a search with other settings"):
+    left = {name: (directory / name).read_bytes() for name in ("leaderboard.csv", "best.yaml", "search.jsonl")}
+    run_job(job.main, ["--config", str(tmp_path / "mine.yaml"), "--json"])
+    assert capfd.readouterr().out == printed.out
+    assert {name: (directory / name).read_bytes() for name in left} == left
+    with pytest.raises(UserError, match=r"^search\.seed: this search was started with 1 and cannot go on with 9"):
         search(configuration.with_values(config, {"search.seed": 9}))
 
 
+def describe_short(line: dict[str, str]) -> str:
+    return f"lr={float(line['optimizer.lr']):.3g},hidden_size={line['model.hidden_size']}"
+
+
+def interrupting(monkeypatch: pytest.MonkeyPatch, signum: int, *, after: list[str]) -> None:
+    """Send this process ``signum`` once the search has said a sentence with each of these texts."""
+    say, left = MovingLine.say, list(after)
+
+    def say_and_interrupt(line: MovingLine, sentence: str) -> None:
+        say(line, sentence)
+        heard = [text for text in left if text in sentence]
+        for text in heard:
+            left.remove(text)
+        if heard and not left:
+            signal.raise_signal(signum)
+
+    monkeypatch.setattr(MovingLine, "say", say_and_interrupt)
+
+
 @pytest.mark.ray
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_search_says_so_and_goes_on(
     make_config: Callable[..., Config], tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str], signum: int,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     values = {"cluster.backend": "ray", "search.space": {"optimizer.lr": [0.01, 0.02]}, "search.num_trials": 3,
               "search.max_concurrent": 1, "search.scheduler": "none", "search.max_tokens": 3000}  # fmt: skip
     config = make_config(values)
     (tmp_path / "mine.yaml").write_text(configuration.to_yaml(config))
-    directory, before = Path(str(config.run.directory)), signal.getsignal(signum)
-    say = MovingLine.say
-
-    def say_and_interrupt(line: MovingLine, sentence: str) -> None:
-        say(line, sentence)
-        if sentence.startswith("trial 1/3"):
-            signal.raise_signal(signum)
-
-    monkeypatch.setattr(MovingLine, "say", say_and_interrupt)
+    directory, before = Path(str(config.run.directory)), signal.getsignal(signal.SIGINT)
+    interrupting(monkeypatch, signal.SIGINT, after=["done after"])
     with pytest.raises(SystemExit) as left:
         run_job(job.main, ["--config", str(tmp_path / "mine.yaml")])
-    assert left.value.code == 128 + signum
+    assert left.value.code == 130
     printed = capsys.readouterr()
     assert printed.err.splitlines()[-3:] == [
         "stopping (again to stop at once)",
@@ -86,11 +114,61 @@ def test_an_interrupted_search_says_so_and_goes_on(
     ]
     assert "train the best" not in printed.out
     assert not (directory / "best.yaml").exists()
-    assert signal.getsignal(signum) == before
+    assert signal.getsignal(signal.SIGINT) == before
     run_job(job.main, ["--config", str(tmp_path / "mine.yaml"), "--json"])
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["trials"] == 3
+    printed = capsys.readouterr()
+    assert json.loads(printed.out.splitlines()[-1])["trials"] == 3
+    assert f"continuing the search in {directory}: 1 of 3 trials are done" in printed.err.splitlines()
+    # it counts on, and runs no trial twice
+    ended = [line for line in printed.err.splitlines() if "trials ended)" in line and "done after" in line]
+    assert [line.partition(":")[0] for line in ended] == ["trial 2/3", "trial 3/3"]
+    assert ended[-1].endswith("(3/3 trials ended)")
     with (directory / "leaderboard.csv").open() as stream:
         assert [int(line["tokens"]) >= 3000 for line in csv.DictReader(stream)] == [True] * 3
+
+
+@pytest.mark.ray
+def test_a_search_interrupted_while_its_last_trials_run_is_not_done(
+    make_config: Callable[..., Config], tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"cluster.backend": "ray", "search.space": {"optimizer.lr": {"uniform": [0.01, 0.02]}},
+              "search.num_trials": 2, "search.scheduler": "none", "search.max_tokens": 18_000,
+              "search.grace_tokens": 1200, "search.reduction_factor": 30, "model.dropout": 0.1}  # fmt: skip
+    config = make_config(values)
+    (tmp_path / "mine.yaml").write_text(configuration.to_yaml(config))
+    directory = Path(str(config.run.directory))
+    interrupting(monkeypatch, signal.SIGTERM, after=["1/2: ", "2/2: ", "perplexity", "perplexity"])
+    with pytest.raises(SystemExit) as left:
+        run_job(job.main, ["--config", str(tmp_path / "mine.yaml")])
+    assert left.value.code == 143
+    assert not (directory / "best.yaml").exists()
+    assert not (directory / "leaderboard.csv").exists()
+    run_job(job.main, ["--config", str(tmp_path / "mine.yaml")])
+    check_trials(directory, num_trials=2)
+
+
+def check_trials(directory: Path, *, num_trials: int) -> None:
+    """No trial is lost or there twice, and each has the figures, to the bit, of the same trial run alone."""
+    with (directory / "leaderboard.csv").open() as stream:
+        table = list(csv.DictReader(stream))
+    assert sorted(int(line["trial"][:3]) for line in table) == list(range(1, num_trials + 1))
+    assert sorted(path.name for path in (directory / "trials").iterdir()) == sorted(line["trial"] for line in table)
+    for line in table:
+        folder = directory / "trials" / line["trial"]
+        figures = validations(folder)
+        assert max(figures) == int(line["tokens"])
+        assert min(figures.values()) == float(line["perplexity"])
+        trial = configuration.load(folder / "config.yaml")
+        alone = {"run.directory": str(directory / "alone" / line["trial"]), "cluster.backend": "local"}
+        worker = run.Worker(run.resolve_device("cpu"), num_threads=1)
+        run.train(configuration.with_values(trial, alone), worker, evaluate_at_tokens=list(figures))
+        expected = validations(directory / "alone" / line["trial"])
+        assert figures == {tokens: expected[tokens] for tokens in figures}
+
+
+def validations(folder: Path) -> dict[int, float]:
+    """Tokens → perplexity of a run."""
+    return {r["tokens"]: r["perplexity"] for r in read(folder / "metrics.jsonl") if r["kind"] == "valid"}
 
 
 def test_rungs_are_tokens_below_the_budget() -> None:

@@ -1,0 +1,70 @@
+"""A search that has no journal yet: what the directories of its trials say, as records of one.
+
+Searches of earlier versions left the record to Ray Tune. A trial of which nothing says that it has ended goes on from
+its last checkpoint, is compared at its rungs again by the validations in its own record, and so ends as it did.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+from pipeline import config as configuration
+from pipeline import status
+from pipeline.cluster.journal import DONE, FORMAT, LOST, STOPPED
+from pipeline.cluster.leaderboard import LEADERBOARD
+from pipeline.cluster.trial import TRIALS, figures_of
+from pipeline.config import Config
+from pipeline.data.shards import PreparedCorpus
+from pipeline.errors import UserError
+
+NUMBERED = re.compile(r"(?P<number>\d{3,})-|[0-9a-f]+_(?P<counted>\d{5})$")
+
+
+def records_of_trials(directory: Path, config: Config, corpus: PreparedCorpus) -> list[dict[str, Any]]:
+    """Records of a search in ``directory`` from its trials' directories; those without a whole config.yaml left out."""
+    records: list[dict[str, Any]] = []
+    listed = statuses(directory / LEADERBOARD)
+    for folder in sorted((directory / TRIALS).glob("*")):
+        numbered = NUMBERED.match(folder.name)
+        try:
+            trial = configuration.load(folder / "config.yaml")
+        except UserError:
+            continue
+        if numbered is None:
+            continue
+        number = int(numbered["number"]) if numbered["number"] else int(numbered["counted"]) + 1
+        settings = {path: configuration.get(trial, path) for path in config.search.space}
+        records.append({"kind": "start", "trial": folder.name, "number": number, "settings": settings})
+        if how := listed.get(folder.name):
+            how = (
+                {"status": STOPPED, "reason": ""}
+                if how["status"] == DONE and not reached_its_end(trial, corpus)
+                else how
+            )
+            records.append({"kind": "end", "trial": folder.name, **how, **figures_of(folder)})
+    return [{"kind": "search", "format": FORMAT}, *records] if records else []
+
+
+def reached_its_end(trial: Config, corpus: PreparedCorpus) -> bool:
+    """Whether a trial was trained to the end of its budget: earlier leaderboards said "done" of stopped ones too."""
+    try:
+        return bool(status.ended(trial, corpus))
+    except UserError:
+        return False
+
+
+def statuses(path: Path) -> dict[str, dict[str, str]]:
+    """Trial → status and reason of those that a leaderboard says have ended for good; none if it cannot be read."""
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            lines = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return {}
+    return {
+        str(line.get("trial")): {"status": str(line["status"]), "reason": str(line.get("reason") or "")}
+        for line in lines
+        if line.get("status") in (DONE, STOPPED, LOST)
+    }

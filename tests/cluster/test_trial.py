@@ -1,0 +1,247 @@
+"""Trials, run here without Ray Tune: how they end, what they report, and that those of a dead driver write nothing."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.cluster.adopted import records_of_trials
+from pipeline.cluster.journal import Standing, Trial, begin_journal, read_journal
+from pipeline.cluster.leaderboard import leaderboard
+from pipeline.cluster.recorder import Recorder
+from pipeline.cluster.search import with_budget
+from pipeline.cluster.train import Plan
+from pipeline.cluster.trial import Runner, figures_of, name_of, past_validations
+from pipeline.config import Config
+from pipeline.data.prepare import prepare_in_process
+from pipeline.errors import UserError
+from pipeline.training.directory import LostOwnershipError, RunDirectory
+from pipeline.training.monitor import read
+
+RUNGS = [600, 1800]
+SPACE = {"optimizer.lr": [0.01, 0.02]}
+
+
+def runner_of(config: Config, *settings: dict[str, Any]) -> Runner:
+    """A runner of trials 1, 2, … with these settings; the search's directory is held by nobody yet."""
+    prepare_in_process(config)
+    trials = [Trial(name_of(number, each), number, each) for number, each in enumerate(settings, start=1)]
+    directory = RunDirectory(str(config.run.directory))
+    return Runner(with_budget(config), directory, Plan(1, 1, False), RUNGS, {trial.name: trial for trial in trials})
+
+
+def run_all(runner: Runner) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """How the only trial ended, and its reports."""
+    reports: list[dict[str, Any]] = []
+    (trial,) = runner.trials.values()
+    return runner.run(trial, reports.append), reports
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (
+            {"optimizer.name": "sgd", "optimizer.lr": 1e30, "optimizer.weight_decay": 0.1},
+            "a loss or gradient was not finite at or shortly before step",
+        ),
+        # the loss is a number, and its exponential is not
+        ({"optimizer.name": "sgd", "optimizer.lr": 3e4}, "the validation perplexity is not finite after 600 tokens ("),
+    ],
+)
+def test_a_trial_that_diverges_is_lost_with_the_reason(
+    make_config: Callable[..., Config], settings: dict[str, Any], reason: str
+) -> None:
+    runner = runner_of(make_config({"train.max_tokens": 3000, "train.log_every_steps": 10}), settings)
+    with runner.directory.locked():
+        ended, reports = run_all(runner)
+    assert ended["ended"] == "lost"
+    assert ended["reason"].startswith(reason)
+    assert "the last good checkpoint" not in ended["reason"]
+    assert reports == []
+    (name,) = runner.trials
+    figures = figures_of(runner.directory.path / "trials" / name)
+    assert figures["perplexity"] is None
+    assert figures["tokens"] <= 600
+    records = read(runner.directory.path / "trials" / name / "metrics.jsonl")
+    assert not any(record.get("best") for record in records)
+
+
+def test_what_ends_a_trial_is_kept_and_told(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = runner_of(make_config({"train.max_tokens": 3000}), {"train.batch_size": 100_000})
+    with runner.directory.locked():
+        ended, _ = run_all(runner)
+        assert ended["ended"] == "failed"
+        assert "train.batch_size" in ended["reason"]
+        monkeypatch.setattr(Runner, "train", lambda *arguments: {}["lr"])
+        ended, _ = run_all(runner)
+    (name,) = runner.trials
+    kept = runner.directory.path / "trials" / name / "error.txt"
+    assert ended == {"ended": "failed", "reason": f"KeyError: 'lr' ({kept})"}
+    assert "Traceback" in kept.read_text()
+
+
+def test_a_trial_of_a_dead_driver_stops_and_writes_nothing(make_config: Callable[..., Config]) -> None:
+    runner = runner_of(make_config({"train.max_tokens": 3000}), {"optimizer.lr": 0.01})
+    (trial,) = runner.trials.values()
+    folder = runner.directory.path / "trials" / trial.name
+
+    def contents() -> dict[Path, bytes]:
+        return {
+            path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and "tensorboard" not in str(path)
+        }
+
+    left: list[dict[Path, bytes]] = []
+
+    def report(figures: dict[str, Any]) -> None:
+        # another driver takes the search over, as after a kill: it has made nothing in this trial's directory yet
+        (runner.directory.path / "owner").write_text("another driver")
+        left.append(contents())
+
+    with runner.directory.locked(), pytest.raises(LostOwnershipError, match="another process has taken over"):
+        runner.run(trial, report)
+    assert len(left) == 1
+    assert contents() == left[0]
+    # nor does one that was only about to start
+    (runner.directory.path / "owner").write_text("yet another")
+    with pytest.raises(LostOwnershipError):
+        runner.run(trial, report)
+    assert contents() == left[0]
+
+
+def test_a_trial_stops_and_saves_when_its_search_is_asked_to(make_config: Callable[..., Config]) -> None:
+    runner = runner_of(make_config({"train.max_tokens": 3000}), {"optimizer.lr": 0.01})
+    (trial,) = runner.trials.values()
+    with runner.directory.locked():
+        ended = runner.run(trial, lambda figures: runner.directory.request_stop())
+        assert ended == {"ended": "interrupted", "reason": ""}
+    figures = figures_of(runner.directory.path / "trials" / trial.name)
+    assert figures["tokens"] == 660  # the step after the one that it was asked in
+    with runner.directory.locked():
+        ended, reports = run_all(runner)
+    assert ended["ended"] == "done"
+    # what its driver may not have heard of is said again
+    assert [report["tokens"] for report in reports] == [600, 1800, 3000]
+
+
+def test_a_validation_after_the_last_checkpoint_is_not_reported(make_config: Callable[..., Config]) -> None:
+    runner = runner_of(make_config({"train.max_tokens": 3000}), {"optimizer.lr": 0.01})
+    (trial,) = runner.trials.values()
+    folder = runner.directory.path / "trials" / trial.name
+    with runner.directory.locked():
+        _, reports = run_all(runner)
+    shown = [{name: report[name] for name in ("tokens", "loss", "perplexity")} for report in reports]
+    assert past_validations(folder, after_tokens=0) == shown
+    assert past_validations(folder, after_tokens=600) == shown[1:]
+    for path in sorted((folder / "checkpoints").iterdir())[-1].iterdir():
+        path.unlink()
+    assert past_validations(folder, after_tokens=0) == shown[:-1]
+    # what was not finite is null in the record
+    diverged = {"kind": "valid", "step": 1, "time": 1.0, "tokens": 60, "loss": None, "perplexity": None}
+    (folder / "metrics.jsonl").write_text(json.dumps(diverged) + "\n")
+    assert past_validations(folder, after_tokens=0) == [{"tokens": 60, "loss": math.inf, "perplexity": math.inf}]
+
+
+def test_a_search_of_an_earlier_version_goes_on(make_config: Callable[..., Config]) -> None:
+    """Its trials bear Ray Tune's names, its leaderboard calls stopped ones done, and there is no journal."""
+    config = make_config({"train.max_tokens": 3000, "search.space": SPACE, "search.num_trials": 3})
+    runner = runner_of(config, {"optimizer.lr": 0.01})
+    corpus = prepare_in_process(config)
+    directory = runner.directory.path
+    names = ["1a2b3_00000", "1a2b3_00001", "1a2b3_00002"]
+    whole, stopped, cut_off = [
+        Trial(name, number, {"optimizer.lr": 0.01}) for number, name in enumerate(names, start=1)
+    ]
+    with runner.directory.locked():
+        assert runner.run(whole, lambda figures: None)["ended"] == "done"
+        for trial in (stopped, cut_off):
+            with pytest.raises(KeyboardInterrupt):
+                runner.run(trial, interrupt)
+        (directory / "trials" / "1a2b3_00003").mkdir()  # was about to start
+        records = records_of_trials(directory, config, corpus)
+        assert [record["trial"] for record in records if record["kind"] == "start"] == names
+        assert not any(record["kind"] == "end" for record in records)
+        header = "rank,perplexity,optimizer.lr,tokens,seconds,status,trial\n"
+        lines = [f"1,2.0,0.01,600,0.1,done,{name}\n" for name in names[:2]]
+        (directory / "leaderboard.csv").write_text(header + "".join(lines))
+        begin_journal(directory, records_of_trials(directory, config, corpus))
+    standing = Standing.of(read_journal(directory))
+    assert [trial.number for trial in standing.trials.values()] == [1, 2, 3]
+    ends = [trial.end and (trial.end["status"], trial.end["tokens"]) for trial in standing.trials.values()]
+    assert ends == [("done", 3000), ("stopped", 600), None]
+    (directory / "leaderboard.csv").write_bytes(b"\xff\x00 status\n")
+    assert not any(record["kind"] == "end" for record in records_of_trials(directory, config, corpus))
+
+
+def interrupt(figures: dict[str, Any]) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_leaderboard_puts_lost_trials_last(make_config: Callable[..., Config]) -> None:
+    runner = runner_of(make_config(), *({"optimizer.lr": lr} for lr in (1.0, 2.0, 3.0)))
+    first, second, third = runner.trials
+    starts = [
+        {"kind": "start", "trial": trial.name, "number": trial.number, "settings": trial.settings}
+        for trial in runner.trials.values()
+    ]
+    ends = [
+        {
+            "kind": "end",
+            "trial": name,
+            "status": status,
+            "reason": "",
+            "perplexity": perplexity,
+            "tokens": 9,
+            "seconds": 0.1,
+        }
+        for name, status, perplexity in [(first, "lost", 2.0), (second, "done", 5.0), (third, "stopped", 4.0)]
+    ]
+    rows = leaderboard(Standing.of(starts + ends))
+    assert [row.trial for row in rows] == [third, second, first]
+    with pytest.raises(UserError, match=r"no trial came to a perplexity and did not diverge; 001-lr=1: lost"):
+        leaderboard(Standing.of([starts[0], ends[0]]))
+
+
+class OfTune:
+    """As much of Ray Tune's trial as the recorder asks for."""
+
+    def __init__(self, name: str) -> None:
+        self.config = {"trial": name}
+
+    def get_error(self) -> Exception:
+        return RuntimeError("first line\nThe actor died unexpectedly")
+
+
+def test_only_what_ended_is_recorded_as_ended(make_config: Callable[..., Config]) -> None:
+    runner = runner_of(make_config(), *({"optimizer.lr": lr} for lr in (1.0, 2.0, 3.0, 4.0)))
+    stopped, interrupted, dead, done = runner.trials
+    with runner.directory.locked():
+        begin_journal(runner.directory.path, [])
+        recorder = Recorder(runner.directory, runner.trials, RUNGS, reduction_factor=3)
+        for name in runner.trials:
+            recorder.on_trial_start(0, [], OfTune(name))
+        for tokens in (300, 660, 900):
+            figures = {"tokens": tokens, "loss": 1.0, "perplexity": math.e, "done": tokens == 900}
+            recorder.on_trial_result(0, [], OfTune(stopped), figures)
+        recorder.on_trial_result(0, [], OfTune(interrupted), {"ended": "interrupted", "reason": ""})
+        recorder.on_trial_error(0, [], OfTune(dead))
+        runner.directory.request_stop()
+        recorder.on_trial_error(0, [], OfTune(interrupted))  # its process was killed with the search
+        recorder.on_trial_result(0, [], OfTune(done), {"ended": "done", "reason": ""})
+        records = read_journal(runner.directory.path)
+    assert [record["rung"] for record in records if record["kind"] == "report"] == [None, 600, None]
+    assert {record["trial"]: (record["status"], record["reason"]) for record in records if record["kind"] == "end"} == {
+        stopped: ("stopped", "not among the best 1 in 3 at 600 tokens"),
+        dead: ("failed", "its process ended: The actor died unexpectedly"),
+        done: ("done", ""),
+    }
+
+
+def test_the_name_of_a_trial_says_its_settings() -> None:
+    assert name_of(3, {"optimizer.lr": 0.00123456, "model.hidden_size": [8, 16]}) == "003-lr=0.00123,hidden_size=8-16"
+    assert name_of(12, {"model.dropout": 0.5, "train.dropout": "a/b"}) == "012-model.dropout=0.5,train.dropout=a_b"
+    assert len(name_of(1, {"optimizer.name": "x" * 300})) <= 120
