@@ -42,11 +42,12 @@ from pipeline.training.manifest import (
     TOKENIZER,
     WEIGHTS,
     DamagedError,
+    check_files,
     is_signed,
     verify,
     write_manifest,
 )
-from pipeline.training.selection import Choice, find, folders, manifests, newest, reading, survey
+from pipeline.training.selection import Choice, find, folders, manifest_of_step, manifests, newest, reading, survey
 
 __all__ = [
     "CONFIG",
@@ -70,8 +71,8 @@ __all__ = [
     "write_manifest",
 ]
 
-# names in a run's checkpoints that nobody reads: what is being written, replaced and removed
-HIDDEN = (".writing-*", ".former-*", ".dropped-*")
+# beginnings of names that nobody reads: what is being written and replaced (by ``new_folder``), and removed
+WRITING, FORMER, DROPPED = ".writing-", ".former-", ".dropped-"
 UNSIGNED = "a change to its manifest since would not be noticed"
 
 
@@ -226,12 +227,18 @@ def clear_up(directory: RunDirectory) -> list[str]:
     Under its name a damaged one would be kept in place of a good one. Returns what was set aside and what cannot be
     checked, a sentence each.
     """
-    for path in [path for pattern in HIDDEN for path in directory.checkpoints.glob(pattern)]:
+    for path in directory.checkpoints.glob(f"{FORMER}*"):
+        target = path.with_name(path.name.removeprefix(FORMER))
+        if not target.exists():  # its writer was killed when it had not yet put another in its place
+            path.rename(target)
+    for path in [path for start in (WRITING, FORMER, DROPPED) for path in directory.checkpoints.glob(f"{start}*")]:
         shutil.rmtree(path, ignore_errors=True)
     sentences, unsigned = [], []
     for path in folders(directory.path):
         try:
-            if not is_signed(verify(path)):
+            manifest = manifest_of_step(path)
+            check_files(path, manifest)
+            if not is_signed(manifest):
                 unsigned.append(path.name)
         except DamagedError as error:
             aside = path.with_name(f"damaged-{path.name}")
@@ -249,7 +256,7 @@ def _drop_old(directory: RunDirectory, *, keep: int) -> None:
     best = found.best
     for path, _ in found.trusted[:-keep]:
         if best is None or path != best[0]:
-            dropped = path.with_name(f".dropped-{path.name}")
+            dropped = path.with_name(f"{DROPPED}{path.name}")
             with suppress(OSError):
                 shutil.rmtree(dropped, ignore_errors=True)
                 path.rename(dropped)  # at once: half a checkpoint is never seen

@@ -64,7 +64,7 @@ def survey(run_directory: str | Path) -> Survey:
         paths, trusted, damaged = folders(run_directory), [], {}
         for path in paths:
             try:
-                trusted.append((path, _of_its_step(path)))
+                trusted.append((path, manifest_of_step(path)))
             except DamagedError as error:
                 damaged[path] = str(error)
         if folders(run_directory) == paths:
@@ -72,7 +72,8 @@ def survey(run_directory: str | Path) -> Survey:
     return Survey(trusted, damaged)
 
 
-def _of_its_step(path: Path) -> Manifest:
+def manifest_of_step(path: Path) -> Manifest:
+    """The manifest of the checkpoint at ``path`` of a run. Raises ``DamagedError``, also if it is of another step."""
     manifest = read_manifest(path)
     if path.name != f"step-{manifest['step']:08d}":
         raise DamagedError(f"{path / MANIFEST}: is of step {manifest['step']}, which is not that of its folder")

@@ -101,11 +101,15 @@ def test_a_damaged_checkpoint_is_set_aside_and_no_good_one_is_dropped_for_it(
 def test_a_half_written_checkpoint_is_not_seen(trained: Config) -> None:
     directory = Path(str(trained.run.directory))
     last = checkpoint.find(directory, "last")
-    for name in (".writing-step-00000099", ".former-step-00000099", ".dropped-step-00000003"):
+    for name in (".writing-step-00000099", ".former-step-00000006", ".dropped-step-00000003"):
         shutil.copytree(last, last.with_name(name))
     assert checkpoint.find(directory, "last") == last
+    last.rename(last.with_name(".former-step-00000009"))
     assert checkpoint.clear_up(RunDirectory(directory)) == []
     assert checkpoints(trained) == ["step-00000006", "step-00000009"]
+    last.rename(last.with_name("step-00000012"))
+    (sentence,) = checkpoint.clear_up(RunDirectory(directory))
+    assert sentence.endswith("is of step 9, which is not that of its folder; set aside as damaged-step-00000012")
 
 
 def test_a_kill_while_an_old_checkpoint_is_dropped_leaves_no_part_of_it_to_be_read(
