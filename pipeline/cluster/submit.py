@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shlex
 import shutil
 import tempfile
@@ -30,6 +31,9 @@ CONFIG_FILE = "job.yaml"
 # right after its start a cluster has no agent to run a job for some seconds
 AGENT_PATIENCE_SECONDS = 30.0
 STATUS_POLL_SECONDS = 0.3
+# how long Ray lets a job that is stopped go on after SIGTERM before it kills it: 3 s unless the job says more, too few
+# for a step, a checkpoint and good-bye. What a run does not save by then, it does again.
+STOP_WAIT, STOP_WAIT_SECONDS = "RAY_JOB_STOP_WAIT_TIME_S", "120"
 
 
 def connect(address: str | None) -> JobSubmissionClient:
@@ -57,7 +61,7 @@ def submit(
         pip: a requirements file that Ray installs for the job on every node.
 
     Raises:
-        UserError: the cluster refuses the job.
+        UserError: the cluster refuses the job, or as ``stop_wait_seconds``.
     """
     command = ["python", "-m", f"jobs.{job}", *arguments]
     with tempfile.TemporaryDirectory() as folder:
@@ -66,10 +70,18 @@ def submit(
         if config is not None:
             (Path(folder) / CONFIG_FILE).write_text(configuration.to_yaml(config), encoding="utf-8")
             command += ["--config", CONFIG_FILE]
-        environment: dict[str, Any] = {"working_dir": folder}
+        environment: dict[str, Any] = {"working_dir": folder, "env_vars": {STOP_WAIT: stop_wait_seconds()}}
         if pip is not None:
             environment["pip"] = pip
         return _retrying(lambda: client.submit_job(entrypoint=shlex.join(command), runtime_env=environment))
+
+
+def stop_wait_seconds() -> str:
+    """As this command's environment says. Raises ``UserError`` for what Ray would not understand."""
+    seconds = os.environ.get(STOP_WAIT, STOP_WAIT_SECONDS)
+    if not seconds.isdecimal():
+        raise UserError(f"{STOP_WAIT}: {seconds!r} is not a whole number of seconds")
+    return seconds
 
 
 def _retrying(start: Callable[[], str]) -> str:

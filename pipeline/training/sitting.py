@@ -48,7 +48,7 @@ def begin(
     with telling_of_writes(directory.path, option="run.directory"):
         directory.check_owner()
         directory.path.mkdir(parents=True, exist_ok=True)
-        write_file(directory.config, configuration.to_yaml(config))
+        write_file(directory.config, configuration.to_yaml(config), option="run.directory")
         monitor = Monitor(directory, step=step, on_record=on_record, on_waiting=on_waiting)
         notices = [*monitor.notices, *checkpoint.clear_up(directory)]
     loop.monitor = monitor

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -14,8 +15,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+
+from pipeline.cluster import submit as submission
+from pipeline.training import checkpoint
+from pipeline.training.monitor import read
 
 PROJECT = Path(__file__).parents[2]
 # of this process and its jobs alone, with a token of their own
@@ -100,6 +107,47 @@ def test_jobs_are_followed_and_their_exit_codes_returned(job_api: str, tiny_text
     failed = submit(job_api, "train", *settings, "model.hidden_size=9")
     assert failed.returncode == 2
     assert "model.hidden_size: this run was started with 8 and cannot go on with 9" in failed.stdout
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_job_that_is_stopped_saves_however_long_its_step_takes(job_api: str, tiny_text: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    settings = [
+        f"corpus.train={tiny_text}", "tokenizer.kind=char", f"data.directory={tmp_path / 'data'}",
+        f"run.directory={run}", "model.hidden_size=512", "model.num_layers=1", "train.epochs=500",
+        "train.batch_size=64", "train.bptt=200",
+        "train.log_every_steps=1", "train.checkpoint_every_steps=1000", "train.evaluate_every_steps=1000",
+        "cluster.num_workers=2", "cluster.cpus_per_worker=1",
+    ]  # fmt: skip
+    name = re.findall(r"^submitted (\S+)", submit(job_api, "train", *settings, "--no-wait").stderr, re.MULTILINE)[0]
+    metrics, deadline = run / "metrics.jsonl", time.monotonic() + 200
+    while not any(record["step"] == 5 for record in read(metrics)):  # workers agree to stop at every fourth step
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    ray = [str(Path(sys.executable).parent / "ray"), "job"]
+    subprocess.run([*ray, "stop", "--address", job_api, name], check=True, env=ENVIRONMENT, capture_output=True)
+    command = [*ray, "logs", "--address", job_api, name]
+    log = subprocess.run(command, check=True, env=ENVIRONMENT, capture_output=True, text=True).stdout
+    manifest = checkpoint.verify(checkpoint.find(run, "last"))
+    assert f"stopped after step {manifest['step']}; its state is saved; to continue:" in log
+    assert manifest["step"] % 4 == 0
+
+
+@pytest.mark.parametrize(("asked", "given"), [(None, "120"), ("9", "9")])
+def test_ray_is_asked_to_wait_for_a_job_that_is_stopped(
+    monkeypatch: pytest.MonkeyPatch, asked: str | None, given: str
+) -> None:
+    monkeypatch.delenv("RAY_JOB_STOP_WAIT_TIME_S", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("RAY_JOB_STOP_WAIT_TIME_S", asked)
+    sent: dict[str, Any] = {}
+    client = SimpleNamespace(submit_job=lambda **values: sent.update(values) or "raysubmit_1")
+    assert submission.submit(client, "generate", [], config=None) == "raysubmit_1"  # type: ignore[arg-type]
+    assert sent["runtime_env"]["env_vars"] == {"RAY_JOB_STOP_WAIT_TIME_S": given}
+    monkeypatch.setenv("RAY_JOB_STOP_WAIT_TIME_S", "2.5")
+    with pytest.raises(ValueError, match=r"^RAY_JOB_STOP_WAIT_TIME_S: '2\.5' is not a whole number of seconds"):
+        submission.submit(client, "generate", [], config=None)  # type: ignore[arg-type]
 
 
 @pytest.mark.ray

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,19 @@ def test_a_shard_damaged_by_an_interruption_is_made_again(
     os.utime(stale, (0, 0))
     prepare_in_process(config)
     assert files_of(directory) == expected
+
+
+def test_a_file_that_is_just_being_written_stays_whatever_the_clock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time
+    (tmp_path / ".train-00001.1.tmp").touch()
+    (tmp_path / ".train-00002.1.tmp").touch()
+    os.utime(tmp_path / ".train-00002.1.tmp", (0, now() - 2 * writing.STALE_SECONDS))
+    for hours in (-1, 1):
+        monkeypatch.setattr(time, "time", lambda hours=hours: now() + 3600 * hours)
+        shards.remove_leftovers(str(tmp_path), [])
+        assert [path.name for path in tmp_path.iterdir()] == [".train-00001.1.tmp"]
 
 
 def test_blocks_smaller_than_a_document_change_nothing(

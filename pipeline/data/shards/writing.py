@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-import time
 from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -171,15 +170,24 @@ def read_sidecar(directory: str, name: str) -> Sidecar | None:
 
 def remove_leftovers(directory: str, shards: Container[str]) -> None:
     """Remove what earlier, interrupted preparations left: shards of other names, files never finished."""
-    for name in storage.sizes_in(directory):
+    names = storage.sizes_in(directory)
+    unfinished = [name for name in names if name.startswith(".") and name.endswith(".tmp")]
+    # a worker of another driver may still be writing one just now
+    oldest = _file_system_time(directory) - STALE_SECONDS if unfinished else 0.0
+    for name in names:
         path = storage.join(directory, name)
         is_other = SHARD_FILE.fullmatch(name) is not None and name.partition(".")[0] not in shards
-        # another process may be writing the same corpus just now
-        is_stale = (
-            name.startswith(".") and name.endswith(".tmp") and time.time() - storage.modified(path) > STALE_SECONDS
-        )
-        if is_other or is_stale:
+        if is_other or (name in unfinished and storage.modified(path) < oldest):
             storage.remove(path)
+
+
+def _file_system_time(directory: str) -> float:
+    """Now, as the file system of a local ``directory`` stamps files: this machine's clock may differ. 0: not known."""
+    try:
+        with tempfile.TemporaryFile(dir=directory) as probe:
+            return os.fstat(probe.fileno()).st_mtime
+    except OSError:
+        return 0.0
 
 
 def file_facts(path: Path) -> dict[str, Any]:
