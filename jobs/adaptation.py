@@ -15,10 +15,11 @@ from pipeline import run
 from pipeline.data.scoring import ScoringStreams
 from pipeline.data.streams import ResetRule
 from pipeline.errors import UserError
-from pipeline.evaluate import HeldOut, Score, Scored, Tally, scored_windows, split_held_out, total
+from pipeline.evaluate import HeldOut, Score, Scored, Tally, counted, scored_windows, split_held_out, total
 from pipeline.evaluate.cache import CacheSettings, tune_cache, with_cache
 from pipeline.evaluate.dynamic import DynamicSettings, follow, gradient_rms, tune_dynamic
 from pipeline.training.checkpoint import Loaded
+from pipeline.training.progress import Count
 
 # inputs at a time where the weights stay as they are; of the validation text on which --tune tries dynamic evaluation
 WINDOW_TOKENS, TUNING_TOKENS = 256, 10_000
@@ -84,11 +85,15 @@ class Adaptation:
 
             def nats_of(settings: DynamicSettings) -> float:
                 self.dynamic = settings
-                return total(takewhile(lambda part: part.window.position < TUNING_TOKENS, self.windows(text)))[0]
+                with Count(f"tried lr {settings.lr:g} on", TUNING_TOKENS, "tokens") as progress:
+                    windows = takewhile(lambda part: part.window.position < TUNING_TOKENS, self.windows(text))
+                    return total(counted(windows, progress.add))[0]
 
             self.dynamic = tune_dynamic(nats_of, self.dynamic)
         if cache:
-            self.cache = tune_cache(self.windows(text), is_by_document=self.reset.at_documents)
+            with Count("tried caches on", len(text.tokens), "tokens") as progress:
+                windows = counted(self.windows(text), progress.add)
+                self.cache = tune_cache(windows, is_by_document=self.reset.at_documents)
 
     @property
     def reset(self) -> ResetRule:
@@ -102,5 +107,6 @@ class Adaptation:
         return with_cache(scored, self.cache, is_by_document=self.reset.at_documents) if self.cache else scored
 
     def score(self, text: HeldOut, tally: Tally | None = None) -> Score:
-        nats, tokens = total(self.windows(text), tally)
+        with Count("scored", len(text.tokens), "tokens") as progress:
+            nats, tokens = total(counted(self.windows(text), progress.add), tally)
         return Score(nats, tokens, 1, num_bytes=text.num_bytes, why_not=text.why_not)

@@ -48,7 +48,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     variants = make_variants(loaded, text.tokens, output, shares=arguments.prune, scope=arguments.scope)
     for share in arguments.units:
         variants += smaller_models(loaded, share, output, arguments, again=command_line("compress", argv))
-    rows = measured(variants, windows, arguments.tokens)
+    rows = measured(variants, text, windows, arguments.tokens)
     table = table_of(rows)
     print(table, end="")
     write_file(output / "table.md", table, option="--output")
@@ -133,15 +133,19 @@ def smaller_models(
         yield in_torch(f"{name}-tuned", tuned, tuned.model, output)
 
 
-def measured(variants: list[Any], windows: Any, num_tokens: int) -> list[dict[str, Any]]:
-    """The figures of each of ``variants``: perplexity on ``windows``, seconds of ``num_tokens`` tokens."""
+def measured(variants: list[Any], text: Any, windows: Any, num_tokens: int) -> list[dict[str, Any]]:
+    """The figures of each of ``variants``: perplexity on ``windows`` of ``text``, seconds of ``num_tokens`` tokens."""
     from pipeline.compress.measure import perplexity, seconds_per_token
+    from pipeline.training.progress import Count
 
-    seconds = seconds_per_token({variant.name: variant.model for variant in variants}, num_tokens)
+    models = {variant.name: variant.model for variant in variants}
+    with Count("timed", num_tokens * len(variants), "tokens") as progress:
+        seconds = seconds_per_token(models, num_tokens, on_tokens=progress.add)
     rows = []
     for variant in variants:
         times = seconds[variant.name]
-        figures = {"bytes": variant.bytes, "perplexity": perplexity(variant, windows)}
+        with Count(f"{variant.name}: scored", len(text.tokens), "tokens") as progress:
+            figures = {"bytes": variant.bytes, "perplexity": perplexity(variant, windows, on_tokens=progress.add)}
         speed = {"tokens_per_second": len(times) / sum(times), "milliseconds": 1000 * statistics.median(times)}
         rows.append({"variant": variant.name, **figures, **speed})
     return rows

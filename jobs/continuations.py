@@ -12,6 +12,7 @@ from pipeline.evaluate.quality import Variety, cut_prompts, nearness, variety
 from pipeline.generate import Sampling
 from pipeline.generate.sampler import Sampler
 from pipeline.training.checkpoint import Loaded
+from pipeline.training.progress import Count
 
 PROMPTS_AT_ONCE = 64
 
@@ -25,9 +26,10 @@ def bleu(loaded: Loaded, arguments: argparse.Namespace, sampling: Sampling, text
         continuation_tokens=arguments.continuation_tokens,
     )
     written: list[list[int]] = []
-    for start in range(0, len(prompts), PROMPTS_AT_ONCE):
-        part = prompts[start : start + PROMPTS_AT_ONCE]
-        written += continuations(loaded, part, arguments.continuation_tokens, arguments.seed, sampling)
+    with Count("written", len(prompts) * arguments.continuation_tokens, "tokens") as progress:
+        for start in range(0, len(prompts), PROMPTS_AT_ONCE):
+            part = prompts[start : start + PROMPTS_AT_ONCE]
+            written += continuations(loaded, part, arguments.continuation_tokens, arguments.seed, sampling, progress)
     decode = loaded.tokenizer.decode
     texts, references = [decode(ids).strip() for ids in written], [decode(ids).strip() for ids in true]
     near, ours, theirs = nearness(texts, references), variety(texts), variety(references)
@@ -41,10 +43,15 @@ def bleu(loaded: Loaded, arguments: argparse.Namespace, sampling: Sampling, text
             "variety": asdict(ours), "variety_of_true_text": asdict(theirs)}  # fmt: skip
 
 
-def continuations(loaded: Loaded, prompts: Ids, num_tokens: int, seed: int, sampling: Sampling) -> list[list[int]]:
+def continuations(
+    loaded: Loaded, prompts: Ids, num_tokens: int, seed: int, sampling: Sampling, progress: Count
+) -> list[list[int]]:
     """``num_tokens`` tokens after each of (B, prompt) ``prompts``."""
     sampler = Sampler(loaded.model, list(prompts), seed=seed, sampling=sampling)
-    steps = [sampler.next() for _ in range(num_tokens)]
+    steps = []
+    for _ in range(num_tokens):
+        steps.append(sampler.next())
+        progress.add(len(prompts))
     return [list(row) for row in zip(*steps, strict=True)]
 
 

@@ -55,7 +55,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if arguments.prompts is None and arguments.samples == 1 and arguments.output is None:
         text, num_tokens = one.show(prompts[0])
         return {"text": prompts[0] + text, "tokens": num_tokens, **facts}
-    return {**facts, **write_all(loaded, prompts * arguments.samples, arguments, sampling)}
+    return {**facts, **write_all(loaded, prompts, arguments, sampling)}
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -88,7 +88,7 @@ def write_all(loaded: Any, prompts: list[str], arguments: argparse.Namespace, sa
     for item in generate_batch(
         loaded.model,
         loaded.tokenizer,
-        prompts,
+        prompts * arguments.samples,
         num_tokens=arguments.tokens,
         seed=arguments.seed,
         sampling=sampling,
@@ -96,8 +96,11 @@ def write_all(loaded: Any, prompts: list[str], arguments: argparse.Namespace, sa
         layout=loaded.config.data.layout,
         at_once=arguments.at_once,
     ):
-        print(("\n" if rows else "") + item.prompt + item.text, flush=True)
-        rows.append({"prompt": item.prompt, "text": item.text, "tokens": item.num_tokens})
+        sample, prompt = (number + 1 for number in divmod(item.index, len(prompts)))
+        parts = [f"prompt {prompt}"] * (len(prompts) > 1) + [f"sample {sample}"] * (arguments.samples > 1)
+        heading = f"[{', '.join(parts)}]\n" if parts else ""
+        print(("\n" if rows else "") + heading + item.prompt + item.text, flush=True)
+        rows.append({"prompt": item.prompt, "sample": sample, "text": item.text, "tokens": item.num_tokens})
     return result_of(rows, arguments)
 
 

@@ -25,6 +25,7 @@ from pipeline.evaluate import (
     text_held_out,
 )
 from pipeline.training.checkpoint import Loaded
+from pipeline.training.progress import Count
 
 
 def perplexity(loaded: Loaded, arguments: argparse.Namespace, text: HeldOut) -> dict[str, Any]:
@@ -61,16 +62,18 @@ def scored(
 ) -> Score:
     """``text`` as the run's settings and the command line say."""
     settings = loaded.config.evaluate
-    return evaluate(
-        loaded.model,
-        text,
-        streams=streams or arguments.streams or settings.streams,
-        bptt=loaded.config.train.bptt,
-        reset=ResetRule.of(loaded.config.train),
-        burn_in=settings.burn_in if arguments.burn_in is None else arguments.burn_in,
-        precision=loaded.config.train.precision,
-        tally=tally,
-    )
+    with Count("scored", len(text.tokens), "tokens") as progress:
+        return evaluate(
+            loaded.model,
+            text,
+            streams=streams or arguments.streams or settings.streams,
+            bptt=loaded.config.train.bptt,
+            reset=ResetRule.of(loaded.config.train),
+            burn_in=settings.burn_in if arguments.burn_in is None else arguments.burn_in,
+            precision=loaded.config.train.precision,
+            tally=tally,
+            on_tokens=progress.add,
+        )
 
 
 def figures(loaded: Loaded, text: HeldOut, score: Score, tally: Tally, *, seed: int) -> dict[str, Any]:

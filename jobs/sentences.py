@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,14 +10,17 @@ from pipeline.data.streams import ResetRule
 from pipeline.data.tokenizer import EOS, Tokenizer
 from pipeline.evaluate import HeldOut
 from pipeline.evaluate.pairs import Pair, accuracies, sentence_nats
-from pipeline.evaluate.surprisal import surprisal_rows, write_rows
+from pipeline.evaluate.surprisal import Row, surprisal_rows, write_rows
 from pipeline.training.checkpoint import Loaded
+from pipeline.training.progress import Count
 
 
 def surprisal(loaded: Loaded, path: str, text: HeldOut) -> dict[str, Any]:
     """Write a row for every token and word of the text into the table at ``path``."""
     reset = ResetRule.of(loaded.config.train)
-    counts = write_rows(path, surprisal_rows(loaded.model, loaded.tokenizer, text, reset=reset))
+    rows = surprisal_rows(loaded.model, loaded.tokenizer, text, reset=reset)
+    with Count("scored", len(text.tokens), "tokens") as progress:
+        counts = write_rows(path, counted(rows, progress))
     num_tokens, num_words = counts["token"], counts["word"]
     each = "" if text.begin_id is None else " of each document"
     print(
@@ -33,6 +36,14 @@ def surprisal(loaded: Loaded, path: str, text: HeldOut) -> dict[str, Any]:
     }
 
 
+def counted(rows: Iterable[Row], progress: Count) -> Iterator[Row]:
+    """``rows``, the tokens of which are counted."""
+    for row in rows:
+        if row.level == "token":
+            progress.add()
+        yield row
+
+
 def start_of(tokenizer: Tokenizer) -> str:
     """What a text begins after, for people."""
     (token,) = tokenizer.start_ids.tolist()
@@ -41,7 +52,9 @@ def start_of(tokenizer: Tokenizer) -> str:
 
 def minimal_pairs(loaded: Loaded, pairs: Sequence[Pair]) -> dict[str, Any]:
     """Print and return the accuracy by group."""
-    nats = sentence_nats(loaded.model, loaded.tokenizer, [pair.good for pair in pairs] + [pair.bad for pair in pairs])
+    sentences = [pair.good for pair in pairs] + [pair.bad for pair in pairs]
+    with Count("scored", len(sentences), "sentences") as progress:
+        nats = sentence_nats(loaded.model, loaded.tokenizer, sentences, on_sentences=progress.add)
     found = accuracies(pairs, nats[: len(pairs)], nats[len(pairs) :])
     width = max(len(item.group) for item in found)
     print(f"{'group':<{width}}  {'pairs':>6}  accuracy")

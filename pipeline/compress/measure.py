@@ -53,8 +53,11 @@ def held_out_windows(text: HeldOut, reset: ResetRule) -> HeldOutData:
     return ScoringDocuments(text.tokens, num_rows=DOCUMENTS_AT_ONCE, window_length=length, begin_id=text.begin_id)
 
 
-def perplexity(variant: Variant, text: HeldOutData) -> float:
-    """Of the targets of ``text``, each scored once; an int8 model reads as it writes, one token after another."""
+def perplexity(variant: Variant, text: HeldOutData, *, on_tokens: Callable[[int], None] = lambda number: None) -> float:
+    """Of the targets of ``text``, each scored once; an int8 model reads as it writes, one token after another.
+
+    ``on_tokens`` is told how many more are scored.
+    """
     read = reader(variant.model)
     longest = 1 if isinstance(variant.model, OnnxModel) and variant.model.is_int8 else SCORED_AT_ONCE
     nats, num_tokens = 0.0, 0
@@ -64,7 +67,9 @@ def perplexity(variant: Variant, text: HeldOutData) -> float:
         nats += float(
             cross_entropy(scores.double().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
         )
-        num_tokens += int((targets != IGNORED).sum())
+        num_targets = int((targets != IGNORED).sum())
+        num_tokens += num_targets
+        on_tokens(num_targets)
     return metrics.perplexity(nats, num_tokens)
 
 
@@ -127,8 +132,16 @@ def writer(model: LanguageModel | OnnxModel) -> Callable[[], None]:
     return write
 
 
-def seconds_per_token(models: Mapping[str, LanguageModel | OnnxModel], num_tokens: int) -> dict[str, list[float]]:
-    """Seconds of each of ``num_tokens`` tokens that each model writes in one stream; they take turns."""
+def seconds_per_token(
+    models: Mapping[str, LanguageModel | OnnxModel],
+    num_tokens: int,
+    *,
+    on_tokens: Callable[[int], None] = lambda number: None,
+) -> dict[str, list[float]]:
+    """Seconds of each of ``num_tokens`` tokens that each model writes in one stream; they take turns.
+
+    ``on_tokens`` is told how many more are timed.
+    """
     writers = {name: writer(model) for name, model in models.items()}
     seconds: dict[str, list[float]] = {name: [] for name in models}
     for write in writers.values():
@@ -140,4 +153,5 @@ def seconds_per_token(models: Mapping[str, LanguageModel | OnnxModel], num_token
                 started = time.perf_counter()
                 write()
                 seconds[name].append(time.perf_counter() - started)
+            on_tokens(TURN)
     return seconds

@@ -5,7 +5,7 @@ position and document (``tally``) → perplexity, bits per byte, intervals and t
 """
 
 from pipeline.evaluate.held_out import HeldOut, count_words, held_out, split_held_out, text_held_out
-from pipeline.evaluate.scoring import Score, Scored, evaluate, scored_windows, total
+from pipeline.evaluate.scoring import Score, Scored, counted, evaluate, scored_windows, total
 from pipeline.evaluate.statistics import Comparison, compare, perplexity_interval
 from pipeline.evaluate.tally import Group, Tally, count_types
 
@@ -19,6 +19,7 @@ __all__ = [
     "compare",
     "count_types",
     "count_words",
+    "counted",
     "evaluate",
     "held_out",
     "perplexity_interval",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,8 +71,17 @@ def read_pairs(path: str, tokenizer: Tokenizer) -> list[Pair]:
 
 
 @torch.inference_mode()
-def sentence_nats(model: LanguageModel, tokenizer: Tokenizer, sentences: Sequence[str]) -> list[float]:
-    """Nats of each sentence, its end included, read from a blank state as what follows the end of a text or line."""
+def sentence_nats(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    sentences: Sequence[str],
+    *,
+    on_sentences: Callable[[int], None] = lambda number: None,
+) -> list[float]:
+    """Nats of each sentence, its end included, read from a blank state as what follows the end of a text or line.
+
+    ``on_sentences`` is told how many more are scored.
+    """
     ids = [
         np.concatenate([tokenizer.start_ids, tokenizer.encode_document(text)]).astype(np.int64) for text in sentences
     ]
@@ -92,6 +101,7 @@ def sentence_nats(model: LanguageModel, tokenizer: Tokenizer, sentences: Sequenc
         sums = model.head.token_nats(hidden, targets.to(model.device)).double().sum(0).tolist()
         for row, value in zip(rows, sums, strict=True):
             nats[row] = value
+        on_sentences(len(rows))
     model.train(was_training)
     return nats
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -69,13 +69,14 @@ def evaluate(
     world_size: int = 1,
     precision: str = "float32",
     tally: Tally | None = None,
+    on_tokens: Callable[[int], None] = lambda number: None,
 ) -> Score:
     """Score ``text`` on ``streams`` streams (fewer if it has fewer tokens), this rank's part of them, and add up.
 
     The streams are the same whatever the number of ranks. Each begins with a blank state ``burn_in`` tokens early, so
     only a single stream gives every token its whole history; ``reset`` says where else states are made blank. A
-    ``tally`` takes down this rank's part. Of documents, so many are scored side by side, each by itself: the figure
-    does not depend on how many.
+    ``tally`` takes down this rank's part, ``on_tokens`` is told how many more of it are scored. Of documents, so many
+    are scored side by side, each by itself: the figure does not depend on how many.
 
     Raises:
         UserError: fewer than two tokens, or no document.
@@ -89,9 +90,16 @@ def evaluate(
     else:
         streams = min(streams, len(text.tokens))  # no more rows than there can be documents
         parts = ScoringDocuments(text.tokens, num_rows=streams, begin_id=text.begin_id, **ranks)
-    nats, num_tokens = total(scored_windows(model, parts, precision=precision), tally)
+    nats, num_tokens = total(counted(scored_windows(model, parts, precision=precision), on_tokens), tally)
     nats, tokens = metrics.all_reduce_sum([nats, num_tokens])
     return Score(nats, round(tokens), parts.num_parts, parts.layout, text.num_bytes, text.why_not)
+
+
+def counted(parts: Iterable[Scored], on_tokens: Callable[[int], None]) -> Iterator[Scored]:
+    """``parts``; ``on_tokens`` is told how many targets each has, once it is done with."""
+    for part in parts:
+        yield part
+        on_tokens(int((part.window.targets >= 0).sum()))
 
 
 def total(parts: Iterable[Scored], tally: Tally | None = None) -> tuple[float, int]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from typing import Any, TextIO
 
 BAR_WIDTH = 20
-LOG_EVERY_SECONDS = 10.0
+LINE_WIDTH = 99
+LOG_EVERY_SECONDS, MOVE_EVERY_SECONDS = 10.0, 0.1
 
 
 class MovingLine:
@@ -36,8 +38,15 @@ class MovingLine:
         self.moving = False
 
     def close(self) -> None:
+        """Leave the line as it is."""
         if self.moving:
             print(file=self.stream, flush=True)
+            self.moving = False
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self.moving:
+            print("\r\x1b[K", end="", file=self.stream, flush=True)
             self.moving = False
 
 
@@ -63,6 +72,42 @@ class ShardProgress(MovingLine):
         )
         if self.num_bytes >= total_bytes:
             self.close()
+
+
+class Count(MovingLine):
+    """Shows how much of a known number is done, ``scored 2,048 of 27,000 tokens``; nothing of what is done at once.
+
+    A context manager: the line is gone when it ends.
+    """
+
+    def __init__(self, doing: str, total: int, unit: str, *, stream: TextIO | None = None) -> None:
+        super().__init__(stream=stream)
+        self.doing = doing
+        self.total = total
+        self.unit = unit
+        self.done = 0
+        self.started = self.last_shown = self.looked = time.monotonic()
+
+    def add(self, number: int = 1) -> None:
+        """So many more are done."""
+        self.done += number
+        now = time.monotonic()
+        if now - self.looked < MOVE_EVERY_SECONDS:
+            return
+        self.looked = now
+        seconds = now - self.started
+        left = max(0, self.total - self.done) * seconds / max(1, self.done)
+        share = bar(min(1.0, self.done / max(1, self.total)))
+        self.move(
+            f"{share} {self.doing} {self.done:,} of {self.total:,} {self.unit}  "
+            f"{self.done / seconds:,.0f} {self.unit}/s  {duration(left)} left"
+        )
+
+    def __enter__(self) -> Count:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.clear()
 
 
 class Progress(MovingLine):
@@ -104,23 +149,28 @@ def bar(done: float) -> str:
 
 
 def start_sentence(record: dict[str, Any]) -> str:
-    """What runs where, in one line."""
+    """What runs, and below it where and how, in lines that a terminal shows whole."""
     workers = record["num_workers"]
-    where = f"{workers} worker{'s' if workers > 1 else ''} on {record['device']}"
-    threads = f", {record['num_threads']} threads each" if record["device"] == "cpu" else ""
-    resumed = f", continuing at step {record['step']:,}" if record["step"] else ""
-    rows = ", gradients of the embedding as rows" if record["embedding_gradients"] == "rows" else ""
-    return (
+    facts = [
+        f"{workers} worker{'s' if workers > 1 else ''} on {record['device']}",
+        *([f"{record['num_threads']} threads each"] if record["device"] == "cpu" else []),
+        *exchanged(record),
+        products(record),
+        *(["gradients of the embedding as rows"] if record["embedding_gradients"] == "rows" else []),
+        *([f"continuing at step {record['step']:,}"] if record["step"] else []),
+    ]
+    what = (
         f"training {record['parameters']:,} parameters for {record['total_steps']:,} steps of "
-        f"{record['tokens_per_step']:,} tokens ({record['unused']}): "
-        f"{where}{threads}{exchanged(record)}, {products(record)}{rows}{resumed}"
+        f"{record['tokens_per_step']:,} tokens"
     )
+    how = f"{', '.join(facts)}; {record['unused']}"
+    return "\n".join([what, *textwrap.wrap(how, LINE_WIDTH, initial_indent="  ", subsequent_indent="  ")])
 
 
-def exchanged(record: dict[str, Any]) -> str:
+def exchanged(record: dict[str, Any]) -> list[str]:
     """How workers average their gradients, where that is not the usual way."""
-    said = {"ordered": ", gradients summed in order", "bf16": ", gradients exchanged in bf16", "powersgd": ", PowerSGD"}
-    return said.get(record["communication"], "")
+    said = {"ordered": "gradients summed in order", "bf16": "gradients exchanged in bf16", "powersgd": "PowerSGD"}
+    return [said[record["communication"]]] if record["communication"] in said else []
 
 
 def products(record: dict[str, Any]) -> str:

@@ -156,8 +156,18 @@ def test_evaluate_and_generate(
     files = ["--prompts", str(tmp_path / "prompts.txt"), "--output", str(tmp_path / "texts.jsonl")]
     run_job(generate.main, ["--run", directory, *files, "--tokens", "9", "--samples", "2", "--json"])
     rows = [json.loads(row) for row in (tmp_path / "texts.jsonl").read_text().splitlines()]
-    assert rows == json.loads(capsys.readouterr().out.splitlines()[-1])["texts"]
-    assert [row["prompt"] for row in rows] == ["the dog", "the ", "the dog", "the "]
+    written = capsys.readouterr().out
+    assert rows == json.loads(written.splitlines()[-1])["texts"]
+    places = [(1, 1), (2, 1), (1, 2), (2, 2)]
+    assert [(row["prompt"], row["sample"]) for row in rows] == [(["the dog", "the "][p - 1], n) for p, n in places]
+    headings = [f"[prompt {p}, sample {n}]\n" for p, n in places]
+    texts = [heading + row["prompt"] + row["text"] + "\n" for heading, row in zip(headings, rows, strict=True)]
+    assert written.startswith("\n".join(texts))
+    run_job(generate.main, ["--run", directory, "--prompt", "the ", "--tokens", "3", "--samples", "2"])
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")] == [
+        "[sample 1]",
+        "[sample 2]",
+    ]
     run_job(generate.main, ["--run", directory, "--prompt", "the ", "--tokens", "9", "--beams", "3", "--json"])
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["texts"][0]["log_probability"] < 0
     for options, sentence in (

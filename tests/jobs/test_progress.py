@@ -1,0 +1,68 @@
+"""In a pipe, too, evaluate and compress say how far they are, whatever they measure."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from jobs import compress, evaluate
+from jobs.cli import run_job
+from pipeline import launch
+from pipeline.config import Config
+from pipeline.training import progress
+
+LINE = re.compile(r" *(\d+)% █* +(.+) ([\d,]+) of ([\d,]+) (tokens|sentences)  [\d,]+ \w+/s  [\d:]+ left")
+
+
+@pytest.fixture
+def run(make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> str:
+    """A short run; from then on progress is shown without waiting."""
+    config = make_config({"train.max_steps": 3})
+    launch.train(config, launch.in_process)
+    for name in ("LOG_EVERY_SECONDS", "MOVE_EVERY_SECONDS"):
+        monkeypatch.setattr(progress, name, 0.0)
+    return str(config.run.directory)
+
+
+@pytest.mark.parametrize(
+    ("job", "options", "told"),
+    [
+        (evaluate, ["--exact"], ["scored"]),
+        (evaluate, ["--text", "{text}", "--by-line"], ["scored"]),
+        (evaluate, ["--surprisal", "{folder}/rows.csv", "--pairs", "{pairs}"], ["scored"]),
+        (evaluate, ["--bleu", "20"], ["written"]),
+        (evaluate, ["--cache", "--dynamic", "sgd"], ["scored"]),
+        (evaluate, ["--cache", "--tune"], ["scored", "tried caches on"]),
+        (
+            compress,
+            ["--tokens", "40", "--output", "{folder}/small"],
+            ["bf16: scored", "float32: scored", "onnx-float32: scored", "onnx-int8: scored", "pruned-0.5: scored",
+             "timed"],
+        ),
+    ],
+)  # fmt: skip
+def test_how_far(
+    run: str,
+    tmp_path: Path,
+    tiny_text: Path,
+    capsys: pytest.CaptureFixture[str],
+    job: ModuleType,
+    options: list[str],
+    told: list[str],
+) -> None:
+    pairs = tmp_path / "pairs"
+    pairs.write_text(json.dumps({"good": "the cat sat", "bad": "sat cat the"}) + "\n")
+    capsys.readouterr()
+    names = {"text": tiny_text, "folder": tmp_path, "pairs": pairs}
+    run_job(job.main, ["--run", run, *(option.format(**names) for option in options)])
+    lines = capsys.readouterr().err.splitlines()
+    found = [LINE.fullmatch(line) for line in lines]
+    assert all(found), lines
+    assert sorted({match[2] for match in found if match}) == told
+    for match in filter(None, found):
+        done, total = (int(match[n].replace(",", "")) for n in (3, 4))
+        assert 0 < done <= total
+        assert int(match[1]) == round(100 * done / total)
