@@ -5,6 +5,7 @@ A corpus that is already prepared with the same settings is recognised; one that
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from jobs.cli import config_from, executor, parser, print_dry_run, run_job
@@ -21,13 +22,15 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     from pipeline.data.card import card
     from pipeline.data.prepare import count_tokens
     from pipeline.data.shards import open_prepared
+    from pipeline.data.verify import verify_texts
     from pipeline.paths import absolute
     from pipeline.training.progress import ShardProgress
 
     if arguments.verify is not None:
-        found = card(open_prepared(arguments.verify, verify=True))
-        print(found)
-        return found.to_json()
+        verified = open_prepared(arguments.verify, verify=True)
+        texts, found = verify_texts(verified), card(verified)
+        print(f"{found}\n{texts}")
+        return {**found.to_json(), "texts": asdict(texts)}
     config: Config = config_from(arguments)
     if arguments.dry_run:
         counts = count_tokens(config)

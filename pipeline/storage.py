@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 from pyarrow import fs
@@ -34,6 +34,14 @@ class UnreadableError(UserError):
     """A file is missing, or its store does not answer."""
 
 
+class Found(NamedTuple):
+    """A file: its size in bytes, and when it was last changed in nanoseconds since 1970, 0 where that is not known."""
+
+    path: str
+    size: int
+    changed: int
+
+
 def is_uri(path: str) -> bool:
     return "://" in path and not path.startswith("hf://")
 
@@ -51,10 +59,14 @@ def size(path: str) -> int | None:
     """Bytes of a file, None if there is none. Raises ``UnreadableError`` if its store does not answer."""
     if not is_uri(path):
         return os.stat(path).st_size if os.path.isfile(path) else None
-    with _telling(path):
-        store, key = _store(path)
-        info = _again(lambda: store.get_file_info(key))
+    info = _info(path)
     return info.size if info.type == fs.FileType.File else None
+
+
+def _info(uri: str) -> fs.FileInfo:
+    with _telling(uri):
+        store, key = _store(uri)
+        return _again(lambda: store.get_file_info(key))
 
 
 def open_file(path: str) -> pa.NativeFile:
@@ -80,13 +92,20 @@ def read_open(file: pa.NativeFile, path: str, start: int, num_bytes: int) -> byt
 
 @contextmanager
 def reading(path: str) -> Iterator[pa.NativeFile]:
-    """The bytes of a file from its beginning, decompressed where its ending says so.
+    """The bytes of a file from its beginning, as ``decompressed``. Raises ``UnreadableError``."""
+    with open_file(path) as file, decompressed(file, path) as stream:
+        yield stream
+
+
+@contextmanager
+def decompressed(file: pa.NativeFile, path: str) -> Iterator[pa.NativeFile]:
+    """The bytes of an open file from its beginning, decompressed where the ending of ``path`` says so.
 
     Raises:
         UnreadableError: it cannot be read, or is not what its ending says.
     """
     compression = compression_of(path)
-    with _telling(path), open_file(path) as file:
+    with _telling(path):
         if compression is None:
             yield file
             return
@@ -97,8 +116,8 @@ def reading(path: str) -> Iterator[pa.NativeFile]:
             raise UnreadableError(f"{path}: not a whole {compression} file: {reason(error)}") from None
 
 
-def find(pattern: str) -> list[tuple[str, int]]:
-    """(path, bytes) of the files of a path, a directory (all below it) or a glob (``**`` crosses directories), sorted.
+def find(pattern: str) -> list[Found]:
+    """The files of a path, a directory (all below it) or a glob (``**`` crosses directories), sorted.
 
     Hidden files and folders count only where the pattern itself names them.
     """
@@ -106,19 +125,25 @@ def find(pattern: str) -> list[tuple[str, int]]:
         return _find_remote(pattern)
     path = Path(pattern).expanduser()
     if path.is_file():
-        return [(str(path), path.stat().st_size)]
+        return [_found(path)]
     if path.is_dir():
         above = len(path.parts)
         below = (p for p in path.rglob("*") if not any(part.startswith(".") for part in p.parts[above:]))
     else:
         below = (Path(name) for name in glob.glob(str(path), recursive=True))
-    return [(str(p), p.stat().st_size) for p in sorted(below, key=lambda p: p.parts) if p.is_file()]
+    return [_found(p) for p in sorted(below, key=lambda p: p.parts) if p.is_file()]
 
 
-def _find_remote(pattern: str) -> list[tuple[str, int]]:
+def _found(path: Path) -> Found:
+    facts = path.stat()
+    # not the time of its text: that can be set, and a file moved here brings its own
+    return Found(str(path), facts.st_size, facts.st_ctime_ns)
+
+
+def _find_remote(pattern: str) -> list[Found]:
     wildcard = WILDCARD.search(pattern)
-    if wildcard is None and (num_bytes := size(pattern)) is not None:
-        return [(pattern, num_bytes)]
+    if wildcard is None and (info := _info(pattern)).type == fs.FileType.File:
+        return [Found(pattern, info.size, info.mtime_ns or 0)]
     scheme, _, rest = pattern.partition("://")
     folder = (rest if wildcard is None else rest[: wildcard.start() - len(scheme) - 3].rpartition("/")[0]).rstrip("/")
     with _telling(pattern):
@@ -126,7 +151,7 @@ def _find_remote(pattern: str) -> list[tuple[str, int]]:
         infos = _again(lambda: store.get_file_info(fs.FileSelector(key, recursive=True, allow_not_found=True)))
     wanted = re.compile(_glob(rest)) if wildcard else None
     return sorted(
-        (f"{scheme}://{info.path}", info.size)
+        Found(f"{scheme}://{info.path}", info.size, info.mtime_ns or 0)
         for info in infos
         if info.type == fs.FileType.File
         and (wanted.fullmatch(info.path) if wanted else "/." not in info.path.removeprefix(folder))
@@ -159,8 +184,7 @@ def modified(path: str) -> float:
     """When a file was last written, in seconds since 1970."""
     if not is_uri(path):
         return os.stat(path).st_mtime
-    store, key = _store(path)
-    return (store.get_file_info(key).mtime_ns or 0) / 1e9
+    return (_info(path).mtime_ns or 0) / 1e9
 
 
 def remove(path: str) -> None:

@@ -16,11 +16,15 @@ LOCK = ".lock"
 Say = Callable[[str], None]
 
 
+class OtherCorpusError(UserError):
+    """A directory holds a corpus, or shards of one, of other settings or of another text than is wanted."""
+
+
 @contextmanager
 def new_directory(directory: str) -> Iterator[None]:
     """Make ``directory``; where the text turns out to be wrong, remove it again if it was not there before.
 
-    Where the disk is at fault, what is done is kept. A bucket has no folders to make.
+    Where the disk is at fault, or a text was changed meanwhile, what is done is kept. A bucket has no folders to make.
     """
     if storage.is_uri(directory):
         yield
@@ -33,7 +37,7 @@ def new_directory(directory: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if path in made and not isinstance(error, storage.UnwritableError):
+        if path in made and not isinstance(error, (storage.UnwritableError, OtherCorpusError)):
             shutil.rmtree(path, ignore_errors=True)
             remove_if_empty(made)
         raise

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,18 +22,29 @@ from pipeline import storage
 from pipeline.config import Config
 from pipeline.data.corpus.cutting import group
 from pipeline.data.corpus.documents import Reading, Tally
+from pipeline.data.corpus.hub import load_dataset
 from pipeline.data.corpus.pieces import num_bytes_of
+from pipeline.data.corpus.sources import Source, changed_since
 from pipeline.data.corpus.splits import held_out_of_train, split_corpus
 from pipeline.data.corpus.survey import is_needed, survey
-from pipeline.data.directory import Say, locked, new_directory
+from pipeline.data.directory import OtherCorpusError, Say, locked, new_directory
 from pipeline.data.documents import document_lengths
+from pipeline.data.extracts import some
 from pipeline.data.planning import Range, mixture_of, plan, sample
-from pipeline.data.reuse import Splits, check_same, settings_of
+from pipeline.data.reuse import (
+    Splits,
+    check_texts,
+    find_prepared,
+    remember,
+    settings_of,
+    shards_of,
+    sources_of,
+    state_of,
+)
 from pipeline.data.shards import (
     TOKENIZER,
     PreparedCorpus,
     open_prepared,
-    read_manifest,
     read_sidecar,
     remove_leftovers,
     sidecar_name,
@@ -46,6 +58,7 @@ from pipeline.errors import UserError
 # enough text for byte-pair merges: more of it hardly changes them
 BPE_SAMPLE_BYTES = 40 << 20
 COUNT_BYTES = 64 << 20
+ROUNDS = 3  # of a preparation whose texts are written meanwhile
 SUMS = ("num_tokens", "num_documents", "num_unknown", *Tally.names())
 
 OnShard = Callable[[dict[str, Any], int], None]
@@ -74,60 +87,105 @@ def prepare(
         say: told in a sentence what should be known of the corpus.
 
     Raises:
-        UserError: no text, text that is not UTF-8, or a directory that holds a corpus of other settings or that
+        UserError: no text, text that is not UTF-8, a directory that holds a corpus of other settings or texts, or that
             another process prepares.
     """
     directory = str(config.data.directory)
-    splits: Splits = split_corpus(config.corpus)
-    settings = settings_of(config, splits)
-    found = read_manifest(directory)
-    if found is not None:
-        check_same(directory, found["settings"], settings)
-        return open_prepared(directory)
+    if (found := find_prepared(config, map_tasks=map_tasks, say=say)) is not None:
+        return found
     with new_directory(directory), locked(directory, say):
-        num_files_left_out = 0
-        if is_needed(config.corpus):
-            splits, num_files_left_out = survey(splits, config.corpus, map_tasks)
-        tokenizer = train(config, splits, map_tasks)
-        ranges = plan(tokenizer, splits, config)
-        storage.write(storage.join(directory, TOKENIZER), tokenizer.serialized)
-        entries = run_ranges(config, tokenizer, ranges, map_tasks=map_tasks, on_shard=on_shard)
-        contents = {split: split_entry(split, ranges, entries) for split in splits}
-        for split, content in contents.items():
-            check_has_tokens(split, content, config)
-        remove_leftovers(directory, entries)
-        write_manifest(
-            directory,
-            {
-                "dtype": tokenizer.dtype.name,
-                "vocab_size": tokenizer.vocab_size,
-                "tokenizer_fingerprint": tokenizer.fingerprint,
-                "settings": settings,
-                "num_files_left_out": num_files_left_out,
-                "splits": contents,
-            },
-        )
-    return open_prepared(directory)
+        shown = once(on_shard)
+        for _ in range(ROUNDS):
+            splits = split_corpus(config.corpus)
+            content = make(config, splits, map_tasks=map_tasks, on_shard=shown, say=say)
+            sources = sources_of(splits).values()
+            if not (changed := changed_since(sources, config.corpus)):
+                break
+            say(f"{some(changed)} was written while it was prepared: all is compared with the text that is there now")
+            load_dataset.cache_clear()
+        else:
+            raise OtherCorpusError(
+                f"{some(changed)} is written again and again while it is prepared; the same command goes on when it is "
+                "left alone"
+            )
+        remove_leftovers(directory, shards_of(content))
+        write_manifest(directory, content)
+    corpus = open_prepared(directory)
+    remember(directory, state_of(corpus.fingerprint, sources))
+    return corpus
+
+
+def once(on_shard: OnShard) -> OnShard:
+    """``on_shard``, told of each shard no more than once."""
+    told: set[str] = set()
+
+    def tell(entry: dict[str, Any], total: int) -> None:
+        if entry["name"] not in told:
+            told.add(entry["name"])
+            on_shard(entry, total)
+
+    return tell
+
+
+def make(config: Config, splits: Splits, *, map_tasks: MapTasks, on_shard: OnShard, say: Say) -> dict[str, Any]:
+    """Write the tokenizer and every shard of ``splits``; returns the content of the manifest."""
+    directory, settings = str(config.data.directory), settings_of(config, splits)
+    sources, num_files_left_out = sources_of(splits), 0
+    if is_needed(config.corpus):
+        splits, num_files_left_out = survey(splits, config.corpus, map_tasks)
+    tokenizer = train(config, splits, map_tasks)
+    ranges = plan(tokenizer, splits, config)
+    storage.write(storage.join(directory, TOKENIZER), tokenizer.serialized)
+    entries = run_ranges(config, tokenizer, ranges, sources=sources, map_tasks=map_tasks, on_shard=on_shard, say=say)
+    contents = {split: split_entry(split, ranges, entries) for split in splits}
+    for split, content in contents.items():
+        check_has_tokens(split, content, config)
+    return {
+        "dtype": tokenizer.dtype.name,
+        "vocab_size": tokenizer.vocab_size,
+        "tokenizer_fingerprint": tokenizer.fingerprint,
+        "settings": settings,
+        "num_files_left_out": num_files_left_out,
+        "splits": contents,
+    }
 
 
 def run_ranges(
-    config: Config, tokenizer: Tokenizer, ranges: Sequence[Range], *, map_tasks: MapTasks, on_shard: OnShard
+    config: Config,
+    tokenizer: Tokenizer,
+    ranges: Sequence[Range],
+    *,
+    sources: Mapping[str, Source],
+    map_tasks: MapTasks,
+    on_shard: OnShard,
+    say: Say,
 ) -> dict[str, dict[str, Any]]:
-    """Manifest entries by shard name; those that an earlier, interrupted preparation finished are kept."""
+    """Manifest entries by shard name; those that an earlier, interrupted preparation finished are kept.
+
+    Raises:
+        OtherCorpusError: one that was finished was made of another text than there is now.
+    """
     directory, reading = str(config.data.directory), Reading.of(config.corpus)
     if not storage.is_uri(directory):
         directory = str(Path(directory).absolute())
     total = sum(item.num_bytes for item in ranges)
+    tasks = {item.name: RangeTask(directory, item, reading, made_of(item, tokenizer, reading)) for item in ranges}
     there = storage.sizes_in(directory)
-    entries, missing = {}, []
-    for item in ranges:
-        sidecar = read_sidecar(directory, item.name) if sidecar_name(item.name) in there else None
-        if sidecar and sidecar.facts["made_of"] == made_of(item, tokenizer, reading):
-            entries[item.name] = sidecar.shard_entry
-            on_shard(entries[item.name], total)
-        else:
-            missing.append(RangeTask(directory, item, reading, made_of(item, tokenizer, reading)))
-    for entry in map_tasks(missing):
+    entries: dict[str, dict[str, Any]] = {}
+    for name, task in tasks.items():
+        sidecar = read_sidecar(directory, name) if sidecar_name(name) in there else None
+        if sidecar and sidecar.facts["made_of"] == task.made_of:
+            entries[name] = sidecar.shard_entry
+    if entries:
+        finished, damaged = {name: tasks[name].made_of for name in entries}, list[str]()
+        check_texts(
+            directory, finished, sources, field=reading.text_field, map_tasks=map_tasks, say=say, damaged=damaged
+        )
+        for name in damaged:
+            del entries[name]
+    for entry in entries.values():
+        on_shard(entry, total)
+    for entry in map_tasks([task for name, task in tasks.items() if name not in entries]):
         entries[entry["name"]] = entry
         on_shard(entry, total)
     return entries
@@ -190,13 +248,14 @@ def count_tokens(config: Config) -> Counts:
     From the manifest if the corpus is prepared, else by counting in memory; for BPE the tokens are estimated at
     four bytes each and the vocabulary is what was asked for.
     """
-    splits: Splits = split_corpus(config.corpus)
     wants_lengths, reading = config.data.layout == "documents", Reading.of(config.corpus)
-    found = read_manifest(str(config.data.directory))
-    if found is not None and found["settings"] == settings_of(config, splits):
-        counts = {split: entry["num_tokens"] for split, entry in found["splits"].items()}
-        tokens = open_prepared(str(config.data.directory)).splits["train"]
-        return Counts(counts, found["vocab_size"], True, document_lengths(tokens) if wants_lengths else None)
+    with suppress(OtherCorpusError):
+        found = find_prepared(config, map_tasks=in_process, say=lambda sentence: None, writes=False)
+        if found is not None:
+            counts = {split: len(tokens) for split, tokens in found.splits.items()}
+            lengths = document_lengths(found.splits["train"]) if wants_lengths else None
+            return Counts(counts, found.vocab_size, True, lengths)
+    splits: Splits = split_corpus(config.corpus)
     if is_needed(config.corpus):
         splits, _ = survey(splits, config.corpus, in_process)
     if config.tokenizer.kind == "bpe":

@@ -1,40 +1,125 @@
-"""Whether the corpus that a directory holds is the one that is wanted: its settings and its texts."""
+"""Whether the corpus that a directory holds is the one that is wanted: the same settings, and still the same texts.
+
+sources.json   digests of the names, sizes and times of all texts, as they were when they were found the same
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from typing import Any
 
-from pipeline.config import Config, data_fingerprint
+import xxhash
+
+from pipeline import storage
+from pipeline.config import Config, CorpusConfig, data_fingerprint
 from pipeline.data.corpus.pieces import Piece
+from pipeline.data.corpus.sources import Source, find_sources
+from pipeline.data.corpus.splits import SPLITS, split_corpus
+from pipeline.data.directory import OtherCorpusError, Say
+from pipeline.data.extracts import SUFFIX, Compare, Extract, changed_texts, read_extracts, settled_before, some
+from pipeline.data.shards import PreparedCorpus, open_prepared, read_manifest, sidecar_name
+from pipeline.data.shards.sidecar import Sidecar
 from pipeline.data.tokenizer.files import read_file
 from pipeline.errors import UserError
+from pipeline.files import UnwritableError
 
+STATE = "sources.json"
+NUM_STATES = 8
 Splits = Mapping[str, Sequence[Piece]]
 
 
-def settings_of(config: Config, splits: Splits) -> dict[str, Any]:
-    """What the bytes of a prepared corpus depend on: settings, and the names and sizes of the texts."""
-    sources = [[split, *piece.identity] for split, pieces in splits.items() for piece in pieces]
+def find_prepared(config: Config, *, map_tasks: Compare, say: Say, writes: bool = True) -> PreparedCorpus | None:
+    """The corpus in the directory of ``config``, None if it is not prepared there.
+
+    Where a text is gone or its store does not answer, the corpus is as good as before, which ``say`` is told.
+
+    Args:
+        writes: whether it may be noted there that the texts were found to be the same.
+
+    Raises:
+        OtherCorpusError: it is another one, or a text has changed since.
+        UserError: it is damaged.
+    """
+    directory = str(config.data.directory)
+    found = read_manifest(directory)
+    if found is None:
+        return None
+    try:
+        splits = split_corpus(config.corpus)
+    except storage.UnreadableError as error:
+        wanted, sources = settings_of(config, None), reachable(config.corpus)
+        said = f"{directory} is used as it was prepared, for its text cannot be looked at: {error}"
+    else:
+        wanted, sources, said = settings_of(config, splits), sources_of(splits), ""
+    check_same(directory, found, wanted, sources)
+    corpus = open_prepared(directory)
+    state = state_of(corpus.fingerprint, sources.values())
+    if state not in known_states(directory):
+        shards = dict.fromkeys(shards_of(found))
+        is_known = check_texts(directory, shards, sources, field=config.corpus.text_field, map_tasks=map_tasks, say=say)
+        if writes and is_known and not said:
+            remember(directory, state)
+    if said:
+        say(said)
+    return corpus
+
+
+def shards_of(manifest: Mapping[str, Any]) -> list[str]:
+    """The names of all shards."""
+    return [shard["name"] for split in manifest["splits"].values() for shard in split["shards"]]
+
+
+def sources_of(splits: Splits) -> dict[str, Source]:
+    """The sources of all pieces by name."""
+    return {piece.source.name: piece.source for pieces in splits.values() for piece in pieces}
+
+
+def reachable(config: CorpusConfig) -> dict[str, Source]:
+    """The sources of those patterns of ``config`` that still name any, by name."""
+    found = {}
+    for split in SPLITS:
+        for pattern in getattr(config, split):
+            with suppress(storage.UnreadableError):
+                sources = find_sources(split, config.model_copy(update={split: [pattern]}))
+                found.update({source.name: source for source in sources})
+    return found
+
+
+def settings_of(config: Config, splits: Splits | None) -> dict[str, Any]:
+    """What the bytes of a prepared corpus depend on: settings, and the names and sizes of the texts.
+
+    Args:
+        splits: None where the texts cannot be reached; what is read from files is then left out.
+    """
     path = config.tokenizer.path
-    file = {} if path is None else {"file": hashlib.sha256(read_file(path)).hexdigest()}
+    file, sources = {}, {}
+    if splits is not None:
+        names = [[split, *piece.identity] for split, pieces in splits.items() for piece in pieces]
+        sources = {"sources": hashlib.sha256(json.dumps(names).encode()).hexdigest()}
+    if path is not None:
+        with suppress(UserError) if splits is None else nullcontext():
+            file = {"file": hashlib.sha256(read_file(path)).hexdigest()}
     return {
         "fingerprint": data_fingerprint(config),
         "corpus": config.corpus.model_dump(mode="json"),
         "tokenizer": {**config.tokenizer.model_dump(mode="json"), **file},
         "shard_tokens": config.data.shard_tokens,
-        "sources": hashlib.sha256(json.dumps(sources).encode()).hexdigest(),
+        **sources,
     }
 
 
-def check_same(directory: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def check_same(
+    directory: str, manifest: Mapping[str, Any], wanted: Mapping[str, Any], sources: Mapping[str, Source]
+) -> None:
     """Refuse to mix two corpora in a directory.
 
     Raises:
-        UserError: naming the settings that differ, or that the texts have changed.
+        OtherCorpusError: naming the settings that differ, or that the texts have changed.
     """
+    found = manifest["settings"]
     differing = [
         f"{section}.{name} was {found[section].get(name)!r}, is {value!r}"
         for section in ("corpus", "tokenizer")
@@ -43,10 +128,124 @@ def check_same(directory: str, found: Mapping[str, Any], wanted: Mapping[str, An
     ]
     if found["shard_tokens"] != wanted["shard_tokens"]:
         differing.append(f"data.shard_tokens was {found['shard_tokens']}, is {wanted['shard_tokens']}")
-    if not differing and found["sources"] != wanted["sources"]:
-        differing.append("the texts are not the same files or sizes any more")
+    if not differing and found["sources"] != wanted.get("sources", found["sources"]):
+        differing.append(f"the texts are not the same{difference(directory, manifest, sources)}")
     if differing:
-        raise UserError(
+        raise OtherCorpusError(
             f"data.directory: {directory} holds a corpus prepared differently ({'; '.join(differing)}); "
             "remove it or name another directory"
         )
+
+
+def difference(directory: str, manifest: Mapping[str, Any], sources: Mapping[str, Source]) -> str:
+    """A phrase that says which texts are not as a corpus was made of them, as far as that was kept."""
+    with suppress(UserError):
+        extracts = extracts_of(directory, dict.fromkeys(shards_of(manifest)), [])
+        sizes = {extract.name: extract.size for extract in extracts}
+        there = sizes.keys() & sources.keys()
+        if other := sorted(name for name in there if sources[name].size != sizes[name]):
+            return f" any more: {other[0]} had {sizes[other[0]]:,} bytes and has {sources[other[0]].size:,}"
+        if gone := sorted(sizes.keys() - sources.keys()):
+            return f" any more: {some(gone)} is gone"
+        if sizes and (new := sorted(sources.keys() - sizes.keys())):
+            return f" any more: {some(new)} is new"
+    return " files, sizes or contents any more"
+
+
+def check_texts(
+    directory: str,
+    shards: Mapping[str, str | None],
+    sources: Mapping[str, Source],
+    *,
+    field: str,
+    map_tasks: Compare,
+    say: Say,
+    damaged: list[str] | None = None,
+) -> bool:
+    """Refuse shards of a text that has changed since; returns whether that could be told of all of them.
+
+    Args:
+        shards: what each was ``made_of``, None: as its sidecar says.
+        sources: those that can be reached, by name.
+        damaged: where the names of shards go of which it cannot be read; None: that is a mistake.
+
+    Raises:
+        OtherCorpusError: naming the texts.
+    """
+    without: list[str] = []
+    extracts = extracts_of(directory, shards, without, damaged)
+    if changed := changed_texts(extracts, sources, field=field, map_tasks=map_tasks, say=say):
+        raise OtherCorpusError(
+            f"data.directory: {directory} was prepared from another text than there is now ({some(changed)} has "
+            "changed since); remove it or name another directory"
+        )
+    if without:
+        say(
+            f"{directory} was prepared by an earlier version, which kept no digests of its texts: whether one was "
+            "changed since, with its size the same, cannot be told"
+        )
+    return not without
+
+
+def extracts_of(
+    directory: str, shards: Mapping[str, str | None], without: list[str], damaged: list[str] | None = None
+) -> Iterator[Extract]:
+    """What ``shards`` were made of, as ``check_texts``; ``without`` takes the names of those that do not say it.
+
+    Raises:
+        UserError: a file that is damaged.
+    """
+    there = storage.sizes_in(directory)
+    for name, wanted in shards.items():
+        found: list[Extract] = []
+        if name + SUFFIX in there:
+            try:
+                found = read_extracts(directory, name, wanted or made_of(directory, name))
+            except UserError:
+                if damaged is None:
+                    raise
+                damaged.append(name)
+                continue
+        if not found:
+            without.append(name)
+        yield from found
+
+
+def made_of(directory: str, shard: str) -> str:
+    """What the sidecar of a shard says that it was made of. Raises ``UserError`` naming one that is damaged."""
+    path = storage.join(directory, sidecar_name(shard))
+    try:
+        return str(Sidecar.from_bytes(storage.read(path)).facts.get("made_of"))
+    except storage.UnreadableError:
+        raise
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def state_of(fingerprint: str, sources: Iterable[Source]) -> dict[str, Any]:
+    """What tells at a glance that a corpus and its texts are those that they were."""
+    facts = [[source.name, source.size, source.changed] for source in sources]
+    times = [source.changed for source in sources]
+    latest = max(times, default=0) if all(times) else 0
+    return {"corpus": fingerprint, "sources": xxhash.xxh3_128_hexdigest(json.dumps(facts).encode()), "latest": latest}
+
+
+def known_states(directory: str) -> list[dict[str, Any]]:
+    """The states in which the texts were found the same, but for those in which a later change might not show."""
+    path = storage.join(directory, STATE)
+    try:
+        states, limit = json.loads(storage.read(path)), settled_before(path)
+        return [state for state in states if 0 < state["latest"] < limit]
+    except (ValueError, LookupError, TypeError):
+        return []
+
+
+def remember(directory: str, state: dict[str, Any]) -> None:
+    """Keep ``state``, so that next time no text need be looked at.
+
+    Those of other machines, on which the same texts may have other times, are kept, too.
+    """
+    others = [other for other in known_states(directory) if other != state and other.get("corpus") == state["corpus"]]
+    with suppress(UnwritableError):  # another user's corpus, say: the texts are compared again
+        data = json.dumps([*others[-NUM_STATES + 1 :], state])
+        storage.write(storage.join(directory, STATE), data.encode())

@@ -11,16 +11,18 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import chdir, nullcontext
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from pipeline import storage
 from pipeline.data.corpus.cutting import cut_rule
+from pipeline.data.corpus.digests import Digest
 from pipeline.data.corpus.documents import Part, Reading, Tally, documents
 from pipeline.data.corpus.pieces import Piece, num_bytes_of
 from pipeline.data.corpus.survey import SurveyTask
+from pipeline.data.extracts import CompareTask, Extract, write_extracts
 from pipeline.data.planning import Range
 from pipeline.data.shards import TOKENIZER, ShardWriter
 from pipeline.data.shards.sequence import load_from
@@ -54,14 +56,15 @@ class RangeTask:
 
     def __call__(self) -> dict[str, Any]:
         tokenizer, item, tally = tokenizer_in(self.directory), self.range, Tally()
-        num_unknown = 0
+        num_unknown, extracts = 0, list[Extract]()
         with ShardWriter(self.directory, item.name, tokenizer.dtype) as writer:
-            for ids, starts in encoded(tokenizer, item, self.reading, tally):
+            for ids, starts in encoded(tokenizer, item, self.reading, tally, extracts):
                 writer.append(ids, starts)
                 if tokenizer.unk_id is not None:
                     num_unknown += int(np.count_nonzero(ids == tokenizer.unk_id))
             facts = {"source_bytes": item.num_bytes, "num_unknown": num_unknown, **asdict(tally)}
-            return writer.finish({"made_of": self.made_of, **facts})
+            keep_extracts = partial(write_extracts, self.directory, item.name, self.made_of, extracts)
+            return writer.finish({"made_of": self.made_of, **facts}, before_sidecar=keep_extracts)
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,8 @@ class CountTask:
         return {"counts": dict(count(self.kind, texts_of(self.pieces, self.reading)))}
 
 
-Task = RangeTask | CountTask | SurveyTask
-KINDS: dict[str, type[Task]] = {kind.__name__: kind for kind in (RangeTask, CountTask, SurveyTask)}
+Task = RangeTask | CountTask | SurveyTask | CompareTask
+KINDS: dict[str, type[Task]] = {kind.__name__: kind for kind in (RangeTask, CountTask, SurveyTask, CompareTask)}
 MapTasks = Callable[[Sequence[Task]], Iterable[dict[str, Any]]]
 
 
@@ -123,17 +126,26 @@ def texts_of(pieces: Iterable[Piece], reading: Reading) -> Iterator[str]:
             yield part.text
 
 
-def encoded(tokenizer: Tokenizer, item: Range, reading: Reading, tally: Tally) -> Iterator[tuple[Ids, Ids]]:
-    """(token ids, at which of them documents begin) of a range, in batches."""
-    parts = (
-        part
-        for piece in item.pieces
-        for part in documents(piece, reading, cut_rule(piece.source, reading, tokenizer.safe_cut), tally)
-    )
+def encoded(
+    tokenizer: Tokenizer, item: Range, reading: Reading, tally: Tally, extracts: list[Extract] | None = None
+) -> Iterator[tuple[Ids, Ids]]:
+    """(token ids, at which of them documents begin) of a range, in batches; ``extracts`` takes what was read."""
+    parts = parts_of(tokenizer, item, reading, tally, extracts)
     for batch in batches(parts if item.shuffle_seed is None else shuffled(parts, f"{item.shuffle_seed} {item.name}")):
         ids, lengths = tokenizer.encode_utf8([part.data for part in batch], ends=[part.ends for part in batch])
         starts = np.cumsum([0, *lengths])[:-1]
         yield ids, starts[[part.begins for part in batch]]
+
+
+def parts_of(
+    tokenizer: Tokenizer, item: Range, reading: Reading, tally: Tally, extracts: list[Extract] | None
+) -> Iterator[Part]:
+    """The documents of all pieces of a range, cut where ``tokenizer`` says."""
+    for piece in item.pieces:
+        digest = None if extracts is None else Digest()
+        yield from documents(piece, reading, cut_rule(piece.source, reading, tokenizer.safe_cut), tally, digest)
+        if extracts is not None and digest is not None:
+            extracts.append(Extract.of(piece, digest))
 
 
 def shuffled(parts: Iterable[Part], seed: str) -> Iterator[Part]:

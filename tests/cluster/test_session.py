@@ -53,7 +53,8 @@ def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "a.txt").write_text("a")
     config = absolute(load(None, ["run.directory=~/run", "data.directory=~/data"]))
     assert (config.run.directory, config.data.directory) == (f"{tmp_path}/run", f"{tmp_path}/data")
-    assert storage.find("~/a.txt") == storage.find("~/*.txt") == [(str(tmp_path / "a.txt"), 1)]
+    changed = (tmp_path / "a.txt").stat().st_ctime_ns
+    assert storage.find("~/a.txt") == storage.find("~/*.txt") == [(str(tmp_path / "a.txt"), 1, changed)]
 
 
 def test_a_private_cluster_is_as_large_as_the_settings_ask() -> None:

@@ -76,5 +76,5 @@ def store(server: ThreadedMotoServer) -> Iterator[fs.FileSystem]:
 
 
 def put(store: fs.FileSystem, path: str, data: bytes) -> None:
-    with store.open_output_stream(f"texts/{path}") as stream:
+    with store.open_output_stream(f"texts/{path}", compression=None) as stream:
         stream.write(data)

@@ -1,6 +1,6 @@
 """Corpora from and to a store that speaks S3: a local server of moto's, none of it mocked on our side."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,12 @@ from pyarrow import fs
 from pipeline import config as configuration
 from pipeline import launch, storage
 from pipeline.config import Config
+from pipeline.data import extracts
+from pipeline.data.directory import OtherCorpusError
 from pipeline.data.prepare import prepare_in_process
 from pipeline.data.shards import open_prepared, read_manifest
-from tests.data.object_store import BUCKET, put
+from tests.data.changing import EDITED, LINES, config_of, write_compressed, write_parquet, write_text
+from tests.data.object_store import BUCKET, Door, put
 
 
 def test_files_are_found_as_in_a_folder(store: fs.FileSystem) -> None:
@@ -20,13 +23,15 @@ def test_files_are_found_as_in_a_folder(store: fs.FileSystem) -> None:
         put(store, path, b"x" * len(path))
 
     def found(pattern: str) -> list[str]:
-        return [path.removeprefix(f"{BUCKET}/find/") for path, _ in storage.find(f"{BUCKET}/{pattern}")]
+        return [path.removeprefix(f"{BUCKET}/find/") for path, *_ in storage.find(f"{BUCKET}/{pattern}")]
 
     assert found("find") == ["a.txt", "b.txt", "deep/c.txt", "e.md"]
     assert found("find/*.txt") == ["a.txt", "b.txt"]
     assert found("find/**/*.txt") == ["a.txt", "b.txt", "deep/.d.txt", "deep/c.txt"]
     assert found("find/[ae].*") == ["a.txt", "e.md"]
-    assert storage.find(f"{BUCKET}/find/a.txt") == [(f"{BUCKET}/find/a.txt", 10)]
+    ((path, size, changed),) = storage.find(f"{BUCKET}/find/a.txt")
+    assert (path, size) == (f"{BUCKET}/find/a.txt", 10)
+    assert changed == storage.find(f"{BUCKET}/find/*.txt")[0].changed > 0
     assert found("nothing/*") == []
 
 
@@ -107,3 +112,38 @@ def test_stores_and_buckets_that_there_are_not(store: fs.FileSystem, make_config
         prepare_in_process(make_config({"corpus.train": ["carrier-pigeon://coop/a.txt"]}))
     with pytest.raises(ValueError, match=r"corpus\.train: no file matches s3://no-such-bucket/a\.txt|does not exist"):
         prepare_in_process(make_config({"corpus.train": ["s3://no-such-bucket/a.txt"]}))
+
+
+@pytest.mark.parametrize("write", [write_text, write_compressed, write_parquet])
+def test_a_text_in_a_bucket_is_known_by_its_tag(
+    store: fs.FileSystem, door: Door, make_config: Callable[..., Config], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, Sequence[str]], str],
+) -> None:  # fmt: skip
+    name = write(tmp_path, LINES)
+    text = f"known/{name}"
+    put(store, text, (tmp_path / name).read_bytes())
+    config = config_of(make_config, f"{BUCKET}/{text}", **{"corpus.document": "line"})
+    expected = prepare_in_process(config).fingerprint
+
+    def num_bytes_read() -> int:
+        door.requests.clear()
+        assert prepare_in_process(config).fingerprint == expected
+        return sum(stop - start for start, stop in door.ranges(name))
+
+    unread = num_bytes_read()  # but for where the splits are cut, and what is at the end of a table
+    put(store, text, (tmp_path / name).read_bytes())
+    assert num_bytes_read() == unread
+    with monkeypatch.context() as patch:  # the same text, uploaded in other parts
+        patch.setattr(extracts, "tag_of", lambda file: "another")
+        assert num_bytes_read() > unread
+    with monkeypatch.context() as patch:
+        patch.setattr(storage.time, "sleep", lambda seconds: None)
+        door.is_shut = lambda method, path: True
+        told: list[str] = []
+        assert prepare_in_process(config, say=told.append).fingerprint == expected
+        assert "its text cannot be looked at" in told[-1]
+        door.is_shut = lambda method, path: False
+    write(tmp_path, EDITED)
+    put(store, text, (tmp_path / name).read_bytes())
+    with pytest.raises(OtherCorpusError, match=rf"{name} has changed since"):
+        prepare_in_process(config)

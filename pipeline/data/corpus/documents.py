@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from pipeline.config import CorpusConfig
 from pipeline.data.corpus import records
+from pipeline.data.corpus.digests import Digest
 from pipeline.data.corpus.pieces import Piece
 from pipeline.data.corpus.texts import Cut, decode, is_utf8, parse_json, read_blocks
 from pipeline.errors import UserError
@@ -87,25 +88,26 @@ class UndecodableError(UserError):
     """A document has bytes that are not UTF-8."""
 
 
-def documents(piece: Piece, reading: Reading, cut: Cut, tally: Tally) -> Iterator[Part]:
+def documents(piece: Piece, reading: Reading, cut: Cut, tally: Tally, digest: Digest | None = None) -> Iterator[Part]:
     """The documents of ``piece`` in order, those of a whole file in parts that end at a ``cut``.
 
-    A file that is one document is chosen as a whole beforehand (``survey``); here the others are.
+    A file that is one document is chosen as a whole beforehand (``survey``); here the others are. ``digest`` takes in
+    all that is read.
 
     Raises:
         UserError: the text is gone or has changed, is not UTF-8 (unless set otherwise), or a record has no text.
     """
     for part in (
-        _parts_of_file(piece, reading, cut, tally)
+        _parts_of_file(piece, reading, cut, tally, digest)
         if reading.is_one_document(piece)
-        else _chosen(piece, reading, cut, tally)
+        else _chosen(piece, reading, cut, tally, digest)
     ):
         tally.num_bytes += len(part.data)
         yield part
 
 
-def _parts_of_file(piece: Piece, reading: Reading, cut: Cut, tally: Tally) -> Iterator[Part]:
-    blocks = read_blocks(piece.source, piece.start, piece.stop, cut)
+def _parts_of_file(piece: Piece, reading: Reading, cut: Cut, tally: Tally, digest: Digest | None) -> Iterator[Part]:
+    blocks = read_blocks(piece.source, piece.start, piece.stop, cut, digest)
     block, begins = next(blocks, None), piece.start == 0
     while block is not None:
         offset, data = block
@@ -115,10 +117,10 @@ def _parts_of_file(piece: Piece, reading: Reading, cut: Cut, tally: Tally) -> It
         begins = False
 
 
-def _chosen(piece: Piece, reading: Reading, cut: Cut, tally: Tally) -> Iterator[Part]:
+def _chosen(piece: Piece, reading: Reading, cut: Cut, tally: Tally, digest: Digest | None) -> Iterator[Part]:
     dropped = set(piece.dropped_places.tolist())
     is_bounded = reading.is_bounded
-    for place, content, is_checked in _raw(piece, reading, cut):
+    for place, content, is_checked in _raw(piece, reading, cut, digest):
         if not piece.has(place):
             continue
         try:
@@ -138,20 +140,22 @@ def _chosen(piece: Piece, reading: Reading, cut: Cut, tally: Tally) -> Iterator[
             yield Part(data, place)
 
 
-def _raw(piece: Piece, reading: Reading, cut: Cut) -> Iterable[tuple[int, Any, bool]]:
+def _raw(piece: Piece, reading: Reading, cut: Cut, digest: Digest | None) -> Iterable[tuple[int, Any, bool]]:
     """(place, content, whether that is known to be UTF-8) of every document of ``piece``.
 
     The content is the bytes of a text document or of a line of JSON, or the text of a row.
     """
     source = piece.source
     if source.form == "parquet":
-        rows = records.parquet_rows(source.name, reading.text_field, piece.start, piece.stop, size=source.size)
+        rows = records.parquet_rows(
+            source.name, reading.text_field, piece.start, piece.stop, size=source.size, digest=digest
+        )
     elif source.form == "dataset":
-        rows = records.dataset_rows(source.name, reading.text_field, piece.start, piece.stop)
+        rows = records.dataset_rows(source.name, reading.text_field, piece.start, piece.stop, digest=digest)
     else:
         by_line = source.form == "jsonl" or reading.document == "line"
         split = _lines if by_line else _paragraphs
-        for offset, block in read_blocks(source, piece.start, piece.stop, cut):
+        for offset, block in read_blocks(source, piece.start, piece.stop, cut, digest):
             is_checked = is_utf8(block)  # far quicker than to look at each line
             for place, content in split(block, offset):
                 yield place, content, is_checked

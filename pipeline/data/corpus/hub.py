@@ -16,6 +16,8 @@ from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import unquote
 
+import xxhash
+
 from pipeline import storage
 from pipeline.data.corpus.overlaps import Rows
 from pipeline.errors import UserError
@@ -98,7 +100,19 @@ def load_dataset(name: str) -> Loaded:
         raise
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{name}: cannot be loaded by datasets: {reason}") from None
+        raise storage.UnreadableError(f"{name}: cannot be loaded by datasets: {reason}") from None
+
+
+def version(name: str) -> int:
+    """Another number once a file of the dataset was written again. Raises ``UserError`` as ``load_dataset``."""
+    files = {file for part in load_dataset(name).rows for file in part.files}
+    facts = [[file, os.stat(file).st_ctime_ns if os.path.exists(file) else 0] for file in sorted(files)]
+    return as_version(json.dumps(facts).encode())
+
+
+def as_version(facts: bytes) -> int:
+    """A number for ``facts``, smaller than a time of this century in nanoseconds: none is taken for just now."""
+    return xxhash.xxh3_64_intdigest(facts) >> 4
 
 
 def parse(name: str) -> tuple[str, dict[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,7 @@ class Piece:
 
     def to_json(self) -> list[Any]:
         dropped = base64.b64encode(self.dropped).decode()
-        return [list(astuple(self.source)), self.start, self.stop, list(self.share), dropped]
+        return [list(vars(self.source).values()), self.start, self.stop, list(self.share), dropped]
 
     @classmethod
     def from_json(cls, values: Sequence[Any]) -> Piece:

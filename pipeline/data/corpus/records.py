@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import storage
+from pipeline.data.corpus.digests import Digest
 from pipeline.data.corpus.hub import load_dataset
 from pipeline.errors import UserError
 
@@ -66,17 +67,28 @@ def parquet_extent(path: str, field: str) -> tuple[int, int]:
     return max(1, metadata.num_row_groups), num_bytes
 
 
-def parquet_rows(path: str, field: str, start: int, stop: int, *, size: int) -> Iterator[tuple[int, Any]]:
-    """(place, text) of the rows of row groups ``start`` to ``stop``. Raises ``UserError`` for a file that changed."""
+def parquet_rows(
+    path: str, field: str, start: int, stop: int, *, size: int, digest: Digest | None = None
+) -> Iterator[tuple[int, Any]]:
+    """(place, text) of the rows of row groups ``start`` to ``stop``; ``digest`` takes in all of them.
+
+    Raises:
+        UserError: a file that has changed its size.
+    """
     with SteadyFile(path) as file:
         if file.size() != size:
             raise UserError(f"{path}: {file.size():,} bytes where there were {size:,} when the corpus was planned")
+        if digest is not None and storage.is_uri(path):
+            digest.opened(file.file)
         table = _parquet(path, file)
         _check_text(path, field, table.schema_arrow)
         for group in range(start, min(stop, table.num_row_groups)):
             row = 0
             for batch in table.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=[field]):
-                for text in batch.column(field).to_pylist():
+                texts = batch.column(field).to_pylist()
+                if digest is not None:
+                    digest.rows(texts)
+                for text in texts:
                     yield group << ROW_BITS | row, text
                     row += 1
 
@@ -105,8 +117,10 @@ def dataset_extent(name: str, field: str) -> tuple[int, int]:
     return len(dataset), dataset.data.column(field).nbytes
 
 
-def dataset_rows(name: str, field: str, start: int, stop: int) -> Iterator[tuple[int, Any]]:
-    """(place, text) of rows (or, streamed, shards) ``start`` to ``stop``."""
+def dataset_rows(
+    name: str, field: str, start: int, stop: int, *, digest: Digest | None = None
+) -> Iterator[tuple[int, Any]]:
+    """(place, text) of rows (or, streamed, shards) ``start`` to ``stop``; ``digest`` takes in all of them."""
     found = load_dataset(name)
     dataset = found.dataset
     if found.is_streaming:
@@ -114,10 +128,15 @@ def dataset_rows(name: str, field: str, start: int, stop: int) -> Iterator[tuple
             for row, record in enumerate(dataset.shard(dataset.num_shards, shard)):
                 if field not in record:
                     raise _no_field(name, field, list(record))
+                if digest is not None:
+                    digest.rows([record[field]])
                 yield shard << ROW_BITS | row, record[field]
         return
     for begin in range(start, stop, ROWS_AT_ONCE):
-        for row, text in enumerate(dataset[begin : min(begin + ROWS_AT_ONCE, stop)][field], start=begin):
+        texts = dataset[begin : min(begin + ROWS_AT_ONCE, stop)][field]
+        if digest is not None:
+            digest.rows(texts)
+        for row, text in enumerate(texts, start=begin):
             yield row << ROW_BITS, text
 
 

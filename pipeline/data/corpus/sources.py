@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Literal
 
 from pipeline import storage
@@ -25,7 +27,8 @@ class Source:
 
     ``extent`` counts the places it can be cut into: bytes of a plain file, row groups of Parquet, rows (or, streamed,
     shards) of a dataset; 1 for a compressed file. ``size``, bytes as stored, tells whether it has changed since.
-    ``num_bytes`` is the size of its text, a guess where it is compressed or a table.
+    ``num_bytes`` is the size of its text, a guess where it is compressed or a table. ``changed`` is another number
+    whenever it was written again since, even if with the same text; 0 where that cannot be told.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Source:
     size: int
     num_bytes: int
     origin: int = 0  # number of the pattern that it came from
+    changed: int = field(default=0, compare=False)
 
     @property
     def has_records(self) -> bool:
@@ -67,12 +71,12 @@ def find_sources(split: str, config: CorpusConfig) -> list[Source]:
     for origin, pattern in enumerate(getattr(config, split)):
         try:
             sources = _of_pattern(pattern, split, config, origin)
-        except storage.UnreadableError:
-            raise
+        except storage.UnreadableError as error:
+            raise storage.UnreadableError(f"corpus.{split}: {error}") from None
         except UserError as error:
             raise UserError(f"corpus.{split}: {error}") from None
         if not sources:
-            raise UserError(f"corpus.{split}: no file matches {pattern}")
+            raise storage.UnreadableError(f"corpus.{split}: no file matches {pattern}")
         found += sources
     return _each_once(found, split)
 
@@ -119,15 +123,16 @@ def _real_path(path: str, folders: dict[str, str]) -> str:
 
 def _of_pattern(pattern: str, split: str, config: CorpusConfig, origin: int) -> list[Source]:
     if pattern.startswith("builtin:"):
-        return [Source(name, "text", n, n, n, origin) for name, n in builtin.builtin(pattern)]
+        return [Source(name, "text", n, n, n, origin, changed_at(name)) for name, n in builtin.builtin(pattern)]
     if (name := _dataset_name(pattern, split)) is not None:
+        changed = changed_at(name)
         extent, num_bytes = records.dataset_extent(name, config.text_field)
-        return [Source(name, "dataset", extent, num_bytes, num_bytes, origin)]
+        return [Source(name, "dataset", extent, num_bytes, num_bytes, origin, changed)]
     files = storage.find(pattern)
-    for path, _ in files:
+    for path, *_ in files:
         if path.endswith(hub.MARKS) and hub.is_saved(folder := os.path.dirname(path)):
             raise UserError(f"{folder} is a dataset that save_to_disk wrote, not text; name it by itself")
-    return [_of_file(path, size, config, origin) for path, size in files]
+    return [_of_file(file, config, origin) for file in files]
 
 
 def _dataset_name(pattern: str, split: str) -> str | None:
@@ -145,16 +150,41 @@ def _dataset_name(pattern: str, split: str) -> str | None:
     return hub.DATASET + folder
 
 
-def _of_file(path: str, size: int, config: CorpusConfig, origin: int) -> Source:
+def _of_file(file: storage.Found, config: CorpusConfig, origin: int) -> Source:
+    path, size, changed = file
     compression = storage.compression_of(path)
     suffix = os.path.splitext(path if compression is None else os.path.splitext(path)[0])[1].lower()
     form = FORMS.get(suffix, "text") if config.format == "auto" else config.format
     if form == "parquet":
         extent, num_bytes = records.parquet_extent(path, config.text_field)
-        return Source(path, form, extent, size, num_bytes, origin)
+        return Source(path, form, extent, size, num_bytes, origin, changed)
     if compression is not None:
-        return Source(path, form, 1, size, EXPANSION * size, origin)
-    return Source(path, form, size, size, size, origin)
+        return Source(path, form, 1, size, EXPANSION * size, origin, changed)
+    return Source(path, form, size, size, size, origin, changed)
+
+
+def changed_at(name: str) -> int:
+    """``Source.changed`` of what lies here, or of a dataset, by that name now. Raises ``OSError`` if it is gone."""
+    if name.startswith(hub.DATASET):
+        return hub.version(name)
+    if name.startswith(builtin.PYTHON_DOCS + "/"):
+        return hub.as_version(builtin.topics()[name.removeprefix(builtin.PYTHON_DOCS + "/")])
+    return os.stat(builtin.stdlib_path(name) if name.startswith(builtin.PYTHON_STDLIB + "/") else name).st_ctime_ns
+
+
+def changed_since(sources: Iterable[Source], config: CorpusConfig) -> list[str]:
+    """The names of those that were written again since they were found, as far as that can be told now."""
+    in_stores: dict[str, int] = {}
+    for pattern in chain(config.train, config.valid, config.test):
+        if storage.is_uri(pattern):
+            with suppress(storage.UnreadableError):
+                in_stores.update({file.path: file.changed for file in storage.find(pattern)})
+    found = []
+    for source in sources:
+        with suppress(OSError, KeyError):  # one that is gone
+            if source.changed != (in_stores[source.name] if storage.is_uri(source.name) else changed_at(source.name)):
+                found.append(source.name)
+    return found
 
 
 def read_bytes(source: Source, start: int, stop: int) -> bytes:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from pipeline import storage
 from pipeline.data.corpus import builtin
+from pipeline.data.corpus.digests import Digest
 from pipeline.data.corpus.sources import Source, location, read_bytes
 from pipeline.errors import UserError
 
@@ -30,43 +31,55 @@ MARK = codecs.BOM_UTF8
 Cut = Callable[[bytes, int], int | None]
 
 
-def read_blocks(source: Source, start: int, stop: int, cut: Cut) -> Iterator[tuple[int, bytes]]:
+def read_blocks(
+    source: Source, start: int, stop: int, cut: Cut, digest: Digest | None = None
+) -> Iterator[tuple[int, bytes]]:
     """(offset, bytes) of a text from ``start`` to ``stop``, in blocks of about ``BLOCK_BYTES`` that end at a ``cut``.
 
     Offsets are those of the text as read; a compressed source is always read whole. A ``MARK`` at its beginning is
-    left out.
+    left out. ``digest`` takes in all that is read.
     """
-    with _open(source, start, stop) as read:
-        offset, rest = start if source.is_plain else 0, b""
+    offset, rest = start if source.is_plain else 0, b""
+    for chunk in chunks(source, start, stop, digest):
+        before = len(rest)
+        rest += chunk
+        if offset == before == 0 and rest.startswith(MARK):
+            offset, rest = len(MARK), rest[len(MARK) :]
+        if len(rest) < BLOCK_BYTES:
+            continue
+        where = cut(rest, max(1, len(rest) - TAIL_BYTES)) or cut(rest, max(1, before))
+        if where is not None and where < len(rest):
+            yield offset, rest[:where]
+            offset, rest = offset + where, rest[where:]
+    if rest:
+        yield offset, rest
+
+
+def chunks(source: Source, start: int, stop: int, digest: Digest | None = None) -> Iterator[bytes]:
+    """The bytes of a text from ``start`` to ``stop``, ``BLOCK_BYTES`` at a time; ``digest`` takes in all of them."""
+    with _open(source, start, stop, digest) as read:
         while chunk := read(BLOCK_BYTES):
-            before = len(rest)
-            rest += chunk
-            if offset == before == 0 and rest.startswith(MARK):
-                offset, rest = len(MARK), rest[len(MARK) :]
-            if len(rest) < BLOCK_BYTES:
-                continue
-            where = cut(rest, max(1, len(rest) - TAIL_BYTES)) or cut(rest, max(1, before))
-            if where is not None and where < len(rest):
-                yield offset, rest[:where]
-                offset, rest = offset + where, rest[where:]
-        if rest:
-            yield offset, rest
+            if digest is not None:
+                digest.update(chunk)
+            yield chunk
 
 
 @contextmanager
-def _open(source: Source, start: int, stop: int) -> Iterator[Callable[[int], bytes]]:
+def _open(source: Source, start: int, stop: int, digest: Digest | None) -> Iterator[Callable[[int], bytes]]:
     """A function that gives the next bytes of the piece."""
     if source.name.startswith(builtin.PYTHON_DOCS + "/"):
         yield io.BytesIO(read_bytes(source, start, stop)).read
-    elif source.is_plain:
-        with storage.open_file(location(source)) as file:
-            source.check_size(file.size())
-            yield _Stretch(file, location(source), start, stop).read
-    else:
-        found = storage.size(source.name)
-        source.check_size(0 if found is None else found)
-        with storage.reading(source.name) as stream:
-            yield stream.read
+        return
+    path = location(source)
+    with storage.open_file(path) as file:
+        source.check_size(file.size())
+        if digest is not None and storage.is_uri(path):
+            digest.opened(file)
+        if source.is_plain:
+            yield _Stretch(file, path, start, stop).read
+        else:
+            with storage.decompressed(file, path) as stream:
+                yield stream.read
 
 
 class _Stretch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -21,8 +21,8 @@ from pipeline.data.tokenizer import Ids
 
 BATCH_TOKENS = 65_536
 ALIGNMENT = 8  # of what Arrow writes for a batch, in bytes
-# of this format, and sidecars of the one before
-SHARD_FILE = re.compile(r"(train|valid|test)-\d{5,}\.(arrow|index|json)")
+# of this format, what the shard was made of, and sidecars of the format before
+SHARD_FILE = re.compile(r"(train|valid|test)-\d{5,}\.(arrow|index|sources|json)")
 STALE_SECONDS = 600  # far longer than writing one file takes
 
 
@@ -68,33 +68,33 @@ class ShardWriter:
         self.document_starts.append(np.asarray(document_starts, dtype=np.int64) + self.num_tokens)
         self.num_tokens += len(ids)
         start = 0
-        while start < len(ids):
-            part = ids[start : start + BATCH_TOKENS - self.num_waiting]
-            start += len(part)
-            if len(part) == BATCH_TOKENS:
-                self._write(part)
-                continue
-            self.batch[self.num_waiting : self.num_waiting + len(part)] = part
-            self.num_waiting += len(part)
-            if self.num_waiting == BATCH_TOKENS:
-                self._write_waiting()
+        with self._telling():
+            while start < len(ids):
+                part = ids[start : start + BATCH_TOKENS - self.num_waiting]
+                start += len(part)
+                if len(part) == BATCH_TOKENS:
+                    self._write(part)
+                    continue
+                self.batch[self.num_waiting : self.num_waiting + len(part)] = part
+                self.num_waiting += len(part)
+                if self.num_waiting == BATCH_TOKENS:
+                    self._write_waiting()
 
     def _write_waiting(self) -> None:
         self._write(self.batch[: self.num_waiting])
         self.num_waiting = 0
 
     def _write(self, part: Ids) -> None:
-        with self._telling():
-            self.writer.write_batch(pa.record_batch([pa.array(part)], schema=self.schema))
+        self.writer.write_batch(pa.record_batch([pa.array(part)], schema=self.schema))
         # the values come last in what a batch writes
         offset = self.sink.tell() - -(-part.nbytes // ALIGNMENT) * ALIGNMENT
         self.batches.append([offset, part.nbytes, xxhash.xxh3_64_hexdigest(part.data)])
 
-    def finish(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+    def finish(self, facts: Mapping[str, Any], *, before_sidecar: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Write the rest and put both files in their place; returns the manifest's entry, with the plain ``facts``."""
-        if self.num_waiting:
-            self._write_waiting()
         with self._telling():
+            if self.num_waiting:
+                self._write_waiting()
             self.writer.close()
             self.sink.close()
         starts = np.concatenate([np.zeros(0, dtype=np.int64), *self.document_starts])
@@ -105,6 +105,7 @@ class ShardWriter:
             "arrow": self.sink.facts,
         }
         storage.upload(self.temporary, storage.join(self.directory, f"{self.name}.arrow"))
+        before_sidecar()
         sidecar = Sidecar.of({**facts, "entry": entry, "batches": self.batches}, starts)
         storage.write(storage.join(self.directory, sidecar_name(self.name)), sidecar.to_bytes())
         return sidecar.shard_entry

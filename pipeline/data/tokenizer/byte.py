@@ -10,6 +10,8 @@ import numpy as np
 from pipeline.data.tokenizer.base import Ids, Tokenizer
 from pipeline.data.tokenizer.characters import END
 
+LONG_TEXT = 1 << 14  # bytes
+
 
 class ByteTokenizer(Tokenizer):
     """The 256 bytes of UTF-8, and ``<eos>`` = 256 where documents end with one."""
@@ -33,13 +35,16 @@ class ByteTokenizer(Tokenizer):
     def encode_utf8(self, texts: Sequence[bytes], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
         has_end = np.array([True] * len(texts) if ends is None else ends, dtype=bool) & (self.eos_id is not None)
         lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)) + has_end
-        if has_end.all():
-            data = END.join([*texts, b""])
+        ids = np.empty(lengths.sum(), dtype=np.uint16)
+        ends_at = np.cumsum(lengths)
+        if len(ids) > LONG_TEXT * len(texts):  # quicker one by one than joined
+            for text, end, length in zip(texts, ends_at.tolist(), lengths.tolist(), strict=True):
+                ids[end - length : end - length + len(text)] = np.frombuffer(text, dtype=np.uint8)
         else:
-            data = b"".join(text + END * end for text, end in zip(texts, has_end.tolist(), strict=True))
-        ids = np.empty(len(data), dtype=np.uint16)
-        ids[:] = np.frombuffer(data, dtype=np.uint8)
-        ids[np.cumsum(lengths)[has_end] - 1] = 256
+            parts = (text + END * end for text, end in zip(texts, has_end.tolist(), strict=True))
+            data = END.join([*texts, b""]) if has_end.all() else b"".join(parts)
+            ids[:] = np.frombuffer(data, dtype=np.uint8)
+        ids[ends_at[has_end] - 1] = 256
         return ids, lengths
 
     def decode(self, ids: Ids | list[int]) -> str:

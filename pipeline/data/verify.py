@@ -1,0 +1,83 @@
+"""A prepared corpus in, out whether its texts are still those that it was made of, as far as they can be found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline import storage
+from pipeline.data.corpus import builtin, hub
+from pipeline.data.corpus.sources import location
+from pipeline.data.extracts import Extract, compare_tasks, some
+from pipeline.data.reuse import extracts_of, shards_of
+from pipeline.data.shards import PreparedCorpus
+from pipeline.errors import UserError
+
+
+@dataclass(frozen=True)
+class TextsCheck:
+    """How many texts are as they were read, how many are not there, and of how many shards no digests were kept."""
+
+    same: int
+    gone: int
+    shards_without_digests: int
+
+    def __str__(self) -> str:
+        parts = [f"{self.same:,} as they were read"] * bool(self.same) + [f"{self.gone:,} not there"] * bool(self.gone)
+        if self.shards_without_digests:
+            parts.append(f"no digests for {self.shards_without_digests:,} shards, which an earlier version made")
+        return "  texts: " + ", ".join(parts)
+
+
+def verify_texts(corpus: PreparedCorpus) -> TextsCheck:
+    """Read the texts of ``corpus`` again that are still where they were; those of a hub are not asked for.
+
+    Raises:
+        UserError: one is another now, or what is known of it is damaged.
+    """
+    without: list[str] = []
+    gone, found, changed = set(), {}, set()
+    sizes: dict[str, int | None] = {}
+    for extract in extracts_of(corpus.directory, dict.fromkeys(shards_of(corpus.manifest)), without):
+        name = extract.name
+        if name not in sizes:
+            sizes[name] = size_of(extract)
+        if sizes[name] is None:
+            gone.add(name)
+        elif sizes[name] != extract.size:
+            changed.add(name)
+        else:
+            found[name, extract.start, extract.stop, extract.digest] = extract
+    field = corpus.manifest["settings"]["corpus"]["text_field"]
+    changed |= changed_of(() if changed else found.values(), field)
+    if changed:
+        raise UserError(
+            f"{corpus.directory}: every byte is as it was written, but the text that it was made of is another one now "
+            f"({some(sorted(map(shown, changed)))})"
+        )
+    return TextsCheck(len({name for name, *_ in found}), len(gone), len(without))
+
+
+def changed_of(extracts: Iterable[Extract], field: str) -> set[str]:
+    """The names of those that are read differently now."""
+    return {name for task in compare_tasks(list(extracts), field) for name in task()["changed"]}
+
+
+def shown(name: str) -> str:
+    """A name in full: a corpus may have been made in another folder than this process works in."""
+    return os.path.abspath(name) if os.path.exists(name) else name
+
+
+def size_of(extract: Extract) -> int | None:
+    """The size of the source of an extract as it is found now, None if it is not."""
+    name = extract.name
+    if name.startswith(builtin.PYTHON_DOCS + "/"):
+        text = builtin.topics().get(name.removeprefix(builtin.PYTHON_DOCS + "/"))
+        return None if text is None else len(text)
+    if extract.form == "dataset":
+        return extract.size if os.path.exists(hub.parse(name)[0]) else None  # its rows are compared in any case
+    try:
+        return storage.size(location(extract.source))
+    except storage.UnreadableError:
+        return None
