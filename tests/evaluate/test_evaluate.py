@@ -123,6 +123,14 @@ def test_streams_with_burn_in_begin_with_the_state_of_the_tokens_before(model: L
         assert sums.sum(1) == pytest.approx([score.nats, 103], rel=1e-10)
 
 
+@pytest.mark.parametrize(
+    ("num_tokens", "unit"),
+    [(86, "22 stretches of 4 tokens"), (25_000, "25 stretches of 1,000 tokens")],
+)
+def test_a_text_of_few_documents_is_drawn_in_at_least_twenty_stretches(num_tokens: int, unit: str) -> None:
+    assert Tally(ArrayTokens(np.zeros(num_tokens, dtype=np.int64), np.array([0, 5])), 4).unit == unit
+
+
 def test_a_tally_sorts_nats_by_document_position_and_count() -> None:
     tally = Tally(ArrayTokens(np.zeros(100, dtype=np.int64), np.array([0, 5, 40])), 4)
     targets = np.array([[1, 2], [3, -100]])  # at 4, 5 and 39
