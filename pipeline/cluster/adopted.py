@@ -19,18 +19,20 @@ from pipeline.cluster.trial import TRIALS, figures_of
 from pipeline.config import Config
 from pipeline.data.shards import PreparedCorpus
 from pipeline.errors import UserError
+from pipeline.training.manifest import CONFIG
+from pipeline.training.selection import newest, survey
 
 NUMBERED = re.compile(r"(?P<number>\d{3,})-|[0-9a-f]+_(?P<counted>\d{5})$")
 
 
 def records_of_trials(directory: Path, config: Config, corpus: PreparedCorpus) -> list[dict[str, Any]]:
-    """Records of a search in ``directory`` from its trials' directories; those without a whole config.yaml left out."""
+    """Records of a search in ``directory`` from its trials' directories; those without whole settings are left out."""
     records: list[dict[str, Any]] = []
     listed = statuses(directory / LEADERBOARD)
     for folder in sorted((directory / TRIALS).glob("*")):
         numbered = NUMBERED.match(folder.name)
         try:
-            trial = configuration.load(folder / "config.yaml")
+            trial = configuration.load(config_of(folder))
         except UserError:
             continue
         if numbered is None:
@@ -38,7 +40,7 @@ def records_of_trials(directory: Path, config: Config, corpus: PreparedCorpus) -
         number = int(numbered["number"]) if numbered["number"] else int(numbered["counted"]) + 1
         settings = {path: configuration.get(trial, path) for path in config.search.space}
         records.append({"kind": "start", "trial": folder.name, "number": number, "settings": settings})
-        if how := listed.get(folder.name):
+        if (how := listed.get(folder.name)) and not survey(folder).damaged:
             how = (
                 {"status": STOPPED, "reason": ""}
                 if how["status"] == DONE and not reached_its_end(trial, corpus)
@@ -46,6 +48,16 @@ def records_of_trials(directory: Path, config: Config, corpus: PreparedCorpus) -
             )
             records.append({"kind": "end", "trial": folder.name, **how, **figures_of(folder)})
     return [{"kind": "search", "format": FORMAT}, *records] if records else []
+
+
+def config_of(folder: Path) -> Path:
+    """The file of a trial's settings: that of its newest checkpoint has a checksum, its own has none.
+
+    Raises:
+        UserError: none of its checkpoints is whole.
+    """
+    found = newest(folder)
+    return (folder if found is None else found[0]) / CONFIG
 
 
 def reached_its_end(trial: Config, corpus: PreparedCorpus) -> bool:

@@ -173,6 +173,16 @@ def test_a_search_of_an_earlier_version_goes_on(make_config: Callable[..., Confi
     assert [trial.number for trial in standing.trials.values()] == [1, 2, 3]
     ends = [trial.end and (trial.end["status"], trial.end["tokens"]) for trial in standing.trials.values()]
     assert ends == [("done", 3000), ("stopped", 600), None]
+    # settings are those of checkpoints, which have checksums
+    own = directory / "trials" / names[0] / "config.yaml"
+    own.write_text(own.read_text().replace("lr: 0.01", "lr: 0.03"))
+    assert records_of_trials(directory, config, corpus)[1]["settings"] == {"optimizer.lr": 0.01}
+    # and figures those of manifests that are whole
+    last = sorted((directory / "trials" / names[0] / "checkpoints").iterdir())[-1] / "manifest.json"
+    last.write_text(last.read_text().replace('"tokens": 3000', '"tokens": 2000'))
+    assert [record["trial"] for record in records_of_trials(directory, config, corpus) if record["kind"] == "end"] == [
+        names[1]
+    ]
     (directory / "leaderboard.csv").write_bytes(b"\xff\x00 status\n")
     assert not any(record["kind"] == "end" for record in records_of_trials(directory, config, corpus))
 
