@@ -16,8 +16,9 @@ from pipeline.data.scoring import ScoringStreams
 from pipeline.data.streams import ResetRule
 from pipeline.errors import UserError
 from pipeline.evaluate import HeldOut, Score, Scored, Tally, counted, scored_windows, split_held_out, total
-from pipeline.evaluate.cache import CacheSettings, tune_cache, with_cache
-from pipeline.evaluate.dynamic import DynamicSettings, follow, gradient_rms, tune_dynamic
+from pipeline.evaluate.cache import tune_cache, with_cache
+from pipeline.evaluate.dynamic import follow, gradient_rms, tune_dynamic
+from pipeline.options import Adaptive, CacheSettings, DynamicSettings
 from pipeline.training.checkpoint import Loaded
 from pipeline.training.progress import Count
 
@@ -25,23 +26,13 @@ from pipeline.training.progress import Count
 WINDOW_TOKENS, TUNING_TOKENS = 256, 10_000
 
 
-Settings = tuple[CacheSettings | None, DynamicSettings | None]
-
-
-def settings_of(loaded: Loaded, arguments: argparse.Namespace) -> Settings:
-    """Those of the command line. Raises ``UserError`` naming what is out of its range, or a layout of the run."""
+def check_layout(loaded: Loaded) -> None:
+    """Raise ``UserError`` for a run whose texts have nothing to do with each other."""
     if loaded.config.data.layout == "documents":
         raise UserError("--cache, --dynamic: go on from text to text, but this run reads data.layout=documents")
-    remembered, dynamic = None, None
-    if arguments.cache:
-        remembered = CacheSettings(arguments.cache_theta, arguments.cache_weight, arguments.cache_window)
-    if arguments.dynamic is not None:
-        names = ("lr", "decay", "epsilon", "segment")
-        dynamic = DynamicSettings.of(arguments.dynamic, **{n: getattr(arguments, f"dynamic_{n}") for n in names})
-    return remembered, dynamic
 
 
-def adapted(loaded: Loaded, arguments: argparse.Namespace, settings: Settings, text: HeldOut) -> dict[str, Any]:
+def adapted(loaded: Loaded, arguments: argparse.Namespace, settings: Adaptive, text: HeldOut) -> dict[str, Any]:
     """Perplexity on one stream as the model is, then with a cache, dynamic evaluation or both."""
     plain = Adaptation(loaded, None, None).score(text)
     name = arguments.text or f"the {arguments.split} split"

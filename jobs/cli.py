@@ -6,30 +6,63 @@ argv → ``parser`` / ``config_from`` → the job's own few lines → ``run_job`
 from __future__ import annotations
 
 import argparse
-import json
+import atexit
+import gc
 import os
-import select
-import shlex
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, get_args, get_origin
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
 from jobs.number_types import number, whole
-from pipeline import config as configuration
-from pipeline.config import Config
 from pipeline.errors import KEY_IN_ADDRESS, UserError, carries_key
-from pipeline.strict_json import to_json
+from pipeline.options import Sampling
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
 
 EXIT_USAGE = 2
 
 
 class OneSentenceParser(argparse.ArgumentParser):
-    """An ``ArgumentParser`` whose complaint is one sentence (no usage block), exit code 2; options go anywhere."""
+    """An ``ArgumentParser`` whose complaint is one sentence (no usage block), exit code 2; options go anywhere.
+
+    Settings and what imports them are looked at only where the help or an unknown option asks for them.
+    """
+
+    takes_config = False
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        return self.parse_intermixed_args(args, namespace)
+        arguments = sys.argv[1:] if args is None else list(args)
+        self.usage = ""  # or it would be put together now, for messages that do not show it
+        known, unknown = self.parse_known_intermixed_args(arguments, namespace)
+        if unknown:
+            self.refuse(unknown, arguments)
+        return known
+
+    def refuse(self, unknown: list[str], arguments: list[str]) -> None:
+        """Raise ``UserError`` for ``unknown`` ones among the ``arguments``, with what the first was meant as."""
+        option, hint = unknown[0], ""
+        if option.startswith("-"):
+            from jobs.settings_help import meant_by
+
+            following = [*arguments, ""][arguments.index(option) + 1] if option in arguments else ""
+            options = [name for action in self._actions for name in action.option_strings]
+            hint = meant_by(option, following, options, takes_config=self.takes_config)
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+
+    def format_help(self) -> str:
+        self.usage = None
+        if self.takes_config and self.epilog is None:
+            from jobs.settings_help import settings_help
+
+            self.epilog = settings_help()
+        return super().format_help()
+
+    def exit(self, status: int = 0, message: str | None = None) -> Any:
+        end_soon()
+        super().exit(status, message)
 
     def error(self, message: str) -> Any:
         if message.startswith("argument -"):  # of one option, which the sentence names
@@ -46,9 +79,9 @@ def parser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-        epilog=settings_help() if takes_config else None,
     )
     if takes_config:
+        result.takes_config = True
         result.add_argument("overrides", nargs="*", metavar="section.field=value", help="settings, see below")
         result.add_argument("--config", metavar="FILE", help="YAML file of settings")
         result.add_argument(
@@ -61,7 +94,7 @@ def parser(
 
 
 def add_sampling(result: argparse.ArgumentParser) -> None:
-    """The options of ``pipeline.generate.Sampling``."""
+    """The options of ``sampling_of``."""
     result.add_argument("--temperature", type=number, default=1.0, help="below 1: safer; 0: likeliest only")
     result.add_argument("--top-k", type=whole, help="draw from the k likeliest tokens")
     result.add_argument("--top-p", type=number, help="draw from the likeliest that make up this probability")
@@ -73,8 +106,15 @@ def add_sampling(result: argparse.ArgumentParser) -> None:
     )
 
 
+def sampling_of(arguments: argparse.Namespace) -> Sampling:
+    """How tokens are drawn. Raises ``UserError`` naming the option that is out of its range."""
+    return Sampling(**{field.name: getattr(arguments, field.name) for field in fields(Sampling)})
+
+
 def config_from(arguments: argparse.Namespace) -> Config:
     """The resolved configuration of parsed ``arguments``. Raises ``UserError`` as ``pipeline.config.load``."""
+    from pipeline import config as configuration
+
     return configuration.load(arguments.config, arguments.overrides)
 
 
@@ -91,10 +131,13 @@ def run_job(
         refuse_keys(argv)
         result = main(argv)
         if "--json" in argv and result is not None:
+            from pipeline.strict_json import to_json
+
             print(to_json(result))
         sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        end_soon()
         raise SystemExit(EXIT_USAGE) from None
     except KeyboardInterrupt:
         print("interrupted" + ("; the same command goes on from what is saved" * goes_on), file=sys.stderr)
@@ -104,8 +147,16 @@ def run_job(
         raise
 
 
+def end_soon() -> None:
+    """Let the interpreter end without a last search for garbage in all that was imported: nothing was done yet."""
+    atexit.register(gc.freeze)
+
+
 def refuse_keys(argv: list[str]) -> None:
     """Raise ``UserError`` for an address of a store with a key in it: what a job is given is shown, and sent around."""
+    for argument in argv:
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            raise UserError(f"an argument is not UTF-8: {argument!r}")
     for before, argument in zip(["", *argv], argv, strict=False):
         option, _, address = argument.partition("=")
         if carries_key(argument):
@@ -116,6 +167,9 @@ def refuse_keys(argv: list[str]) -> None:
 
 def leave_if_nobody_reads() -> None:
     """Exit as a command does whose output goes to ``head``, if the pipe that broke is standard output."""
+    import select
+    import signal
+
     output = select.poll()
     output.register(sys.stdout.fileno(), select.POLLOUT)
     if any(events & select.POLLERR for _, events in output.poll(0)):
@@ -125,6 +179,8 @@ def leave_if_nobody_reads() -> None:
 
 def command_line(job: str, argv: list[str]) -> str:
     """The command that runs ``job`` again, as a person would type it."""
+    import shlex
+
     return shlex.join(["python", "-m", f"jobs.{job}", *argv])
 
 
@@ -141,40 +197,9 @@ def executor(config: Config, *, verbose: bool) -> AbstractContextManager[Any]:
 
 def print_dry_run(config: Config, figures: dict[str, Any]) -> dict[str, Any]:
     """Show the resolved settings and what follows from them; returns ``figures``."""
+    from pipeline import config as configuration
+
     print(configuration.to_yaml(config))
     for name, value in figures.items():
         print(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}")
     return figures
-
-
-def settings_help() -> str:
-    """Every setting with its type, unit, default and source, as a text for ``--help``."""
-    lines = ["settings (defaults < --config FILE < section.field=value):"]
-    for section, info in Config.model_fields.items():
-        annotation: Any = info.annotation
-        lines.append(f"\n{section}: {annotation.__doc__.strip()}")
-        for name, field in configuration.section_fields(section).items():
-            extra = field.json_schema_extra
-            default = field.get_default(call_default_factory=True)
-            unit = f", {extra['unit']}" if extra["unit"] else ""
-            source = f" [{extra['source']}]" if extra["source"] else ""
-            lines.append(f"  {section}.{name}: {type_name(field.annotation)}{unit} = {json.dumps(default)}")
-            lines.append(f"      {field.description}{source}")
-    return "\n".join(lines)
-
-
-def type_name(annotation: Any) -> str:
-    """A short name of a field's type: ``int | null``, ``a | b`` for choices, ``list of str``."""
-    arguments = get_args(annotation)
-    if annotation is type(None):
-        return "null"
-    if not arguments:
-        return getattr(annotation, "__name__", str(annotation))
-    origin = get_origin(annotation)
-    if origin is list:
-        return f"list of {type_name(arguments[0])}"
-    if origin is dict:
-        return "mapping"
-    if all(isinstance(argument, str) for argument in arguments):
-        return " | ".join(arguments)
-    return " | ".join(type_name(argument) for argument in arguments)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from jobs import models
 from jobs.cli import command_line, parser, run_job
 from jobs.models import add_run, load
 from jobs.number_types import number, whole
@@ -28,6 +29,7 @@ MOST_TIMED = 1_000_000
 def main(argv: list[str]) -> dict[str, Any] | None:
     arguments = argument_parser().parse_args(argv)
     check(arguments)
+    models.check(arguments)
 
     from pipeline import run
     from pipeline.compress.measure import held_out_windows

@@ -9,8 +9,8 @@ from typing import Any
 from pipeline.data.tokenizer import Ids
 from pipeline.evaluate import HeldOut
 from pipeline.evaluate.quality import Variety, cut_prompts, nearness, variety
-from pipeline.generate import Sampling
 from pipeline.generate.sampler import Sampler
+from pipeline.options import Sampling
 from pipeline.training.checkpoint import Loaded
 from pipeline.training.progress import Count
 

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import fields
 from functools import cache
 from typing import Any
 
-from jobs.cli import add_sampling, parser, run_job
+from jobs import models
+from jobs.cli import add_sampling, parser, run_job, sampling_of
 from jobs.models import add_run, load
 from jobs.number_types import number, seed, whole
 from pipeline.errors import UserError
+from pipeline.options import Adaptive, CacheSettings, DynamicSettings
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
     arguments = argument_parser().parse_args(argv)
     check(arguments)
+    models.check(arguments)
 
     from pipeline import run
     from pipeline.evaluate.surprisal import check_ending
@@ -45,7 +47,6 @@ def measures_of(loaded: Any, arguments: argparse.Namespace) -> list[Callable[[],
     """
     from jobs import adaptation, continuations, measures, sentences
     from pipeline.evaluate.pairs import read_pairs
-    from pipeline.generate import Sampling
 
     text = cache(lambda: measures.held_out_of(loaded, arguments))
     found: list[Callable[[], dict[str, Any]]] = []
@@ -55,10 +56,10 @@ def measures_of(loaded: Any, arguments: argparse.Namespace) -> list[Callable[[],
         pairs = read_pairs(arguments.pairs, loaded.tokenizer)
         found.append(lambda: sentences.minimal_pairs(loaded, pairs))
     if arguments.bleu is not None:
-        sampling = Sampling(**{item.name: getattr(arguments, item.name) for item in fields(Sampling)})
-        found.append(lambda: continuations.bleu(loaded, arguments, sampling, text()))
+        found.append(lambda: continuations.bleu(loaded, arguments, sampling_of(arguments), text()))
     if adapts(arguments):
-        settings = adaptation.settings_of(loaded, arguments)
+        adaptation.check_layout(loaded)
+        settings = adaptation_of(arguments)
         found.append(lambda: adaptation.adapted(loaded, arguments, settings, text()))
     elif not found or arguments.exact or arguments.breakdown or arguments.compare is not None:
         found.append(lambda: measures.perplexity(loaded, arguments, text()))
@@ -112,6 +113,17 @@ def add_adaptation(result: argparse.ArgumentParser) -> None:
     result.add_argument("--tune", action="store_true", help="find the settings of both on the validation split first")
 
 
+def adaptation_of(arguments: argparse.Namespace) -> Adaptive:
+    """How the model goes on learning. Raises ``UserError`` naming the option that is out of its range."""
+    remembered, dynamic = None, None
+    if arguments.cache:
+        remembered = CacheSettings(arguments.cache_theta, arguments.cache_weight, arguments.cache_window)
+    if arguments.dynamic is not None:
+        names = ("lr", "decay", "epsilon", "segment")
+        dynamic = DynamicSettings.of(arguments.dynamic, **{n: getattr(arguments, f"dynamic_{n}") for n in names})
+    return remembered, dynamic
+
+
 def check(arguments: argparse.Namespace) -> None:
     """Raises ``UserError`` naming the option that is out of its range, or does not go with another."""
     leasts = {"streams": 1, "burn_in": 0, "seed": 0, "bleu": 2, "prompt_tokens": 1, "continuation_tokens": 1}
@@ -119,6 +131,8 @@ def check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value is not None and value < least:
             raise UserError(f"--{name.replace('_', '-')}: {value} is below {least}")
+    sampling_of(arguments)
+    adaptation_of(arguments)
     if arguments.tune and not adapts(arguments):
         raise UserError("--tune: there is nothing to tune without --cache or --dynamic")
     if arguments.by_line:

@@ -14,6 +14,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from jobs import models
 from jobs.cli import parser, run_job
 from jobs.models import add_run, load
 from pipeline.errors import UserError
@@ -29,6 +30,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         raise UserError(f"--to: {folder} exists already; name a folder that does not")
     if arguments.license is not None and arguments.format != "hf":
         raise UserError(f"--license: is a field of --format hf, not of {arguments.format}")
+    models.check(arguments)
 
     loaded = load(arguments.run, arguments)
     write(loaded, folder, arguments)

@@ -6,13 +6,14 @@ The same seed gives the same text for a prompt, whatever is written beside it.
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
 from typing import Any
 
-from jobs.cli import add_sampling, parser, run_job
+from jobs import models
+from jobs.cli import add_sampling, parser, run_job, sampling_of
 from jobs.models import add_run, load
 from jobs.number_types import number, seed, whole
 from pipeline.errors import UserError
+from pipeline.options import Sampling, check_beams
 
 # they are kept until all are written
 MOST_TEXTS = 1_000_000
@@ -20,27 +21,17 @@ MOST_TEXTS = 1_000_000
 
 def main(argv: list[str]) -> dict[str, Any] | None:
     arguments = argument_parser().parse_args(argv)
+    sampling = sampling_of(arguments)
+    check(arguments, sampling)
+    models.check(arguments)
 
     from pipeline import run
-    from pipeline.generate import Conversation, Sampling, UntilStop, check_beams, read_prompts
+    from pipeline.generate import Conversation, UntilStop, read_prompts
     from pipeline.model.precision import set_tf32
 
-    for name in ("tokens", "samples", "at_once"):
-        if getattr(arguments, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')}: {getattr(arguments, name)} is below 1")
-    if arguments.prompt == "":
-        raise UserError("--prompt: is empty; leave it out to begin as after the end of a line")
     UntilStop(arguments.stop)
-    sampling = Sampling(**{field.name: getattr(arguments, field.name) for field in fields(Sampling)})
-    if arguments.beams is not None:
-        check_beams(arguments.beams, arguments.length_penalty)
-        if sampling != Sampling() or arguments.samples > 1 or arguments.interactive:
-            raise UserError("--beams: a beam search draws nothing; leave out the options of sampling")
-    if arguments.interactive and arguments.output is not None:
-        raise UserError("--output: a conversation is not saved; give --prompt or --prompts")
     prompts = read_prompts(arguments.prompts) if arguments.prompts is not None else [arguments.prompt or ""]
-    if len(prompts) * arguments.samples > MOST_TEXTS:
-        raise UserError(f"--samples: {arguments.samples} texts for each prompt are more than {MOST_TEXTS:,} in all")
+    check_number(len(prompts), arguments.samples)
     loaded = load(arguments.run, arguments, run.resolve_device(arguments.device))
     set_tf32(loaded.config.train.tf32)
     facts = {"seed": arguments.seed, "checkpoint": str(loaded.path)}
@@ -56,6 +47,28 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         text, num_tokens = one.show(prompts[0])
         return {"text": prompts[0] + text, "tokens": num_tokens, **facts}
     return {**facts, **write_all(loaded, prompts, arguments, sampling)}
+
+
+def check(arguments: argparse.Namespace, sampling: Sampling) -> None:
+    """Raise ``UserError`` naming the option that is out of its range, or does not go with another."""
+    for name in ("tokens", "samples", "at_once"):
+        if getattr(arguments, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')}: {getattr(arguments, name)} is below 1")
+    if arguments.prompt == "":
+        raise UserError("--prompt: is empty; leave it out to begin as after the end of a line")
+    if arguments.beams is not None:
+        check_beams(arguments.beams, arguments.length_penalty)
+        if sampling != Sampling() or arguments.samples > 1 or arguments.interactive:
+            raise UserError("--beams: a beam search draws nothing; leave out the options of sampling")
+    if arguments.interactive and arguments.output is not None:
+        raise UserError("--output: a conversation is not saved; give --prompt or --prompts")
+    check_number(1, arguments.samples)
+
+
+def check_number(num_prompts: int, samples: int) -> None:
+    """Raise ``UserError`` for more texts than can be kept."""
+    if num_prompts * samples > MOST_TEXTS:
+        raise UserError(f"--samples: {samples} texts for each prompt are more than {MOST_TEXTS:,} in all")
 
 
 def argument_parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from jobs import models
 from jobs.cli import parser, run_job
 from jobs.models import add_run, load
 from jobs.number_types import number, whole
@@ -17,12 +18,6 @@ from pipeline.errors import UserError
 
 def main(argv: list[str]) -> dict[str, Any] | None:
     arguments = argument_parser().parse_args(argv)
-
-    from pipeline import run
-    from pipeline.evaluate import split_held_out
-    from pipeline.gradient_flow import measure
-    from pipeline.gradient_flow.figure import draw, save, write_tensorboard
-
     for name in ("length", "streams", "windows"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
@@ -30,6 +25,13 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if not 0 < arguments.share < 1:
         raise UserError(f"--share: must be between 0 and 1, not {arguments.share}")
     directories = dict(zip(names_of(arguments.run), arguments.run, strict=True))
+    models.check(arguments)
+
+    from pipeline import run
+    from pipeline.evaluate import split_held_out
+    from pipeline.gradient_flow import measure
+    from pipeline.gradient_flow.figure import draw, save, write_tensorboard
+
     flows, figures = {}, {}
     for name, directory in directories.items():
         loaded = load(directory, arguments, run.resolve_device(arguments.device))

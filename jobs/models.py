@@ -19,6 +19,21 @@ def add_run(result: argparse.ArgumentParser, *, several: bool = False) -> None:
     result.add_argument("--checkpoint", choices=["best", "last"], help="of a run directory; default: best")
 
 
+def check(arguments: argparse.Namespace) -> None:
+    """Raise ``UserError`` as ``load`` for a model that cannot be told, before torch is imported."""
+    from pipeline.training.selection import choose
+
+    for directory in arguments.run if isinstance(arguments.run, list) else [arguments.run]:
+        choose(directory, wanted(directory, arguments))
+
+
+def wanted(directory: str, arguments: argparse.Namespace) -> str | None:
+    """Which checkpoint of ``directory`` is meant; None: it is one itself."""
+    from pipeline.training.selection import is_model_folder
+
+    return arguments.checkpoint or (None if is_model_folder(directory) else "best")
+
+
 def load(directory: str, arguments: argparse.Namespace, device: str | torch.device = "cpu") -> Loaded:
     """The model that ``directory`` and --checkpoint mean, on ``device``; remarks on it go to standard error.
 
@@ -26,10 +41,8 @@ def load(directory: str, arguments: argparse.Namespace, device: str | torch.devi
         UserError: as ``pipeline.training.checkpoint.load_model``.
     """
     from pipeline.training.checkpoint import load_model
-    from pipeline.training.selection import is_model_folder
 
-    which = arguments.checkpoint or (None if is_model_folder(directory) else "best")
-    loaded = load_model(directory, device, which=which)
+    loaded = load_model(directory, device, which=wanted(directory, arguments))
     for remark in loaded.remarks:
         print(f"note: {remark}", file=sys.stderr)
     return loaded

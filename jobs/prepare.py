@@ -5,33 +5,25 @@ A corpus that is already prepared with the same settings is recognised; one that
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import asdict
 from typing import Any
 
+from jobs import early
 from jobs.cli import config_from, executor, parser, print_dry_run, run_job
-from pipeline.config import Config
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
-    arguments_parser = parser("prepare", __doc__ or "")
-    arguments_parser.add_argument(
-        "--verify", metavar="DIR", help="check every byte of a prepared corpus instead, and print its card"
-    )
-    arguments = arguments_parser.parse_args(argv)
+    arguments = argument_parser().parse_args(argv)
+    if arguments.verify is not None:
+        return verify(arguments.verify)
+    config = config_from(arguments)
+    early.check(config)
 
-    from pipeline.data.card import card
     from pipeline.data.prepare import count_tokens
-    from pipeline.data.shards import open_prepared
-    from pipeline.data.verify import verify_texts
     from pipeline.paths import absolute
     from pipeline.training.progress import ShardProgress
 
-    if arguments.verify is not None:
-        verified = open_prepared(arguments.verify, verify=True)
-        texts, found = verify_texts(verified), card(verified)
-        print(f"{found}\n{texts}")
-        return {**found.to_json(), "texts": asdict(texts)}
-    config: Config = config_from(arguments)
     if arguments.dry_run:
         counts = count_tokens(config)
         figures = {"tokens": counts.tokens["train"], "tokens_per_split": counts.tokens, "vocab_size": counts.vocab_size}
@@ -42,6 +34,26 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         corpus = ranks.prepare(config, on_shard=progress.show, say=progress.say)
     progress.close()
     return print_corpus(corpus)
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    result = parser("prepare", __doc__ or "")
+    result.add_argument(
+        "--verify", metavar="DIR", help="check every byte of a prepared corpus instead, and print its card"
+    )
+    return result
+
+
+def verify(directory: str) -> dict[str, Any]:
+    """Check a prepared corpus and its texts, print its card and return it."""
+    from pipeline.data.card import card
+    from pipeline.data.shards import open_prepared
+    from pipeline.data.verify import verify_texts
+
+    verified = open_prepared(directory, verify=True)
+    texts, found = verify_texts(verified), card(verified)
+    print(f"{found}\n{texts}")
+    return {**found.to_json(), "texts": asdict(texts)}
 
 
 def print_corpus(corpus: Any) -> dict[str, Any]:

@@ -6,9 +6,11 @@ goes on with a search that was stopped. best.yaml in the run directory is for jo
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from jobs import early
 from jobs.cli import command_line, config_from, parser, print_dry_run, run_job
 from pipeline.errors import UserError
 
@@ -17,22 +19,24 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
-    arguments_parser = parser("search", __doc__ or "")
-    arguments = arguments_parser.parse_args(argv)
+    arguments = argument_parser().parse_args(argv)
     config = config_from(arguments)
     if config.cluster.backend == "local":
         raise UserError("cluster.backend: a search runs on Ray; local is for jobs.train")
+    early.check(config)
+
+    from pipeline.cluster.space import check_space
+
+    check_space(config)
 
     from pipeline.cluster import rungs, search
     from pipeline.cluster.leaderboard import BEST
     from pipeline.cluster.progress import SearchProgress
-    from pipeline.cluster.space import parse_space
     from pipeline.cluster.trial import TRIALS
     from pipeline.dry_run import dry_run
     from pipeline.training.progress import ShardProgress
 
     if arguments.dry_run:
-        parse_space(config)
         figures = dry_run(search.with_budget(config))
         tokens = min(
             config.train.epochs * figures["tokens"], config.search.max_tokens or config.train.max_tokens or 2**62
@@ -70,6 +74,10 @@ def print_rows(rows: Sequence[Row]) -> None:
     for row in rows:
         if not row.is_whole:
             print(f"{describe(row.settings)}: {row.status}, {row.reason}")
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    return parser("search", __doc__ or "")
 
 
 if __name__ == "__main__":

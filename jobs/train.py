@@ -5,19 +5,21 @@ The same command again goes on from the last checkpoint of a run that was stoppe
 
 from __future__ import annotations
 
-import shlex
+import argparse
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from jobs import early
 from jobs.cli import command_line, config_from, executor, parser, print_dry_run, run_job
-from pipeline.config import Config
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
-    arguments_parser = parser("train", __doc__ or "")
-    arguments_parser.add_argument("--fresh", action="store_true", help="start over; what is there is set aside")
-    arguments = arguments_parser.parse_args(argv)
+    arguments = argument_parser().parse_args(argv)
     config = config_from(arguments)
+    early.check(config)
 
     from pipeline.dry_run import dry_run
 
@@ -26,6 +28,12 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     again = command_line("train", [argument for argument in argv if argument != "--fresh"])
     result = train(config, again=again, fresh=arguments.fresh, verbose=arguments.verbose)
     print_result(config, result)
+    return result
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    result = parser("train", __doc__ or "")
+    result.add_argument("--fresh", action="store_true", help="start over; what is there is set aside")
     return result
 
 
@@ -56,6 +64,8 @@ def train(config: Config, *, again: str, fresh: bool = False, verbose: bool = Fa
 
 def print_result(config: Config, result: dict[str, Any]) -> None:
     """What a person wants to know of a finished run: the figures, a sample, and what to do next."""
+    import shlex
+
     from pipeline.training.directory import RunDirectory
     from pipeline.training.monitor import read
     from pipeline.training.progress import duration

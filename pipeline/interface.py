@@ -27,11 +27,11 @@ from pipeline.data.documents import begin_of_documents
 from pipeline.data.tokenizer import EOS, Ids, Tokenizer
 from pipeline.errors import UserError
 from pipeline.evaluate.surprisal import Row, Words
-from pipeline.generate.sampling import AS_IS, Sampling
 from pipeline.generate.stepper import evaluating
 from pipeline.generate.text import ids_of_prompt
 from pipeline.generate.writing import Begin, generate_batch
 from pipeline.model.language_model import LanguageModel
+from pipeline.options import AS_IS, Sampling
 from pipeline.training import checkpoint
 
 # of a batch of texts that are scored side by side: rows, and tokens of a window

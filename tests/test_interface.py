@@ -14,8 +14,8 @@ import torch
 from jobs import export, generate, train
 from pipeline import load
 from pipeline.errors import UserError
-from pipeline.generate.sampling import Sampling
 from pipeline.interface import Model
+from pipeline.options import Sampling
 from tests.export.exports import DOCUMENTS, make_loaded, tokenizer_of
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "python.md"

@@ -24,3 +24,38 @@ def test_help_loads_neither_torch_nor_ray(job: str) -> None:
         f"from jobs.{job} import main\ntry:\n    main(['--help'])\nexcept SystemExit as end:\n    assert end.code == 0"
     )
     assert not modules & {"torch", "ray", "pyarrow"}
+
+
+REFUSED = [
+    ("train", "--lr", "0.1"),
+    ("train", "model.hiden_size=3"),
+    ("train", "train.bptt=0"),
+    ("train", "--config", "/nowhere.yaml"),
+    ("train", "corpus.train=/nowhere/*.txt", "cluster.backend=local"),
+    ("train", "cluster.address=127.0.0.1:1"),
+    ("prepare", "corpus.valid=/nowhere.txt"),
+    ("prepare", "--verify", "/nowhere"),
+    ("search", "cluster.backend=local"),
+    ("search", "search.space={train.bptt: [0]}"),
+    ("evaluate", "--run", "/nowhere"),
+    ("evaluate", "--run", "/nowhere", "--cache", "--cache-weight", "3"),
+    ("generate", "--run", "/nowhere"),
+    ("generate", "--run", "/nowhere", "--top-p", "3"),
+    ("compress", "--run", "/nowhere"),
+    ("gradients", "--run", "/nowhere"),
+    ("export", "--run", "/nowhere", "--to", "/nowhere-else", "--format", "hf"),
+    ("submit", "train", "train.bptt=0"),
+]
+
+
+def test_what_is_refused_at_once_loads_neither_torch_nor_ray() -> None:
+    modules = loaded_by(
+        "import importlib\nfrom pipeline.errors import UserError\n"
+        f"for job, *argv in {REFUSED!r}:\n"
+        "    try:\n"
+        "        importlib.import_module(f'jobs.{job}').main(argv)\n"
+        "    except UserError:\n"
+        "        continue\n"
+        "    raise AssertionError(f'{job} {argv} is not refused')"
+    )
+    assert not modules & {"torch", "ray"}

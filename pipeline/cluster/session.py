@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 
+from pipeline.cluster.address import address_of, check_answers
 from pipeline.config import ClusterConfig
 from pipeline.errors import UserError
 from pipeline.run import available_cpus, check_cpus
 
-CONNECT_SECONDS = 5.0
 OBJECT_STORE_BYTES = 256 << 20
 MIN_OBJECT_STORE_BYTES = 80 << 20
 
@@ -43,11 +42,6 @@ LOCAL = {
     "RAY_num_workers_soft_limit": "0",
     "RAY_idle_worker_killing_time_threshold_ms": "10000",
 }
-
-
-def address_of(cluster: ClusterConfig) -> str | None:
-    """The address of the cluster to join; None: start a private one."""
-    return cluster.address or os.environ.get("RAY_ADDRESS") or None
 
 
 @contextmanager
@@ -115,20 +109,6 @@ def object_store_bytes() -> int:
     except OSError:
         return OBJECT_STORE_BYTES
     return max(MIN_OBJECT_STORE_BYTES, min(OBJECT_STORE_BYTES, shared.f_bavail * shared.f_frsize // 2))
-
-
-def check_answers(address: str) -> None:
-    """Raise ``UserError`` unless something listens at ``address``, which Ray itself would wait for a long time."""
-    if address in ("auto", "local"):
-        return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS):
-            return
-    except ValueError:
-        raise UserError(f"cluster.address: {address} is not host:port or ray://host:port") from None
-    except OSError:
-        raise UserError(f"cluster.address: no Ray cluster answers at {address}") from None
 
 
 def check_capacity(*, num_workers: int, cpus_per_worker: int, use_gpu: bool) -> None:

@@ -7,43 +7,50 @@ model.hidden_size: [128, 256]                 short for {choice: [128, 256]}
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, product
 from typing import Any
 
-import numpy as np
-from ray import tune
-
 from pipeline import config as configuration
 from pipeline.config import Config
+from pipeline.config.fields import shown
 from pipeline.errors import UserError
 
 SEARCHED_SECTIONS = ("model", "train", "optimizer")
-RANGES: dict[str, Callable[..., Any]] = {
-    "uniform": tune.uniform,
-    "loguniform": tune.loguniform,
-    "randint": tune.randint,
-}
+RANGES = ("uniform", "loguniform", "randint")
 KINDS = ("choice", *RANGES)
-# of the other settings' values, that one value is tried with before it is refused
-MOST_COMBINATIONS = 10_000
+# of the other settings' values, that one value is tried with before it is refused; values that are named
+MOST_COMBINATIONS, MOST_NAMED = 10_000, 5
 
 
 @dataclass(frozen=True)
 class Searched:
-    """Where Ray Tune draws a setting from, and the values to check: every choice, or both ends of a range."""
+    """How a setting is drawn, from which choices or between which bounds, and the values to check: choices, or ends."""
 
-    domain: Any
+    kind: str
+    arguments: list[Any]
     values: list[Any]
+
+    @property
+    def domain(self) -> Any:
+        """Where Ray Tune draws it from."""
+        from ray import tune  # takes seconds: what is refused is refused before
+
+        return tune.choice(self.arguments) if self.kind == "choice" else getattr(tune, self.kind)(*self.arguments)
 
 
 def parse_space(config: Config) -> dict[str, Any]:
-    """``search.space`` as Ray Tune's domains by dotted path.
+    """``search.space`` as Ray Tune's domains by dotted path. Raises ``UserError`` as ``check_space``."""
+    return {path: searched.domain for path, searched in check_space(config).items()}
+
+
+def check_space(config: Config) -> dict[str, Searched]:
+    """What ``search.space`` says of each dotted path.
 
     Raises:
-        UserError: listing each path that cannot be searched, each specification that makes no sense, and each value
-            that a setting does not take.
+        UserError: listing each path that cannot be searched, each specification that makes no sense, and some of the
+            values that a setting does not take.
     """
     found: dict[str, Searched] = {}
     problems = []
@@ -53,16 +60,19 @@ def parse_space(config: Config) -> dict[str, Any]:
         except UserError as error:
             problems += [f"search.space.{path}: {line}" for line in str(error).splitlines()]
     if not problems:
-        values = {path: searched.values for path, searched in found.items()}
-        problems = [
-            f"search.space.{path}: {reason}"
-            for path in values
-            for value in values[path]
-            if (reason := why_never(config, values, path, value))
-        ]
+        problems = list(islice(never_taken(config, found), MOST_NAMED))
     if problems:
         raise UserError("\n".join(problems))
-    return {path: searched.domain for path, searched in found.items()}
+    return found
+
+
+def never_taken(config: Config, found: Mapping[str, Searched]) -> Iterator[str]:
+    """A sentence for each value that no trial can have."""
+    values = {path: searched.values for path, searched in found.items()}
+    for path in values:
+        for value in values[path]:
+            if reason := why_never(config, values, path, value):
+                yield f"search.space.{path}: {reason}"
 
 
 def parse_setting(path: str, spec: Any) -> Searched:
@@ -74,19 +84,22 @@ def parse_setting(path: str, spec: Any) -> Searched:
     """
     section, _, field = path.partition(".")
     if section not in SEARCHED_SECTIONS or field not in configuration.section_fields(section):
-        raise UserError(f"not a setting that can be searched (of {', '.join(SEARCHED_SECTIONS)})")
+        near = [place if "." in place else f"{section}.{place}" for place in configuration.meant_by(path)]
+        near = [place for place in near if place != path and place.startswith(SEARCHED_SECTIONS)]
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UserError(f"not a setting that can be searched (of {', '.join(SEARCHED_SECTIONS)}){hint}")
     kind, values = next(iter(spec.items())) if isinstance(spec, dict) and len(spec) == 1 else ("choice", spec)
     is_range = kind in RANGES
     if kind not in KINDS or not isinstance(values, list) or (is_range and len(values) != 2):
-        raise UserError(f"must be a list or one of {', '.join(KINDS)} with its values, not {spec!r}")
+        raise UserError(f"must be a list or one of {', '.join(KINDS)} with its values, not {shown(spec)}")
     if not is_range:
         taken = as_taken(path, values)
         if not taken:
             raise UserError("has no value to choose from")
-        return Searched(tune.choice(taken), taken)
+        return Searched(kind, taken, taken)
     low, high = bounds(kind, values)
     last = high - 1 if kind == "randint" else high
-    return Searched(RANGES[kind](low, high), as_taken(path, [low, last]))
+    return Searched(kind, [low, high], as_taken(path, [low, last]))
 
 
 def bounds(kind: str, values: list[Any]) -> tuple[float, float]:
@@ -96,19 +109,19 @@ def bounds(kind: str, values: list[Any]) -> tuple[float, float]:
         UserError: bounds that are not numbers, whole ones for randint, or that do not rise.
     """
     try:
-        low, high = map(float, values)
-    except (TypeError, ValueError):
+        low, high = (math.nan if isinstance(value, bool) else float(value) for value in values)
+    except (TypeError, ValueError, OverflowError):
         low = high = math.nan
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise UserError(f"{kind} is between two numbers, not {values!r}")
+        raise UserError(f"{kind} is between two numbers, not {shown(values)}")
     if low >= high:
-        raise UserError(f"{kind} is from a lower to a higher number, not {values!r}")
+        raise UserError(f"{kind} is from a lower to a higher number, not {shown(values)}")
     if kind == "loguniform" and low <= 0:
-        raise UserError(f"loguniform is between numbers above 0, not {values!r}")
+        raise UserError(f"loguniform is between numbers above 0, not {shown(values)}")
     if kind != "randint":
         return low, high
     if not (low.is_integer() and high.is_integer()):
-        raise UserError(f"randint is between whole numbers, not {values!r}")
+        raise UserError(f"randint is between whole numbers, not {shown(values)}")
     return int(low), int(high)
 
 
@@ -120,6 +133,8 @@ def as_taken(path: str, values: list[Any]) -> list[Any]:
             taken.append(configuration.field_value(path, value))
         except UserError as error:
             problems.append(str(error))
+            if len(problems) == MOST_NAMED:
+                break
     if problems:
         raise UserError("\n".join(problems))
     return taken
@@ -141,5 +156,7 @@ def why_never(config: Config, values: Mapping[str, list[Any]], path: str, value:
 
 def draw(space: Mapping[str, Any], *, seed: int, num_trials: int) -> list[dict[str, Any]]:
     """The settings of the first trials of a search, a function of ``seed`` and their number, as Ray Tune draws them."""
+    import numpy as np
+
     source = np.random.default_rng(seed)
     return [{path: domain.sample(random_state=source) for path, domain in space.items()} for _ in range(num_trials)]

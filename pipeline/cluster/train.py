@@ -23,9 +23,9 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from pipeline import config as configuration
+from pipeline.cluster.address import address_of
 from pipeline.cluster.prepare import prepare
 from pipeline.cluster.session import (
-    address_of,
     check_capacity,
     growth,
     ray_session,

@@ -21,10 +21,11 @@ from pipeline.data.scoring import ScoringStreams
 from pipeline.data.streams import ResetRule
 from pipeline.data.windows import IGNORED, HeldOutData, Window
 from pipeline.evaluate import HeldOut
-from pipeline.generate.sampling import AS_IS, Uniforms, draw
+from pipeline.generate.sampling import Uniforms, draw
 from pipeline.generate.stepper import Stepper, evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import State
+from pipeline.options import AS_IS
 
 # tokens scored at a time, of one stream or of so many documents
 SCORED_AT_ONCE, DOCUMENTS_AT_ONCE = 64, 8

@@ -16,12 +16,12 @@ from pipeline.config.loading import (
     field_value,
     get,
     load,
-    section_fields,
     to_yaml,
     validate,
     with_values,
 )
 from pipeline.config.model import ModelConfig
+from pipeline.config.names import meant_by, section_fields
 from pipeline.config.schema import Config, check_accumulate
 from pipeline.config.training import EvaluateConfig, OptimizerConfig, PruneConfig, RunConfig, TrainConfig
 
@@ -46,6 +46,7 @@ __all__ = [
     "field_value",
     "get",
     "load",
+    "meant_by",
     "section_fields",
     "to_yaml",
     "validate",

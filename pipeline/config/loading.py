@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import json
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline.config.checks import as_meant, unusable
 from pipeline.config.fields import no_blank, shown
+from pipeline.config.names import section_fields, section_model, unknown
 from pipeline.config.schema import Config
 from pipeline.errors import KEY_IN_ADDRESS, UserError, carries_key
 
-# the names that other tools have for a setting
-OTHER_NAMES = {
-    "learning_rate": ["optimizer.lr"],
-    "optimizer": ["optimizer.name"],
-    "scheduler": ["optimizer.schedule"],
-    "steps": ["train.max_steps"],
-    "clip": ["train.clip_norm"],
-    "emsize": ["model.embedding_size"],
-    "nhid": ["model.hidden_size"],
-    "nlayers": ["model.num_layers"],
-    "rnn_type": ["model.cell"],
-    "tied": ["model.tie_weights"],
-    "wdecay": ["optimizer.weight_decay"],
-    "wdrop": ["model.weight_dropout"],
-    "save": ["run.directory"],
-    "data": ["corpus.train"],
-}
-NO_SETTINGS = {"search.metric": "a search goes by validation perplexity", "search.mode": "perplexity is to be low"}
+# what YAML would read the same; it need not be loaded for that
+PLAIN_WHOLE, PLAIN_WORD = re.compile(r"0|-?[1-9][0-9]{,17}"), re.compile(r"[a-z][a-z0-9_]{3,}")
 
 
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -57,10 +44,20 @@ def validate(values: Mapping[str, Any], problems: Sequence[str] = ()) -> Config:
     Raises:
         UserError: as ``load``.
     """
+    _complete()
     config = None
     found = [*problems, *_keys_in(values)]
+    meant = dict(values)
+    for name, section in meant.items():
+        if name in Config.model_fields and isinstance(section, dict):
+            meant[name], wrong = as_meant(section_model(name), section)
+            found += [f"{name}.{field}: {problem}" for field, problem in wrong.items()]
     try:
-        config = Config.model_validate(values)
+        config = Config.model_validate(meant)
+        for name in Config.model_fields:
+            if getattr(config, name) is not meant.get(name):  # or it was looked at before
+                wrong = unusable(getattr(config, name))
+                found += [f"{name}.{field}: {problem}" for field, problem in wrong.items()]
     except ValidationError as error:
         found += _sentences(error)
     if found or config is None:
@@ -88,8 +85,7 @@ def with_values(config: Config, changes: Mapping[str, Any]) -> Config:
     """``config`` with ``{"section.field": value}`` replaced, validated again (a search sample)."""
     # sections that stay as they are need not be checked anew
     values: dict[str, Any] = {name: getattr(config, name) for name in Config.model_fields}
-    for section in {path.partition(".")[0] for path in changes} & values.keys():
-        values[section] = values[section].model_dump(mode="json")
+    values |= config.model_dump(mode="json", include={path.partition(".")[0] for path in changes} & values.keys())
     problems: list[str] = []
     for path, value in changes.items():
         _assign(values, path, value, problems)
@@ -99,12 +95,15 @@ def with_values(config: Config, changes: Mapping[str, Any]) -> Config:
 def field_value(path: str, value: Any) -> Any:
     """``value`` as the setting at the dotted ``path`` takes it, whatever the others are. Raises ``UserError``."""
     section, _, field = path.partition(".")
-    model: Any = Config.model_fields[section].annotation
+    meant, wrong = as_meant(section_model(section), {field: value})
     try:
-        return getattr(model.model_validate({field: value}), field)
+        taken = section_model(section).model_validate(meant)
+        wrong = wrong or unusable(taken)
     except ValidationError as error:
-        found = _sentences(error, section)
-    raise UserError("\n".join(found))
+        raise UserError("\n".join(_sentences(error, section))) from None
+    if wrong:
+        raise UserError("\n".join(f"{section}.{name}: {problem}" for name, problem in wrong.items()))
+    return getattr(taken, field)
 
 
 def get(config: Config, path: str) -> Any:
@@ -115,11 +114,10 @@ def get(config: Config, path: str) -> Any:
 
 def data_fingerprint(config: Config) -> str:
     """Hex digest of all that decides the bytes of the prepared corpus (its directory apart)."""
-    settings = {
-        "corpus": config.corpus.model_dump(mode="json"),
-        "tokenizer": config.tokenizer.model_dump(mode="json"),
-        "shard_tokens": config.data.shard_tokens,
-    }
+    import hashlib
+
+    settings = config.model_dump(mode="json", include={"corpus", "tokenizer"})
+    settings["shard_tokens"] = config.data.shard_tokens
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
@@ -141,14 +139,14 @@ def _fill_directories(config: Config, name: str) -> Config:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    from pipeline.config.yaml_text import parse
-
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"--config: no such file: {path}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--config: cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    from pipeline.config.yaml_text import parse
+
     try:
         values = parse(text)
     except UserError as error:
@@ -179,12 +177,18 @@ def _read_value(path: str, text: str) -> Any:
 
     YAML would make a mapping of "ROMEO:", and end "chapter #1.txt" at its blank. Raises ``UserError`` as ``parse``.
     """
-    from pipeline.config.yaml_text import parse
-
     section, _, field = path.partition(".")
     fields = section_fields(section) if section in Config.model_fields else {}
     annotation = fields[field].annotation if field in fields else None
-    if annotation not in (str, str | None, list[str]):
+    is_text = annotation in (str, str | None, list[str])
+    if PLAIN_WHOLE.fullmatch(text):
+        return text if is_text else int(text)
+    if PLAIN_WORD.fullmatch(text) and text not in ("true", "false", "null"):
+        return text
+
+    from pipeline.config.yaml_text import parse
+
+    if not is_text:
         return parse(text)
     try:
         value = parse(text)
@@ -211,35 +215,20 @@ def _assign(values: dict[str, Any], path: str, value: Any, problems: list[str]) 
     values[section][field] = value
 
 
-def section_fields(section: str) -> dict[str, Any]:
-    """Field name → pydantic ``FieldInfo`` of the section called ``section``."""
-    model: Any = Config.model_fields[section].annotation
-    return dict(model.model_fields)
-
-
-def unknown(path: str) -> str:
-    """``path: unknown setting``, and which one was meant: of any section, by its own name or another tool's."""
-    section, _, name = path.rpartition(".")
-    places = [f"{s}.{field}" for s in Config.model_fields for field in section_fields(s)]
-    if path in places:
-        return f"{path}: is no section; in a file, write {section}: and below it {name}: …"
-    if ":" in path:
-        return f"{path}: unknown setting; {no_blank(path)}"
-    if path in NO_SETTINGS:
-        return f"{path}: unknown setting; {NO_SETTINGS[path]}"
-    meant = [place for place in places if place.endswith(f".{name}")] or OTHER_NAMES.get(name.lower()) or _near(path)
-    return f"{path}: unknown setting" + (f"; did you mean {' or '.join(meant)}?" if meant else "")
-
-
-def _near(path: str) -> list[str]:
-    """The section or setting whose name is most like that of ``path``, one of its own section by its name alone."""
-    section, _, name = path.rpartition(".")
-    known: dict[str, str] = {} if section else {name: name for name in Config.model_fields}
-    for place in [f"{s}.{field}" for s in Config.model_fields for field in section_fields(s)]:
-        own, _, field = place.partition(".")
-        known[field] = field if own == section else known.get(field, place)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return [known[near[0]]] if near else []
+def _complete() -> None:
+    """Make pydantic's validators, without its search for plugins, which takes a tenth of the time to a first answer."""
+    if Config.__pydantic_complete__:
+        return
+    loader = "pydantic.plugin._loader"
+    no_plugins = None if loader in sys.modules else ModuleType(loader)
+    if no_plugins is not None:
+        no_plugins.__dict__["get_plugins"] = tuple
+        sys.modules[loader] = no_plugins
+    try:
+        Config.model_rebuild()
+    finally:
+        if no_plugins is not None:
+            del sys.modules[loader]
 
 
 def _sentences(error: ValidationError, *section: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.cluster import ClusterConfig, SearchConfig
 from pipeline.config.data import CorpusConfig, DataConfig, TokenizerConfig
@@ -18,18 +18,24 @@ from pipeline.errors import UserError
 class Config(Section):
     """A whole resolved configuration; see each section."""
 
-    corpus: CorpusConfig = CorpusConfig()
-    tokenizer: TokenizerConfig = TokenizerConfig()
-    data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
-    train: TrainConfig = TrainConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    ddp: DdpConfig = DdpConfig()
-    prune: PruneConfig = PruneConfig()
-    evaluate: EvaluateConfig = EvaluateConfig()
-    run: RunConfig = RunConfig()
-    cluster: ClusterConfig = ClusterConfig()
-    search: SearchConfig = SearchConfig()
+    corpus: CorpusConfig = Field(default_factory=CorpusConfig)
+    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    ddp: DdpConfig = Field(default_factory=DdpConfig)
+    prune: PruneConfig = Field(default_factory=PruneConfig)
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    run: RunConfig = Field(default_factory=RunConfig)
+    cluster: ClusterConfig = Field(default_factory=ClusterConfig)
+    search: SearchConfig = Field(default_factory=SearchConfig)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _all_sections(cls, values: Any) -> Any:
+        """Sections that are left out are empty ones: one validator makes them all."""
+        return {**dict.fromkeys(cls.model_fields), **values} if isinstance(values, dict) else values
 
     @field_validator("*", mode="before")
     @classmethod
@@ -54,7 +60,7 @@ class Config(Section):
         workers = self.cluster.num_workers
         if workers != "auto" and workers > self.train.batch_size:
             raise UserError(
-                f"cluster.num_workers: {workers} workers need at least as many streams, "
+                f"cluster.num_workers: {shown(workers)} workers need at least as many streams, "
                 f"but train.batch_size is {self.train.batch_size}"
             )
         if self.train.accumulate > 1:
@@ -62,9 +68,9 @@ class Config(Section):
         check_gradients(self)
         least = self.cluster.min_workers
         if least is not None and workers != "auto" and least > workers:
-            raise UserError(f"cluster.min_workers: {least} is more than cluster.num_workers={workers}")
+            raise UserError(f"cluster.min_workers: {shown(least)} is more than cluster.num_workers={shown(workers)}")
         if workers != "auto" and workers > 1 and self.cluster.backend == "local":
-            raise UserError(f"cluster.num_workers: cluster.backend=local runs exactly 1 worker, not {workers}")
+            raise UserError(f"cluster.num_workers: cluster.backend=local runs exactly 1 worker, not {shown(workers)}")
         if not self.corpus.valid and not self.corpus.valid_fraction:
             for name, value in (("schedule", "plateau"), ("average", "nonmonotonic")):
                 if getattr(self.optimizer, name) == value:
@@ -114,8 +120,8 @@ def check_accumulate(train: TrainConfig, num_workers: int) -> None:
     """Raise ``UserError`` unless each of ``num_workers`` has a row for each group."""
     if train.accumulate * num_workers > train.batch_size:
         raise UserError(
-            f"train.accumulate: {train.accumulate} groups of rows on each of {num_workers} workers need at least as "
-            f"many streams, but train.batch_size is {train.batch_size}"
+            f"train.accumulate: {shown(train.accumulate)} row groups on each of {num_workers} workers need at least "
+            f"as many streams, but train.batch_size is {train.batch_size}"
         )
 
 

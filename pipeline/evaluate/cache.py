@@ -9,36 +9,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
 from pipeline.evaluate.scoring import Scored
+from pipeline.options import CacheSettings
 
 THETAS = (0.05, 0.1, 0.2, 0.4, 0.8)
 WEIGHTS = (0.01, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3)
 WINDOWS = (100, 500, 2000)
-
-LARGEST_THETA = 1e3
-
-
-@dataclass(frozen=True)
-class CacheSettings:
-    """θ, λ and how many places are remembered. Raises ``UserError`` naming the option that is out of its range."""
-
-    theta: float = 0.2
-    weight: float = 0.1
-    window: int = 500
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.weight < 1:
-            raise UserError(f"--cache-weight: {self.weight} is not in [0, 1)")
-        if not 0 <= self.theta <= LARGEST_THETA:
-            raise UserError(f"--cache-theta: {self.theta} is not in [0, {LARGEST_THETA:,.0f}]")
-        if self.window < 1:
-            raise UserError(f"--cache-window: {self.window} is below 1")
 
 
 class Memory:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 
 import torch
@@ -18,48 +18,17 @@ from torch import Tensor
 
 from pipeline.data.scoring import ScoringStreams
 from pipeline.data.windows import Window
-from pipeline.errors import UserError
 from pipeline.evaluate.scoring import Scored
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.segments import Segments
 from pipeline.model.state import State, detach, zeros_like
+from pipeline.options import DynamicSettings
 
 # windows of the training text that RMS is measured on
 GRADIENT_WINDOWS = 300
 TRIED_LRS = {"rms": (5e-4, 1e-3, 2e-3, 4e-3), "sgd": (0.03, 0.1, 0.3, 1.0)}
 TRIED_EPSILONS = (3e-4, 1e-3, 3e-3)
 TRIED_DECAYS = (0.0, 1e-3, 5e-3, 0.02, 0.05)
-
-# beyond these weights are only made what float32 cannot hold
-LARGEST, SMALLEST_EPSILON = 1e3, 1e-12
-
-
-@dataclass(frozen=True)
-class DynamicSettings:
-    """Raises ``UserError`` naming the option that is out of its range."""
-
-    rule: str = "rms"
-    lr: float = 2e-3  # η
-    decay: float = 0.02  # λ
-    epsilon: float = 1e-3  # ε of rms; gradients of rare words are far smaller: they must not be made as large
-    segment: int = 20  # tokens between two updates
-
-    @classmethod
-    def of(cls, rule: str, **given: float | None) -> DynamicSettings:
-        """Those ``given``, for the others (None) what is usual for the ``rule``."""
-        usual = {"lr": 0.1, "decay": 1e-3} if rule == "sgd" else {}
-        return cls(rule, **{**usual, **{name: value for name, value in given.items() if value is not None}})  # type: ignore[arg-type]
-
-    def __post_init__(self) -> None:
-        # "not" before each comparison, for none holds for NaN
-        if not 0 < self.lr <= LARGEST:
-            raise UserError(f"--dynamic-lr: {self.lr} is not in (0, {LARGEST:,.0f}]")
-        if not SMALLEST_EPSILON <= self.epsilon <= LARGEST:
-            raise UserError(f"--dynamic-epsilon: {self.epsilon} is not in [{SMALLEST_EPSILON:g}, {LARGEST:,.0f}]")
-        if not 0 <= self.decay <= 1:
-            raise UserError(f"--dynamic-decay: {self.decay} is not in [0, 1]")
-        if self.segment < 1:
-            raise UserError(f"--dynamic-segment: {self.segment} is below 1")
 
 
 class Follower:

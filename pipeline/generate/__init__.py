@@ -7,12 +7,12 @@ once, ``beam`` looks for the likeliest text, ``text`` turns tokens into characte
 and ``conversation`` are files and the terminal at both ends.
 """
 
-from pipeline.generate.beam import beam_search, check_beams, likeliest_texts
+from pipeline.generate.beam import beam_search, likeliest_texts
 from pipeline.generate.conversation import Conversation
 from pipeline.generate.prompts import read_prompts, save_rows
-from pipeline.generate.sampling import Sampling
 from pipeline.generate.text import UntilStop, prompt_ids
 from pipeline.generate.writing import Written, generate, generate_batch, write_sample
+from pipeline.options import Sampling, check_beams
 
 __all__ = [
     "Conversation",

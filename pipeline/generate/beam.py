@@ -9,17 +9,12 @@ import torch
 
 from pipeline.config import Layout
 from pipeline.data.tokenizer import Ids, Tokenizer
-from pipeline.errors import UserError
 from pipeline.generate.sampler import read_prompt
 from pipeline.generate.stepper import Stepper, evaluating
 from pipeline.generate.text import last_token, prompt_ids, text_of
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import select
-
-# each beam keeps a state and scores for all types
-MOST_BEAMS = 1000
-# length to the power of it stays a number that can be divided by
-LARGEST_LENGTH_PENALTY = 10.0
+from pipeline.options import check_beams
 
 
 @dataclass(frozen=True)
@@ -29,17 +24,6 @@ class Hypothesis:
     tokens: tuple[int, ...]
     log_probability: float
     score: float
-
-
-def check_beams(num_beams: int, length_penalty: float) -> None:
-    """Raise ``UserError`` naming the option of a beam search that is out of its range."""
-    if not 1 <= num_beams <= MOST_BEAMS:
-        raise UserError(f"--beams: {num_beams} is not between 1 and {MOST_BEAMS:,}")
-    if not abs(length_penalty) <= LARGEST_LENGTH_PENALTY:
-        raise UserError(
-            f"--length-penalty: {length_penalty} is not between {-LARGEST_LENGTH_PENALTY:g} and "
-            f"{LARGEST_LENGTH_PENALTY:g}"
-        )
 
 
 def likeliest_texts(

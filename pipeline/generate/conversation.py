@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pipeline.config import Layout
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.errors import UserError
-from pipeline.generate.sampling import Sampling
 from pipeline.generate.writing import generate
 from pipeline.model.language_model import LanguageModel
+from pipeline.options import Sampling
 
 HELP = "a prompt and Enter writes on; /set NAME VALUE changes tokens, seed or an option; Ctrl-D ends"
 MOST_TOKENS = 10**9

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from pipeline.data.tokenizer import Ids
 from pipeline.errors import UserError
-from pipeline.generate.sampling import Sampling, Uniforms, draw, penalize
+from pipeline.generate.sampling import Uniforms, draw, penalize
 from pipeline.generate.stepper import Stepper, evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import State, concatenate, select
+from pipeline.options import Sampling
 
 # tokens of a prompt read at a time
 PROMPT_WINDOW = 512

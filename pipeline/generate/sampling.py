@@ -7,15 +7,13 @@ depend on what else is written beside it. Letters: B prompts, V vocabulary.
 from __future__ import annotations
 
 import hashlib
-import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.data.tokenizer import Ids
-from pipeline.errors import UserError
+from pipeline.options import Sampling
 
 # uniform numbers made at a time for a prompt; Philox gives four a count
 BLOCK = 256
@@ -25,49 +23,6 @@ SUMMED = 100
 FEW_WEIGHTS = 50_000
 # the largest number below 1
 BELOW_ONE = 1 - 2**-53
-# below this temperature even the last bit of a logit decides, and float32 has no number for the quotient
-COLDEST = 1e-20
-# a stronger penalty could make numbers of logits that float32 does not have
-LARGEST_PENALTY = 1e6
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is drawn; checked on creation. Applied in this order.
-
-    Raises:
-        UserError: naming the option, its value and what it must be.
-    """
-
-    temperature: float = 1.0  # 0: always the likeliest token
-    top_k: int | None = None  # only the k likeliest tokens
-    top_p: float | None = None  # only the likeliest tokens that together have at least this probability
-    min_p: float | None = None  # only tokens at least this many times as likely as the likeliest
-    repetition_penalty: float = 1.0  # divides the logits of tokens seen before (multiplies negative ones)
-
-    def __post_init__(self) -> None:
-        # "not" before each comparison, for none holds for NaN
-        if not 0 <= self.temperature < math.inf:
-            raise UserError(f"--temperature: {self.temperature} is not a finite number of at least 0")
-        if self.top_k is not None and not self.top_k >= 1:
-            raise UserError(f"--top-k: {self.top_k} is below 1")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise UserError(f"--top-p: {self.top_p} is not in (0, 1]")
-        if self.min_p is not None and not 0 <= self.min_p <= 1:
-            raise UserError(f"--min-p: {self.min_p} is not in [0, 1]")
-        if not 1 / LARGEST_PENALTY <= self.repetition_penalty <= LARGEST_PENALTY:
-            raise UserError(
-                f"--repetition-penalty: {self.repetition_penalty} is not in "
-                f"[{1 / LARGEST_PENALTY:g}, {LARGEST_PENALTY:,.0f}]"
-            )
-
-    @property
-    def takes_the_likeliest(self) -> bool:
-        """Whether nothing is drawn."""
-        return self.temperature < COLDEST
-
-
-AS_IS = Sampling()  # from the softmax itself
 
 
 def penalize(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:

@@ -188,6 +188,8 @@ def test_rungs_are_tokens_below_the_budget() -> None:
         ({"optimizer.lr": {"uniform": ["low", 1]}}, "search.space.optimizer.lr: uniform is between two numbers"),
         ({"optimizer.lr": {"uniform": [1, 0.1]}}, "search.space.optimizer.lr: uniform is from a lower to a higher"),
         ({"optimizer.lr": {"loguniform": [0, 1]}}, "search.space.optimizer.lr: loguniform is between numbers above 0"),
+        ({"optimizer.lr": {"uniform": [False, True]}}, "search.space.optimizer.lr: uniform is between two numbers"),
+        ({"train.bptt": [True]}, "search.space.train.bptt: train.bptt: must be a number, not true"),
         ({"train.bptt": {"randint": [1.5, 9]}}, "search.space.train.bptt: randint is between whole numbers"),
     ],
 )
@@ -195,6 +197,16 @@ def test_a_space_that_makes_no_sense(space: dict[str, object], sentence: str) ->
     config = configuration.with_values(configuration.load(), {"search.space": space})
     with pytest.raises(ValueError, match=sentence.replace(".", r"\.")):
         parse_space(config)
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"), [("train.lr", "optimizer.lr"), ("model.hiden_size", "model.hidden_size"), ("search.seed", "")]
+)
+def test_what_was_meant_is_said_where_it_can_be_searched(path: str, meant: str) -> None:
+    config = configuration.with_values(configuration.load(), {"search.space": {path: [1, 2]}})
+    with pytest.raises(UserError, match=r"^search\.space\..*: not a setting that can be searched") as caught:
+        parse_space(config)
+    assert str(caught.value).partition("; did you mean ")[2] == (f"{meant}?" if meant else "")
 
 
 def test_bounds_as_a_person_writes_them(tmp_path: Path) -> None:

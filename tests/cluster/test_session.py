@@ -8,7 +8,8 @@ import pytest
 
 from pipeline import launch, storage
 from pipeline.cluster import train as ray_train
-from pipeline.cluster.session import address_of, check_answers, local_cpus
+from pipeline.cluster.address import address_of, check_answers
+from pipeline.cluster.session import local_cpus
 from pipeline.cluster.train import Plan, _even_share, plan_workers
 from pipeline.config import ClusterConfig, load
 from pipeline.paths import absolute, refuse_relative

@@ -14,9 +14,10 @@ from pipeline.data.scoring import ScoringStreams
 from pipeline.data.streams import ResetRule
 from pipeline.data.windows import ArrayTokens
 from pipeline.evaluate import scored_windows, total
-from pipeline.evaluate.cache import CacheSettings, tune_cache, with_cache
-from pipeline.evaluate.dynamic import DynamicSettings, follow, gradient_rms, tune_dynamic
+from pipeline.evaluate.cache import tune_cache, with_cache
+from pipeline.evaluate.dynamic import follow, gradient_rms, tune_dynamic
 from pipeline.model.language_model import LanguageModel
+from pipeline.options import CacheSettings, DynamicSettings
 
 VOCAB = 7
 IDS = np.random.default_rng(1).integers(0, VOCAB, 90).astype(np.uint16)

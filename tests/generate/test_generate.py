@@ -14,7 +14,6 @@ from pipeline.data.tokenizer import Tokenizer, train_tokenizer
 from pipeline.errors import UserError
 from pipeline.generate import (
     Conversation,
-    Sampling,
     beam_search,
     generate,
     generate_batch,
@@ -29,6 +28,7 @@ from pipeline.generate.stepper import Stepper, evaluating
 from pipeline.generate.text import UntilStop, text_of
 from pipeline.model import products
 from pipeline.model.language_model import LanguageModel
+from pipeline.options import Sampling
 
 TEXT = "the cat sat on the mat\nand the dog ran\n"
 CELLS = get_args(ModelConfig.model_fields["cell"].annotation)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.generate import Sampling
 from pipeline.generate.sampling import BLOCK, SUMMED, Uniforms, draw, draw_by_blocks, filtered
+from pipeline.options import Sampling
 
 
 def probabilities(logits: torch.Tensor, sampling: Sampling) -> list[float]:

@@ -7,13 +7,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
 from jobs import evaluate, generate, prepare, search, train
-from jobs.cli import run_job, settings_help
+from jobs.cli import run_job
+from jobs.settings_help import settings_help
 from pipeline import launch
 from pipeline.config import Config, section_fields
 from pipeline.data.prepare import prepare_in_process
@@ -68,6 +70,33 @@ def test_mistakes_in_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no such file: nowhere.yaml" in refused(capsys, train.main, "--config", "nowhere.yaml")
     assert "unrecognized arguments: --nonsense" in refused(capsys, train.main, "--nonsense")
     assert "no GPU here" in refused(capsys, train.main, "cluster.device=cuda", *LOCAL)
+
+
+@pytest.mark.parametrize(
+    ("job", "argv", "hint"),
+    [
+        (train, ["--lr", "0.1"], "--lr; did you mean optimizer.lr=0.1?"),
+        (train, ["--optimizer.lr=0.1"], "--optimizer.lr=0.1; did you mean optimizer.lr=0.1?"),
+        (train, ["--seed", "3"], "--seed; did you mean train.seed=3 or search.seed=3?"),
+        (train, ["--hidden-size", "--json"], "--hidden-size; did you mean model.hidden_size=…?"),
+        (train, ["--frseh"], "--frseh; did you mean --fresh?"),
+        (train, ["--nonsense"], "--nonsense"),
+        (generate, ["--run", "x", "--promt", "y"], "--promt y; did you mean --prompt?"),
+        (generate, ["--run", "x", "--lr", "3"], "--lr 3"),
+        (generate, ["--run", "x", "word"], "word"),
+    ],
+)
+def test_an_unknown_option_is_named_with_what_was_meant(
+    job: ModuleType, argv: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = job.__name__
+    assert refused(capsys, job.main, *argv) == f"python -m {name}: unrecognized arguments: {hint} (see --help)"
+
+
+def test_an_argument_that_is_no_text_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        refused(capsys, train.main, "corpus.train=caf\udce9") == "an argument is not UTF-8: 'corpus.train=caf\\udce9'"
+    )
 
 
 def test_settings_may_stand_on_both_sides_of_options(capsys: pytest.CaptureFixture[str]) -> None:

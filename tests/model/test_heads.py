@@ -13,10 +13,10 @@ from pipeline import config as configuration
 from pipeline.config import ModelConfig, OptimizerConfig
 from pipeline.generate.beam import beam_search
 from pipeline.generate.sampler import sample_tokens
-from pipeline.generate.sampling import Sampling
 from pipeline.model.head import AdaptiveSoftmax, Head, MixtureOfSoftmaxes
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
+from pipeline.options import Sampling
 from pipeline.training.checkpoint import load_weights_into, weights_of
 from pipeline.training.clipping import Clipping
 from pipeline.training.optimizers import build_optimizer

@@ -1,0 +1,41 @@
+"""Mistakes that can be seen at once: looked for before torch and Ray are imported, which takes seconds."""
+
+from __future__ import annotations
+
+import glob
+import os
+from typing import TYPE_CHECKING
+
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+
+MANIFEST = "manifest.json"  # of a prepared corpus
+
+
+def check(config: Config) -> None:
+    """What a job would find out later as well.
+
+    Raises:
+        UserError: texts that are not there, or no cluster at the address.
+    """
+    from pipeline.cluster.address import address_of, check_answers
+
+    check_texts(config)
+    if config.cluster.backend == "ray" and (address := address_of(config.cluster)):
+        check_answers(address)
+
+
+def check_texts(config: Config) -> None:
+    """Raise ``UserError`` for a local pattern that nothing matches, unless the corpus is or may be prepared already."""
+    directory = os.path.expanduser(str(config.data.directory))
+    if "://" in directory or os.path.exists(os.path.join(directory, MANIFEST)):
+        return
+    for split in ("train", "valid", "test"):
+        for pattern in getattr(config.corpus, split):
+            if "://" in pattern or pattern.startswith("builtin:"):
+                continue
+            path = os.path.expanduser(pattern)
+            if not os.path.exists(path) and next(glob.iglob(path, recursive=True), None) is None:
+                raise UserError(f"corpus.{split}: no file matches {pattern}")

@@ -1,0 +1,118 @@
+"""Options of jobs that are no settings, checked as they are made; torch is not needed to refuse one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pipeline.errors import UserError
+
+# below this temperature even the last bit of a logit decides, and float32 has no number for the quotient
+COLDEST = 1e-20
+# a stronger penalty could make numbers of logits that float32 does not have
+LARGEST_PENALTY = 1e6
+# each beam keeps a state and scores for all types
+MOST_BEAMS = 1000
+# length to the power of it stays a number that can be divided by
+LARGEST_LENGTH_PENALTY = 10.0
+LARGEST_THETA = 1e3
+# beyond these, dynamic evaluation only makes weights that float32 cannot hold
+LARGEST, SMALLEST_EPSILON = 1e3, 1e-12
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn; checked on creation. Applied in this order.
+
+    Raises:
+        UserError: naming the option, its value and what it must be.
+    """
+
+    temperature: float = 1.0  # 0: always the likeliest token
+    top_k: int | None = None  # only the k likeliest tokens
+    top_p: float | None = None  # only the likeliest tokens that together have at least this probability
+    min_p: float | None = None  # only tokens at least this many times as likely as the likeliest
+    repetition_penalty: float = 1.0  # divides the logits of tokens seen before (multiplies negative ones)
+
+    def __post_init__(self) -> None:
+        # "not" before each comparison, for none holds for NaN
+        if not 0 <= self.temperature < math.inf:
+            raise UserError(f"--temperature: {self.temperature} is not a finite number of at least 0")
+        if self.top_k is not None and not self.top_k >= 1:
+            raise UserError(f"--top-k: {self.top_k} is below 1")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise UserError(f"--top-p: {self.top_p} is not in (0, 1]")
+        if self.min_p is not None and not 0 <= self.min_p <= 1:
+            raise UserError(f"--min-p: {self.min_p} is not in [0, 1]")
+        if not 1 / LARGEST_PENALTY <= self.repetition_penalty <= LARGEST_PENALTY:
+            raise UserError(
+                f"--repetition-penalty: {self.repetition_penalty} is not in "
+                f"[{1 / LARGEST_PENALTY:g}, {LARGEST_PENALTY:,.0f}]"
+            )
+
+    @property
+    def takes_the_likeliest(self) -> bool:
+        """Whether nothing is drawn."""
+        return self.temperature < COLDEST
+
+
+AS_IS = Sampling()  # from the softmax itself
+
+
+def check_beams(num_beams: int, length_penalty: float) -> None:
+    """Raise ``UserError`` naming the option of a beam search that is out of its range."""
+    if not 1 <= num_beams <= MOST_BEAMS:
+        raise UserError(f"--beams: {num_beams} is not between 1 and {MOST_BEAMS:,}")
+    if not abs(length_penalty) <= LARGEST_LENGTH_PENALTY:
+        raise UserError(
+            f"--length-penalty: {length_penalty} is not between {-LARGEST_LENGTH_PENALTY:g} and "
+            f"{LARGEST_LENGTH_PENALTY:g}"
+        )
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """θ, λ and how many places are remembered. Raises ``UserError`` naming the option that is out of its range."""
+
+    theta: float = 0.2
+    weight: float = 0.1
+    window: int = 500
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < 1:
+            raise UserError(f"--cache-weight: {self.weight} is not in [0, 1)")
+        if not 0 <= self.theta <= LARGEST_THETA:
+            raise UserError(f"--cache-theta: {self.theta} is not in [0, {LARGEST_THETA:,.0f}]")
+        if self.window < 1:
+            raise UserError(f"--cache-window: {self.window} is below 1")
+
+
+@dataclass(frozen=True)
+class DynamicSettings:
+    """Raises ``UserError`` naming the option that is out of its range."""
+
+    rule: str = "rms"
+    lr: float = 2e-3  # η
+    decay: float = 0.02  # λ
+    epsilon: float = 1e-3  # ε of rms; gradients of rare words are far smaller: they must not be made as large
+    segment: int = 20  # tokens between two updates
+
+    @classmethod
+    def of(cls, rule: str, **given: float | None) -> DynamicSettings:
+        """Those ``given``, for the others (None) what is usual for the ``rule``."""
+        usual = {"lr": 0.1, "decay": 1e-3} if rule == "sgd" else {}
+        return cls(rule, **{**usual, **{name: value for name, value in given.items() if value is not None}})  # type: ignore[arg-type]
+
+    def __post_init__(self) -> None:
+        # "not" before each comparison, for none holds for NaN
+        if not 0 < self.lr <= LARGEST:
+            raise UserError(f"--dynamic-lr: {self.lr} is not in (0, {LARGEST:,.0f}]")
+        if not SMALLEST_EPSILON <= self.epsilon <= LARGEST:
+            raise UserError(f"--dynamic-epsilon: {self.epsilon} is not in [{SMALLEST_EPSILON:g}, {LARGEST:,.0f}]")
+        if not 0 <= self.decay <= 1:
+            raise UserError(f"--dynamic-decay: {self.decay} is not in [0, 1]")
+        if self.segment < 1:
+            raise UserError(f"--dynamic-segment: {self.segment} is below 1")
+
+
+Adaptive = tuple[CacheSettings | None, DynamicSettings | None]
