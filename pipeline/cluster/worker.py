@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -70,14 +71,18 @@ def run_rank(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def mailbox(owner: str) -> Callable[[Record], None]:
-    """A function that leaves a record for the driver ``owner`` in Ray's own store, where the storage takes none."""
-    kept: list[Record] = []
+    """A function that leaves a record for the driver ``owner`` in Ray's own store, where the storage takes none.
+
+    Kept are the last ones, and of those on training, which come by the hundred, only the very last.
+    """
+    kept: deque[Record] = deque(maxlen=MAILBOX_RECORDS)
 
     def leave(record: Record) -> None:
+        if kept and kept[-1]["kind"] == record["kind"] == "train":
+            kept.pop()
         kept.append(record)
-        del kept[:-MAILBOX_RECORDS]
         with suppress(Exception):  # Ray is about to end this worker, or to lose it: not the moment to add to that
-            internal_kv._internal_kv_put(MAILBOX + owner, json.dumps(kept))
+            internal_kv._internal_kv_put(MAILBOX + owner, json.dumps(list(kept)))
 
     return leave
 

@@ -150,10 +150,10 @@ def bar(done: float) -> str:
 
 def start_sentence(record: dict[str, Any]) -> str:
     """What runs, and below it where and how, in lines that a terminal shows whole."""
-    workers = record["num_workers"]
+    workers, threads = record["num_workers"], record["num_threads"]
     facts = [
         f"{workers} worker{'s' if workers > 1 else ''} on {record['device']}",
-        *([f"{record['num_threads']} threads each"] if record["device"] == "cpu" else []),
+        *([f"{threads} thread{'s' if threads > 1 else ''} each"] if record["device"] == "cpu" else []),
         *exchanged(record),
         products(record),
         *(["gradients of the embedding as rows"] if record["embedding_gradients"] == "rows" else []),

@@ -16,6 +16,7 @@ from pipeline.training.monitor import Record, Tail
 def store(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Ray's key-value store, as a dict."""
     held: dict[str, Any] = {}
+    monkeypatch.setattr(worker.internal_kv, "_internal_kv_initialized", lambda: True)
     monkeypatch.setattr(worker.internal_kv, "_internal_kv_put", held.__setitem__)
     monkeypatch.setattr(worker.internal_kv, "_internal_kv_get", held.get)
     monkeypatch.setattr(worker.internal_kv, "_internal_kv_del", held.pop)
@@ -50,7 +51,10 @@ def test_records_that_wait_are_told_early_and_not_again(tmp_path: Path, store: d
     written(6)
     assert polled() == [6]
     leave(record(7))
-    assert [each["step"] for each in news.records(last=True)] == [7]
+    for number in range(8, 200):
+        leave({**record(number), "kind": "train"})
+    leave(record(200))
+    assert [each["step"] for each in news.records(last=True)] == [7, 199, 200]
     assert store == {}
 
 

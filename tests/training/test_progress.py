@@ -21,6 +21,7 @@ def test_the_start_of_a_run_is_told_in_two_lines() -> None:
         "training 1,052,672 parameters for 960 steps of 1,024 tokens\n"
         "  1 worker on cpu, 2 threads each, float32; 4 tokens left over at the end of an epoch"
     )
+    assert "1 thread each" in start_sentence({**START, "num_threads": 1})
 
 
 def test_no_line_is_too_wide_and_nothing_is_left_out() -> None:
