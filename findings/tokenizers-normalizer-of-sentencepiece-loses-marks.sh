@@ -4,7 +4,8 @@
 # Guess: Precompiled applies the model's table of characters, so the normalized text is SentencePiece's.
 # Seen: where a mark follows a character that the table maps, the mark is lost (an accent on a ligature, or on a
 # no-break space), and what the table joins stays apart (half-width katakana with its sound mark, Hangul letters).
-# For us: pipeline/data/tokenizer/sentencepiece.py converts by it, so such texts may get other ids than SentencePiece's.
+# For us: texts are encoded by SentencePiece's own package. pipeline/export/sentencepiece_engine.py has no other
+# normalizer than this for transformers, so such texts may get other ids there.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

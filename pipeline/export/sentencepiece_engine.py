@@ -1,7 +1,8 @@
 """A SentencePiece model as a tokenizer of Hugging Face: for transformers, which reads no other.
 
-Ids are those of SentencePiece but where its Unigram rounds two ways to cut a text to the same float32, where a
-combining mark follows a space, and where a text spells out a byte (``<0x41>``).
+Ids are those of SentencePiece but where its Unigram rounds two ways to cut a text to the same float32, where a mark
+follows a character that the model's table maps (an accent after a ligature or a no-break space), where the table joins
+characters (half-width katakana and its sound mark, Hangul letters), and where a text spells out a byte (``<0x41>``).
 """
 
 from __future__ import annotations
