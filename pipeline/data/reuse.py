@@ -57,11 +57,12 @@ def find_prepared(config: Config, *, map_tasks: Compare, say: Say, writes: bool 
     check_same(directory, found, wanted, sources)
     corpus = open_prepared(directory)
     state = state_of(corpus.fingerprint, sources.values())
-    if state not in known_states(directory):
+    known = known_states(directory)
+    if state not in known:
         shards = dict.fromkeys(shards_of(found))
         is_known = check_texts(directory, shards, sources, field=config.corpus.text_field, map_tasks=map_tasks, say=say)
         if writes and is_known and not said:
-            remember(directory, state)
+            remember(directory, state, others=known)
     if said:
         say(said)
     return corpus
@@ -240,12 +241,13 @@ def known_states(directory: str) -> list[dict[str, Any]]:
         return []
 
 
-def remember(directory: str, state: dict[str, Any]) -> None:
+def remember(directory: str, state: dict[str, Any], *, others: Sequence[dict[str, Any]] = ()) -> None:
     """Keep ``state``, so that next time no text need be looked at.
 
-    Those of other machines, on which the same texts may have other times, are kept, too.
+    Args:
+        others: what to keep beside it: those of other machines, on which the same texts may have other times.
     """
-    others = [other for other in known_states(directory) if other != state and other.get("corpus") == state["corpus"]]
+    kept = [other for other in others if other != state and other.get("corpus") == state["corpus"]]
     with suppress(UnwritableError):  # another user's corpus, say: the texts are compared again
-        data = json.dumps([*others[-NUM_STATES + 1 :], state])
+        data = json.dumps([*kept[-NUM_STATES + 1 :], state])
         storage.write(storage.join(directory, STATE), data.encode())
