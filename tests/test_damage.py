@@ -89,7 +89,7 @@ def trained(make_config: Callable[..., Config]) -> Config:
     return config
 
 
-@many(500, 6_000)
+@many(300, 6_000)
 def test_a_checkpoint(trained: Config, number: int) -> None:
     folder = checkpoint.find(str(trained.run.directory), "last")
 
@@ -103,7 +103,7 @@ def test_a_checkpoint(trained: Config, number: int) -> None:
     assert outcomes[REFUSED] > 0.99 * number
 
 
-@many(150, 3_000)
+@many(100, 3_000)
 def test_the_best_checkpoint_of_a_run(trained: Config, number: int) -> None:
     run = Path(str(trained.run.directory))
 
@@ -117,7 +117,7 @@ def test_the_best_checkpoint_of_a_run(trained: Config, number: int) -> None:
     assert outcomes[NO_EFFECT] > 0.1 * number
 
 
-@many(12, 400)
+@many(10, 400)
 def test_a_run_that_goes_on(trained: Config, tmp_path: Path, number: int) -> None:
     """Whatever was damaged before it, the longer run ends with the same numbers."""
     run, copy, source = Path(str(trained.run.directory)), tmp_path / "copy", random.Random(number)
@@ -162,7 +162,7 @@ def test_a_run_that_goes_on(trained: Config, tmp_path: Path, number: int) -> Non
     assert outcomes[SET_ASIDE]
 
 
-@many(400, 6_000)
+@many(300, 6_000)
 def test_a_corpus(make_config: Callable[..., Config], number: int) -> None:
     config = make_config({"data.shard_tokens": 4_000})
     prepare_in_process(config)
