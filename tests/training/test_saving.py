@@ -101,7 +101,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_intact(
 
 def lines(config: Config) -> list[dict[str, Any]]:
     """The record of a run without what differs between two equal runs, and without warnings."""
-    differ = ("time", "record", "host", "pid", "tokens_per_second", "seconds_left", "flops_utilization")
+    differ = ("time", "record", "xxh3", "host", "pid", "tokens_per_second", "seconds_left", "flops_utilization")
     return [
         {name: value for name, value in record.items() if name not in differ and not name.endswith(("_ms", "_mb"))}
         for record in read(Path(str(config.run.directory)) / "metrics.jsonl")
