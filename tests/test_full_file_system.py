@@ -146,6 +146,36 @@ def test_train(
     assert all(torch.equal(a, b) for a, b in zip(weights(config), weights(whole), strict=True))
 
 
+@pytest.mark.ray
+def test_search(make_config: Callable[..., Config], disk: Disk, tmp_path: Path) -> None:
+    changes = {"cluster.backend": "ray", "search.num_trials": 2, "search.scheduler": "none",
+               "search.max_tokens": 40_000, "search.space": {"optimizer.lr": {"uniform": [0.01, 0.02]}},
+               "train.epochs": 10}  # fmt: skip
+    config = make_config({**changes, "run.directory": str(disk.path / "search")})
+    whole = make_config({**changes, "run.directory": str(tmp_path / "whole")})
+    assert ran("search", *settings_of(whole)).returncode == 0
+    running = subprocess.Popen(command("search", *settings_of(config)), stderr=subprocess.PIPE, text=True)
+    journal = disk.path / "search" / "search.jsonl"
+    while not journal.exists() or b'"report"' not in journal.read_bytes():
+        assert running.poll() is None
+        time.sleep(0.01)
+    disk.fill()
+    _, said = running.communicate()
+    assert running.returncode == 2, said
+    told = rf"^error: ({journal} could not be written when trials ended|search: none of 2 trials ended well)"
+    assert re.search(told, said, re.M), said  # some of its lines may find room in the last block
+    assert "Traceback" not in said
+    assert not (disk.path / "search" / "best.yaml").exists()
+    refused = ran("search", *settings_of(config))
+    assert refused.returncode == 2
+    assert re.search(r"^error: .*: No space left on device|" + told, refused.stderr, re.M), refused.stderr
+    disk.empty()
+    assert ran("search", *settings_of(config)).returncode == 0
+    rows = [re.sub(r",\d+\.\d,done,", ",done,", (folder / "leaderboard.csv").read_text())
+            for folder in (disk.path / "search", tmp_path / "whole")]  # fmt: skip
+    assert rows[0] == rows[1]
+
+
 @pytest.mark.parametrize(
     ("job", "options", "output"),
     [

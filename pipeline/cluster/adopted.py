@@ -39,14 +39,16 @@ def records_of_trials(directory: Path, config: Config, corpus: PreparedCorpus) -
             continue
         number = int(numbered["number"]) if numbered["number"] else int(numbered["counted"]) + 1
         settings = {path: configuration.get(trial, path) for path in config.search.space}
-        records.append({"kind": "start", "trial": folder.name, "number": number, "settings": settings})
+        figures = figures_of(folder)
+        start = {"kind": "start", "trial": folder.name, "number": number, "settings": settings}
+        records.append({**start, "tokens": figures["tokens"]})
         if (how := listed.get(folder.name)) and not survey(folder).damaged:
             how = (
                 {"status": STOPPED, "reason": ""}
                 if how["status"] == DONE and not reached_its_end(trial, corpus)
                 else how
             )
-            records.append({"kind": "end", "trial": folder.name, **how, **figures_of(folder)})
+            records.append({"kind": "end", "trial": folder.name, **how, **figures})
     return [{"kind": "search", "format": FORMAT}, *records] if records else []
 
 

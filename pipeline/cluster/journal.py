@@ -3,7 +3,7 @@
 It is the one truth of a search, one JSON record a line, each with its checksum. Ray Tune's own files are never read:
 they count a trial that was cut off as finished. A trial without an end goes on from its own last checkpoint.
 
-    start    a trial begins or goes on: its name, number and settings
+    start    a trial begins, or goes on after so many tokens: its name, number and settings
     report   a validation: tokens, loss (nats per token), perplexity, and the rung that it is the first to reach
     end      its status (done, stopped, lost, failed), the reason, and the figures of its checkpoints
 """
@@ -11,6 +11,7 @@ they count a trial that was cut off as finished. A trial without an end goes on 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,6 @@ from typing import Any
 
 from pipeline import signing
 from pipeline.errors import UserError
-from pipeline.events import PatientFile
 from pipeline.files import reason, write_file
 from pipeline.training.directory import RunDirectory
 from pipeline.training.monitor import CHECKSUM, Record, checksum_of
@@ -39,6 +39,7 @@ class Trial:
     settings: dict[str, Any]
     reports: list[Record] = field(default_factory=list)
     end: Record | None = None
+    is_running: bool = False
 
     @property
     def tokens(self) -> int:
@@ -63,12 +64,18 @@ class Standing:
         """Take one more record in."""
         name = record.get("trial")
         if record["kind"] == "start":
-            new = Trial(record["trial"], record["number"], record["settings"])
-            self.trials.setdefault(new.name, new).end = None
+            trial = self.trials.setdefault(str(name), Trial(str(name), record["number"], record["settings"]))
+            trial.end, trial.is_running = None, True
         elif record["kind"] == "report":
             self.trials[str(name)].reports.append(record)
         elif record["kind"] == "end":
-            self.trials[str(name)].end = record
+            trial = self.trials[str(name)]
+            trial.end, trial.is_running = record, False
+
+    def begin_sitting(self) -> None:
+        """No trial runs yet, whatever ran when the last driver ended."""
+        for trial in self.trials.values():
+            trial.is_running = False
 
     @property
     def num_ended(self) -> int:
@@ -121,25 +128,54 @@ def begin_journal(directory: Path, records: Iterable[Record]) -> None:
 
 
 class Journal:
-    """Appends records to the journal of a search, for as long as its owner holds it."""
+    """Appends records to the journal of a search, for as long as its owner holds it.
+
+    No ``OSError`` leaves it: what the storage refuses waits, and ``failure`` says why.
+    """
 
     def __init__(self, directory: RunDirectory) -> None:
         self.directory = directory
-        self.file = PatientFile(directory.path / JOURNAL, before_write=directory.check_owner)
+        self.waiting = b""
+        self.failure = ""
 
     def append(self, *records: Mapping[str, Any]) -> None:
-        """Add ``records`` in one write. What the storage refuses waits, and comes first at the next call.
+        """Add ``records`` in one write, after all that waits.
 
         Raises:
             LostOwnershipError: another driver has taken the search over.
         """
-        lines = [as_line({**record, "time": time.time()}) for record in records]
-        self.file.append("".join(lines).encode())
+        self.waiting += "".join(as_line({**record, "time": time.time()}) for record in records).encode()
+        self.retry()
 
     def retry(self) -> None:
         """Try to write what waits. Raises ``LostOwnershipError`` as ``append``."""
-        if self.file.waiting:
-            self.file.flush()
+        if not self.waiting:
+            return
+        try:
+            self.directory.check_owner()
+            append_lines(self.directory.path / JOURNAL, self.waiting)
+        except OSError as error:
+            self.failure = reason(error)
+        else:
+            self.waiting, self.failure = b"", ""
+
+
+def append_lines(path: Path, lines: bytes) -> None:
+    """Append whole ``lines`` to a file; where that fails, it is as it was. Raises ``OSError``."""
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":  # half a line of a writer that failed or was killed
+            size = path.read_bytes().rfind(b"\n") + 1
+            os.ftruncate(descriptor, size)
+        try:
+            while lines:
+                lines = lines[os.write(descriptor, lines) :]
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)
 
 
 class JournalTail:

@@ -53,8 +53,8 @@ def leaderboard(standing: Standing) -> list[Row]:
     ]
     rows.sort(key=lambda row: (not row.is_whole, row.perplexity is None, row.perplexity or 0.0))
     if not rows or not rows[0].is_whole:
-        reasons = [f"{row.trial}: {row.status}, {row.reason}" for row in rows[:1]]
-        raise UserError("; ".join(["search: no trial came to a perplexity and did not diverge", *reasons]))
+        reasons = [f"{row.trial} {row.status} after {row.tokens:,} tokens, {row.reason}" for row in rows[:1]]
+        raise UserError("; ".join([f"search: none of {len(rows)} trials ended well", *reasons]))
     return rows
 
 

@@ -33,7 +33,8 @@ def sentence(record: Record, standing: Standing, num_trials: int) -> str:
     trial = standing.trials[record["trial"]]
     name = f"trial {trial.number}/{num_trials}: {describe(trial.settings)}"
     if record["kind"] == "start":
-        return f"{name}: {'goes on from its last checkpoint' if trial.reports else 'starts'}"
+        tokens = record["tokens"]
+        return f"{name}: " + (f"goes on after {tokens:,} tokens" if tokens else "starts")
     if record["kind"] == "report":
         return f"{name}: {figure(record, standing)} after {record['tokens']:,} tokens" if record["rung"] else ""
     return f"{name}: {ending(record, standing)} ({standing.num_ended}/{num_trials} trials ended)"
@@ -55,7 +56,7 @@ def figure(record: Record, standing: Standing) -> str:
 def moving(record: Record, standing: Standing, num_trials: int) -> str:
     """Trials that have ended, the best so far, and the latest validation of each that runs."""
     best = f"best perplexity {standing.best_perplexity:,.2f}" if standing.best_perplexity is not None else ""
-    running = [trial for trial in standing.trials.values() if trial.end is None]
+    running = [trial for trial in standing.trials.values() if trial.is_running]
     shown = ", ".join(f"{trial.number}: {latest(trial)}" for trial in running)
     line = f"{bar(standing.num_ended / num_trials)} {standing.num_ended}/{num_trials} trials ended"
     return "  ".join(filter(None, [line, best, f"running {shown}" if running else ""]))

@@ -32,7 +32,9 @@ class Recorder(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         known = self.trials[trial.config["trial"]]
-        self.journal.append({"kind": "start", "trial": known.name, "number": known.number, "settings": known.settings})
+        tokens = figures_of(self.folder / known.name)["tokens"]
+        start = {"kind": "start", "trial": known.name, "number": known.number, "settings": known.settings}
+        self.journal.append({**start, "tokens": tokens})
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

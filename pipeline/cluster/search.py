@@ -13,6 +13,7 @@ Each start makes a new ``Tuner`` of the trials that have not ended; nothing is r
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -28,7 +29,7 @@ from ray.tune.search import BasicVariantGenerator
 from pipeline import config as configuration
 from pipeline import run
 from pipeline.cluster.adopted import records_of_trials
-from pipeline.cluster.journal import FAILED, Journal, JournalTail, Standing, Trial, begin_journal, read_journal
+from pipeline.cluster.journal import FAILED, JOURNAL, Journal, JournalTail, Standing, Trial, begin_journal, read_journal
 from pipeline.cluster.leaderboard import Row, leaderboard, save
 from pipeline.cluster.prepare import prepare
 from pipeline.cluster.recorder import Recorder
@@ -53,7 +54,6 @@ MAY_DIFFER = ("cluster.", "run.", "data.directory", "search.max_concurrent")
 TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # a second copy of each trial for TensorBoard
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # a state that is never read
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
 
 
@@ -91,6 +91,8 @@ def search(
         check_same_search(directory, config)
         records = read_journal(directory.path)
         with ray_session(config.cluster, verbose=verbose):
+            if not verbose:  # trials that fail, and its own state that it cannot save: the journal says what matters
+                logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
             plan = plan_trials(config)
             check_capacity(num_workers=plan.num_workers, cpus_per_worker=plan.cpus_per_worker, use_gpu=plan.use_gpu)
             corpus = prepare(config, on_shard=on_shard, say=say)
@@ -183,8 +185,10 @@ def run_trials(
     standing = Standing.of(read_journal(directory.path))
     trials = planned(config, space, standing)
     pending = [name for name, trial in trials.items() if trial.end is None or trial.end["status"] == FAILED]
+    shutil.rmtree(directory.path / SCRATCH, ignore_errors=True)
     if not pending:
         return
+    standing.begin_sitting()
     if standing.trials:
         say(f"continuing the search in {directory.path}: {len(trials) - len(pending)} of {len(trials)} trials are done")
     trial_config = with_budget(config)
@@ -203,14 +207,19 @@ def run_trials(
     with stopping_on_signals(directory.request_stop, lambda: say("stopping (again to stop at once)")) as received:
         in_background(lambda: tune_trials(runner, pending, standing), meanwhile=show)
     if len(ended) < len(trials):
-        journal = Journal(directory)
-        journal.append({"kind": "interrupted", "num_ended": len(ended)})
-        if journal.file.failure:
-            raise UnwritableError(
-                f"{journal.file.path} cannot be written: {journal.file.failure}; what the trials saved is kept, the "
-                "same command goes on"
-            )
-        raise InterruptedSearchError(received[0] if received else signal.SIGTERM, len(ended), len(trials))
+        if received or directory.stop_requested():
+            raise InterruptedSearchError(received[0] if received else signal.SIGTERM, len(ended), len(trials))
+        raise UnwritableError(
+            f"{directory.path / JOURNAL} could not be written when trials ended: {why_unwritable(directory)}; what the "
+            "trials saved is kept, the same command goes on"
+        )
+
+
+def why_unwritable(directory: RunDirectory) -> str:
+    """What the storage of a search answers now, which may be nothing any more."""
+    journal = Journal(directory)
+    journal.append({"kind": "unwritten"})
+    return journal.failure or "its storage was full or away"
 
 
 def tune_trials(runner: Runner, pending: Sequence[str], standing: Standing) -> None:
@@ -223,7 +232,6 @@ def tune_trials(runner: Runner, pending: Sequence[str], standing: Standing) -> N
         scheduler = StopsWorse(halving)
     recorder = Recorder(directory, runner.trials, runner.milestones, settings.reduction_factor)
     scratch = directory.path / SCRATCH
-    shutil.rmtree(scratch, ignore_errors=True)
     os.environ.update(TUNE_SETTINGS)
     tuner = tune.Tuner(
         runner.trainable(),

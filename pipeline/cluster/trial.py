@@ -25,7 +25,7 @@ from pipeline.data.shards import open_prepared
 from pipeline.errors import UserError
 from pipeline.training import checkpoint
 from pipeline.training.directory import LostOwnershipError, RunDirectory
-from pipeline.training.guard import DivergedError, check_validation
+from pipeline.training.guard import DivergedError, TrainingStoppedError, check_validation
 from pipeline.training.loop import FINISHED
 from pipeline.training.monitor import read
 
@@ -94,7 +94,7 @@ class Runner:
             return {"ended": LOST, "reason": str(error)}
         except LostOwnershipError:
             raise
-        except UserError as error:
+        except (UserError, TrainingStoppedError) as error:
             return {"ended": FAILED, "reason": "; ".join(str(error).splitlines())}
         except Exception as error:
             first = (str(error).strip().splitlines() or [""])[0]

@@ -212,7 +212,7 @@ def test_the_leaderboard_puts_lost_trials_last(make_config: Callable[..., Config
     ]
     rows = leaderboard(Standing.of(starts + ends))
     assert [row.trial for row in rows] == [third, second, first]
-    with pytest.raises(UserError, match=r"no trial came to a perplexity and did not diverge; 001-lr=1: lost"):
+    with pytest.raises(UserError, match=r"search: none of 1 trials ended well; 001-lr=1 lost after 9 tokens"):
         leaderboard(Standing.of([starts[0], ends[0]]))
 
 
