@@ -65,6 +65,8 @@ class ShardProgress(MovingLine):
         self.num_tokens += entry["num_tokens"]
         seconds = max(time.monotonic() - self.started, 1e-9)
         left = (total_bytes - self.num_bytes) * seconds / max(1, self.num_bytes)
+        if self.num_bytes >= total_bytes:  # a log file has the end, however soon it comes
+            self.last_shown = -LOG_EVERY_SECONDS
         self.move(
             f"{bar(self.num_bytes / max(1, total_bytes))} prepared {self.num_bytes / 1e6:,.1f} MB  "
             f"{self.num_bytes / 1e6 / seconds:,.1f} MB/s  {self.num_tokens / seconds:,.0f} tokens/s  "

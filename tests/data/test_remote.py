@@ -14,7 +14,7 @@ from pipeline.data import extracts
 from pipeline.data.directory import OtherCorpusError
 from pipeline.data.prepare import prepare_in_process
 from pipeline.data.shards import open_prepared, read_manifest
-from tests.data.changing import EDITED, LINES, config_of, write_compressed, write_parquet, write_text
+from tests.data.changing import EDITED, LINES, config_of, write_compressed, write_parquet
 from tests.data.object_store import BUCKET, Door, put
 
 
@@ -114,7 +114,7 @@ def test_stores_and_buckets_that_there_are_not(store: fs.FileSystem, make_config
         prepare_in_process(make_config({"corpus.train": ["s3://no-such-bucket/a.txt"]}))
 
 
-@pytest.mark.parametrize("write", [write_text, write_compressed, write_parquet])
+@pytest.mark.parametrize("write", [write_compressed, write_parquet])
 def test_a_text_in_a_bucket_is_known_by_its_tag(
     store: fs.FileSystem, door: Door, make_config: Callable[..., Config], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, Sequence[str]], str],
@@ -137,7 +137,7 @@ def test_a_text_in_a_bucket_is_known_by_its_tag(
         patch.setattr(extracts, "tag_of", lambda file: "another")
         assert num_bytes_read() > unread
     with monkeypatch.context() as patch:
-        patch.setattr(storage.time, "sleep", lambda seconds: None)
+        patch.setattr(storage, "ATTEMPTS", 1)
         door.is_shut = lambda method, path: True
         told: list[str] = []
         assert prepare_in_process(config, say=told.append).fingerprint == expected

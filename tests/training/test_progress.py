@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.training.progress import Count, start_sentence
+from pipeline.training.progress import Count, ShardProgress, start_sentence
 
 START = {
     "parameters": 1_052_672, "total_steps": 960, "tokens_per_step": 1_024, "num_workers": 1, "device": "cpu",
@@ -53,6 +53,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
+
+
+def test_a_log_file_has_the_end_of_a_preparation(clock: list[float]) -> None:
+    log = io.StringIO()
+    progress = ShardProgress(stream=log)
+    for _ in range(8):
+        clock[0] += 2
+        progress.show({"source_bytes": 1_000_000, "num_tokens": 500_000}, 8_000_000)
+    lines = log.getvalue().splitlines()
+    assert [line.split()[0] for line in lines] == ["12%", "75%", "100%"]
+    assert lines[-1].endswith("prepared 8.0 MB  0.5 MB/s  250,000 tokens/s  0:00 left")
 
 
 def test_in_a_log_file_a_count_is_a_line_every_ten_seconds(clock: list[float]) -> None:
