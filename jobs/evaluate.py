@@ -15,6 +15,7 @@ from jobs.cli import add_sampling, parser, run_job, sampling_of
 from jobs.models import add_run, load
 from jobs.number_types import number, seed, whole
 from pipeline.errors import UserError
+from pipeline.files import check_writable
 from pipeline.options import Adaptive, CacheSettings, DynamicSettings
 
 
@@ -29,6 +30,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
     if arguments.surprisal is not None:
         check_ending(arguments.surprisal)
+        check_writable(arguments.surprisal, option="--surprisal")
     loaded = load(arguments.run, arguments, run.resolve_device(arguments.device))
     set_tf32(loaded.config.train.tf32)
     result: dict[str, Any] = {}

@@ -13,6 +13,7 @@ from jobs.cli import add_sampling, parser, run_job, sampling_of
 from jobs.models import add_run, load
 from jobs.number_types import number, seed, whole
 from pipeline.errors import UserError
+from pipeline.files import check_writable
 from pipeline.options import Sampling, check_beams
 
 # they are kept until all are written
@@ -24,6 +25,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     sampling = sampling_of(arguments)
     check(arguments, sampling)
     models.check(arguments)
+    if arguments.output is not None:
+        check_writable(arguments.output, option="--output")
 
     from pipeline import run
     from pipeline.generate import Conversation, UntilStop, read_prompts

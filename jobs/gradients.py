@@ -14,6 +14,7 @@ from jobs.cli import parser, run_job
 from jobs.models import add_run, load
 from jobs.number_types import number, whole
 from pipeline.errors import UserError
+from pipeline.files import check_writable
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
@@ -26,6 +27,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         raise UserError(f"--share: must be between 0 and 1, not {arguments.share}")
     directories = dict(zip(names_of(arguments.run), arguments.run, strict=True))
     models.check(arguments)
+    if arguments.figure is not None:
+        check_writable(arguments.figure, option="--figure")
 
     from pipeline import run
     from pipeline.evaluate import split_held_out

@@ -6,6 +6,7 @@ new_file, new_folder → a temporary place beside it → written → flushed to 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -53,9 +54,7 @@ def replacing(path: str | Path, *, flush: bool = True) -> Iterator[Path]:
     if target.exists() and not target.is_file():
         yield target
         return
-    temporary = target.with_name(f".{target.name[:NAME_CHARACTERS]}.{secrets.token_hex(4)}{TEMPORARY}")
-    # made here, so that it has the rights that the umask gives, whatever library writes it
-    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    temporary = _begin(target)
     try:
         mode = (target if target.exists() else temporary).stat().st_mode & 0o777
         yield temporary
@@ -68,6 +67,23 @@ def replacing(path: str | Path, *, flush: bool = True) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _begin(target: Path) -> Path:
+    """An empty temporary file beside ``target``, with the rights of the umask whatever library writes it later."""
+    temporary = target.with_name(f".{target.name[:NAME_CHARACTERS]}.{secrets.token_hex(4)}{TEMPORARY}")
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    return temporary
+
+
+def check_writable(path: str | Path, *, option: str) -> None:
+    """Raise ``UnwritableError`` where a file could not even be begun, before the work of its content is done."""
+    target = Path(os.path.realpath(path))
+    with telling_of_writes(path, option=option):
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if target.is_file() or not target.exists():
+            _begin(target).unlink()
 
 
 @contextmanager
@@ -131,9 +147,13 @@ def flush_folder(path: Path) -> None:
 
 def reason(error: OSError) -> str:
     """What an error says in one short sentence."""
+    if isinstance(error, shutil.Error) and error.args:  # of a tree: the first of its files that failed
+        return reason(OSError(str(error.args[0][0][-1])))
     text = (error.strerror or str(error) or type(error).__name__).splitlines()[0]
     if found := re.search(r"Detail: \[errno \d+\] ([^\[]+)$", text):  # pyarrow's
         return found[1].strip()
+    if found := re.fullmatch(r"\[Errno \d+\] ([^:]+)(: .*)?", text):
+        return found[1]
     if found := re.search(r" \(os error \d+\)", text):  # Rust's
         return text[: found.start()].rpartition(":")[2].strip()
     text = re.sub(r" \(Request ID: [^)]*\)", "", text)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,7 +12,7 @@ import pytest
 
 from pipeline import files
 from pipeline.errors import UserError
-from pipeline.files import UnwritableError, new_file, new_folder, write_file
+from pipeline.files import UnwritableError, check_writable, new_file, new_folder, write_file
 
 
 def names_in(folder: Path) -> list[str]:
@@ -132,3 +133,33 @@ def test_a_folder_whose_writer_was_killed_between_two_renames_is_there_again(tmp
 def test_a_broken_pipe_is_no_fault_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(BrokenPipeError), files.new_file(tmp_path / "a"):
         raise BrokenPipeError
+
+
+def test_a_place_that_no_file_can_have_is_found_before_the_work(tmp_path: Path) -> None:
+    write_file(tmp_path / "there", "old")
+    for name in ("there", "new", "/dev/null"):
+        check_writable(tmp_path / name, option="--output")
+    assert names_in(tmp_path) == ["there"]
+    assert (tmp_path / "there").read_text() == "old"
+    for path, why in (
+        (tmp_path, "Is a directory"),
+        (tmp_path / "no" / "file", "No such file or directory"),
+        (tmp_path / "there" / "file", "Not a directory"),
+        (tmp_path / ("x" * 300), "File name too long"),
+    ):
+        with pytest.raises(UnwritableError, match=rf"^--output: {path} cannot be written: {why}$"):
+            check_writable(path, option="--output")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "a/file"),
+        OSError("[Errno 28] No space left on device: 'a/file'"),
+        OSError("[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"),
+        OSError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'"), ("c", "d", "…")]),
+    ],
+)
+def test_the_same_reason_in_the_words_of_all_who_write(error: OSError) -> None:
+    assert files.reason(error) == "No space left on device"

@@ -24,6 +24,7 @@ import pipeline
 from pipeline import config as configuration
 from pipeline.config import Config
 from pipeline.errors import UserError
+from pipeline.files import telling_of_writes
 
 PROJECT = Path(pipeline.__file__).resolve().parent.parent
 PACKAGES = ("pipeline", "jobs")
@@ -61,15 +62,16 @@ def submit(
         pip: a requirements file that Ray installs for the job on every node.
 
     Raises:
-        UserError: the cluster refuses the job, or as ``stop_wait_seconds``.
+        UserError: the cluster refuses the job, its folder cannot be put together, or as ``stop_wait_seconds``.
     """
     command = ["python", "-m", f"jobs.{job}", *arguments]
     with tempfile.TemporaryDirectory() as folder:
-        for package in PACKAGES:
-            shutil.copytree(PROJECT / package, Path(folder) / package, ignore=shutil.ignore_patterns("__pycache__"))
-        if config is not None:
-            (Path(folder) / CONFIG_FILE).write_text(configuration.to_yaml(config), encoding="utf-8")
-            command += ["--config", CONFIG_FILE]
+        with telling_of_writes(folder):
+            for package in PACKAGES:
+                shutil.copytree(PROJECT / package, Path(folder) / package, ignore=shutil.ignore_patterns("__pycache__"))
+            if config is not None:
+                (Path(folder) / CONFIG_FILE).write_text(configuration.to_yaml(config), encoding="utf-8")
+                command += ["--config", CONFIG_FILE]
         environment: dict[str, Any] = {"working_dir": folder, "env_vars": {STOP_WAIT: stop_wait_seconds()}}
         if pip is not None:
             environment["pip"] = pip
