@@ -2,7 +2,7 @@
 
 glibc otherwise gives large blocks back to the system as soon as they are freed, and every step pays anew for having
 their pages cleared: up to a third of a small model's step, a quarter of the time that bytes take to become shards
-(benchmarks/RESULTS.md).
+(benchmarks/LOG.md).
 """
 
 from __future__ import annotations

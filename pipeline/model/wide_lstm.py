@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from pipeline.model.products import column_sums, product_dtype, product_with, tanh_, transposed
 
-# from here on quicker than oneDNN's (benchmarks/RESULTS.md)
+# from here on quicker than oneDNN's (benchmarks/LOG.md)
 WIDE = 640
 
 
