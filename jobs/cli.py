@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from pipeline.config import Config
 
 EXIT_USAGE = 2
+LINE_WIDTH, OPTION_WIDTH = 80, 28
+# how a command is called; ``recurray`` sets its own
+PROGRAM = "python -m jobs.{}"
 
 
 class OneSentenceParser(argparse.ArgumentParser):
@@ -35,7 +38,6 @@ class OneSentenceParser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         arguments = sys.argv[1:] if args is None else list(args)
-        self.usage = ""  # or it would be put together now, for messages that do not show it
         known, unknown = self.parse_known_intermixed_args(arguments, namespace)
         if unknown:
             self.refuse(unknown, arguments)
@@ -45,7 +47,7 @@ class OneSentenceParser(argparse.ArgumentParser):
         """Raise ``UserError`` for ``unknown`` ones among the ``arguments``, with what the first was meant as."""
         option, hint = unknown[0], ""
         if option.startswith("-"):
-            from jobs.settings_help import meant_by
+            from jobs.settings import meant_by
 
             following = [*arguments, ""][arguments.index(option) + 1] if option in arguments else ""
             options = [name for action in self._actions for name in action.option_strings]
@@ -53,11 +55,13 @@ class OneSentenceParser(argparse.ArgumentParser):
         self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
     def format_help(self) -> str:
-        self.usage = None
-        if self.takes_config and self.epilog is None:
-            from jobs.settings_help import settings_help
-
-            self.epilog = settings_help()
+        needed = [
+            f"{one.option_strings[0]} {one.metavar or 'FORMAT'}"
+            for one in self._actions
+            if one.required and one.option_strings
+        ]
+        rest = [f"[{one.metavar} …]" for one in self._actions if not one.option_strings]
+        self.usage = " ".join([self.prog, *needed, "[options]", *rest])
         return super().format_help()
 
     def exit(self, status: int = 0, message: str | None = None) -> Any:
@@ -70,40 +74,64 @@ class OneSentenceParser(argparse.ArgumentParser):
         raise UserError(f"{self.prog}: {message} (see --help)")
 
 
+class Help(argparse.Action):
+    """``--help``: the job and its options; ``--help all`` and ``--help SECTION``: the settings as well."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if parser.takes_config:
+            from jobs.settings import sections_text, settings_text
+
+            is_named = values is not None and "=" not in values  # or it is a setting that --help stands before
+            parser.epilog = settings_text([] if values == "all" else [values]) if is_named else sections_text()
+        parser.print_help()
+        parser.exit()
+
+
+def formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=OPTION_WIDTH, width=LINE_WIDTH)
+
+
 def parser(
     job: str, description: str, *, takes_config: bool = True, takes_json: bool = True
 ) -> argparse.ArgumentParser:
     """The argument parser of ``python -m jobs.<job>``; with ``takes_config``, --config, overrides and --dry-run."""
     result = OneSentenceParser(
-        prog=f"python -m jobs.{job}",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog=PROGRAM.format(job),
+        description=description.replace("``", ""),
+        formatter_class=formatter,
         allow_abbrev=False,
+        add_help=False,
+        usage="",  # is put together where it is shown
     )
     if takes_config:
+        whole = {"nargs": "?", "metavar": "all", "help": "show this; all, or a section: its settings, too"}
+    else:
+        whole = {"nargs": 0, "help": "show this"}
+    result.add_argument("-h", "--help", action=Help, **whole)
+    if takes_config:
         result.takes_config = True
-        result.add_argument("overrides", nargs="*", metavar="section.field=value", help="settings, see below")
+        result.add_argument("overrides", nargs="*", metavar="section.field=value", help=argparse.SUPPRESS)
         result.add_argument("--config", metavar="FILE", help="YAML file of settings")
-        result.add_argument(
-            "--dry-run", action="store_true", help="print the resolved settings and what follows; write nothing"
-        )
-    result.add_argument("--verbose", action="store_true", help="show Ray's own log as well")
+        result.add_argument("--dry-run", action="store_true", help="print the settings and what follows; write nothing")
+    verbose = "show Ray's own log as well" if takes_config else argparse.SUPPRESS
+    result.add_argument("--verbose", action="store_true", help=verbose)
     if takes_json:
-        result.add_argument("--json", action="store_true", help="end with one line of JSON on standard output")
+        result.add_argument("--json", action="store_true", help="end with a line of JSON on standard output")
     return result
 
 
 def add_sampling(result: argparse.ArgumentParser) -> None:
     """The options of ``sampling_of``."""
-    result.add_argument("--temperature", type=number, default=1.0, help="below 1: safer; 0: likeliest only")
-    result.add_argument("--top-k", type=whole, help="draw from the k likeliest tokens")
-    result.add_argument("--top-p", type=number, help="draw from the likeliest that make up this probability")
     result.add_argument(
-        "--min-p", type=number, help="draw from those at least this many times as likely as the likeliest"
+        "--temperature", type=number, default=1.0, metavar="X", help="below 1: safer; 0: likeliest only"
     )
+    result.add_argument("--top-k", type=whole, metavar="K", help="draw from the k likeliest tokens")
     result.add_argument(
-        "--repetition-penalty", type=number, default=1.0, help="above 1: tokens that were there become less likely"
+        "--top-p", type=number, metavar="P", help="draw from the likeliest of this probability together"
     )
+    result.add_argument("--min-p", type=number, metavar="P", help="draw from those P times as likely as the likeliest")
+    penalty = "above 1: tokens that occurred become less likely"
+    result.add_argument("--repetition-penalty", type=number, default=1.0, metavar="X", help=penalty)
 
 
 def sampling_of(arguments: argparse.Namespace) -> Sampling:
@@ -181,7 +209,7 @@ def command_line(job: str, argv: list[str]) -> str:
     """The command that runs ``job`` again, as a person would type it."""
     import shlex
 
-    return shlex.join(["python", "-m", f"jobs.{job}", *argv])
+    return f"{PROGRAM.format(job)} {shlex.join(argv)}".rstrip()
 
 
 def executor(config: Config, *, verbose: bool) -> AbstractContextManager[Any]:

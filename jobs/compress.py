@@ -1,8 +1,9 @@
-"""Make smaller forms of a trained model, and one table of what each takes and costs.
+"""Make smaller forms of a model, and a table of their size and speed.
 
-Weights in float32 and bf16 as model folders, ONNX in float32 (checked against torch) and int8, weights pruned by
-magnitude, and models without some of their hidden units, trained on if asked. ``--output`` gets a folder of each,
-``table.md``, ``table.json`` and ``table.png``.
+The forms: weights in float32 and bf16, ONNX in float32 (checked against torch)
+and int8, weights pruned by magnitude, and models without some of their hidden
+units, fine-tuned if asked. --output gets a folder of each and the table as
+table.md, table.json and table.png.
 """
 
 from __future__ import annotations
@@ -63,19 +64,39 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 def argument_parser() -> argparse.ArgumentParser:
     result = parser("compress", __doc__ or "", takes_config=False)
     add_run(result)
-    result.add_argument("--output", metavar="DIR", help="default: compressed in the run directory")
-    result.add_argument("--split", choices=["valid", "test"], default="valid", help="what is scored")
-    result.add_argument("--prune", type=number, nargs="*", default=[0.5], metavar="SHARE", help="of all matrices")
-    result.add_argument("--scope", choices=["matrix", "all"], default="matrix", help="see prune.scope")
-    result.add_argument("--units", type=number, nargs="*", default=[], metavar="SHARE", help="of the hidden units")
+    result.add_argument("--output", metavar="DIR", help="default: compressed/ in the run directory")
+    result.add_argument(
+        "--split", choices=["valid", "test"], default="valid", help="the split that is scored; default: valid"
+    )
+    result.add_argument(
+        "--prune",
+        type=number,
+        nargs="*",
+        default=[0.5],
+        metavar="SHARE",
+        help="of all matrices, set to zero; default: 0.5",
+    )
+    result.add_argument(
+        "--scope", choices=["matrix", "all"], default="matrix", help="by matrix or over all; default: matrix"
+    )
+    result.add_argument(
+        "--units",
+        type=number,
+        nargs="*",
+        default=[],
+        metavar="SHARE",
+        help="of the hidden units, removed; default: none",
+    )
     result.add_argument(
         "--fine-tune-steps",
         type=whole,
         default=0,
         metavar="N",
-        help="train so many steps on without those units, with the run's own settings",
+        help="steps to train on without those units; default: 0",
     )
-    result.add_argument("--tokens", type=whole, default=200, metavar="N", help="tokens timed for each variant")
+    result.add_argument(
+        "--tokens", type=whole, default=200, metavar="N", help="tokens timed for each form; default: 200"
+    )
     return result
 
 

@@ -1,6 +1,6 @@
-"""Score held-out text with a trained model: perplexity, bits per byte, how sure they are, where they come from.
+"""Score held-out text: perplexity, bits per byte, surprisal, pairs.
 
-Every token is scored once. One stream (--streams 1) gives each its whole history; more are faster.
+Every token is scored once; one stream is exact (--streams 1), more are faster.
 """
 
 from __future__ import annotations
@@ -77,42 +77,54 @@ def argument_parser() -> argparse.ArgumentParser:
     result = parser("evaluate", __doc__ or "", takes_config=False)
     add_run(result)
     what = result.add_mutually_exclusive_group()
-    what.add_argument("--split", choices=["valid", "test"], default="valid", help="of the prepared corpus")
-    what.add_argument("--text", metavar="FILE", help="any text instead, split into documents as the corpus is")
-    result.add_argument("--by-line", action="store_true", help="each line of --text is a text by itself, read alone")
-    result.add_argument("--streams", type=whole, metavar="N", help="side by side; default: evaluate.streams")
-    result.add_argument("--burn-in", type=whole, metavar="N", help="tokens read before each; default: evaluate.burn_in")
-    result.add_argument("--exact", action="store_true", help="score on one stream as well, and tell the difference")
-    result.add_argument("--breakdown", action="store_true", help="by count in training and by position in the document")
-    result.add_argument("--compare", metavar="DIR", help="another run on the same text, and a paired test")
-    result.add_argument(
-        "--surprisal", metavar="FILE", help="nats of every token and word into a .parquet, .csv or .tsv"
+    what.add_argument(
+        "--split", choices=["valid", "test"], default="valid", help="of the prepared corpus; default: valid"
     )
-    result.add_argument("--pairs", metavar="FILE", help="which of good and bad is likelier: a JSON object a line")
-    result.add_argument("--bleu", type=whole, metavar="N", help="continue N prompts from the text, and compare")
-    result.add_argument("--prompt-tokens", type=whole, default=32, metavar="N", help="of each prompt of --bleu")
+    what.add_argument("--text", metavar="FILE", help="any text instead, in documents as the corpus is")
+    result.add_argument("--by-line", action="store_true", help="each line of --text is a text of its own")
+    result.add_argument("--streams", type=whole, metavar="N", help="read side by side; default: evaluate.streams")
+    result.add_argument("--burn-in", type=whole, metavar="N", help="tokens read before each; default: see settings")
+    result.add_argument("--exact", action="store_true", help="score on one stream as well; print the difference")
+    result.add_argument("--breakdown", action="store_true", help="by count in training, by position in the document")
+    result.add_argument("--compare", metavar="DIR", help="score another run, too, with a paired test")
+    result.add_argument("--surprisal", metavar="FILE", help="nats of tokens and words: a .parquet, .csv or .tsv")
+    result.add_argument("--pairs", metavar="FILE", help="which of good and bad is likelier; JSON Lines")
+    result.add_argument("--bleu", type=whole, metavar="N", help="continue N prompts of the text, and compare")
     result.add_argument(
-        "--continuation-tokens", type=whole, default=32, metavar="N", help="after each of those prompts"
+        "--prompt-tokens", type=whole, default=32, metavar="N", help="of each prompt of --bleu; default: 32"
+    )
+    result.add_argument(
+        "--continuation-tokens", type=whole, default=32, metavar="N", help="after each of those prompts; default: 32"
     )
     add_sampling(result)
     add_adaptation(result)
-    result.add_argument("--seed", type=seed, default=1, metavar="S", help="of all that is drawn")
-    result.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    result.add_argument("--seed", type=seed, default=1, metavar="S", help="of everything that is drawn; default: 1")
+    result.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: auto")
     return result
 
 
 def add_adaptation(result: argparse.ArgumentParser) -> None:
     """The options of models that go on learning from what they are scored on."""
-    result.add_argument("--cache", action="store_true", help="a neural cache beside the model (Grave et al. 2017)")
-    result.add_argument("--cache-theta", type=number, default=0.2, metavar="X", help="how much nearness counts")
-    result.add_argument("--cache-weight", type=number, default=0.1, metavar="X", help="share of the cache, in [0, 1)")
-    result.add_argument("--cache-window", type=whole, default=500, metavar="N", help="tokens that it remembers")
+    result.add_argument("--cache", action="store_true", help="use a neural cache (Grave et al. 2017)")
+    result.add_argument(
+        "--cache-theta", type=number, default=0.2, metavar="X", help="how much similarity counts; default: 0.2"
+    )
+    result.add_argument(
+        "--cache-weight", type=number, default=0.1, metavar="X", help="share of the cache, in [0, 1); default: 0.1"
+    )
+    result.add_argument(
+        "--cache-window", type=whole, default=500, metavar="N", help="tokens that it remembers; default: 500"
+    )
     result.add_argument("--dynamic", choices=["rms", "sgd"], help="dynamic evaluation (Krause et al. 2018)")
-    result.add_argument("--dynamic-lr", type=number, metavar="X", help="of its updates; default: rms 0.002, sgd 0.1")
-    result.add_argument("--dynamic-decay", type=number, metavar="X", help="pull back; default: rms 0.02, sgd 0.001")
+    result.add_argument("--dynamic-lr", type=number, metavar="X", help="learning rate; default: rms 0.002, sgd 0.1")
+    result.add_argument(
+        "--dynamic-decay", type=number, metavar="X", help="towards the start; default: rms 0.02, sgd 0.001"
+    )
     result.add_argument("--dynamic-epsilon", type=number, metavar="X", help="added to RMS; default: 0.001")
-    result.add_argument("--dynamic-segment", type=whole, default=20, metavar="N", help="tokens between two updates")
-    result.add_argument("--tune", action="store_true", help="find the settings of both on the validation split first")
+    result.add_argument(
+        "--dynamic-segment", type=whole, default=20, metavar="N", help="tokens between two updates; default: 20"
+    )
+    result.add_argument("--tune", action="store_true", help="find the settings of both on the validation split")
 
 
 def adaptation_of(arguments: argparse.Namespace) -> Adaptive:

@@ -1,11 +1,11 @@
 """Write a trained model as a folder that other tools open.
 
-    --format hf      transformers: AutoModelForCausalLM.from_pretrained(FOLDER, trust_remote_code=True), and whatever
-                     builds on it (lm_eval, minicons, Trainer)
-    --format onnx    ONNX Runtime: model.onnx, one step or a window, state in and out
-    --format torch   this project: a model folder that every job takes as --run
+  --format hf     transformers, and what builds on it (lm_eval, minicons, Trainer):
+                  AutoModelForCausalLM.from_pretrained(FOLDER, trust_remote_code=True)
+  --format onnx   ONNX Runtime: model.onnx, for single steps and for windows
+  --format torch  this project: a model folder that every job takes as --run
 
-What is written is read again and compared with the model before it gets its name.
+The folder is read again and compared with the model before it gets its name.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def write(loaded: Any, folder: Path, arguments: argparse.Namespace) -> None:
 def argument_parser() -> argparse.ArgumentParser:
     result = parser("export", __doc__ or "", takes_config=False)
     add_run(result)
-    result.add_argument("--to", required=True, metavar="FOLDER", help="what is written; it must not exist")
-    result.add_argument("--format", required=True, choices=["hf", "onnx", "torch"])
-    result.add_argument("--license", metavar="NAME", help="of the model, for the card of --format hf (unknown)")
+    result.add_argument("--to", required=True, metavar="FOLDER", help="the folder to write; it must not exist")
+    result.add_argument("--format", required=True, choices=["hf", "onnx", "torch"], help="see above")
+    result.add_argument("--license", metavar="NAME", help="of the model, for its card (hf); default: unknown")
     return result
 
 

@@ -1,4 +1,4 @@
-"""Write text with a trained model: from one prompt, from a file of them, or in a conversation.
+"""Write text after a prompt, a file of prompts, or in a conversation.
 
 The same seed gives the same text for a prompt, whatever is written beside it.
 """
@@ -78,21 +78,27 @@ def argument_parser() -> argparse.ArgumentParser:
     result = parser("generate", __doc__ or "", takes_config=False)
     add_run(result)
     source = result.add_mutually_exclusive_group()
-    source.add_argument("--prompt", help="what the text begins with; default: as after the end of a line")
-    source.add_argument("--prompts", metavar="FILE", help="a text file, one prompt a line")
-    source.add_argument("--interactive", action="store_true", help="prompts from the terminal, one after another")
-    result.add_argument("--output", metavar="FILE", help="write the texts there too, one JSON object a line")
-    result.add_argument("--tokens", type=whole, default=200, metavar="N", help="tokens to write for each prompt")
-    result.add_argument("--samples", type=whole, default=1, metavar="N", help="texts for each prompt")
-    result.add_argument("--at-once", type=whole, default=64, metavar="N", help="prompts written side by side")
-    result.add_argument("--seed", type=seed, default=1, metavar="S", help="the same seed, the same text")
+    source.add_argument("--prompt", metavar="TEXT", help="beginning of the text; default: the end of a line")
+    source.add_argument("--prompts", metavar="FILE", help="a text file with one prompt a line")
+    source.add_argument("--interactive", action="store_true", help="read prompts from the terminal")
+    result.add_argument("--output", metavar="FILE", help="save the texts there, too, as JSON Lines")
+    result.add_argument(
+        "--tokens", type=whole, default=200, metavar="N", help="tokens to write for each prompt; default: 200"
+    )
+    result.add_argument("--samples", type=whole, default=1, metavar="N", help="texts for each prompt; default: 1")
+    result.add_argument(
+        "--at-once", type=whole, default=64, metavar="N", help="texts written side by side; default: 64"
+    )
+    result.add_argument(
+        "--seed", type=seed, default=1, metavar="S", help="the same seed gives the same text; default: 1"
+    )
     add_sampling(result)
     result.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
-    result.add_argument("--beams", type=whole, metavar="K", help="the likeliest text by beam search, not by sampling")
+    result.add_argument("--beams", type=whole, metavar="K", help="search for the likeliest text with K beams")
     result.add_argument(
-        "--length-penalty", type=number, default=1.0, metavar="X", help="beams compare log-probability ÷ length^X"
+        "--length-penalty", type=number, default=1.0, metavar="X", help="compare log-probability ÷ length^X; default: 1"
     )
-    result.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    result.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: auto")
     return result
 
 

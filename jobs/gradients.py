@@ -1,6 +1,7 @@
-"""Measure how far gradients flow back through time in trained models, to see them vanish and to choose a BPTT length.
+"""Measure how far gradients flow back through time.
 
-Prints the share of ‖∂loss(t)/∂state(t−k)‖, relative to k = 1, that is left after k steps.
+Shows where gradients vanish, and helps to choose train.bptt. Prints which share
+of ‖∂loss(t)/∂state(t−k)‖, relative to k = 1, is left after k steps.
 """
 
 from __future__ import annotations
@@ -76,13 +77,15 @@ def argument_parser() -> argparse.ArgumentParser:
     result = parser("gradients", __doc__ or "", takes_config=False)
     add_run(result, several=True)
     result.add_argument("--split", choices=["train", "valid", "test"], default="valid", help="of the prepared corpus")
-    result.add_argument("--length", type=whole, metavar="K", help="steps to look back; default: train.bptt of each run")
-    result.add_argument("--streams", type=whole, metavar="B", help="default: train.batch_size of each run")
-    result.add_argument("--windows", type=whole, default=4, metavar="N", help="windows to average over")
-    result.add_argument("--share", type=number, default=0.01, help="what counts as no longer flowing; default: 0.01")
-    result.add_argument("--figure", metavar="FILE", help="draw all runs there: .png, .svg, .pdf (needs matplotlib)")
-    result.add_argument("--tensorboard", action="store_true", help="draw into the run directories for TensorBoard too")
-    result.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    result.add_argument("--length", type=whole, metavar="K", help="steps to look back; default: train.bptt")
+    result.add_argument("--streams", type=whole, metavar="B", help="read side by side; default: train.batch_size")
+    result.add_argument("--windows", type=whole, default=4, metavar="N", help="windows to average over; default: 4")
+    result.add_argument(
+        "--share", type=number, default=0.01, metavar="X", help="what counts as no longer flowing; default: 0.01"
+    )
+    result.add_argument("--figure", metavar="FILE", help="draw all runs there: .png, .svg, .pdf")
+    result.add_argument("--tensorboard", action="store_true", help="draw for TensorBoard in each run directory, too")
+    result.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: auto")
     return result
 
 

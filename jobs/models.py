@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def add_run(result: argparse.ArgumentParser, *, several: bool = False) -> None:
     """The options that name a model (with ``several``, models)."""
-    what = "run directory of jobs.train, or the folder of a checkpoint or of a model"
+    what = "a run directory, or a checkpoint's or model's folder"
     result.add_argument("--run", required=True, nargs="+" if several else None, metavar="DIR", help=what)
     result.add_argument("--checkpoint", choices=["best", "last"], help="of a run directory; default: best")
 

@@ -1,6 +1,7 @@
 """Tokenize a corpus into Arrow shards.
 
-A corpus that is already prepared with the same settings is recognised; one that was interrupted is continued.
+A corpus that is already prepared with the same settings is recognised; an
+interrupted preparation continues.
 """
 
 from __future__ import annotations

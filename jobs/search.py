@@ -1,7 +1,8 @@
 """Search settings by validation perplexity with Ray Tune.
 
-search.space says which, by default the learning rate, the hidden size and the BPTT length. The same command again
-goes on with a search that was stopped. best.yaml in the run directory is for jobs.train.
+search.space says which settings; by default the learning rate, the hidden size
+and the BPTT length. The same command again continues a stopped search. Train
+with best.yaml in the search's directory.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Train a language model on a corpus, which is prepared first if it was not.
+"""Train a language model; prepare the corpus first if necessary.
 
-The same command again goes on from the last checkpoint of a run that was stopped.
+The same command again continues a stopped run from its last checkpoint.
 """
 
 from __future__ import annotations

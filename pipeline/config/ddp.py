@@ -8,7 +8,7 @@ from pipeline.config.fields import Section, setting
 
 
 class DdpConfig(Section):
-    """How workers average their gradients; nothing here concerns a single worker."""
+    """How several workers average their gradients."""
 
     communication: Literal["full", "ordered", "bf16", "powersgd"] = setting(
         "full",

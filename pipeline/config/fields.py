@@ -55,8 +55,9 @@ def _size_or_sizes(value: Any) -> Any:
     return value
 
 
-CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)]
-SizeOrSizes = Annotated[int | list[int], BeforeValidator(_size_or_sizes)]
+# the text says for people what the validator checks
+CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto), "at least 1"]
+SizeOrSizes = Annotated[int | list[int], BeforeValidator(_size_or_sizes), f"from 1 to {MOST_UNITS:,}"]
 Paths = Annotated[list[str], BeforeValidator(_as_list)]
 
 

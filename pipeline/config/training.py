@@ -126,7 +126,7 @@ class TrainConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """The optimizer, its learning-rate schedule, and averaging of weights."""
+    """Optimizer, learning-rate schedule, averaged weights."""
 
     name: Literal["sgd", "adam", "adamw", "rmsprop", "muon"] = setting(
         "adamw",

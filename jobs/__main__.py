@@ -1,0 +1,57 @@
+"""``recurray COMMAND …``, the same as ``python -m jobs.COMMAND …``."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import runpy
+import sys
+from pathlib import Path
+
+from jobs import cli
+
+COMMANDS = (
+    "train",
+    "evaluate",
+    "generate",
+    "search",
+    "prepare",
+    "compress",
+    "export",
+    "gradients",
+    "submit",
+    "settings",
+)
+
+
+def main() -> None:
+    """Run the command that the first argument names, or list the commands."""
+    command = next(iter(sys.argv[1:]), "--help")
+    if command in ("-h", "--help", "help"):
+        print(overview())
+    elif command in COMMANDS:
+        cli.PROGRAM = "recurray {}"
+        sys.argv[:2] = [f"recurray {command}"]
+        runpy.run_module(f"jobs.{command}", run_name="__main__", alter_sys=True)
+    else:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        print(f"error: {command}: no such command{hint} (see recurray --help)", file=sys.stderr)
+        raise SystemExit(cli.EXIT_USAGE)
+
+
+def overview() -> str:
+    """A line for each command: the first of its docstring."""
+    lines = ["usage: recurray COMMAND …, the same as python -m jobs.COMMAND …", ""]
+    lines += [f"  {command:<10} {summary(command)}" for command in COMMANDS]
+    return "\n".join([*lines, "", "recurray COMMAND --help describes a command, recurray settings every setting."])
+
+
+def summary(command: str) -> str:
+    """The first line of a command's docstring, read without importing it."""
+    module = Path(__file__).with_name(f"{command}.py")
+    return (ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or "").splitlines()[0]
+
+
+if __name__ == "__main__":
+    main()
