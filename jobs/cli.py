@@ -104,10 +104,10 @@ def parser(
         usage="",  # is put together where it is shown
     )
     if takes_config:
-        whole = {"nargs": "?", "metavar": "all", "help": "show this; all, or a section: its settings, too"}
+        which = "show this; all, or a section: its settings, too"
+        result.add_argument("-h", "--help", action=Help, nargs="?", metavar="all", help=which)
     else:
-        whole = {"nargs": 0, "help": "show this"}
-    result.add_argument("-h", "--help", action=Help, **whole)
+        result.add_argument("-h", "--help", action=Help, nargs=0, help="show this")
     if takes_config:
         result.takes_config = True
         result.add_argument("overrides", nargs="*", metavar="section.field=value", help=argparse.SUPPRESS)

@@ -1,7 +1,7 @@
 """Write a trained model as a folder that other tools open.
 
-  --format hf     transformers, and what builds on it (lm_eval, minicons, Trainer):
-                  AutoModelForCausalLM.from_pretrained(FOLDER, trust_remote_code=True)
+  --format hf     transformers, and with it lm_eval, minicons, Trainer;
+                  pass trust_remote_code=True to from_pretrained(FOLDER)
   --format onnx   ONNX Runtime: model.onnx, for single steps and for windows
   --format torch  this project: a model folder that every job takes as --run
 

@@ -126,7 +126,7 @@ def range_words(metadata: Sequence[Any]) -> str:
     found = [item for item in metadata if isinstance(item, str)]
     for item in metadata:
         found += [f"{words} {getattr(item, name):,}" for name, words in BOUNDS.items() if hasattr(item, name)]
-        if hasattr(item, "min_length"):
+        if getattr(item, "min_length", 0):
             found.append("not empty")
     return ", ".join(found)
 

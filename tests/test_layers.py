@@ -18,7 +18,10 @@ def test_the_core_does_not_load_ray() -> None:
     assert "ray" not in modules
 
 
-@pytest.mark.parametrize("job", ["prepare", "train", "search", "evaluate", "generate", "gradients", "export", "submit"])
+@pytest.mark.parametrize(
+    "job",
+    ["prepare", "train", "search", "evaluate", "generate", "compress", "gradients", "export", "submit", "settings"],
+)
 def test_help_loads_neither_torch_nor_ray(job: str) -> None:
     modules = loaded_by(
         f"from jobs.{job} import main\ntry:\n    main(['--help'])\nexcept SystemExit as end:\n    assert end.code == 0"

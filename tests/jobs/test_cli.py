@@ -15,9 +15,8 @@ import torch
 
 from jobs import evaluate, generate, prepare, search, train
 from jobs.cli import run_job
-from jobs.settings_help import settings_help
 from pipeline import launch
-from pipeline.config import Config, section_fields
+from pipeline.config import Config
 from pipeline.data.prepare import prepare_in_process
 from pipeline.training import checkpoint
 
@@ -34,14 +33,6 @@ def refused(capsys: pytest.CaptureFixture[str], job: Callable[..., object], *arg
 
 
 LOCAL = ("cluster.backend=local",)
-
-
-def test_help_documents_every_setting() -> None:
-    text = settings_help()
-    for section in Config.model_fields:
-        for name, field in section_fields(section).items():
-            assert f"{section}.{name}: " in text
-            assert field.description in text
 
 
 def test_mistakes_in_the_corpus(
