@@ -127,7 +127,8 @@ def measure_checkpoint(folder: Path, *, repeat: int) -> None:
     corpus = open_prepared(config.data.directory)
     model = run.build_model(config, corpus.vocab_size)
     directory = RunDirectory(str(config.run.directory))
-    loop = run.build_loop(config, run.Worker(torch.device("cpu"), 1), corpus, model, directory)
+    worker = run.Worker(torch.device("cpu"), 1)
+    loop = run.build_loop(config, worker, corpus, run.build_state(config, worker, corpus, model), directory)
     windows = loop.data.windows(0, epoch=0)
 
     def step() -> float:

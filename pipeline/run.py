@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,14 +31,18 @@ from pipeline.training.averaging import Averaging
 from pipeline.training.clipping import Clipping
 from pipeline.training.directory import RunDirectory
 from pipeline.training.horizon import step_reaching, total_steps
+from pipeline.training.manifest import Progress
 from pipeline.training.memory import check_memory
 from pipeline.training.monitor import Record
 from pipeline.training.optimizers import build_optimizer
-from pipeline.training.parts import Loop
+from pipeline.training.parts import Loop, RunState
 from pipeline.training.pruning import Pruning
 from pipeline.training.resume import newest, restore
+from pipeline.training.rollback import Rollback
 from pipeline.training.saving import Saver
+from pipeline.training.stateful import HiddenState, Interval
 from pipeline.training.step import TrainingStep
+from pipeline.training.stragglers import Stragglers
 from pipeline.training.watchdog import Watchdog
 
 MOST_SHARERS = 64  # threads or workers that have to share a CPU
@@ -151,21 +156,30 @@ def train(
         checkpoint.load_weights_into(model, resumed)
     elif config.train.initial_weights:
         checkpoint.load_initial_weights(model, config.train.initial_weights)
-    loop = build_loop(config, worker, corpus, model, directory)
-    loop.report = report
-    loop.stop_requested = stop_requested or directory.stop_requested
-    loop.save_requested = save_requested
-    loop.watchdog = watchdog
-    loop.evaluate_at_steps = frozenset(step_reaching(tokens, loop.data) for tokens in evaluate_at_tokens)
+    state = build_state(config, worker, corpus, model)
     if resumed:
-        restore(loop, resumed)
-    try:
+        restore(state, resumed)
+    with ExitStack() as stack:
+        seen: dict[str, Any] = {}
+        if watchdog is not None:
+            stack.enter_context(closing(watchdog))
         if worker.rank == 0:
-            num_threads = worker.num_threads
-            sitting.begin(loop, config, directory, num_threads, on_record=on_record, on_waiting=on_waiting)
+            told = {"on_record": on_record, "on_waiting": on_waiting}
+            seen = vars(stack.enter_context(sitting.observers(state, config, directory, worker.num_threads, **told)))
+        loop = build_loop(
+            config,
+            worker,
+            corpus,
+            state,
+            directory,
+            report=report,
+            stop_requested=stop_requested or directory.stop_requested,
+            save_requested=save_requested,
+            watchdog=watchdog,
+            evaluate_at_steps=frozenset(step_reaching(tokens, state.data) for tokens in evaluate_at_tokens),
+            **seen,
+        )
         return sitting.train(loop, directory)
-    finally:
-        sitting.close(loop)
 
 
 def build_model(config: Config, vocab_size: int) -> LanguageModel:
@@ -198,12 +212,28 @@ def build_step(
     )
 
 
-def build_loop(
-    config: Config, worker: Worker, corpus: PreparedCorpus, model: LanguageModel, directory: RunDirectory
-) -> Loop:
-    """The parts of one rank at step 0."""
+def build_state(config: Config, worker: Worker, corpus: PreparedCorpus, model: LanguageModel) -> RunState:
+    """The state of one rank at step 0."""
     data = training_data(config, corpus, rank=worker.rank, world_size=worker.world_size)
-    step = build_step(config, worker, model, data, vocab_size=corpus.vocab_size)
+    zeros = model.initial_state(len(data.rows), device=worker.device, dtype=model.dtype)
+    return RunState(
+        data=data,
+        step=build_step(config, worker, model, data, vocab_size=corpus.vocab_size),
+        hidden=HiddenState(zeros, data),
+        interval=Interval(worker.device, rank=worker.rank, world_size=worker.world_size),
+        progress=Progress(),
+    )
+
+
+def build_loop(
+    config: Config, worker: Worker, corpus: PreparedCorpus, state: RunState, directory: RunDirectory, **seen_by: Any
+) -> Loop:
+    """``state`` with all that training calls.
+
+    Args:
+        seen_by: whom the loop tells and asks on its way, by the names of ``Loop``.
+    """
+    model = state.step.model
     facts = {
         "fingerprints": fingerprints(corpus),
         "num_workers": worker.world_size,
@@ -238,12 +268,13 @@ def build_loop(
         writes=worker.rank == 0,
     )
     return Loop(
+        **vars(state),
         train=config.train,
         optimizer=config.optimizer,
-        data=data,
-        step=step,
-        state=model.initial_state(len(data.rows), device=worker.device, dtype=model.dtype),
         evaluate=score if "valid" in corpus.splits else None,
         sample=sample if config.run.sample_tokens else None,
         checkpoints=saver,
+        rollback=Rollback(state.step.parts) if config.train.on_bad_window == "undo" else None,
+        stragglers=Stragglers(worker.rank, worker.world_size) if worker.world_size > 1 else None,
+        **seen_by,
     )

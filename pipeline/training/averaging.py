@@ -1,4 +1,4 @@
-"""Trained weights in, averaged weights out: what is scored, sampled and saved as the model.
+"""Averages of the trained weights, which are scored, sampled and saved in their place.
 
 exponential (Polyak & Juditsky 1992, as a moving average), tail (their uniform mean, from an epoch on), nonmonotonic
 (the same mean from the validation on that shows no progress: NT-ASGD, Merity et al. 2018, whose updates stay SGD's).
@@ -80,29 +80,14 @@ class Averaging:
                 mean.copy_(kept)
 
     def state_dict(self) -> dict[str, Any]:
-        """Beside the averaged weights, which are those of the checkpoint: the trained ones, if they differ."""
-        trained = self.parameters if self.begun else []
-        return {"trained": trained, "num_updates": self.num_updates, "losses": self.losses}
+        return {"means": self.means, "num_updates": self.num_updates, "losses": self.losses}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state_dict`` gave; the model has the averaged weights when this is called."""
-        self.num_updates, self.losses = state["num_updates"], list(state["losses"])
-        self.means = []
-        if not state["trained"]:
-            return
-        self.means = [parameter.clone() for parameter in self.parameters]
-        with torch.no_grad():
-            for parameter, trained in zip(self.parameters, state["trained"], strict=True):
-                parameter.copy_(trained)
+        """Go on from what ``state_dict`` gave; the model has the trained weights of then already.
 
-    def remembered(self) -> dict[str, Any]:
-        """A copy of what updates change beside the trained weights, for ``recall``."""
-        return {"means": [mean.clone() for mean in self.means], "num_updates": self.num_updates}
-
-    def recall(self, remembered: Mapping[str, Any]) -> None:
-        """Back to what ``remembered`` gave; the model has the weights of then already.
-
-        A mean that has begun since begins from these: what begins it is no update.
+        Where an update is undone, validations and epochs that ended since are not: losses that were noted stay, and a
+        mean that has begun since begins anew, with the model's weights.
         """
-        means = remembered["means"] or (self.parameters if self.begun else [])
-        self.means, self.num_updates = [mean.clone() for mean in means], remembered["num_updates"]
+        means = state["means"] or (self.parameters if self.begun else [])
+        self.means, self.num_updates = [mean.clone() for mean in means], state["num_updates"]
+        self.losses = max(list(state["losses"]), self.losses, key=len)

@@ -42,8 +42,8 @@ def check_finite(loop: Loop) -> None:
 
     In fp16 that is an overflow, which the loss scale has already answered, unless the scale has come to nothing.
     """
-    refused = int(loop.step.num_refused)
-    is_new, loop.num_refused = refused > loop.num_refused, refused
+    num_refused = int(loop.step.refusals.number)
+    is_new, loop.num_refused = num_refused > loop.num_refused, num_refused
     scale_lost = loop.step.precision == "fp16" and float(loop.step.loss_scale.scale) < 1.0
     if is_new and (loop.step.precision != "fp16" or scale_lost):
         raise DivergedError(

@@ -97,16 +97,18 @@ def train_on(loop: Loop, window: Window) -> None:
         loop.step,
         inputs,
         targets,
-        zeros_like(loop.state) if window.begins else loop.state,
+        zeros_like(loop.hidden.state) if window.begins else loop.hidden.state,
         num_targets=window.num_targets,
         lr=loop.lr * (len(window.inputs) / loop.train.bptt if loop.train.window_lengths == "random" else 1.0),
         index=progress.step,
         resets=window.resets,
     )
     if loop.rollback is None:
-        nats, loop.last_norm, loop.state = update()
+        nats, loop.last_norm, loop.hidden.state = update()
     else:
-        nats, loop.last_norm, loop.state = update_or_undo(loop, loop.rollback, update, num_targets=window.num_targets)
+        nats, loop.last_norm, loop.hidden.state = update_or_undo(
+            loop, loop.rollback, update, num_targets=window.num_targets
+        )
     loop.interval.nats += nats
     loop.interval.tokens += window.num_targets
     progress.step += 1
@@ -139,14 +141,16 @@ def log(loop: Loop) -> None:
     if math.isfinite(loss):  # in fp16 a window may overflow
         progress.lowest_loss = min(loss, progress.lowest_loss or loss)
     clipped = loop.step.clipping.take_share()
-    interval, loop.interval = loop.interval, loop.new_interval()
+    interval = loop.interval
+    num_tokens, started = interval.tokens - interval.tokens_before, interval.started
+    interval.begin()
     num_steps, times = loop.step.times.num_steps, loop.step.times.take()
     beside_others = compare_ranks(loop, own_seconds(times, num_steps))
     if loop.monitor is None:
         return
     if failure := loop.checkpoints.failure():
         loop.monitor.write("warning", step=progress.step, text=failure)
-    tokens_per_second = (interval.tokens - interval.tokens_before) / max(loop.clock - interval.started, 1e-9)
+    tokens_per_second = num_tokens / max(loop.clock - started, 1e-9)
     loop.monitor.write(
         "train",
         step=progress.step,

@@ -17,7 +17,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -54,6 +54,13 @@ class Progress:
     num_worse: int = 0  # validations since the best
     num_drops: int = 0  # times that the plateau schedule lowered the learning rate
     lowest_loss: float | None = None  # of the record's lines so far, nats per token
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for item in fields(self):
+            setattr(self, item.name, state[item.name])
 
 
 @dataclass(frozen=True)

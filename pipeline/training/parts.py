@@ -1,7 +1,4 @@
-"""The parts of one rank that training strings together, and where the run is: what ``loop`` moves on.
-
-data · step · state · checkpoints · monitor … → Loop; progress and interval change with every window
-"""
+"""``RunState``, what a checkpoint holds of a run, and ``Loop``, the same with all that training calls."""
 
 from __future__ import annotations
 
@@ -17,27 +14,33 @@ from torch import Tensor
 from pipeline.config import OptimizerConfig, TrainConfig
 from pipeline.data.windows import TrainingData
 from pipeline.evaluate import Score
-from pipeline.model.state import State
 from pipeline.training.horizon import out_of_patience, total_steps
 from pipeline.training.manifest import Progress
 from pipeline.training.monitor import Monitor
 from pipeline.training.profiling import Profiler
 from pipeline.training.rollback import Rollback
 from pipeline.training.schedules import learning_rate
+from pipeline.training.stateful import HiddenState, Interval, Stateful
 from pipeline.training.step import TrainingStep
 from pipeline.training.stragglers import Stragglers
 from pipeline.training.utilization import Utilization
 from pipeline.training.watchdog import Watchdog
 
 
-@dataclass
-class Interval:
-    """This rank's sums since the last line of the metrics file."""
+@dataclass(kw_only=True)
+class RunState:
+    """All that the next step of a run depends on, beside its settings."""
 
-    nats: Tensor
-    tokens: int = 0  # over all ranks
-    tokens_before: int = 0  # of these, those of an earlier start of the run
-    started: float = field(default_factory=time.monotonic)  # moved on by every pause that is not training
+    data: TrainingData
+    step: TrainingStep
+    hidden: HiddenState
+    interval: Interval
+    progress: Progress
+
+    @property
+    def parts(self) -> dict[str, Stateful]:
+        """What a checkpoint holds. A new part that updates change is listed in ``TrainingStep.parts``, another here."""
+        return {**self.step.parts, "hidden": self.hidden, "interval": self.interval, "progress": self.progress}
 
 
 class Checkpoints(Protocol):
@@ -52,9 +55,9 @@ class Checkpoints(Protocol):
     def finish(self) -> None: ...
 
 
-@dataclass
-class Loop:
-    """The parts of one rank that ``fit`` strings together.
+@dataclass(kw_only=True)
+class Loop(RunState):
+    """A run's state with all that ``fit`` calls.
 
     ``evaluate`` scores the validation split (None: there is none), ``sample`` writes some text, ``checkpoints`` saves
     this loop with the figures of its validation, ``report`` is called by every rank after each validation.
@@ -62,37 +65,26 @@ class Loop:
 
     train: TrainConfig
     optimizer: OptimizerConfig
-    data: TrainingData
-    step: TrainingStep
-    state: State
     evaluate: Callable[[], Score] | None
     sample: Callable[[], str] | None
     checkpoints: Checkpoints
+    rollback: Rollback | None
+    stragglers: Stragglers | None  # None: there is only one rank
     report: Callable[[dict[str, Any]], None] = lambda figures: None
     stop_requested: Callable[[], bool] = lambda: False
     save_requested: Callable[[], bool] = lambda: False  # true once where this rank may soon be gone
     watchdog: Watchdog | None = None
-    monitor: Monitor | None = None
+    monitor: Monitor | None = None  # of rank 0, as are the next two
     profiler: Profiler | None = None
     utilization: Utilization | None = None
     evaluate_at_steps: frozenset[int] = frozenset()
-    progress: Progress = field(default_factory=Progress)
-    interval: Interval = field(init=False)
-    num_refused: int = 0  # updates not made because of a gradient that was not finite, as last seen
-    last_norm: Tensor = field(init=False)
-    rollback: Rollback | None = field(init=False)
-    stragglers: Stragglers | None = field(init=False)  # None: there is only one rank
+    num_refused: int = field(init=False)  # updates not made because of a gradient that was not finite, as last seen
+    last_norm: Tensor = field(default_factory=lambda: torch.zeros(()))
     clock: float = field(default_factory=time.monotonic)  # when progress.seconds was last brought up to date
     saved_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.interval = self.new_interval()
-        self.last_norm = torch.zeros(())
-        self.rollback = Rollback(self.step) if self.train.on_bad_window == "undo" else None
-        self.stragglers = Stragglers(self.step.rank, self.step.world_size) if self.step.world_size > 1 else None
-
-    def new_interval(self) -> Interval:
-        return Interval(nats=torch.zeros((), dtype=torch.float64, device=self.step.device))
+        self.num_refused = int(self.step.refusals.number)
 
     def tick(self) -> None:
         """Bring ``progress.seconds`` up to date."""

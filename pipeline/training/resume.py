@@ -1,17 +1,12 @@
-"""A running loop ↔ the state in its checkpoint, and what makes a continuation the same run.
-
-Hidden state is saved by global stream, (…, B, H) over all ranks, so a run may go on with another number of workers
-and every stream keeps its own.
-"""
+"""What the parts of a run hold ↔ what its checkpoint holds, and what makes a continuation the same run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from pipeline import config as configuration
 from pipeline.config import Config
@@ -19,7 +14,7 @@ from pipeline.errors import UserError
 from pipeline.metrics import all_reduce_sum
 from pipeline.training import checkpoint
 from pipeline.training.directory import RunDirectory
-from pipeline.training.parts import Loop, Progress
+from pipeline.training.parts import RunState
 
 # what may differ between a run and its continuation; anything else would make it another run
 MAY_DIFFER = (
@@ -30,21 +25,31 @@ MAY_DIFFER = (
 )  # fmt: skip
 
 
-def capture(loop: Loop) -> dict[str, Any]:
-    """Everything beside the weights and ``loop.progress`` that the next step depends on. All ranks call it."""
-    rank, world_size = loop.step.rank, loop.step.world_size
-    own_nats = loop.interval.nats.reshape(1, 1)
-    return {
-        "optimizer": loop.step.optimizer.state_dict(),
-        "loss_scale": loop.step.loss_scale.state_dict(),
-        "clipping": loop.step.clipping.state_dict(),
-        "averaging": loop.step.averaging.state_dict(),
-        "communication": loop.step.exchange.state_dict() if loop.step.exchange is not None else {},
-        "pruning": loop.step.pruning.state_dict(),
-        "hidden": global_rows(loop.data.rows, loop.data.batch_size, loop.state),
-        "interval_nats": global_rows(range(rank, rank + 1), world_size, [own_nats])[0],
-        "interval_tokens": loop.interval.tokens,
-    }
+def as_saved(states: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
+    """The ``state_dict`` of each part → what ``checkpoint.save`` takes: weights, state and facts for the manifest.
+
+    The weights of a checkpoint are the averaged ones, where there are any; the trained ones are then in its state.
+    """
+    rest = dict(states)
+    weights, averaging, interval, progress = (
+        rest.pop(name) for name in ("weights", "averaging", "interval", "progress")
+    )
+    means = averaging.pop("means")
+    averaging["trained"] = [*weights.values()] if means else []
+    sums = {f"interval_{name}": value for name, value in interval.items()}
+    state = {"communication": {}, **rest, "averaging": averaging, **sums}
+    return dict(zip(weights, means, strict=True)) if means else weights, state, progress
+
+
+def as_parts(weights: Mapping[str, Tensor], state: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint holds → the state of each part that it knows, as ``as_saved`` was given it."""
+    rest = dict(state)
+    averaging = dict(rest.pop("averaging"))
+    interval = {name: rest.pop(f"interval_{name}") for name in ("nats", "tokens")}
+    trained = averaging.pop("trained")
+    averaging["means"] = [weight.clone() for weight in weights.values()] if trained else []
+    weights = dict(zip(weights, trained, strict=True)) if trained else weights
+    return {**rest, "weights": weights, "averaging": averaging, "interval": interval, "progress": facts}
 
 
 def newest(directory: RunDirectory, *, rank: int) -> Path | None:
@@ -56,27 +61,17 @@ def newest(directory: RunDirectory, *, rank: int) -> Path | None:
     return checkpoint.folder(directory, int(agreed)) if agreed >= 0 else None
 
 
-def restore(loop: Loop, path: Path) -> None:
-    """Bring ``loop`` to where the checkpoint at ``path`` left off; its model already has the weights."""
+def restore(state: RunState, path: Path) -> None:
+    """Bring ``state`` to where the checkpoint at ``path`` left off; its model already has the weights.
+
+    A part that is younger than the checkpoint stays as it is in a new run.
+    """
     manifest = checkpoint.verify(path)
-    state = checkpoint.load_state(path, loop.step.device)
-    rank, world_size = loop.step.rank, loop.step.world_size
-    rows = loop.data.rows
-    loop.progress = Progress(**{item.name: manifest[item.name] for item in fields(Progress)})
-    loop.step.optimizer.load_state_dict(state["optimizer"])
-    loop.step.loss_scale.load_state_dict(state["loss_scale"])
-    loop.step.clipping.load_state_dict(state["clipping"])
-    loop.step.averaging.load_state_dict(state["averaging"])
-    if loop.step.exchange is not None:
-        loop.step.exchange.load_state_dict(state["communication"])
-    loop.step.pruning.load_state_dict(state.get("pruning", {"masks": []}))
-    loop.state = tuple(part[:, rows.start : rows.stop].contiguous() for part in state["hidden"])
-    nats = state["interval_nats"].flatten()
-    if len(nats) == world_size:
-        loop.interval.nats += nats[rank]
-    elif rank == 0:
-        loop.interval.nats += nats.sum()
-    loop.interval.tokens = loop.interval.tokens_before = state["interval_tokens"]
+    weights = state.step.parts["weights"].state_dict()
+    found = as_parts(weights, checkpoint.load_state(path, state.step.device), manifest)
+    for name, part in state.parts.items():
+        if name in found:
+            part.load_state_dict(found[name])
 
 
 def check_continues(
@@ -101,18 +96,3 @@ def check_continues(
                 problems.append(f"{path}: was trained on another {kind} than the one prepared now")
     if problems:
         raise UserError("\n".join([*problems, "(--fresh starts over, another run.directory starts beside it)"]))
-
-
-def global_rows(rows: range, batch_size: int, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    """Each rank's (layers, B_rank, H) ``tensors`` placed into (layers, B, H) at its ``rows``, on all ranks.
-
-    A sum of one value and zeros is exact, so one all-reduce gathers uneven parts without loss.
-    """
-    gathered = []
-    for tensor in tensors:
-        whole = tensor.new_zeros(tensor.shape[0], batch_size, *tensor.shape[2:])
-        whole[:, rows.start : rows.stop] = tensor
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(whole)
-        gathered.append(whole)
-    return tuple(gathered)

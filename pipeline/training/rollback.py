@@ -1,55 +1,35 @@
-"""What stands at the edge of each update, so that the last one can be undone."""
+"""The state before each of the last updates, so that the latest of them can be undone."""
 
 from __future__ import annotations
 
 import copy
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-
-from pipeline.training.step import TrainingStep
+from pipeline.training.stateful import Stateful
 
 
 class Rollback:
-    """Remembers weights, average, masks, optimizer, loss scale and clipping before each of the last two updates.
+    """Remembers the ``parts`` that an update changes as they were before each of the last two.
 
     A window whose loss is bad was read with weights that the update before it made. So going back means to where that
     update began: two updates back, once the window has made its own.
     """
 
-    def __init__(self, step: TrainingStep) -> None:
-        self.step = step
-        self.edges: deque[dict[str, Any]] = deque(maxlen=2)
+    def __init__(self, parts: Mapping[str, Stateful]) -> None:
+        self.parts = parts
+        self.states: deque[dict[str, Any]] = deque(maxlen=2)
 
     def remember(self) -> None:
-        """Take note of what the next update will change."""
-        step = self.step
-        self.edges.append(
-            {
-                "weights": [parameter.detach().clone() for parameter in step.parameters],
-                "optimizer": copy.deepcopy(step.optimizer.state_dict()),
-                "loss_scale": copy.deepcopy(step.loss_scale.state_dict()),
-                "averaging": step.averaging.remembered(),
-                "pruning": copy.copy(step.pruning.state_dict()),
-                "clipping": copy.deepcopy(step.clipping.state_dict()),
-                "num_refused": step.num_refused.clone(),
-            }
-        )
+        """Copy what the next update will change."""
+        self.states.append(copy.deepcopy({name: part.state_dict() for name, part in self.parts.items()}))
 
     def undo(self) -> bool:
         """Go back to before the update that the last window was read after; False where that is not known."""
-        if len(self.edges) < 2:
+        if len(self.states) < 2:
             return False
-        step, edge = self.step, self.edges[0]
-        with torch.no_grad():
-            for parameter, weights in zip(step.parameters, edge["weights"], strict=True):
-                parameter.copy_(weights)
-        step.optimizer.load_state_dict(edge["optimizer"])
-        step.loss_scale.load_state_dict(edge["loss_scale"])
-        step.averaging.recall(edge["averaging"])
-        step.pruning.load_state_dict(edge["pruning"])
-        step.clipping.load_state_dict(edge["clipping"])
-        step.num_refused.copy_(edge["num_refused"])
-        del self.edges[1]
+        for name, part in self.parts.items():
+            part.load_state_dict(self.states[0][name])
+        del self.states[1]
         return True

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from pipeline.training import checkpoint
 from pipeline.training.directory import RunDirectory
 from pipeline.training.guard import TrainingStoppedError
 from pipeline.training.parts import Loop
-from pipeline.training.resume import capture
+from pipeline.training.resume import as_saved
 
 
 class Saver:
@@ -50,20 +49,18 @@ class Saver:
         Raises:
             LostOwnershipError: another driver has taken the run over.
         """
-        state = capture(loop)
+        states = {name: part.state_dict() for name, part in loop.parts.items()}
         if not self.writes:
             return
         self.wait()
-        copied = {"state": copy_to_host(state)}
-        with loop.step.averaging.applied():
-            copied["weights"] = copy_to_host(checkpoint.weights_of(loop.step.model))
-        facts = {**self.facts, **figures, **asdict(loop.progress)}
-        self.thread = threading.Thread(target=self._write, args=(copied, facts), name="checkpoint")
+        weights, state, progress = as_saved(copy_to_host(states))
+        copied = {"weights": weights, "state": state, "facts": {**self.facts, **figures, **progress}}
+        self.thread = threading.Thread(target=self._write, args=(copied,), name="checkpoint")
         self.thread.start()
 
-    def _write(self, copied: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    def _write(self, copied: Mapping[str, Any]) -> None:
         try:
-            checkpoint.save(self.directory, **copied, config=self.config, tokenizer=self.tokenizer, facts=facts)
+            checkpoint.save(self.directory, **copied, config=self.config, tokenizer=self.tokenizer)
         except BaseException as error:
             self.error = error
 

@@ -1,4 +1,4 @@
-"""One sitting of a run at its loop: the record is begun, training goes to its end or to an error, all is closed.
+"""One sitting of a run: the record is begun, training goes to its end or to an error, the record is closed.
 
 A storage that fails costs what could not be written, never the error that was there first.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 
 from pipeline import config as configuration
 from pipeline.config import Config
@@ -21,7 +22,7 @@ from pipeline.training.guard import TrainingStoppedError
 from pipeline.training.loop import fit
 from pipeline.training.memory import is_out_of_memory
 from pipeline.training.monitor import Monitor, Record
-from pipeline.training.parts import Loop
+from pipeline.training.parts import Loop, RunState
 from pipeline.training.profiling import Profiler
 from pipeline.training.utilization import Utilization
 
@@ -29,52 +30,63 @@ from pipeline.training.utilization import Utilization
 STORAGE_FAILED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}
 
 
-def begin(
-    loop: Loop,
+@dataclass(frozen=True)
+class Observers:
+    """What rank 0 takes down of a run while it trains."""
+
+    monitor: Monitor
+    profiler: Profiler | None
+    utilization: Utilization
+
+
+@contextmanager
+def observers(
+    state: RunState,
     config: Config,
     directory: RunDirectory,
     num_threads: int,
     *,
     on_record: Callable[[Record], None] | None,
     on_waiting: Callable[[Record], None] | None,
-) -> None:
-    """On rank 0: the run directory with its configuration, and the metrics file with the facts of this start.
+) -> Iterator[Observers]:
+    """On rank 0: make the run directory, begin the record with the facts of this start, and close it at the end.
+
+    Closing raises nothing of the storage.
 
     Raises:
         UnwritableError: the run directory cannot be written to.
         LostOwnershipError: another driver has taken the run over.
     """
-    step = loop.progress.step
+    step, progress = state.step, state.progress
     with telling_of_writes(directory.path, option="run.directory"):
         directory.check_owner()
         directory.path.mkdir(parents=True, exist_ok=True)
         write_file(directory.config, configuration.to_yaml(config), option="run.directory")
-        monitor = Monitor(directory, step=step, on_record=on_record, on_waiting=on_waiting)
+        monitor = Monitor(directory, step=progress.step, on_record=on_record, on_waiting=on_waiting)
         notices = [*monitor.notices, *checkpoint.clear_up(directory)]
-    loop.monitor = monitor
-    monitor.write("start", **start_facts(loop, config, num_threads=num_threads))
-    for text in notices:
-        monitor.write("warning", step=step, text=text)
-    loop.utilization = Utilization(
-        loop.step.model,
-        loop.step.device,
-        loop.step.precision,
-        tf32=config.train.tf32,
-        num_workers=loop.step.world_size,
-    )
-    if config.train.profile_steps:
-        loop.profiler = Profiler(
-            directory.path / "profile",
-            num_steps=config.train.profile_steps,
-            say=lambda text: monitor.write("profile", step=loop.progress.step, text=text),
-        )
+    with closing(monitor), ExitStack() as stack:
+        monitor.write("start", **start_facts(state, config, num_threads=num_threads))
+        for text in notices:
+            monitor.write("warning", step=progress.step, text=text)
+        num_workers, tf32 = step.world_size, config.train.tf32
+        utilization = Utilization(step.model, step.device, step.precision, tf32=tf32, num_workers=num_workers)
+        profiler = None
+        if config.train.profile_steps:
+            profiler = Profiler(
+                directory.path / "profile",
+                num_steps=config.train.profile_steps,
+                say=lambda text: monitor.write("profile", step=progress.step, text=text),
+            )
+            stack.enter_context(closing(profiler))
+        yield Observers(monitor, profiler, utilization)
 
 
 def train(loop: Loop, directory: RunDirectory) -> str:
-    """How ``fit`` ended.
+    """Call ``fit`` and return how it ended.
 
     Raises:
-        TrainingStoppedError: as ``fit``; or storage failed, or memory on a single rank; naming what there is left.
+        TrainingStoppedError: ``fit`` raised it, the storage failed, or the memory of a single rank ran out; the
+            sentence names the last good checkpoint.
     """
     try:
         status = fit(loop)
@@ -111,13 +123,3 @@ def last_good(loop: Loop, directory: RunDirectory) -> str:
     if not math.isfinite(manifest.get("perplexity", 0.0)):
         return f"the last checkpoint is {path}, whose validation perplexity is not finite"
     return f"the last good checkpoint is {path}"
-
-
-def close(loop: Loop) -> None:
-    """Close what ``begin`` opened, and the watchdog. Nothing of the storage is raised here."""
-    if loop.watchdog is not None:
-        loop.watchdog.close()
-    if loop.profiler is not None:
-        loop.profiler.close()
-    if loop.monitor is not None:
-        loop.monitor.close()

@@ -24,6 +24,7 @@ from pipeline.training.clipping import Clipping
 from pipeline.training.communication import Exchange
 from pipeline.training.embedding_rows import EmbeddingRows
 from pipeline.training.pruning import Pruning
+from pipeline.training.stateful import Stateful, Weights
 from pipeline.training.times import StepTimes
 
 
@@ -69,6 +70,19 @@ class LossScale:
         self.num_good.copy_(state["num_good"])
 
 
+class Refusals:
+    """Counts, on the device, the updates that were not made because a gradient was not finite."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.number = torch.zeros((), dtype=torch.int64, device=device)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"number": self.number}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.number.copy_(state["number"])
+
+
 class TrainingStep:
     """Callable that turns one window into one update of ``model``; see ``__call__``."""
 
@@ -110,7 +124,7 @@ class TrainingStep:
         self.parameters = list(model.parameters())
         self.device = self.parameters[0].device
         self.loss_scale = LossScale(enabled=precision == "fp16", device=self.device)
-        self.num_refused = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.refusals = Refusals(self.device)
         self.times = StepTimes(self.device)
         self.embedding_rows = EmbeddingRows(model) if embedding_rows else None
         self.module: nn.Module = WindowLoss(model, penalties)
@@ -121,6 +135,17 @@ class TrainingStep:
                 self.module, apart="model.embedding.weight" if embedding_rows else None
             )
             self.settle()
+        # what an update changes, in the order in which it is loaded: averages look at the weights
+        self.parts: dict[str, Stateful] = {
+            "weights": Weights(model),
+            "optimizer": optimizer,
+            "loss_scale": self.loss_scale,
+            "clipping": clipping,
+            "averaging": self.averaging,
+            "pruning": self.pruning,
+            "refusals": self.refusals,
+            **({} if self.exchange is None else {"communication": self.exchange}),
+        }
 
     def settle(self) -> None:
         """A pass whose gradients are thrown away, after which DDP puts its buckets into their final order.
@@ -224,5 +249,5 @@ class TrainingStep:
         self.pruning.updated(index + 1, self.averaging.means)
         self.averaging.updated()
         self.loss_scale.update(finite)
-        self.num_refused += ~finite
+        self.refusals.number += ~finite
         return norm

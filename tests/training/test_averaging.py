@@ -1,5 +1,6 @@
 """Averages of weights worked by hand, when they begin, and that the averaged model is the one scored and saved."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from pipeline.data.shards import open_prepared
 from pipeline.evaluate import evaluate, split_held_out
 from pipeline.training import checkpoint
 from pipeline.training.averaging import Averaging
+from pipeline.training.resume import as_parts, as_saved
 
 
 def averaging(**settings: Any) -> tuple[Averaging, torch.nn.Parameter]:
@@ -77,23 +79,34 @@ def test_needs_more_validations_than_it_does_not_compare_with() -> None:
 def test_going_on_from_a_saved_state() -> None:
     averages, weight = averaging(average="tail", average_after_epochs=0)
     move(averages, weight, 1.0, 5.0)
-    state = {**averages.state_dict(), "trained": [weight.detach().clone()]}
     again, other = averaging(average="tail", average_after_epochs=0)
-    with torch.no_grad():
-        other.fill_(average_of(averages, weight))  # a checkpoint's weights are the averaged ones
-    again.load_state_dict(state)
-    assert other.item() == 5.0
+    other.data.fill_(5.0)
+    again.load_state_dict(averages.state_dict())
     for each, its_weight in ((averages, weight), (again, other)):
         move(each, its_weight, 9.0)
         assert average_of(each, its_weight) == 5.0
 
 
+def test_a_checkpoint_has_the_averaged_weights_and_keeps_the_trained_ones_apart() -> None:
+    averages, weight = averaging(average="tail", average_after_epochs=0)
+    move(averages, weight, 1.0, 5.0)
+    states = {"weights": {"w": weight.detach()}, "averaging": averages.state_dict(), "progress": {"step": 2}}
+    weights, state, facts = as_saved({**states, "interval": {"nats": 7.0, "tokens": 8}, "other": 9})
+    assert weights["w"].item() == 3.0
+    assert state["averaging"]["trained"][0].item() == 5.0
+    assert (state["interval_nats"], state["interval_tokens"], state["other"], facts) == (7.0, 8, 9, {"step": 2})
+    found = as_parts(weights, state, facts)
+    assert found["weights"]["w"].item() == 5.0
+    assert [mean.item() for mean in found["averaging"]["means"]] == [3.0]
+    assert (found["interval"], found["other"], found["progress"]) == ({"nats": 7.0, "tokens": 8}, 9, {"step": 2})
+
+
 def test_what_was_remembered_is_recalled() -> None:
     averages, weight = averaging(average="tail", average_after_epochs=0)
     move(averages, weight, 1.0)
-    remembered = averages.remembered()
+    remembered = copy.deepcopy(averages.state_dict())
     move(averages, weight, 100.0)
-    averages.recall(remembered)
+    averages.load_state_dict(remembered)
     move(averages, weight, 3.0)
     assert average_of(averages, weight) == 2.0
 
@@ -104,13 +117,13 @@ def test_undoing_an_update_does_not_undo_that_the_mean_began(average: str) -> No
     averages.validated(1.0)
     averages.validated(1.0)
     move(averages, weight, 1.0)
-    remembered = averages.remembered()
+    remembered = copy.deepcopy(averages.state_dict())
     move(averages, weight, 100.0)
     averages.epoch_ended(1)
     averages.validated(2.0)
     assert averages.begun
     weight.data.fill_(1.0)
-    averages.recall(remembered)
+    averages.load_state_dict(remembered)
     move(averages, weight, 3.0)
     assert average_of(averages, weight) == 3.0  # of one update
     move(averages, weight, 5.0)

@@ -1,5 +1,6 @@
 """An interrupted run, continued, is bitwise the uninterrupted one; W ranks are one rank."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from pipeline import config as configuration
 from pipeline import launch, run
 from pipeline.config import Config
 from pipeline.data.prepare import prepare_in_process
-from pipeline.training import checkpoint
+from pipeline.training import checkpoint, guard
 from pipeline.training.monitor import read
 from tests.training.ranks import Plan, carry_out, train_on_ranks
 
@@ -97,6 +98,49 @@ def test_interrupted_anywhere_and_continued_is_bitwise_equal(
     assert curve(config, figure="clipped") == curve(broken, figure="clipped")
     assert curve(config, "valid") == curve(broken, "valid")
     assert_bitwise_equal(end_state(config), end_state(broken))
+
+
+class Counter:
+    """A part that counts the updates."""
+
+    def __init__(self) -> None:
+        self.number = torch.zeros(())
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {"number": self.number}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        self.number.copy_(state["number"])
+
+
+def test_a_new_part_of_the_step_is_saved_resumed_and_undone(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config({"train.max_steps": 9, "train.on_bad_window": "undo", "optimizer.schedule": "constant"})
+    prepare_in_process(config)
+    update, numbers, finite = run.TrainingStep.update, [], math.isfinite
+
+    def counted(self: run.TrainingStep, lr: float, index: int) -> torch.Tensor:
+        counter: Any = self.parts.get("counter")
+        counter.number += 1
+        numbers.append(int(counter.number))
+        return update(self, lr, index)
+
+    build = run.build_step
+
+    def with_counter(*arguments: Any, **named: Any) -> run.TrainingStep:
+        step = build(*arguments, **named)
+        step.parts["counter"] = Counter()
+        return step
+
+    monkeypatch.setattr(run.TrainingStep, "update", counted)
+    monkeypatch.setattr(run, "build_step", with_counter)
+    interrupt_after(config, 3)
+    # the sixth window is found bad once: the update before it is undone, and the window tried again
+    monkeypatch.setattr(guard.math, "isfinite", lambda value: len(numbers) != 6 and finite(value))
+    run.train(config, run.local_worker(config))
+    assert numbers == [1, 2, 3, 4, 5, 6, 5, 6, 7, 8]
+    assert checkpoint.load_state(checkpoint.find(str(config.run.directory), "last"))["counter"]["number"] == 8
 
 
 ACCUMULATED = {"train.accumulate": 2, "train.max_steps": 40, "train.evaluate_every_steps": 10, "train.epochs": 1}

@@ -18,7 +18,6 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import has_bf16_products
 from pipeline.training import checkpoint, times
 from pipeline.training.monitor import read
-from pipeline.training.parts import Interval
 from pipeline.training.times import PHASES, StepTimes
 from pipeline.training.utilization import flops_per_token, peak_flops
 
@@ -51,8 +50,6 @@ def test_an_earlier_start_s_tokens_do_not_count_for_the_speed(
 
     monkeypatch.setattr(run.TrainingStep, "update", update_of_a_second)
     monkeypatch.setattr(time, "monotonic", lambda: seconds[0])
-    zero = torch.zeros((), dtype=torch.float64)
-    monkeypatch.setattr(run.Loop, "new_interval", lambda self: Interval(nats=zero.clone(), started=seconds[0]))
     run.train(config, run.local_worker(config), stop_requested=lambda: seconds[0] == 18)
     run.train(config, run.local_worker(config))
     records = list(read(Path(str(config.run.directory)) / "metrics.jsonl"))

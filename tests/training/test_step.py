@@ -103,11 +103,11 @@ def test_no_bad_number_reaches_the_weights(name: str) -> None:
     bad = tuple(part + math.nan for part in model.initial_state(STREAMS))
     _, norm, _ = step(inputs, targets, bad, num_targets=15, lr=0.5, index=1)
     assert not torch.isfinite(norm)
-    assert step.num_refused.item() == 1
+    assert step.refusals.number.item() == 1
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     _, norm, _ = step(inputs, targets, model.initial_state(STREAMS), num_targets=15, lr=0.5, index=2)
     assert torch.isfinite(norm)
-    assert step.num_refused.item() == 1
+    assert step.refusals.number.item() == 1
 
 
 def test_a_refused_first_update_leaves_the_momentum_at_zero() -> None:
