@@ -26,6 +26,8 @@ EXIT_USAGE = 2
 LINE_WIDTH, OPTION_WIDTH = 80, 28
 # how a command is called; ``recurray`` sets its own
 PROGRAM = "python -m jobs.{}"
+# of what is said of a mistake: lines, and characters of one line and of an argument in it
+MOST_LINES, LONGEST_LINE, LONGEST_ARGUMENT = 6, 1000, 200
 
 
 class OneSentenceParser(argparse.ArgumentParser):
@@ -164,7 +166,7 @@ def run_job(
             print(to_json(result))
         sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {as_shown(str(error), argv)}", file=sys.stderr)
         end_soon()
         raise SystemExit(EXIT_USAGE) from None
     except KeyboardInterrupt:
@@ -173,6 +175,29 @@ def run_job(
     except BrokenPipeError:
         leave_if_nobody_reads()
         raise
+
+
+def as_shown(sentences: str, argv: list[str]) -> str:
+    """``sentences``, one a line, as a terminal can show them: few lines, with the long arguments in them shortened.
+
+    What would move its cursor or hide text is spelled out (``\\x1b``), line ends within an argument too.
+    """
+    for argument in argv:
+        for part in (argument, argument.partition("=")[2]):
+            if len(part) > LONGEST_ARGUMENT or "\n" in part.strip():
+                sentences = sentences.replace(part, _cut(part.replace("\n", "\\n"), LONGEST_ARGUMENT))
+    lines = sentences.split("\n")
+    if len(lines) > MOST_LINES:
+        lines[MOST_LINES - 1 :] = [f"… and {len(lines) - MOST_LINES + 1:,} more"]
+    return "\n".join(_cut("".join(map(_printable, line)), LONGEST_LINE) for line in lines)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else repr(character)[1:-1]
 
 
 def end_soon() -> None:

@@ -13,6 +13,10 @@ from pipeline.config.yaml_text import parse
 from pipeline.errors import UserError
 from tests import absurd
 
+# each merges the one before, one in a line of 3,000, the other nine times
+MERGES = "x: [&m0 {a: 1}" + "".join(f", &m{n} {{<<: *m{n - 1}}}" for n in range(1, 3000))
+NINEFOLD = "m0: &m0 {a: 1}\n" + "".join(f"m{n}: &m{n} {{<<: [{', '.join([f'*m{n - 1}'] * 9)}]}}\n" for n in range(1, 9))
+
 
 def test_precedence(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
@@ -160,6 +164,10 @@ def test_a_written_configuration_reads_back_the_same(tmp_path: Path) -> None:
         ("x: !!python/name:os.system", "could not determine a constructor"),
         ("[" * 3000, "nested more than 20 levels deep"),
         ("model: &x {a: *x}", "nested more than 20 levels deep"),
+        ("- " * 3000 + "1", "nested more than 20 levels deep"),
+        (MERGES + "]\n<<: *m2999\n", "nested more than 20 levels deep"),
+        (NINEFOLD, "more than 1,000,000 values$"),
+        ("a: [&x 1, &x 2]", r"not valid YAML: found duplicate anchor 'x' \(line 1, column 11\)$"),
         ("a: 1\n---\nb: 2", "expected a single document"),
         ("1: 2", "^1: keys should be strings"),
         ("train.bptt: 3", r"^train\.bptt: is no section; in a file, write train: and below it bptt: …$"),

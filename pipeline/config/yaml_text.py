@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 
 # a setting needs six levels at most; with aliases a short text stands for a value of any size
 MOST_LEVELS, MOST_VALUES = 20, 1_000_000
-TOO_DEEP = f"nested more than {MOST_LEVELS} levels deep"
+TOO_DEEP, TOO_MANY = f"nested more than {MOST_LEVELS} levels deep", f"more than {MOST_VALUES:,} values"
 # YAML 1.1 reads 010 as 8, and 1:30 as 90
 OCTAL_OR_BASE_60 = re.compile(r"[-+]?0[0-7_]*[1-7][0-7_]*|.*:.*")
 NO_BLANK = re.compile(r"^\s*(?:- )?([\w.]+:)[^\s/:].*", re.MULTILINE)
@@ -44,7 +44,7 @@ class StrictLoader(yaml.SafeLoader):
         super().__init__(text)
         self.tells_lines = "\n" in text.strip()
         self.problems: list[str] = []
-        self.level = 0
+        self.level = self.merge_level = self.num_merged = 0
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         if self.level > MOST_LEVELS:
@@ -69,6 +69,17 @@ class StrictLoader(yaml.SafeLoader):
             if ":" in key.value and not key.style and isinstance(value, ScalarNode) and not value.value:
                 self.problems.append(no_blank(key.value) + self._line(key))
         return node
+
+    def flatten_mapping(self, node: MappingNode) -> None:
+        # mappings that merge one another, each several times, would take all the time and stack there is
+        if self.merge_level > MOST_LEVELS:
+            raise UserError(TOO_DEEP)
+        self.merge_level += 1
+        super().flatten_mapping(node)
+        self.merge_level -= 1
+        self.num_merged += len(node.value)
+        if self.num_merged > MOST_VALUES:
+            raise UserError(TOO_MANY)
 
     def construct_object(self, node: Node, deep: bool = False) -> Any:
         try:
@@ -105,6 +116,8 @@ def _reason(error: Any, text: str) -> str:
         return " ".join(str(error).split())
     context = f"{error.context} " if str(error.problem).startswith("but ") else ""
     reason = " ".join(f"{context}{error.problem}".split())
+    if reason == "second occurrence":  # "found duplicate anchor 'x'; first occurrence"
+        reason = error.context.partition(";")[0]
     where = f" (line {mark.line + 1}, column {mark.column + 1})"
     blamed = NO_BLANK.search(text)
     return reason + where + (f"; {no_blank(blamed[0].strip())}" if blamed else "")
@@ -118,7 +131,7 @@ def _check_size(value: Any) -> None:
         for item in level:
             inner += item.values() if isinstance(item, dict) else item if isinstance(item, (list, set)) else ()
             if num_values + len(inner) > MOST_VALUES:
-                raise UserError(f"more than {MOST_VALUES:,} values")
+                raise UserError(TOO_MANY)
         if not inner:
             return
         num_values, level = num_values + len(inner), inner

@@ -237,7 +237,7 @@ def known_states(directory: str) -> list[dict[str, Any]]:
     try:
         states, limit = json.loads(storage.read(path)), settled_before(path)
         return [state for state in states if 0 < state["latest"] < limit]
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return []
 
 
