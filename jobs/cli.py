@@ -40,6 +40,9 @@ class OneSentenceParser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         arguments = sys.argv[1:] if args is None else list(args)
+        for argument in arguments:
+            if argument.startswith("--") and argument.endswith("=--"):  # argparse would take it for no value at all
+                self.error(f"argument {argument.removesuffix('=--')}: expected a value, not --")
         known, unknown = self.parse_known_intermixed_args(arguments, namespace)
         if unknown:
             self.refuse(unknown, arguments)

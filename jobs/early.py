@@ -18,11 +18,12 @@ def check(config: Config) -> None:
     """What a job would find out later as well.
 
     Raises:
-        UserError: texts that are not there, or no cluster at the address.
+        UserError: texts or initial weights that are not there, or no cluster at the address.
     """
     from pipeline.cluster.address import address_of, check_answers
 
     check_texts(config)
+    check_initial_weights(config)
     if config.cluster.backend == "ray" and (address := address_of(config.cluster)):
         check_answers(address)
 
@@ -39,3 +40,16 @@ def check_texts(config: Config) -> None:
             path = os.path.expanduser(pattern)
             if not os.path.exists(path) and next(glob.iglob(path, recursive=True), None) is None:
                 raise UserError(f"corpus.{split}: no file matches {pattern}")
+
+
+def check_initial_weights(config: Config) -> None:
+    """Raise ``UserError`` where ``train.initial_weights`` holds no model, unless the run may have begun already."""
+    from pipeline.training.selection import CHECKPOINTS, choose
+
+    path = config.train.initial_weights
+    if path is None or os.path.exists(os.path.join(os.path.expanduser(str(config.run.directory)), CHECKPOINTS)):
+        return
+    try:
+        choose(os.path.expanduser(path))
+    except UserError as error:
+        raise UserError(f"train.initial_weights: {error}") from None

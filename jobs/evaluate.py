@@ -22,7 +22,7 @@ from pipeline.options import Adaptive, CacheSettings, DynamicSettings
 def main(argv: list[str]) -> dict[str, Any] | None:
     arguments = argument_parser().parse_args(argv)
     check(arguments)
-    models.check(arguments)
+    models.check(arguments, *filter(None, [arguments.compare]))
 
     from pipeline import run
     from pipeline.evaluate.surprisal import check_ending
@@ -64,7 +64,8 @@ def measures_of(loaded: Any, arguments: argparse.Namespace) -> list[Callable[[],
         settings = adaptation_of(arguments)
         found.append(lambda: adaptation.adapted(loaded, arguments, settings, text()))
     elif not found or arguments.exact or arguments.breakdown or arguments.compare is not None:
-        found.append(lambda: measures.perplexity(loaded, arguments, text()))
+        other = measures.load_other(loaded, arguments)
+        found.append(lambda: measures.perplexity(loaded, arguments, text(), other))
     return found
 
 

@@ -11,6 +11,7 @@ The folder is read again and compared with the model before it gets its name.
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ NUM_TEXTS = 10_000
 def main(argv: list[str]) -> dict[str, Any] | None:
     arguments = argument_parser().parse_args(argv)
     folder = Path(arguments.to)
-    if folder.exists():
+    if os.path.lexists(folder):
         raise UserError(f"--to: {folder} exists already; name a folder that does not")
     if arguments.license is not None and arguments.format != "hf":
         raise UserError(f"--license: is a field of --format hf, not of {arguments.format}")

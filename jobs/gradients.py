@@ -34,7 +34,10 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     from pipeline import run
     from pipeline.evaluate import split_held_out
     from pipeline.gradient_flow import measure
-    from pipeline.gradient_flow.figure import draw, save, write_tensorboard
+    from pipeline.gradient_flow.figure import check_drawing, draw, save, write_tensorboard
+
+    if arguments.figure is not None or arguments.tensorboard:
+        check_drawing(arguments.figure)
 
     flows, figures = {}, {}
     for name, directory in directories.items():

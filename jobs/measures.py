@@ -28,8 +28,10 @@ from pipeline.training.checkpoint import Loaded
 from pipeline.training.progress import Count
 
 
-def perplexity(loaded: Loaded, arguments: argparse.Namespace, text: HeldOut) -> dict[str, Any]:
-    """Perplexity and what belongs to it of a split or a text."""
+def perplexity(
+    loaded: Loaded, arguments: argparse.Namespace, text: HeldOut, other: Loaded | None = None
+) -> dict[str, Any]:
+    """Perplexity and what belongs to it of a split or a text; beside it that of an ``other`` model."""
     tally = Tally(text.tokens, loaded.tokenizer.vocab_size)
     score = scored(loaded, text, arguments, tally)
     name = arguments.text or f"the {arguments.split} split"
@@ -42,8 +44,8 @@ def perplexity(loaded: Loaded, arguments: argparse.Namespace, text: HeldOut) -> 
         result |= {"exact_perplexity": exact.perplexity, "relative_difference": difference}
     if arguments.breakdown:
         result |= breakdown(loaded, tally)
-    if arguments.compare is not None:
-        result["compare"] = comparison(loaded, text, arguments, tally)
+    if other is not None:
+        result["compare"] = comparison(other, text, arguments, tally)
     return result
 
 
@@ -135,14 +137,21 @@ def print_groups(title: str, groups: list[Group]) -> None:
         print(f"{group.name:<{width}}  {group.tokens:>12,}  {group.perplexity:>14,.3f}")
 
 
-def comparison(loaded: Loaded, text: HeldOut, arguments: argparse.Namespace, tally: Tally) -> dict[str, Any]:
-    """Score another run on the same text; print and return how they differ."""
+def load_other(loaded: Loaded, arguments: argparse.Namespace) -> Loaded | None:
+    """The model of --compare, if any. Raises ``UserError`` for one that reads a text as other tokens."""
+    if arguments.compare is None:
+        return None
     other = load(arguments.compare, arguments, loaded.model.device)
     if other.tokenizer.fingerprint != loaded.tokenizer.fingerprint:
         raise UserError(
             f"--compare: {arguments.compare} was trained with another tokenizer; score both and compare bits per byte"
         )
-    others = Tally(text.tokens, loaded.tokenizer.vocab_size)
+    return other
+
+
+def comparison(other: Loaded, text: HeldOut, arguments: argparse.Namespace, tally: Tally) -> dict[str, Any]:
+    """Score ``other`` on the same text; print and return how they differ."""
+    others = Tally(text.tokens, other.tokenizer.vocab_size)
     score = scored(other, text, arguments, others)
     (nats, tokens), (other_nats, _) = tally.per_unit(), others.per_unit()
     found = compare(nats, other_nats, tokens, seed=arguments.seed)

@@ -19,11 +19,12 @@ def add_run(result: argparse.ArgumentParser, *, several: bool = False) -> None:
     result.add_argument("--checkpoint", choices=["best", "last"], help="of a run directory; default: best")
 
 
-def check(arguments: argparse.Namespace) -> None:
-    """Raise ``UserError`` as ``load`` for a model that cannot be told, before torch is imported."""
+def check(arguments: argparse.Namespace, *others: str) -> None:
+    """Raise ``UserError`` as ``load`` for one of --run or ``others`` that is no model, before torch is imported."""
     from pipeline.training.selection import choose
 
-    for directory in arguments.run if isinstance(arguments.run, list) else [arguments.run]:
+    named = arguments.run if isinstance(arguments.run, list) else [arguments.run]
+    for directory in (*named, *others):
         choose(directory, wanted(directory, arguments))
 
 

@@ -124,9 +124,9 @@ def find(pattern: str) -> list[Found]:
     if is_uri(pattern):
         return _find_remote(pattern)
     path = Path(pattern).expanduser()
-    if path.is_file():
+    if os.path.isfile(path):  # Path.is_file raises what it finds wrong with a name
         return [_found(path)]
-    if path.is_dir():
+    if os.path.isdir(path):
         above = len(path.parts)
         below = (p for p in path.rglob("*") if not any(part.startswith(".") for part in p.parts[above:]))
     else:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
 # what a command begins with: at the beginning of a line, or behind what a line of output says before it
-STARTS = r"(?:python -m|make|ray|tensorboard|lm_eval|pip|export|source|git|curl|\.venv/bin/\w+)"
+STARTS = r"(?:python -m|recurray|make|ray|tensorboard|lm_eval|pip|export|source|git|curl|\.venv/bin/\w+)"
 COMMAND = re.compile(rf"(?:^|.*\s{{2,}})(?P<text>{STARTS} .*)")
-INLINE = re.compile(r"`(?P<text>python -m [^`]+)`")
+INLINE = re.compile(r"`(?P<text>python -m [\w.]+ [^`]+)`")
 COMMENT = re.compile(r"\s+#\s.*$")
 
 

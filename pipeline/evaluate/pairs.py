@@ -46,7 +46,7 @@ def read_pairs(path: str, tokenizer: Tokenizer) -> list[Pair]:
             continue
         where = f"--pairs: {path} line {number}"
         try:
-            values = parse_json(line)
+            values = parse_json(line, unique=True)
         except ValueError as error:
             raise UserError(f"{where} is not JSON: {error}") from None
         if not isinstance(values, dict):

@@ -20,14 +20,23 @@ from pipeline.gradient_flow.measure import GradientFlow
 FLOOR = 1e-6
 
 
-def draw(flows: Mapping[str, GradientFlow], *, threshold: float) -> Any:
-    """A matplotlib figure of ``flows`` by name. Raises ``UserError`` where matplotlib is not installed."""
+def check_drawing(path: str | None) -> None:
+    """Raise ``UserError`` where matplotlib is not installed, or has no format for the ending of ``path``."""
     try:
-        from matplotlib.figure import Figure
+        from matplotlib.backend_bases import FigureCanvasBase
     except ImportError:
         raise UserError(
             "--figure, --tensorboard: drawing needs matplotlib; install the extra: pip install 'recurray[figures]'"
         ) from None
+    ending, known = Path(path or "").suffix[1:].lower(), FigureCanvasBase.get_supported_filetypes()
+    if ending and ending not in known:
+        raise UserError(f"--figure: {path} must end with .{', .'.join(sorted(known))}")
+
+
+def draw(flows: Mapping[str, GradientFlow], *, threshold: float) -> Any:
+    """A matplotlib figure of ``flows`` by name."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7.2, 4.2), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     for name, flow in flows.items():

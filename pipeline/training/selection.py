@@ -8,6 +8,7 @@ A run that is training may drop a checkpoint at any moment: the choice is then m
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -142,6 +143,8 @@ def choose(path: str | Path, which: str | None = None) -> Choice:
         UserError: ``path`` is neither, ``which`` is asked of what is no run, or the best one cannot be told.
     """
     path = Path(path)
+    if not os.path.isdir(path):  # Path.glob raises what it finds wrong with a name
+        raise UserError(f"{path}: no checkpoint there ({_what_is_there(path)})")
     if is_model_folder(path):
         if which is not None:
             raise UserError(f"--checkpoint: {path} is one checkpoint itself; leave out {which}")
@@ -163,7 +166,7 @@ def choose(path: str | Path, which: str | None = None) -> Choice:
 
 def is_model_folder(path: str | Path) -> bool:
     """Whether ``path`` is itself a checkpoint, or a folder with a model for use."""
-    return any((Path(path) / name).exists() for name in (WEIGHTS, STATE))
+    return any(os.path.exists(os.path.join(path, name)) for name in (WEIGHTS, STATE))
 
 
 def _step(folder: Path) -> int:
@@ -198,9 +201,9 @@ def _others(run_directory: str | Path, which: str | None, *, but: Path) -> str:
 
 def _what_is_there(path: Path) -> str:
     """What somebody may have taken for a run, in words."""
-    if not path.exists():
+    if not os.path.exists(path):
         return "there is no such directory"
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return "it is a file; name the run directory or a checkpoint's folder"
     names = sorted(each.name for each in path.iterdir())
     if "trials" in names:

@@ -131,7 +131,7 @@ def test_the_job_compares_runs(
     for options, sentence in (
         (["--length", "5000"], r"--length: two windows of 5000 steps on 1 streams need more text"),
         (["--share", "2"], r"--share: must be between 0 and 1, not 2\.0"),
-        (["--figure", str(tmp_path / "flow.xyz")], r"--figure: cannot write .*flow\.xyz"),
+        (["--figure", str(tmp_path / "flow.xyz")], r"--figure: .*flow\.xyz must end with \.avif, "),
     ):
         with pytest.raises(ValueError, match=sentence):
             main(["--run", *directories, *options])

@@ -298,3 +298,14 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tiny_text: Path, tmp_path:
     assert "its state is saved; to continue:" in error
     assert f"python -m jobs.train corpus.train={tiny_text}" in error
     assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
+
+
+def test_a_mistake_is_told_in_few_short_lines_whatever_it_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    many = [f"model.nosuch{number}=1" for number in range(9)]
+    told = refused(capsys, train.main, *many).splitlines()
+    assert told[:5] == [f"model.nosuch{number}: unknown setting" for number in range(5)]
+    assert told[5:] == ["… and 4 more"]
+    assert refused(capsys, train.main, "--config", "a\nb\x1b[2J") == "--config: no such file: a\\nb\\x1b[2J"
+    assert (
+        refused(capsys, train.main, "--config", "x" * 5000) == f"--config: cannot read {'x' * 199}…: File name too long"
+    )

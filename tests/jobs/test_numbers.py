@@ -110,3 +110,8 @@ def test_a_sentence_of_one_option_names_it_first(capsys: pytest.CaptureFixture[s
     with pytest.raises(argparse.ArgumentTypeError):
         seed("1e3")
     assert seed("-9000000000") == -9_000_000_000
+
+
+def test_two_dashes_are_no_value(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--seed", "--prompt", "--top-k"):  # argparse by itself takes them for an empty list
+        assert refused(capsys, generate, *RUN, f"{option}=--").startswith(f"{option}: expected a value, not --")

@@ -123,12 +123,24 @@ def is_text(text: str) -> bool:
     return True
 
 
-def parse_json(data: bytes | str) -> Any:
-    """The value in ``data``, which a user wrote. Raises ``ValueError`` saying why it is not JSON."""
+def parse_json(data: bytes | str, *, unique: bool = False) -> Any:
+    """The value in ``data``, which a user wrote. Raises ``ValueError`` saying why it is not JSON.
+
+    Args:
+        unique: take no object that has a name twice, of which JSON keeps the last.
+    """
     try:
-        return json.loads(data)
+        return json.loads(data, object_pairs_hook=_object if unique else None)
     except RecursionError:
         raise ValueError("it is nested too deep to be read") from None
+
+
+def _object(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(items)
+    if len(found) < len(items):
+        names = [name for name, _ in items]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return found
 
 
 def read_file(path: str) -> str:

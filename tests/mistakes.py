@@ -1,0 +1,299 @@
+"""Mistakes of every kind in the commands, drawn from a number."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shlex
+from collections.abc import Callable
+from types import ModuleType
+
+from jobs import compress, evaluate, export, generate, gradients, prepare, search, submit, train
+from jobs.number_types import number, seed, whole
+from pipeline import config as configuration
+from pipeline.errors import UserError
+from tests import absurd
+
+Content = Callable[[random.Random], str | bytes]
+
+JOBS: dict[str, ModuleType] = {
+    job.__name__.removeprefix("jobs."): job
+    for job in (prepare, train, search, evaluate, generate, compress, export, gradients, submit)
+}
+WITH_SETTINGS = ("prepare", "train", "search", "submit")
+SETTINGS = ["corpus.train=text.txt", "tokenizer.kind=char", "run.directory=new-run", "data.directory=new-data"]
+# what each job could do something with
+WHOLE = {
+    "prepare": [*SETTINGS, "cluster.backend=local"],
+    "train": [*SETTINGS, "cluster.backend=local"],
+    "search": SETTINGS,
+    "submit": ["train", "--address", "http://127.0.0.1:9", "corpus.train=builtin:python-docs"],
+    "evaluate": ["--run", "run"],
+    "generate": ["--run", "run"],
+    "compress": ["--run", "run"],
+    "gradients": ["--run", "run"],
+    "export": ["--run", "run", "--to", "new-folder", "--format", "torch"],
+}
+LONG = "x" * 5000
+WORDS = [
+    *("", " ", "-", "--", "x", "nan", "None", "a=b", "[", "%s", "{}", "../..", "/", "~", "*", "1;2", "null", "s3://"),
+    *("\x1b[31m", "a\nb\nc\nd\ne\nf\ng", "\t", "\r", "\0", "\udcff", "\u202e", "\ufeff", "://", "é" * 300, LONG),
+]
+NO_NUMBERS = ["", "x", "nan", "-nan", "inf", "1e400", "1.5e", "0x10", "1,5", "9" * 5000, "1" * 400 + ".5", "--", "None"]
+NO_WHOLE = [*NO_NUMBERS, "1.5", "1e3", "9" * 20, "-" + "9" * 20]
+# names that are no settings, and what looks like a setting
+NO_SETTINGS = [
+    *("nosuch=1", "model.nosuch=1", "model=1", "model.=1", ".bptt=3", "=", "=3", "train", "train.bptt", "lr=0.1"),
+    *("train.bptt.x=1", "mine.yaml", "TRAIN.BPTT=3", "train .bptt=3", "model.hidden_size==3", "[]=3", "é.é=é"),
+]
+
+
+def deep(source: random.Random) -> str:
+    closings = {"[": "]", "{a: ": "}", '{"a": ': "}", "[[": "]]", "- ": "", "? ": "", "&x [": "", "!!seq [": "]"}
+    opening, closing = source.choice(list(closings.items()))
+    times = source.choice([30, 1000, 3000, 20_000])
+    return opening * times + "1" + closing * times * source.choice([0, 1])
+
+
+def staircase(source: random.Random) -> str:
+    return "\n".join(" " * level + source.choice(["a:", "- a:"]) for level in range(source.choice([30, 300])))
+
+
+def multiplied(source: random.Random) -> str:
+    """A short text that stands for 9 to the power of 8 values, by aliases or by merging."""
+    first, others = source.choice([("[x]", "[ALL]"), ("{x: 1}", "{<<: [ALL]}")])
+    lines = [f"a: &a {first}"]
+    for name, before in zip("bcdefghi", "abcdefgh", strict=True):
+        lines.append(f"{name}: &{name} {others.replace('ALL', ', '.join([f'*{before}'] * 9))}")
+    return "\n".join(lines)
+
+
+# files of settings, none of which is one
+NO_CONFIGS: list[Content] = [
+    deep,
+    staircase,
+    multiplied,
+    lambda source: f"train:\n  bptt: {deep(source)}\n",
+    lambda source: f"search: {{space: {deep(source)}}}",
+    lambda source: "train: {bptt: 3, bptt: 3}",
+    lambda source: "train: {bptt: 3}\ntrain: {epochs: 3}\n",
+    lambda source: '{"train": {"bptt": 3, "epochs": 1, "bptt": 4}}',
+    lambda source: '!!python/object/apply:os.system ["touch written"]',
+    lambda source: source.choice(["train:\n\tbptt: 3\n", "train:\n  bptt:64\n", "train: 3\n", "- train\n", "train\n"]),
+    lambda source: source.choice(["<<: 3\n", "train: {<<: [3]}\n", "? [1, 2]\n: 3\n", "{1: 2}\n", "{null: 2}\n", "*x"]),
+    lambda source: source.choice(["3\n", "'a'\n", "...\n---\n1\n", "%YAML 9\n", "&x [&x 1]", "&x [*x]", "a: !!int x"]),
+    lambda source: b"model: {hidden_size: 3}\n\0",
+    lambda source: "train: {bptt: 3}\n".encode("utf-16"),
+    lambda source: b"# caf\xe9\n" + source.randbytes(40),
+    lambda source: f"{source.choice(absurd.settings()).partition('.')[0]}: {{nosuch: 1}}\n",
+    lambda source: f"x: {'9' * 5000}\n",
+    lambda source: "model:\n" + "".join(f"  nosuch{index}: 1\n" for index in range(100)),
+]
+# files of pairs, none of which is one
+NO_PAIRS: list[Content] = [
+    lambda source: source.choice(['{"good": ', "["]) * source.choice([1000, 3000, 100_000]),
+    lambda source: source.choice(["", "\n\n", "x", "{", "[]", "3", "null", '"x"', "{}", "NaN", "Infinity", "[[]]"]),
+    lambda source: '{"good": "the cat", "bad": "cat the", "tree": ' + "[" * 3000 + "]" * 3000 + "}",
+    lambda source: '{"good": "the cat", "good": "a cat", "bad": "cat the"}',
+    lambda source: json.dumps({"good": source.choice(["", " ", 3, None, [], {}, "\ud800", True]), "bad": "cat the"}),
+    lambda source: json.dumps({"good": "the cat", "bad": "cat", "group": source.choice([3, None, [], {}, True])}),
+    lambda source: '{"good": "the cat", "bad": "' + source.choice(["\x00", "\x1b", "\n", "\\x"]) + '"}',
+    lambda source: b'{"good": "caf\xe9", "bad": "x"}',
+    lambda source: '{"good": ' + "9" * 5000 + "}",
+    lambda source: b"\xff\xfe" + source.randbytes(30),
+]
+# a path at which there is no text, no run, and at which nothing can be written
+NO_FILES = [
+    "none", "empty.txt", "folder", "folder/none", "text.txt/below", "binary", "", "none\nat\nall", "\x1bnone", "*.none",
+    LONG,
+]  # fmt: skip
+NO_RUNS = [
+    "none", "text.txt", "folder", "text.txt/below", "", "none\nat\nall", "\x1b[2Jnone", "broken", "deep", "s3://bucket/r",
+    LONG,
+]  # fmt: skip
+NO_OUTPUTS = ["folder", "none/below/x", "text.txt/below", "", "run/", "/proc/none", LONG]
+# a line each: options that do not go together, or with this run
+NO_SENSE = {
+    "prepare": f"""
+        --verify none
+        --verify folder
+        --verify ''
+        --verify deep
+        corpus.train=none.txt
+        corpus.train=folder
+        corpus.train=empty.txt
+        corpus.train=binary
+        corpus.train=deep.jsonl
+        corpus.train=deep.json corpus.valid_fraction=0
+        corpus.train=hf://folder?split=none
+        corpus.train=s3:/x
+        corpus.train=builtin:none
+        corpus.train={LONG}
+        tokenizer.path=binary
+        tokenizer.path=none
+        data.directory=text.txt
+        data.directory=text.txt/below
+        data.directory={LONG}""",
+    "train": """
+        run.directory=text.txt
+        run.directory=text.txt/below
+        train.initial_weights=none
+        train.initial_weights=folder
+        cluster.num_workers=3
+        cluster.device=cuda
+        corpus.train=none.txt""",
+    "search": """
+        cluster.backend=local
+        corpus.train=none.txt
+        search.num_trials=0
+        search.metric=loss
+        'search.space={nosuch: [1]}'
+        'search.space={train.bptt: []}'
+        'search.space=[1]'
+        'search.space={optimizer.lr:0.1}'
+        'search.space={train.bptt: {min: 3}}'
+        'search.space={run.directory: [a, b]}'
+        'search.space={model: [1]}'""",
+    "evaluate": """
+        --split test
+        --text text.txt --split test
+        --tune
+        --by-line
+        --cache --streams 3
+        --cache --exact
+        --cache --cache-weight 1
+        --dynamic sgd --dynamic-lr 0
+        --bleu 1
+        --top-p 2
+        --temperature -1
+        --compare none
+        --compare folder
+        --surprisal x.xlsx""",
+    "generate": """
+        --prompt ''
+        --prompt Ж
+        --prompt a --prompts prompts.txt
+        --stop ''
+        --beams 0
+        --beams 2 --top-k 3
+        --beams 2 --length-penalty 99
+        --interactive --output x
+        --samples 2000000000
+        --min-p -1
+        --repetition-penalty 0
+        --at-once 0""",
+    "compress": """
+        --prune 1
+        --units -1
+        --fine-tune-steps 3
+        --tokens 0
+        --split test""",
+    "export": """
+        --license MIT
+        --to folder
+        --to text.txt
+        --to text.txt/below --run none
+        --format xml""",
+    "gradients": """
+        --share 0
+        --share 1
+        --run run run
+        --length 2000000000
+        --figure x.xlsx
+        --streams 0
+        --windows -3
+        --split test""",
+    "submit": """
+        run.directory=relative data.directory=relative
+        corpus.train=none.txt""",
+}
+
+
+class Drawn:
+    """The command of one to three mistakes, drawn from ``source``; ``content`` is what the file ``drawn`` holds."""
+
+    def __init__(self, job: str, source: random.Random) -> None:
+        self.job, self.source, self.content = job, source, b""
+        self.last: list[str] = []  # what must stand at the end
+        self.argv = [*WHOLE[job], *source.choice([[], ["--json"], ["--verbose"]] if job != "submit" else [[]])]
+        kinds = [self.no_sense, self.no_sense]
+        if job != "submit":
+            kinds += [self.unknown_option, self.bad_value, self.bad_value]
+        if job in WITH_SETTINGS:
+            kinds += [self.bad_setting, self.bad_setting, self.no_setting, self.no_config, self.no_config]
+        else:
+            kinds += [self.no_run, self.no_text]
+        for kind in source.sample(kinds, k=source.choice([1, 1, 1, 2, 3])):
+            kind()
+        self.argv += self.last
+
+    def unknown_option(self) -> None:
+        known = self.source.choice([name for one in actions(self.job) for name in one.option_strings])
+        near = [f"{known[:-1]}x", f"{known}s", known.upper()]
+        self.argv.append(self.source.choice([*near, "--lr", "--nosuch", "-x", "--é", "--model.cell"]))
+        self.argv += self.source.choice([[], ["3"]])
+
+    def bad_value(self) -> None:
+        """An option with a value that it does not take, or with none."""
+        takes_one = [one for one in actions(self.job) if one.option_strings and one.nargs not in (0, "?")]
+        action = self.source.choice(takes_one)
+        option = action.option_strings[0]
+        if action.choices:
+            self.argv.append(f"{option}={self.source.choice(WORDS)}")
+        elif action.type in (whole, seed, number):
+            self.argv.append(f"{option}={self.source.choice(NO_NUMBERS if action.type is number else NO_WHOLE)}")
+        else:
+            self.last = [option]
+
+    def bad_setting(self) -> None:
+        """A value that a setting does not take, as validation by itself finds."""
+        while True:
+            path, value = self.source.choice(absurd.settings()), self.source.choice([*absurd.VALUES, *WORDS])
+            is_json = isinstance(value, (list, dict)) and not any(isinstance(key, int) for key in value)
+            override = f"{path}={json.dumps(value) if is_json else value}"
+            try:
+                configuration.load(None, [override])
+            except UserError:
+                self.argv.append(override)
+                return
+
+    def no_setting(self) -> None:
+        self.argv.append(self.source.choice(NO_SETTINGS))
+
+    def no_config(self) -> None:
+        if self.source.random() < 0.3:
+            self.argv += ["--config", self.source.choice(sorted(set(NO_FILES) - {"empty.txt"}))]
+        else:
+            self.argv += ["--config", self.drawn(NO_CONFIGS)]
+
+    def no_run(self) -> None:
+        self.argv += ["--run", self.source.choice(NO_RUNS)]
+
+    def no_text(self) -> None:
+        """A file that does not hold what an option reads, or that cannot be written."""
+        names = {name for one in actions(self.job) for name in one.option_strings}
+        files = {"--text", "--pairs", "--prompts", "--output", "--surprisal", "--figure", "--to"}
+        option = self.source.choice(sorted(names & files) or ["--run"])
+        if option in ("--output", "--surprisal", "--figure", "--to"):
+            self.argv.append(f"{option}={self.source.choice(NO_OUTPUTS)}")
+            if option == "--to" or self.job == "compress":
+                self.argv += ["--run", "none"]  # for such folders could be made
+        elif option == "--pairs" and self.source.random() < 0.6:
+            self.argv += [option, self.drawn(NO_PAIRS)]
+        else:
+            self.argv.append(f"{option}={self.source.choice(NO_FILES)}")
+
+    def no_sense(self) -> None:
+        lines = NO_SENSE[self.job].strip().splitlines()
+        self.argv += shlex.split(self.source.choice(lines))
+
+    def drawn(self, contents: list[Content]) -> str:
+        content = self.source.choice(contents)(self.source)
+        self.content = content if isinstance(content, bytes) else content.encode()
+        return "drawn"
+
+
+def actions(job: str) -> list[argparse.Action]:
+    parser: argparse.ArgumentParser = JOBS[job].argument_parser()
+    return parser._actions
