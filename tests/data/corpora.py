@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from pipeline import config as configuration
 from pipeline.config import Config
-from pipeline.data.corpus import Piece, Reading, Tally, documents
+from pipeline.data.corpus import Piece, Reading, Tally, builtin, documents, hub
 from pipeline.data.corpus.cutting import cut_rule
 from pipeline.data.corpus.sources import find_sources
 
@@ -26,6 +26,13 @@ def corpus_config(train: Path | str | Sequence[Path | str], **changes: Any) -> C
         **{f"corpus.{name}": value for name, value in changes.items()},
     }
     return configuration.with_values(configuration.load(), values)
+
+
+def forget_sources() -> None:
+    """As in a new process: nothing is known of datasets and built-in texts."""
+    hub.load_dataset.cache_clear()
+    builtin.topics.cache_clear()
+    builtin.stdlib.cache_clear()
 
 
 def texts_in(pieces: list[Piece], config: Config, *, tally: Tally | None = None) -> list[str]:
