@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from pipeline.config import Config
+from pipeline.config import Config, changes
 from pipeline.data.documents import Documents
 from pipeline.data.prepare import Counts, count_tokens
 from pipeline.data.streams import Streams
 from pipeline.data.windows import ArrayTokens, TrainingData
-from pipeline.training.horizon import total_steps
+from pipeline.training.horizon import Horizon
 from pipeline.training.memory import num_parameters, number_bytes, parameter_bytes
 
 
@@ -25,7 +26,7 @@ def dry_run(config: Config) -> dict[str, Any]:
     vocab_size = counts.vocab_size
     number = num_parameters(config, vocab_size)
     data = counted_data(config, counts)
-    tokens_per_step = config.train.batch_size * config.train.bptt
+    tokens_per_step = config.train.batch_size * max(part.train.bptt for _, part in changes.stretches(config))
     activations = tokens_per_step * (vocab_size + 12 * sum(config.model.layer_sizes))
     return {
         "parameters": number,
@@ -34,10 +35,19 @@ def dry_run(config: Config) -> dict[str, Any]:
         "tokens_per_split": counts.tokens,
         "tokens_are": "counted" if counts.is_exact else "estimated at 4 bytes a token",
         "steps_per_epoch": data.num_windows(),
-        "steps": total_steps(config.train, data),
+        "steps": Horizon.of(config, lambda part: counted_data(part, counts)).total_steps,
         "unused": data.unused,
         "memory_bytes": parameter_bytes(config, number) + number_bytes(config) * activations,
+        **({"changes": told_changes(config)} if config.train.changes else {}),
     }
+
+
+def told_changes(config: Config) -> list[str]:
+    """What changes at which number of tokens, a sentence each."""
+    parts = list(changes.stretches(config))
+    return [
+        f"at {tokens:,} tokens: {changes.in_words(before, after)}" for (_, before), (tokens, after) in pairwise(parts)
+    ]
 
 
 def counted_data(config: Config, counts: Counts) -> TrainingData:

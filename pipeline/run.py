@@ -9,12 +9,13 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from pipeline.allocator import keep_freed_memory
-from pipeline.config import Config
+from pipeline.config import Config, changes
 from pipeline.data.documents import Documents, begin_of_documents
 from pipeline.data.shards import PreparedCorpus, open_prepared
 from pipeline.data.streams import ResetRule, Streams
@@ -30,16 +31,18 @@ from pipeline.training import checkpoint, embedding_rows, sitting
 from pipeline.training.averaging import Averaging
 from pipeline.training.clipping import Clipping
 from pipeline.training.directory import RunDirectory
-from pipeline.training.horizon import step_reaching, total_steps
+from pipeline.training.horizon import Horizon
+from pipeline.training.loop import CHANGES
 from pipeline.training.manifest import Progress
 from pipeline.training.memory import check_memory
 from pipeline.training.monitor import Record
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.parts import Loop, RunState
 from pipeline.training.pruning import Pruning
-from pipeline.training.resume import newest, restore
+from pipeline.training.resume import newest, restore, take_over
 from pipeline.training.rollback import Rollback
 from pipeline.training.saving import Saver
+from pipeline.training.selection import manifest_of_step
 from pipeline.training.stateful import HiddenState, Interval
 from pipeline.training.step import TrainingStep
 from pipeline.training.stragglers import Stragglers
@@ -136,7 +139,7 @@ def train(
         stop_requested: asked between steps; by default whether the run directory holds a stop request.
         on_record: called on rank 0 with each record of the metrics file.
         on_waiting: called on rank 0 with each of them that the storage does not take for now.
-        evaluate_at_tokens: further validations at the first steps that reach these numbers of tokens.
+        evaluate_at_tokens: validations beside those that the settings ask for, as ``train.evaluate_at_tokens``.
         save_requested: asked between steps; true once where this rank may soon be gone.
         watchdog: ends this process when a step takes too long.
 
@@ -150,13 +153,14 @@ def train(
     set_tf32(config.train.tf32)
     directory = RunDirectory(str(config.run.directory), owner=owner, held_by=held_by)
     corpus = open_prepared(config.data.directory)
-    model = build_model(config, corpus.vocab_size).to(worker.device)
     resumed = newest(directory, rank=worker.rank)
+    tokens = manifest_of_step(resumed)["tokens"] if resumed else 0
+    model = build_model(changes.in_force(config, tokens), corpus.vocab_size).to(worker.device)
     if resumed:
         checkpoint.load_weights_into(model, resumed)
     elif config.train.initial_weights:
         checkpoint.load_initial_weights(model, config.train.initial_weights)
-    state = build_state(config, worker, corpus, model)
+    state = build_state(config, worker, corpus, model, tokens=tokens)
     if resumed:
         restore(state, resumed)
     with ExitStack() as stack:
@@ -166,20 +170,17 @@ def train(
         if worker.rank == 0:
             told = {"on_record": on_record, "on_waiting": on_waiting}
             seen = vars(stack.enter_context(sitting.observers(state, config, directory, worker.num_threads, **told)))
-        loop = build_loop(
-            config,
-            worker,
-            corpus,
-            state,
-            directory,
-            report=report,
-            stop_requested=stop_requested or directory.stop_requested,
-            save_requested=save_requested,
-            watchdog=watchdog,
-            evaluate_at_steps=frozenset(step_reaching(tokens, state.data) for tokens in evaluate_at_tokens),
-            **seen,
-        )
-        return sitting.train(loop, directory)
+        seen |= {
+            "report": report,
+            "stop_requested": stop_requested or directory.stop_requested,
+            "save_requested": save_requested,
+            "watchdog": watchdog,
+            "evaluate_at_tokens": [*config.train.evaluate_at_tokens, *evaluate_at_tokens],
+        }
+        loop = build_loop(config, worker, corpus, state, directory, **seen)
+        while (status := sitting.train(loop, directory)) == CHANGES:
+            loop = changed(loop, config, worker, corpus, directory, **seen)
+        return status
 
 
 def build_model(config: Config, vocab_size: int) -> LanguageModel:
@@ -191,15 +192,15 @@ def build_model(config: Config, vocab_size: int) -> LanguageModel:
 
 
 def build_step(
-    config: Config, worker: Worker, model: LanguageModel, data: TrainingData, *, vocab_size: int
+    config: Config, worker: Worker, model: LanguageModel, *, total_steps: int, vocab_size: int
 ) -> TrainingStep:
-    """What turns a window into an update, as ``config`` says."""
+    """What turns a window into an update, as ``config`` says, in a run of ``total_steps``."""
     return TrainingStep(
         model,
         build_optimizer(config.optimizer, model),
         clipping=Clipping.of(config.train, device=worker.device),
         averaging=Averaging(config.optimizer, model.parameters()),
-        pruning=Pruning(config.prune, model.parameters(), total_steps(config.train, data)),
+        pruning=Pruning(config.prune, model.parameters(), total_steps),
         precision=config.train.precision,
         seed=config.train.seed,
         accumulate=config.train.accumulate,
@@ -212,28 +213,52 @@ def build_step(
     )
 
 
-def build_state(config: Config, worker: Worker, corpus: PreparedCorpus, model: LanguageModel) -> RunState:
-    """The state of one rank at step 0."""
-    data = training_data(config, corpus, rank=worker.rank, world_size=worker.world_size)
+def build_state(
+    config: Config, worker: Worker, corpus: PreparedCorpus, model: LanguageModel, *, tokens: int = 0
+) -> RunState:
+    """The state of one rank at step 0, of the settings that are in force after ``tokens``."""
+    now = changes.in_force(config, tokens)
+    data_of = partial(training_data, corpus=corpus, rank=worker.rank, world_size=worker.world_size)
+    horizon = Horizon.of(config, data_of)
+    data = horizon.first if now.train.bptt == config.train.bptt else data_of(now)
     zeros = model.initial_state(len(data.rows), device=worker.device, dtype=model.dtype)
     return RunState(
         data=data,
-        step=build_step(config, worker, model, data, vocab_size=corpus.vocab_size),
+        horizon=horizon,
+        step=build_step(now, worker, model, total_steps=horizon.total_steps, vocab_size=corpus.vocab_size),
         hidden=HiddenState(zeros, data),
         interval=Interval(worker.device, rank=worker.rank, world_size=worker.world_size),
         progress=Progress(),
     )
 
 
+def changed(
+    former: Loop, config: Config, worker: Worker, corpus: PreparedCorpus, directory: RunDirectory, **seen_by: Any
+) -> Loop:
+    """``former`` as it goes on with the settings that are in force from where it is."""
+    tokens = former.progress.tokens
+    before, after = (changes.in_force(config, place) for place in (former.tokens_before, tokens))
+    if former.monitor is not None:
+        text = changes.in_words(before, after)
+        former.monitor.write("change", step=former.progress.step, tokens=tokens, text=text)
+    model = build_model(after, corpus.vocab_size).to(worker.device)
+    state = build_state(config, worker, corpus, model, tokens=tokens)
+    take_over(state, former)
+    loop = build_loop(config, worker, corpus, state, directory, **seen_by)
+    loop.checkpoints, loop.clock, loop.saved_at = former.checkpoints, former.clock, former.saved_at
+    return loop
+
+
 def build_loop(
     config: Config, worker: Worker, corpus: PreparedCorpus, state: RunState, directory: RunDirectory, **seen_by: Any
 ) -> Loop:
-    """``state`` with all that training calls.
+    """``state`` with all that training calls. Scoring is the same through all changes of settings.
 
     Args:
         seen_by: whom the loop tells and asks on its way, by the names of ``Loop``.
     """
     model = state.step.model
+    now = changes.in_force(config, state.progress.tokens)
     facts = {
         "fingerprints": fingerprints(corpus),
         "num_workers": worker.world_size,
@@ -260,20 +285,14 @@ def build_loop(
         how: dict[str, Any] = {"num_tokens": num_tokens, "seed": config.train.seed, "layout": config.data.layout}
         return write_sample(model, corpus.tokenizer, prompt, **how)
 
-    saver = Saver(
-        directory,
-        config=config,
-        tokenizer=corpus.tokenizer,
-        facts=facts,
-        writes=worker.rank == 0,
-    )
     return Loop(
         **vars(state),
-        train=config.train,
-        optimizer=config.optimizer,
+        train=now.train,
+        optimizer=now.optimizer,
+        until_tokens=changes.next_change(config, state.progress.tokens),
         evaluate=score if "valid" in corpus.splits else None,
         sample=sample if config.run.sample_tokens else None,
-        checkpoints=saver,
+        checkpoints=Saver(directory, config=config, tokenizer=corpus.tokenizer, facts=facts, writes=worker.rank == 0),
         rollback=Rollback(state.step.parts) if config.train.on_bad_window == "undo" else None,
         stragglers=Stragglers(worker.rank, worker.world_size) if worker.world_size > 1 else None,
         **seen_by,

@@ -6,6 +6,7 @@ config + prepared corpus + run directory → a refusal in words, or the figures 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ import torch
 
 from pipeline import config as configuration
 from pipeline import run
-from pipeline.config import Config
+from pipeline.config import Config, changes
 from pipeline.data.shards import PreparedCorpus
 from pipeline.errors import UserError
 from pipeline.generate import prompt_ids
 from pipeline.model.language_model import LanguageModel
 from pipeline.training import checkpoint
-from pipeline.training.horizon import out_of_patience, total_steps
+from pipeline.training.horizon import Horizon, out_of_patience
 from pipeline.training.resume import check_continues
 from pipeline.training.selection import reading
 
@@ -32,7 +33,7 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int, fresh: bo
             vocabulary, a sample's prompt that the tokenizer does not know, initial weights that are not there, or a run
             directory that holds another run.
     """
-    run.training_data(config, corpus, rank=0, world_size=num_workers)
+    check_data(config, corpus, num_workers)
     configuration.check_accumulate(config.train, num_workers)
     with torch.device("meta"):
         LanguageModel(config.model, corpus.vocab_size)
@@ -45,6 +46,15 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int, fresh: bo
         if fresh and weights.resolve().is_relative_to(directory.resolve()):
             raise UserError(f"train.initial_weights: {weights} lies in run.directory, which --fresh sets aside")
         check_initial_weights(config, corpus)
+
+
+def check_data(config: Config, corpus: PreparedCorpus, num_workers: int) -> None:
+    """Raise ``UserError`` for too little text, or too few rows, for the windows of any stretch of the run."""
+    for tokens, part in changes.stretches(config):
+        try:
+            run.training_data(part, corpus, rank=0, world_size=num_workers)
+        except UserError as error:
+            raise UserError(f"train.changes: at {tokens:,} tokens: {error}" if tokens else str(error)) from None
 
 
 def check_between_windows(config: Config, corpus: PreparedCorpus) -> None:
@@ -77,8 +87,8 @@ def ended(config: Config, corpus: PreparedCorpus) -> str:
     if found is None:
         return ""
     manifest = found[1]
-    data = run.training_data(config, corpus, rank=0, world_size=1)
-    if manifest["step"] >= total_steps(config.train, data):
+    horizon = Horizon.of(config, partial(run.training_data, corpus=corpus, rank=0, world_size=1))
+    if manifest["step"] >= horizon.total_steps:
         return "finished (--fresh starts over; more train.epochs go on)"
     if out_of_patience(config.train, manifest["num_worse"]):
         return "ended by train.patience (--fresh starts over; a larger one goes on)"

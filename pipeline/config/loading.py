@@ -52,12 +52,21 @@ def validate(values: Mapping[str, Any], problems: Sequence[str] = ()) -> Config:
         if name in Config.model_fields and isinstance(section, dict):
             meant[name], wrong = as_meant(section_model(name), section)
             found += [f"{name}.{field}: {problem}" for field, problem in wrong.items()]
+    if isinstance(meant.get("train"), dict) and meant["train"].get("changes"):
+        from pipeline.config import changes
+
+        meant["train"]["changes"], wrong_changes = changes.as_meant(meant["train"]["changes"])
+        found += wrong_changes
     try:
         config = Config.model_validate(meant)
         for name in Config.model_fields:
             if getattr(config, name) is not meant.get(name):  # or it was looked at before
                 wrong = unusable(getattr(config, name))
                 found += [f"{name}.{field}: {problem}" for field, problem in wrong.items()]
+        if config.train.changes and not found:
+            from pipeline.config import changes
+
+            found += changes.problems_of(config)
     except ValidationError as error:
         found += _sentences(error)
     if found or config is None:

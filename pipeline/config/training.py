@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from itertools import pairwise
+from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from pipeline.config.fields import Section, setting
 from pipeline.errors import UserError
+
+
+class Change(Section):
+    """Settings that take new values within a run."""
+
+    tokens: int = Field(description="In force from the first update on that begins at or past so many tokens.")
+    settings: dict[str, Any] = Field(description="Dotted path → value.")
 
 
 class TrainConfig(Section):
@@ -123,6 +131,33 @@ class TrainConfig(Section):
     patience: int | None = setting(
         None, "End after so many validations without a better perplexity; null: never.", unit="validations", ge=1
     )
+    evaluate_at_tokens: list[int] = setting(
+        [], "Further validations, at the first update that reaches each of these numbers of tokens.", unit="tokens"
+    )
+    changes: list[Change] = setting(
+        [],
+        "Settings that take new values within the run, each {tokens: N, settings: {section.field: value}}: in force "
+        "from the first update that begins at or past N tokens (learning rate and schedule, dropouts, weight decay, "
+        "clipping, bptt and others).",
+        source="Jaderberg et al. 2017",
+    )
+
+    @field_validator("evaluate_at_tokens")
+    @classmethod
+    def _above_zero(cls, tokens: list[int]) -> list[int]:
+        if any(number < 1 for number in tokens):
+            raise UserError(f"must be numbers of tokens of at least 1, not {min(tokens)}")
+        return tokens
+
+    @field_validator("changes")
+    @classmethod
+    def _in_order(cls, changes: list[Change]) -> list[Change]:
+        for before, after in pairwise(changes):
+            if after.tokens <= before.tokens:
+                raise UserError(
+                    f"must come in the order of their tokens, one each, not {after.tokens} after {before.tokens}"
+                )
+        return changes
 
 
 class OptimizerConfig(Section):

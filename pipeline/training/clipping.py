@@ -104,6 +104,9 @@ class Clipping:
 
     def load_state_dict(self, state: Mapping[str, Tensor | int]) -> None:
         """Take over what ``state_dict`` gave."""
-        for own, saved in ((getattr(self, name), state[name]) for name in ("norms", "num_seen", "num_clipped")):
+        norms = state["norms"]
+        assert isinstance(norms, Tensor)
+        kept = ("norms", "num_seen") if len(norms) == len(self.norms) else ()  # else they begin anew, or are not asked
+        for own, saved in ((getattr(self, name), state[name]) for name in (*kept, "num_clipped")):
             own.copy_(saved)
         self.num_updates = int(state["num_updates"])

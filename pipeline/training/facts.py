@@ -9,7 +9,6 @@ import torch
 
 from pipeline.config import Config
 from pipeline.model.precision import autocast
-from pipeline.training.horizon import total_steps
 from pipeline.training.monitor import Record
 from pipeline.training.parts import RunState
 
@@ -21,7 +20,7 @@ def start_facts(state: RunState, config: Config, *, num_threads: int) -> Record:
         "step": state.progress.step,
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "total_steps": total_steps(config.train, state.data),
+        "total_steps": state.horizon.total_steps,
         "tokens_per_step": state.data.tokens_per_window,
         "parameters": step.model.num_parameters,
         "num_workers": step.world_size,

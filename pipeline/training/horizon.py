@@ -1,10 +1,18 @@
-"""How long a run is: its settings and what its data holds → the step after which it ends, if not before."""
+"""How long a run is: its settings and what its data holds → the step after which it ends, if not before.
+
+The length in tokens, and what the schedule of the learning rate counts, is that of the settings a run begins with.
+Where ``train.changes`` gives it windows of another length, it makes more or fewer updates of its own on the way.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
 import numpy as np
 
-from pipeline.config import TrainConfig
+from pipeline.config import Config, TrainConfig, changes
+from pipeline.data.tokenizer import Ids
 from pipeline.data.windows import TrainingData
 
 # windows of random lengths are counted epoch by epoch up to here; beyond, an epoch counts as the mean of those
@@ -38,6 +46,27 @@ def step_reaching(tokens: int, data: TrainingData, *, at_most: int | None = None
     return before + within if at_most is None else min(before + within, at_most)
 
 
+def steps_within(tokens: int, data: TrainingData) -> int:
+    """Whole windows of ``data`` within the first ``tokens``."""
+    epochs, rest = divmod(tokens, data.tokens_per_epoch)
+    return steps_of(epochs, data) + int(np.searchsorted(data.tokens_reached(epochs), rest, side="right"))
+
+
+def tokens_after(step: int, data: TrainingData) -> int:
+    """Tokens trained on after ``step`` windows of ``data``."""
+    low, high = 0, 1  # epochs: the whole ones within them are between
+    while steps_of(high, data) <= step:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if steps_of(middle, data) <= step else (low, middle)
+    rest = step - steps_of(low, data)
+    if not rest:
+        return low * data.tokens_per_epoch
+    reached = data.tokens_reached(low)
+    return low * data.tokens_per_epoch + int(reached[min(rest, len(reached)) - 1])
+
+
 def total_steps(train: TrainConfig, data: TrainingData) -> int:
     """The run's length, and its schedule's horizon: the first of epochs, max_steps and max_tokens."""
     limit = train.max_steps
@@ -49,3 +78,46 @@ def total_steps(train: TrainConfig, data: TrainingData) -> int:
 def out_of_patience(train: TrainConfig, num_worse: int) -> bool:
     """Whether a run ends early, after ``num_worse`` validations since its best."""
     return train.patience is not None and num_worse >= train.patience
+
+
+@dataclass
+class Horizon:
+    """How long a run is, and where on its way it is.
+
+    ``total_steps`` updates are made in all; the schedule counts ``schedule_steps`` of the windows of ``first``, the
+    data as the settings before any change cut it.
+    """
+
+    total_steps: int
+    schedule_steps: int
+    first: TrainingData
+    counts_updates: bool  # whether the schedule's steps are the updates: the windows stay as they are
+    epoch: tuple[int, int, Ids] | None = field(default=None, init=False)  # the last asked for: windows before, tokens
+
+    @classmethod
+    def of(cls, config: Config, data_of: Callable[[Config], TrainingData]) -> Horizon:
+        """Of a run of ``config``, whose data is ``data_of`` the settings in force."""
+        parts = list(changes.stretches(config))
+        first = data_of(parts[0][1])
+        schedule_steps = total_steps(config.train, first)
+        if len({part.train.bptt for _, part in parts}) == 1:
+            return cls(schedule_steps, schedule_steps, first, counts_updates=True)
+        tokens, steps, end = 0, 0, tokens_after(schedule_steps, first)
+        for index, (_, part) in enumerate(parts):
+            until = min(end, parts[index + 1][0]) if index + 1 < len(parts) else end
+            if until > tokens:
+                data = data_of(part)
+                last = step_reaching(until, data)
+                steps += last - steps_within(tokens, data)
+                tokens = tokens_after(last, data)
+        return cls(steps, schedule_steps, first, counts_updates=False)
+
+    def schedule_step(self, *, step: int, tokens: int) -> int:
+        """Where the schedule stands after ``step`` updates on ``tokens``."""
+        if self.counts_updates:
+            return step
+        epochs, rest = divmod(tokens, self.first.tokens_per_epoch)
+        if self.epoch is None or self.epoch[0] != epochs:
+            self.epoch = epochs, steps_of(epochs, self.first), self.first.tokens_reached(epochs)
+        _, before, reached = self.epoch
+        return before + int(np.searchsorted(reached, rest, side="right"))

@@ -26,11 +26,12 @@ from pipeline.training.stragglers import own_seconds
 # how often several ranks agree whether to stop or save; a single rank looks after every step
 AGREE_EVERY_STEPS = 4
 
-FINISHED, INTERRUPTED = "finished", "interrupted"
+FINISHED, INTERRUPTED, CHANGES = "finished", "interrupted", "changes"
 
 
 def fit(loop: Loop) -> str:
-    """Train to the horizon, to early stopping, or until asked to stop; returns ``FINISHED`` or ``INTERRUPTED``.
+    """Train to the horizon or to early stopping (``FINISHED``), until asked to stop (``INTERRUPTED``), or until the
+    settings change (``CHANGES``); returns which.
 
     Raises:
         TrainingStoppedError: a loss or gradient was not finite (no such update reached the weights), a validation was
@@ -58,6 +59,9 @@ def fit(loop: Loop) -> str:
                 return INTERRUPTED
             if is_last or loop.ended_early:
                 break
+            if loop.change_due:
+                check(loop)
+                return CHANGES
             if loop.profiler is not None:
                 loop.profiler.step()
             loop.step.times.start()
@@ -80,7 +84,7 @@ def pause(loop: Loop, *, is_last: bool, ends_epoch: bool, save: bool) -> None:
     loop.checkpoints.save(loop, figures)
     loop.saved_at = time.monotonic()
     if validated:
-        if is_last or loop.progress.step in loop.evaluate_at_steps:
+        if is_last or loop.figures_due:
             # a search may end this run with its report, and then asks its checkpoints how it did
             loop.checkpoints.wait()
         loop.report(figures)
@@ -111,6 +115,7 @@ def train_on(loop: Loop, window: Window) -> None:
         )
     loop.interval.nats += nats
     loop.interval.tokens += window.num_targets
+    loop.tokens_before = progress.tokens
     progress.step += 1
     progress.tokens += window.num_inputs
     progress.position = window.next_position
@@ -189,7 +194,7 @@ def epochs_done(loop: Loop) -> float:
 def validation_due(loop: Loop, *, ends_epoch: bool) -> bool:
     step, every = loop.progress.step, loop.train.evaluate_every_steps
     by_cadence = ends_epoch if every is None else step % every == 0
-    return by_cadence or step in loop.evaluate_at_steps
+    return by_cadence or loop.figures_due
 
 
 def checkpoint_due(loop: Loop, *, ends_epoch: bool) -> bool:

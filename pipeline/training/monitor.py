@@ -1,9 +1,9 @@
 """What a person watches: records of a run → metrics.jsonl → TensorBoard and the progress line.
 
-metrics.jsonl is the record, one JSON object a line with its ``kind`` (start, running, train, valid, sample, warning,
-profile), global ``step``, number (``record``), unix ``time`` and the ``xxh3`` of all this. TensorBoard's files are
-drawn from it, anew at every start, so a run that was stopped and continued is one clean line in any reader. Only rank 0
-has a ``Monitor``.
+metrics.jsonl is the record, one JSON object a line with its ``kind`` (start, running, train, valid, sample, change,
+warning, profile), global ``step``, number (``record``), unix ``time`` and the ``xxh3`` of all this. TensorBoard's files
+are drawn from it, anew at every start, so a run that was stopped and continued is one clean line in any reader. Only
+rank 0 has a ``Monitor``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SCALARS = {
     },
     "valid": {"loss": "loss/valid", "perplexity": "perplexity/valid", "bits_per_byte": "bits_per_byte/valid"},
 }
-WITH_TEXT = ("sample", "warning", "profile")
+WITH_TEXT = ("sample", "warning", "profile", "change")
 CHECKSUM = "xxh3"
 HPARAMS = ".hparams"  # the ending of the event file of that page
 

@@ -13,6 +13,19 @@ from pipeline.training.muon import Muon
 
 
 def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of ``model``'s parameters, whose settings stay these when it loads the state of another."""
+    optimizer = _build(config, model)
+    optimizer.register_load_state_dict_pre_hook(_with_own_settings)
+    return optimizer
+
+
+def _with_own_settings(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """``state`` as it is to be loaded: settings may have changed since it was saved (``train.changes``)."""
+    pairs = zip(optimizer.param_groups, state["param_groups"], strict=True)
+    return {**state, "param_groups": [{**own, "params": saved["params"]} for own, saved in pairs]}
+
+
+def _build(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of ``model``'s parameters; weight decay on matrices only, unless ``decayed`` is all.
 
     On every device it takes the clip factor and the verdict on finite gradients as tensors, so that an update needs
@@ -42,15 +55,21 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
 
 
 def with_momentum(optimizer: torch.optim.SGD) -> torch.optim.SGD:
-    """``optimizer`` with its momentum at zero, from which its first update is the same.
+    """``optimizer`` with its momentum at zero, from which its first update is the same; also in a loaded state that
+    had none.
 
     torch leaves the momentum's memory as it finds it where the very first update is refused (``found_inf``).
     """
+    _begin_momentum(optimizer)
+    optimizer.register_load_state_dict_post_hook(_begin_momentum)
+    return optimizer
+
+
+def _begin_momentum(optimizer: torch.optim.Optimizer) -> None:
     for group in optimizer.param_groups:
         if group["momentum"]:
             for parameter in group["params"]:
-                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return optimizer
+                optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
 
 
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:

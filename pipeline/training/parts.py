@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 from pipeline.config import OptimizerConfig, TrainConfig
 from pipeline.data.windows import TrainingData
 from pipeline.evaluate import Score
-from pipeline.training.horizon import out_of_patience, total_steps
+from pipeline.training.horizon import Horizon, out_of_patience
 from pipeline.training.manifest import Progress
 from pipeline.training.monitor import Monitor
 from pipeline.training.profiling import Profiler
@@ -32,6 +31,7 @@ class RunState:
     """All that the next step of a run depends on, beside its settings."""
 
     data: TrainingData
+    horizon: Horizon
     step: TrainingStep
     hidden: HiddenState
     interval: Interval
@@ -60,7 +60,8 @@ class Loop(RunState):
     """A run's state with all that ``fit`` calls.
 
     ``evaluate`` scores the validation split (None: there is none), ``sample`` writes some text, ``checkpoints`` saves
-    this loop with the figures of its validation, ``report`` is called by every rank after each validation.
+    this loop with the figures of its validation, ``report`` is called by every rank after each validation. Settings
+    that change while training do so at ``until_tokens``, from where another loop goes on.
     """
 
     train: TrainConfig
@@ -77,7 +78,9 @@ class Loop(RunState):
     monitor: Monitor | None = None  # of rank 0, as are the next two
     profiler: Profiler | None = None
     utilization: Utilization | None = None
-    evaluate_at_steps: frozenset[int] = frozenset()
+    evaluate_at_tokens: Sequence[int] = ()
+    until_tokens: int | None = None  # None: these settings are those of the rest of the run
+    tokens_before: int = 0  # trained on before the last update
     num_refused: int = field(init=False)  # updates not made because of a gradient that was not finite, as last seen
     last_norm: Tensor = field(default_factory=lambda: torch.zeros(()))
     clock: float = field(default_factory=time.monotonic)  # when progress.seconds was last brought up to date
@@ -92,9 +95,19 @@ class Loop(RunState):
         self.progress.seconds += now - self.clock
         self.clock = now
 
-    @cached_property
+    @property
     def total_steps(self) -> int:
-        return total_steps(self.train, self.data)
+        return self.horizon.total_steps
+
+    @property
+    def change_due(self) -> bool:
+        """Whether the next update is to be made with other settings than these."""
+        return self.until_tokens is not None and self.progress.tokens >= self.until_tokens
+
+    @property
+    def figures_due(self) -> bool:
+        """Whether the last update was the first to reach one of ``evaluate_at_tokens``."""
+        return any(self.tokens_before < tokens <= self.progress.tokens for tokens in self.evaluate_at_tokens)
 
     @property
     def ended_early(self) -> bool:
@@ -103,10 +116,11 @@ class Loop(RunState):
     @property
     def lr(self) -> float:
         """The learning rate of the next update, by the schedule."""
+        progress, horizon = self.progress, self.horizon
         return learning_rate(
             self.optimizer,
-            step=self.progress.step,
-            total_steps=self.total_steps,
-            epoch=self.progress.epoch,
-            num_drops=self.progress.num_drops,
+            step=horizon.schedule_step(step=progress.step, tokens=progress.tokens),
+            total_steps=horizon.schedule_steps,
+            epoch=progress.epoch,
+            num_drops=progress.num_drops,
         )

@@ -123,7 +123,7 @@ class Progress(MovingLine):
         if kind == "start":
             self.total_steps = record["total_steps"]
             self.say(start_sentence(record))
-        elif kind in ("warning", "profile"):
+        elif kind in ("warning", "profile", "change"):
             self.say(f"step {record['step']:,}: {record['text']}")
         elif kind == "train":
             self.move(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from pipeline.training.parts import RunState
 # what may differ between a run and its continuation; anything else would make it another run
 MAY_DIFFER = (
     "train.epochs", "train.max_steps", "train.max_tokens", "train.accumulate", "train.log_every_steps",
-    "train.evaluate_every_steps", "train.checkpoint_every_steps", "train.checkpoint_every_minutes",
-    "train.keep_checkpoints", "train.patience", "train.max_loss_rise", "train.on_bad_window", "train.profile_steps",
-    "data.directory", "run.", "cluster.", "search.",
+    "train.evaluate_every_steps", "train.evaluate_at_tokens", "train.checkpoint_every_steps",
+    "train.checkpoint_every_minutes", "train.keep_checkpoints", "train.patience", "train.max_loss_rise",
+    "train.on_bad_window", "train.profile_steps", "data.directory", "run.", "cluster.", "search.",
 )  # fmt: skip
 
 
@@ -74,6 +74,17 @@ def restore(state: RunState, path: Path) -> None:
             part.load_state_dict(found[name])
 
 
+def take_over(state: RunState, former: RunState) -> None:
+    """Bring ``state``, built with the settings now in force, to where ``former`` is, as through a checkpoint.
+
+    All ranks call it. What only counts on, progress and the sums of the record, is the same in both.
+    """
+    parts = former.parts
+    for name, part in state.parts.items():
+        part.load_state_dict(parts[name].state_dict())
+    state.progress, state.interval = former.progress, former.interval
+
+
 def check_continues(
     path: Path, manifest: Mapping[str, Any], config: Config, *, fingerprints: Mapping[str, str]
 ) -> None:
@@ -83,12 +94,14 @@ def check_continues(
         UserError: naming each setting that differs with both values, or a different corpus or tokenizer.
     """
     old, new = configuration.dump(configuration.load(path / checkpoint.CONFIG)), configuration.dump(config)
-    problems = []
+    problems: list[str] = []
     for section, values in new.items():
         for field, value in values.items():
             name = f"{section}.{field}"
             was = old[section].get(field)
-            if was != value and not name.startswith(MAY_DIFFER):
+            if name == "train.changes":
+                problems += other_past(was or [], value, tokens=manifest["tokens"])
+            elif was != value and not name.startswith(MAY_DIFFER):
                 problems.append(f"{name}: this run was started with {was!r} and cannot go on with {value!r}")
     if not problems:
         for kind, fingerprint in fingerprints.items():
@@ -96,3 +109,16 @@ def check_continues(
                 problems.append(f"{path}: was trained on another {kind} than the one prepared now")
     if problems:
         raise UserError("\n".join([*problems, "(--fresh starts over, another run.directory starts beside it)"]))
+
+
+def other_past(was: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]], *, tokens: int) -> Iterator[str]:
+    """A sentence where ``train.changes`` differ before ``tokens``, where the run is; from there on they may."""
+    old, new = (
+        {change["tokens"]: change["settings"] for change in part if change["tokens"] < tokens} for part in (was, now)
+    )
+    for place in sorted(old.keys() | new.keys()):
+        if old.get(place) != new.get(place):
+            yield (
+                f"train.changes: at {place:,} tokens this run had {old.get(place, 'no change')} and cannot go on with "
+                f"{new.get(place, 'none')}; it is at {tokens:,} tokens, its changes may differ only from there on"
+            )

@@ -19,7 +19,7 @@ from pipeline.training import checkpoint
 from pipeline.training.directory import RunDirectory
 from pipeline.training.facts import start_facts
 from pipeline.training.guard import TrainingStoppedError
-from pipeline.training.loop import fit
+from pipeline.training.loop import CHANGES, fit
 from pipeline.training.memory import is_out_of_memory
 from pipeline.training.monitor import Monitor, Record
 from pipeline.training.parts import Loop, RunState
@@ -90,7 +90,8 @@ def train(loop: Loop, directory: RunDirectory) -> str:
     """
     try:
         status = fit(loop)
-        loop.checkpoints.finish()
+        if status != CHANGES:
+            loop.checkpoints.finish()
         return status
     except OSError as error:
         if error.errno not in STORAGE_FAILED:
