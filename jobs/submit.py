@@ -5,16 +5,23 @@ Settings are checked here first. The job's exit code becomes this command's. Ctr
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 from jobs.cli import config_from, parser, run_job
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.cluster.job_api import JobApi
+    from pipeline.config import Config
 
 WITH_CONFIG = ("prepare", "train", "search")
 WITHOUT_CONFIG = ("evaluate", "generate")
 
 
-def main(argv: list[str]) -> dict[str, Any] | None:
+def main(argv: list[str]) -> None:
     arguments_parser = parser("submit", __doc__ or "", takes_config=False, takes_json=False)
     arguments_parser.add_argument("job", choices=WITH_CONFIG + WITHOUT_CONFIG, help="which job")
     arguments_parser.add_argument(
@@ -33,26 +40,42 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if arguments.verbose:
         passed_on.append("--verbose")
 
-    from pipeline.cluster.submit import connect, follow, submit
+    from pipeline.cluster.job_api import ClusterFailedError, JobApi
     from pipeline.paths import refuse_relative
 
     if config is not None:
         refuse_relative(config)
-    client = connect(arguments.address)
-    submission = submit(client, arguments.job, passed_on, config=config, pip=arguments.pip)
-    print(f"submitted {submission}", file=sys.stderr, flush=True)
-    if arguments.no_wait:
-        return None
+    if arguments.pip is not None and not os.path.isfile(arguments.pip):
+        raise UserError(f"--pip: {arguments.pip} is not a file")
+    api = JobApi.meant_by(arguments.address)
     try:
-        code = follow(client, submission, lambda text: print(text, end="", flush=True))
+        api.check()
+        submit(api, arguments, passed_on, config)
+    except ClusterFailedError as failed:
+        print(f"error: {failed}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def submit(api: JobApi, arguments: argparse.Namespace, passed_on: list[str], config: Config | None) -> None:
+    """Submit the job, tell how to follow and to stop it, follow it, and leave with its exit code."""
+    from pipeline.cluster import submit as submission
+    from pipeline.cluster.job_api import LostJobError
+
+    client = submission.connect(api)
+    job = submission.submit(client, api, arguments.job, passed_on, config=config, pip=arguments.pip)
+    next_commands = submission.what_next(client, api, job)
+    print(f"submitted {job}", file=sys.stderr, flush=True)
+    if arguments.no_wait:
+        print(next_commands, file=sys.stderr)
+        return
+    try:
+        code = submission.follow(client, job, lambda text: print(text, end="", flush=True))
     except KeyboardInterrupt:
-        address = f" --address {arguments.address}" if arguments.address else ""
-        print(
-            f"\nno longer following; the job goes on.\n  follow: ray job logs --follow{address} {submission}\n"
-            f"  stop:   ray job stop{address} {submission}",
-            file=sys.stderr,
-        )
+        print(f"\nno longer following; the job goes on.\n{next_commands}", file=sys.stderr)
         raise SystemExit(130) from None
+    except LostJobError as lost:
+        print(f"error: {lost}\n{next_commands}", file=sys.stderr)
+        raise SystemExit(1) from None
     raise SystemExit(code)
 
 

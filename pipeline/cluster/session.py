@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.exceptions import AuthenticationError
 
 from pipeline.cluster.address import address_of, check_answers
 from pipeline.config import ClusterConfig
@@ -66,9 +67,8 @@ def ray_session(cluster: ClusterConfig, *, verbose: bool = False) -> Iterator[No
         check_answers(address)
         try:
             ray.init(address, **quiet)
-        except (ConnectionError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"cluster.address: cannot join the Ray cluster at {address}: {reason}") from None
+        except (AuthenticationError, ConnectionError, RuntimeError) as error:
+            raise refused(address, error) from None
     else:
         os.environ.pop("RAY_ADDRESS", None)
         ray.init(
@@ -84,6 +84,19 @@ def ray_session(cluster: ClusterConfig, *, verbose: bool = False) -> Iterator[No
         yield
     finally:
         ray.shutdown()
+
+
+def refused(address: str, error: Exception) -> UserError:
+    """The sentence for a cluster that cannot be joined; Ray does not say that a token is missing or wrong."""
+    from pipeline.cluster.job_api import MODE, JobApi, token_mode, token_place
+
+    if isinstance(error, AuthenticationError):
+        return UserError(JobApi(address, "cluster.address").missing_token())
+    sent = f"the one in {token_place()} was sent" if token_mode() else f"none was sent without {MODE}=token"
+    reason = str(error).strip().splitlines()[0]
+    return UserError(
+        f"cluster.address: cannot join the Ray cluster at {address}: {reason} (if it wants a token, {sent})"
+    )
 
 
 def stop_bystanders() -> None:

@@ -10,20 +10,39 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import shlex
 import shutil
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+import requests
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 import pipeline
 from pipeline import config as configuration
+from pipeline.cluster.entry import PYTHON
+from pipeline.cluster.job_api import (
+    ADDRESS_VARIABLES,
+    MODE,
+    TOKEN,
+    TOKEN_PATH,
+    ClusterFailedError,
+    JobApi,
+    LostJobError,
+    reason,
+    token_mode,
+    token_place,
+)
 from pipeline.config import Config
-from pipeline.errors import UserError
+from pipeline.errors import UserError, without_keys
 from pipeline.files import telling_of_writes
 
 PROJECT = Path(pipeline.__file__).resolve().parent.parent
@@ -35,27 +54,61 @@ STATUS_POLL_SECONDS = 0.3
 # how long Ray lets a job that is stopped go on after SIGTERM before it kills it: 3 s unless the job says more, too few
 # for a step, a checkpoint and good-bye. What a run does not save by then, it does again.
 STOP_WAIT, STOP_WAIT_SECONDS = "RAY_JOB_STOP_WAIT_TIME_S", "120"
+# What Ray calls at the start of each of a job's processes. Its documented field, `worker_process_setup_hook`, reaches
+# the workers only, not the supervisor, which starts the entry point; this variable, which the field becomes, does. A
+# Ray that does not know it starts the entry point with the first `python` of the head's path.
+SETUP_HOOK = {"__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR": "pipeline.cluster.entry.remember_python"}
+# as Ray's client and requests tell of an answer that they do not take
+STATUS = r"(?s)(?:status code )?(?P<status>[45]\d\d)(?:: | \w+ Error: )(?P<answer>.*)"
+UNANSWERED = (AuthenticationError, requests.RequestException, aiohttp.ClientError, OSError, RuntimeError)
 
 
-def connect(address: str | None) -> JobSubmissionClient:
-    """A client of the cluster's job API, http://host:8265; Ray's own default without an address.
+@contextmanager
+def telling_of_answers(api: JobApi) -> Iterator[None]:
+    """One sentence for each way in which Ray's client fails to get an answer that it can use.
 
     Raises:
-        UserError: nothing answers there.
+        UserError: nothing is there, or something else, or it does not let us in.
+        ClusterFailedError: it says that it failed.
     """
-    for name in ("ray", "ray.dashboard.modules"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        return JobSubmissionClient(address)
-    except (ConnectionError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"--address: no Ray cluster answers at {address or 'the default address'}: {reason}") from None
+        yield
+    except AuthenticationError as error:
+        raise api.refusal(403 if "Authentication failed" in str(error) else 401, str(error)) from None
+    except (requests.exceptions.InvalidHeader, UnicodeEncodeError):
+        raise UserError(f"{token_place()}: holds no token, but characters that no token has") from None
+    except (requests.JSONDecodeError, KeyError, TypeError):
+        raise UserError(api.stranger()) from None
+    except (requests.HTTPError, RuntimeError) as error:
+        if found := re.search(STATUS, str(error)):
+            raise api.refusal(int(found["status"]), found["answer"]) from None
+        raise UserError(api.silence(error)) from None
+    except (ConnectionError, requests.RequestException) as error:
+        raise UserError(api.silence(error)) from None
+    except ValueError as error:
+        raise UserError(f"{api.origin}: {api.name} cannot be used: {reason(error)}") from None
+
+
+def connect(api: JobApi) -> JobSubmissionClient:
+    """A client of the job API. Raises as ``telling_of_answers``."""
+    for name in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if api.address is not None:
+        os.environ[ADDRESS_VARIABLES[0]] = api.address  # or RAY_ADDRESS would win over the address that is asked for
+    with telling_of_answers(api):
+        return JobSubmissionClient(api.address)
 
 
 def submit(
-    client: JobSubmissionClient, job: str, arguments: Sequence[str], *, config: Config | None, pip: str | None = None
+    client: JobSubmissionClient,
+    api: JobApi,
+    job: str,
+    arguments: Sequence[str],
+    *,
+    config: Config | None,
+    pip: str | None = None,
 ) -> str:
-    """Start ``python -m jobs.<job>`` on the cluster; returns the submission's id.
+    """Start the job on the cluster, with the Python of the cluster's Ray; returns the submission's id.
 
     Args:
         config: sent along as the job's --config, so that the file itself need not be in the project.
@@ -63,8 +116,9 @@ def submit(
 
     Raises:
         UserError: the cluster refuses the job, its folder cannot be put together, or as ``stop_wait_seconds``.
+        ClusterFailedError: the cluster failed.
     """
-    command = ["python", "-m", f"jobs.{job}", *arguments]
+    command = [job, *arguments]
     with tempfile.TemporaryDirectory() as folder:
         with telling_of_writes(folder):
             for package in PACKAGES:
@@ -72,10 +126,15 @@ def submit(
             if config is not None:
                 (Path(folder) / CONFIG_FILE).write_text(configuration.to_yaml(config), encoding="utf-8")
                 command += ["--config", CONFIG_FILE]
-        environment: dict[str, Any] = {"working_dir": folder, "env_vars": {STOP_WAIT: stop_wait_seconds()}}
+        environment: dict[str, Any] = {
+            "working_dir": folder,
+            "env_vars": {STOP_WAIT: stop_wait_seconds(), **SETUP_HOOK},
+        }
         if pip is not None:
             environment["pip"] = pip
-        return _retrying(lambda: client.submit_job(entrypoint=shlex.join(command), runtime_env=environment))
+        entry_point = f'"${{{PYTHON}:-python}}" -m pipeline.cluster.entry {shlex.join(command)}'
+        with telling_of_answers(api):
+            return _retrying(lambda: client.submit_job(entrypoint=entry_point, runtime_env=environment))
 
 
 def stop_wait_seconds() -> str:
@@ -93,22 +152,68 @@ def _retrying(start: Callable[[], str]) -> str:
             return start()
         except RuntimeError as error:
             if "No available agent" not in str(error) or time.monotonic() > deadline:
-                reason = " ".join(str(error).split())[:300]
-                raise UserError(f"the cluster refuses the job: {reason}") from None
+                raise
         time.sleep(1.0)
 
 
 def follow(client: JobSubmissionClient, submission: str, write: Callable[[str], None]) -> int:
-    """Pass the job's output to ``write`` until it ends; returns its exit code, 1 where it has none."""
+    """Pass the job's output to ``write`` until it ends; returns its exit code, as a shell gives it.
+
+    Raises:
+        LostJobError: the way to the cluster is lost.
+        ClusterFailedError: the job ended without an exit code.
+    """
 
     async def tail() -> None:
-        async for lines in client.tail_job_logs(submission):
+        output = aiter(client.tail_job_logs(submission))
+        while True:
+            with telling_of_loss(submission):
+                try:
+                    lines = await anext(output)
+                except StopAsyncIteration:
+                    return
             write(lines)
 
     asyncio.run(tail())
-    while not (status := client.get_job_status(submission)).is_terminal():
-        time.sleep(STATUS_POLL_SECONDS)
-    code = client.get_job_info(submission).driver_exit_code
-    if code is not None:
-        return int(code)
-    return 0 if status == JobStatus.SUCCEEDED else 1
+    with telling_of_loss(submission):
+        while not (job := client.get_job_info(submission)).status.is_terminal():
+            time.sleep(STATUS_POLL_SECONDS)
+    if job.driver_exit_code is not None:
+        code = int(job.driver_exit_code)
+        return code if code >= 0 else 128 - code
+    if job.status == JobStatus.SUCCEEDED:
+        return 0
+    if job.status == JobStatus.STOPPED:
+        raise ClusterFailedError(f"{submission} was stopped")
+    raise ClusterFailedError(f"{submission} could not be run: {' '.join(str(job.message).split())[-1000:]}")
+
+
+@contextmanager
+def telling_of_loss(submission: str) -> Iterator[None]:
+    """Raise ``LostJobError`` where Ray's client does not get an answer while a job is followed."""
+    try:
+        yield
+    except UNANSWERED as error:
+        why = f"it answers {error.status}" if isinstance(error, aiohttp.ClientResponseError) else reason(error)
+        raise LostJobError(
+            f"{submission} cannot be followed any more ({why}); it goes on if its cluster does"
+        ) from None
+
+
+def what_next(client: JobSubmissionClient, api: JobApi, submission: str) -> str:
+    """The commands that follow and stop a job, to be pasted; with a token's place, never with a token."""
+    address = shlex.quote(without_keys(client.get_address()))
+    settings, option = ([f"{ADDRESS_VARIABLES[0]}={address}"], "") if api.has_rival else ([], f" --address {address}")
+    if token_mode():
+        settings.append(f"{MODE}=token")
+        if token_place() == os.environ.get(TOKEN_PATH):
+            settings.append(f"{TOKEN_PATH}={shlex.quote(os.path.abspath(token_place()))}")
+    ray = "ray" if shutil.which("ray") else shlex.quote(str(Path(sys.executable).parent / "ray"))
+    command = " ".join([*settings, ray])
+    lines = [
+        f"  follow: {command} job logs --follow{option} {submission}",
+        f"  stop:   {command} job stop{option} {submission}",
+    ]
+    if token_mode() and token_place() == TOKEN:
+        lines.append(f"  (with {TOKEN} set as it is here)")
+    return "\n".join(lines)

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import AuthenticationError
 
 from pipeline import launch, storage
 from pipeline.cluster import train as ray_train
 from pipeline.cluster.address import address_of, check_answers
-from pipeline.cluster.session import local_cpus
+from pipeline.cluster.session import local_cpus, refused
 from pipeline.cluster.train import Plan, _even_share, plan_workers
 from pipeline.config import ClusterConfig, load
 from pipeline.paths import absolute, refuse_relative
@@ -93,3 +94,24 @@ def test_workers_are_planned_on_what_is_there_and_may_come(
     monkeypatch.setattr(ray_train.ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in there])
     monkeypatch.setattr(ray_train, "growth", lambda: to_come)
     assert plan_workers(ClusterConfig(**settings)) == plan
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("", "Failed to connect (if it wants a token, none was sent without RAY_AUTH_MODE=token)"),
+        ("token", "Failed to connect (if it wants a token, the one in RAY_AUTH_TOKEN was sent)"),
+    ],
+)
+def test_a_cluster_that_cannot_be_joined_may_want_a_token(
+    monkeypatch: pytest.MonkeyPatch, mode: str, said: str
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "abc")
+    told = str(refused("h:1", ConnectionError("Failed to connect\nmore")))
+    assert told == f"cluster.address: cannot join the Ray cluster at h:1: {said}"
+    if mode == "token":
+        missing = str(refused("h:1", AuthenticationError("no token found")))
+        assert missing.startswith(
+            "cluster.address: the cluster at h:1 wants a token, and none can be read from RAY_AUTH_TOKEN:"
+        )

@@ -1,18 +1,12 @@
-"""Jobs submitted to a real cluster on this machine, followed, and their exit codes returned."""
+"""Jobs submitted to a real cluster on this machine: its token, its Python, their output and their exit codes."""
 
 import json
-import os
 import re
 import secrets
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,97 +15,151 @@ from typing import Any
 import pytest
 
 from pipeline.cluster import submit as submission
+from pipeline.cluster.job_api import JobApi
 from pipeline.training import checkpoint
 from pipeline.training.monitor import read
+from tests.cluster.heads import Head, clean_environment, private_head
 
 PROJECT = Path(__file__).parents[2]
-# of this process and its jobs alone, with a token of their own
-ENVIRONMENT = {
-    **{key: value for key, value in os.environ.items() if not key.startswith("RAY_")},
-    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    "RAY_AUTH_MODE": "token",
-    "RAY_AUTH_TOKEN": secrets.token_hex(32),
-}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 @pytest.fixture(scope="module")
-def job_api() -> Iterator[str]:
-    """The address of a cluster that this test starts and, alone of all that run here, stops again."""
-    port = free_port()
-    # sockets lie below it, whose paths may have 107 characters only: pytest's own folders are too deep
-    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
-    command = [
-        str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={free_port()}", "--num-cpus=2",
-        "--dashboard-host=127.0.0.1", f"--dashboard-port={port}", "--object-store-memory=100000000",
-        f"--temp-dir={folder}", "--ray-client-server-port", str(free_port()), "--disable-usage-stats",
-        "--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={free_port()}",
-    ]  # fmt: skip
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT, start_new_session=True
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 90
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/api/version", timeout=2).close()
-                break
-            except urllib.error.HTTPError:  # it answers, though not without the token
-                break
-            except OSError:
-                assert process.poll() is None, "the cluster did not start"
-                assert time.monotonic() < deadline, "the cluster's job API does not answer"
-                time.sleep(0.5)
-        yield address
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=60)
-        shutil.rmtree(folder, ignore_errors=True)
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    """A cluster that wants a token, started where ``python`` is one without any package."""
+    bare = tmp_path_factory.mktemp("bare")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
+    environment = clean_environment(bare, **TOKEN)
+    with private_head({**environment, "PATH": f"{bare}/bin:{environment['PATH']}"}) as head:
+        yield head
 
 
-def submit(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jobs.submit", *arguments, "--address", address]
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """That of a user who has the token, though not in a file."""
+    (tmp_path / "home").mkdir()
+    return clean_environment(tmp_path / "home", **TOKEN)
+
+
+def command(head: Head, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "jobs.submit", *arguments, "--address", head.job_api]
+
+
+def submit(head: Head, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, capture_output=True, text=True, cwd=PROJECT, timeout=240, env=ENVIRONMENT, check=False
+        command(head, *arguments),
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        timeout=240,
+        env=environment,
+        check=False,
     )
+
+
+PUT = "put that of its head into RAY_AUTH_TOKEN, or into a file that RAY_AUTH_TOKEN_PATH names (else ~/.ray/auth_token)"
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_jobs_are_followed_and_their_exit_codes_returned(job_api: str, tiny_text: Path, tmp_path: Path) -> None:
+def test_a_cluster_that_wants_a_token(head: Head, environment: dict[str, str], tmp_path: Path) -> None:
+    """Without one, with a wrong one, with the right one: each as its user may set it."""
+    without = {name: value for name, value in environment.items() if name not in TOKEN}
+    wants = f"error: --address: the cluster at {head.job_api} wants a token"
+    refuses = f"error: --address: the cluster at {head.job_api} refuses the token in"
+    wrong = tmp_path / "wrong"
+    wrong.write_text("another token\n")
+    cases: list[tuple[dict[str, str], str]] = [
+        ({}, f"{wants}: set RAY_AUTH_MODE=token, and {PUT}\n"),
+        ({"RAY_AUTH_MODE": "token"}, f"{wants}: {PUT}\n"),
+        (
+            {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/nowhere"},
+            f"{wants}, and none can be read from /nowhere: {PUT}\n",
+        ),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "another"}, f"{refuses} RAY_AUTH_TOKEN: it wants the one "),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(wrong)}, f"{refuses} {wrong}: it wants the one "),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "two\nlines"}, "error: RAY_AUTH_TOKEN: holds no token"),
+    ]
+    for settings, sentence in cases:
+        refused = submit(head, {**without, **settings}, "generate", "--run", "/nowhere")
+        assert refused.stderr.startswith(sentence), (settings, refused.stderr)
+        assert (refused.returncode, refused.stderr.count("\n"), refused.stdout) == (2, 1, ""), settings
+    right = tmp_path / "home" / ".ray" / "auth_token"
+    right.parent.mkdir()
+    right.write_text(TOKEN["RAY_AUTH_TOKEN"])
+    # the job, which runs with Ray's Python, says what it has to say itself, and its code comes back
+    ran = submit(head, {**without, "RAY_AUTH_MODE": "token"}, "generate", "--run", "/nowhere")
+    assert ran.returncode == 2
+    assert "/nowhere" in ran.stdout.splitlines()[-1]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_job_is_interrupted_followed_again_and_stopped_with_the_commands_that_are_printed(
+    head: Head, environment: dict[str, str], tiny_text: Path, tmp_path: Path
+) -> None:
+    settings = [
+        *(f"corpus.train={tiny_text}", "tokenizer.kind=char", f"data.directory={tmp_path / 'data'}"),
+        *(f"run.directory={tmp_path / 'run'}", "model.hidden_size=64", "train.epochs=10000", "cluster.backend=local"),
+        *("train.batch_size=4", "train.bptt=16", "train.log_every_steps=20"),
+    ]
+    following = subprocess.Popen(
+        command(head, "train", *settings),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT, env=environment,
+    )  # fmt: skip
+    assert following.stdout is not None
+    for line in following.stdout:
+        if line.startswith("step "):
+            break
+    following.send_signal(signal.SIGINT)
+    said = following.communicate(timeout=60)[1]
+    assert following.returncode == 130
+    assert "no longer following; the job goes on." in said
+    pasted = {way: re.findall(rf"^  {way}: +(.*)$", said, re.MULTILINE)[0] for way in ("follow", "stop")}
+    again = subprocess.Popen(
+        ["bash", "-c", pasted["follow"]], stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
+    )
+    assert again.stdout is not None
+    assert any(line.startswith("step ") for line in again.stdout)
+    subprocess.run(["bash", "-c", pasted["stop"]], check=True, capture_output=True, cwd=tmp_path, env=environment)
+    log = again.communicate(timeout=120)[0]
+    assert "its state is saved; to continue:" in log
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_jobs_are_followed_and_their_exit_codes_returned(
+    head: Head, environment: dict[str, str], tiny_text: Path, tmp_path: Path
+) -> None:
     settings = [
         f"corpus.train={tiny_text}", "tokenizer.kind=char", f"data.directory={tmp_path / 'data'}",
         f"run.directory={tmp_path / 'run'}", "model.hidden_size=8", "model.num_layers=1", "train.max_steps=20",
         "train.batch_size=4", "train.bptt=16", "cluster.cpus_per_worker=1",
     ]  # fmt: skip
-    prepared = submit(job_api, "prepare", *settings, "--json")
+    prepared = submit(head, environment, "prepare", *settings, "--json")
     assert prepared.returncode == 0, prepared.stdout + prepared.stderr
     assert json.loads(prepared.stdout.splitlines()[-1])["vocab_size"] > 20
-    trained = submit(job_api, "train", *settings, "--json")
+    trained = submit(head, environment, "train", *settings, "--json")
     assert trained.returncode == 0, trained.stdout + trained.stderr
     assert json.loads(trained.stdout.splitlines()[-1])["steps"] == 20
     # the same command again finds the finished run
-    assert "holds this run, finished" in submit(job_api, "train", *settings).stdout
+    assert "holds this run, finished" in submit(head, environment, "train", *settings).stdout
     search = [*settings, f"run.directory={tmp_path / 'search'}", "search.num_trials=2", "train.max_steps=10"]
     space = "search.space={optimizer.lr: [0.001, 0.01]}"
-    searched = submit(job_api, "search", *search, space, "--json")
+    searched = submit(head, environment, "search", *search, space, "--json")
     assert searched.returncode == 0, searched.stdout + searched.stderr
     assert json.loads(searched.stdout.splitlines()[-1])["trials"] == 2
     # one that fails on the cluster: its sentence and its exit code come back
-    failed = submit(job_api, "train", *settings, "model.hidden_size=9")
+    failed = submit(head, environment, "train", *settings, "model.hidden_size=9")
     assert failed.returncode == 2
     assert "model.hidden_size: this run was started with 8 and cannot go on with 9" in failed.stdout
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_job_that_is_stopped_saves_however_long_its_step_takes(job_api: str, tiny_text: Path, tmp_path: Path) -> None:
+def test_a_job_that_is_stopped_saves_however_long_its_step_takes(
+    head: Head, environment: dict[str, str], tiny_text: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     settings = [
         f"corpus.train={tiny_text}", "tokenizer.kind=char", f"data.directory={tmp_path / 'data'}",
@@ -120,15 +168,17 @@ def test_a_job_that_is_stopped_saves_however_long_its_step_takes(job_api: str, t
         "train.log_every_steps=1", "train.checkpoint_every_steps=1000", "train.evaluate_every_steps=1000",
         "cluster.num_workers=2", "cluster.cpus_per_worker=1",
     ]  # fmt: skip
-    name = re.findall(r"^submitted (\S+)", submit(job_api, "train", *settings, "--no-wait").stderr, re.MULTILINE)[0]
+    name = re.findall(
+        r"^submitted (\S+)", submit(head, environment, "train", *settings, "--no-wait").stderr, re.MULTILINE
+    )[0]
     metrics, deadline = run / "metrics.jsonl", time.monotonic() + 200
     while not any(record["step"] == 5 for record in read(metrics)):  # workers agree to stop at every fourth step
         assert time.monotonic() < deadline
         time.sleep(0.1)
     ray = [str(Path(sys.executable).parent / "ray"), "job"]
-    subprocess.run([*ray, "stop", "--address", job_api, name], check=True, env=ENVIRONMENT, capture_output=True)
-    command = [*ray, "logs", "--address", job_api, name]
-    log = subprocess.run(command, check=True, env=ENVIRONMENT, capture_output=True, text=True).stdout
+    subprocess.run([*ray, "stop", "--address", head.job_api, name], check=True, env=environment, capture_output=True)
+    command = [*ray, "logs", "--address", head.job_api, name]
+    log = subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout
     manifest = checkpoint.verify(checkpoint.find(run, "last"))
     assert f"stopped after step {manifest['step']}; its state is saved; to continue:" in log
     assert manifest["step"] % 4 == 0
@@ -143,22 +193,20 @@ def test_ray_is_asked_to_wait_for_a_job_that_is_stopped(
         monkeypatch.setenv("RAY_JOB_STOP_WAIT_TIME_S", asked)
     sent: dict[str, Any] = {}
     client = SimpleNamespace(submit_job=lambda **values: sent.update(values) or "raysubmit_1")
-    assert submission.submit(client, "generate", [], config=None) == "raysubmit_1"  # type: ignore[arg-type]
-    assert sent["runtime_env"]["env_vars"] == {"RAY_JOB_STOP_WAIT_TIME_S": given}
+    assert submission.submit(client, JobApi("http://h:1", "--address"), "generate", [], config=None) == "raysubmit_1"  # type: ignore[arg-type]
+    assert sent["runtime_env"]["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"] == given
     monkeypatch.setenv("RAY_JOB_STOP_WAIT_TIME_S", "2.5")
     with pytest.raises(ValueError, match=r"^RAY_JOB_STOP_WAIT_TIME_S: '2\.5' is not a whole number of seconds"):
-        submission.submit(client, "generate", [], config=None)  # type: ignore[arg-type]
+        submission.submit(client, JobApi("http://h:1", "--address"), "generate", [], config=None)  # type: ignore[arg-type]
 
 
 @pytest.mark.ray
-def test_what_is_wrong_is_said_before_anything_is_submitted() -> None:
-    relative = submit("http://127.0.0.1:1", "train", "corpus.train=text.txt")
+def test_what_is_wrong_is_said_before_anything_is_submitted(environment: dict[str, str]) -> None:
+    nowhere = Head("http://127.0.0.1:1", "127.0.0.1:2")
+    relative = submit(nowhere, environment, "train", "corpus.train=text.txt")
     assert relative.returncode == 2
     assert "corpus.train: text.txt is relative, but a submitted job runs in a folder that vanishes" in relative.stderr
-    absolute = ["run.directory=/mnt/run", "data.directory=/mnt/data"]
-    nowhere = submit("http://127.0.0.1:1", "train", *absolute)
-    assert nowhere.returncode == 2
-    assert "no Ray cluster answers at http://127.0.0.1:1" in nowhere.stderr
-    assert "Traceback" not in nowhere.stderr
-    unknown = submit("http://127.0.0.1:1", "train", *absolute, "model.hiden_size=3")
+    unknown = submit(nowhere, environment, "train", "run.directory=/mnt/run", "model.hiden_size=3")
     assert "did you mean hidden_size?" in unknown.stderr
+    no_file = submit(nowhere, environment, "generate", "--run", "/mnt/run", "--pip", "nowhere.txt")
+    assert (no_file.returncode, no_file.stderr) == (2, "error: --pip: nowhere.txt is not a file\n")
