@@ -16,7 +16,7 @@ from jobs.cli import command_line, config_from, parser, print_dry_run, run_job
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
-    from pipeline.cluster.leaderboard import Row
+    from pipeline.search.leaderboard import Row
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
@@ -26,15 +26,20 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         raise UserError("cluster.backend: a search runs on Ray; local is for jobs.train")
     early.check(config)
 
-    from pipeline.cluster.space import check_space
+    from pipeline.search.first import first_settings
+    from pipeline.search.samplers import sampler_of
+    from pipeline.search.space import check_space
 
-    check_space(config)
+    space = check_space(config)
+    first_settings(config, space)
+    sampler_of(config.search, space)
 
-    from pipeline.cluster import rungs, search
-    from pipeline.cluster.leaderboard import BEST
-    from pipeline.cluster.progress import SearchProgress
-    from pipeline.cluster.trial import TRIALS
+    from pipeline.cluster import search
     from pipeline.dry_run import dry_run
+    from pipeline.search import rungs
+    from pipeline.search.leaderboard import BEST
+    from pipeline.search.naming import TRIALS
+    from pipeline.search.progress import SearchProgress
     from pipeline.training.progress import ShardProgress
 
     if arguments.dry_run:
@@ -66,7 +71,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 def print_rows(rows: Sequence[Row]) -> None:
     """The leaderboard as a person reads it."""
-    from pipeline.cluster.trial import describe
+    from pipeline.search.naming import describe
 
     print(f"\n{'perplexity':>12}  {'tokens':>12}  {'seconds':>8}  {'':<8} settings")
     for row in rows:

@@ -1,6 +1,6 @@
-"""Hyperparameter search with Ray Tune: sample settings, train each as a run of its own, keep the best.
+"""Hyperparameter search with Ray Tune: draw settings, train each as a run of its own, keep the best.
 
-search.space → trials (each ``pipeline.run.train`` in its own folder) → perplexity at the rungs → ASHA → leaderboard
+search.space → trials (each ``pipeline.run.train`` in its own folder) → perplexity at rungs → who goes on → leaderboard
 
     <run.directory>/config.yaml       the settings of the search
     <run.directory>/search.jsonl      its journal: what was drawn, reported and decided, and how each trial ended
@@ -8,7 +8,8 @@ search.space → trials (each ``pipeline.run.train`` in its own folder) → perp
     <run.directory>/leaderboard.csv   trials by validation perplexity
     <run.directory>/best.yaml         the best trial's whole configuration, as ``jobs.train`` takes it
 
-Each start makes a new ``Tuner`` of the trials that have not ended; nothing is read from what Tune itself writes.
+``pipeline.search`` says what is to run; each start makes a new ``Tuner`` that asks it (see ``tuning``), and nothing is
+read from what Tune itself writes.
 """
 
 from __future__ import annotations
@@ -17,43 +18,49 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
-import ray
 from ray import tune
-from ray.tune.schedulers import FIFOScheduler
-from ray.tune.search import BasicVariantGenerator
 
 from pipeline import config as configuration
 from pipeline import run
-from pipeline.cluster.adopted import records_of_trials
-from pipeline.cluster.journal import FAILED, JOURNAL, Journal, JournalTail, Standing, Trial, begin_journal, read_journal
-from pipeline.cluster.leaderboard import Row, leaderboard, save
+from pipeline.cluster.leg import LegActor
 from pipeline.cluster.prepare import prepare
-from pipeline.cluster.recorder import Recorder
-from pipeline.cluster.rungs import Halving, StopsWorse, rungs
-from pipeline.cluster.session import check_capacity, ray_session
-from pipeline.cluster.space import draw, parse_space
+from pipeline.cluster.session import check_capacity, node_resources, places, ray_session
 from pipeline.cluster.train import Plan, in_background, plan_workers
-from pipeline.cluster.trial import Runner, name_of
+from pipeline.cluster.trial import Runner
+from pipeline.cluster.tuning import Conductor, Decides, Draws, Watches
 from pipeline.config import Config
 from pipeline.data.prepare import OnShard
-from pipeline.data.shards import PreparedCorpus
+from pipeline.data.shards import PreparedCorpus, open_prepared
 from pipeline.errors import UserError
 from pipeline.files import UnwritableError, write_file
 from pipeline.launch import stopping_on_signals
 from pipeline.paths import absolute
+from pipeline.search.adopted import records_of_trials
+from pipeline.search.candidates import Candidates
+from pipeline.search.checks import first_settings, why_not
+from pipeline.search.engine import End, Engine
+from pipeline.search.journal import JOURNAL, Journal, JournalTail, begin_journal, read_journal
+from pipeline.search.keeping import Keeper
+from pipeline.search.leaderboard import Row, leaderboard, save
+from pipeline.search.space import Space, check_space
+from pipeline.search.standing import Standing
 from pipeline.training.directory import RunDirectory
 from pipeline.training.monitor import Record
 
 SCRATCH = "ray"  # what Ray Tune writes for itself
 # what may differ between two starts of one search; anything else would make its trials incomparable
-MAY_DIFFER = ("cluster.", "run.", "data.directory", "search.max_concurrent")
+MAY_DIFFER = (
+    "cluster.", "run.", "data.directory", "search.max_concurrent", "search.num_trials", "search.max_total_tokens",
+    "search.max_hours", "search.confirm", "search.keep",
+)  # fmt: skip
 TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # a second copy of each trial for TensorBoard
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # a state that is never read
+    "TUNE_RESULT_BUFFER_LENGTH": "1",
 }
 
 
@@ -85,7 +92,8 @@ def search(
         InterruptedSearchError: asked to stop by Ctrl-C or SIGTERM; trials go on from their last checkpoints.
     """
     config = absolute(config)
-    space = parse_space(config)
+    space = check_space(config)
+    first = first_settings(config, space)
     directory = RunDirectory(str(config.run.directory))
     with directory.locked():
         check_same_search(directory, config)
@@ -94,13 +102,20 @@ def search(
             if not verbose:  # trials that fail, and its own state that it cannot save: the journal says what matters
                 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
             plan = plan_trials(config)
-            check_capacity(num_workers=plan.num_workers, cpus_per_worker=plan.cpus_per_worker, use_gpu=plan.use_gpu)
+            check_capacity(
+                num_workers=plan.num_workers,
+                cpus_per_worker=plan.cpus_per_worker,
+                use_gpu=plan.use_gpu,
+                gpus_per_worker=plan.gpus_per_worker,
+            )
             corpus = prepare(config, on_shard=on_shard, say=say)
             if "valid" not in corpus.splits:
                 raise UserError("corpus.valid: a search needs a validation split to compare trials by")
             write_file(directory.config, settings_of(config))
             begin_journal(directory.path, records or records_of_trials(directory.path, config, corpus))
-            run_trials(config, space, plan, corpus, directory, say=say, on_record=on_record)
+            trial_config = with_budget(config)
+            rules = Rules(trial_config, space, budget(trial_config, corpus), first, plan)
+            run_trials(rules, directory, say=say, on_record=on_record)
         rows = leaderboard(Standing.of(read_journal(directory.path)))
         save(directory.path, rows, with_budget(config), sample_tokens=config.run.sample_tokens)
     return rows
@@ -158,61 +173,87 @@ def budget(config: Config, corpus: PreparedCorpus) -> int:
     return min(epochs, config.train.max_tokens or epochs)
 
 
-def planned(config: Config, space: Mapping[str, Any], standing: Standing) -> dict[str, Trial]:
-    """All trials of the search by name: those that were begun, and those still to be drawn."""
-    begun = {trial.number: trial for trial in standing.trials.values()}
-    drawn = draw(space, seed=config.search.seed, num_trials=config.search.num_trials)
-    trials = [begun.get(n) or Trial(name_of(n, settings), n, settings) for n, settings in enumerate(drawn, start=1)]
-    return {trial.name: trial for trial in trials}
+@dataclass(frozen=True)
+class Rules:
+    """What makes the engine of a search, beside its journal; it travels to where Tune runs."""
+
+    config: Config  # of a trial before its settings
+    space: Space
+    budget_tokens: int
+    first: list[dict[str, Any]]
+    plan: Plan
+
+    def engine(self, directory: RunDirectory, write: Callable[..., None] = lambda *records: None) -> Engine:
+        """The engine that goes on from the journal in ``directory``."""
+        corpus = open_prepared(self.config.data.directory)
+        refuses = why_not(self.config, corpus, num_workers=self.plan.num_workers)
+        return Engine(
+            self.config.search,
+            self.space,
+            self.budget_tokens,
+            records=read_journal(directory.path),
+            write=write,
+            candidates=Candidates(refuses, [settings for settings in self.first if not refuses(settings)]),
+        )
+
+    def is_over(self, directory: RunDirectory) -> bool:
+        """Whether nothing is left to do. Raises ``UserError`` as ``Engine.next_action``."""
+        return isinstance(self.engine(directory).next_action(1), End)
+
+    def most_at_once(self) -> int:
+        """Trials that fit on the cluster at once, as it is now or may grow to be."""
+        plan = self.plan
+        gpus = plan.gpus_per_worker if plan.use_gpu else 0.0
+        room = places(node_resources(), cpus_per_worker=plan.cpus_per_worker, gpus_per_worker=gpus)
+        most = self.config.search.max_concurrent
+        fit = max(1, room // plan.num_workers)
+        return fit if most is None else min(most, fit)
+
+
+def num_planned(config: Config, standing: Standing) -> int:
+    """How many trials there will be, as far as that is known."""
+    return max(config.search.num_trials or 0, len(standing.trials))
 
 
 def run_trials(
-    config: Config,
-    space: Mapping[str, Any],
-    plan: Plan,
-    corpus: PreparedCorpus,
+    rules: Rules,
     directory: RunDirectory,
     *,
     say: Callable[[str], None],
     on_record: Callable[[Record, Standing], None],
 ) -> None:
-    """Run each trial that has not ended to its end.
+    """Run trials until the engine says that nothing is left to do.
 
     Raises:
-        InterruptedSearchError: some have not ended, for the search was asked to stop.
-        UnwritableError: some may have ended, but the journal could not take it down.
+        InterruptedSearchError: there is, for the search was asked to stop.
+        UnwritableError: there may be, for the journal could not take down what has happened.
     """
-    standing = Standing.of(read_journal(directory.path))
-    trials = planned(config, space, standing)
-    pending = [name for name, trial in trials.items() if trial.end is None or trial.end["status"] == FAILED]
     shutil.rmtree(directory.path / SCRATCH, ignore_errors=True)
-    if not pending:
+    if rules.is_over(directory):
         return
-    standing.begin_sitting()
+    standing = Standing.of(read_journal(directory.path))
     if standing.trials:
-        say(f"continuing the search in {directory.path}: {len(trials) - len(pending)} of {len(trials)} trials are done")
-    trial_config = with_budget(config)
-    milestones = rungs(config.search, budget(trial_config, corpus))
-    runner = Runner(trial_config, directory, plan, milestones, trials)
+        planned = num_planned(rules.config, standing)
+        say(f"continuing the search in {directory.path}: {standing.num_ended} of {planned} trials are done")
+    standing.begin_sitting()
     tail = JournalTail(directory.path)
-    ended = set(trials) - set(pending)
 
     def show(has_ended: bool) -> None:
         for record in tail.records():
             standing.apply(record)
-            if record["kind"] == "end":
-                ended.add(record["trial"])
             on_record(record, standing)
 
     with stopping_on_signals(directory.request_stop, lambda: say("stopping (again to stop at once)")) as received:
-        in_background(lambda: tune_trials(runner, pending, standing), meanwhile=show)
-    if len(ended) < len(trials):
-        if received or directory.stop_requested():
-            raise InterruptedSearchError(received[0] if received else signal.SIGTERM, len(ended), len(trials))
-        raise UnwritableError(
-            f"{directory.path / JOURNAL} could not be written when trials ended: {why_unwritable(directory)}; what the "
-            "trials saved is kept, the same command goes on"
-        )
+        in_background(lambda: tune_trials(rules, directory), meanwhile=show)
+    if rules.is_over(directory):
+        return
+    if received or directory.stop_requested():
+        planned = num_planned(rules.config, standing)
+        raise InterruptedSearchError(received[0] if received else signal.SIGTERM, standing.num_ended, planned)
+    raise UnwritableError(
+        f"{directory.path / JOURNAL} could not be written when trials ended: {why_unwritable(directory)}; what the "
+        "trials saved is kept, the same command goes on"
+    )
 
 
 def why_unwritable(directory: RunDirectory) -> str:
@@ -222,53 +263,34 @@ def why_unwritable(directory: RunDirectory) -> str:
     return journal.failure or "its storage was full or away"
 
 
-def tune_trials(runner: Runner, pending: Sequence[str], standing: Standing) -> None:
-    """Run the ``pending`` trials with Ray Tune, going by what is reported so far; returns early at a stop request."""
-    settings, directory = runner.config.search, runner.directory
-    scheduler: Any = FIFOScheduler()
-    if settings.scheduler == "asha" and runner.milestones:
-        halving = Halving(runner.milestones, settings.reduction_factor)
-        halving.replay(standing)
-        scheduler = StopsWorse(halving)
-    recorder = Recorder(directory, runner.trials, runner.milestones, settings.reduction_factor)
+def tune_trials(rules: Rules, directory: RunDirectory) -> None:
+    """Run what the engine says with Ray Tune, until it says that nothing is left, or at a stop request for now."""
+    plan = rules.plan
+    milestones = rules.engine(directory).milestones
+    runner = Runner(rules.config, directory, plan, milestones)
+    keeper = Keeper(directory.path, rules.config.search.keep)
+    conductor = Conductor(
+        lambda journal: rules.engine(directory, journal.append),
+        Journal(directory),
+        most_at_once=rules.most_at_once,
+        max_failures=rules.config.cluster.max_failures,
+        after_leg=keeper.clear,
+    )
     scratch = directory.path / SCRATCH
     os.environ.update(TUNE_SETTINGS)
+    actor = tune.with_parameters(LegActor, runner=runner)
     tuner = tune.Tuner(
-        runner.trainable(),
-        param_space={"trial": tune.grid_search(list(pending))},
+        tune.with_resources(actor, runner.resources),
         tune_config=tune.TuneConfig(
-            scheduler=scheduler,
-            search_alg=BasicVariantGenerator(max_concurrent=settings.max_concurrent or max_concurrent(runner.plan)),
+            search_alg=Draws(conductor),
+            scheduler=Decides(conductor),
+            num_samples=-1,
+            # ranks of one leg are to be gone, with what they hold, before another begins
+            reuse_actors=plan.num_workers == 1,
+            trial_name_creator=lambda trial: trial.trial_id,
+            trial_dirname_creator=lambda trial: trial.trial_id,
         ),
-        run_config=tune.RunConfig(
-            name="tune",
-            storage_path=str(scratch),
-            stop=StopsAtRequest(directory),
-            verbose=0,
-            callbacks=[recorder],
-        ),
+        run_config=tune.RunConfig(name="tune", storage_path=str(scratch), verbose=0, callbacks=[Watches(conductor)]),
     )
     tuner.fit()
     shutil.rmtree(scratch, ignore_errors=True)
-
-
-class StopsAtRequest(tune.Stopper):
-    """Ends the search for now when its directory is asked to stop. Its trials see that too, and save."""
-
-    def __init__(self, directory: RunDirectory) -> None:
-        self.directory = directory
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
-        return self.directory.stop_requested()
-
-
-def max_concurrent(plan: Plan) -> int:
-    """Trials that fit on the cluster at once."""
-    total = ray.cluster_resources()
-    fit = int(total.get("CPU", 1) // (plan.num_workers * plan.cpus_per_worker))
-    if plan.use_gpu:
-        fit = min(fit, int(total.get("GPU", 0) // plan.num_workers))
-    return max(1, fit)

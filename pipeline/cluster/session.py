@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -124,7 +124,7 @@ def object_store_bytes() -> int:
     return max(MIN_OBJECT_STORE_BYTES, min(OBJECT_STORE_BYTES, shared.f_bavail * shared.f_frsize // 2))
 
 
-def check_capacity(*, num_workers: int, cpus_per_worker: int, use_gpu: bool) -> None:
+def check_capacity(*, num_workers: int, cpus_per_worker: int, use_gpu: bool, gpus_per_worker: float = 1.0) -> None:
     """Refuse what the cluster that is joined can never hold, rather than wait for it for ever.
 
     On an autoscaling cluster the largest it may grow to counts.
@@ -132,20 +132,35 @@ def check_capacity(*, num_workers: int, cpus_per_worker: int, use_gpu: bool) -> 
     Raises:
         UserError: saying what was asked for and what there is.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]] + growth()
+    nodes = node_resources()
     if use_gpu and not sum(node.get("GPU", 0) for node in nodes):
         raise UserError("cluster.device: cuda was asked for, but the cluster has no GPU")
-    places = sum(
-        int(min(node.get("CPU", 0) // cpus_per_worker, node.get("GPU", 0) if use_gpu else num_workers))
-        for node in nodes
-    )
-    if places < num_workers:
-        gpu = " and 1 GPU" if use_gpu else ""
+    found = places(nodes, cpus_per_worker=cpus_per_worker, gpus_per_worker=gpus_per_worker if use_gpu else 0.0)
+    if found < num_workers:
+        gpu = f" and {gpus_per_worker:g} GPU{'s' if gpus_per_worker > 1 else ''}" if use_gpu else ""
         raise UserError(
             f"cluster.num_workers: {num_workers} workers of {cpus_per_worker} CPUs{gpu} each were asked for, but the "
-            f"cluster has room for {places} ({sum(node.get('CPU', 0) for node in nodes):g} CPUs, "
+            f"cluster has room for {found} ({sum(node.get('CPU', 0) for node in nodes):g} CPUs, "
             f"{sum(node.get('GPU', 0) for node in nodes):g} GPUs)"
         )
+
+
+def node_resources() -> list[dict[str, float]]:
+    """Resources of each node that is there, and of those that an autoscaling cluster may add."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]] + growth()
+
+
+def places(nodes: Sequence[Mapping[str, float]], *, cpus_per_worker: int, gpus_per_worker: float) -> int:
+    """For how many workers the ``nodes`` have room at once: each is on one node, and its part of a GPU on one GPU."""
+    found = 0
+    for node in nodes:
+        fit = int(node.get("CPU", 0) // cpus_per_worker)
+        if gpus_per_worker:
+            gpus = node.get("GPU", 0)
+            per_gpu = int(1 / gpus_per_worker + 1e-9)
+            fit = min(fit, int(gpus) * per_gpu if gpus_per_worker <= 1 else int(gpus // gpus_per_worker))
+        found += fit
+    return found
 
 
 def growth() -> list[dict[str, float]]:

@@ -55,6 +55,12 @@ class Plan:
     cpus_per_worker: int
     use_gpu: bool
     min_workers: int | None = None  # fewer than num_workers will do; None: exactly num_workers
+    gpus_per_worker: float = 1.0  # where use_gpu
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """Of one worker, as Ray counts them."""
+        return {"CPU": self.cpus_per_worker, **({"GPU": self.gpus_per_worker} if self.use_gpu else {})}
 
 
 def plan_workers(cluster: ClusterConfig) -> Plan:
@@ -76,7 +82,7 @@ def plan_workers(cluster: ClusterConfig) -> Plan:
         most = [int(node.get("GPU", 0)) if use_gpu else num_workers for node in nodes]
         cpus = _even_share([int(node.get("CPU", 0)) for node in nodes], num_workers, most)
     least = cluster.min_workers
-    return Plan(num_workers, cpus, use_gpu, None if least is None else min(least, num_workers))
+    return Plan(num_workers, cpus, use_gpu, None if least is None else min(least, num_workers), cluster.gpus_per_worker)
 
 
 def _even_share(node_cpus: Sequence[int], num_workers: int, most: Sequence[int]) -> int:
@@ -96,6 +102,7 @@ class OnRay:
     evaluate_at_tokens: Sequence[int] = ()
     private: bool = False  # the cluster ends with this process
     search: str | None = None  # the directory of the search that this run is a trial of
+    exchange: str | None = None  # where its ranks ask at each validation whether to go on (see there)
 
     @property
     def num_workers(self) -> int:
@@ -115,7 +122,7 @@ class OnRay:
 
         return fitted(lambda: in_background(self.trainer(config, owner=owner).fit, meanwhile=show))
 
-    def trainer(self, config: Config, *, owner: str, callbacks: Sequence[Any] = ()) -> TorchTrainer:
+    def trainer(self, config: Config, *, owner: str) -> TorchTrainer:
         """The Ray trainer of ``config``, not yet started."""
         plan = self.plan
         if plan.min_workers:
@@ -132,6 +139,7 @@ class OnRay:
                 "config": configuration.dump(config),
                 "owner": owner,
                 "search": self.search,
+                "exchange": self.exchange,
                 "num_threads": plan.cpus_per_worker,
                 "evaluate_at_tokens": list(self.evaluate_at_tokens),
             },
@@ -139,13 +147,13 @@ class OnRay:
             scaling_config=ScalingConfig(
                 **elastic,
                 use_gpu=plan.use_gpu,
-                resources_per_worker={"CPU": plan.cpus_per_worker, **({"GPU": 1} if plan.use_gpu else {})},
+                resources_per_worker=plan.resources,
             ),
             run_config=RunConfig(
                 name=owner,
                 storage_path=str(Path(str(config.run.directory)) / "ray"),
                 failure_config=FailureConfig(max_failures=self.max_failures),
-                callbacks=ours + list(callbacks),
+                callbacks=ours,
             ),
         )
 
@@ -252,7 +260,10 @@ def on_ray(config: Config, *, verbose: bool = False) -> Iterator[OnRay]:
     with ray_session(config.cluster, verbose=verbose):
         plan = plan_workers(config.cluster)
         check_capacity(
-            num_workers=plan.min_workers or plan.num_workers, cpus_per_worker=plan.cpus_per_worker, use_gpu=plan.use_gpu
+            num_workers=plan.min_workers or plan.num_workers,
+            cpus_per_worker=plan.cpus_per_worker,
+            use_gpu=plan.use_gpu,
+            gpus_per_worker=plan.gpus_per_worker,
         )
         private = address_of(config.cluster) is None
         yield OnRay(plan, max_failures=config.cluster.max_failures, private=private)

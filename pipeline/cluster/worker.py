@@ -20,11 +20,14 @@ from ray.train.v2._internal.execution.callback import ControllerCallback
 
 from pipeline import config as configuration
 from pipeline import run
+from pipeline.cluster.exchange import Exchange
 from pipeline.errors import UserError
 from pipeline.events import PatientFile
+from pipeline.metrics import all_reduce_sum
 from pipeline.training import checkpoint
 from pipeline.training.directory import LostOwnershipError, RunDirectory
 from pipeline.training.guard import DivergedError, TrainingStoppedError, check_validation
+from pipeline.training.loop import LeaveError
 from pipeline.training.monitor import Record, number_of, read
 from pipeline.training.watchdog import Watchdog
 
@@ -46,10 +49,20 @@ def run_rank(settings: dict[str, Any]) -> dict[str, Any]:
         world_size=context.get_world_size(),
     )
 
+    directory = RunDirectory(str(config.run.directory), held_by=settings["search"])
+    exchange = Exchange(settings["exchange"]) if settings["exchange"] else None
+
     def report(figures: dict[str, Any]) -> None:
-        if settings["search"]:
-            check_validation(figures)
-        ray.train.report(figures)
+        if exchange is None:
+            ray.train.report(figures)
+            return
+        check_validation(figures)
+        leave = exchange.ask(figures) if rank == 0 else False
+        if all_reduce_sum([float(leave)])[0]:
+            raise LeaveError
+
+    def stop_requested() -> bool:
+        return directory.stop_requested() or (exchange is not None and rank == 0 and exchange.is_to_leave())
 
     try:
         status = run.train(
@@ -58,6 +71,7 @@ def run_rank(settings: dict[str, Any]) -> dict[str, Any]:
             owner=settings["owner"],
             held_by=settings["search"],
             report=report,
+            stop_requested=stop_requested,
             on_waiting=mailbox(settings["owner"]),
             evaluate_at_tokens=settings["evaluate_at_tokens"],
             save_requested=node_leaves_once(),

@@ -7,7 +7,7 @@ mistake by its dotted path. Each module downstream receives only its own section
 is imported here, so ``--help`` and every complaint about a setting come at once.
 """
 
-from pipeline.config.cluster import ClusterConfig, SearchConfig
+from pipeline.config.cluster import ClusterConfig
 from pipeline.config.data import CorpusConfig, DataConfig, Layout, TokenizerConfig
 from pipeline.config.ddp import DdpConfig
 from pipeline.config.loading import (
@@ -23,6 +23,7 @@ from pipeline.config.loading import (
 from pipeline.config.model import ModelConfig
 from pipeline.config.names import meant_by, section_fields
 from pipeline.config.schema import Config, check_accumulate
+from pipeline.config.search import SearchConfig
 from pipeline.config.training import EvaluateConfig, OptimizerConfig, PruneConfig, RunConfig, TrainConfig
 
 __all__ = [

@@ -1,10 +1,19 @@
-"""Sections of the cluster: where things run, and the search over settings."""
+"""Section of the cluster: where things run."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pipeline.config.fields import CountOrAuto, Section, setting
+from pydantic import BeforeValidator
+
+from pipeline.config.fields import CountOrAuto, Section, setting, shown
+from pipeline.errors import UserError
+
+
+def _gpus(value: Any) -> Any:
+    if isinstance(value, (int, float)) and value > 1 and not float(value).is_integer():
+        raise UserError(f"must be a whole number, or a part of one GPU, not {shown(value)}")
+    return value
 
 
 class ClusterConfig(Section):
@@ -21,6 +30,12 @@ class ClusterConfig(Section):
     cpus_per_worker: CountOrAuto = setting(
         "auto", "CPUs and threads of a worker; auto: this machine's CPUs over the workers.", unit="CPUs"
     )
+    gpus_per_worker: Annotated[float, BeforeValidator(_gpus)] = setting(
+        1.0,
+        "GPUs of a worker; of a search's trials also a part of one (0.25: four trials share a GPU).",
+        unit="GPUs",
+        gt=0,
+    )
     min_workers: int | None = setting(
         None,
         "Go on with as few workers as this while nodes are missing, and with more when they come back; null: always "
@@ -35,33 +50,3 @@ class ClusterConfig(Section):
         gt=0,
     )
     max_failures: int = setting(2, "Lost workers or nodes survived before a run gives up.", unit="failures", ge=0)
-
-
-DEFAULT_SPACE = {
-    "optimizer.lr": {"loguniform": [5e-4, 1e-2]},
-    "model.hidden_size": {"choice": [128, 256, 512]},
-    "train.bptt": {"choice": [32, 64, 128]},
-}
-
-
-class SearchConfig(Section):
-    """Hyperparameter search by validation perplexity."""
-
-    space: dict[str, Any] = setting(
-        DEFAULT_SPACE,
-        "Dotted path → list of values, or {choice: […]}, {uniform: [low, high]}, {loguniform: [low, high]}, "
-        "{randint: [low, high]} (high excluded); every value and both ends must be ones that the setting takes.",
-    )
-    num_trials: int = setting(8, "Settings tried.", unit="trials", ge=1, le=100_000)
-    max_concurrent: int | None = setting(None, "Trials at a time; null: as many as fit.", unit="trials", ge=1)
-    scheduler: Literal["asha", "none"] = setting(
-        "asha", "Stop the worse trials early, or let each run to its end.", source="Li et al. 2020"
-    )
-    max_tokens: int | None = setting(
-        None, "Training budget of one trial; null: what train.* gives.", unit="tokens", ge=1
-    )
-    grace_tokens: int | None = setting(
-        None, "Tokens before a trial may be stopped, the first rung; null: a ninth of the budget.", unit="tokens", ge=1
-    )
-    reduction_factor: int = setting(3, "One in so many trials goes on to the next rung.", ge=2)
-    seed: int = setting(1, "Seed of the sampled settings.", ge=0, lt=2**32)

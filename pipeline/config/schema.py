@@ -6,11 +6,12 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.cluster import ClusterConfig, SearchConfig
+from pipeline.config.cluster import ClusterConfig
 from pipeline.config.data import CorpusConfig, DataConfig, TokenizerConfig
 from pipeline.config.ddp import DdpConfig
 from pipeline.config.fields import Section, no_blank, shown
 from pipeline.config.model import ModelConfig, check_model
+from pipeline.config.search import SearchConfig
 from pipeline.config.training import EvaluateConfig, OptimizerConfig, PruneConfig, RunConfig, TrainConfig
 from pipeline.errors import UserError
 

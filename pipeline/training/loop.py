@@ -29,6 +29,10 @@ AGREE_EVERY_STEPS = 4
 FINISHED, INTERRUPTED, CHANGES = "finished", "interrupted", "changes"
 
 
+class LeaveError(Exception):
+    """Raised by ``Loop.report`` on every rank: the run ends here for now, as its checkpoint has it."""
+
+
 def fit(loop: Loop) -> str:
     """Train to the horizon or to early stopping (``FINISHED``), until asked to stop (``INTERRUPTED``), or until the
     settings change (``CHANGES``); returns which.
@@ -36,6 +40,7 @@ def fit(loop: Loop) -> str:
     Raises:
         TrainingStoppedError: a loss or gradient was not finite (no such update reached the weights), a validation was
             not, or the loss rose beyond ``train.max_loss_rise``.
+        LeaveError: ``loop.report`` raised it.
     """
     progress = loop.progress
     first_step = progress.step + 1

@@ -19,7 +19,7 @@ from pipeline.training import checkpoint
 from pipeline.training.directory import RunDirectory
 from pipeline.training.facts import start_facts
 from pipeline.training.guard import TrainingStoppedError
-from pipeline.training.loop import CHANGES, fit
+from pipeline.training.loop import CHANGES, INTERRUPTED, LeaveError, fit
 from pipeline.training.memory import is_out_of_memory
 from pipeline.training.monitor import Monitor, Record
 from pipeline.training.parts import Loop, RunState
@@ -93,6 +93,9 @@ def train(loop: Loop, directory: RunDirectory) -> str:
         if status != CHANGES:
             loop.checkpoints.finish()
         return status
+    except LeaveError:
+        loop.checkpoints.finish()
+        return INTERRUPTED
     except OSError as error:
         if error.errno not in STORAGE_FAILED:
             raise

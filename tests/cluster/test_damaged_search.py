@@ -1,5 +1,6 @@
 """A search whose files were damaged while it was stopped: refused by name, or it comes to the same numbers."""
 
+import json
 import random
 import shutil
 from collections import Counter
@@ -7,17 +8,54 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.cluster.journal import JOURNAL, Standing, begin_journal, read_journal
-from pipeline.cluster.leaderboard import leaderboard, save
-from pipeline.cluster.recorder import Recorder
-from pipeline.cluster.search import check_same_search, settings_of, with_budget
+import pytest
+
+from pipeline.cluster.leg import Leg
+from pipeline.cluster.search import Rules, check_same_search, settings_of, with_budget
 from pipeline.cluster.trial import Runner
+from pipeline.cluster.tuning import LEG, Conductor
 from pipeline.config import Config
 from pipeline.errors import UserError
+from pipeline.search.journal import JOURNAL, Journal, begin_journal, read_journal
+from pipeline.search.leaderboard import leaderboard, save
+from pipeline.search.space import check_space
+from pipeline.search.standing import Standing, Trial
 from pipeline.training.monitor import read
-from tests.cluster.test_trial import RUNGS, OfTune, runner_of
+from tests.cluster.test_trial import runner_of
 from tests.damage import flipped
 from tests.test_damage import NO_EFFECT, REFUSED, SET_ASIDE, files_of, many
+
+SEARCH = {
+    "search.space": {"optimizer.lr": [0.01, 0.02]},
+    "search.algorithm": "grid",
+    "search.scheduler": "none",
+    "train.max_tokens": 1200,
+    "train.checkpoint_every_steps": 4,
+    "train.evaluate_every_steps": 10,
+    "model.num_layers": 1,
+}
+
+
+def run_legs(runner: Runner, config: Config) -> None:
+    """Run the trials of a search one after another, as Ray Tune does, until all have ended or a stop is asked for."""
+    rules = Rules(runner.config, check_space(config), 1200, [], runner.plan)
+    conductor = Conductor(
+        lambda journal: rules.engine(runner.directory, journal.append),
+        Journal(runner.directory),
+        most_at_once=lambda: 1,
+        max_failures=0,
+    )
+    for number in range(9):
+        found = conductor.next_leg(str(number))
+        if not isinstance(found, dict):
+            return
+        values = json.loads(found[LEG])
+        after = values.pop("tokens")
+        trial = Trial(**values)
+        leg = Leg(lambda report, trial=trial, after=after: runner.run(trial, report, after_tokens=after))
+        while conductor.result(str(number), leg.step()):
+            pass
+        leg.leave()
 
 
 def go_on(runner: Runner, config: Config) -> list[tuple[Any, ...]]:
@@ -25,16 +63,8 @@ def go_on(runner: Runner, config: Config) -> list[tuple[Any, ...]]:
     directory = runner.directory
     with directory.locked():
         check_same_search(directory, config)
-        records = read_journal(directory.path)
-        begin_journal(directory.path, records)
-        recorder = Recorder(directory, runner.trials, RUNGS, reduction_factor=3)
-        ended = {name for name, trial in Standing.of(records).trials.items() if trial.end is not None}
-        for name, trial in runner.trials.items():
-            if name not in ended:
-                tune = OfTune(name)
-                recorder.on_trial_start(0, [], tune)
-                result = runner.run(trial, lambda figures, tune=tune: recorder.on_trial_result(0, [], tune, figures))
-                recorder.on_trial_result(0, [], tune, result)
+        begin_journal(directory.path, read_journal(directory.path))
+        run_legs(runner, config)
         rows = leaderboard(Standing.of(read_journal(directory.path)))
         save(directory.path, rows, with_budget(config), sample_tokens=0)
     return [(row.trial, row.perplexity, row.tokens, row.status, *row.settings.items()) for row in rows]
@@ -42,18 +72,27 @@ def go_on(runner: Runner, config: Config) -> list[tuple[Any, ...]]:
 
 @many(6, 300)
 def test_a_search_that_goes_on(make_config: Callable[..., Config], tmp_path: Path, number: int) -> None:
-    config = make_config({"train.max_tokens": 1200, "train.checkpoint_every_steps": 4, "model.num_layers": 1})
-    runner = runner_of(config, {"optimizer.lr": 0.01}, {"optimizer.lr": 0.02})
+    config = make_config(SEARCH)
+    runner = runner_of(config)
     search, copy, source = runner.directory.path, tmp_path / "copy", random.Random(number)
-    done, stopped = runner.trials.values()
     with runner.directory.locked():
         runner.directory.config.write_text(settings_of(config))
         begin_journal(search, [])
-        recorder = Recorder(runner.directory, runner.trials, RUNGS, reduction_factor=3)
-        for trial in (done, stopped):
-            recorder.on_trial_start(0, [], OfTune(trial.name))
-        recorder.on_trial_result(0, [], OfTune(done.name), runner.run(done, lambda figures: None))
-        runner.run(stopped, lambda figures: runner.directory.request_stop())
+        done = runner.run
+
+        def stop_in_the_second(runner: Runner, trial: Trial, report: Any, **how: Any) -> dict[str, Any]:
+            def report_and_stop(figures: dict[str, Any]) -> None:
+                report(figures)
+                if trial.number == 2:
+                    runner.directory.request_stop()
+
+            return done(trial, report_and_stop, **how)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Runner, "run", stop_in_the_second)
+            run_legs(runner, config)
+    stopped = "002-lr=0.02"
+    assert [trial.status for trial in Standing.of(read_journal(search)).drawn] == ["done", "waiting"]
     shutil.copytree(search, copy)
     expected = go_on(runner, config)
     assert [row[3] for row in expected] == ["done", "done"]
@@ -74,7 +113,7 @@ def test_a_search_that_goes_on(make_config: Callable[..., Config], tmp_path: Pat
             outcomes[REFUSED] += 1
             continue
         assert (search / "best.yaml").read_bytes() == best
-        told = [r for r in read(search / "trials" / stopped.name / "metrics.jsonl") if r["kind"] == "warning"]
+        told = [r for r in read(search / "trials" / stopped / "metrics.jsonl") if r["kind"] == "warning"]
         outcomes[SET_ASIDE if told else NO_EFFECT] += 1
     print(f"\n{number:,} bits of {len(files)} files: {dict(outcomes)}")
     assert outcomes[REFUSED]

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import config as configuration
-from pipeline.cluster.journal import Standing, read_journal
 from pipeline.config import Config
+from pipeline.search.journal import read_journal
+from pipeline.search.standing import Standing
 from tests.cluster.test_search import check_trials
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

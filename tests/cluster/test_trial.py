@@ -8,35 +8,40 @@ from typing import Any
 
 import pytest
 
-from pipeline.cluster.adopted import records_of_trials
-from pipeline.cluster.journal import Standing, Trial, begin_journal, read_journal
-from pipeline.cluster.leaderboard import leaderboard
-from pipeline.cluster.recorder import Recorder
+from pipeline.cluster.leg import Leg
 from pipeline.cluster.search import with_budget
 from pipeline.cluster.train import Plan
-from pipeline.cluster.trial import Runner, figures_of, name_of, past_validations
+from pipeline.cluster.trial import Runner
 from pipeline.config import Config
 from pipeline.data.prepare import prepare_in_process
 from pipeline.errors import UserError
+from pipeline.search.adopted import records_of_trials
+from pipeline.search.journal import begin_journal, read_journal
+from pipeline.search.leaderboard import leaderboard
+from pipeline.search.naming import name_of
+from pipeline.search.standing import Standing, Trial
+from pipeline.search.validations import figures_of, past_validations
 from pipeline.training.directory import LostOwnershipError, RunDirectory
 from pipeline.training.monitor import read
 
 RUNGS = [600, 1800]
 SPACE = {"optimizer.lr": [0.01, 0.02]}
+OWN = {"train.max_tokens": 3000, "model.dropout": 0.2, "train.keep_checkpoints": 9}
 
 
-def runner_of(config: Config, *settings: dict[str, Any]) -> Runner:
-    """A runner of trials 1, 2, … with these settings; the search's directory is held by nobody yet."""
+def runner_of(config: Config) -> Runner:
+    """A runner of trials; the search's directory is held by nobody yet."""
     prepare_in_process(config)
-    trials = [Trial(name_of(number, each), number, each) for number, each in enumerate(settings, start=1)]
-    directory = RunDirectory(str(config.run.directory))
-    return Runner(with_budget(config), directory, Plan(1, 1, False), RUNGS, {trial.name: trial for trial in trials})
+    return Runner(with_budget(config), RunDirectory(str(config.run.directory)), Plan(1, 1, False), RUNGS)
 
 
-def run_all(runner: Runner) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """How the only trial ended, and its reports."""
+def trial_of(settings: dict[str, Any], number: int = 1) -> Trial:
+    return Trial(name_of(number, settings), number, settings)
+
+
+def run_whole(runner: Runner, trial: Trial) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """How ``trial`` ended, and its reports."""
     reports: list[dict[str, Any]] = []
-    (trial,) = runner.trials.values()
     return runner.run(trial, reports.append), reports
 
 
@@ -54,40 +59,37 @@ def run_all(runner: Runner) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def test_a_trial_that_diverges_is_lost_with_the_reason(
     make_config: Callable[..., Config], settings: dict[str, Any], reason: str
 ) -> None:
-    runner = runner_of(make_config({"train.max_tokens": 3000, "train.log_every_steps": 10}), settings)
+    runner, trial = runner_of(make_config({"train.max_tokens": 3000, "train.log_every_steps": 10})), trial_of(settings)
     with runner.directory.locked():
-        ended, reports = run_all(runner)
+        ended, reports = run_whole(runner, trial)
     assert ended["ended"] == "lost"
     assert ended["reason"].startswith(reason)
     assert "the last good checkpoint" not in ended["reason"]
     assert reports == []
-    (name,) = runner.trials
-    figures = figures_of(runner.directory.path / "trials" / name)
+    figures = figures_of(runner.directory.path / "trials" / trial.name)
     assert figures["perplexity"] is None
     assert figures["tokens"] <= 600
-    records = read(runner.directory.path / "trials" / name / "metrics.jsonl")
+    records = read(runner.directory.path / "trials" / trial.name / "metrics.jsonl")
     assert not any(record.get("best") for record in records)
 
 
 def test_what_ends_a_trial_is_kept_and_told(
     make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runner = runner_of(make_config({"train.max_tokens": 3000}), {"train.batch_size": 100_000})
+    runner, trial = runner_of(make_config({"train.max_tokens": 3000})), trial_of({"train.batch_size": 100_000})
     with runner.directory.locked():
-        ended, _ = run_all(runner)
+        ended, _ = run_whole(runner, trial)
         assert ended["ended"] == "failed"
         assert "train.batch_size" in ended["reason"]
-        monkeypatch.setattr(Runner, "train", lambda *arguments: {}["lr"])
-        ended, _ = run_all(runner)
-    (name,) = runner.trials
-    kept = runner.directory.path / "trials" / name / "error.txt"
-    assert ended == {"ended": "failed", "reason": f"KeyError: 'lr' ({kept})"}
+        monkeypatch.setattr(Runner, "train", lambda *arguments, **more: {}["lr"])
+        ended, _ = run_whole(runner, trial)
+    kept = runner.directory.path / "trials" / trial.name / "error.txt"
+    assert ended == {"ended": "failed", "reason": f"KeyError: 'lr' ({kept})", "tokens": 0}
     assert "Traceback" in kept.read_text()
 
 
 def test_a_trial_of_a_dead_driver_stops_and_writes_nothing(make_config: Callable[..., Config]) -> None:
-    runner = runner_of(make_config({"train.max_tokens": 3000}), {"optimizer.lr": 0.01})
-    (trial,) = runner.trials.values()
+    runner, trial = runner_of(make_config({"train.max_tokens": 3000})), trial_of({"optimizer.lr": 0.01})
     folder = runner.directory.path / "trials" / trial.name
 
     def contents() -> dict[Path, bytes]:
@@ -114,26 +116,24 @@ def test_a_trial_of_a_dead_driver_stops_and_writes_nothing(make_config: Callable
 
 
 def test_a_trial_stops_and_saves_when_its_search_is_asked_to(make_config: Callable[..., Config]) -> None:
-    runner = runner_of(make_config({"train.max_tokens": 3000}), {"optimizer.lr": 0.01})
-    (trial,) = runner.trials.values()
+    runner, trial = runner_of(make_config({"train.max_tokens": 3000})), trial_of({"optimizer.lr": 0.01})
     with runner.directory.locked():
         ended = runner.run(trial, lambda figures: runner.directory.request_stop())
-        assert ended == {"ended": "interrupted", "reason": ""}
+        assert ended == {"ended": "interrupted", "reason": "", "tokens": 660}
     figures = figures_of(runner.directory.path / "trials" / trial.name)
     assert figures["tokens"] == 660  # the step after the one that it was asked in
     with runner.directory.locked():
-        ended, reports = run_all(runner)
+        ended, reports = run_whole(runner, trial)
     assert ended["ended"] == "done"
     # what its driver may not have heard of is said again
     assert [report["tokens"] for report in reports] == [600, 1800, 3000]
 
 
 def test_a_validation_after_the_last_checkpoint_is_not_reported(make_config: Callable[..., Config]) -> None:
-    runner = runner_of(make_config({"train.max_tokens": 3000}), {"optimizer.lr": 0.01})
-    (trial,) = runner.trials.values()
+    runner, trial = runner_of(make_config({"train.max_tokens": 3000})), trial_of({"optimizer.lr": 0.01})
     folder = runner.directory.path / "trials" / trial.name
     with runner.directory.locked():
-        _, reports = run_all(runner)
+        _, reports = run_whole(runner, trial)
     shown = [{name: report[name] for name in ("tokens", "loss", "perplexity")} for report in reports]
     assert past_validations(folder, after_tokens=0) == shown
     assert past_validations(folder, after_tokens=600) == shown[1:]
@@ -149,7 +149,7 @@ def test_a_validation_after_the_last_checkpoint_is_not_reported(make_config: Cal
 def test_a_search_of_an_earlier_version_goes_on(make_config: Callable[..., Config]) -> None:
     """Its trials bear Ray Tune's names, its leaderboard calls stopped ones done, and there is no journal."""
     config = make_config({"train.max_tokens": 3000, "search.space": SPACE, "search.num_trials": 3})
-    runner = runner_of(config, {"optimizer.lr": 0.01})
+    runner = runner_of(config)
     corpus = prepare_in_process(config)
     directory = runner.directory.path
     names = ["1a2b3_00000", "1a2b3_00001", "1a2b3_00002"]
@@ -191,12 +191,11 @@ def interrupt(figures: dict[str, Any]) -> None:
     raise KeyboardInterrupt
 
 
-def test_the_leaderboard_puts_lost_trials_last(make_config: Callable[..., Config]) -> None:
-    runner = runner_of(make_config(), *({"optimizer.lr": lr} for lr in (1.0, 2.0, 3.0)))
-    first, second, third = runner.trials
+def test_the_leaderboard_puts_lost_trials_last() -> None:
+    trials = [trial_of({"optimizer.lr": lr}, number) for number, lr in enumerate((1.0, 2.0, 3.0), start=1)]
+    first, second, third = (trial.name for trial in trials)
     starts = [
-        {"kind": "start", "trial": trial.name, "number": trial.number, "settings": trial.settings}
-        for trial in runner.trials.values()
+        {"kind": "start", "trial": trial.name, "number": trial.number, "settings": trial.settings} for trial in trials
     ]
     ends = [
         {
@@ -216,39 +215,34 @@ def test_the_leaderboard_puts_lost_trials_last(make_config: Callable[..., Config
         leaderboard(Standing.of([starts[0], ends[0]]))
 
 
-class OfTune:
-    """As much of Ray Tune's trial as the recorder asks for."""
-
-    def __init__(self, name: str) -> None:
-        self.config = {"trial": name}
-
-    def get_error(self) -> Exception:
-        return RuntimeError("first line\nThe actor died unexpectedly")
+def weights_of(folder: Path) -> dict[str, bytes]:
+    """Checkpoint → its weights."""
+    return {path.parent.name: path.read_bytes() for path in folder.glob("checkpoints/*/weights.safetensors")}
 
 
-def test_only_what_ended_is_recorded_as_ended(make_config: Callable[..., Config]) -> None:
-    runner = runner_of(make_config(), *({"optimizer.lr": lr} for lr in (1.0, 2.0, 3.0, 4.0)))
-    stopped, interrupted, dead, done = runner.trials
+def test_a_leg_goes_on_where_the_one_before_it_left(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    """In legs and beside another trial in the same process, a trial comes to the very bits of one that ran alone."""
+    config = make_config(OWN)
+    runner, alone = runner_of(config), runner_of(make_config({**OWN, "run.directory": str(tmp_path / "alone")}))
+    trial, other = trial_of({"optimizer.lr": 0.01}), trial_of({"optimizer.lr": 0.02, "model.hidden_size": 9}, 2)
+    with alone.directory.locked():
+        _, expected = run_whole(alone, trial)
+    assert [report["tokens"] for report in expected] == [600, 1800, 3000]
+    found: list[dict[str, Any]] = []
     with runner.directory.locked():
-        begin_journal(runner.directory.path, [])
-        recorder = Recorder(runner.directory, runner.trials, RUNGS, reduction_factor=3)
-        for name in runner.trials:
-            recorder.on_trial_start(0, [], OfTune(name))
-        for tokens in (300, 660, 900):
-            figures = {"tokens": tokens, "loss": 1.0, "perplexity": math.e, "done": tokens == 900}
-            recorder.on_trial_result(0, [], OfTune(stopped), figures)
-        recorder.on_trial_result(0, [], OfTune(interrupted), {"ended": "interrupted", "reason": ""})
-        recorder.on_trial_error(0, [], OfTune(dead))
-        runner.directory.request_stop()
-        recorder.on_trial_error(0, [], OfTune(interrupted))  # its process was killed with the search
-        recorder.on_trial_result(0, [], OfTune(done), {"ended": "done", "reason": ""})
-        records = read_journal(runner.directory.path)
-    assert [record["rung"] for record in records if record["kind"] == "report"] == [None, 600, None]
-    assert {record["trial"]: (record["status"], record["reason"]) for record in records if record["kind"] == "end"} == {
-        stopped: ("stopped", "not among the best 1 in 3 at 600 tokens"),
-        dead: ("failed", "its process ended: The actor died unexpectedly"),
-        done: ("done", ""),
-    }
+        for after_tokens, each in [(0, trial), (0, other), (600, trial), (600, other), (1800, trial)]:
+            leg = Leg(lambda report, each=each, after=after_tokens: runner.run(each, report, after_tokens=after))
+            message = leg.step()
+            found += [message] if each is trial else []
+            leg.leave()
+            assert not leg.thread.is_alive()
+        last = Leg(lambda report: runner.run(trial, report, after_tokens=3000)).step()
+    assert last == {"ended": "done", "reason": "", "tokens": 3000}
+    names = ("tokens", "loss", "perplexity")
+    assert [[r[n] for n in names] for r in found] == [[r[n] for n in names] for r in expected]
+    folders = [each.directory.path / "trials" / trial.name for each in (runner, alone)]
+    assert weights_of(folders[0]) == weights_of(folders[1])
+    assert len(weights_of(folders[0])) == 3
 
 
 def test_the_name_of_a_trial_says_its_settings() -> None:

@@ -13,12 +13,14 @@ from typing import Any
 
 from pipeline import config as configuration
 from pipeline import status
-from pipeline.cluster.journal import DONE, FORMAT, LOST, STOPPED
-from pipeline.cluster.leaderboard import LEADERBOARD
-from pipeline.cluster.trial import TRIALS, figures_of
 from pipeline.config import Config
 from pipeline.data.shards import PreparedCorpus
 from pipeline.errors import UserError
+from pipeline.search.journal import EARLIER
+from pipeline.search.leaderboard import LEADERBOARD
+from pipeline.search.naming import TRIALS
+from pipeline.search.standing import DONE, LOST, STOPPED
+from pipeline.search.validations import figures_of
 from pipeline.training.manifest import CONFIG
 from pipeline.training.selection import newest, survey
 
@@ -49,7 +51,7 @@ def records_of_trials(directory: Path, config: Config, corpus: PreparedCorpus) -
                 else how
             )
             records.append({"kind": "end", "trial": folder.name, **how, **figures})
-    return [{"kind": "search", "format": FORMAT}, *records] if records else []
+    return [{"kind": "search", "format": EARLIER}, *records] if records else []
 
 
 def config_of(folder: Path) -> Path:

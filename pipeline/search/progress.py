@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.cluster.journal import FAILED, LOST, Standing, Trial
-from pipeline.cluster.trial import describe
+from pipeline.search.naming import describe
+from pipeline.search.standing import FAILED, LOST, Standing, Trial
 from pipeline.training.monitor import Record
 from pipeline.training.progress import MovingLine, bar
 
@@ -13,12 +13,13 @@ from pipeline.training.progress import MovingLine, bar
 class SearchProgress(MovingLine):
     """Shows how far a search is: trials that start, reach a rung, end; between these, in a pipe, now and then."""
 
-    def __init__(self, num_trials: int, **how: Any) -> None:
+    def __init__(self, num_trials: int | None, **how: Any) -> None:
         super().__init__(**how)
-        self.num_trials = num_trials
+        self.num_trials = num_trials or 0  # as far as is known
 
     def show(self, record: Record, standing: Standing) -> None:
         """Print what ``record`` tells a person, the search now standing at ``standing``."""
+        self.num_trials = max(self.num_trials, len(standing.trials))
         said = sentence(record, standing, self.num_trials)
         if said:
             self.say(said)
@@ -28,7 +29,7 @@ class SearchProgress(MovingLine):
 
 def sentence(record: Record, standing: Standing, num_trials: int) -> str:
     """What changed, in one line; empty for a validation between two rungs."""
-    if record["kind"] not in ("start", "report", "end"):
+    if record["kind"] not in ("start", "report", "pause", "failure", "end"):
         return ""
     trial = standing.trials[record["trial"]]
     name = f"trial {trial.number}/{num_trials}: {describe(trial.settings)}"
@@ -37,6 +38,10 @@ def sentence(record: Record, standing: Standing, num_trials: int) -> str:
         return f"{name}: " + (f"goes on after {tokens:,} tokens" if tokens else "starts")
     if record["kind"] == "report":
         return f"{name}: {figure(record, standing)} after {record['tokens']:,} tokens" if record["rung"] else ""
+    if record["kind"] == "pause":
+        return f"{name}: pauses at {record['rung']:,} tokens"
+    if record["kind"] == "failure":
+        return f"{name}: {record['reason']}; it goes on from its last checkpoint"
     return f"{name}: {ending(record, standing)} ({standing.num_ended}/{num_trials} trials ended)"
 
 

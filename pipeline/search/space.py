@@ -1,4 +1,4 @@
-"""``search.space`` in, Ray Tune's domains out; each value that a trial may draw is checked against the schema before.
+"""``search.space`` → how each setting is drawn; each value that a trial may draw is checked against the schema before.
 
 optimizer.lr: {loguniform: [1e-4, 1e-2]}      also uniform, randint (high excluded)
 model.hidden_size: [128, 256]                 short for {choice: [128, 256]}
@@ -10,12 +10,15 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import config as configuration
 from pipeline.config import Config
 from pipeline.config.fields import shown
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SEARCHED_SECTIONS = ("model", "train", "optimizer")
 RANGES = ("uniform", "loguniform", "randint")
@@ -32,17 +35,47 @@ class Searched:
     arguments: list[Any]
     values: list[Any]
 
+    def draw(self, source: np.random.Generator) -> Any:
+        """A value at random, as Ray Tune's domains of the same names draw it from the same source."""
+        if self.kind == "choice":
+            return self.arguments[int(source.integers(0, len(self.arguments)))]
+        low, high = self.arguments
+        if self.kind == "randint":
+            return int(source.integers(low, high))
+        if self.kind == "loguniform":
+            import numpy as np
+
+            return float(np.exp(source.uniform(np.log(low), np.log(high))))
+        return source.uniform(low, high)
+
+    def contains(self, value: Any) -> bool:
+        """Whether it may be drawn."""
+        if self.kind == "choice":
+            return value in self.arguments
+        low, high = self.arguments
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            return False
+        return low <= value < high and value == int(value) if self.kind == "randint" else low <= value <= high
+
     @property
-    def domain(self) -> Any:
-        """Where Ray Tune draws it from."""
-        from ray import tune  # takes seconds: what is refused is refused before
+    def listed(self) -> list[Any] | None:
+        """All values, where they can be listed; None: it is a range."""
+        if self.kind == "choice":
+            return list(self.arguments)
+        return list(range(*self.arguments)) if self.kind == "randint" else None
 
-        return tune.choice(self.arguments) if self.kind == "choice" else getattr(tune, self.kind)(*self.arguments)
+
+Space = Mapping[str, Searched]
 
 
-def parse_space(config: Config) -> dict[str, Any]:
-    """``search.space`` as Ray Tune's domains by dotted path. Raises ``UserError`` as ``check_space``."""
-    return {path: searched.domain for path, searched in check_space(config).items()}
+def draw(space: Space, source: np.random.Generator) -> dict[str, Any]:
+    """The settings of a trial at random: those of ``space`` in its order."""
+    return {path: searched.draw(source) for path, searched in space.items()}
+
+
+def contains(space: Space, settings: Mapping[str, Any]) -> bool:
+    """Whether ``settings`` are what ``draw`` may come to."""
+    return space.keys() == settings.keys() and all(space[path].contains(value) for path, value in settings.items())
 
 
 def check_space(config: Config) -> dict[str, Searched]:
@@ -152,11 +185,3 @@ def why_never(config: Config, values: Mapping[str, list[Any]], path: str, value:
         else:
             return ""
     return reason
-
-
-def draw(space: Mapping[str, Any], *, seed: int, num_trials: int) -> list[dict[str, Any]]:
-    """The settings of the first trials of a search, a function of ``seed`` and their number, as Ray Tune draws them."""
-    import numpy as np
-
-    source = np.random.default_rng(seed)
-    return [{path: domain.sample(random_state=source) for path, domain in space.items()} for _ in range(num_trials)]

@@ -9,19 +9,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.variant_generator import generate_variants
 
 from pipeline import config as configuration
-from pipeline.cluster.journal import JOURNAL, Journal, Standing, begin_journal, read_journal
-from pipeline.cluster.leaderboard import as_csv, leaderboard, save
-from pipeline.cluster.progress import SearchProgress
-from pipeline.cluster.rungs import Halving, StopsWorse
 from pipeline.cluster.search import check_same_search, settings_of
-from pipeline.cluster.space import draw, parse_space
+from pipeline.config import SearchConfig
 from pipeline.errors import UserError
+from pipeline.search.journal import JOURNAL, Journal, begin_journal, read_journal
+from pipeline.search.leaderboard import as_csv, leaderboard, save
+from pipeline.search.progress import SearchProgress
+from pipeline.search.samplers import sampler_of
+from pipeline.search.schedulers.stopping import AshaStopping
+from pipeline.search.space import check_space
+from pipeline.search.standing import Standing, Trial
 from pipeline.training.directory import LostOwnershipError, RunDirectory
-from pipeline.training.monitor import Record
 from tests.test_damage import flip, many
 
 START = {"kind": "start", "trial": "001-lr=0.1", "number": 1, "settings": {"optimizer.lr": 0.1}, "tokens": 0}
@@ -159,41 +162,30 @@ def test_trials_are_stopped_as_ray_s_asha_stops_them() -> None:
     source = random.Random(1)
     for reduction_factor in (2, 3, 4):
         milestones = [100 * reduction_factor**power for power in range(3)]
-        ours = StopsWorse(Halving(milestones, reduction_factor))
+        ours = AshaStopping(SearchConfig(reduction_factor=reduction_factor), milestones, 10**6)
         theirs = ASHAScheduler(
             "tokens", "loss", "min", max_t=10**6, grace_period=100, reduction_factor=reduction_factor,
             stop_last_trials=False,
         )  # fmt: skip
         theirs._brackets[0]._rungs = [(rung, {}) for rung in reversed(milestones)]
-        running = [SimpleNamespace(trial_id=f"t{n}", config={"trial": f"t{n}"}) for n in range(40)]
+        running = [SimpleNamespace(trial_id=f"t{n}", known=Trial(f"t{n}", n, {})) for n in range(40)]
         for trial in running:
             theirs.on_trial_add(None, trial)  # type: ignore[arg-type]
         tokens = dict.fromkeys((trial.trial_id for trial in running), 0)
         stopped = 0
         while running:
             trial = source.choice(running)
+            before = tokens[trial.trial_id]
             tokens[trial.trial_id] += source.randint(20, 150)
             result = {"tokens": tokens[trial.trial_id], "loss": source.choice([source.uniform(1, 5), 3.0])}
-            decision = ours.on_trial_result(None, trial, result)
-            assert decision == theirs.on_trial_result(None, trial, result)  # type: ignore[arg-type]
-            stopped += decision == "STOP"
-            if decision == "STOP" or result["tokens"] > 2000:
+            rung = max((rung for rung in milestones if before < rung <= result["tokens"]), default=None)
+            ours.apply({"kind": "report", "rung": rung, **result}, trial.known)
+            decision = ours.at_rung(trial.known, rung).kind if rung else "continue"
+            assert decision.upper() == theirs.on_trial_result(None, trial, result)  # type: ignore[arg-type]
+            stopped += decision == "stop"
+            if decision == "stop" or result["tokens"] > 2000:
                 running.remove(trial)
         assert 15 < stopped < 40
-
-
-def test_a_search_that_goes_on_compares_by_what_was_reported_before(tmp_path: Path) -> None:
-    records: list[Record] = []
-    for number, loss in enumerate([3.0, 1.0, 2.0], start=1):
-        name = f"t{number}"
-        records += [{**START, "trial": name, "number": number}, {**REPORT, "trial": name, "tokens": 120, "loss": loss}]
-        records.append({**REPORT, "trial": name, "tokens": 150, "loss": 0.0})  # the first report at a rung decides
-    halving = Halving([100, 300], reduction_factor=3)
-    halving.replay(Standing.of(records))
-    assert halving.losses == {100: {"t1": 3.0, "t2": 1.0, "t3": 2.0}, 300: {}}
-    cut_off = np.percentile([1.0, 2.0, 3.0], 100 / 3)
-    assert not halving.stops("t4", tokens=110, loss=cut_off)
-    assert halving.stops("t5", tokens=110, loss=cut_off + 0.1)
 
 
 def test_trials_are_drawn_as_ray_tune_draws_them() -> None:
@@ -201,16 +193,22 @@ def test_trials_are_drawn_as_ray_tune_draws_them() -> None:
         "optimizer.lr": {"loguniform": [1e-4, 1e-1]}, "model.hidden_size": [8, [8, 16], 32],
         "model.dropout": {"uniform": [0.0, 0.5]}, "train.bptt": {"randint": [4, 40]},
     }  # fmt: skip
-    domains = parse_space(
-        configuration.with_values(configuration.load(), {"search.space": space, "model.num_layers": 2})
+    config = configuration.with_values(
+        configuration.load(), {"search.space": space, "search.seed": 7, "model.num_layers": 2}
     )
-    drawn = draw(domains, seed=7, num_trials=20)
+    draws = sampler_of(config.search, check_space(config)).draws(Standing(), number=1, num_before=0)
+    drawn = [next(draws) for _ in range(20)]
+    domains = {
+        "optimizer.lr": tune.loguniform(1e-4, 1e-1), "model.hidden_size": tune.choice([8, [8, 16], 32]),
+        "model.dropout": tune.uniform(0.0, 0.5), "train.bptt": tune.randint(4, 40),
+    }  # fmt: skip
     source = np.random.default_rng(7)
     tunes = [
         next(iter(generate_variants({"config": dict(domains)}, random_state=source)))[1]["config"] for _ in range(20)
     ]
     assert drawn == tunes
-    assert draw(domains, seed=7, num_trials=5) == drawn[:5]
+    later = sampler_of(config.search, check_space(config)).draws(Standing(), number=6, num_before=5)
+    assert [next(later) for _ in range(15)] == drawn[5:]
     for settings in drawn:
         configuration.with_values(configuration.load(), settings)
         assert all(type(value) in (int, float, list) for value in settings.values())

@@ -1,11 +1,21 @@
-"""The journal of a search, ``search.jsonl``: which trials were drawn, what they reported, and how each ended.
+"""The journal of a search, ``search.jsonl``: which trials were drawn, what they reported, what was decided.
 
 It is the one truth of a search, one JSON record a line, each with its checksum. Ray Tune's own files are never read:
 they count a trial that was cut off as finished. A trial without an end goes on from its own last checkpoint.
 
-    start    a trial begins, or goes on after so many tokens: its name, number and settings
+    search   the format, once, at the beginning
+    sitting  a driver begins
+    start    a trial begins, or goes on after so many tokens: its name, number and settings; how many draws before it
+             were refused
     report   a validation: tokens, loss (nats per token), perplexity, and the rung that it is the first to reach
-    end      its status (done, stopped, lost, failed), the reason, and the figures of its checkpoints
+    pause    at its rung, of which it is not among the best for now
+    promote  from its rung, now or later
+    interrupted  it has saved and left, for the search was asked to stop, or is out of tokens or time
+    failure  its process was lost; it is tried again
+    over     search.max_hours
+    end      its status (done, stopped, lost, failed), the reason, perplexity, tokens and seconds
+
+``standing`` says what they come to. Records of earlier versions (format 1) are start, report and end alone.
 """
 
 from __future__ import annotations
@@ -14,7 +24,6 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,68 +34,7 @@ from pipeline.training.directory import RunDirectory
 from pipeline.training.monitor import CHECKSUM, Record, checksum_of
 
 JOURNAL = "search.jsonl"
-FORMAT = 1
-# failed: its process died, its disk was full, …; the next start of the search tries it again
-DONE, STOPPED, LOST, FAILED = "done", "stopped", "lost", "failed"
-
-
-@dataclass
-class Trial:
-    """One trial as the journal knows it."""
-
-    name: str
-    number: int  # of the draw, from 1
-    settings: dict[str, Any]
-    reports: list[Record] = field(default_factory=list)
-    end: Record | None = None
-    is_running: bool = False
-
-    @property
-    def tokens(self) -> int:
-        """How far its last report goes."""
-        return self.reports[-1]["tokens"] if self.reports else 0
-
-
-@dataclass
-class Standing:
-    """Where a search stands: what its records come to."""
-
-    trials: dict[str, Trial] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, records: Iterable[Record]) -> Standing:
-        standing = cls()
-        for record in records:
-            standing.apply(record)
-        return standing
-
-    def apply(self, record: Record) -> None:
-        """Take one more record in."""
-        name = record.get("trial")
-        if record["kind"] == "start":
-            trial = self.trials.setdefault(str(name), Trial(str(name), record["number"], record["settings"]))
-            trial.end, trial.is_running = None, True
-        elif record["kind"] == "report":
-            self.trials[str(name)].reports.append(record)
-        elif record["kind"] == "end":
-            trial = self.trials[str(name)]
-            trial.end, trial.is_running = record, False
-
-    def begin_sitting(self) -> None:
-        """No trial runs yet, whatever ran when the last driver ended."""
-        for trial in self.trials.values():
-            trial.is_running = False
-
-    @property
-    def num_ended(self) -> int:
-        return sum(trial.end is not None for trial in self.trials.values())
-
-    @property
-    def best_perplexity(self) -> float | None:
-        """The lowest so far, of all reports."""
-        reports = [report["perplexity"] for trial in self.trials.values() for report in trial.reports]
-        ends = [trial.end["perplexity"] for trial in self.trials.values() if trial.end and trial.end["perplexity"]]
-        return min(reports + ends, default=None)
+FORMAT, EARLIER = 2, 1  # what this version writes; what it reads, and goes on with, beside that
 
 
 def read_journal(directory: Path) -> list[Record]:
@@ -116,8 +64,8 @@ def read_journal(directory: Path) -> list[Record]:
                 "what its trials' directories hold"
             )
         records.append(record)
-    if records and records[0].get("format") != FORMAT:
-        raise UserError(f"{path}: format {records[0].get('format')}, but this version reads format {FORMAT}")
+    if records and records[0].get("format") not in (FORMAT, EARLIER):
+        raise UserError(f"{path}: format {records[0].get('format')}, but this version reads formats up to {FORMAT}")
     return records
 
 
@@ -144,7 +92,7 @@ class Journal:
         Raises:
             LostOwnershipError: another driver has taken the search over.
         """
-        self.waiting += "".join(as_line({**record, "time": time.time()}) for record in records).encode()
+        self.waiting += "".join(as_line({"time": time.time(), **record}) for record in records).encode()
         self.retry()
 
     def retry(self) -> None:

@@ -1,0 +1,167 @@
+"""Ray Tune drives the engine of a search: each leg of a trial, from a start to a pause or end, is a trial of Tune's.
+
+So nothing is ever paused as far as Tune knows: a trial that pauses has ended there, and one that is promoted is begun
+anew, from its own checkpoint, in a process that is there already. The engine alone says what is to run; this runs
+where Tune runs, which with ray:// is not the driver.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from pipeline.errors import UserError
+from pipeline.search.engine import CONTINUE, Engine, Run, Wait
+from pipeline.search.journal import Journal
+from pipeline.search.standing import LOST, RUNNING, Standing, Trial
+from pipeline.training.loop import INTERRUPTED
+
+LEG = "leg"  # what a trial of Tune's is given: the trial of the search, as text
+LOOK_SECONDS = 2.0  # how often the size of the cluster is looked at
+FIGURES = ("tokens", "loss", "perplexity", "seconds")
+
+
+def as_leg(trial: Trial) -> str:
+    """What a process that runs ``trial`` must know of it."""
+    names = ("name", "number", "settings", "seed_offset", "details", "tokens")
+    return json.dumps({name: getattr(trial, name) for name in names})
+
+
+class Conductor:
+    """Between Tune and the engine: which of Tune's trials is which, and what either says to the other."""
+
+    def __init__(
+        self,
+        make_engine: Callable[[Journal], Engine],
+        journal: Journal,
+        *,
+        most_at_once: Callable[[], int],
+        max_failures: int,
+        after_leg: Callable[[Standing], None] = lambda standing: None,
+    ) -> None:
+        """``make_engine`` is called where Tune runs; ``most_at_once``: how many trials the cluster has room for."""
+        self.after_leg = after_leg
+        self.make_engine = make_engine
+        self.journal = journal
+        self.most_at_once = most_at_once
+        self.max_failures = max_failures
+        self.names: dict[str, str] = {}
+        self.mistake = ""  # that ended the search
+        self._engine: Engine | None = None
+        self._looked: tuple[float, int] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_engine": None}
+
+    @property
+    def engine(self) -> Engine:
+        if self._engine is None:
+            self._engine = self.make_engine(self.journal)
+        return self._engine
+
+    def room(self) -> int:
+        """How many more trials there is room for."""
+        now = time.monotonic()
+        if self._looked is None or now - self._looked[0] >= LOOK_SECONDS:
+            self._looked = (now, self.most_at_once())
+        return self._looked[1] - len(self.engine.standing.in_state(RUNNING))
+
+    def next_leg(self, tune_id: str) -> dict[str, str] | str | None:
+        """The configuration of Tune's next trial; None: none for now; or that there will be none any more."""
+        if self.mistake or self.journal.directory.stop_requested():
+            return Searcher.FINISHED
+        try:
+            action = self.engine.next_action(self.room())
+        except UserError as error:
+            self.mistake = str(error)
+            return Searcher.FINISHED
+        if isinstance(action, Run):
+            self.names[tune_id] = action.trial.name
+            return {LEG: as_leg(action.trial)}
+        return None if isinstance(action, Wait) else Searcher.FINISHED
+
+    def result(self, tune_id: str, result: dict[str, Any]) -> bool:
+        """Whether a leg goes on after it said ``result``: a validation, or how it ended."""
+        name = self.names[tune_id]
+        if "ended" not in result:
+            if self.engine.report(name, **{figure: result[figure] for figure in FIGURES}) == CONTINUE:
+                return True
+        elif result["ended"] == INTERRUPTED:
+            self.engine.interrupted(name)
+        else:
+            figures = {"tokens": result["tokens"]} if result["ended"] == LOST else {}
+            self.engine.ended(name, result["ended"], result["reason"], **figures)
+        self.after_leg(self.engine.standing)
+        return False
+
+    def error(self, tune_id: str, reason: str) -> None:
+        """The process of a leg was lost."""
+        if self.journal.directory.stop_requested():
+            self.engine.interrupted(self.names[tune_id])
+        else:
+            self.engine.failed(self.names[tune_id], reason, max_failures=self.max_failures)
+
+    def look_at_the_time(self) -> None:
+        """Where ``search.max_hours`` is over, ask what runs to save and leave."""
+        if self.engine.out_of_time() and not self.journal.directory.stop_requested():
+            self.engine.next_action(0)  # which writes that it is over
+            self.journal.directory.request_stop()
+
+
+class Draws(Searcher):
+    """Tune asks it for trials; it asks the engine."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        super().__init__()
+        self.conductor = conductor
+
+    def suggest(self, trial_id: str) -> Any:
+        return self.conductor.next_leg(trial_id)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing: how legs end is said by their results."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journal holds all."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, as ``save``."""
+
+
+class Decides(FIFOScheduler):
+    """Tune tells it of results; the engine decides."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        super().__init__()
+        self.conductor = conductor
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if self.conductor.result(trial.trial_id, result):
+            return TrialScheduler.CONTINUE
+        # its process may be kept for another leg: it is to let go of this one now
+        actor = getattr(getattr(trial, "temporary_state", None), "ray_actor", None)
+        if actor is not None:
+            actor.leave.remote()
+        return TrialScheduler.STOP
+
+
+class Watches(tune.Callback):
+    """Tune tells it of processes that were lost; and what a full disk refused is tried again."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        self.conductor = conductor
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        error = trial.get_error()
+        lines = str(error).strip().splitlines() if error else []
+        self.conductor.error(trial.trial_id, ": ".join(["its process ended", *lines[-1:]]))
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self.conductor.journal.retry()
+        self.conductor.look_at_the_time()

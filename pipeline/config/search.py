@@ -1,0 +1,97 @@
+"""Section of the search over settings."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import field_validator
+
+from pipeline.config.fields import Section, setting, shown
+from pipeline.errors import UserError
+
+DEFAULT_SPACE = {
+    "optimizer.lr": {"loguniform": [5e-4, 1e-2]},
+    "model.hidden_size": {"choice": [128, 256, 512]},
+    "train.bptt": {"choice": [32, 64, 128]},
+}
+
+
+class SearchConfig(Section):
+    """Hyperparameter search by validation perplexity."""
+
+    space: dict[str, Any] = setting(
+        DEFAULT_SPACE,
+        "Dotted path → list of values, or {choice: […]}, {uniform: [low, high]}, {loguniform: [low, high]}, "
+        "{randint: [low, high]} (high excluded); every value and both ends must be ones that the setting takes.",
+    )
+    algorithm: Literal["random", "grid", "tpe"] = setting(
+        "random",
+        "How new trials are drawn: at random, every combination of the values once, or where good trials are denser "
+        "than bad ones (Optuna's estimator, of recurray[search]).",
+        source="Bergstra & Bengio 2012; Bergstra et al. 2011; Watanabe 2023",
+    )
+    startup_trials: int = setting(5, "Trials with a figure before tpe begins to estimate.", unit="trials", ge=1)
+    try_first: list[dict[str, Any]] | None = setting(
+        None,
+        "Settings to try before any is drawn, by dotted path, what is left out being as configured; null: the "
+        "configuration's own values where the space holds them (not for grid); []: none.",
+    )
+    max_parameters: int | None = setting(
+        None, "Larger models are drawn again, and cost nothing; null: any.", unit="parameters", ge=1
+    )
+    num_trials: int | None = setting(
+        None,
+        "Settings tried; null: 8, or without a limit of their own those of the whole grid, or as many as "
+        "max_total_tokens or max_hours allow. A larger number extends a finished search.",
+        unit="trials",
+        ge=1,
+        le=100_000,
+    )
+    max_concurrent: int | None = setting(None, "Trials at a time; null: as many as fit.", unit="trials", ge=1)
+    scheduler: Literal["asha", "hyperband", "median", "asha_stopping", "none"] = setting(
+        "asha",
+        "Who goes on at a rung: the best 1 in reduction_factor, the others pause and are promoted when they come to be "
+        "among them (asha; hyperband: in brackets that begin at each of the rungs); who is no worse than the median; "
+        "as asha, but who is not among them stops for good, as in Ray Tune (asha_stopping); or all.",
+        source="Li et al. 2020; Li et al. 2018; Golovin et al. 2017",
+    )
+    max_tokens: int | None = setting(
+        None, "Training budget of one trial; null: what train.* gives.", unit="tokens", ge=1
+    )
+    grace_tokens: int | None = setting(
+        None,
+        "Tokens of the first rung, where trials are first compared; null: the budget over reduction_factor squared.",
+        unit="tokens",
+        ge=1,
+    )
+    reduction_factor: int = setting(3, "One in so many trials goes on to the next rung.", ge=2)
+    max_total_tokens: int | None = setting(
+        None,
+        "Tokens of all trials together, confirming included: what does not fit is not begun; null: any.",
+        unit="tokens",
+        ge=1,
+    )
+    max_hours: float | None = setting(
+        None,
+        "Hours of the whole search, over all its starts; then it ends with what it has; null: any.",
+        unit="hours",
+        gt=0,
+    )
+    confirm: dict[str, int] | None = setting(
+        None,
+        "{top: 3, seeds: 3} trains the best three again to the end, with three other seeds each: the best is the best "
+        "by their mean; null: the best is that of the lowest perplexity.",
+    )
+    keep: int = setting(
+        3, "Best trials whose checkpoints are kept, beside all that can still be promoted.", unit="trials", ge=1
+    )
+    seed: int = setting(1, "Seed of the sampled settings.", ge=0, lt=2**32)
+
+    @field_validator("confirm")
+    @classmethod
+    def _is_top_and_seeds(cls, confirm: dict[str, int] | None) -> dict[str, int] | None:
+        if confirm is None:
+            return None
+        if confirm.keys() != {"top", "seeds"} or not all(1 <= number <= 1_000 for number in confirm.values()):
+            raise UserError(f"must be {{top: …, seeds: …}}, both from 1 to 1,000, not {shown(confirm)}")
+        return confirm

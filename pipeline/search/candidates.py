@@ -1,0 +1,109 @@
+"""From draws to trials: what is tried first, what is refused and drawn again, and when there is nothing left to draw.
+
+Refused are settings that the schema or the corpus do not allow beside each other, models of more than
+``search.max_parameters``, and repetitions: trials are exact, so the same settings come to the same figure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from pipeline.config import SearchConfig
+from pipeline.errors import UserError
+from pipeline.search.samplers import Sampler
+from pipeline.search.standing import Standing
+
+MOST_REFUSED = 1_000  # draws in a row
+DEFAULT_TRIALS = 8
+REPEATED = "was tried already"
+DRAWN, TRIED_FIRST = "drawn", "tried first"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The settings of a new trial, and how many draws before them were refused."""
+
+    number: int
+    settings: dict[str, Any]
+    origin: str
+    num_refused: int = 0
+
+
+class Candidates:
+    """Gives the settings of the next trial of a search.
+
+    Args of the constructor:
+        why_not: settings → why no trial can have them; empty if one can.
+        first: settings that are tried before any is drawn.
+    """
+
+    def __init__(
+        self, why_not: Callable[[Mapping[str, Any]], str] = lambda settings: "", first: Sequence[dict[str, Any]] = ()
+    ) -> None:
+        self.why_not = why_not
+        self.first = list(first)
+        self.is_exhausted = False
+
+    def begin(self, settings: SearchConfig, sampler: Sampler, *, is_earlier: bool) -> None:
+        """Draw with ``sampler``; ``is_earlier``: as earlier versions drew, each number its own draw, unseen."""
+        self.settings = settings
+        self.sampler = sampler
+        self.is_earlier = is_earlier
+
+    @property
+    def most(self) -> float:
+        """How many trials there may be, confirming ones apart."""
+        settings = self.settings
+        if settings.num_trials is not None:
+            return settings.num_trials
+        is_bounded = settings.algorithm == "grid" or settings.max_total_tokens or settings.max_hours
+        return float("inf") if is_bounded else DEFAULT_TRIALS
+
+    def draw(self, standing: Standing) -> Drawn | None:
+        """The next trial; None: there is to be none.
+
+        Raises:
+            UserError: 1,000 draws in a row were refused, with the reason of the last.
+        """
+        drawn = standing.drawn
+        if self.is_exhausted or len(drawn) >= self.most:
+            return None
+        used = {trial.number for trial in drawn}
+        number = next(number for number in count(len(drawn) + 1 if max(used, default=0) == len(drawn) else 1)
+                      if number not in used)  # fmt: skip
+        if self.is_earlier:
+            draws = self.sampler.draws(standing, number=number, num_before=number - 1)
+            return Drawn(number, next(draws), DRAWN)
+        tried = {as_key(trial.settings) for trial in drawn}
+        for settings in self.first:
+            if as_key(settings) not in tried:
+                return Drawn(number, settings, TRIED_FIRST)
+        num_before = sum(1 + trial.num_refused for trial in drawn if trial.origin == DRAWN)
+        return self._drawn(standing, number, num_before, tried)
+
+    def _drawn(self, standing: Standing, number: int, num_before: int, tried: set[str]) -> Drawn | None:
+        reason = ""
+        draws = self.sampler.draws(standing, number=number, num_before=num_before)
+        for num_refused, settings in enumerate(draws):
+            is_repeated = as_key(settings) in tried
+            why_not = REPEATED if is_repeated else self.why_not(settings)
+            if not why_not:
+                return Drawn(number, settings, DRAWN, num_refused)
+            reason = reason if is_repeated else why_not
+            if num_refused + 1 >= MOST_REFUSED:
+                if reason:
+                    raise UserError(
+                        f"search.space: {MOST_REFUSED:,} draws in a row were refused, the last because {reason}"
+                    )
+                break  # a small space, of which everything was tried
+        self.is_exhausted = True
+        return None
+
+
+def as_key(settings: Mapping[str, Any]) -> str:
+    """The same text for the same settings."""
+    return json.dumps(settings, sort_keys=True)

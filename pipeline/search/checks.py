@@ -1,0 +1,43 @@
+"""What a search needs before it starts, and which settings no trial can have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from pipeline import config as configuration
+from pipeline import run
+from pipeline.config import Config
+from pipeline.data.shards import PreparedCorpus
+from pipeline.errors import UserError
+from pipeline.model.language_model import LanguageModel
+from pipeline.search.first import first_settings
+
+__all__ = ["first_settings", "why_not"]
+
+
+def why_not(config: Config, corpus: PreparedCorpus, *, num_workers: int) -> Callable[[Mapping[str, Any]], str]:
+    """A function: the settings of a trial → why none can have them; empty if one can.
+
+    Args:
+        config: of a trial before its settings.
+    """
+
+    def reason(settings: Mapping[str, Any]) -> str:
+        try:
+            trial = configuration.with_values(config, settings)
+            run.training_data(trial, corpus, rank=0, world_size=num_workers)
+            configuration.check_accumulate(trial.train, num_workers)
+            with torch.device("meta"):
+                model = LanguageModel(trial.model, corpus.vocab_size)
+        except UserError as error:
+            return "; ".join(str(error).splitlines())
+        most = config.search.max_parameters
+        number = sum(parameter.numel() for parameter in model.parameters())
+        if most is not None and number > most:
+            return f"a model of {number:,} parameters is larger than search.max_parameters={most:,}"
+        return ""
+
+    return reason

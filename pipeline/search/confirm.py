@@ -1,0 +1,81 @@
+"""Is the winner one? ``search.confirm: {top: 3, seeds: 3}`` trains the best few again to their end, with other seeds.
+
+The trial that is confirmed was chosen for its figure, which luck is part of; those of the other seeds were not, so
+their mean is what such a model may be expected to come to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import exp, inf, sqrt
+from statistics import fmean, stdev
+
+from pipeline.config import SearchConfig
+from pipeline.search.standing import DONE, Standing, Trial
+
+CONFIRMS = "confirms"
+# the 97.5 % point of Student's t with 1, 2, … degrees of freedom; beyond, the normal one
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+NORMAL = 1.960
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """The perplexity of one trial's settings over other seeds, and the 95 % interval of its mean (None: of one)."""
+
+    perplexity: float
+    num_seeds: int
+    low: float | None
+    high: float | None
+
+
+def best_first(trials: Iterable[Trial]) -> list[Trial]:
+    """Those that can be the best, by their best loss; of equal ones the earlier."""
+    whole = [trial for trial in trials if trial.is_whole and trial.best_loss < inf]
+    return sorted(whole, key=lambda trial: (trial.best_loss, trial.number))
+
+
+def wanted(settings: SearchConfig) -> tuple[int, int]:
+    """How many of the best are confirmed, and with how many seeds each."""
+    return (settings.confirm["top"], settings.confirm["seeds"]) if settings.confirm else (0, 0)
+
+
+def next_trial(settings: SearchConfig, standing: Standing) -> Trial | None:
+    """The next training with another seed that was not begun yet; None: all were."""
+    top, seeds = wanted(settings)
+    best = best_first(standing.drawn)[:top]
+    for offset in range(1, seeds + 1):
+        for trial in best:
+            name = f"{trial.number:03d}-seed+{offset}"
+            if name not in standing.trials:
+                return Trial(
+                    name, trial.number, trial.settings, origin=CONFIRMS, confirms=trial.name, seed_offset=offset
+                )
+    return None
+
+
+def reserved_tokens(settings: SearchConfig, standing: Standing, budget_tokens: int) -> int:
+    """Tokens that confirming will take beside what it has begun."""
+    top, seeds = wanted(settings)
+    begun = sum(trial.confirms is not None for trial in standing.trials.values())
+    return max(0, top * seeds - begun) * budget_tokens
+
+
+def confirmed(standing: Standing) -> dict[str, Confirmed]:
+    """Trial → what its settings come to with other seeds, of those that were trained to the end with one at least."""
+    losses: dict[str, list[float]] = {}
+    for trial in standing.trials.values():
+        if trial.confirms is not None and trial.status == DONE:
+            losses.setdefault(trial.confirms, []).append(trial.best_loss)
+    return {name: summary(found) for name, found in losses.items()}
+
+
+def summary(losses: list[float]) -> Confirmed:
+    """The mean of ``losses`` and its interval, as perplexities: they are averaged in nats per token."""
+    mean, number = fmean(losses), len(losses)
+    if number == 1:
+        return Confirmed(exp(mean), 1, None, None)
+    t = STUDENT[number - 2] if number - 2 < len(STUDENT) else NORMAL
+    half = t * stdev(losses) / sqrt(number)
+    return Confirmed(exp(mean), number, exp(mean - half), exp(mean + half))

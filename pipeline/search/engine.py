@@ -1,0 +1,317 @@
+"""The whole logic of a search: the records so far → what is to run next, and what becomes of a trial that reports.
+
+    next_action(free_slots)  → Run a trial (a new one, one that was cut off, one that is promoted) | Wait | End
+    report(trial, …)         → continue | pause | stop
+    ended(trial, status)     | interrupted(trial) | failed(trial, reason)
+
+Each call makes records and hands them to ``write`` before it returns; what the engine knows is what these records come
+to, so one that is given the records of another decides as that one would have. It knows neither Ray nor files, takes
+no time of its own, and can be driven by recorded curves.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config import SearchConfig
+from pipeline.search import confirm
+from pipeline.search.candidates import Candidates, Drawn
+from pipeline.search.journal import EARLIER
+from pipeline.search.naming import name_of
+from pipeline.search.rungs import reached
+from pipeline.search.samplers import sampler_of
+from pipeline.search.schedulers import CONTINUE, PAUSE, STOP, Decision, Scheduler, scheduler_of
+from pipeline.search.space import Space
+from pipeline.search.standing import FAILED, LOST, RUNNING, STOPPED, WAITING, Standing, Trial
+from pipeline.training.monitor import Record
+
+Write = Callable[..., None]  # takes records, as Journal.append
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run ``trial`` from where it is (``trial.tokens`` at least), until it is told to pause or stop or has ended."""
+
+    trial: Trial
+
+
+@dataclass(frozen=True)
+class Wait:
+    """There is nothing to begin until something that runs reports or ends."""
+
+
+@dataclass(frozen=True)
+class End:
+    """Nothing runs and nothing is left to do; ``reason``: why, where more could have been done."""
+
+    reason: str = ""
+
+
+Action = Run | Wait | End
+
+
+def rules_of(settings: SearchConfig, format: int | None) -> SearchConfig:
+    """The ``settings`` by which a search goes on: one of an earlier version by the rules of then."""
+    if format != EARLIER:
+        return settings
+    scheduler = "asha_stopping" if settings.scheduler == "asha" else settings.scheduler
+    return settings.model_copy(update={"scheduler": scheduler, "algorithm": "random", "try_first": []})
+
+
+class Engine:
+    """A search that goes on from ``records``."""
+
+    def __init__(
+        self,
+        settings: SearchConfig,
+        space: Space,
+        budget_tokens: int,
+        *,
+        records: Sequence[Record] = (),
+        write: Write = lambda *records: None,
+        candidates: Candidates | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Begin a sitting.
+
+        Args:
+            budget_tokens: that a trial trains on if nothing stops it.
+            records: what ``read_journal`` gives.
+            write: told of the records that are made, those of one call together.
+            candidates: which draws are taken (see there); None: any but repetitions.
+        """
+        format = next((record["format"] for record in records if record["kind"] == "search"), None)
+        self.settings = rules_of(settings, format)
+        self.budget_tokens = budget_tokens
+        self.scheduler: Scheduler = scheduler_of(self.settings, budget_tokens)
+        self.candidates = candidates or Candidates()
+        self.candidates.begin(self.settings, sampler_of(self.settings, space), is_earlier=format == EARLIER)
+        self.write = write
+        self.clock = clock
+        self.is_short = False  # of tokens, at the last look for something to run
+        self.standing = Standing()
+        for record in records:
+            self._apply(record)
+        if records and records[-1]["kind"] == "report":
+            self._decide_again(records[-1])
+        self.standing.begin_sitting(clock())
+        self.has_begun = self.is_over = False
+
+    @property
+    def milestones(self) -> list[int]:
+        """Numbers of tokens at which every trial must validate and report."""
+        return self.scheduler.milestones
+
+    def next_action(self, free_slots: int) -> Action:
+        """What to begin now, with room for ``free_slots`` more trials.
+
+        Raises:
+            UserError: 1,000 draws in a row were refused.
+        """
+        running = self.standing.in_state(RUNNING)
+        ends = self.ends()
+        if ends and self.has_begun and not self.is_over:
+            self.is_over = True
+            self._write({"kind": "over", "reason": ends, "time": self.clock()})
+        if not ends:
+            if free_slots <= 0:
+                return Wait()
+            self.is_short = False
+            trial = self._cut_off() or self._promoted() or self._drawn()
+            if trial is None and not running:
+                trial = self._promoted(closing=True) or self._confirming()
+            if trial is not None:
+                self._write({**started(trial), "tokens": trial.tokens})
+                return Run(self.standing.trials[trial.name])
+            ends = "search.max_total_tokens has no room for more" if self.is_short else ""
+        return Wait() if running else End(ends)
+
+    def report(
+        self, name: str, *, tokens: int, loss: float, perplexity: float, seconds: float | None = None, **more: Any
+    ) -> Decision:
+        """What becomes of the trial called ``name``, which validated after ``tokens`` with ``loss`` nats per token.
+
+        What it reported in an earlier sitting is not taken twice.
+        """
+        trial = self.standing.trials[name]
+        if trial.state != RUNNING:
+            return PAUSE
+        if tokens <= trial.tokens:
+            return CONTINUE
+        rung = reached(self.milestones, tokens)
+        rung = rung if rung > trial.tokens else 0
+        record = {
+            "kind": "report", "trial": name, "tokens": tokens, "loss": loss, "perplexity": perplexity,
+            "rung": rung or None, "seconds": seconds, **more,
+        }  # fmt: skip
+        if not (math.isfinite(loss) and math.isfinite(perplexity)):
+            self._write(self._end(trial, LOST, f"the validation perplexity is not finite after {tokens:,} tokens"))
+            return STOP
+        self._apply(record)
+        if tokens >= self.budget_tokens:
+            decided: list[Record] = []  # it ends by itself
+            decision = CONTINUE
+        else:
+            decision, decided = self._decided(trial, rung)
+        self.write(record, *decided)
+        return decision
+
+    def _decided(self, trial: Trial, rung: int) -> tuple[Decision, list[Record]]:
+        """What becomes of ``trial``, which has just come to ``rung`` (0: none); with the records of it, applied."""
+        if trial.confirms is not None:
+            return CONTINUE, []
+        decision = self.scheduler.at_rung(trial, rung) if rung else CONTINUE
+        records: list[Record] = [dict(record) for record in decision.records]
+        if decision.kind == "pause":
+            records.append({"kind": "pause", "trial": trial.name, "rung": rung})
+        elif decision.kind == "stop":
+            records.append(self._end(trial, STOPPED, decision.reason))
+        else:
+            if rung and self.scheduler.promotes:
+                records.append(self._promotion(trial, rung))
+            if self.out_of_time() or (rung and not self.affords(0)):  # it goes on when there is more
+                records.append({"kind": "interrupted", "trial": trial.name})
+                decision = PAUSE
+        for record in records:
+            self._apply(record)
+        return decision, records
+
+    def _decide_again(self, report: Record) -> None:
+        """A power cut may have come between a report and what was decided of it: it is decided as it was then."""
+        when, clock = report.get("time", self.clock()), self.clock
+        self.clock = lambda: when
+        _, decided = self._decided(self.standing.trials[report["trial"]], report["rung"] or 0)
+        self.clock = clock
+        if decided:
+            self.write(*({**record, "time": when} for record in decided))
+
+    def ended(self, name: str, status: str, reason: str = "", **figures: Any) -> None:
+        """The trial called ``name`` is ``done`` or ``lost``, or it ``failed`` for a reason that would come again.
+
+        Args:
+            figures: perplexity, tokens and seconds where others than those of its reports count.
+        """
+        trial = self.standing.trials[name]
+        if trial.state in (RUNNING, WAITING):
+            self._write(self._end(trial, status, reason, **figures))
+
+    def failed(self, name: str, reason: str, *, max_failures: int) -> None:
+        """The process of the trial called ``name`` was lost: it goes on from its checkpoint, ``max_failures`` times."""
+        trial = self.standing.trials[name]
+        if trial.state != RUNNING:
+            return
+        if trial.num_failures >= max_failures:
+            self.ended(name, FAILED, reason)
+        else:
+            self._write({"kind": "failure", "trial": name, "tokens": trial.tokens, "reason": reason})
+
+    def interrupted(self, name: str) -> None:
+        """The trial called ``name`` has saved and left, for the search was asked to stop: it goes on next time."""
+        trial = self.standing.trials[name]
+        if trial.state == RUNNING:
+            self._write({"kind": "interrupted", "trial": name})
+
+    def ends(self) -> str:
+        """Why nothing more is begun, although there may be something to do; empty where that is not so."""
+        return "search.max_hours is over" if self.out_of_time() else ""
+
+    @property
+    def seconds(self) -> float:
+        """Time that the search has taken, over all its sittings."""
+        began = self.standing.sitting_began
+        return self.standing.seconds_before + (0.0 if began is None else max(0.0, self.clock() - began))
+
+    def out_of_time(self) -> bool:
+        hours = self.settings.max_hours
+        return hours is not None and self.seconds >= hours * 3600
+
+    def _cut_off(self) -> Trial | None:
+        """A trial that was cut off, or is promoted and waits for room; the earliest."""
+        waiting = self.standing.in_state(WAITING)
+        trial = min(waiting, key=lambda trial: (trial.number, trial.seed_offset), default=None)
+        return (
+            trial if trial is not None and self.fits(self._leg(trial), reserved=0 if trial.confirms else None) else None
+        )
+
+    def _promoted(self, *, closing: bool = False) -> Trial | None:
+        trial = None if self.is_short else self.scheduler.promotion(closing=closing)
+        if trial is None or not self.fits(self._leg(trial)):
+            return None
+        self._write(self._promotion(trial, trial.paused_at or 0))
+        return trial
+
+    def _promotion(self, trial: Trial, rung: int) -> Record:
+        until = self.scheduler.next_milestone(max(trial.tokens, rung))
+        return {"kind": "promote", "trial": trial.name, "rung": rung, "until": until}
+
+    def _drawn(self) -> Trial | None:
+        """A new trial, if there is to be one."""
+        drawn: Drawn | None = None if self.is_short else self.candidates.draw(self.standing)
+        if drawn is None or not self.fits(self.scheduler.next_milestone(0)):
+            return None
+        name = name_of(drawn.number, drawn.settings)
+        return Trial(name, drawn.number, drawn.settings, origin=drawn.origin, num_refused=drawn.num_refused)
+
+    def _confirming(self) -> Trial | None:
+        """The next training of the best ones with another seed, if there is to be one."""
+        trial = confirm.next_trial(self.settings, self.standing)
+        if trial is None:
+            return None
+        self.is_short = not self.affords(self.budget_tokens, reserved=0)
+        return None if self.is_short else trial
+
+    def _leg(self, trial: Trial) -> int:
+        """Tokens from where ``trial`` is to where it is looked at next."""
+        next_one = self.budget_tokens if trial.confirms else self.scheduler.next_milestone(trial.tokens)
+        return max(0, next_one - trial.tokens)
+
+    def fits(self, tokens: int, *, reserved: int | None = None) -> bool:
+        """``affords``; what does not fit is remembered, for nothing smaller is to take its place."""
+        self.is_short = self.is_short or not self.affords(tokens, reserved=reserved)
+        return not self.is_short
+
+    def affords(self, tokens: int, *, reserved: int | None = None) -> bool:
+        """Whether ``search.max_total_tokens`` has room for ``tokens`` more, beside what runs and what is reserved."""
+        most = self.settings.max_total_tokens
+        if most is None:
+            return True
+        if reserved is None:
+            reserved = confirm.reserved_tokens(self.settings, self.standing, self.budget_tokens)
+        running = sum(self._leg(trial) for trial in self.standing.in_state(RUNNING))
+        return self.standing.num_tokens + running + tokens + reserved <= most
+
+    def _end(self, trial: Trial, status: str, reason: str, **figures: Any) -> Record:
+        known = {
+            "perplexity": trial.best_perplexity,
+            "tokens": trial.tokens,
+            "seconds": next((r["seconds"] for r in reversed(trial.reports) if r.get("seconds") is not None), 0.0),
+        }
+        return {"kind": "end", "trial": trial.name, "status": status, "reason": reason, **known, **figures}
+
+    def _write(self, *records: Mapping[str, Any]) -> None:
+        if not self.has_begun:
+            self.has_begun = True
+            self._write({"kind": "sitting", "time": self.clock()})
+        self.write(*records)
+        for record in records:
+            self._apply(record)
+
+    def _apply(self, record: Mapping[str, Any]) -> None:
+        trial = self.standing.apply(record)
+        if trial is not None:
+            self.scheduler.apply(record, trial)
+
+
+def started(trial: Trial) -> Record:
+    """What a ``start`` record says of ``trial``."""
+    record: Record = {"kind": "start", "trial": trial.name, "number": trial.number, "settings": trial.settings}
+    record |= {"origin": trial.origin, "num_refused": trial.num_refused}
+    beside = {"confirms": trial.confirms, "seed_offset": trial.seed_offset}
+    return record | (beside if trial.confirms is not None else {})
+
+
+__all__ = ["CONTINUE", "PAUSE", "STOP", "Action", "Decision", "End", "Engine", "Run", "Wait"]

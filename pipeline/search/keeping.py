@@ -1,0 +1,36 @@
+"""Which checkpoints of a search stay on the disk: those of the best ``search.keep``, and of all that may go on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pipeline.search.confirm import best_first
+from pipeline.search.journal import EARLIER
+from pipeline.search.naming import TRIALS
+from pipeline.search.standing import DONE, ENDED, LOST, STOPPED, Standing
+
+
+def superfluous(standing: Standing, keep: int) -> list[str]:
+    """The trials whose checkpoints are of no use any more; a failed one is tried again."""
+    if standing.format == EARLIER:  # which kept all
+        return []
+    kept = {trial.name for trial in best_first(standing.trials.values())[:keep]}
+    ended = [trial for trial in standing.in_state(ENDED) if trial.status in (DONE, STOPPED, LOST)]
+    return [trial.name for trial in ended if trial.name not in kept]
+
+
+class Keeper:
+    """Removes what is superfluous, each once."""
+
+    def __init__(self, directory: Path, keep: int) -> None:
+        self.directory = directory
+        self.keep = keep
+        self.removed: set[str] = set()
+
+    def clear(self, standing: Standing) -> None:
+        """Remove the checkpoints that are of no use now; a disk that refuses keeps them."""
+        for name in superfluous(standing, self.keep):
+            if name not in self.removed:
+                self.removed.add(name)
+                shutil.rmtree(self.directory / TRIALS / name / "checkpoints", ignore_errors=True)

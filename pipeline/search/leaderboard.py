@@ -1,0 +1,119 @@
+"""What a search comes to: ``leaderboard.csv``, ``best.yaml``, and each trial's figures for TensorBoard's HPARAMS."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import config as configuration
+from pipeline.config import Config
+from pipeline.errors import UserError
+from pipeline.files import write_file
+from pipeline.search.confirm import Confirmed, confirmed
+from pipeline.search.naming import TRIALS
+from pipeline.search.standing import FAILED, LOST, PAUSED, Standing, Trial
+from pipeline.training.directory import RunDirectory
+from pipeline.training.monitor import write_hparams
+
+LEADERBOARD, BEST = "leaderboard.csv", "best.yaml"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial on the leaderboard: its best perplexity (None: it came to none), and how far it was trained.
+
+    ``status``: done, stopped, paused (it may be promoted yet), waiting (it goes on next), running, lost or failed.
+    """
+
+    trial: str
+    settings: dict[str, Any]
+    perplexity: float | None
+    tokens: int
+    seconds: float
+    status: str
+    reason: str
+    confirmed: Confirmed | None = None  # what its settings come to with other seeds
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it can be the best: its settings bring a run to its end."""
+        return self.perplexity is not None and self.status not in (LOST, FAILED)
+
+
+def row_of(trial: Trial, confirmed: Confirmed | None = None) -> Row:
+    """What the leaderboard says of ``trial``."""
+    seconds = next((report["seconds"] for report in reversed(trial.reports) if report.get("seconds") is not None), 0.0)
+    if (end := trial.end) is None:
+        reason = f"paused at {trial.paused_at:,} tokens" if trial.status == PAUSED and trial.paused_at else ""
+        end = {"perplexity": trial.best_perplexity, "tokens": trial.tokens, "seconds": seconds, "reason": reason}
+    figures = {name: end[name] for name in ("perplexity", "tokens", "seconds", "reason")}
+    return Row(trial.name, trial.settings, status=trial.status, confirmed=confirmed, **figures)
+
+
+def rows_of(standing: Standing) -> list[Row]:
+    """A row for each trial but those that only confirm others: the best first, lost and failed ones last.
+
+    The best is that of the lowest perplexity; where some were trained with other seeds, of the lowest mean of these.
+    """
+    found = confirmed(standing)
+    rows = [row_of(trial, found.get(trial.name)) for trial in standing.drawn]
+    return sorted(rows, key=place)
+
+
+def place(row: Row) -> tuple[bool, bool, bool, float]:
+    """What rows are sorted by."""
+    figure = row.confirmed.perplexity if row.confirmed is not None else row.perplexity
+    return not row.is_whole, row.confirmed is None, figure is None, figure or 0.0
+
+
+def leaderboard(standing: Standing) -> list[Row]:
+    """``rows_of`` a search that has ended.
+
+    Raises:
+        UserError: no trial has a figure to be the best by, with the reason of the first.
+    """
+    rows = rows_of(standing)
+    if not rows or not rows[0].is_whole:
+        reasons = [f"{row.trial} {row.status} after {row.tokens:,} tokens, {row.reason}" for row in rows[:1]]
+        raise UserError("; ".join([f"search: none of {len(rows)} trials ended well", *reasons]))
+    return rows
+
+
+def save(directory: Path, rows: Sequence[Row], config: Config, *, sample_tokens: int) -> None:
+    """Write what the ``rows`` of a finished search say.
+
+    Args:
+        config: of a trial before its sample.
+        sample_tokens: ``run.sample_tokens`` of the best, which trials go without.
+
+    Raises:
+        UnwritableError: a file that could not be written; the former one is as it was.
+    """
+    write_file(directory / LEADERBOARD, as_csv(rows))
+    own = {"run.directory": str(directory / "best"), "run.sample_tokens": sample_tokens}
+    best = configuration.with_values(config, {**rows[0].settings, **own})
+    write_file(directory / BEST, configuration.to_yaml(best, without=["search"]))
+    for row in rows:
+        if row.perplexity is not None:
+            write_hparams(RunDirectory(directory / TRIALS / row.trial), row.settings, perplexity=row.perplexity)
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """The rows as a table; a setting that a trial does not have is left empty."""
+    paths = list(dict.fromkeys(path for row in rows for path in row.settings))
+    means = ["mean", "mean_low", "mean_high", "seeds"] if any(row.confirmed for row in rows) else []
+    stream = io.StringIO()
+    table = csv.writer(stream)
+    table.writerow(["rank", "perplexity", *means, *paths, "tokens", "seconds", "status", "trial", "reason"])
+    for rank, row in enumerate(rows, start=1):
+        settings = [row.settings.get(path, "") for path in paths]
+        over_seeds: list[Any] = [] if not means else [""] * 4
+        if means and (c := row.confirmed) is not None:
+            over_seeds = [c.perplexity, c.low, c.high, c.num_seeds]
+        figures = [row.tokens, row.seconds, row.status, row.trial, row.reason]
+        table.writerow([rank, row.perplexity, *over_seeds, *settings, *figures])
+    return stream.getvalue()

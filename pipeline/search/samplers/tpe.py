@@ -1,0 +1,175 @@
+"""The tree-structured Parzen estimator of Optuna (Bergstra et al. 2011; Watanabe 2023), by ask and tell.
+
+The study is made anew for each draw from what the journal says, so a draw is a function of the seed, its number and
+the journal:
+
+    done                          complete, with the best loss of the trial
+    paused, stopped, or promoted  pruned at its highest rung, the step being tokens and the value nats per token
+    lost                          pruned, with the worst loss of all, at step 0: behind every other
+    running below its first rung  running, which the constant liar takes for bad, so that the next goes elsewhere
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline.config import SearchConfig
+from pipeline.errors import UserError
+from pipeline.search import space as spaces
+from pipeline.search.samplers.base import Sampler
+from pipeline.search.space import Searched, Space
+from pipeline.search.standing import DONE, FAILED, LOST, RUNNING, Standing, Trial
+from pipeline.seeds import mix
+
+try:
+    import optuna
+except ImportError:
+    raise UserError(
+        "search.algorithm: tpe needs Optuna, which is not installed; install recurray[search], or choose random"
+    ) from None
+
+# so often the estimator is asked for settings that were not tried yet; then they are drawn at random
+MOST_ASKED = 30
+
+
+class Tpe(Sampler):
+    """``search.startup_trials`` at random, then where the good trials are denser than the bad ones."""
+
+    def __init__(self, settings: SearchConfig, space: Space) -> None:
+        super().__init__(settings, space)
+        self.distributions = {path: distribution_of(searched) for path, searched in space.items()}
+        self.frozen: dict[str, tuple[Any, optuna.trial.FrozenTrial]] = {}  # what was worked out, by the trial's name
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def draws(self, standing: Standing, *, number: int, num_before: int) -> Iterator[dict[str, Any]]:
+        import numpy as np
+
+        study = self.study(standing, seed=mix(self.settings.seed, number))
+        for _ in range(MOST_ASKED):
+            trial = study.ask()
+            yield self.settings_of(trial)
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)  # it was refused, which says nothing of its loss
+        source = np.random.default_rng([self.settings.seed, number])
+        while True:
+            yield spaces.draw(self.space, source)
+
+    def study(self, standing: Standing, *, seed: int) -> optuna.Study:
+        """All that is known, for one draw."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.TPESampler(
+                seed=seed % 2**32,
+                n_startup_trials=self.settings.startup_trials,
+                multivariate=True,
+                group=True,
+                constant_liar=True,
+            )
+        study = optuna.create_study(sampler=sampler, direction="minimize")
+        drawn = standing.drawn
+        worst = max((trial.best_loss for trial in drawn if math.isfinite(trial.best_loss)), default=math.inf)
+        for trial in drawn:
+            if (known := self.known(trial, worst)) is not None:
+                study.add_trial(known)
+        return study
+
+    def known(self, trial: Trial, worst: float) -> optuna.trial.FrozenTrial | None:
+        """``trial`` as Optuna has it; None: it says nothing."""
+        rung = max((report["rung"] or 0 for report in trial.reports), default=0)
+        key = (trial.status, rung, trial.best_loss, worst if trial.status == LOST else None)
+        if trial.name not in self.frozen or self.frozen[trial.name][0] != key:
+            made = self.freeze(trial, rung, worst)
+            if made is None:
+                return None
+            self.frozen[trial.name] = (key, made)
+        return self.frozen[trial.name][1]
+
+    def freeze(self, trial: Trial, rung: int, worst: float) -> optuna.trial.FrozenTrial | None:
+        states = optuna.trial.TrialState
+        parameters = {
+            path: internal
+            for path, value in trial.settings.items()
+            if path in self.space and (internal := internal_of(self.space[path], value)) is not None
+        }
+        how: dict[str, Any] = {
+            "params": parameters,
+            "distributions": {path: self.distributions[path] for path in parameters},
+        }
+        if trial.status == FAILED:
+            return None
+        if trial.status == LOST:
+            if not math.isfinite(worst):  # nothing is known that it could be worse than
+                return None
+            return optuna.trial.create_trial(state=states.PRUNED, value=worst, intermediate_values={0: worst}, **how)
+        if trial.status == DONE:
+            return optuna.trial.create_trial(state=states.COMPLETE, value=trial.best_loss, **how)
+        if not math.isfinite(trial.best_loss) or (trial.status == RUNNING and not rung):
+            return optuna.trial.create_trial(state=states.RUNNING, **how) if trial.status == RUNNING else None
+        loss = at_rung(trial, rung)
+        return optuna.trial.create_trial(
+            state=states.PRUNED, value=loss, intermediate_values={rung or trial.tokens: loss}, **how
+        )
+
+    def settings_of(self, trial: optuna.Trial) -> dict[str, Any]:
+        """What Optuna suggests, as settings."""
+        found: dict[str, Any] = {}
+        for path, searched in self.space.items():
+            found[path] = value_of(searched, suggested(trial, path, self.distributions[path]))
+        return found
+
+
+def at_rung(trial: Trial, rung: int) -> float:
+    """The best loss of ``trial`` up to its first report at ``rung`` (0: of all its reports)."""
+    best = math.inf
+    for report in trial.reports:
+        best = min(best, report["loss"])
+        if rung and report["rung"] == rung:
+            break
+    return best
+
+
+def suggested(trial: optuna.Trial, path: str, distribution: Any) -> Any:
+    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
+        return trial.suggest_categorical(path, distribution.choices)
+    how = {"step": distribution.step, "log": distribution.log}
+    if isinstance(distribution, optuna.distributions.IntDistribution):
+        return trial.suggest_int(path, distribution.low, distribution.high, **how)
+    return trial.suggest_float(path, distribution.low, distribution.high, **how)
+
+
+def distribution_of(searched: Searched) -> optuna.distributions.BaseDistribution:
+    """How Optuna draws a setting; choices by their place, among numbers in their order."""
+    distributions = optuna.distributions
+    if searched.kind == "choice":
+        last = len(searched.arguments) - 1
+        if is_ordered(searched):
+            return distributions.IntDistribution(0, last)
+        return distributions.CategoricalDistribution(list(range(last + 1)))
+    low, high = searched.arguments
+    if searched.kind == "randint":
+        return distributions.IntDistribution(low, high - 1)
+    return distributions.FloatDistribution(low, high, log=searched.kind == "loguniform")
+
+
+def is_ordered(searched: Searched) -> bool:
+    """Whether neighbours among its choices are alike: they are numbers."""
+    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in searched.arguments)
+
+
+def places(searched: Searched) -> list[Any]:
+    """The choices in the order of their places."""
+    return sorted(searched.arguments) if is_ordered(searched) else searched.arguments
+
+
+def internal_of(searched: Searched, value: Any) -> Any:
+    """What stands for ``value`` in Optuna; None where the space does not hold it."""
+    if not searched.contains(value):
+        return None
+    return places(searched).index(value) if searched.kind == "choice" else value
+
+
+def value_of(searched: Searched, internal: Any) -> Any:
+    """The inverse of ``internal_of``."""
+    return places(searched)[internal] if searched.kind == "choice" else internal

@@ -1,0 +1,83 @@
+"""What a scheduler is, and the one of ``search.scheduler: none``: every trial runs to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.config import SearchConfig
+from pipeline.search.rungs import Rung
+from pipeline.search.standing import Trial
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a trial that reports at a rung."""
+
+    kind: str  # continue, pause, stop
+    reason: str = ""  # of a stop, in words
+    # written beside the report, before what the decision itself is written as
+    records: tuple[Mapping[str, Any], ...] = field(default=())
+
+
+CONTINUE, PAUSE, STOP = Decision("continue"), Decision("pause"), Decision("stop")
+
+
+class Scheduler:
+    """Lets every trial run to its end; the base of those that do not.
+
+    ``milestones`` are the rungs in tokens, rising; each trial validates there, beside its own cadence.
+    """
+
+    promotes = False  # whether to go on at a rung is to be promoted from it, which is recorded
+
+    def __init__(self, settings: SearchConfig, milestones: Sequence[int], budget_tokens: int) -> None:
+        self.settings = settings
+        self.milestones = list(milestones)
+        self.budget_tokens = budget_tokens
+
+    def apply(self, record: Mapping[str, Any], trial: Trial) -> None:
+        """Take in a ``record`` of the journal, which ``trial`` has taken in already."""
+
+    def at_rung(self, trial: Trial, rung: int) -> Decision:
+        """What becomes of ``trial``, whose report at ``rung`` was just applied."""
+        return CONTINUE
+
+    def promotion(self, *, closing: bool = False) -> Trial | None:
+        """The paused trial that is to go on now, if there is one.
+
+        Args:
+            closing: nothing runs and nothing more will be drawn. What comes then brings the best to its end.
+        """
+        return None
+
+    def next_milestone(self, tokens: int) -> int:
+        """Where a trial that has trained on ``tokens`` is compared next; at last, its budget."""
+        return next((rung for rung in self.milestones if rung > tokens), self.budget_tokens)
+
+
+class RungScheduler(Scheduler):
+    """A scheduler with a table of each rung (of each bracket, where there are several)."""
+
+    def __init__(self, settings: SearchConfig, milestones: Sequence[int], budget_tokens: int) -> None:
+        super().__init__(settings, milestones, budget_tokens)
+        self.tables: dict[tuple[int, int], Rung] = {}  # (rung in tokens, bracket)
+
+    def bracket(self, trial: Trial) -> int:
+        return 0
+
+    def table(self, rung: int, bracket: int = 0) -> Rung:
+        return self.tables.setdefault((rung, bracket), Rung())
+
+    def apply(self, record: Mapping[str, Any], trial: Trial) -> None:
+        if trial.confirms is not None:
+            return
+        if record["kind"] == "report" and record["rung"]:
+            self.table(record["rung"], self.bracket(trial)).add(trial, self.value(trial))
+        elif record["kind"] == "promote":
+            self.table(record["rung"], self.bracket(trial)).promoted.add(trial.name)
+
+    def value(self, trial: Trial) -> float:
+        """What ``trial`` is compared by at the rung that it has just reported at."""
+        return trial.best_loss

@@ -1,0 +1,45 @@
+"""The median rule: a trial that is worse than the middle of the others at its rung pauses, until it is not.
+
+Golovin et al. 2017, "Google Vizier", section 3.2.2: a trial is worse if its best so far is above the median of the
+running averages of the others up to the same tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean, median
+from typing import Any
+
+from pipeline.config import SearchConfig
+from pipeline.search.schedulers.base import CONTINUE, PAUSE, Decision, RungScheduler
+from pipeline.search.standing import PAUSED, Trial
+
+LEAST_OTHERS = 3  # at a rung, before it is the middle of anything
+
+
+class Median(RungScheduler):
+    """One table a rung; a trial counts as what it was when it came there."""
+
+    def __init__(self, settings: SearchConfig, milestones: Sequence[int], budget_tokens: int) -> None:
+        super().__init__(settings, milestones, budget_tokens)
+        self.averages: dict[int, dict[str, float]] = {rung: {} for rung in milestones}
+
+    def apply(self, record: Mapping[str, Any], trial: Trial) -> None:
+        super().apply(record, trial)
+        if record["kind"] == "report" and record["rung"] and trial.confirms is None:
+            self.averages[record["rung"]][trial.name] = fmean(report["loss"] for report in trial.reports)
+
+    def at_rung(self, trial: Trial, rung: int) -> Decision:
+        return PAUSE if self.is_worse(trial, rung, trial.best_loss) else CONTINUE
+
+    def is_worse(self, trial: Trial, rung: int, loss: float) -> bool:
+        others = [average for name, average in self.averages[rung].items() if name != trial.name]
+        return len(others) >= LEAST_OTHERS and loss > median(others)
+
+    def promotion(self, *, closing: bool = False) -> Trial | None:
+        for rung in reversed(self.milestones):
+            for loss, _, trial in self.table(rung).entries:
+                is_here = trial.state == PAUSED and trial.paused_at == rung
+                if is_here and not self.is_worse(trial, rung, loss):
+                    return trial
+        return None

@@ -1,0 +1,164 @@
+"""Where a search stands: what the records of its journal come to.
+
+start → running → (paused → promoted →)* … → ended
+                ↘ cut off (its driver was killed, its process died): it waits, and goes on first
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.training.monitor import Record
+
+# failed: its process died too often, its disk was full, …; the next start of the search tries it again
+DONE, STOPPED, LOST, FAILED = "done", "stopped", "lost", "failed"
+STATES = RUNNING, PAUSED, WAITING, ENDED = "running", "paused", "waiting", "ended"
+
+
+@dataclass
+class Trial:
+    """One trial as the journal knows it."""
+
+    name: str
+    number: int  # of the draw, from 1
+    settings: dict[str, Any]
+    origin: str = "drawn"  # or "tried first", or "confirms" another
+    confirms: str | None = None  # the trial whose settings it has, with another seed
+    seed_offset: int = 0  # of one that confirms, to train.seed
+    num_refused: int = 0  # draws before this one that were refused
+    reports: list[Record] = field(default_factory=list)
+    best_loss: float = math.inf  # of its reports that are finite, nats per token
+    end: Record | None = None
+    state: str = WAITING
+    paused_at: int | None = None  # the rung that it was paused at last
+    num_failures: int = 0  # times that its process was lost in this sitting
+    details: dict[str, Any] = field(default_factory=dict)  # what its scheduler notes (see PBT)
+
+    @property
+    def tokens(self) -> int:
+        """How far its last report goes."""
+        return self.reports[-1]["tokens"] if self.reports else 0
+
+    @property
+    def is_running(self) -> bool:
+        return self.state == RUNNING
+
+    @property
+    def status(self) -> str:
+        """How it ended, or its state."""
+        return self.end["status"] if self.end is not None else self.state
+
+    @property
+    def best_perplexity(self) -> float | None:
+        """The lowest of its reports, and of the end that an earlier version wrote; None: there is none."""
+        figures = [report["perplexity"] for report in self.reports]
+        if self.end is not None and self.end.get("perplexity") is not None:
+            figures.append(self.end["perplexity"])
+        return min(figures, default=None)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it can be the best: its settings bring a run to its end as far as is known."""
+        return self.best_perplexity is not None and self.status not in (LOST, FAILED)
+
+
+@dataclass
+class Standing:
+    """Where a search stands: what its records come to."""
+
+    trials: dict[str, Trial] = field(default_factory=dict)
+    format: int | None = None
+    seconds_before: float = 0.0  # of earlier sittings
+    sitting_began: float | None = None
+    last_record_at: float | None = None
+    num_tokens: int = 0  # that all trials have trained on, as far as their reports say
+    _by_state: dict[str, dict[str, Trial]] = field(default_factory=lambda: {state: {} for state in STATES})
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> Standing:
+        standing = cls()
+        for record in records:
+            standing.apply(record)
+        return standing
+
+    def apply(self, record: Mapping[str, Any]) -> Trial | None:
+        """Take one more record in; the trial that it is about, if it is about one."""
+        kind = record["kind"]
+        if kind == "search":
+            self.format = record["format"]
+        elif kind == "sitting":
+            self.begin_sitting(record.get("time"))
+        if "time" in record:
+            self.last_record_at = record["time"]
+        if "trial" not in record:
+            return None
+        if kind == "start" and record["trial"] not in self.trials:
+            self._add(record)
+        trial = self.trials[record["trial"]]
+        if kind == "start":
+            self._move(trial, RUNNING)
+        elif kind == "report":
+            self.num_tokens += record["tokens"] - trial.tokens
+            trial.reports.append(dict(record))
+            trial.best_loss = min(trial.best_loss, record["loss"])
+        elif kind == "pause":
+            self._move(trial, PAUSED)
+            trial.paused_at = record["rung"]
+        elif kind == "interrupted" or (kind == "promote" and trial.state == PAUSED):
+            self._move(trial, WAITING)
+        elif kind == "failure":
+            self._move(trial, WAITING)
+            trial.num_failures += 1
+        elif kind == "end":
+            self._move(trial, ENDED, dict(record))
+            if not trial.reports and record.get("perplexity"):  # of an earlier version, which had no reports
+                trial.best_loss = math.log(record["perplexity"])
+        return trial
+
+    def _move(self, trial: Trial, state: str, end: Record | None = None) -> None:
+        self._by_state[trial.state].pop(trial.name, None)
+        self._by_state[state][trial.name] = trial
+        trial.state, trial.end = state, end
+
+    def _add(self, record: Mapping[str, Any]) -> None:
+        names = ("origin", "confirms", "seed_offset", "num_refused")
+        known = {name: record[name] for name in names if name in record}
+        trial = Trial(record["trial"], record["number"], dict(record["settings"]), **known)
+        self.trials[trial.name] = trial
+
+    def begin_sitting(self, when: float | None = None) -> None:
+        """No trial runs yet, whatever ran when the last driver ended; those that failed are tried again."""
+        if self.sitting_began is not None and self.last_record_at is not None:
+            self.seconds_before += max(0.0, self.last_record_at - self.sitting_began)
+        self.sitting_began = when
+        for trial in self.trials.values():
+            trial.num_failures = 0
+            if trial.state == RUNNING or trial.status == FAILED:
+                self._move(trial, WAITING)
+
+    def in_state(self, state: str) -> list[Trial]:
+        """The trials that are ``RUNNING``, ``PAUSED``, ``WAITING`` or ``ENDED``, those that came to it first first."""
+        return list(self._by_state[state].values())
+
+    @property
+    def drawn(self) -> list[Trial]:
+        """The trials but for those that confirm others."""
+        return [trial for trial in self.trials.values() if trial.confirms is None]
+
+    @property
+    def num_ended(self) -> int:
+        return len(self._by_state[ENDED])
+
+    @property
+    def num_refused(self) -> int:
+        """Draws that were refused: by the schema, for their size, or as repetitions."""
+        return sum(trial.num_refused for trial in self.trials.values())
+
+    @property
+    def best_perplexity(self) -> float | None:
+        """The lowest so far, of all trials."""
+        figures = [trial.best_perplexity for trial in self.trials.values()]
+        return min((figure for figure in figures if figure is not None), default=None)

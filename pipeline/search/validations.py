@@ -1,0 +1,40 @@
+"""What the folder of a trial says that the journal of its search may not know yet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.training import checkpoint
+from pipeline.training.directory import RunDirectory
+from pipeline.training.monitor import read
+
+FIGURES = ("tokens", "loss", "perplexity")
+
+
+def past_validations(folder: Path, *, after_tokens: int) -> list[dict[str, Any]]:
+    """The figures of the validations that a trial has made before its last checkpoint, but not reported.
+
+    Its driver may have been killed between the two; or it is a trial of a search that had no journal.
+    """
+    directory = RunDirectory(folder)
+    found = checkpoint.manifests(folder)
+    last = found[-1][1]["step"] if found else 0
+    past = [r for r in read(directory.metrics) if r["kind"] == "valid" and r["step"] <= last]
+    past = [r for r in past if all(name in r for name in FIGURES) and r["tokens"] > after_tokens]
+    # what was not finite is null in the record
+    return [{name: math.inf if record[name] is None else record[name] for name in FIGURES} for record in past]
+
+
+def figures_of(folder: Path, *, up_to_tokens: float = math.inf) -> dict[str, Any]:
+    """The best perplexity that a trial has reached (None: none that is finite), its tokens and its seconds."""
+    manifests = [m for _, m in checkpoint.manifests(folder) if m["tokens"] <= up_to_tokens]
+    best = [m["best_perplexity"] for m in manifests if m["best_perplexity"] is not None]
+    last: Mapping[str, Any] = manifests[-1] if manifests else {"tokens": 0, "seconds": 0.0}
+    return {
+        "perplexity": min(filter(math.isfinite, best), default=None),
+        "tokens": last["tokens"],
+        "seconds": round(last["seconds"], 1),
+    }
