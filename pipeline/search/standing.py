@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.training.monitor import Record
+if TYPE_CHECKING:
+    from pipeline.training.monitor import Record  # takes torch: what is refused is refused before
 
 # failed: its process died too often, its disk was full, …; the next start of the search tries it again
 DONE, STOPPED, LOST, FAILED = "done", "stopped", "lost", "failed"
