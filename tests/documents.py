@@ -1,9 +1,10 @@
-"""The commands and programs that a document of the project shows, as a reader would type them."""
+"""The commands and lines of Python that a document of the project shows, as a reader would type them."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,10 +58,10 @@ def commands(document: str) -> list[Command]:
     return found
 
 
-def programs(document: str) -> list[str]:
-    """The Python of each fenced block of ``document``."""
+def snippets(document: str) -> list[str]:
+    """The Python in the indented blocks of ``document``, which begin with an import. (Those in fences have tests.)"""
     text = (PROJECT / document).read_text(encoding="utf-8")
-    return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [textwrap.dedent(block) for block in re.findall(r"(?m)^(?:    from .*\n)(?:    .*\n)*", text)]
 
 
 def _lines(document: str) -> Iterator[tuple[int, str, bool]]:

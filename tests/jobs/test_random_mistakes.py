@@ -66,7 +66,7 @@ def many(usual: int, slow: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("number", [usual, pytest.param(slow, marks=pytest.mark.slow)])
 
 
-@many(60, 1500)
+@many(30, 1500)
 @pytest.mark.parametrize("job", JOBS)
 def test_commands_with_mistakes(
     job: str, number: int, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -1,0 +1,139 @@
+"""Every command that README and docs/ show runs as it stands there, on a small text and small models."""
+
+import importlib
+import io
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import train
+from jobs.cli import run_job
+from pipeline import config as configuration
+from tests.documents import PROJECT, Command, commands, snippets
+
+DOCUMENTS = sorted(str(path.relative_to(PROJECT)) for path in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")])
+# what a command begins with that is not run here, and why
+NOT_RUN = {
+    "make ": "installs from the network, or serves until it is stopped; a line of a Makefile runs what is run here",
+    "tensorboard ": "serves until it is stopped",
+    "lm_eval ": "is no dependency; tests/export/test_lm_eval.py scores as it does",
+    "python -m pipeline.export.lm_eval ": "the same",
+    "python -m jobs.submit ": "needs a cluster; tests/cluster/test_cluster_commands.py starts one",
+}
+LONG = {"docs/compression.md"}  # what it adds to docs/using.md is the time
+ELSEWHERE = {"docs/cluster.md": "its commands need a cluster; tests/cluster/test_cluster_commands.py starts one"}
+QUICKSTART, SEARCH = "configs/quickstart.yaml", "runs/quickstart-search"
+# before what the command says itself, so that it wins
+SMALL = [
+    *("corpus.train=story.txt", "corpus.valid_fraction=0.4", "tokenizer.vocab_size=300", "model.hidden_size=8"),
+    *("model.num_layers=1", "train.batch_size=2", "train.bptt=8", "evaluate.streams=2", "optimizer.warmup_steps=1"),
+]
+# after it, and in place of what it says of the same options
+SHORT = ["train.max_steps=3", "run.sample_tokens=5", "cluster.cpus_per_worker=1"]
+FEW = {"--tokens": "9", "--fine-tune-steps": "3", "--bleu": "5", "--length": "20"}
+NAMES = {"DIR": "runs/quickstart", "OTHER": "runs/other", "FOLDER": "folder-hf", "CELL": "gru"}
+FILES = {"--config": QUICKSTART, "--prompts": "prompts.txt", "--verify": "data/quickstart"}
+
+
+def is_run(command: Command) -> bool:
+    return not command.text.startswith(tuple(NOT_RUN))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, tiny_text: Path) -> Path:
+    """The folder of a reader of the documents: texts under the names that are used there, and trained runs."""
+    import datasets
+
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(PROJECT / "configs", folder / "configs")
+    for name in ("texts/more", "tiny-shakespeare", "docs"):
+        (folder / name).mkdir(parents=True)
+    shutil.copy(PROJECT / "docs" / "agreement.jsonl", folder / "docs")
+    text = tiny_text.read_text()
+    for name in ("story.txt", "other.txt", "texts/a.txt", "texts/more/b.txt", "tiny-shakespeare/input.txt"):
+        (folder / name).write_text(f"{name}\nROMEO:\n{text}")
+    lines = text.splitlines()
+    (folder / "names.txt").write_text("\n".join(line[:20] for line in lines))
+    (folder / "stimuli.txt").write_text("\n".join(lines[:5]))
+    (folder / "prompts.txt").write_text("the cat\nA dog\n")
+    (folder / "larger.yaml").write_text("model:\n  hidden_size: 256\n  dropout: 0.3\n")
+    datasets.Dataset.from_dict({"text": lines}).save_to_disk(folder / "folder")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        places = ["run.directory=runs/quickstart", "data.directory=data/quickstart", "cluster.backend=local"]
+        train.main(["--config", QUICKSTART, *SMALL, *SHORT, *places])
+        for name in ("other", "rnn", "lstm", "gru"):
+            shutil.copytree("runs/quickstart", f"runs/{name}")
+        Path(SEARCH).mkdir()
+        best = [*SMALL, *SHORT, f"run.directory={SEARCH}/best", "data.directory=data/quickstart"]
+        Path(SEARCH, "best.yaml").write_text(configuration.to_yaml(configuration.load(QUICKSTART, best)))
+    return folder
+
+
+@pytest.fixture
+def here(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, in which the test stands."""
+    shutil.copytree(project, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setattr("jobs.export.NUM_TEXTS", 20)
+    monkeypatch.setattr("sys.stdin", io.StringIO("the cat\n"))
+    return tmp_path / "project"
+
+
+def argv_of(command: Command) -> tuple[Callable[..., Any], list[str]]:
+    """The job that a command is of, and its arguments with the names, sizes and settings of this test."""
+    python, option, module, *words = command.words
+    assert (python, option) == ("python", "-m"), f"{command}: neither run here nor listed with a reason"
+    for index, word in enumerate(words):
+        before = words[index - 1] if index else ""
+        named = FILES.get(before) if word in ("FILE", "DIR") else None
+        setting, _, value = word.partition("=")
+        meant = f"{setting}={NAMES[value]}" if value in NAMES else NAMES.get(word, word)
+        words[index] = named or FEW.get(before) or meant
+    job = module.removeprefix("jobs.")
+    if job in ("prepare", "train", "search") and "--verify" not in words:
+        backend = [] if job == "search" else ["cluster.backend=local"]
+        few = ["search.num_trials=2", "search.max_tokens=200"] * (job == "search")
+        small = [] if any(word.startswith("runs/") for word in words) else SMALL
+        words = [*small, *words, *SHORT, *backend, *few]
+    return importlib.import_module(module).main, words
+
+
+def cases() -> Iterator[Any]:
+    for name in DOCUMENTS:
+        texts = [command.text for command in commands(name)]
+        if texts and name not in ELSEWHERE:
+            yield pytest.param(name, ["--dry-run"], marks=[pytest.mark.slow] * (name in LONG))
+            if any(text.startswith("python -m jobs.search") for text in texts):
+                yield pytest.param(name, [], marks=[pytest.mark.ray, pytest.mark.slow])
+
+
+@pytest.mark.parametrize(("document", "in_search"), cases())
+def test_every_command_runs(
+    document: str, in_search: list[str], here: Path, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if not in_search:  # then it writes its best.yaml itself
+        shutil.rmtree(SEARCH)
+        request.getfixturevalue("ray_cluster")
+    for command in filter(is_run, commands(document)):
+        main, argv = argv_of(command)
+        argv += in_search * ("jobs.search" in command.words)
+        before = set(here.rglob("*"))
+        try:
+            run_job(main, argv)
+        except SystemExit as left:
+            pytest.fail(f"{command} left with {left.code}: {capfd.readouterr().err}")
+        assert capfd.readouterr().out.strip(), f"{command} says nothing"
+        if {"--output", "--surprisal", "--to", "--figure"} & set(argv):
+            assert set(here.rglob("*")) - before, f"{command} writes nothing"
+    for program in snippets(document):
+        exec(program.replace("DIR", NAMES["DIR"]), {})
+
+
+def test_what_is_not_run_is_there() -> None:
+    shown = [command.text for document in DOCUMENTS for command in commands(document)]
+    for beginning in NOT_RUN:
+        assert any(text.startswith(beginning) for text in shown), f"no document shows {beginning}any more"
