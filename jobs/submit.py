@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from jobs.cli import config_from, parser, run_job
@@ -22,14 +23,9 @@ WITHOUT_CONFIG = ("evaluate", "generate")
 
 
 def main(argv: list[str]) -> None:
-    arguments_parser = parser("submit", __doc__ or "", takes_config=False, takes_json=False)
-    arguments_parser.add_argument("job", choices=WITH_CONFIG + WITHOUT_CONFIG, help="which job")
-    arguments_parser.add_argument(
-        "--address", metavar="URL", help="the cluster's job API; default: as `ray job submit`"
-    )
-    arguments_parser.add_argument("--pip", metavar="FILE", help="requirements that Ray installs for the job")
-    arguments_parser.add_argument("--no-wait", action="store_true", help="do not follow the job")
-    arguments, passed_on = arguments_parser.parse_known_args(argv)
+    arguments, passed_on = argument_parser().parse_known_args(argv)
+    # what the job itself would refuse once it runs on the cluster
+    import_module(f"jobs.{arguments.job}").argument_parser().parse_args(passed_on)
     config = None
     if arguments.job in WITH_CONFIG:
         job_parser = parser(arguments.job, "")
@@ -54,6 +50,15 @@ def main(argv: list[str]) -> None:
     except ClusterFailedError as failed:
         print(f"error: {failed}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    result = parser("submit", __doc__ or "", takes_config=False, takes_json=False)
+    result.add_argument("job", choices=WITH_CONFIG + WITHOUT_CONFIG, help="which job")
+    result.add_argument("--address", metavar="URL", help="the cluster's job API; default: as `ray job submit`")
+    result.add_argument("--pip", metavar="FILE", help="requirements that Ray installs for the job")
+    result.add_argument("--no-wait", action="store_true", help="do not follow the job")
+    return result
 
 
 def submit(api: JobApi, arguments: argparse.Namespace, passed_on: list[str], config: Config | None) -> None:

@@ -28,7 +28,7 @@ WHOLE = {
     "prepare": [*SETTINGS, "cluster.backend=local"],
     "train": [*SETTINGS, "cluster.backend=local"],
     "search": SETTINGS,
-    "submit": ["train", "--address", "http://127.0.0.1:9", "corpus.train=builtin:python-docs"],
+    "submit": ["train", "--address", "http://127.0.0.1:9", "run.directory=/none/run", "data.directory=/none/data"],
     "evaluate": ["--run", "run"],
     "generate": ["--run", "run"],
     "compress": ["--run", "run"],
@@ -206,7 +206,11 @@ NO_SENSE = {
         --split test""",
     "submit": """
         run.directory=relative data.directory=relative
-        corpus.train=none.txt""",
+        corpus.train=none.txt
+        --fresh --nosuch
+        --verify none --config none
+        --pip none
+        --address http://127.0.0.1:9""",
 }
 
 
@@ -217,9 +221,7 @@ class Drawn:
         self.job, self.source, self.content = job, source, b""
         self.last: list[str] = []  # what must stand at the end
         self.argv = [*WHOLE[job], *source.choice([[], ["--json"], ["--verbose"]] if job != "submit" else [[]])]
-        kinds = [self.no_sense, self.no_sense]
-        if job != "submit":
-            kinds += [self.unknown_option, self.bad_value, self.bad_value]
+        kinds = [self.no_sense, self.no_sense, self.unknown_option, self.bad_value, self.bad_value]
         if job in WITH_SETTINGS:
             kinds += [self.bad_setting, self.bad_setting, self.no_setting, self.no_config, self.no_config]
         else:
