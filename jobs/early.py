@@ -42,6 +42,12 @@ def check_texts(config: Config) -> None:
                 raise UserError(f"corpus.{split}: no file matches {pattern}")
 
 
+def check_prepared(directory: str) -> None:
+    """Raise ``UserError`` where --verify names a local folder in which no corpus was prepared."""
+    if "://" not in directory and not os.path.exists(os.path.join(os.path.expanduser(directory), MANIFEST)):
+        raise UserError(f"--verify: no prepared corpus in {directory} (run jobs.prepare)")
+
+
 def check_initial_weights(config: Config) -> None:
     """Raise ``UserError`` where ``train.initial_weights`` holds no model, unless the run may have begun already."""
     from pipeline.training.selection import CHECKPOINTS, choose
