@@ -148,6 +148,9 @@ def config_from(arguments: argparse.Namespace) -> Config:
     """The resolved configuration of parsed ``arguments``. Raises ``UserError`` as ``pipeline.config.load``."""
     from pipeline import config as configuration
 
+    for word in arguments.overrides:
+        if "=" not in word and word.endswith((".yaml", ".yml")):
+            raise UserError(f"{word}: is no section.field=value; did you mean --config {word}?")
     return configuration.load(arguments.config, arguments.overrides)
 
 
@@ -169,7 +172,7 @@ def run_job(
             print(to_json(result))
         sys.stdout.flush()
     except UserError as error:
-        print(f"error: {as_shown(str(error), argv)}", file=sys.stderr)
+        print(f"error: {as_shown(as_option(error), argv)}", file=sys.stderr)
         end_soon()
         raise SystemExit(EXIT_USAGE) from None
     except KeyboardInterrupt:
@@ -201,6 +204,13 @@ def _cut(text: str, most: int) -> str:
 
 def _printable(character: str) -> str:
     return character if character.isprintable() else repr(character)[1:-1]
+
+
+def as_option(error: UserError) -> str:
+    """The sentence of ``error``; an argument that it begins with is named as its option: ``top_k`` as ``--top-k``."""
+    if not error.argument.isidentifier():  # a setting, or the place of one among many
+        return str(error)
+    return f"--{error.argument.replace('_', '-')}{str(error).removeprefix(error.argument)}"
 
 
 def end_soon() -> None:

@@ -54,8 +54,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     rows = measured(variants, text, windows, arguments.tokens)
     table = table_of(rows)
     print(table, end="")
-    write_file(output / "table.md", table, option="--output")
-    write_file(output / "table.json", to_json(rows, indent=1) + "\n", option="--output")
+    write_file(output / "table.md", table, argument="output")
+    write_file(output / "table.json", to_json(rows, indent=1) + "\n", argument="output")
     draw_table(rows, output / "table.png")
     print(f"written to {output}")
     return {"variants": rows, "output": str(output)}
@@ -193,7 +193,7 @@ def draw_table(rows: list[dict[str, Any]], path: Path) -> None:
     except UserError as error:
         print(f"no picture: {error}")
     else:
-        save(figure, path, option="--output")
+        save(figure, path, argument="output")
 
 
 if __name__ == "__main__":

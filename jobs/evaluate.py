@@ -30,7 +30,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
     if arguments.surprisal is not None:
         check_ending(arguments.surprisal)
-        check_writable(arguments.surprisal, option="--surprisal")
+        check_writable(arguments.surprisal, argument="surprisal")
     loaded = load(arguments.run, arguments, run.resolve_device(arguments.device))
     set_tf32(loaded.config.train.tf32)
     result: dict[str, Any] = {}

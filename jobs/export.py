@@ -50,14 +50,14 @@ def write(loaded: Any, folder: Path, arguments: argparse.Namespace) -> None:
     if arguments.format == "torch":
         import torch
 
-        folders.write_model_folder(folder, loaded, loaded.model, dtype=torch.float32)
+        folders.write_model_folder(folder, loaded, loaded.model, dtype=torch.float32, argument="to")
         return None
     from pipeline.compress.onnx_card import onnx_facts
     from pipeline.compress.onnx_export import export
     from pipeline.export.samples import checked_tokens
 
     content = export(loaded.model.float(), checked_tokens(loaded), facts=onnx_facts(loaded))
-    folders.write_onnx_folder(folder, content, loaded, weights="float32")
+    folders.write_onnx_folder(folder, content, loaded, weights="float32", argument="to")
     return None
 
 

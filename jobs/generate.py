@@ -26,7 +26,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     check(arguments, sampling)
     models.check(arguments)
     if arguments.output is not None:
-        check_writable(arguments.output, option="--output")
+        check_writable(arguments.output, argument="output")
 
     from pipeline import run
     from pipeline.generate import Conversation, UntilStop, read_prompts

@@ -29,7 +29,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     directories = dict(zip(names_of(arguments.run), arguments.run, strict=True))
     models.check(arguments)
     if arguments.figure is not None:
-        check_writable(arguments.figure, option="--figure")
+        check_writable(arguments.figure, argument="figure")
 
     from pipeline import run
     from pipeline.evaluate import split_held_out

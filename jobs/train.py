@@ -48,6 +48,7 @@ def train(config: Config, *, again: str, fresh: bool = False, verbose: bool = Fa
             config,
             partial(executor, verbose=verbose),
             fresh=fresh,
+            start_over="--fresh",
             on_record=progress.show,
             on_shard=shards.show,
             say=progress.say,

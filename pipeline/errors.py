@@ -20,14 +20,20 @@ KEY_IN_ADDRESS = (
 
 
 class UserError(ValueError):
-    """A mistake of the user: one sentence that names the setting or file, the value and the constraint.
+    """A mistake of the user: one sentence that names the setting, argument or file, the value and the constraint.
 
     It is raised on purpose, where the mistake is seen. A job prints the sentence and exits with 2. Every other
     exception is a bug or a failure of the machine: it keeps its traceback, and Ray tries it again.
     """
 
-    def __init__(self, sentence: str) -> None:
-        super().__init__(without_keys(sentence))
+    def __init__(self, sentence: str, *, argument: str = "") -> None:
+        """``argument``: what is wrong, ``top_k`` or ``train.bptt``: begins the sentence. A job says ``--top-k``."""
+        super().__init__(without_keys(f"{argument}: {sentence}" if argument else sentence))
+        self.argument = argument
+
+
+class CannotContinueError(UserError):
+    """A run directory holds something that this run cannot continue; starting over would set it aside."""
 
 
 def without_keys(text: str) -> str:

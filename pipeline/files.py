@@ -26,21 +26,21 @@ class UnwritableError(UserError):
     """A file could not be written; what was finished before is as it was."""
 
 
-def write_file(path: str | Path, data: str | bytes, *, option: str = "") -> None:
+def write_file(path: str | Path, data: str | bytes, *, argument: str = "") -> None:
     """Write a whole file, text as UTF-8. Raises ``UnwritableError`` as ``new_file``."""
-    with new_file(path, option=option) as temporary:
+    with new_file(path, argument=argument) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 @contextmanager
-def new_file(path: str | Path, *, option: str = "") -> Iterator[Path]:
+def new_file(path: str | Path, *, argument: str = "") -> Iterator[Path]:
     """Within: a temporary path to write. At the end it takes the place of ``path``, and is on the disk.
 
     Raises:
-        UnwritableError: for any ``OSError`` within, naming ``path`` (and the ``option`` that asked for it); what was
+        UnwritableError: for any ``OSError`` within, naming ``path`` (and the ``argument`` that asked for it); what was
             there before is as it was.
     """
-    with telling_of_writes(path, option=option), replacing(path) as temporary:
+    with telling_of_writes(path, argument=argument), replacing(path) as temporary:
         yield temporary
 
 
@@ -76,10 +76,10 @@ def _begin(target: Path) -> Path:
     return temporary
 
 
-def check_writable(path: str | Path, *, option: str) -> None:
+def check_writable(path: str | Path, *, argument: str) -> None:
     """Raise ``UnwritableError`` where a file could not even be begun, before the work of its content is done."""
     target = Path(os.path.realpath(path))
-    with telling_of_writes(path, option=option):
+    with telling_of_writes(path, argument=argument):
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if target.is_file() or not target.exists():
@@ -87,7 +87,7 @@ def check_writable(path: str | Path, *, option: str) -> None:
 
 
 @contextmanager
-def new_folder(path: str | Path, *, option: str = "") -> Iterator[Path]:
+def new_folder(path: str | Path, *, argument: str = "") -> Iterator[Path]:
     """Within: an empty temporary folder to fill. At the end it takes the place of ``path``, and is on the disk.
 
     Raises:
@@ -95,7 +95,7 @@ def new_folder(path: str | Path, *, option: str = "") -> Iterator[Path]:
     """
     target = Path(path)
     temporary, former = (target.with_name(f".{kind}-{target.name}") for kind in ("writing", "former"))
-    with telling_of_writes(path, option=option):
+    with telling_of_writes(path, argument=argument):
         if former.exists() and not target.exists():  # a process was killed between the two renames below
             former.rename(target)
         for left in (temporary, former):
@@ -119,15 +119,14 @@ def new_folder(path: str | Path, *, option: str = "") -> Iterator[Path]:
 
 
 @contextmanager
-def telling_of_writes(path: str | Path, *, option: str = "") -> Iterator[None]:
+def telling_of_writes(path: str | Path, *, argument: str = "") -> Iterator[None]:
     """``OSError`` within becomes an ``UnwritableError`` of one sentence that names ``path``."""
     try:
         yield
     except BrokenPipeError:  # whoever read a pipe has gone: no fault of the file
         raise
     except OSError as error:
-        asked = f"{option}: " if option else ""
-        raise UnwritableError(f"{asked}{path} cannot be written: {reason(error)}") from None
+        raise UnwritableError(f"{path} cannot be written: {reason(error)}", argument=argument) from None
 
 
 def flush_to_disk(path: Path) -> None:

@@ -21,6 +21,7 @@ from pipeline.config import Config
 from pipeline.data.directory import Say
 from pipeline.data.prepare import OnShard, prepare_in_process
 from pipeline.data.shards import PreparedCorpus
+from pipeline.errors import CannotContinueError, UserError
 from pipeline.paths import absolute
 from pipeline.training.directory import LostOwnershipError, RunDirectory
 from pipeline.training.guard import TrainingStoppedError
@@ -84,6 +85,7 @@ def train(
     executor: Callable[[Config], AbstractContextManager[Executor]],
     *,
     fresh: bool = False,
+    start_over: str = "fresh=True",
     on_record: Callable[[Record], None] = lambda record: None,
     on_shard: OnShard = lambda entry, total: None,
     say: Say = lambda sentence: None,
@@ -92,6 +94,7 @@ def train(
 
     Args:
         fresh: set aside what the run directory holds and start over.
+        start_over: how the caller's user asks for ``fresh``, for sentences.
         on_record, on_shard: told of each line of the metrics file, of each shard that is prepared.
         say: told in a sentence what was found and done.
 
@@ -106,11 +109,14 @@ def train(
         for name, tokens in corpus.splits.items():
             if tokens.num_unknown:
                 say(f"{name}: {tokens.num_unknown:,} of {len(tokens):,} tokens are <unk>")
-        status.check(config, corpus, num_workers=ranks.num_workers, fresh=fresh)
+        try:
+            status.check(config, corpus, num_workers=ranks.num_workers, fresh=fresh)
+        except CannotContinueError as error:
+            raise UserError(f"{error}\n({start_over} starts over)") from None
         if fresh and (aside := directory.set_aside(but=str(config.data.directory))):
             say(f"set aside what {directory.path} held as {aside}")
         if ended := status.ended(config, corpus):
-            say(f"{directory.path} holds this run, {ended}")
+            say(f"{directory.path} holds this run, {ended}; {start_over} starts over")
         else:
             announce = partial(say, "stopping: finishing the step and saving (again to stop at once)")
             with stopping_on_signals(directory.request_stop, announce) as received:

@@ -25,7 +25,7 @@ class Sampling:
     """How the next token is drawn; checked on creation. Applied in this order.
 
     Raises:
-        UserError: naming the option, its value and what it must be.
+        UserError: naming the argument, its value and what it must be.
     """
 
     temperature: float = 1.0  # 0: always the likeliest token
@@ -37,17 +37,17 @@ class Sampling:
     def __post_init__(self) -> None:
         # "not" before each comparison, for none holds for NaN
         if not 0 <= self.temperature < math.inf:
-            raise UserError(f"--temperature: {self.temperature} is not a finite number of at least 0")
+            raise UserError(f"{self.temperature} is not a finite number of at least 0", argument="temperature")
         if self.top_k is not None and not self.top_k >= 1:
-            raise UserError(f"--top-k: {self.top_k} is below 1")
+            raise UserError(f"{self.top_k} is below 1", argument="top_k")
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise UserError(f"--top-p: {self.top_p} is not in (0, 1]")
+            raise UserError(f"{self.top_p} is not in (0, 1]", argument="top_p")
         if self.min_p is not None and not 0 <= self.min_p <= 1:
-            raise UserError(f"--min-p: {self.min_p} is not in [0, 1]")
+            raise UserError(f"{self.min_p} is not in [0, 1]", argument="min_p")
         if not 1 / LARGEST_PENALTY <= self.repetition_penalty <= LARGEST_PENALTY:
             raise UserError(
-                f"--repetition-penalty: {self.repetition_penalty} is not in "
-                f"[{1 / LARGEST_PENALTY:g}, {LARGEST_PENALTY:,.0f}]"
+                f"{self.repetition_penalty} is not in [{1 / LARGEST_PENALTY:g}, {LARGEST_PENALTY:,.0f}]",
+                argument="repetition_penalty",
             )
 
     @property
@@ -60,19 +60,19 @@ AS_IS = Sampling()  # from the softmax itself
 
 
 def check_beams(num_beams: int, length_penalty: float) -> None:
-    """Raise ``UserError`` naming the option of a beam search that is out of its range."""
+    """Raise ``UserError`` naming the argument of a beam search that is out of its range."""
     if not 1 <= num_beams <= MOST_BEAMS:
-        raise UserError(f"--beams: {num_beams} is not between 1 and {MOST_BEAMS:,}")
+        raise UserError(f"{num_beams} is not between 1 and {MOST_BEAMS:,}", argument="beams")
     if not abs(length_penalty) <= LARGEST_LENGTH_PENALTY:
         raise UserError(
-            f"--length-penalty: {length_penalty} is not between {-LARGEST_LENGTH_PENALTY:g} and "
-            f"{LARGEST_LENGTH_PENALTY:g}"
+            f"{length_penalty} is not between {-LARGEST_LENGTH_PENALTY:g} and {LARGEST_LENGTH_PENALTY:g}",
+            argument="length_penalty",
         )
 
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """θ, λ and how many places are remembered. Raises ``UserError`` naming the option that is out of its range."""
+    """θ, λ and how many places are remembered. Raises ``UserError`` naming the argument that is out of its range."""
 
     theta: float = 0.2
     weight: float = 0.1
@@ -80,16 +80,16 @@ class CacheSettings:
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < 1:
-            raise UserError(f"--cache-weight: {self.weight} is not in [0, 1)")
+            raise UserError(f"{self.weight} is not in [0, 1)", argument="cache_weight")
         if not 0 <= self.theta <= LARGEST_THETA:
-            raise UserError(f"--cache-theta: {self.theta} is not in [0, {LARGEST_THETA:,.0f}]")
+            raise UserError(f"{self.theta} is not in [0, {LARGEST_THETA:,.0f}]", argument="cache_theta")
         if self.window < 1:
-            raise UserError(f"--cache-window: {self.window} is below 1")
+            raise UserError(f"{self.window} is below 1", argument="cache_window")
 
 
 @dataclass(frozen=True)
 class DynamicSettings:
-    """Raises ``UserError`` naming the option that is out of its range."""
+    """Raises ``UserError`` naming the argument that is out of its range."""
 
     rule: str = "rms"
     lr: float = 2e-3  # η
@@ -106,13 +106,15 @@ class DynamicSettings:
     def __post_init__(self) -> None:
         # "not" before each comparison, for none holds for NaN
         if not 0 < self.lr <= LARGEST:
-            raise UserError(f"--dynamic-lr: {self.lr} is not in (0, {LARGEST:,.0f}]")
+            raise UserError(f"{self.lr} is not in (0, {LARGEST:,.0f}]", argument="dynamic_lr")
         if not SMALLEST_EPSILON <= self.epsilon <= LARGEST:
-            raise UserError(f"--dynamic-epsilon: {self.epsilon} is not in [{SMALLEST_EPSILON:g}, {LARGEST:,.0f}]")
+            raise UserError(
+                f"{self.epsilon} is not in [{SMALLEST_EPSILON:g}, {LARGEST:,.0f}]", argument="dynamic_epsilon"
+            )
         if not 0 <= self.decay <= 1:
-            raise UserError(f"--dynamic-decay: {self.decay} is not in [0, 1]")
+            raise UserError(f"{self.decay} is not in [0, 1]", argument="dynamic_decay")
         if self.segment < 1:
-            raise UserError(f"--dynamic-segment: {self.segment} is below 1")
+            raise UserError(f"{self.segment} is below 1", argument="dynamic_segment")
 
 
 Adaptive = tuple[CacheSettings | None, DynamicSettings | None]

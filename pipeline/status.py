@@ -44,7 +44,7 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int, fresh: bo
     elif config.train.initial_weights is not None:
         weights, directory = (Path(str(path)) for path in (config.train.initial_weights, config.run.directory))
         if fresh and weights.resolve().is_relative_to(directory.resolve()):
-            raise UserError(f"train.initial_weights: {weights} lies in run.directory, which --fresh sets aside")
+            raise UserError(f"train.initial_weights: {weights} lies in run.directory, which starting over sets aside")
         check_initial_weights(config, corpus)
 
 
@@ -63,7 +63,7 @@ def check_between_windows(config: Config, corpus: PreparedCorpus) -> None:
     if "valid" in corpus.splits and len(corpus.splits["valid"]) < 2:
         raise UserError("corpus.valid: a single token of validation text cannot be scored; at least 2 are needed")
     if config.run.sample_tokens:
-        prompt_ids(corpus.tokenizer, config.run.sample_prompt, layout=layout, name="run.sample_prompt")
+        prompt_ids(corpus.tokenizer, config.run.sample_prompt, layout=layout, argument="run.sample_prompt")
 
 
 def check_initial_weights(config: Config, corpus: PreparedCorpus) -> None:
@@ -89,9 +89,9 @@ def ended(config: Config, corpus: PreparedCorpus) -> str:
     manifest = found[1]
     horizon = Horizon.of(config, partial(run.training_data, corpus=corpus, rank=0, world_size=1))
     if manifest["step"] >= horizon.total_steps:
-        return "finished (--fresh starts over; more train.epochs go on)"
+        return "finished (more train.epochs continue it)"
     if out_of_patience(config.train, manifest["num_worse"]):
-        return "ended by train.patience (--fresh starts over; a larger one goes on)"
+        return "ended by train.patience (a larger one continues it)"
     return ""
 
 

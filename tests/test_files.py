@@ -40,8 +40,8 @@ def test_a_file_that_cannot_be_written_is_as_it_was(
     if former is not None:
         write_file(path, former)
     full_disk()
-    with pytest.raises(UnwritableError, match=r"^--output: .*texts\.jsonl cannot be written: No space left on device$"):
-        write_file(path, "new", option="--output")
+    with pytest.raises(UnwritableError, match=r"^output: .*texts\.jsonl cannot be written: No space left on device$"):
+        write_file(path, "new", argument="output")
     assert names_in(tmp_path) == ([] if former is None else ["texts.jsonl"])
     assert former is None or path.read_text() == former
 
@@ -112,8 +112,8 @@ def test_a_folder_takes_the_place_of_the_former_whole(tmp_path: Path, full_disk:
         assert names_in(path) == [content]
     full_disk()
     with (
-        pytest.raises(UserError, match=r"^--output: .*float32 cannot be written: No space left"),
-        new_folder(path, option="--output") as folder,
+        pytest.raises(UserError, match=r"^output: .*float32 cannot be written: No space left"),
+        new_folder(path, argument="output") as folder,
     ):
         (folder / "third").write_text("third")
     assert names_in(tmp_path) == ["float32"]
@@ -138,7 +138,7 @@ def test_a_broken_pipe_is_no_fault_of_the_file(tmp_path: Path) -> None:
 def test_a_place_that_no_file_can_have_is_found_before_the_work(tmp_path: Path) -> None:
     write_file(tmp_path / "there", "old")
     for name in ("there", "new", "/dev/null"):
-        check_writable(tmp_path / name, option="--output")
+        check_writable(tmp_path / name, argument="output")
     assert names_in(tmp_path) == ["there"]
     assert (tmp_path / "there").read_text() == "old"
     for path, why in (
@@ -147,8 +147,8 @@ def test_a_place_that_no_file_can_have_is_found_before_the_work(tmp_path: Path) 
         (tmp_path / "there" / "file", "Not a directory"),
         (tmp_path / ("x" * 300), "File name too long"),
     ):
-        with pytest.raises(UnwritableError, match=rf"^--output: {path} cannot be written: {why}$"):
-            check_writable(path, option="--output")
+        with pytest.raises(UnwritableError, match=rf"^output: {path} cannot be written: {why}$"):
+            check_writable(path, argument="output")
 
 
 @pytest.mark.parametrize(

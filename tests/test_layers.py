@@ -1,9 +1,19 @@
-"""What each part may load: the core no Ray, the help neither torch nor Ray."""
+"""What each part may load and know: the core no Ray and no options, the help neither torch nor Ray."""
 
+import argparse
+import ast
+import importlib
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from jobs.__main__ import COMMANDS
+from jobs.cli import as_option
+from pipeline.errors import UserError
 
 
 def loaded_by(code: str) -> set[str]:
@@ -62,3 +72,43 @@ def test_what_is_refused_at_once_loads_neither_torch_nor_ray() -> None:
         "    raise AssertionError(f'{job} {argv} is not refused')"
     )
     assert not modules & {"torch", "ray"}
+
+
+# what builds a command for another process, or is one itself
+COMMANDS_THEMSELVES = {f"pipeline/cluster/{name}.py" for name in ("entry", "job_api", "submit")} | {
+    "pipeline/export/lm_eval.py"
+}
+
+
+def texts_of(path: Path) -> Iterator[str]:
+    """The string constants of a module but for its docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+            yield node.value
+
+
+def test_the_core_spells_no_option() -> None:
+    for path in Path("pipeline").rglob("*.py"):
+        if str(path) not in COMMANDS_THEMSELVES:
+            spelled = [text for text in texts_of(path) if re.search(r"(?<![\w-])--[a-z]", text)]
+            assert not spelled, f"{path}: {spelled}"
+
+
+def test_what_the_core_calls_an_argument_is_an_option() -> None:
+    options = set()
+    for command in COMMANDS:
+        parser = getattr(importlib.import_module(f"jobs.{command}"), "argument_parser", argparse.ArgumentParser)()
+        options |= {name for action in parser._actions for name in action.option_strings}
+    found = set()
+    for path in Path("pipeline").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.keyword) and node.arg == "argument" and isinstance(node.value, ast.Constant):
+                found.add(node.value.value)
+    assert {"top_k", "surprisal", "run.directory"} <= found
+    for argument in found - {name for name in found if "." in name}:
+        assert as_option(UserError("x", argument=argument)) == f"--{argument.replace('_', '-')}: x"
+        assert as_option(UserError("x", argument=argument)).removesuffix(": x") in options, argument
+    assert as_option(UserError("x", argument="run.directory")) == "run.directory: x"
+    assert as_option(UserError("top_k: x")) == "top_k: x"

@@ -21,12 +21,15 @@ from pipeline.training import checkpoint
 from pipeline.training.checkpoint import Loaded
 
 CARD = "README.md"
-# of jobs.compress, where these folders come to lie
-OPTION = "--output"
 
 
-def write_model_folder(path: Path, loaded: Loaded, model: LanguageModel, *, dtype: torch.dtype) -> Path:
-    """``model``, one of the shape of ``loaded``, with weights in ``dtype``; returns the file of the weights.
+def write_model_folder(
+    path: Path, loaded: Loaded, model: LanguageModel, *, dtype: torch.dtype, argument: str = "output"
+) -> Path:
+    """Write ``model``, one of the shape of ``loaded``, with weights in ``dtype``; returns the file of the weights.
+
+    Args:
+        argument: what asked for the folder, as errors name it.
 
     Raises:
         UnwritableError: as ``files.new_folder``.
@@ -34,7 +37,7 @@ def write_model_folder(path: Path, loaded: Loaded, model: LanguageModel, *, dtyp
     weights = {name: tensor.to(dtype) for name, tensor in checkpoint.weights_of(model).items()}
     kept = ("step", "epoch", "tokens", "perplexity", "bits_per_byte", "fingerprints", "torch")
     facts = {name: loaded.manifest[name] for name in kept if name in loaded.manifest}
-    with new_folder(path, option=OPTION) as temporary:
+    with new_folder(path, argument=argument) as temporary:
         try:
             save_file(weights, str(temporary / checkpoint.WEIGHTS))
         except SafetensorError as error:  # how it tells of a full disk
@@ -46,13 +49,13 @@ def write_model_folder(path: Path, loaded: Loaded, model: LanguageModel, *, dtyp
     return path / checkpoint.WEIGHTS
 
 
-def write_onnx_folder(path: Path, content: bytes, loaded: Loaded, *, weights: str) -> Path:
+def write_onnx_folder(path: Path, content: bytes, loaded: Loaded, *, weights: str, argument: str = "output") -> Path:
     """An exported model with its tokenizer and a card; returns the file of the model. Raises ``UnwritableError``.
 
     Args:
         weights: what its numbers are, for the card.
     """
-    with new_folder(path, option=OPTION) as temporary:
+    with new_folder(path, argument=argument) as temporary:
         (temporary / ONNX).write_bytes(content)
         loaded.tokenizer.save(temporary / checkpoint.TOKENIZER)
         (temporary / CARD).write_text(onnx_card(facts_of(loaded, loaded.model), weights), encoding="utf-8")

@@ -38,9 +38,9 @@ PRUNED_FROM = "pruned_from"
 def check_removable(config: Config, model: LanguageModel) -> None:
     """Raise ``UserError`` for a model that units cannot be taken out of."""
     if config.model.layer_norm or config.model.residual:
-        raise UserError("--units: with model.layer_norm or model.residual each unit has a part in all others")
+        raise UserError("with model.layer_norm or model.residual each unit has a part in all others", argument="units")
     if type(model.head) is not Softmax:
-        raise UserError(f"--units: model.head must be softmax, not {config.model.head}")
+        raise UserError(f"model.head must be softmax, not {config.model.head}", argument="units")
 
 
 def without_units(loaded: Loaded, share: float, windows: Iterable[Window]) -> Loaded:

@@ -151,29 +151,28 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"--config: no such file: {path}") from None
+        raise UserError(f"no such file: {path}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--config: cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
     from pipeline.config.yaml_text import parse
 
     try:
         values = parse(text)
     except UserError as error:
-        raise UserError("\n".join(f"--config: {path}: {line}" for line in str(error).splitlines())) from None
+        raise UserError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
     if values is None:
         return {}
     if isinstance(values, str) and ":" in values:
-        raise UserError(f"--config: {path}: {no_blank(values)}")
+        raise UserError(f"{path}: {no_blank(values)}")
     if not isinstance(values, dict):
-        raise UserError(f"--config: {path} must hold sections (corpus:, model:, …), not a {type(values).__name__}")
+        raise UserError(f"{path} must hold sections (corpus:, model:, …), not a {type(values).__name__}")
     return values
 
 
 def _apply(values: dict[str, Any], override: str, problems: list[str]) -> None:
     path, equals, text = override.partition("=")
     if not path or not equals:
-        hint = f"; did you mean --config {override}?" if override.endswith((".yaml", ".yml")) else ""
-        problems.append(f"{override}: an override must look like section.field=value{hint}")
+        problems.append(f"{override}: an override must look like section.field=value")
         return
     try:
         _assign(values, path, _read_value(path, text), problems)

@@ -64,7 +64,8 @@ def laid_out(
 def split_held_out(corpus: PreparedCorpus, split: str, *, layout: Layout = "streams") -> HeldOut:
     """A split of a prepared corpus, ready to be scored. Raises ``UserError`` if there is no such split."""
     if split not in corpus.splits:
-        raise UserError(f"--split: the prepared corpus has no {split} split (corpus.{split}, corpus.{split}_fraction)")
+        sentence = f"the prepared corpus has no {split} split (corpus.{split}, corpus.{split}_fraction)"
+        raise UserError(sentence, argument="split")
     tokens = corpus.splits[split]
     begin_id = None if layout == "streams" else begin_of_documents(corpus.tokenizer)
     return laid_out(corpus.tokenizer, tokens, begin_id, num_bytes=tokens.num_bytes, num_unknown=tokens.num_unknown)
@@ -88,7 +89,7 @@ def text_held_out(
     try:
         sources = find_sources("valid", config)
     except UserError as error:
-        raise UserError(str(error).replace("corpus.valid:", "--text:")) from None
+        raise UserError(str(error).removeprefix("corpus.valid: "), argument="text") from None
     pieces, tally, reading = tuple(map(Piece.whole, sources)), Tally(), Reading.of(config)
     ids, starts, num_tokens = [np.zeros(0, dtype=tokenizer.dtype)], [np.zeros(0, dtype=np.int64)], 0
     try:
@@ -97,19 +98,19 @@ def text_held_out(
             starts.append(begins + num_tokens)
             num_tokens += len(part)
     except UnknownTextError as error:
-        raise UserError(f"--text: {path}: {error}") from None
+        raise UserError(f"{path}: {error}", argument="text") from None
     tokens = ArrayTokens(np.concatenate(ids), np.unique(np.concatenate(starts)))
     begin_id = begin_of_documents(tokenizer) if layout == "documents" else None
     if by_line:
         begin_id = int(tokenizer.start_ids[0])
     least = 2 if begin_id is None else 1
     if len(tokens) < least:
-        raise UserError(f"--text: {path} has {len(tokens)} tokens; at least {least} are needed to score one")
+        raise UserError(f"{path} has {len(tokens)} tokens; at least {least} are needed to score one", argument="text")
     num_unknown = 0
     if tokenizer.unk_id is not None:
         num_unknown = int((tokens.array == tokenizer.unk_id).sum())
         if not (set(np.unique(tokens.array).tolist()) - {tokenizer.unk_id, tokenizer.eos_id}):
-            raise UserError(f"--text: the model knows no {tokenizer.unit} of {path}")
+            raise UserError(f"the model knows no {tokenizer.unit} of {path}", argument="text")
     found = laid_out(tokenizer, tokens, begin_id, num_bytes=tally.num_bytes, num_unknown=num_unknown)
     return replace(found, own_texts=lambda: _own_texts(tokenizer, pieces, reading))
 

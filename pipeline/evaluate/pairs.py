@@ -44,30 +44,37 @@ def read_pairs(path: str, tokenizer: Tokenizer) -> list[Pair]:
     for number, line in enumerate(read_file(path).split("\n"), start=1):
         if not line.strip():
             continue
-        where = f"--pairs: {path} line {number}"
         try:
-            values = parse_json(line, unique=True)
+            pairs.append(_pair(line, tokenizer))
         except ValueError as error:
-            raise UserError(f"{where} is not JSON: {error}") from None
-        if not isinstance(values, dict):
-            raise UserError(f"{where} is no object with the fields good and bad")
-        for field in ("good", "bad"):
-            if not isinstance(values.get(field), str) or not values[field].strip():
-                raise UserError(f"{where} has no text in its field {field!r}")
-            if not is_text(values[field]):
-                raise UserError(f"{where} has half of a character in its field {field!r}: {values[field]!r}")
-            try:
-                known = set(tokenizer.encode(values[field]).tolist()) - {tokenizer.unk_id, tokenizer.eos_id}
-            except UnknownTextError as error:
-                raise UserError(f"{where}: {error}") from None
-            if not known:
-                raise UserError(f"{where}: the model knows no {tokenizer.unit} of {values[field]!r}")
-        if not isinstance(values.get("group", ""), str):
-            raise UserError(f"{where}: its group is not a text")
-        pairs.append(Pair(values["good"], values["bad"], values.get("group", "")))
+            raise UserError(f"{path} line {number} {error}", argument="pairs") from None
     if not pairs:
-        raise UserError(f"--pairs: {path} has no pairs")
+        raise UserError(f"{path} has no pairs", argument="pairs")
     return pairs
+
+
+def _pair(line: str, tokenizer: Tokenizer) -> Pair:
+    """The pair that a ``line`` of JSON says. Raises ``ValueError``, what is wrong with the line as half a sentence."""
+    try:
+        values = parse_json(line, unique=True)
+    except ValueError as error:
+        raise ValueError(f"is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError("is no object with the fields good and bad")
+    for field in ("good", "bad"):
+        if not isinstance(values.get(field), str) or not values[field].strip():
+            raise ValueError(f"has no text in its field {field!r}")
+        if not is_text(values[field]):
+            raise ValueError(f"has half of a character in its field {field!r}: {values[field]!r}")
+        try:
+            known = set(tokenizer.encode(values[field]).tolist()) - {tokenizer.unk_id, tokenizer.eos_id}
+        except UnknownTextError as error:
+            raise ValueError(f"cannot be scored: {error}") from None
+        if not known:
+            raise ValueError(f"cannot be scored: the model knows no {tokenizer.unit} of {values[field]!r}")
+    if not isinstance(values.get("group", ""), str):
+        raise ValueError("has a group that is not a text")
+    return Pair(values["good"], values["bad"], values.get("group", ""))
 
 
 @torch.inference_mode()

@@ -44,8 +44,9 @@ def cut_prompts(tokens: Tokens, *, number: int, prompt_tokens: int, continuation
     places = len(tokens) - length + 1
     if places < 2:
         raise UserError(
-            f"--bleu: the text has {len(tokens):,} tokens, too few for two prompts of {prompt_tokens:,} tokens with "
-            f"continuations of {continuation_tokens:,}"
+            f"the text has {len(tokens):,} tokens, too few for two prompts of {prompt_tokens:,} tokens with "
+            f"continuations of {continuation_tokens:,}",
+            argument="bleu",
         )
     starts = np.unique(np.linspace(0, places - 1, min(number, places)).astype(np.int64))
     rows = tokens.rows(starts, length)
@@ -81,5 +82,5 @@ def _sacrebleu() -> Any:
     try:
         import sacrebleu.metrics
     except ImportError:
-        raise UserError("--bleu: needs sacrebleu; install it with pip install 'recurray[bleu]'") from None
+        raise UserError("needs sacrebleu; install it with pip install 'recurray[bleu]'", argument="bleu") from None
     return sacrebleu.metrics

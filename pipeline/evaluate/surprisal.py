@@ -154,7 +154,7 @@ def surprisal_rows(
 def check_ending(path: str) -> None:
     """Raise ``UserError`` unless the ending of ``path`` names a kind of table."""
     if Path(path).suffix.lower() not in WRITERS:
-        raise UserError(f"--surprisal: {path} must end with {', '.join(WRITERS)}")
+        raise UserError(f"{path} must end with {', '.join(WRITERS)}", argument="surprisal")
 
 
 def write_rows(path: str, rows: Iterable[Row]) -> dict[str, int]:
@@ -166,7 +166,8 @@ def write_rows(path: str, rows: Iterable[Row]) -> dict[str, int]:
     """
     check_ending(path)
     counts = {"token": 0, "word": 0}
-    with new_file(path, option="--surprisal") as temporary, WRITERS[Path(path).suffix.lower()](temporary) as writer:
+    writer_of = WRITERS[Path(path).suffix.lower()]
+    with new_file(path, argument="surprisal") as temporary, writer_of(temporary) as writer:
         batch: list[dict[str, object]] = []
         for row in rows:
             counts[row.level] += 1

@@ -47,7 +47,8 @@ def check_tokenizer(tokenizer: Tokenizer, folder: Path, texts: list[str]) -> Non
     for text, ids in zip(texts, found, strict=True):
         if ids != ids_of_prompt(tokenizer, text).tolist():
             raise UserError(
-                f"--format hf: the exported tokenizer gives other ids for {text[:40]!r} than ours; nothing was written"
+                f"the exported tokenizer gives other ids for {text[:40]!r} than ours; nothing was written",
+                argument="format",
             )
 
 
@@ -64,6 +65,7 @@ def check_logits(loaded: Loaded, folder: Path, ids: Ids) -> None:
     difference = float((ours - found).abs().max())
     if not difference <= TOLERANCE:
         raise UserError(
-            f"--format hf: the exported model's logits differ from the model's by {difference:.2g}, more than "
-            f"{TOLERANCE:g}; nothing was written"
+            f"the exported model's logits differ from the model's by {difference:.2g}, more than {TOLERANCE:g}; "
+            "nothing was written",
+            argument="format",
         )

@@ -53,7 +53,7 @@ def fast_tokenizer(tokenizer: Tokenizer) -> FastTokenizer:
     elif isinstance(tokenizer, SentencePieceTokenizer):
         engine = engine_of(tokenizer)
     else:
-        raise UserError(f"--format hf: a {tokenizer.kind} tokenizer has no form that transformers reads")
+        raise UserError(f"a {tokenizer.kind} tokenizer has no form that transformers reads", argument="format")
     eos = None if tokenizer.eos_id is None else _name_end(engine, tokenizer.eos_id)
     unk = None if tokenizer.unk_id is None else engine.id_to_token(tokenizer.unk_id)
     return FastTokenizer(engine, eos, unk)
@@ -69,8 +69,9 @@ def _name_end(engine: HuggingFaceTokenizer, eos_id: int) -> str:
     engine.add_special_tokens([name])
     if engine.token_to_id(name) != eos_id:
         raise UserError(
-            f"--format hf: transformers would give {name} the id {engine.token_to_id(name)}, not {eos_id}: the ids of "
-            "this tokenizer have gaps"
+            f"transformers would give {name} the id {engine.token_to_id(name)}, not {eos_id}: the ids of this "
+            "tokenizer have gaps",
+            argument="format",
         )
     return name
 

@@ -39,7 +39,7 @@ def export_hugging_face(loaded: Loaded, folder: Path, *, num_texts: int, license
     check_installed()
     fast = fast_tokenizer(loaded.tokenizer)
     texts = sample_texts(loaded, num_texts)
-    with new_folder(folder, option="--to") as temporary:
+    with new_folder(folder, argument="to") as temporary:
         _write(loaded, fast, temporary, license_name)
         check_tokenizer(loaded.tokenizer, temporary, texts)
         check_logits(loaded, temporary, checked_tokens(loaded))
@@ -50,7 +50,7 @@ def check_installed() -> None:
     try:
         import transformers  # noqa: F401
     except ImportError:
-        raise UserError("--format hf: transformers is not installed: pip install 'recurray[hf]'") from None
+        raise UserError("transformers is not installed: pip install 'recurray[hf]'", argument="format") from None
 
 
 def _write(loaded: Loaded, fast: FastTokenizer, folder: Path, license_name: str) -> None:

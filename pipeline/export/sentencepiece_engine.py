@@ -65,7 +65,7 @@ def engine_of(tokenizer: SentencePieceTokenizer) -> Tokenizer:
     own = [piece.text for piece in pieces if piece.kind == USER_DEFINED]
     if kind == WORD or trainer.get(AS_SUFFIX) or own or any(" " in piece.text for piece in pieces):
         reason = f"with symbols of its own ({own[0]!r})" if own else "of words, or with white space after words,"
-        raise UserError(f"--format hf: a SentencePiece model {reason} has no form that transformers reads")
+        raise UserError(f"a SentencePiece model {reason} has no form that transformers reads", argument="format")
     engine = Tokenizer(_unigram(pieces, byte_fallback) if kind == UNIGRAM else _bpe(pieces, byte_fallback))
     steps: list[normalizers.Normalizer] = []
     if normalizer.get(CHARACTER_MAP):

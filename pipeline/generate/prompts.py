@@ -15,15 +15,15 @@ def read_prompts(path: str) -> list[str]:
     """The prompts of a file, one a line. Raises ``UserError`` naming the file, or the line that is empty."""
     text = read_file(path)
     if not text:
-        raise UserError(f"--prompts: {path} is empty")
+        raise UserError(f"{path} is empty", argument="prompts")
     # not splitlines, which ends a line at a form feed and the like, too
     prompts = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
     for number, prompt in enumerate(prompts, start=1):
         if not prompt.strip():
-            raise UserError(f"--prompts: {path} line {number} is an empty prompt")
+            raise UserError(f"{path} line {number} is an empty prompt", argument="prompts")
     return prompts
 
 
-def save_rows(path: str, rows: Sequence[dict[str, Any]], *, name: str = "--output") -> None:
-    """One JSON object a line. Raises ``UnwritableError`` naming ``name``, what asked for it; a former file is kept."""
-    write_file(path, "".join(to_json(row, ensure_ascii=False) + "\n" for row in rows), option=name)
+def save_rows(path: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Write one JSON object a line. Raises ``UnwritableError``; a former file is kept."""
+    write_file(path, "".join(to_json(row, ensure_ascii=False) + "\n" for row in rows), argument="output")

@@ -14,27 +14,28 @@ from pipeline.data.tokenizer import Ids, Tokenizer, UnknownTextError
 from pipeline.errors import UserError
 
 
-def prompt_ids(tokenizer: Tokenizer, prompt: str, *, layout: Layout = "streams", name: str = "--prompt") -> Ids:
+def prompt_ids(tokenizer: Tokenizer, prompt: str, *, layout: Layout = "streams", argument: str = "prompt") -> Ids:
     """The ids that the model reads first. Without a prompt it begins as after the end of a line or document.
 
     A model of documents was trained to read <eos> before a document, and so it does here before the prompt.
 
     Raises:
         UserError: a prompt with characters that a character tokenizer has never seen, without any token, with no
-            word that the tokenizer knows, or that is not UTF-8; ``name`` says where it came from.
+            word that the tokenizer knows, or that is not UTF-8; ``argument`` says where it came from.
     """
     if not is_text(prompt):
-        raise UserError(f"{name}: {prompt!r} is not UTF-8")
+        raise UserError(f"{prompt!r} is not UTF-8", argument=argument)
     if tokenizer.kind == "char" and (unseen := sorted(tokenizer.unknown_in(prompt))):
-        raise UserError(f"{name}: the model's text has none of these characters: {' '.join(map(repr, unseen))}")
+        shown = " ".join(map(repr, unseen))
+        raise UserError(f"the model's text has none of these characters: {shown}", argument=argument)
     try:
         ids = ids_of_prompt(tokenizer, prompt)
     except UnknownTextError as error:
-        raise UserError(f"{name}: {error}") from None
+        raise UserError(str(error), argument=argument) from None
     if prompt and not len(ids):
-        raise UserError(f"{name}: {prompt!r} holds no {tokenizer.unit}")
+        raise UserError(f"{prompt!r} holds no {tokenizer.unit}", argument=argument)
     if tokenizer.unk_id is not None and len(ids) and all(ids == tokenizer.unk_id):
-        raise UserError(f"{name}: the model knows no {tokenizer.unit} of {prompt!r}")
+        raise UserError(f"the model knows no {tokenizer.unit} of {prompt!r}", argument=argument)
     if layout == "documents":
         return np.append(begin_of_documents(tokenizer), ids)
     return ids if len(ids) else tokenizer.start_ids
@@ -82,7 +83,7 @@ class UntilStop:
     def __init__(self, stops: Sequence[str]) -> None:
         """Raises ``UserError`` for an empty string."""
         if not all(stops):
-            raise UserError("--stop: an empty string is found everywhere")
+            raise UserError("an empty string is found everywhere", argument="stop")
         self.stops = stops
         self.held = ""
         self.stopped = False

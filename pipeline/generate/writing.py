@@ -110,7 +110,8 @@ def generate_batch(
     """
     if begin is None:
         ids = [
-            prompt_ids(tokenizer, text, layout=layout, name=f"prompt {n}") for n, text in enumerate(prompts, start=1)
+            prompt_ids(tokenizer, text, layout=layout, argument=f"prompt {n}")
+            for n, text in enumerate(prompts, start=1)
         ]
     else:
         ids = [np.append(begin.token, ids_of_prompt(tokenizer, text)) for text in prompts]

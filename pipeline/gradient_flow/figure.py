@@ -25,12 +25,10 @@ def check_drawing(path: str | None) -> None:
     try:
         from matplotlib.backend_bases import FigureCanvasBase
     except ImportError:
-        raise UserError(
-            "--figure, --tensorboard: drawing needs matplotlib; install the extra: pip install 'recurray[figures]'"
-        ) from None
+        raise UserError("drawing needs matplotlib; install the extra: pip install 'recurray[figures]'") from None
     ending, known = Path(path or "").suffix[1:].lower(), FigureCanvasBase.get_supported_filetypes()
     if ending and ending not in known:
-        raise UserError(f"--figure: {path} must end with .{', .'.join(sorted(known))}")
+        raise UserError(f"{path} must end with .{', .'.join(sorted(known))}", argument="figure")
 
 
 def draw(flows: Mapping[str, GradientFlow], *, threshold: float) -> Any:
@@ -54,7 +52,7 @@ def draw(flows: Mapping[str, GradientFlow], *, threshold: float) -> Any:
     return figure
 
 
-def save(figure: Any, path: str | Path, *, option: str = "--figure") -> None:
+def save(figure: Any, path: str | Path, *, argument: str = "figure") -> None:
     """Write ``figure`` in the format that the ending of ``path`` names, PNG without one.
 
     Raises:
@@ -64,8 +62,8 @@ def save(figure: Any, path: str | Path, *, option: str = "--figure") -> None:
     try:
         figure.savefig(picture, format=Path(path).suffix[1:] or "png")
     except ValueError as error:
-        raise UserError(f"{option}: cannot write {path}: {error}") from None
-    write_file(path, picture.getvalue(), option=option)
+        raise UserError(f"cannot write {path}: {error}", argument=argument) from None
+    write_file(path, picture.getvalue(), argument=argument)
 
 
 def write_tensorboard(directory: str | Path, flow: GradientFlow, figure: Any) -> Path:
@@ -81,7 +79,7 @@ def write_tensorboard(directory: str | Path, flow: GradientFlow, figure: Any) ->
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]  # (height, width, 3)
-    with new_folder(folder, option="--tensorboard") as temporary:
+    with new_folder(folder, argument="tensorboard") as temporary:
         events = EventFile(temporary)
         for k, (norm, share) in enumerate(zip(flow.norms, flow.shares, strict=True), start=1):
             points = [("gradient_flow/norm", norm), ("gradient_flow/share", share)]

@@ -59,8 +59,9 @@ def measure(
     windows = [window for window in windows if (window.targets >= 0).all()]
     if len(windows) < 2:
         raise UserError(
-            f"--length: two windows of {length} steps on {batch_size} streams need more text than the "
-            f"{len(tokens):,} tokens there are"
+            f"two windows of {length} steps on {batch_size} streams need more text than the "
+            f"{len(tokens):,} tokens there are",
+            argument="length",
         )
     was_training = model.training
     model.eval()

@@ -26,7 +26,7 @@ from pipeline.errors import UserError
 from pipeline.files import hold, make_directory, remove_if_empty
 
 LOCKED = ("lock", "owner", "stop")  # what belongs to the driver, not to the run
-FORMER = re.compile(r"old-\d+")  # what --fresh has set aside within the directory
+FORMER = re.compile(r"old-\d+")  # what starting over has set aside within the directory
 
 
 class LostOwnershipError(RuntimeError):
@@ -114,7 +114,9 @@ class RunDirectory:
         """
         stays = None if but is None else Path(but).resolve()
         if stays == self.path.resolve():
-            raise UserError(f"data.directory: {but} is run.directory itself, which --fresh sets aside; name another")
+            raise UserError(
+                f"data.directory: {but} is run.directory itself, which starting over sets aside; name another"
+            )
         held = [
             path
             for path in self.path.iterdir()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline import config as configuration
 from pipeline.config import Config
-from pipeline.errors import UserError
+from pipeline.errors import CannotContinueError
 from pipeline.metrics import all_reduce_sum
 from pipeline.training import checkpoint
 from pipeline.training.directory import RunDirectory
@@ -108,7 +108,7 @@ def check_continues(
             if manifest["fingerprints"][kind] != fingerprint:
                 problems.append(f"{path}: was trained on another {kind} than the one prepared now")
     if problems:
-        raise UserError("\n".join([*problems, "(--fresh starts over, another run.directory starts beside it)"]))
+        raise CannotContinueError("\n".join([*problems, "another run.directory starts beside it"]))
 
 
 def other_past(was: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]], *, tokens: int) -> Iterator[str]:

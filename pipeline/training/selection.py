@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
-from pipeline.errors import UserError
+from pipeline.errors import CannotContinueError, UserError
 from pipeline.training.manifest import MANIFEST, STATE, WEIGHTS, DamagedError, check_files, read_manifest, verify
 
 CHECKPOINTS = "checkpoints"
@@ -102,7 +102,7 @@ def newest(run_directory: str | Path) -> tuple[Path, Manifest] | None:
         else:
             return path, manifest
     if sentences:
-        raise UserError(f"{sentences[-1]}; {run_directory} has no checkpoint that is whole (--fresh starts over)")
+        raise CannotContinueError(f"{sentences[-1]}; {run_directory} has no checkpoint that is whole")
     return None
 
 
@@ -131,7 +131,7 @@ def reading(path: str | Path, which: str | None, read: Callable[[Choice], T]) ->
                 continue
             if isinstance(error, DamagedError) and choice.which:
                 sentence = f"{error}, and this is the {choice.which} checkpoint"
-                raise UserError(f"{sentence}; {_others(path, which, but=choice.path)}") from None
+                raise UserError(f"{sentence}; {_others(path)}") from None
             raise
     raise AssertionError("the last attempt returns or raises")
 
@@ -147,7 +147,7 @@ def choose(path: str | Path, which: str | None = None) -> Choice:
         raise UserError(f"{path}: no checkpoint there ({_what_is_there(path)})")
     if is_model_folder(path):
         if which is not None:
-            raise UserError(f"--checkpoint: {path} is one checkpoint itself; leave out {which}")
+            raise UserError(f"{path} is one checkpoint itself; leave out {which}", argument="checkpoint")
         return Choice(path)
     found = survey(path)
     if not found.trusted and not found.damaged:
@@ -156,8 +156,8 @@ def choose(path: str | Path, which: str | None = None) -> Choice:
     if which == "last":
         return Choice(last, "last")
     if found.damaged:
-        folder, sentence = next(iter(found.damaged.items()))
-        raise UserError(f"{sentence}, so which checkpoint is the best is not known; {_others(path, which, but=folder)}")
+        sentence = next(iter(found.damaged.values()))
+        raise UserError(f"{sentence}, so which checkpoint is the best is not known; {_others(path)}")
     if found.best is None:
         return Choice(last, "last", _remark(found))
     remark = _remark(found)
@@ -186,14 +186,13 @@ def _remark(found: Survey) -> str:
     return f"the best checkpoint of this run (validation perplexity {lowest:,.2f}) is not there any more; {left}"
 
 
-def _others(run_directory: str | Path, which: str | None, *, but: Path) -> str:
-    """How to name another checkpoint than ``but``; ``which``: of a job that was asked for it."""
-    paths, names = folders(run_directory), []
-    for path in reversed(paths):
+def _others(run_directory: str | Path) -> str:
+    """How to ask for one of the whole checkpoints instead."""
+    names: list[str] = []
+    for path in reversed(folders(run_directory)):
         with suppress(DamagedError):
             check_files(path, read_manifest(path))
-            is_last = path == paths[-1] and which not in (None, "last")
-            names.append(f"--checkpoint last ({path.name})" if is_last else f"the folder {path}")
+            names.append(f"the folder {path}")
         if len(names) == MAX_NAMED:
             break
     return f"to take another, name it: {' or '.join(names)}" if names else "there is no other that is whole"

@@ -58,10 +58,10 @@ def observers(
         LostOwnershipError: another driver has taken the run over.
     """
     step, progress = state.step, state.progress
-    with telling_of_writes(directory.path, option="run.directory"):
+    with telling_of_writes(directory.path, argument="run.directory"):
         directory.check_owner()
         directory.path.mkdir(parents=True, exist_ok=True)
-        write_file(directory.config, configuration.to_yaml(config), option="run.directory")
+        write_file(directory.config, configuration.to_yaml(config), argument="run.directory")
         monitor = Monitor(directory, step=progress.step, on_record=on_record, on_waiting=on_waiting)
         notices = [*monitor.notices, *checkpoint.clear_up(directory)]
     with closing(monitor), ExitStack() as stack:

@@ -85,7 +85,7 @@ def test_a_projection_stays_one_and_what_cannot_be_cut_is_refused() -> None:
     assert without_units(projected, 0.5, [window_of(projected)]).config.model.layer_sizes == [6]
     for changes, reason in ({"residual": True}, "model.residual"), ({"head": "mixture"}, "model.head must be softmax"):
         other = make(hidden_size=8, **changes)
-        with pytest.raises(ValueError, match=f"^--units: .*{reason}"):
+        with pytest.raises(ValueError, match=f"^units: .*{reason}"):
             without_units(other, 0.5, [window_of(other)])
 
 

@@ -278,8 +278,10 @@ def test_a_sentence_says_where_what_there_is_no_type_for_stands(tmp_path: Path) 
     (tmp_path / "text.txt").write_text("the end of all")
     (tmp_path / "pairs.jsonl").write_text('{"good": "the end", "bad": "the zebra"}')
     with pytest.raises(UserError, match=r"prompt 2: the tokenizer .* has no type for 'zebra'"):
-        prompt_ids(tokenizer, "the zebra", name="prompt 2")
-    with pytest.raises(UserError, match=r"--text: .*text\.txt: the tokenizer .* has no type for 'all'"):
+        prompt_ids(tokenizer, "the zebra", argument="prompt 2")
+    with pytest.raises(UserError, match=r"^text: .*text\.txt: the tokenizer .* has no type for 'all'"):
         text_held_out(tokenizer, str(tmp_path / "text.txt"), CorpusConfig(train=["x"]))
-    with pytest.raises(UserError, match=r"--pairs: .*jsonl line 1: the tokenizer .* has no type for 'zebra'"):
+    with pytest.raises(
+        UserError, match=r"^pairs: .*jsonl line 1 cannot be scored: the tokenizer .* has no type for 'zebra'"
+    ):
         read_pairs(str(tmp_path / "pairs.jsonl"), tokenizer)

@@ -141,5 +141,5 @@ def test_tuning_takes_the_best_rate_then_epsilon_then_decay() -> None:
 def test_each_rule_has_settings_of_its_own() -> None:
     assert DynamicSettings.of("rms", lr=None) == DynamicSettings("rms", 2e-3, 0.02, 1e-3, 20)
     assert DynamicSettings.of("sgd", segment=5) == DynamicSettings("sgd", 0.1, 1e-3, 1e-3, 5)
-    with pytest.raises(ValueError, match=r"^--dynamic-epsilon: 0 is not in"):
+    with pytest.raises(ValueError, match=r"^dynamic_epsilon: 0 is not in"):
         DynamicSettings.of("rms", epsilon=0)

@@ -77,7 +77,7 @@ def test_a_sentencepiece_model_that_transformers_would_read_otherwise_is_refused
     options: dict[str, Any], reason: str
 ) -> None:
     tokenizer = SentencePieceTokenizer("document", train(SENTENCES, **options))
-    with pytest.raises(UserError, match=f"--format hf: a SentencePiece model {reason}"):
+    with pytest.raises(UserError, match=f"^format: a SentencePiece model {reason}"):
         fast_tokenizer(tokenizer)
 
 

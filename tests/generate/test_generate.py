@@ -177,12 +177,12 @@ def test_prompts() -> None:
     with pytest.raises(ValueError, match="none of these characters: 'x' 'ß'"):
         prompt_ids(characters, "the ßox")
     for kind in ("word", "char", "byte", "bpe"):
-        with pytest.raises(UserError, match=r"^--prompt: 'the \\udcff' is not UTF-8$"):  # as bytes of a command line
+        with pytest.raises(UserError, match=r"^prompt: 'the \\udcff' is not UTF-8$"):  # as bytes of a command line
             prompt_ids(make_tokenizer(kind), "the \udcff")
-    with pytest.raises(ValueError, match="--prompt: the model knows no word of 'xylophones yodel'"):
+    with pytest.raises(ValueError, match=r"^prompt: the model knows no word of 'xylophones yodel'"):
         prompt_ids(words, "xylophones yodel")
     with pytest.raises(ValueError, match="prompt 2: ' ' holds no word"):
-        prompt_ids(words, " ", name="prompt 2")
+        prompt_ids(words, " ", argument="prompt 2")
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.7, 1.5])
@@ -257,8 +257,8 @@ def test_a_conversation_goes_on_after_a_mistake(
     last = "".join(generate(model, tokenizer, "the", num_tokens=7, seed=5))
     assert written == f"the{first}\nthe{last}\n\n"
     for sentence in (
-        "--top-k: 0 is below 1", "seed: 'x' is not a number", "the names are tokens", "'Q'",
-        "--temperature: nan is not a finite number of at least 0",
+        "error: top_k: 0 is below 1", "seed: 'x' is not a number", "the names are tokens", "'Q'",
+        "temperature: nan is not a finite number of at least 0",
         "/set tokens: 99999999999999999999 is not between 1 and 1,000,000,000",
     ):  # fmt: skip
         assert sentence in complaints
@@ -278,5 +278,5 @@ def test_prompts_from_a_file_and_texts_into_one(tmp_path: Path) -> None:
     save_rows(str(tmp_path / "texts"), [{"text": "é\n"}, {"text": "b"}])
     rows = (tmp_path / "texts").read_text().splitlines()
     assert [json.loads(row)["text"] for row in rows] == ["é\n", "b"]
-    with pytest.raises(ValueError, match=r"^--output: .* cannot be written: No such file"):
+    with pytest.raises(ValueError, match=r"^output: .* cannot be written: No such file"):
         save_rows(str(tmp_path / "no" / "texts"), [])

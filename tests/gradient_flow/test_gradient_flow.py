@@ -129,9 +129,9 @@ def test_the_job_compares_runs(
     assert figure.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert all(list((tmp_path / cell / "gradient_flow").glob("events*")) for cell in ("rnn", "lstm"))
     for options, sentence in (
-        (["--length", "5000"], r"--length: two windows of 5000 steps on 1 streams need more text"),
+        (["--length", "5000"], r"^length: two windows of 5000 steps on 1 streams need more text"),
         (["--share", "2"], r"--share: must be between 0 and 1, not 2\.0"),
-        (["--figure", str(tmp_path / "flow.xyz")], r"--figure: .*flow\.xyz must end with \.avif, "),
+        (["--figure", str(tmp_path / "flow.xyz")], r"^figure: .*flow\.xyz must end with \.avif, "),
     ):
         with pytest.raises(ValueError, match=sentence):
             main(["--run", *directories, *options])

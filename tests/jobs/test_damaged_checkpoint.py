@@ -41,7 +41,7 @@ def test_the_best_one_damaged_the_last_one_and_a_folder(
         sentence = refused(capsys, job, "--run", str(run), *options)
         assert sentence == (
             f"{best}/weights.safetensors: altered since it was written (its checksum differs from the manifest's), "
-            "and this is the best checkpoint; to take another, name it: --checkpoint last (step-00000006)"
+            f"and this is the best checkpoint; to take another, name it: the folder {last}"
         ), name
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "run"]
     evaluate.main(["--run", str(run), "--checkpoint", "last"])

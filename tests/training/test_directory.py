@@ -66,7 +66,7 @@ def test_a_link_to_the_run_and_the_corpus_by_another_name(tmp_path: Path) -> Non
     with directory.locked():
         directory.config.write_text("x")
         with pytest.raises(
-            UserError, match=r"data\.directory: .*real is run\.directory itself, which --fresh sets aside"
+            UserError, match=r"data\.directory: .*real is run\.directory itself, which starting over sets aside"
         ):
             directory.set_aside(but=tmp_path / "real")
         assert directory.set_aside(but=tmp_path / "real" / "data") == tmp_path / "run.old-1"
