@@ -73,11 +73,12 @@ class Reader:
         assert self.num_nodes() == 1
 
     def starts_node(self, command: Command, words: list[str]) -> None:
-        self.stack.enter_context(private_node(self.environment, words[1:]))
-        deadline = time.monotonic() + 60
-        while self.num_nodes() < 2:
-            assert time.monotonic() < deadline, f"{command}: no node joined"
-            time.sleep(0.2)
+        # and leaves again: two nodes on one machine share a folder, where one deletes what the other's jobs run in
+        with private_node(self.environment, words[1:]):
+            deadline = time.monotonic() + 60
+            while self.num_nodes() < 2:
+                assert time.monotonic() < deadline, f"{command}: no node joined"
+                time.sleep(0.2)
 
     def num_nodes(self) -> int:
         token = self.runs(Command("", 0, "the token"), ["ray", "get-auth-token"]).split()[0]
