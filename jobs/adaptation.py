@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from jobs.measures import figures, scored_of
-from pipeline import run
+from pipeline import metrics, run
 from pipeline.data.scoring import ScoringStreams
 from pipeline.data.streams import ResetRule
 from pipeline.errors import UserError
@@ -36,7 +36,8 @@ def adapted(loaded: Loaded, arguments: argparse.Namespace, settings: Adaptive, t
     """Perplexity on one stream as the model is, then with a cache, dynamic evaluation or both."""
     plain = Adaptation(loaded, None, None).score(text)
     name = arguments.text or f"the {arguments.split} split"
-    print(f"{loaded.title} on {name}: {scored_of(plain, text)} in one stream: perplexity {plain.perplexity:,.3f}")
+    figure = metrics.shown(plain.perplexity)
+    print(f"{loaded.title} on {name}: {scored_of(plain, text)} in one stream: perplexity {figure}")
     cache, dynamic = settings
     job = Adaptation(loaded, None if arguments.tune else cache, dynamic)
     job.measure_rms()

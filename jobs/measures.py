@@ -40,7 +40,8 @@ def perplexity(
     if arguments.exact:
         exact = scored(loaded, text, arguments, streams=1)
         difference = score.perplexity / exact.perplexity - 1
-        print(f"on one stream: perplexity {exact.perplexity:,.3f}; the figure above is {100 * difference:+.3f} % off")
+        figure = metrics.shown(exact.perplexity)
+        print(f"on one stream: perplexity {figure}; the figure above is {100 * difference:+.3f} % off")
         result |= {"exact_perplexity": exact.perplexity, "relative_difference": difference}
     if arguments.breakdown:
         result |= breakdown(loaded, tally)
@@ -81,12 +82,12 @@ def scored(
 def figures(loaded: Loaded, text: HeldOut, score: Score, tally: Tally, *, seed: int) -> dict[str, Any]:
     """Print and return perplexity with its interval, per word, and bits per byte."""
     low, high = perplexity_interval(*tally.per_unit(), seed=seed)
-    print(f"perplexity {score.perplexity:,.3f}, {score.nats_per_token:.4f} nats per token")
-    print(f"95 % interval {low:,.3f} to {high:,.3f} (bootstrap over {tally.unit})")
+    print(f"perplexity {metrics.shown(score.perplexity)}, {score.nats_per_token:.4f} nats per token")
+    print(f"95 % interval {metrics.shown(low)} to {metrics.shown(high)} (bootstrap over {tally.unit})")
     num_words, num_lines = count_words(loaded.tokenizer, text.tokens, layout=text.layout)
     per_word = metrics.perplexity(score.nats, num_words + num_lines) if num_words + num_lines else math.nan
     if loaded.tokenizer.kind != "word":
-        print(f"perplexity per word {per_word:,.3f} ({num_words:,} words and {num_lines:,} line ends)")
+        print(f"perplexity per word {metrics.shown(per_word)} ({num_words:,} words and {num_lines:,} line ends)")
     if score.bits_per_byte is not None:
         print(f"{score.bits_per_byte:.4f} bits per byte")
     else:
@@ -155,7 +156,7 @@ def comparison(other: Loaded, text: HeldOut, arguments: argparse.Namespace, tall
     score = scored(other, text, arguments, others)
     (nats, tokens), (other_nats, _) = tally.per_unit(), others.per_unit()
     found = compare(nats, other_nats, tokens, seed=arguments.seed)
-    print(f"\n{arguments.compare}: perplexity {score.perplexity:,.3f}, in {parts_of(score)}")
+    print(f"\n{arguments.compare}: perplexity {metrics.shown(score.perplexity)}, in {parts_of(score)}")
     print(
         f"{found.difference:+.4f} nats per token, 95 % interval {found.low:+.4f} to {found.high:+.4f}, "
         f"p = {found.p_value:.4f} (paired, over {tally.unit})"

@@ -8,11 +8,18 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 
+MOST_IN_DIGITS = 1e12
+
 
 def perplexity(total_nats: float, num_tokens: float) -> float:
     """exp(total nats ÷ total tokens): never an average of averages. Infinite where it overflows."""
     mean = total_nats / num_tokens
     return math.exp(mean) if mean < 700 else math.inf
+
+
+def shown(perplexity: float) -> str:
+    """``perplexity`` for people: ``1,234.568``, and ``1.23e+40`` where its digits would fill a line."""
+    return f"{perplexity:,.3f}" if perplexity < MOST_IN_DIGITS else f"{perplexity:.3g}"
 
 
 def bits_per_byte(total_nats: float, num_bytes: float) -> float:

@@ -66,7 +66,7 @@ class OnnxModel:
         Raises:
             UserError: ``tokens`` are not (T, B) ids of the vocabulary, or of other streams than the state is.
         """
-        ids = self._checked(np.asarray(tokens))
+        ids = self._checked(tokens)
         num_streams = ids.shape[1]
         if num_streams != self.state[0].shape[1]:
             if not self.is_blank:
@@ -95,6 +95,10 @@ class OnnxModel:
 
     def _checked(self, tokens: Any) -> Any:
         """``tokens`` as int64. Raises ``UserError`` for what the graph would refuse in its own words, or take."""
+        try:
+            tokens = np.asarray(tokens)
+        except ValueError:
+            raise UserError("tokens: must be (T, B) ids, with as many in each of the T rows") from None
         if tokens.ndim != 2 or tokens.dtype.kind not in "iu" or not tokens.size:
             raise UserError(
                 f"tokens: must be whole numbers of shape (T, B), not {tokens.dtype} of shape {tokens.shape}"

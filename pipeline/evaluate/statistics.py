@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline import metrics
 from pipeline.evaluate.tally import Numbers
 
 NUM_SAMPLES = 2_000
@@ -28,8 +29,8 @@ def perplexity_interval(nats: Numbers, tokens: Numbers, *, seed: int = 1) -> tup
     Percentiles of the figure over samples of documents drawn with replacement (Efron & Tibshirani 1993).
     """
     samples = _samples(nats, tokens, seed)
-    low, high = np.exp(np.minimum(np.quantile(samples, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]), 700))
-    return float(low), float(high)
+    low, high = np.quantile(samples, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return metrics.perplexity(low, 1), metrics.perplexity(high, 1)
 
 
 def compare(first: Numbers, second: Numbers, tokens: Numbers, *, seed: int = 1) -> Comparison:

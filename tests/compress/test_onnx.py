@@ -122,6 +122,7 @@ def test_a_model_is_asked_for_what_it_has(tmp_path: Path) -> None:
         ([[1, -1, 3]], "tokens: -1 is no id"),
         ([1, 2, 3], r"tokens: must be whole numbers of shape \(T, B\), not int64 of shape \(3,\)"),
         ([[1.0, 2.0, 3.0]], "tokens: must be whole numbers"),
+        ([[1, 2, 3], [4, 5]], "tokens: must be .* as many in each of the T rows"),
         (np.zeros((0, 3), dtype=np.int64), "tokens: must be whole numbers"),
     ):
         with pytest.raises(UserError, match=f"^{sentence}"):

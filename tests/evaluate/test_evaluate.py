@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pipeline import config as configuration
+from pipeline import metrics
 from pipeline.config import ModelConfig, TokenizerConfig, TrainConfig
 from pipeline.data.streams import ResetRule
 from pipeline.data.tokenizer import train_tokenizer
@@ -160,6 +161,11 @@ def test_intervals_and_paired_tests_of_known_samples() -> None:
     assert compare(nats, nats, tokens).p_value == 1.0
     # all signs of three equal differences: 2 of 8 are as large
     assert compare(np.zeros(3), np.ones(3), np.ones(3)).p_value == pytest.approx(0.25, abs=0.03)
+
+
+def test_perplexities_that_overflow_or_fill_a_line_are_shown_in_few_digits() -> None:
+    assert perplexity_interval(np.full(3, 9000.0), np.full(3, 10.0)) == (math.inf, math.inf)
+    assert [metrics.shown(figure) for figure in (1234.5678, 1.5e40, math.inf)] == ["1,234.568", "1.5e+40", "inf"]
 
 
 def test_words_and_line_ends_are_counted_over_tokens() -> None:
