@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pipeline import config as configuration
 from pipeline.cluster.leg import Leg
 from pipeline.cluster.search import Rules, check_same_search, settings_of, with_budget
 from pipeline.cluster.trial import Runner
@@ -20,6 +21,7 @@ from pipeline.search.journal import JOURNAL, Journal, begin_journal, read_journa
 from pipeline.search.leaderboard import leaderboard, save
 from pipeline.search.space import check_space
 from pipeline.search.standing import Standing, Trial
+from pipeline.training.directory import RunDirectory
 from pipeline.training.monitor import read
 from tests.cluster.test_trial import runner_of
 from tests.damage import flipped
@@ -70,29 +72,50 @@ def go_on(runner: Runner, config: Config) -> list[tuple[Any, ...]]:
     return [(row.trial, row.perplexity, row.tokens, row.status, *row.settings.items()) for row in rows]
 
 
+def begin_and_stop(runner: Runner, config: Config) -> str:
+    """A search that is stopped in its second trial, whose name is returned."""
+    done = runner.run
+
+    def stop_in_the_second(runner: Runner, trial: Trial, report: Any, **how: Any) -> dict[str, Any]:
+        def report_and_stop(figures: dict[str, Any]) -> None:
+            report(figures)
+            if trial.number == 2:
+                runner.directory.request_stop()
+
+        return done(trial, report_and_stop, **how)
+
+    with runner.directory.locked(), pytest.MonkeyPatch.context() as patch:
+        runner.directory.config.write_text(settings_of(config))
+        begin_journal(runner.directory.path, [])
+        patch.setattr(Runner, "run", stop_in_the_second)
+        run_legs(runner, config)
+    standing = Standing.of(read_journal(runner.directory.path))
+    assert [trial.status for trial in standing.drawn] == ["done", "waiting"]
+    return list(standing.trials)[1]
+
+
+def test_a_search_that_was_moved_goes_on(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    config = make_config(SEARCH)
+    runner = runner_of(config)
+    begin_and_stop(runner, config)
+    there = tmp_path / "another" / "place"
+    there.mkdir(parents=True)
+    for name in ("run", "data"):
+        shutil.move(tmp_path / name, there / name)
+    moved = make_config({**SEARCH, "run.directory": str(there / "run"), "data.directory": str(there / "data")})
+    assert [row[3] for row in go_on(runner_of(moved), moved)] == ["done", "done"]
+    assert not (tmp_path / "run").exists()
+    other = configuration.with_values(moved, {"model.dropout": 0.3, "search.num_trials": 9, "search.max_hours": 3})
+    with pytest.raises(UserError, match=r"^model\.dropout: .* cannot go on with 0\.3\n"):
+        check_same_search(RunDirectory(there / "run"), other)
+
+
 @many(6, 300)
 def test_a_search_that_goes_on(make_config: Callable[..., Config], tmp_path: Path, number: int) -> None:
     config = make_config(SEARCH)
     runner = runner_of(config)
     search, copy, source = runner.directory.path, tmp_path / "copy", random.Random(number)
-    with runner.directory.locked():
-        runner.directory.config.write_text(settings_of(config))
-        begin_journal(search, [])
-        done = runner.run
-
-        def stop_in_the_second(runner: Runner, trial: Trial, report: Any, **how: Any) -> dict[str, Any]:
-            def report_and_stop(figures: dict[str, Any]) -> None:
-                report(figures)
-                if trial.number == 2:
-                    runner.directory.request_stop()
-
-            return done(trial, report_and_stop, **how)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Runner, "run", stop_in_the_second)
-            run_legs(runner, config)
-    stopped = "002-lr=0.02"
-    assert [trial.status for trial in Standing.of(read_journal(search)).drawn] == ["done", "waiting"]
+    stopped = begin_and_stop(runner, config)
     shutil.copytree(search, copy)
     expected = go_on(runner, config)
     assert [row[3] for row in expected] == ["done", "done"]

@@ -1,0 +1,105 @@
+"""Searches whose trials have several workers each: they pause and go on, and no node that is lost stops the search."""
+
+import csv
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from pipeline import config as configuration
+from pipeline import run
+from pipeline.cluster.search import search
+from pipeline.config import Config
+from pipeline.search.journal import read_journal
+from pipeline.search.standing import Standing
+from pipeline.training.monitor import read
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+SEARCH = {
+    "cluster.backend": "ray", "cluster.device": "cpu", "cluster.num_workers": 2, "cluster.cpus_per_worker": 1,
+    "search.space": {"optimizer.lr": {"uniform": [0.005, 0.02]}}, "search.num_trials": 3, "search.reduction_factor": 2,
+    "search.grace_tokens": 1200, "search.max_tokens": 4800, "train.evaluate_every_steps": 1000, "model.num_layers": 1,
+}  # fmt: skip
+
+
+def check_ended_well(config: Config) -> None:
+    """One trial was trained to its end, the others pause, and each has the figures of the same trial run alone."""
+    directory = Path(str(config.run.directory))
+    with (directory / "leaderboard.csv").open() as stream:
+        table = list(csv.DictReader(stream))
+    assert sorted(line["status"] for line in table) == ["done", "paused", "paused"]
+    for line in table:
+        trial = configuration.load(directory / "trials" / line["trial"] / "config.yaml")
+        alone = {"run.directory": str(directory / "alone" / line["trial"]), "cluster.backend": "local",
+                 "cluster.num_workers": 1}  # fmt: skip
+        found = validations(directory / "trials" / line["trial"])
+        worker = run.Worker(run.resolve_device("cpu"), num_threads=1)
+        run.train(configuration.with_values(trial, alone), worker, evaluate_at_tokens=list(found))
+        expected = validations(directory / "alone" / line["trial"])
+        assert found == pytest.approx({tokens: expected[tokens] for tokens in found}, rel=1e-3)
+
+
+def validations(folder: Path) -> dict[int, float]:
+    return {r["tokens"]: r["perplexity"] for r in read(folder / "metrics.jsonl") if r["kind"] == "valid"}
+
+
+def test_trials_of_two_workers_pause_and_are_promoted(make_config: Callable[..., Config], ray_cluster: None) -> None:
+    config = make_config(SEARCH)
+    search(config)
+    check_ended_well(config)
+    records = read_journal(Path(str(config.run.directory)))
+    assert {"pause", "promote", "end"} <= {record["kind"] for record in records}
+    # one after the other: there is room for two workers
+    running: set[str] = set()
+    for record in records:
+        if record["kind"] == "start":
+            running.add(record["trial"])
+        elif record["kind"] in ("pause", "end"):
+            running.remove(record["trial"])
+        assert len(running) <= 1
+    time.sleep(1)
+    assert ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"]
+
+
+@pytest.fixture
+def three_nodes() -> Iterator[Any]:
+    """A cluster of a head without CPUs and three nodes of one CPU each."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
+    before = os.environ.get("RAY_ADDRESS")
+    os.environ["RAY_ADDRESS"] = cluster.address
+    cluster.nodes_to_lose = nodes  # type: ignore[attr-defined]
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+    os.environ.pop("RAY_ADDRESS")
+    if before is not None:
+        os.environ["RAY_ADDRESS"] = before
+
+
+def test_a_node_is_lost_in_the_middle(make_config: Callable[..., Config], three_nodes: Any) -> None:
+    config = make_config({**SEARCH, "cluster.max_failures": 4, "train.checkpoint_every_steps": 10})
+    directory = Path(str(config.run.directory))
+    lost: list[float] = []
+
+    def lose_a_node() -> None:
+        while len([r for r in read_journal(directory) if r["kind"] == "report"]) < 2:
+            time.sleep(0.1)
+        # the node of a worker that runs now
+        three_nodes.remove_node(three_nodes.nodes_to_lose[0], allow_graceful=False)
+        lost.append(time.monotonic())
+
+    thread = threading.Thread(target=lose_a_node, daemon=True)
+    thread.start()
+    search(config)
+    assert lost
+    check_ended_well(config)
+    assert not Standing.of(read_journal(directory)).in_state("running")
