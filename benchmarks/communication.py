@@ -29,9 +29,6 @@ WARM_UP = 3
 
 VARIANTS: dict[str, tuple[dict[str, Any], bool]] = {
     "full": ({}, False),
-    "full, static graph": ({"static_graph": True}, False),
-    "full, buckets of 5 MB": ({"bucket_megabytes": 5.0}, False),
-    "full, buckets of 100 MB": ({"bucket_megabytes": 100.0}, False),
     "ordered": ({"communication": "ordered"}, False),
     "bf16": ({"communication": "bf16"}, False),
     "PowerSGD, rank 4": ({"communication": "powersgd", "powersgd_after_steps": 0}, False),

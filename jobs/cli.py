@@ -10,13 +10,14 @@ import atexit
 import gc
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from jobs.number_types import number, whole
-from pipeline.errors import KEY_IN_ADDRESS, UserError, carries_key
+from pipeline.errors import KEY_IN_ADDRESS, Notice, UserError, carries_key
 from pipeline.options import Sampling
 
 if TYPE_CHECKING:
@@ -163,6 +164,7 @@ def run_job(
     ``goes_on``: an interrupted one has saved what is done.
     """
     argv = sys.argv[1:] if argv is None else argv
+    show_notices()
     try:
         refuse_keys(argv)
         result = main(argv)
@@ -211,6 +213,16 @@ def as_option(error: UserError) -> str:
     if not error.argument.isidentifier():  # a setting, or the place of one among many
         return str(error)
     return f"--{error.argument.replace('_', '-')}{str(error).removeprefix(error.argument)}"
+
+
+def show_notices() -> None:
+    """From now on, print a ``Notice`` as its sentence alone."""
+    usual = warnings.formatwarning
+
+    def shown(message: Warning | str, category: type[Warning], *where: Any, **line: Any) -> str:
+        return f"note: {message}\n" if issubclass(category, Notice) else usual(message, category, *where, **line)
+
+    warnings.formatwarning = shown
 
 
 def end_soon() -> None:

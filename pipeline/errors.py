@@ -36,6 +36,10 @@ class CannotContinueError(UserError):
     """A run directory holds something that this run cannot continue; starting over would set it aside."""
 
 
+class Notice(UserWarning):
+    """What a user should know of something that was done all the same. A job prints its sentence and goes on."""
+
+
 def without_keys(text: str) -> str:
     """``text`` with keys and passwords in addresses (``s3://KEY:SECRET@bucket``, ``…?X-Amz-Signature=…``) hidden."""
     return ADDRESS.sub(_without_key, text)

@@ -203,7 +203,7 @@ def build_step(
         pruning=Pruning(config.prune, model.parameters(), total_steps),
         precision=config.train.precision,
         seed=config.train.seed,
-        accumulate=config.train.accumulate,
+        accumulation_steps=config.train.gradient_accumulation_steps,
         penalties=Penalties(config.train.activation_penalty, config.train.temporal_activation_penalty),
         batch_size=config.train.batch_size,
         embedding_rows=embedding_rows.chosen(config, vocab_size),

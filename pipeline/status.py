@@ -34,7 +34,7 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int, fresh: bo
             directory that holds another run.
     """
     check_data(config, corpus, num_workers)
-    configuration.check_accumulate(config.train, num_workers)
+    configuration.check_accumulation(config.train, num_workers)
     with torch.device("meta"):
         LanguageModel(config.model, corpus.vocab_size)
     check_between_windows(config, corpus)

@@ -3,6 +3,7 @@
 import random
 import re
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from pipeline import config as configuration
 from pipeline.config import Config, load
 from pipeline.config.yaml_text import parse
-from pipeline.errors import UserError
+from pipeline.errors import Notice, UserError
 from tests import absurd
 
 # each merges the one before, one in a line of 3,000, the other nine times
@@ -256,3 +257,43 @@ def test_any_text_as_an_override_is_taken_or_refused_in_sentences() -> None:
         except UserError as error:
             lines = str(error).splitlines()
         assert 1 <= len(lines) <= 6, override
+
+
+def test_settings_of_earlier_versions_are_read_under_their_names_of_today(tmp_path: Path) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text(
+        "train: {accumulate: 2, batch_size: 8}\nprune: {share: 0.5}\nmodel: {adaptive_shrinkage: 3}\n"
+        "ddp: {bucket_megabytes: 25.0, static_graph: false}\n"
+        "search: {space: {train.accumulate: [1, 2], train.bptt: [9]}}\n"
+    )
+    with pytest.warns(Notice) as notices:
+        config = load(path)
+    assert config.train.gradient_accumulation_steps == 2
+    assert (config.prune.sparsity, config.model.adaptive_div_value) == (0.5, 3)
+    assert list(config.search.space) == ["train.gradient_accumulation_steps", "train.bptt"]  # in their order
+    (notice,) = notices
+    assert str(notice.message).startswith(f"{path}: train.accumulate is called train.gradient_accumulation_steps now; ")
+    assert "ddp.static_graph is no longer a setting" in str(notice.message)
+    with pytest.warns(Notice, match="prune.share is called prune.sparsity now"):
+        assert load(path, ["prune.share=0.25"]).prune.sparsity == 0.25
+    with pytest.warns(Notice, match="train.accumulate"):
+        assert configuration.with_values(config, {"train.accumulate": 4}).train.gradient_accumulation_steps == 4
+    assert configuration.get(config, "train.accumulate") == configuration.field_value("train.accumulate", 2) == 2
+    written = tmp_path / "new.yaml"
+    written.write_text(configuration.to_yaml(config))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load(written).train == config.train
+
+
+def test_removed_settings_are_refused_with_what_replaces_them(tmp_path: Path) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("ddp: {static_graph: true}\ntrain: {accumulate: 2, gradient_accumulation_steps: 3}\n")
+    with pytest.warns(Notice), pytest.raises(UserError) as caught:
+        load(path, ["ddp.bucket_megabytes=5"])
+    assert str(caught.value).splitlines() == [
+        "ddp.static_graph: is no longer a setting: DDP looks at every step anew, which takes no longer; leave it out",
+        "train.accumulate: is called train.gradient_accumulation_steps now, which is set as well",
+        "ddp.bucket_megabytes: is no longer a setting: gradients are exchanged in buckets of 25 MB, and no other size "
+        "was faster",
+    ]

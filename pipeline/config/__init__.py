@@ -10,6 +10,7 @@ is imported here, so ``--help`` and every complaint about a setting come at once
 from pipeline.config.cluster import ClusterConfig
 from pipeline.config.data import CorpusConfig, DataConfig, Layout, TokenizerConfig
 from pipeline.config.ddp import DdpConfig
+from pipeline.config.former import name_now
 from pipeline.config.loading import (
     data_fingerprint,
     dump,
@@ -22,7 +23,7 @@ from pipeline.config.loading import (
 )
 from pipeline.config.model import ModelConfig
 from pipeline.config.names import meant_by, section_fields
-from pipeline.config.schema import Config, check_accumulate
+from pipeline.config.schema import Config, check_accumulation
 from pipeline.config.search import SearchConfig
 from pipeline.config.training import EvaluateConfig, OptimizerConfig, PruneConfig, RunConfig, TrainConfig
 
@@ -41,13 +42,14 @@ __all__ = [
     "SearchConfig",
     "TokenizerConfig",
     "TrainConfig",
-    "check_accumulate",
+    "check_accumulation",
     "data_fingerprint",
     "dump",
     "field_value",
     "get",
     "load",
     "meant_by",
+    "name_now",
     "section_fields",
     "to_yaml",
     "validate",

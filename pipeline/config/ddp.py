@@ -18,7 +18,3 @@ class DdpConfig(Section):
     )
     powersgd_rank: int = setting(4, "Rank of powersgd's products.", ge=1)
     powersgd_after_steps: int = setting(1000, "Steps with whole gradients before powersgd begins.", unit="steps", ge=0)
-    bucket_megabytes: float = setting(
-        25.0, "Gradients are exchanged in pieces of about this size while others are computed.", unit="MB", gt=0
-    )
-    static_graph: bool = setting(False, "Let DDP take for granted that every step computes the same.")

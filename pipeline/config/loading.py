@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from pipeline.config.checks import as_meant, unusable
 from pipeline.config.fields import no_blank, shown
+from pipeline.config.former import name_now, renamed, up_to_date
 from pipeline.config.names import section_fields, section_model, unknown
 from pipeline.config.schema import Config
 from pipeline.errors import KEY_IN_ADDRESS, UserError, carries_key
@@ -30,8 +31,7 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
     Raises:
         UserError: naming every unknown or invalid setting by its dotted path, one a line.
     """
-    values = _read_yaml(Path(path)) if path is not None else {}
-    problems: list[str] = []
+    values, problems = up_to_date(_read_yaml(Path(path)), file=path) if path is not None else ({}, [])
     for override in overrides:
         _apply(values, override, problems)
     config = validate(values, problems)
@@ -46,8 +46,8 @@ def validate(values: Mapping[str, Any], problems: Sequence[str] = ()) -> Config:
     """
     _complete()
     config = None
-    found = [*problems, *_keys_in(values)]
-    meant = dict(values)
+    meant, former = up_to_date(values)
+    found = [*problems, *former, *_keys_in(values)]
     for name, section in meant.items():
         if name in Config.model_fields and isinstance(section, dict):
             meant[name], wrong = as_meant(section_model(name), section)
@@ -103,7 +103,7 @@ def with_values(config: Config, changes: Mapping[str, Any]) -> Config:
 
 def field_value(path: str, value: Any) -> Any:
     """``value`` as the setting at the dotted ``path`` takes it, whatever the others are. Raises ``UserError``."""
-    section, _, field = path.partition(".")
+    section, _, field = name_now(path).partition(".")
     meant, wrong = as_meant(section_model(section), {field: value})
     try:
         taken = section_model(section).model_validate(meant)
@@ -117,7 +117,7 @@ def field_value(path: str, value: Any) -> Any:
 
 def get(config: Config, path: str) -> Any:
     """The value at a dotted ``section.field`` path."""
-    section, _, field = path.partition(".")
+    section, _, field = name_now(path).partition(".")
     return getattr(getattr(config, section), field)
 
 
@@ -208,6 +208,7 @@ def _read_value(path: str, text: str) -> Any:
 
 
 def _assign(values: dict[str, Any], path: str, value: Any, problems: list[str]) -> None:
+    path = renamed(path)
     section, dot, field = path.partition(".")
     if path in Config.model_fields:
         problems.append(f"{path}: a section; set one of its fields, {path}.field=value")

@@ -93,7 +93,7 @@ class ModelConfig(Section):
         source="Merity et al. 2018b",
         min_length=1,
     )
-    adaptive_shrinkage: int = setting(
+    adaptive_div_value: int = setting(
         4, "How many times as narrow as the one before each tail of an untied adaptive softmax is.", ge=1
     )
     num_experts: int = setting(

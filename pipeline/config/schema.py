@@ -64,8 +64,8 @@ class Config(Section):
                 f"cluster.num_workers: {shown(workers)} workers need at least as many streams, "
                 f"but train.batch_size is {self.train.batch_size}"
             )
-        if self.train.accumulate > 1:
-            check_accumulate(self.train, 1 if workers == "auto" else workers)
+        if self.train.gradient_accumulation_steps > 1:
+            check_accumulation(self.train, 1 if workers == "auto" else workers)
         check_gradients(self)
         least = self.cluster.min_workers
         if least is not None and workers != "auto" and least > workers:
@@ -117,12 +117,13 @@ def rows_are_exact(config: Config) -> bool:
     return is_plain and not config.model.tie_weights
 
 
-def check_accumulate(train: TrainConfig, num_workers: int) -> None:
+def check_accumulation(train: TrainConfig, num_workers: int) -> None:
     """Raise ``UserError`` unless each of ``num_workers`` has a row for each group."""
-    if train.accumulate * num_workers > train.batch_size:
+    num_groups = train.gradient_accumulation_steps
+    if num_groups * num_workers > train.batch_size:
         raise UserError(
-            f"train.accumulate: {shown(train.accumulate)} row groups on each of {num_workers} workers need at least "
-            f"as many streams, but train.batch_size is {train.batch_size}"
+            f"train.gradient_accumulation_steps: {shown(num_groups)} row groups on each of {num_workers} workers need "
+            f"at least as many streams, but train.batch_size is {train.batch_size}"
         )
 
 

@@ -53,7 +53,7 @@ class TrainConfig(Section):
     )
     max_steps: int | None = setting(None, "End after so many optimizer steps.", unit="steps", ge=1)
     max_tokens: int | None = setting(None, "End after so many training tokens.", unit="tokens", ge=1)
-    accumulate: int = setting(
+    gradient_accumulation_steps: int = setting(
         1,
         "Groups of rows that a worker's part of a window is computed in, one after another, before one update: less "
         "memory, the same gradient.",
@@ -212,7 +212,7 @@ class OptimizerConfig(Section):
 class PruneConfig(Section):
     """Weights set to zero by magnitude while training."""
 
-    share: float = setting(
+    sparsity: float = setting(
         0.0,
         "Share of the numbers of all matrices that is zero in the end; 0: none.",
         source="Zhu & Gupta 2017",

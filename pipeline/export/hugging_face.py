@@ -97,7 +97,7 @@ def model_settings(loaded: Loaded) -> dict[str, Any]:
         "residual": config.residual,
         "head": config.head,
         "adaptive_cutoffs": cutoffs_for(config, vocab_size) if config.head == "adaptive" else None,
-        "adaptive_shrinkage": config.adaptive_shrinkage,
+        "adaptive_shrinkage": config.adaptive_div_value,
         "num_experts": config.num_experts,
         "tie_word_embeddings": config.tie_weights,
     }

@@ -29,7 +29,7 @@ def why_not(config: Config, corpus: PreparedCorpus, *, num_workers: int) -> Call
         try:
             trial = configuration.with_values(config, settings)
             run.training_data(trial, corpus, rank=0, world_size=num_workers)
-            configuration.check_accumulate(trial.train, num_workers)
+            configuration.check_accumulation(trial.train, num_workers)
             with torch.device("meta"):
                 model = LanguageModel(trial.model, corpus.vocab_size)
         except UserError as error:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline import config as configuration
+
 if TYPE_CHECKING:
     from pipeline.training.monitor import Record  # takes torch: what is refused is refused before
 
@@ -127,7 +129,8 @@ class Standing:
     def _add(self, record: Mapping[str, Any]) -> None:
         names = ("origin", "confirms", "seed_offset", "num_refused")
         known = {name: record[name] for name in names if name in record}
-        trial = Trial(record["trial"], record["number"], dict(record["settings"]), **known)
+        settings = {configuration.name_now(path): value for path, value in record["settings"].items()}
+        trial = Trial(record["trial"], record["number"], settings, **known)
         self.trials[trial.name] = trial
 
     def begin_sitting(self, when: float | None = None) -> None:

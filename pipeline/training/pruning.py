@@ -1,7 +1,7 @@
-"""Weights set to zero by magnitude, gradually while training (Zhu & Gupta 2017) or at once.
+"""Pruning sets the smallest weights to zero, gradually while training (Zhu & Gupta 2017) or at once.
 
-The share rises with the cube of the time that is left; a weight that is zero stays so, since it is the smallest.
-Matrices only: biases and norms are few and matter.
+The sparsity rises with the cube of the time that is left. A weight that is zero stays zero, since it is the smallest.
+Only matrices are pruned: biases and norms are few, and each of them matters.
 """
 
 from __future__ import annotations
@@ -15,27 +15,30 @@ from torch import Tensor
 from pipeline.config import PruneConfig
 
 
-def share_at(config: PruneConfig, step: int, total_steps: int) -> float:
-    """The share that is pruned after ``step`` of ``total_steps`` updates: s (1 − (1 − t)³), t from 0 to 1."""
+def sparsity_at(config: PruneConfig, step: int, total_steps: int) -> float:
+    """Return the sparsity after ``step`` of ``total_steps`` updates: s (1 − (1 − t)³), t from 0 to 1."""
     begin, end = config.begin_fraction * total_steps, config.end_fraction * total_steps
     if step < begin:
         return 0.0
     done = min(1.0, (step - begin) / (end - begin)) if end > begin else 1.0
-    return config.share * (1 - (1 - done) ** 3)
+    return config.sparsity * (1 - (1 - done) ** 3)
 
 
-def magnitude_masks(matrices: Sequence[Tensor], share: float, scope: str) -> list[Tensor]:
-    """Masks, false for the ``share`` of smallest numbers: of ``all`` matrices together, or of each ``matrix``."""
+def magnitude_masks(matrices: Sequence[Tensor], sparsity: float, scope: str) -> list[Tensor]:
+    """Return masks that are false for the smallest numbers, a share of ``sparsity`` of them.
+
+    ``scope``: the smallest of ``all`` matrices together, or of each ``matrix``.
+    """
     magnitudes = [matrix.detach().abs() for matrix in matrices]
     if scope == "all":
-        highest = _threshold(torch.cat([part.flatten() for part in magnitudes]), share)
+        highest = _threshold(torch.cat([part.flatten() for part in magnitudes]), sparsity)
         return [part > highest for part in magnitudes]
-    return [part > _threshold(part.flatten(), share) for part in magnitudes]
+    return [part > _threshold(part.flatten(), sparsity) for part in magnitudes]
 
 
-def _threshold(values: Tensor, share: float) -> Tensor:
-    """The largest of the ``share`` of smallest ``values``; below all of them where that is none."""
-    number = round(share * len(values))
+def _threshold(values: Tensor, sparsity: float) -> Tensor:
+    """Return the largest number that is pruned; −1, which is below all magnitudes, where none is."""
+    number = round(sparsity * len(values))
     return values.kthvalue(number).values if number else values.new_tensor(-1.0)
 
 
@@ -52,13 +55,13 @@ class Pruning:
 
         ``means``: running means of all parameters, or none; what is pruned of them is zero as well.
         """
-        if not self.config.share:
+        if not self.config.sparsity:
             return
         matrices = list(self.matrices.values())
-        share = share_at(self.config, step, self.total_steps)
+        sparsity = sparsity_at(self.config, step, self.total_steps)
         is_due = step % self.config.every_steps == 0 or step >= self.total_steps
-        if is_due and share:
-            self.masks = magnitude_masks(matrices, share, self.config.scope)
+        if is_due and sparsity:
+            self.masks = magnitude_masks(matrices, sparsity, self.config.scope)
             for index, mask in zip(self.matrices, self.masks, strict=True):
                 if means:
                     means[index].mul_(mask)

@@ -109,7 +109,7 @@ def train(loop: Loop, directory: RunDirectory) -> str:
             raise
         raise TrainingStoppedError(
             f"out of memory after step {loop.progress.step:,}; a smaller train.batch_size, train.bptt or model, or a "
-            f"larger train.accumulate, needs less ({last_good(loop, directory)})"
+            f"larger train.gradient_accumulation_steps, needs less ({last_good(loop, directory)})"
         ) from None
 
 

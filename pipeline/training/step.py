@@ -96,7 +96,7 @@ class TrainingStep:
         pruning: Pruning | None = None,
         precision: str,
         seed: int,
-        accumulate: int = 1,
+        accumulation_steps: int = 1,
         penalties: Penalties = NO_PENALTIES,
         batch_size: int | None = None,
         embedding_rows: bool = False,
@@ -115,7 +115,7 @@ class TrainingStep:
         self.clipping = clipping
         self.averaging = averaging or Averaging(OptimizerConfig(), model.parameters())
         self.pruning = pruning or Pruning(PruneConfig(), model.parameters(), 0)
-        self.accumulate = accumulate
+        self.accumulation_steps = accumulation_steps
         self.precision = precision
         self.seed = seed
         self.rank = rank
@@ -171,10 +171,10 @@ class TrainingStep:
         index: int,
         resets: Resets | None = None,
     ) -> tuple[Tensor, Tensor, State]:
-        """Update the weights from one window, ``accumulate`` groups of its rows one after another.
+        """Update the weights from one window, ``accumulation_steps`` groups of its rows one after another.
 
         Args:
-            inputs, targets: (T, B) token ids of this rank's streams, at least ``accumulate`` of them.
+            inputs, targets: (T, B) token ids of this rank's streams, at least ``accumulation_steps`` of them.
             state: the hidden state that the window before left.
             num_targets: targets of this window over all ranks.
             index: number of the window in the run, from which its dropout masks are seeded.
@@ -192,10 +192,11 @@ class TrainingStep:
         first = self.rank * batch_size // self.world_size
         nats = torch.zeros((), dtype=torch.float64, device=self.device)
         ends: list[State] = []
-        for group in range(self.accumulate):
-            rows = slice(group * num_streams // self.accumulate, (group + 1) * num_streams // self.accumulate)
+        num_groups = self.accumulation_steps
+        for group in range(num_groups):
+            rows = slice(group * num_streams // num_groups, (group + 1) * num_streams // num_groups)
             segments = None if resets is None else Segments(resets[:, rows], device=self.device)
-            with self.synchronization(is_last=group == self.accumulate - 1):
+            with self.synchronization(is_last=group == num_groups - 1):
                 with autocast(self.precision, self.device):
                     masks = Masks(mix(self.seed, index), batch_size, range(first + rows.start, first + rows.stop))
                     part, penalty, end = self.module(
@@ -209,7 +210,7 @@ class TrainingStep:
                 self.times.mark("forward")
                 loss.backward()
                 # the last gradient has set off the last exchange: what is left of the pass is waiting for that
-                is_exchanged = self.exchange is not None and group == self.accumulate - 1
+                is_exchanged = self.exchange is not None and group == num_groups - 1
                 self.times.mark("communication" if is_exchanged else "backward")
             nats += part.detach()
             ends.append(end)

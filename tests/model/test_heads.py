@@ -34,7 +34,7 @@ def random_head(kind: str, *, tied: bool) -> Head:
     embedding = torch.nn.Parameter(torch.empty(VOCAB, size)) if tied else None
     head: Head
     if kind == "adaptive":
-        head = AdaptiveSoftmax(HIDDEN, VOCAB, cutoffs=CUTOFFS, shrinkage=2, tied_to=embedding)
+        head = AdaptiveSoftmax(HIDDEN, VOCAB, cutoffs=CUTOFFS, div_value=2, tied_to=embedding)
     else:
         head = MixtureOfSoftmaxes(HIDDEN, EMBED, VOCAB, num_experts=3, tied_to=embedding)
     for parameter in head.parameters():
@@ -131,7 +131,7 @@ def gradients_of(
     model.double()
     optimizer = build_optimizer(OptimizerConfig(name="sgd", lr=1.0), model)
     step = TrainingStep(model, optimizer, clipping=Clipping(norm=100.0), precision="float64", seed=1,
-                        accumulate=accumulate, batch_size=4, rank=rank, world_size=world_size)  # fmt: skip
+                        accumulation_steps=accumulate, batch_size=4, rank=rank, world_size=world_size)  # fmt: skip
     tokens = torch.randint(VOCAB, (6, 4), generator=torch.Generator().manual_seed(2))
     tokens[:, 2:] %= CUTOFFS[0]  # the second rank's streams are of frequent types only
     rows = slice(rank * 4 // world_size, (rank + 1) * 4 // world_size)

@@ -202,7 +202,7 @@ def test_groups_of_rows_share_the_masks_and_penalties_of_the_window() -> None:
             clipping=Clipping(norm=0.25),
             precision="float64",
             seed=1,
-            accumulate=groups,
+            accumulation_steps=groups,
             penalties=Penalties(activation=2.0, temporal=1.0),
         )
         state = model.initial_state(STREAMS)

@@ -12,6 +12,7 @@ import torch
 from pipeline import config as configuration
 from pipeline import run
 from pipeline.config import Config
+from pipeline.training import communication
 from pipeline.training.step import WindowLoss
 from tests.processes import on_ranks
 
@@ -30,6 +31,7 @@ class Plan:
     stop_after: int | None = None  # times asked: every step on one rank, every fourth on several
     fail_at_forward: int | None = None  # the forward pass of this number, counted from 1
     fail_at_report: int | None = None
+    bucket_bytes: float = communication.BUCKET_BYTES
     slow: tuple[int, int, float] | None = None  # a rank, how many forward passes, and seconds that each takes longer
 
 
@@ -53,6 +55,7 @@ def carry_out(plan: Plan, worker: run.Worker) -> None:
             raise InjectedError
 
     WindowLoss.forward = forward  # type: ignore[method-assign]
+    communication.BUCKET_BYTES, usual = plan.bucket_bytes, communication.BUCKET_BYTES
     try:
         run.train(plan.config, worker, report=report, stop_requested=lambda: counted("asked", plan.stop_after))
         assert plan.fail_at_forward is plan.fail_at_report is None
@@ -62,9 +65,10 @@ def carry_out(plan: Plan, worker: run.Worker) -> None:
                 thread.join()
     finally:
         WindowLoss.forward = FORWARD  # type: ignore[method-assign]
+        communication.BUCKET_BYTES = usual
 
 
-def rank_of(rank: int, world_size: int, plans: list[tuple[dict[str, Any], tuple[Any, ...]]]) -> None:
+def rank_of(rank: int, world_size: int, plans: list[tuple[dict[str, Any], list[Any]]]) -> None:
     worker = run.Worker(device=torch.device("cpu"), num_threads=1, rank=rank, world_size=world_size)
     for values, rest in plans:
         carry_out(Plan(configuration.validate(values), *rest), worker)
@@ -72,8 +76,5 @@ def rank_of(rank: int, world_size: int, plans: list[tuple[dict[str, Any], tuple[
 
 def train_on_ranks(world_size: int, *plans: Plan) -> None:
     """Carry out ``plans`` one after another on so many ranks; their corpora are prepared."""
-    plain = [
-        (configuration.dump(plan.config), (plan.stop_after, plan.fail_at_forward, plan.fail_at_report, plan.slow))
-        for plan in plans
-    ]
+    plain = [(configuration.dump(plan.config), [*vars(plan).values()][1:]) for plan in plans]
     on_ranks(rank_of, world_size, world_size, plain)

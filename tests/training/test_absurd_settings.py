@@ -39,7 +39,7 @@ WITH = {
     "train.max_loss_rise": {"train.on_bad_window": "undo"},
     "model.num_experts": {"model.head": "mixture"},
     "model.adaptive_cutoffs": {"model.head": "adaptive"},
-    "model.adaptive_shrinkage": {"model.head": "adaptive"},
+    "model.adaptive_div_value": {"model.head": "adaptive"},
     "optimizer.momentum": {"optimizer.name": "sgd"},
     "optimizer.muon_momentum": {"optimizer.name": "muon"},
     "optimizer.eps": {"optimizer.name": "rmsprop"},
@@ -50,9 +50,9 @@ WITH = {
     "optimizer.decay_at_epochs": {"optimizer.schedule": "step"},
     "optimizer.decay_factor": {"optimizer.schedule": "step"},
     "optimizer.plateau_patience": {"optimizer.schedule": "plateau"},
-    "prune.begin_fraction": {"prune.share": 0.5},
-    "prune.end_fraction": {"prune.share": 0.5},
-    "prune.every_steps": {"prune.share": 0.5},
+    "prune.begin_fraction": {"prune.sparsity": 0.5},
+    "prune.end_fraction": {"prune.sparsity": 0.5},
+    "prune.every_steps": {"prune.sparsity": 0.5},
 }
 # Ray alone reads these; the others say where things lie
 ELSEWHERE = ("search.", "cluster.backend", "cluster.address", "run.directory", "data.directory")

@@ -35,11 +35,13 @@ def variant(make_config: Callable[..., Config], tmp_path: Path) -> Callable[...,
 
 
 def test_three_ranks_continue_bitwise_in_a_fixed_order_of_sums(variant: Callable[..., Config]) -> None:
-    ordered = {"ddp.communication": "ordered", "ddp.bucket_megabytes": 0.002, "train.max_steps": 16}
+    ordered = {"ddp.communication": "ordered", "train.max_steps": 16}
     whole, broken = variant("whole", ordered), variant("broken", ordered)
-    one_bucket = variant("one", {**ordered, "ddp.bucket_megabytes": 25.0})
+    one_bucket = variant("one", ordered)
     usual = variant("usual", {"train.max_steps": 16})
-    train_on_ranks(3, Plan(whole), Plan(broken, stop_after=3), Plan(broken), Plan(one_bucket), Plan(usual))
+    small = {"bucket_bytes": 2000}
+    plans = [Plan(whole, **small), Plan(broken, stop_after=3, **small), Plan(broken, **small)]
+    train_on_ranks(3, *plans, Plan(one_bucket), Plan(usual, **small))
     assert curve(whole) == curve(broken)
     assert_bitwise_equal(end_state(whole), end_state(broken))
     assert_bitwise_equal(end_state(whole), end_state(one_bucket))  # whatever the buckets
@@ -52,15 +54,17 @@ def test_two_ranks_exchange_as_said(variant: Callable[..., Config]) -> None:
         "ddp.communication": "powersgd",
         "ddp.powersgd_rank": 1,
         "ddp.powersgd_after_steps": 6,
-        "ddp.bucket_megabytes": 0.002,
     }
-    full, ordered = variant("full"), variant("ordered", {"ddp.communication": "ordered", "ddp.static_graph": True})
+    full, ordered = variant("full"), variant("ordered", {"ddp.communication": "ordered"})
     bf16, low_rank = variant("bf16", {"ddp.communication": "bf16"}), variant("low", powersgd)
     broken = variant("broken", powersgd)
     dense, rows = variant("dense", sgd), variant("rows", {**sgd, "train.embedding_gradients": "rows"})
-    accumulated = variant("accumulated", {**sgd, "train.embedding_gradients": "rows", "train.accumulate": 3})
+    accumulated = variant(
+        "accumulated", {**sgd, "train.embedding_gradients": "rows", "train.gradient_accumulation_steps": 3}
+    )
     whole = [Plan(config) for config in (full, ordered, bf16, low_rank, dense, rows, accumulated)]
-    train_on_ranks(2, *whole, Plan(broken, stop_after=4), Plan(broken))
+    whole[3].bucket_bytes = 2000
+    train_on_ranks(2, *whole, Plan(broken, stop_after=4, bucket_bytes=2000), Plan(broken, bucket_bytes=2000))
     losses = {
         name: [loss for _, loss in curve(config)]
         for name, config in {"full": full, "bf16": bf16, "low": low_rank, "dense": dense, "rows": rows}.items()

@@ -55,7 +55,9 @@ def test_losses_do_not_depend_on_the_number_of_workers(make_names: MakeConfig, t
     config = make_names({**changes, "train.bptt": 8, "data.bucket_windows": 4})
     prepare_in_process(config)
     launch.train(config, launch.in_process)
-    two = configuration.with_values(config, {"run.directory": str(tmp_path / "two"), "train.accumulate": 2})
+    two = configuration.with_values(
+        config, {"run.directory": str(tmp_path / "two"), "train.gradient_accumulation_steps": 2}
+    )
     train_on_ranks(2, Plan(two))
     expected, found = curve(config), curve(two)
     assert [step for step, _ in found] == [step for step, _ in expected]

@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from pipeline import launch
 from pipeline.config import Config, PruneConfig
 from pipeline.training import checkpoint
-from pipeline.training.pruning import Pruning, magnitude_masks, share_at
+from pipeline.training.pruning import Pruning, magnitude_masks, sparsity_at
 
 
-def test_the_share_rises_by_the_cube_of_what_is_left() -> None:
-    config = PruneConfig(share=0.8, begin_fraction=0.2, end_fraction=0.6)
-    shares = [share_at(config, step, 100) for step in (0, 19, 20, 30, 40, 60, 100)]
+def test_the_sparsity_rises_by_the_cube_of_what_is_left() -> None:
+    config = PruneConfig(sparsity=0.8, begin_fraction=0.2, end_fraction=0.6)
+    shares = [sparsity_at(config, step, 100) for step in (0, 19, 20, 30, 40, 60, 100)]
     assert shares == pytest.approx([0, 0, 0, 0.8 * (1 - 0.75**3), 0.8 * (1 - 0.5**3), 0.8, 0.8])
 
 
@@ -33,7 +33,7 @@ def test_the_smallest_of_all_or_of_each_matrix() -> None:
 def test_what_is_pruned_stays_zero_in_weights_and_means() -> None:
     weight, bias = torch.tensor([[1.0, -2.0, 3.0, 4.0]]), torch.tensor([0.1])
     means = [weight.clone(), bias.clone()]
-    pruning = Pruning(PruneConfig(share=0.5, end_fraction=0.5, every_steps=2), [weight, bias], 4)
+    pruning = Pruning(PruneConfig(sparsity=0.5, end_fraction=0.5, every_steps=2), [weight, bias], 4)
     pruning.updated(1, means)
     assert weight.tolist() == [[1, -2, 3, 4]]
     pruning.updated(2, means)
@@ -46,7 +46,7 @@ def test_what_is_pruned_stays_zero_in_weights_and_means() -> None:
 
 def test_masks_survive_a_resume(make_config: Callable[..., Config], tmp_path: Path) -> None:
     settings = {
-        "prune.share": 0.7, "prune.every_steps": 6, "prune.end_fraction": 0.5, "optimizer.average": "exponential",
+        "prune.sparsity": 0.7, "prune.every_steps": 6, "prune.end_fraction": 0.5, "optimizer.average": "exponential",
         "train.max_steps": 24, "train.checkpoint_every_steps": 10, "train.keep_checkpoints": 9,
     }  # fmt: skip
     whole = make_config({**settings, "run.directory": str(tmp_path / "whole")})

@@ -74,7 +74,7 @@ ENGINES: dict[str, dict[str, Any]] = {
         "model.tie_weights": True,
     },
     "accumulated, clipped adaptively": {
-        "train.accumulate": 2,
+        "train.gradient_accumulation_steps": 2,
         "train.clip_percentile": 60,
         "train.clip_history": 30,
         "train.clip_value": 0.1,
@@ -143,7 +143,12 @@ def test_a_new_part_of_the_step_is_saved_resumed_and_undone(
     assert checkpoint.load_state(checkpoint.find(str(config.run.directory), "last"))["counter"]["number"] == 8
 
 
-ACCUMULATED = {"train.accumulate": 2, "train.max_steps": 40, "train.evaluate_every_steps": 10, "train.epochs": 1}
+ACCUMULATED = {
+    "train.gradient_accumulation_steps": 2,
+    "train.max_steps": 40,
+    "train.evaluate_every_steps": 10,
+    "train.epochs": 1,
+}
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
@@ -190,7 +195,9 @@ def test_losses_do_not_depend_on_the_number_of_workers(
     config = make_config({**changes, "train.batch_size": 5, "train.checkpoint_every_steps": 60})
     prepare_in_process(config)
     launch.train(config, launch.in_process)
-    two = configuration.with_values(config, {"run.directory": str(tmp_path / "two"), "train.accumulate": 2})
+    two = configuration.with_values(
+        config, {"run.directory": str(tmp_path / "two"), "train.gradient_accumulation_steps": 2}
+    )
     train_on_ranks(2, Plan(two))  # 5 streams on 2 ranks: 2 and 3, in groups of 1 and 1, 1 and 2
     expected, found = curve(config), curve(two)
     assert len(expected) == 200

@@ -40,7 +40,7 @@ def make_step(
 ) -> TrainingStep:
     optimizer = build_optimizer(OptimizerConfig(name=name, lr=0.5, momentum=momentum), model)
     clipping = Clipping(norm=clip_norm)
-    return TrainingStep(model, optimizer, clipping=clipping, precision=precision, seed=1, accumulate=accumulate)
+    return TrainingStep(model, optimizer, clipping=clipping, precision=precision, seed=1, accumulation_steps=accumulate)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop"])

@@ -40,10 +40,10 @@ class AdaptiveSoftmax(Head):
         vocab_size: int,
         *,
         cutoffs: Sequence[int],
-        shrinkage: int = 4,
+        div_value: int = 4,
         tied_to: Tensor | None = None,
     ) -> None:
-        """``shrinkage``: how many times as narrow as the one before each tail's hidden vectors are, where not tied."""
+        """``div_value``: how many times as narrow as the one before each tail's hidden vectors are, where not tied."""
         super().__init__()
         self.bounds = [0, *cutoffs, vocab_size]
         self.sizes = [end - begin for begin, end in pairwise(self.bounds)]
@@ -53,7 +53,7 @@ class AdaptiveSoftmax(Head):
         self.weights = nn.ParameterList()
         self.projections = nn.ModuleList()
         if tied_to is None:
-            widths = [max(1, hidden_size // shrinkage**index) for index in range(len(self.sizes))]
+            widths = [max(1, hidden_size // div_value**index) for index in range(len(self.sizes))]
             self.weights.extend(torch.empty(pair) for pair in zip(self.sizes, widths, strict=True))
             self.projections.extend(nn.Linear(hidden_size, width, bias=False) for width in widths[1:])
 

@@ -27,7 +27,7 @@ def build_head(
     if config.head == "adaptive":
         cutoffs = cutoffs_for(config, vocab_size)
         return AdaptiveSoftmax(
-            hidden_size, vocab_size, cutoffs=cutoffs, shrinkage=config.adaptive_shrinkage, tied_to=tied_to
+            hidden_size, vocab_size, cutoffs=cutoffs, div_value=config.adaptive_div_value, tied_to=tied_to
         )
     if config.head == "mixture":
         return MixtureOfSoftmaxes(
