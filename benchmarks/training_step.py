@@ -27,9 +27,10 @@ from turns import cpu_name, median_seconds, serve, take_turns
 
 from pipeline.allocator import keep_freed_memory
 from pipeline.config import ModelConfig, OptimizerConfig
+from pipeline.model.cpu.onednn import has_bf16_products
+from pipeline.model.cpu.products import product, product_with
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.precision import autocast, has_bf16_products
-from pipeline.model.products import product, product_with
+from pipeline.model.precision import autocast
 from pipeline.model.regularization import NO_PENALTIES, Penalties
 from pipeline.training.clipping import Clipping
 from pipeline.training.embedding_rows import PAYS_FROM
@@ -133,7 +134,7 @@ def peer_step(arguments: argparse.Namespace) -> Step:
 def floor_step(arguments: argparse.Namespace) -> Step:
     """The matrix products of a step and nothing between them: each layer's at every step of time, the head's.
 
-    Each as quickly as this machine is known to do it: ``pipeline.model.products``.
+    Each as quickly as this machine is known to do it: ``pipeline.model.cpu.products``.
     """
     keep_freed_memory()
     setting, config, model = our_model(arguments)

@@ -46,8 +46,8 @@ def why_fixed(config: Config, path: str) -> str:
             return "cannot change in a run on documents, whose order goes by their lengths (data.layout=documents)"
         if config.train.reset_state == "windows":
             return "cannot change where the state is reset by windows (train.reset_state=windows)"
-        if config.prune.share:
-            return "cannot change in a run that prunes, which counts its updates (prune.share)"
+        if config.prune.sparsity:
+            return "cannot change in a run that prunes, which counts its updates (prune.sparsity)"
     return ""
 
 

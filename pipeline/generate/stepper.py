@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.model.cells import Cell
+from pipeline.model.cpu.products import linear, product_with, takes_onednn
 from pipeline.model.head import Softmax
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.products import linear, product_with, takes_onednn
 from pipeline.model.recurrence import Recurrence
 from pipeline.model.state import State
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.model.products import linear
-from pipeline.model.reset_before import ResetBefore
+from pipeline.model.cpu.products import linear
+from pipeline.model.cpu.reset_before import ResetBefore
 from pipeline.model.scan import running_average
 from pipeline.model.state import State
 

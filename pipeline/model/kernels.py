@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.model.looped_gru import LoopedGRU
-from pipeline.model.looped_rnn import LoopedRNN
-from pipeline.model.products import takes_onednn
+from pipeline.model.cpu.looped_gru import LoopedGRU
+from pipeline.model.cpu.looped_rnn import LoopedRNN
+from pipeline.model.cpu.products import takes_onednn
+from pipeline.model.cpu.wide_lstm import WideLSTM, is_faster
 from pipeline.model.state import State
-from pipeline.model.wide_lstm import WideLSTM, is_faster
 
 KERNELS: dict[type[nn.Module], Any] = {nn.LSTM: torch.lstm, nn.GRU: torch.gru, nn.RNN: torch.rnn_tanh}
 

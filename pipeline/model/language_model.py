@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.config import ModelConfig
+from pipeline.model.cpu.products import linear
 from pipeline.model.head import build_head
-from pipeline.model.products import linear
 from pipeline.model.recurrence import Recurrence
 from pipeline.model.regularization import INPUT, OUTPUT, Masks
 from pipeline.model.segments import Segments

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from pipeline.model.cpu.onednn import has_bf16_products, has_products
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -26,13 +27,6 @@ def set_tf32(allowed: bool) -> None:
     """Whether a GPU multiplies float32 in TF32, in cuBLAS and cuDNN alike (torch's own defaults differ)."""
     torch.backends.cuda.matmul.allow_tf32 = allowed
     torch.backends.cudnn.allow_tf32 = allowed
-
-
-def has_bf16_products() -> bool:
-    """Whether this CPU multiplies matrices in bf16; oneDNN takes bare AVX-512 for it and emulates it there."""
-    supported: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return supported and (torch.cpu._is_avx512_bf16_supported() or not is_x86)
 
 
 def runs_in_autocast(device: str) -> bool:
@@ -60,10 +54,11 @@ class ProductFormats(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
+        has_products()  # tries products of its own, which are not to be seen
         self.found: set[torch.dtype] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if any(part in func._schema.name.partition("::")[2] for part in MULTIPLIES):
+        if any(part in func.name().partition("::")[2] for part in MULTIPLIES):
             matrices = (item for item in args if isinstance(item, torch.Tensor) and item.dim() > 1)
             self.found |= {matrix.dtype for matrix in matrices if matrix.dtype.is_floating_point}
         return func(*args, **(kwargs or {}))

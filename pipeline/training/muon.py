@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.model.precision import has_bf16_products
+from pipeline.model.cpu.onednn import has_bf16_products
 
 # of the quintic iteration and its number of steps, from Jordan et al.
 COEFFICIENTS, NUM_ITERATIONS, EPS = (3.4445, -4.7750, 2.0315), 5, 1e-7

@@ -26,7 +26,7 @@ from pipeline.generate.sampler import Sampler, read_prompt, sample_tokens
 from pipeline.generate.sampling import penalize
 from pipeline.generate.stepper import Stepper, evaluating
 from pipeline.generate.text import UntilStop, text_of
-from pipeline.model import products
+from pipeline.model.cpu import onednn, products
 from pipeline.model.language_model import LanguageModel
 from pipeline.options import Sampling
 
@@ -83,7 +83,7 @@ def test_single_steps_are_the_model(cell: str, sizes: dict[str, object]) -> None
 @pytest.mark.parametrize("is_faster", [False, True])
 def test_one_stepper_for_one_prompt_and_for_many(cell: str, is_faster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways in which it lays out the weights, in float32, against the model in float64."""
-    if is_faster and not products.has_onednn_products():
+    if is_faster and not onednn.has_products():
         pytest.skip("this torch has no products by oneDNN")
     monkeypatch.setattr(products, "onednn_is_faster", lambda: is_faster)
     model = make_model(11, cell=cell)

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from pipeline.config import ModelConfig, load
 from pipeline.model import scan
+from pipeline.model.cpu.reset_before import ResetBefore
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.recurrence import CELLS, Recurrence
-from pipeline.model.reset_before import ResetBefore
 from pipeline.model.scan import running_average
 from tests.model.reference import blank, cell_step
 

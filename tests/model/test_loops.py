@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.model import kernels, products, wide_lstm
-from pipeline.model.looped_gru import LoopedGRU
-from pipeline.model.looped_rnn import LoopedRNN
+from pipeline.model import kernels
+from pipeline.model.cpu import products, wide_lstm
+from pipeline.model.cpu.looped_gru import LoopedGRU
+from pipeline.model.cpu.looped_rnn import LoopedRNN
+from pipeline.model.cpu.wide_lstm import WideLSTM
 from pipeline.model.segments import Segments
-from pipeline.model.wide_lstm import WideLSTM
 
 T, B, E, H = 5, 3, 4, 6
 DOUBLE = {"dtype": torch.float64}

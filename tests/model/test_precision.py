@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from pipeline.model import precision
-from pipeline.model.precision import autocast, has_bf16_products
+from pipeline.model.cpu.onednn import has_bf16_products
+from pipeline.model.precision import autocast
 from pipeline.model.recurrence import CELLS, Recurrence
 
 CPU = torch.device("cpu")

@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.config import ModelConfig
-from pipeline.model import kernels, products
+from pipeline.model import kernels
+from pipeline.model.cpu import onednn, products
+from pipeline.model.cpu.onednn import has_bf16_products
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.precision import has_bf16_products
 
 FORMATS = [
     torch.float64,
@@ -44,7 +45,7 @@ def test_sums_of_columns(dtype: torch.dtype) -> None:
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """What multiplies float32, whatever this processor would choose."""
     name: str = request.param
-    if name == "onednn" and not (products.has_onednn_products() and torch.backends.mkldnn.is_available()):
+    if name == "onednn" and not (onednn.has_products() and torch.backends.mkldnn.is_available()):
         pytest.skip("this torch has no products by oneDNN")
     monkeypatch.setattr(products, "onednn_is_faster", lambda: name == "onednn")
     return name
@@ -142,10 +143,33 @@ def test_onednn_where_mkl_leaves_half_of_the_processor_idle(
     vendor: str, capability: str, has_mkl: bool, has_products: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "_vendor", lambda: vendor)
-    monkeypatch.setattr(products, "has_onednn_products", lambda: has_products)
+    monkeypatch.setattr(onednn, "has_products", lambda: has_products)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: has_mkl)
     assert products.onednn_is_faster.__wrapped__() is expected
+
+
+@pytest.mark.parametrize("error", [AttributeError, RuntimeError, TypeError])
+def test_a_torch_without_its_private_operators_multiplies_all_the_same(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise error("no such operator")
+
+    for name in ("linear", "packed"):
+        monkeypatch.setattr(onednn, name, refuse)
+    monkeypatch.setattr(onednn, "has_products", onednn.has_products.__wrapped__)
+    assert not onednn.has_products()
+    monkeypatch.setattr(products, "onednn_is_faster", products.onednn_is_faster.__wrapped__)
+    rows, weight = normal(5, 7), normal(9, 7)
+    expected = rows.double() @ weight.double().t()
+    assert_near(products.product(rows, weight.t()), expected)
+    assert_near(products.product_with(weight, num_rows=5)(rows), expected)
+
+
+def test_operators_that_multiply_otherwise_than_expected_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "packed", lambda weight, num_rows: weight.t())
+    assert not onednn.has_products.__wrapped__()
 
 
 def test_the_vendor_is_this_processors() -> None:

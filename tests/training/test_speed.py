@@ -14,8 +14,8 @@ from pipeline import config as configuration
 from pipeline import launch, run
 from pipeline.config import Config, ModelConfig
 from pipeline.data.prepare import prepare_in_process
+from pipeline.model.cpu.onednn import has_bf16_products
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.precision import has_bf16_products
 from pipeline.training import checkpoint, times
 from pipeline.training.monitor import read
 from pipeline.training.times import PHASES, StepTimes

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.model.cpu.products import linear
 from pipeline.model.head.base import Head
 from pipeline.model.head.cross_entropy import (
     IGNORED,
@@ -28,7 +29,6 @@ from pipeline.model.head.cross_entropy import (
     spread,
 )
 from pipeline.model.precision import autocast_where_native
-from pipeline.model.products import linear
 
 
 class AdaptiveSoftmax(Head):

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline.model.cpu.products import add_over_rows, column_sums, linear, product, product_dtype, product_over_rows
 from pipeline.model.precision import autocast_where_native
-from pipeline.model.products import add_over_rows, column_sums, linear, product, product_dtype, product_over_rows
 
 IGNORED = -100
 # rows of logits turned into probabilities at a time on a CPU: a block stays in the cache

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.model.cpu.products import add_over_rows, linear, product, product_dtype
 from pipeline.model.head.base import Head
 from pipeline.model.head.cross_entropy import (
     IGNORED,
@@ -23,7 +24,6 @@ from pipeline.model.head.cross_entropy import (
     spread,
 )
 from pipeline.model.precision import autocast_where_native
-from pipeline.model.products import add_over_rows, linear, product, product_dtype
 
 
 class MixtureOfSoftmaxes(Head):

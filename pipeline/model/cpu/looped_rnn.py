@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pipeline.model.products import (
+from pipeline.model.cpu.products import (
     column_sums,
     product,
     product_dtype,

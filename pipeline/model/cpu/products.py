@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from pipeline.model.cpu import onednn
 from pipeline.model.precision import autocast_where_native
 
 # rows of the gradient of a large matrix that are made at a time
@@ -61,8 +62,7 @@ def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
         is_dense = right.is_contiguous() or right.t().is_contiguous()
         weight = (right if is_dense else right.contiguous()).t()
         bias = None if bias is None else bias.contiguous()  # it looks at no strides
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(left, weight, bias, "none", [], "")
-        return result
+        return onednn.linear(left, weight, bias)
     return left @ right if bias is None else torch.addmm(bias, left, right)
 
 
@@ -91,12 +91,11 @@ def product_with(weight: Tensor, bias: Tensor | None = None, *, num_rows: int) -
     For oneDNN the weight is laid out only once.
     """
     is_low = weight.dtype == torch.bfloat16 and not weight.is_cuda
-    if not (takes_onednn(weight) or (is_low and has_onednn_products())):
+    if not (takes_onednn(weight) or (is_low and onednn.has_products())):
         return lambda rows: F.linear(rows, weight, bias)
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight, num_rows)
+    packed = onednn.packed(weight, num_rows)
     bias = None if bias is None else bias.contiguous()  # oneDNN looks at no strides
-    multiply = torch.ops.mkldnn._linear_pointwise
-    return lambda rows: multiply(rows, packed, bias, "none", [], "")
+    return lambda rows: onednn.linear(rows, packed, bias)
 
 
 def column_sums(values: Tensor, dtype: torch.dtype) -> Tensor:
@@ -136,12 +135,7 @@ def takes_onednn(values: Tensor) -> bool:
 def onednn_is_faster() -> bool:
     """Whether MKL multiplies float32 and leaves the processor's AVX-512 unused, as it does on AMD's: half as fast."""
     has_avx512 = "AVX512" in torch.backends.cpu.get_cpu_capability()
-    return has_avx512 and torch.backends.mkl.is_available() and has_onednn_products() and "AuthenticAMD" in _vendor()
-
-
-def has_onednn_products() -> bool:
-    """Whether torch has the inner operators of its compiler for products by oneDNN."""
-    return hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return has_avx512 and torch.backends.mkl.is_available() and onednn.has_products() and "AuthenticAMD" in _vendor()
 
 
 def _vendor() -> str:

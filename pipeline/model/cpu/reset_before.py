@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from pipeline.model.products import product_over_rows, product_with, tanh_, transposed
+from pipeline.model.cpu.products import product_over_rows, product_with, tanh_, transposed
 
 
 class ResetBefore(torch.autograd.Function):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pipeline.model.products import column_sums, product_dtype, product_with, tanh_, transposed
+from pipeline.model.cpu.products import column_sums, product_dtype, product_with, tanh_, transposed
 
 # from here on quicker than oneDNN's (benchmarks/LOG.md)
 WIDE = 640
