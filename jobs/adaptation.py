@@ -95,7 +95,8 @@ class Adaptation:
         """``text`` on one stream, as the settings so far say."""
         model, length = self.loaded.model, self.dynamic.segment if self.dynamic else WINDOW_TOKENS
         parts = ScoringStreams(text.tokens, num_streams=1, bptt=length, reset=self.reset)
-        scored = follow(model, parts, self.dynamic, self.rms) if self.dynamic else scored_windows(model, parts)
+        plain = scored_windows(model, parts.windows())
+        scored = follow(model, parts, self.dynamic, self.rms) if self.dynamic else plain
         return with_cache(scored, self.cache, is_by_document=self.reset.at_documents) if self.cache else scored
 
     def score(self, text: HeldOut, tally: Tally | None = None) -> Score:

@@ -16,6 +16,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,15 @@ from torch import Tensor
 from pipeline.config import Config
 from pipeline.data.documents import begin_of_documents
 from pipeline.data.tokenizer import EOS, Ids, Tokenizer
+from pipeline.data.windows import IGNORED, Window
 from pipeline.errors import UserError
 from pipeline.evaluate.surprisal import Row, Words
-from pipeline.generate.stepper import evaluating
 from pipeline.generate.text import ids_of_prompt
 from pipeline.generate.writing import Begin, generate_batch
+from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.options import AS_IS, Sampling
+from pipeline.scoring import scored_windows
 from pipeline.training import checkpoint
 
 # of a batch of texts that are scored side by side: rows, and tokens of a window
@@ -192,18 +195,16 @@ class Model:
         """(T,) nats of each of ``rows`` of ids, side by side; the longest comes first."""
         num_steps = len(rows[0])
         tokens = np.full((num_steps + 1, len(rows)), self.state.token, dtype=np.int64)
-        targets = np.full((num_steps, len(rows)), -100, dtype=np.int64)  # −100: not scored
+        targets = np.full((num_steps, len(rows)), IGNORED, dtype=np.int64)
         for column, ids in enumerate(rows):
             tokens[1 : len(ids) + 1, column] = targets[: len(ids), column] = ids
-        nats = np.zeros((num_steps, len(rows)))
+        windows = (
+            Window(tokens[start:end], targets[start:end], position=start, next_position=end, begins=False)
+            for start, end in pairwise([*range(0, num_steps, WINDOW_TOKENS), num_steps])
+        )
         parts = tuple(part.expand(-1, len(rows), -1).contiguous() for part in self.state.parts)
-        device = self.model.device
-        with evaluating(self.model):
-            for start in range(0, num_steps, WINDOW_TOKENS):
-                window = slice(start, min(start + WINDOW_TOKENS, num_steps))
-                hidden, parts = self.model(torch.from_numpy(tokens[window]).to(device), parts)
-                scored = self.model.head.token_nats(hidden, torch.from_numpy(targets[window]).to(device))
-                nats[window] = scored.double().cpu().numpy()
+        scored = scored_windows(self.model, windows, state=parts)
+        nats = np.concatenate([part.nats.double().cpu().numpy() for part in scored]) if num_steps else np.zeros((0, 1))
         return [nats[: len(ids), column] for column, ids in enumerate(rows)]
 
     def _surprisal(self, text: str, ids: Ids, nats: np.ndarray) -> Surprisal:

@@ -68,7 +68,11 @@ STREAMS, DOCUMENTS = {"train.reset_state": "windows"}, {"data.layout": "document
             DOCUMENTS,
             r"train\.bptt: cannot change in a run on documents",
         ),
-        ([{"tokens": 5, "settings": {"train.bptt": 8}}], {"prune.sparsity": 0.5}, r"cannot change in a run that prunes"),
+        (
+            [{"tokens": 5, "settings": {"train.bptt": 8}}],
+            {"prune.sparsity": 0.5},
+            r"cannot change in a run that prunes",
+        ),
         (
             [{"tokens": 5, "settings": {"model.weight_dropout": 0.1}}],
             {"model.cell": "mingru"},

@@ -1,4 +1,4 @@
-"""Any variant of a model in, its figures out: perplexity with the whole history, seconds per token.
+"""Figures of any variant of a model: perplexity with the whole history, seconds per token.
 
 Letters: T time, B streams or documents, V vocabulary.
 """
@@ -6,7 +6,7 @@ Letters: T time, B streams or documents, V vocabulary.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,13 +19,15 @@ from pipeline.compress.onnx_model import OnnxModel
 from pipeline.data.documents import ScoringDocuments
 from pipeline.data.scoring import ScoringStreams
 from pipeline.data.streams import ResetRule
+from pipeline.data.tokenizer import Ids
 from pipeline.data.windows import IGNORED, HeldOutData, Window
-from pipeline.evaluate import HeldOut
+from pipeline.evaluate import HeldOut, counted, total
 from pipeline.generate.sampling import Uniforms, draw
-from pipeline.generate.stepper import Stepper, evaluating
+from pipeline.generate.stepper import Stepper
+from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.state import State
 from pipeline.options import AS_IS
+from pipeline.scoring import Scored, scored_windows
 
 # tokens scored at a time, of one stream or of so many documents
 SCORED_AT_ONCE, DOCUMENTS_AT_ONCE = 64, 8
@@ -55,58 +57,44 @@ def held_out_windows(text: HeldOut, reset: ResetRule) -> HeldOutData:
 
 
 def perplexity(variant: Variant, text: HeldOutData, *, on_tokens: Callable[[int], None] = lambda number: None) -> float:
-    """Of the targets of ``text``, each scored once; an int8 model reads as it writes, one token after another.
+    """Return the perplexity of the targets of ``text``, each scored once.
 
-    ``on_tokens`` is told how many more are scored.
+    An int8 model reads as it writes, one token after another. ``on_tokens`` is told how many more are scored.
     """
-    read = reader(variant.model)
-    longest = 1 if isinstance(variant.model, OnnxModel) and variant.model.is_int8 else SCORED_AT_ONCE
-    nats, num_tokens = 0.0, 0
-    for window in text.windows():
+    model, windows = variant.model, text.windows()
+    scored = exported_windows(model, windows) if isinstance(model, OnnxModel) else scored_windows(model, windows)
+    return metrics.perplexity(*total(counted(scored, on_tokens)))
+
+
+def exported_windows(model: OnnxModel, windows: Iterable[Window]) -> Iterator[Scored]:
+    """Score ``windows`` with an exported model, as ``scored_windows`` does with one of torch."""
+    longest = 1 if model.is_int8 else SCORED_AT_ONCE
+    for window in windows:
+        parts = []
+        for inputs, is_zero in stretches(window, longest):
+            if is_zero:
+                model.reset(inputs.shape[1])
+            parts.append(torch.from_numpy(model(inputs)))
+        logits = torch.cat(parts)  # (T, B, V)
         targets = torch.from_numpy(window.targets)  # (T, B)
-        scores = torch.cat([read(inputs, is_blank) for inputs, is_blank in stretches(window, longest)])  # (T, B, V)
-        nats += float(
-            cross_entropy(scores.double().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
-        )
-        num_targets = int((targets != IGNORED).sum())
-        num_tokens += num_targets
-        on_tokens(num_targets)
-    return metrics.perplexity(nats, num_tokens)
+        nats = cross_entropy(logits.double().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none")
+        yield Scored(window, logits, nats.view_as(targets))
 
 
-def stretches(window: Window, longest: int) -> Iterator[tuple[torch.Tensor, bool]]:
-    """``window`` cut where its only row begins anew and after every ``longest`` steps.
+def stretches(window: Window, longest: int) -> Iterator[tuple[Ids, bool]]:
+    """Cut ``window`` where its only row begins anew and after every ``longest`` steps.
 
-    That is (T, B) inputs, and whether the states before them are blank. An exported model takes no resets within a
-    call.
+    Yields (T, B) inputs, and whether the states before them are zero: an exported model takes no resets within a call.
     """
-    inputs = torch.from_numpy(window.inputs)
-    is_blank = np.zeros(len(inputs), dtype=bool)
+    inputs = window.inputs
+    is_zero = np.zeros(len(inputs), dtype=bool)
     if window.resets is not None:
         assert window.resets.shape[1] == 1
-        is_blank |= window.resets[:, 0]
-    is_blank[0] |= window.begins
-    cuts = np.union1d(np.flatnonzero(is_blank), np.arange(0, len(inputs), longest)).tolist()
+        is_zero |= window.resets[:, 0]
+    is_zero[0] |= window.begins
+    cuts = np.union1d(np.flatnonzero(is_zero), np.arange(0, len(inputs), longest)).tolist()
     for begin, end in pairwise([*cuts, len(inputs)]):
-        yield inputs[begin:end], bool(is_blank[begin])
-
-
-def reader(model: LanguageModel | OnnxModel) -> Callable[[torch.Tensor, bool], torch.Tensor]:
-    """(T, B) tokens, whether the states before them are blank → (T, B, V) logits; else states are carried on."""
-    state: State = ()
-
-    def read(tokens: torch.Tensor, is_blank: bool) -> torch.Tensor:
-        nonlocal state
-        if isinstance(model, OnnxModel):
-            if is_blank:
-                model.reset(tokens.shape[1])
-            return torch.from_numpy(model(tokens.numpy()))
-        with evaluating(model):
-            hidden, state = model(tokens, model.initial_state(tokens.shape[1]) if is_blank else state)
-            logits: torch.Tensor = model.head.logits(hidden)
-            return logits
-
-    return read
+        yield inputs[begin:end], bool(is_zero[begin])
 
 
 def writer(model: LanguageModel | OnnxModel) -> Callable[[], None]:

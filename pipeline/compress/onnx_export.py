@@ -12,7 +12,7 @@ from pipeline.compress.onnx_graph import Graph
 from pipeline.compress.onnx_int8 import Int8Graph
 from pipeline.compress.onnx_model import OnnxModel
 from pipeline.errors import UserError
-from pipeline.generate.stepper import evaluating
+from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 
 # of logits, between torch and the exported file: so much, or so much of the largest where that is more

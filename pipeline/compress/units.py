@@ -25,7 +25,6 @@ from pipeline.evaluate.dynamic import Follower
 from pipeline.files import write_file
 from pipeline.model.head import Softmax
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.state import State
 from pipeline.training.checkpoint import Loaded
 from pipeline.training.directory import RunDirectory
 
@@ -68,9 +67,8 @@ def saliency(model: LanguageModel, windows: Iterable[Window]) -> list[Tensor]:
     follower = Follower(model)
     weights = {name: weight.detach() for name, weight in follower.model.named_parameters()}
     scores = [torch.zeros(())] * len(model.recurrence.layers)
-    state: State = ()
+    state = None
     for window in islice(windows, WINDOWS):
-        state = state or model.initial_state(window.inputs.shape[1])
         _, _, state, gradients = follower.read(window, state)
         changes = {name: weights[name] * part for name, part in zip(weights, gradients, strict=True)}
         scores = [score + read.sum(0).square() for score, read in zip(scores, readers(model, changes), strict=True)]

@@ -1,13 +1,14 @@
-"""A model and held-out tokens in, honest figures out: every token but the first scored exactly once.
+"""Figures of a model on held-out text, every token of which but the first is scored exactly once.
 
-tokens (``held_out``) → windows with carried state → nats of every token (``scoring``) → sums, and the same by type,
+tokens (``held_out``) → windows with carried state → nats of every token (``score``) → sums, and the same by type,
 position and document (``tally``) → perplexity, bits per byte, intervals and tests (``statistics``)
 """
 
 from pipeline.evaluate.held_out import HeldOut, count_words, held_out, split_held_out, text_held_out
-from pipeline.evaluate.scoring import Score, Scored, counted, evaluate, scored_windows, total
+from pipeline.evaluate.score import Score, counted, evaluate, total
 from pipeline.evaluate.statistics import Comparison, compare, perplexity_interval
 from pipeline.evaluate.tally import Group, Tally, count_types
+from pipeline.scoring import Scored, scored_windows
 
 __all__ = [
     "Comparison",

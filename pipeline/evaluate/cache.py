@@ -14,8 +14,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pipeline.evaluate.scoring import Scored
 from pipeline.options import CacheSettings
+from pipeline.scoring import Scored
 
 THETAS = (0.05, 0.1, 0.2, 0.4, 0.8)
 WEIGHTS = (0.01, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3)

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from pipeline.data.scoring import ScoringStreams
 from pipeline.data.windows import Window
-from pipeline.evaluate.scoring import Scored
+from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.segments import Segments
-from pipeline.model.state import State, detach, zeros_like
+from pipeline.model.state import State, detach
 from pipeline.options import DynamicSettings
+from pipeline.scoring import Scored, read
 
 # windows of the training text that RMS is measured on
 GRADIENT_WINDOWS = 300
@@ -35,29 +35,25 @@ class Follower:
     """A copy of a model whose weights are moved; the model itself stays as it is."""
 
     def __init__(self, model: LanguageModel) -> None:
-        self.model = copy.deepcopy(model).eval()
+        self.model = copy.deepcopy(model)
         self.parameters = [parameter.requires_grad_() for parameter in self.model.parameters()]
 
-    def read(self, window: Window, state: State) -> tuple[Tensor, Tensor, State, tuple[Tensor, ...]]:
-        """(T, B, H) hidden, (T, B) nats, state after ``window``, and the gradient of its mean nats per token."""
-        model = self.model
-        inputs = torch.from_numpy(window.inputs).to(model.device)  # (T, B)
-        targets = torch.from_numpy(window.targets).to(model.device)  # (T, B)
-        segments = None if window.resets is None else Segments(window.resets, device=model.device)
-        # cuDNN has no gradient of a recurrence that is not training
-        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-            hidden, state = model(inputs, zeros_like(state) if window.begins else state, segments)
-            loss = model.head.loss(hidden, targets) / max(1, int((window.targets >= 0).sum()))
+    def read(self, window: Window, state: State | None) -> tuple[Tensor, Tensor, State, tuple[Tensor, ...]]:
+        """Return (T, B, H) hidden, (T, B) nats, the state after ``window``, and the gradient of its mean loss."""
+        head = self.model.head
+        with evaluating(self.model, gradients=True):
+            hidden, targets, state = read(self.model, window, state)
+            loss = head.loss(hidden, targets) / max(1, int((window.targets >= 0).sum()))
             gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
         hidden = hidden.detach()
-        return hidden, model.head.token_nats(hidden, targets), detach(state), gradients
+        return hidden, head.token_nats(hidden, targets), detach(state), gradients
 
 
 def gradient_rms(model: LanguageModel, parts: ScoringStreams) -> list[Tensor]:
     """The root mean square of the gradient of each weight over the first windows of ``parts``, training text."""
     follower = Follower(model)
     sums = [torch.zeros_like(parameter) for parameter in follower.parameters]
-    state, num_windows = model.initial_state(len(parts.rows)), 0
+    state, num_windows = None, 0
     for window in islice(parts.windows(), GRADIENT_WINDOWS):
         _, _, state, gradients = follower.read(window, state)
         torch._foreach_addcmul_(sums, gradients, gradients)
@@ -83,7 +79,7 @@ def follow(
         mean = torch.stack([part.mean() for part in rms]).mean()
         steps = [1 / (part + settings.epsilon) for part in rms]
         decays = [(settings.decay * part / mean).clamp(max=1) for part in rms]  # what is beyond 1 would overshoot
-    state = model.initial_state(len(parts.rows))
+    state = None
     for window in parts.windows():
         hidden, nats, state, gradients = follower.read(window, state)
         yield Scored(window, hidden, nats)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from pipeline.data.corpus import is_text, parse_json, read_file
-from pipeline.data.tokenizer import Tokenizer, UnknownTextError
-from pipeline.data.windows import IGNORED
+from pipeline.data.tokenizer import Ids, Tokenizer, UnknownTextError
+from pipeline.data.windows import IGNORED, Window
 from pipeline.errors import UserError
 from pipeline.model.language_model import LanguageModel
+from pipeline.scoring import scored_windows
 
 SENTENCES_AT_ONCE = 64
 
@@ -77,7 +77,6 @@ def _pair(line: str, tokenizer: Tokenizer) -> Pair:
     return Pair(values["good"], values["bad"], values.get("group", ""))
 
 
-@torch.inference_mode()
 def sentence_nats(
     model: LanguageModel,
     tokenizer: Tokenizer,
@@ -85,7 +84,7 @@ def sentence_nats(
     *,
     on_sentences: Callable[[int], None] = lambda number: None,
 ) -> list[float]:
-    """Nats of each sentence, its end included, read from a blank state as what follows the end of a text or line.
+    """Return the nats of each sentence, its end included, read from a zero state after the end of a text or line.
 
     ``on_sentences`` is told how many more are scored.
     """
@@ -93,24 +92,24 @@ def sentence_nats(
         np.concatenate([tokenizer.start_ids, tokenizer.encode_document(text)]).astype(np.int64) for text in sentences
     ]
     order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
+    batches = [order[start : start + SENTENCES_AT_ONCE] for start in range(0, len(order), SENTENCES_AT_ONCE)]
     nats = [0.0] * len(ids)
-    was_training = model.training
-    model.eval()
-    for start in range(0, len(order), SENTENCES_AT_ONCE):
-        rows = order[start : start + SENTENCES_AT_ONCE]
-        longest = max(len(ids[row]) for row in rows) - 1
-        inputs = torch.zeros(longest, len(rows), dtype=torch.int64)  # (T, B)
-        targets = torch.full_like(inputs, IGNORED)
-        for column, row in enumerate(rows):
-            sentence = torch.from_numpy(ids[row])
-            inputs[: len(sentence) - 1, column], targets[: len(sentence) - 1, column] = sentence[:-1], sentence[1:]
-        hidden, _ = model(inputs.to(model.device), model.initial_state(len(rows)))
-        sums = model.head.token_nats(hidden, targets.to(model.device)).double().sum(0).tolist()
-        for row, value in zip(rows, sums, strict=True):
+    windows = (window_of([ids[row] for row in rows]) for rows in batches)
+    for rows, part in zip(batches, scored_windows(model, windows), strict=True):
+        for row, value in zip(rows, part.nats.double().sum(0).tolist(), strict=True):
             nats[row] = value
         on_sentences(len(rows))
-    model.train(was_training)
     return nats
+
+
+def window_of(sentences: Sequence[Ids]) -> Window:
+    """Put sentences side by side in one window, padded to the longest; the first token of each is only read."""
+    longest = max(map(len, sentences)) - 1
+    inputs = np.zeros((longest, len(sentences)), dtype=np.int64)
+    targets = np.full_like(inputs, IGNORED)
+    for column, ids in enumerate(sentences):
+        inputs[: len(ids) - 1, column], targets[: len(ids) - 1, column] = ids[:-1], ids[1:]
+    return Window(inputs, targets, position=0, next_position=longest, begins=True)
 
 
 def accuracies(pairs: Sequence[Pair], good: Sequence[float], bad: Sequence[float]) -> list[Accuracy]:

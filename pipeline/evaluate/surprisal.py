@@ -24,9 +24,9 @@ from pipeline.data.tokenizer import EOS, Tokenizer
 from pipeline.data.windows import ArrayTokens
 from pipeline.errors import UserError
 from pipeline.evaluate.held_out import HeldOut
-from pipeline.evaluate.scoring import scored_windows
 from pipeline.files import new_file
 from pipeline.model.language_model import LanguageModel
+from pipeline.scoring import scored_windows
 
 SCHEMA = pa.schema(
     [("level", pa.string()), ("text", pa.string()), ("document", pa.int64()), ("position", pa.int64()),
@@ -134,7 +134,7 @@ def surprisal_rows(
     words = Words(tokenizer)
     position = document = -1
     parts = ScoringStreams(ArrayTokens(whole, resets), num_streams=1, bptt=WINDOW_TOKENS, reset=reset)
-    for part in scored_windows(model, parts):
+    for part in scored_windows(model, parts.windows()):
         targets = part.window.targets[:, 0].tolist()
         targets_at = places[part.window.position + 1 :][: len(targets)].tolist()
         for token, place, nats in zip(targets, targets_at, part.nats[:, 0].tolist(), strict=True):

@@ -12,8 +12,8 @@ import torch
 
 from pipeline.data.tokenizer import Ids, Tokenizer
 from pipeline.errors import UserError
-from pipeline.generate.stepper import evaluating
 from pipeline.generate.text import ids_of_prompt
+from pipeline.model.evaluating import evaluating
 from pipeline.training.checkpoint import Loaded
 
 # of float32 logits; those of one model by two ways of summing differ by a few millionths

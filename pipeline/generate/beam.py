@@ -10,8 +10,9 @@ import torch
 from pipeline.config import Layout
 from pipeline.data.tokenizer import Ids, Tokenizer
 from pipeline.generate.sampler import read_prompt
-from pipeline.generate.stepper import Stepper, evaluating
+from pipeline.generate.stepper import Stepper
 from pipeline.generate.text import last_token, prompt_ids, text_of
+from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import select
 from pipeline.options import check_beams

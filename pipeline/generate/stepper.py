@@ -8,7 +8,6 @@ Letters: B prompts, E embedding, H hidden, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -25,20 +24,6 @@ from pipeline.model.state import State
 
 Step = Callable[[Tensor, State], tuple[Tensor, State]]
 Product = Callable[[Tensor], Tensor]
-
-
-@contextmanager
-def evaluating(model: LanguageModel) -> Iterator[None]:
-    """Without dropout and gradients; the model's mode is given back."""
-    was_training = model.training
-    if was_training:  # to set a mode takes a third of the time of a token
-        model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        if was_training:
-            model.train()
 
 
 class Stepper:

@@ -16,8 +16,10 @@ from torch import Tensor
 from pipeline.data.scoring import ScoringStreams
 from pipeline.data.windows import Tokens
 from pipeline.errors import UserError
+from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import State, detach
+from pipeline.scoring import ids_of
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,12 @@ def measure(
             f"{len(tokens):,} tokens there are",
             argument="length",
         )
-    was_training = model.training
-    model.eval()
     state = model.initial_state(batch_size)
     found = []
     for window in windows:
-        inputs, targets = (torch.from_numpy(ids).to(model.device) for ids in (window.inputs, window.targets))
+        inputs, targets = ids_of(window, model.device)
         squares, state = gradient_squares(model, inputs, targets[-1:], state)
         found.append(squares)
-    model.train(was_training)
     squares = torch.cat(found[1:], dim=2)  # (T, P, samples)
     norms = squares.sum(1).sqrt().mean(1)
     return GradientFlow(norms.tolist(), squares.sqrt().mean(2).T.tolist(), squares.shape[2])
@@ -84,8 +83,7 @@ def gradient_squares(model: LanguageModel, inputs: Tensor, targets: Tensor, stat
     """
     state = tuple(part.detach().requires_grad_() for part in state)
     states = []
-    # cuDNN knows no backward pass outside of training
-    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+    with evaluating(model, gradients=True):
         for step in inputs.unsqueeze(1):  # (1, B)
             states.append(state)
             hidden, state = model(step, state)

@@ -59,7 +59,7 @@ def test_cache(model: LanguageModel, window: int, starts: list[int]) -> None:
     tokens = ArrayTokens(IDS, np.array(starts) if starts else None)
     rule = ResetRule(at_documents=bool(starts))
     parts = ScoringStreams(tokens, num_streams=1, bptt=8, reset=rule)
-    nats, count = total(with_cache(scored_windows(model, parts), settings, is_by_document=bool(starts)))
+    nats, count = total(with_cache(scored_windows(model, parts.windows()), settings, is_by_document=bool(starts)))
     assert count == 89
     assert nats == pytest.approx(plain_cache(model, settings, starts), rel=1e-10)
 
@@ -69,7 +69,9 @@ def test_tuned_cache_is_the_best_of_the_grid(model: LanguageModel, monkeypatch: 
         monkeypatch.setattr(f"pipeline.evaluate.cache.{name}", values)
     parts = ScoringStreams(ArrayTokens(IDS), num_streams=1, bptt=8)
     grid = [CacheSettings(*values) for values in itertools.product((0.1, 0.9), (0.05, 0.4), (3, 40))]
-    assert tune_cache(scored_windows(model, parts)) == min(grid, key=lambda values: plain_cache(model, values, []))
+    assert tune_cache(scored_windows(model, parts.windows())) == min(
+        grid, key=lambda values: plain_cache(model, values, [])
+    )
 
 
 def plain_dynamic(model: LanguageModel, settings: DynamicSettings, rms: list[torch.Tensor] | None) -> float:
@@ -105,7 +107,7 @@ def test_dynamic_evaluation(model: LanguageModel, rule: str) -> None:
     rms = gradient_rms(model, training) if rule == "rms" else None
     parts = ScoringStreams(ArrayTokens(IDS), num_streams=1, bptt=7)
     nats, count = total(follow(model, parts, settings, rms))
-    still = total(scored_windows(model, parts))[0]
+    still = total(scored_windows(model, parts.windows()))[0]
     assert count == 89
     assert nats == pytest.approx(plain_dynamic(model, settings, rms), rel=1e-9)
     assert abs(nats - still) > 1e-3

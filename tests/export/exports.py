@@ -11,7 +11,7 @@ from pipeline import config as configuration
 from pipeline.data.tokenizer import Tokenizer, train_tokenizer
 from pipeline.data.tokenizer.files import parse
 from pipeline.export.hugging_face import export_hugging_face
-from pipeline.generate.stepper import evaluating
+from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.training.checkpoint import Loaded
 from tests.data.sentencepiece_models import train

@@ -24,9 +24,10 @@ from pipeline.generate import (
 )
 from pipeline.generate.sampler import Sampler, read_prompt, sample_tokens
 from pipeline.generate.sampling import penalize
-from pipeline.generate.stepper import Stepper, evaluating
+from pipeline.generate.stepper import Stepper
 from pipeline.generate.text import UntilStop, text_of
 from pipeline.model.cpu import onednn, products
+from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.options import Sampling
 

@@ -1,4 +1,4 @@
-"""Windows of held-out text in, the nats of every token out, and their sums. Letters: T time, B streams, H hidden."""
+"""The score of a held-out text: its windows are scored one after another, and their nats added up."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from pipeline import metrics
 from pipeline.data.documents import ScoringDocuments
 from pipeline.data.scoring import ScoringStreams
 from pipeline.data.streams import NO_RESETS, ResetRule
-from pipeline.data.windows import HeldOutData, Window
+from pipeline.data.windows import HeldOutData
 from pipeline.evaluate.held_out import HeldOut
 from pipeline.evaluate.tally import Tally
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.precision import autocast
-from pipeline.model.segments import Segments
-from pipeline.model.state import State, zeros_like
+from pipeline.scoring import Scored, scored_windows
 
 # tokens of all streams that are scored at a time: the fewer calls, the faster
 TOKENS_AT_ONCE = 1024
@@ -46,15 +44,6 @@ class Score:
     @property
     def bits_per_byte(self) -> float | None:
         return None if self.num_bytes is None else metrics.bits_per_byte(self.nats, self.num_bytes)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A window after it was scored."""
-
-    window: Window
-    hidden: Tensor  # (T, B, H) as the head takes it
-    nats: Tensor  # (T, B), 0 where the target does not count
 
 
 def evaluate(
@@ -90,7 +79,8 @@ def evaluate(
     else:
         streams = min(streams, len(text.tokens))  # no more rows than there can be documents
         parts = ScoringDocuments(text.tokens, num_rows=streams, begin_id=text.begin_id, **ranks)
-    nats, num_tokens = total(counted(scored_windows(model, parts, precision=precision), on_tokens), tally)
+    scored = scored_windows(model, parts.windows(), precision=precision)
+    nats, num_tokens = total(counted(scored, on_tokens), tally)
     nats, tokens = metrics.all_reduce_sum([nats, num_tokens])
     return Score(nats, round(tokens), parts.num_parts, parts.layout, text.num_bytes, text.why_not)
 
@@ -113,27 +103,3 @@ def total(parts: Iterable[Scored], tally: Tally | None = None) -> tuple[float, i
             assert part.window.first is not None
             tally.add(part.window.first, part.window.targets, part.nats.double().cpu().numpy())
     return float(nats), num_tokens
-
-
-def scored_windows(model: LanguageModel, parts: HeldOutData, *, precision: str = "float32") -> Iterator[Scored]:
-    """The windows of ``parts``, without dropout and with the state carried from one to the next."""
-    state = model.initial_state(len(parts.rows))
-    for window in parts.windows():
-        hidden, nats, state = _scored(model, window, state, precision)
-        if window.position >= 0:
-            yield Scored(window, hidden, nats)
-
-
-@torch.inference_mode()
-def _scored(model: LanguageModel, window: Window, state: State, precision: str) -> tuple[Tensor, Tensor, State]:
-    """(T, B, H) hidden vectors, (T, B) nats and the state after ``window``."""
-    was_training = model.training
-    model.eval()
-    inputs = torch.from_numpy(window.inputs).to(model.device)  # (T, B)
-    targets = torch.from_numpy(window.targets).to(model.device)  # (T, B)
-    segments = None if window.resets is None else Segments(window.resets, device=model.device)
-    with autocast(precision, model.device):
-        hidden, state = model(inputs, zeros_like(state) if window.begins else state, segments)
-        nats = model.head.token_nats(hidden, targets) if window.position >= 0 else hidden.new_zeros(())
-    model.train(was_training)
-    return hidden, nats, state
