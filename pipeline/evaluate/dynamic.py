@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pipeline.data.scoring import ScoringStreams
 from pipeline.data.windows import Window
+from pipeline.model import foreach
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import State, detach
@@ -56,7 +57,7 @@ def gradient_rms(model: LanguageModel, parts: ScoringStreams) -> list[Tensor]:
     state, num_windows = None, 0
     for window in islice(parts.windows(), GRADIENT_WINDOWS):
         _, _, state, gradients = follower.read(window, state)
-        torch._foreach_addcmul_(sums, gradients, gradients)
+        foreach.addcmul_(sums, gradients, gradients)
         num_windows += 1
     return [(part / num_windows).sqrt() for part in sums]
 

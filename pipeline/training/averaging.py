@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config import OptimizerConfig
+from pipeline.model import foreach
 
 
 class Averaging:
@@ -37,9 +38,9 @@ class Averaging:
         if self.config.average == "exponential":
             # the first few count more, or the start would stay in the mean for long
             decay = min(self.config.average_decay, self.num_updates / (self.num_updates + 9))
-            torch._foreach_lerp_(self.means, self.parameters, 1 - decay)
+            foreach.lerp_(self.means, self.parameters, 1 - decay)
         elif self.begun:
-            torch._foreach_lerp_(self.means, self.parameters, 1 / self.num_updates)
+            foreach.lerp_(self.means, self.parameters, 1 / self.num_updates)
 
     def epoch_ended(self, num_epochs: int) -> None:
         """Begin, if the mean is one of the run's tail and that begins after ``num_epochs``."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config import TrainConfig
+from pipeline.model import foreach
 
 
 class Clipping:
@@ -62,10 +63,10 @@ class Clipping:
         clipped = torch.zeros_like(finite)
         divisor, left = scale, norm
         if self.value is not None:
-            torch._foreach_div_(gradients, scale)
+            foreach.div_(gradients, scale)
             clipped |= torch.nn.utils.get_total_norm(gradients, torch.inf) > self.value
-            torch._foreach_clamp_min_(gradients, -self.value)
-            torch._foreach_clamp_max_(gradients, self.value)
+            foreach.clamp_min_(gradients, -self.value)
+            foreach.clamp_max_(gradients, self.value)
             divisor = torch.ones_like(scale)
             if self.norm is not None or self.percentile is not None:
                 left = torch.nn.utils.get_total_norm(gradients)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config import PruneConfig
+from pipeline.model import foreach
 
 
 def sparsity_at(config: PruneConfig, step: int, total_steps: int) -> float:
@@ -66,7 +67,7 @@ class Pruning:
                 if means:
                     means[index].mul_(mask)
         if self.masks:
-            torch._foreach_mul_(matrices, self.masks)
+            foreach.mul_(matrices, self.masks)
 
     def state_dict(self) -> dict[str, Any]:
         return {"masks": self.masks}

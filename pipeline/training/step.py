@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.config import DdpConfig, OptimizerConfig, PruneConfig
 from pipeline.data.windows import Resets
+from pipeline.model import foreach
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
 from pipeline.model.regularization import NO_PENALTIES, Masks, Penalties
@@ -236,7 +237,7 @@ class TrainingStep:
         finite = torch.isfinite(norm)
         if gradients[0].dtype == torch.float64:
             # the fused optimizers take the divisor in float32, too coarse for a check in float64
-            torch._foreach_div_(gradients, divisor)
+            foreach.div_(gradients, divisor)
             divisor = torch.ones_like(divisor)
         else:
             self.optimizer.grad_scale = divisor  # type: ignore[attr-defined]
