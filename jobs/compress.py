@@ -48,7 +48,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         raise UserError(f"--output: {arguments.run} is a single model, not a run to put others in; name a directory")
     output = Path(arguments.output or Path(arguments.run) / "compressed")
     check_writable(output)
-    variants = make_variants(loaded, text.tokens, output, shares=arguments.prune, scope=arguments.scope)
+    variants = make_variants(loaded, text.tokens, output, sparsities=arguments.prune, scope=arguments.scope)
     for share in arguments.units:
         variants += smaller_models(loaded, share, output, arguments, again=command_line("compress", argv))
     rows = measured(variants, text, windows, arguments.tokens)

@@ -75,7 +75,7 @@ class Model:
 
     @property
     def start(self) -> Begin:
-        """The state before a text: blank, after the end of the text before."""
+        """Return the state before a text: zero, after the end of the text before."""
         is_documents = self.config.data.layout == "documents"
         token = begin_of_documents(self.tokenizer) if is_documents else int(self.tokenizer.start_ids[0])
         return Begin(self.model.initial_state(1), token)

@@ -45,7 +45,7 @@ class Variant:
 
 
 def held_out_windows(text: HeldOut, reset: ResetRule) -> HeldOutData:
-    """What each variant is scored on: one stream, its states made blank as ``reset`` says, or every document by itself.
+    """Return what each variant is scored on: one stream, with resets as ``reset`` says, or every document by itself.
 
     Raises:
         UserError: fewer than two tokens, or no document.
@@ -98,7 +98,7 @@ def stretches(window: Window, longest: int) -> Iterator[tuple[Ids, bool]]:
 
 
 def writer(model: LanguageModel | OnnxModel) -> Callable[[], None]:
-    """Writes one more token of a single text each time that it is called."""
+    """Return a function that writes one more token of a single text each time that it is called."""
     uniforms = Uniforms(1, np.array([0]))
     token, position = torch.zeros(1, dtype=torch.int64), 0
     if isinstance(model, OnnxModel):

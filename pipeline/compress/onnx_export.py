@@ -1,4 +1,4 @@
-"""A model → the content of an ONNX file, float32 (checked against torch) or int8. Letters: T time, B streams."""
+"""A model is exported to ONNX, in float32 (checked against torch) or int8. Letters: T time, B streams."""
 
 from __future__ import annotations
 

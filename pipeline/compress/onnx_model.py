@@ -17,7 +17,7 @@ SCALES_A_WHOLE_CALL = b"DynamicQuantize"
 
 
 class OnnxModel:
-    """``model.onnx`` with its state kept between calls, blank at first."""
+    """``model.onnx`` with its state kept between calls, zero at first."""
 
     def __init__(self, source: str | Path | bytes, *, num_threads: int = 1) -> None:
         """
@@ -48,7 +48,7 @@ class OnnxModel:
         self.facts: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
         self.scales_whole_calls = SCALES_A_WHOLE_CALL in content
         self.state: list[Any] = []
-        self.is_blank = True
+        self.is_zero = True
         self.reset(1)
 
     @property
@@ -56,12 +56,12 @@ class OnnxModel:
         return self.scales_whole_calls or self.facts.get(WEIGHTS) == "int8"
 
     def reset(self, batch_size: int) -> None:
-        """A blank state for ``batch_size`` streams."""
+        """Begin anew, with a zero state for ``batch_size`` streams."""
         shapes = [(1, batch_size, item.shape[2]) for item in self.state_inputs]
-        self.state, self.is_blank = [np.zeros(shape, dtype=np.float32) for shape in shapes], True
+        self.state, self.is_zero = [np.zeros(shape, dtype=np.float32) for shape in shapes], True
 
     def __call__(self, tokens: Any) -> Any:
-        """(T, B) token ids → (T, B, V) logits, float32; a blank state is one of as many streams as come.
+        """(T, B) token ids → (T, B, V) logits, float32; a zero state is one of as many streams as come.
 
         Raises:
             UserError: ``tokens`` are not (T, B) ids of the vocabulary, or of other streams than the state is.
@@ -69,13 +69,13 @@ class OnnxModel:
         ids = self._checked(tokens)
         num_streams = ids.shape[1]
         if num_streams != self.state[0].shape[1]:
-            if not self.is_blank:
+            if not self.is_zero:
                 raise UserError(
                     f"tokens: {num_streams} streams, but the state is of {self.state[0].shape[1]}; "
                     f"reset({num_streams}) begins anew"
                 )
             self.reset(num_streams)
-        self.is_blank = False
+        self.is_zero = False
         if not self.scales_whole_calls or ids.size == 1:
             logits, *self.state = self._run(ids, self.state)
             return logits

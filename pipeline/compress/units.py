@@ -1,4 +1,4 @@
-"""Whole hidden units taken out of a trained model: a smaller dense one, faster wherever it runs.
+"""Whole hidden units are taken out of a trained model, which leaves a smaller dense one, faster wherever it runs.
 
 A unit goes with all that it reads (its rows of every gate, its biases) and all that reads it (columns of its layer's
 recurrent matrix, of the next layer's and of the head). Where the head is the embedding and takes the last layer as it
@@ -59,7 +59,7 @@ def without_units(loaded: Loaded, share: float, windows: Iterable[Window]) -> Lo
 
 
 def saliency(model: LanguageModel, windows: Iterable[Window]) -> list[Tensor]:
-    """(H,) of each layer: what the loss is expected to change by when what reads a unit is zero.
+    """Return (H,) of each layer: by how much the loss is expected to change when what reads a unit is zero.
 
     (Σ w · ∂loss/∂w)² over the weights that read the unit, summed over the first of ``windows``, training text
     (Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning", equation 8; only the order matters).

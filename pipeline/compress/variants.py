@@ -1,4 +1,4 @@
-"""A checkpoint in, its smaller forms out, written and ready to be measured."""
+"""The smaller forms of a checkpoint are written, ready to be measured."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHECKED_TOKENS = 512
 
 
 def make_variants(
-    loaded: Loaded, tokens: Tokens, output: Path, *, shares: Sequence[float], scope: str
+    loaded: Loaded, tokens: Tokens, output: Path, *, sparsities: Sequence[float], scope: str
 ) -> list[Variant]:
     """The variants, their folders written below ``output``.
 
@@ -42,17 +42,17 @@ def make_variants(
     for weights, content in exported.items():
         path = write_onnx_folder(output / f"onnx-{weights}", content, loaded, weights=weights)
         variants.append(Variant(f"onnx-{weights}", OnnxModel(path), path.stat().st_size))
-    for share in shares:
-        variants.append(in_torch(f"pruned-{share:g}", loaded, pruned(model, share, scope), output))
+    for sparsity in sparsities:
+        variants.append(in_torch(f"pruned-{sparsity:g}", loaded, pruned(model, sparsity, scope), output))
     return variants
 
 
-def pruned(model: LanguageModel, share: float, scope: str) -> LanguageModel:
-    """A copy of ``model`` whose smallest weights are zero; it takes no less memory and time, but packs well."""
+def pruned(model: LanguageModel, sparsity: float, scope: str) -> LanguageModel:
+    """Copy ``model`` and set its smallest weights to zero; it takes no less memory and time, but packs well."""
     result = copy.deepcopy(model)
     matrices = [parameter for parameter in result.parameters() if parameter.dim() > 1]
     with torch.no_grad():
-        for matrix, mask in zip(matrices, magnitude_masks(matrices, share, scope), strict=True):
+        for matrix, mask in zip(matrices, magnitude_masks(matrices, sparsity, scope), strict=True):
             matrix.mul_(mask)
     return result
 

@@ -117,7 +117,7 @@ class DataConfig(Section):
     layout: Layout = setting(
         "streams",
         "What the model reads: the text in train.batch_size streams with the state carried, or short texts by "
-        "themselves (names, sentences), each from a blank state, padded, or cut off after train.bptt tokens.",
+        "themselves (names, sentences), each from a zero state, padded, or cut off after train.bptt tokens.",
     )
     bucket_windows: int = setting(
         100,

@@ -38,7 +38,7 @@ class TrainConfig(Section):
     batch_size: int = setting(32, "Parallel streams, or documents of a window, over all workers.", unit="streams", ge=1)
     reset_state: Literal["never", "document", "windows"] = setting(
         "never",
-        "When a stream's hidden state is made blank beside the start of an epoch: before a document's first token, or "
+        "When a stream's hidden state is made zero beside the start of an epoch: before a document's first token, or "
         "every reset_every_windows windows; scoring does the same.",
     )
     reset_every_windows: int = setting(
@@ -248,7 +248,7 @@ class RunConfig(Section):
     sample_tokens: int = setting(
         200, "Tokens of sample text written after each validation; 0: none.", unit="tokens", ge=0, le=1_000_000
     )
-    sample_prompt: str = setting("", "What the sample text begins with; empty: a blank state.")
+    sample_prompt: str = setting("", "What the sample text begins with; empty: a zero state.")
 
     @field_validator("directory")
     @classmethod

@@ -1,4 +1,4 @@
-"""A token sequence in, (T, B) windows of independent documents out: each from a blank state, padded to the longest.
+"""A token sequence in, (T, B) windows of independent documents out: each from a zero state, padded to the longest.
 
 A row is one document t₁ … tₙ, <eos> last: its inputs are <eos> t₁ … tₙ₋₁ and its targets t₁ … tₙ, so that every token
 is a target once, the first one as well, and a model that has read <eos> writes a document from nothing. What stands in
@@ -254,7 +254,7 @@ class Documents:
 
 
 class ScoringDocuments:
-    """Held-out documents, whole: each token scored once, those of a document from a blank state on.
+    """Held-out documents, whole: each token scored once, those of a document from a zero state on.
 
     ``num_rows`` documents are scored side by side, ``window_length`` tokens at a time with the state carried.
     """

@@ -34,7 +34,7 @@ class ScoringStreams:
     ) -> None:
         """
         Args:
-            burn_in: tokens before each stream that are read first, unscored; none where states are made blank every
+            burn_in: tokens before each stream that are read first, unscored; none where states are made zero every
                 few windows anyway.
             window_length: inputs of each stream at a time; by default ``bptt``.
 
@@ -74,9 +74,9 @@ class ScoringStreams:
             block[row] = block[row, np.clip(np.arange(length + 1) + shift[row], 0, length)]
         is_scored = (position >= 0) & (position + np.arange(length) < lengths[:, None])
         resets = self.reset.mask(self.tokens, starts + position, position=position, length=length)
-        blank = np.arange(length) == -(starts + position)[:, None]  # where the text begins
-        if self.burn_in and blank.any():
-            resets = blank if resets is None else resets | blank
+        is_begin = np.arange(length) == -(starts + position)[:, None]  # where the text begins
+        if self.burn_in and is_begin.any():
+            resets = is_begin if resets is None else resets | is_begin
         return Window(
             inputs=block[:, :-1].T,
             targets=np.where(is_scored, block[:, 1:], IGNORED).T,

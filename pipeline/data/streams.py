@@ -29,7 +29,7 @@ BLOCK_TOKENS = 1 << 20
 
 @dataclass(frozen=True)
 class ResetRule:
-    """Where a stream's hidden state is made blank, beside its beginning."""
+    """Where a stream's hidden state is made zero, beside its beginning."""
 
     at_documents: bool = False
     every_tokens: int | None = None
@@ -41,7 +41,7 @@ class ResetRule:
         return cls(train.reset_state == "document", train.reset_every_windows * train.bptt if by_windows else None)
 
     def mask(self, tokens: Tokens, starts: Ids, *, position: int, length: int) -> Resets | None:
-        """(B, length), true before which inputs a row is made blank; None: before none.
+        """(B, length), true before which inputs a row's state is made zero; None: before none.
 
         ``starts`` are the rows' first tokens in the sequence, which are ``position`` tokens into their streams.
         """

@@ -55,7 +55,7 @@ class ArrayTokens:
 class Window(NamedTuple):
     """(T, B) int64 ids of this rank's rows; ``position`` says what of the epoch came before.
 
-    ``begins``: the hidden state before it is blank. ``resets``, (T, B), is true where a row's state is made blank
+    ``begins``: the hidden state before it is zero. ``resets``, (T, B), is true where a row's state is made zero
     before that input; None: nowhere. Over all ranks, ``num_inputs`` are the inputs that are no padding and
     ``num_targets`` the targets that count; held-out text has neither, there each rank counts its own, and ``first``,
     (B,), is where in the text the first target of each row stands.
@@ -113,7 +113,7 @@ class TrainingData(Protocol):
 
 
 class HeldOutData(Protocol):
-    """A rank's part of held-out text, to be scored in parts that each begin from a blank state."""
+    """A rank's part of held-out text, to be scored in parts that each begin from a zero state."""
 
     layout: str  # what the parts are: streams, documents
     num_parts: int  # over all ranks

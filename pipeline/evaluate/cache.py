@@ -69,7 +69,7 @@ class Memory:
 
 
 def mixed(nats: Tensor, log_cache: Tensor, is_empty: Tensor, weight: float) -> Tensor:
-    """Nats of the mixture, float64; those of the model alone where nothing is remembered."""
+    """Return the nats of the mixture in float64; those of the model alone where nothing is remembered."""
     if weight == 0:
         return nats.double()
     both = torch.logaddexp(math.log1p(-weight) - nats.double(), math.log(weight) + log_cache)
@@ -77,7 +77,7 @@ def mixed(nats: Tensor, log_cache: Tensor, is_empty: Tensor, weight: float) -> T
 
 
 def with_cache(parts: Iterable[Scored], settings: CacheSettings, *, is_by_document: bool = False) -> Iterator[Scored]:
-    """``parts`` of one stream scored with a cache as well; ``is_by_document``: it is cleared where states are."""
+    """Score ``parts`` of one stream with a cache as well; ``is_by_document``: it is cleared where states are."""
     memory = Memory(settings.window)
     for part in parts:
         log_cache, is_empty = memory.log_probabilities(
@@ -87,7 +87,7 @@ def with_cache(parts: Iterable[Scored], settings: CacheSettings, *, is_by_docume
 
 
 def tune_cache(parts: Iterable[Scored], *, is_by_document: bool = False) -> CacheSettings:
-    """The best of a grid of settings on ``parts`` of one stream, all tried in one pass over them."""
+    """Return the best of a grid of settings on ``parts`` of one stream, all tried in one pass over them."""
     options = list(itertools.product(THETAS, WINDOWS))
     nats = torch.zeros(len(options), len(WEIGHTS), dtype=torch.float64)
     memory = Memory(max(WINDOWS))

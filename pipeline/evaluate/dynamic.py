@@ -51,7 +51,7 @@ class Follower:
 
 
 def gradient_rms(model: LanguageModel, parts: ScoringStreams) -> list[Tensor]:
-    """The root mean square of the gradient of each weight over the first windows of ``parts``, training text."""
+    """Return the root mean square of each weight's gradient over the first windows of ``parts``, training text."""
     follower = Follower(model)
     sums = [torch.zeros_like(parameter) for parameter in follower.parameters]
     state, num_windows = None, 0
@@ -65,7 +65,7 @@ def gradient_rms(model: LanguageModel, parts: ScoringStreams) -> list[Tensor]:
 def follow(
     model: LanguageModel, parts: ScoringStreams, settings: DynamicSettings, rms: list[Tensor] | None
 ) -> Iterator[Scored]:
-    """The windows of ``parts``, one stream in segments, each scored before the weights learn from it.
+    """Score the windows of ``parts``, one stream in segments, each before the weights learn from it.
 
     Args:
         rms: of ``gradient_rms``; None: plain SGD.

@@ -1,4 +1,4 @@
-"""A split or a text of any kind in, tokens to be scored out, with what the figures of their text need."""
+"""Held-out text, a split or any other, as tokens to be scored, with what the figures of the text need."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def text_held_out(
 
     Args:
         by_line: each line (or record) is a document that is scored by itself, whatever the model was trained on: from
-            a blank state, after what a text begins with.
+            a zero state, after what a text begins with.
 
     Raises:
         UserError: it is missing, not UTF-8, too short, or holds nothing that the tokenizer knows, or something that it
@@ -116,7 +116,7 @@ def text_held_out(
 
 
 def _own_texts(tokenizer: Tokenizer, pieces: Iterable[Piece], reading: Reading) -> Iterator[str | None]:
-    """What the text has in place of each ``<unk>``: it is read once more, in the same parts."""
+    """Yield what the text has in place of each ``<unk>``: it is read once more, in the same parts."""
     for piece in pieces:
         for part in documents(piece, reading, cut_rule(piece.source, reading, tokenizer.safe_cut), Tally()):
             yield from tokenizer.texts_of_unknown(part.text)

@@ -1,4 +1,4 @@
-"""Generated texts and the true ones in, how near and how varied they are out: BLEU, chrF, distinct-n, self-BLEU."""
+"""How near generated texts are to the true ones (BLEU, chrF), and how varied (distinct-n, self-BLEU)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def cut_prompts(tokens: Tokens, *, number: int, prompt_tokens: int, continuation
 
 
 def nearness(texts: Sequence[str], references: Sequence[str]) -> Nearness:
-    """Of each of ``texts`` to its true continuation. Raises ``UserError`` without sacrebleu."""
+    """Compare each of ``texts`` with its true continuation. Raises ``UserError`` without sacrebleu."""
     sacrebleu = _sacrebleu()
     found, signatures = [], []
     for metric in (sacrebleu.BLEU(), sacrebleu.CHRF()):
@@ -65,7 +65,7 @@ def nearness(texts: Sequence[str], references: Sequence[str]) -> Nearness:
 
 
 def variety(texts: Sequence[str]) -> Variety:
-    """Of ``texts`` among themselves. Raises ``UserError`` without sacrebleu."""
+    """Compare ``texts`` with each other. Raises ``UserError`` without sacrebleu."""
     metric = _sacrebleu().BLEU(effective_order=True)
     some = list(texts[:MOST_COMPARED])
     scores = [metric.sentence_score(text, some[:i] + some[i + 1 :]).score for i, text in enumerate(some)]

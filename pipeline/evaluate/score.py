@@ -62,15 +62,15 @@ def evaluate(
 ) -> Score:
     """Score ``text`` on ``streams`` streams (fewer if it has fewer tokens), this rank's part of them, and add up.
 
-    The streams are the same whatever the number of ranks. Each begins with a blank state ``burn_in`` tokens early, so
-    only a single stream gives every token its whole history; ``reset`` says where else states are made blank. A
+    The streams are the same whatever the number of ranks. Each begins with a zero state ``burn_in`` tokens early, so
+    only a single stream gives every token its whole history; ``reset`` says where else states are made zero. A
     ``tally`` takes down this rank's part, ``on_tokens`` is told how many more of it are scored. Of documents, so many
     are scored side by side, each by itself: the figure does not depend on how many.
 
     Raises:
         UserError: fewer than two tokens, or no document.
     """
-    # where states become blank at documents, a window is padded to its longest stretch: a long one would be mostly that
+    # where states become zero at documents, a window is padded to its longest stretch: a long one would be mostly that
     length = bptt if reset.at_documents else max(bptt, TOKENS_AT_ONCE // streams)
     ranks = {"rank": rank, "world_size": world_size, "window_length": length}
     parts: HeldOutData
@@ -86,14 +86,14 @@ def evaluate(
 
 
 def counted(parts: Iterable[Scored], on_tokens: Callable[[int], None]) -> Iterator[Scored]:
-    """``parts``; ``on_tokens`` is told how many targets each has, once it is done with."""
+    """Pass ``parts`` on; ``on_tokens`` is told how many targets each has, once it is done with."""
     for part in parts:
         yield part
         on_tokens(int((part.window.targets >= 0).sum()))
 
 
 def total(parts: Iterable[Scored], tally: Tally | None = None) -> tuple[float, int]:
-    """The nats of all ``parts`` and how many tokens they are of; ``tally`` takes them down one by one."""
+    """Add up the nats of all ``parts`` and count their tokens; ``tally`` takes them down one by one."""
     nats: Tensor | float = 0.0
     num_tokens = 0
     for part in parts:

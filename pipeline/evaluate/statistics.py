@@ -1,4 +1,4 @@
-"""Sums by document in, how sure the figures are out: an interval by bootstrap, a paired test of two models."""
+"""How sure figures are, from sums by document: an interval by bootstrap, a paired test of two models."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def perplexity_interval(nats: Numbers, tokens: Numbers, *, seed: int = 1) -> tup
 
 
 def compare(first: Numbers, second: Numbers, tokens: Numbers, *, seed: int = 1) -> Comparison:
-    """Two models on the same documents: (U,) nats of each and the tokens.
+    """Compare two models on the same documents, given (U,) nats of each and the tokens.
 
     The interval is by bootstrap over documents; the p-value by exchanging the two models' nats of documents at random
     (a paired permutation test, two-sided; Fisher 1935, Yeh 2000).

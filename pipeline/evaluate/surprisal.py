@@ -1,4 +1,4 @@
-"""The nats of every token and every word of a text, a row each, into a table: Parquet, CSV or TSV.
+"""A table of the nats of every token and every word of a text: Parquet, CSV or TSV.
 
 A word is what stands between white space, with the white space before it; that at the very end goes to the last word.
 ``<eos>``, and every token of a word tokenizer, is a word of its own.
@@ -64,7 +64,7 @@ class Row:
 
 
 class Words:
-    """Tokens in, one by one; words out as soon as they are whole."""
+    """Puts tokens together to words, and yields each word as soon as it is whole."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -73,7 +73,7 @@ class Words:
         self.document = self.num_words = 0
 
     def push(self, token: int, data: bytes, document: int, nats: float, own: bytes | None = None) -> Iterator[Row]:
-        """The words that end before ``token``, and ``token`` itself where it is one."""
+        """Yield the words that end before ``token``, and ``token`` itself where it is one."""
         if document != self.document:
             yield from self.finish()
             self.document, self.num_words = document, 0

@@ -1,4 +1,4 @@
-"""Nats of tokens in as they are scored, in constant memory; sums by type, by position in the document, by document out.
+"""Nats are added up by type, by position in the document and by document, as they are scored.
 
 Letters: T time, B streams, V vocabulary.
 """
@@ -60,7 +60,7 @@ class Tally:
         self.by_unit = np.zeros((2, len(self.units)))
 
     def add(self, first: Ids, targets: Ids, nats: Numbers) -> None:
-        """(B,) places in the text of the first of (T, B) ``targets``, negative where they do not count; their nats."""
+        """Add the nats of (T, B) ``targets``, negative where they do not count; the first stand at (B,) ``first``."""
         counted = targets >= 0
         places = (first + np.arange(len(targets))[:, None])[counted]  # (N,)
         types, nats = targets[counted], nats[counted]

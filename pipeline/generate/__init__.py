@@ -1,4 +1,4 @@
-"""A model and prompts in, texts out, one token at a time in constant memory.
+"""A model writes texts after prompts, one token at a time, in constant memory.
 
 prompt → ids → state → logits → filtered weights → one uniform number → token → text as soon as its bytes are whole
 

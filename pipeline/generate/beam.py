@@ -1,4 +1,4 @@
-"""A prompt in, the likeliest continuation that a beam search finds out. Letters: K beams, V vocabulary."""
+"""Beam search looks for the likeliest continuation of a prompt. Letters: K beams, V vocabulary."""
 
 from __future__ import annotations
 

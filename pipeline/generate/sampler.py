@@ -1,4 +1,4 @@
-"""Prompts in, their next tokens out, all at once and one position at a time. Letters: B prompts, V vocabulary."""
+"""A sampler writes on from many prompts at once, one position at a time. Letters: B prompts, V vocabulary."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROMPT_WINDOW = 512
 
 
 def read_prompt(model: LanguageModel, ids: Ids, begin: State | None = None) -> tuple[Tensor, State]:
-    """The (1, V) logits after ``ids``, read from the state ``begin`` (None: blank), and the state there."""
+    """Read ``ids`` from the state ``begin`` (None: zero); returns the (1, V) logits after them and the state there."""
     state = begin or model.initial_state(1)
     for window in torch.from_numpy(ids.astype(np.int64)).to(model.device).unsqueeze(1).split(PROMPT_WINDOW):
         hidden, state = model(window, state)  # (T, 1, H)
@@ -30,11 +30,11 @@ def read_prompt(model: LanguageModel, ids: Ids, begin: State | None = None) -> t
 
 
 class NotFiniteError(UserError):
-    """A model gives numbers that are infinite or none."""
+    """The outputs of a model are not finite."""
 
 
 class Sampler:
-    """B prompts and where each of them is; ``next`` draws a token for each, ``keep`` drops those that are done."""
+    """Holds B prompts and their states; ``next`` draws a token for each, ``keep`` drops those that are done."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Sampler:
         """
         Args:
             copies: the number of each prompt among equal ones, from 0: texts of one prompt that differ.
-            begin: the state of one stream before each prompt; None: blank.
+            begin: the state of one stream before each prompt; None: a zero state.
             stepper: that of ``model``, where several samplers share it.
         """
         self.model, self.sampling = model, sampling
@@ -102,7 +102,7 @@ class Sampler:
 def sample_tokens(
     model: LanguageModel, ids: Ids, *, num_tokens: int, seed: int, sampling: Sampling, copy: int = 0
 ) -> Iterator[int]:
-    """``num_tokens`` tokens that follow ``ids``, text number ``copy`` of those that are to differ."""
+    """Yield ``num_tokens`` tokens that follow ``ids``; ``copy`` numbers texts of equal prompts that are to differ."""
     sampler = Sampler(model, [ids], seed=seed, sampling=sampling, copies=[copy])
     for _ in range(num_tokens):
         yield sampler.next()[0]

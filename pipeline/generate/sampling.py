@@ -1,4 +1,4 @@
-"""Logits in, one token a row out: filters, then the inverse of the cumulative distribution at one uniform number.
+"""One token is drawn for each row of logits: filters, then the inverse of the cumulative distribution.
 
 A uniform number belongs to (seed, prompt, copy, position) and to nothing else, so the text of a prompt does not
 depend on what else is written beside it. Letters: B prompts, V vocabulary.

@@ -1,4 +1,4 @@
-"""A trained model one token at a time: (B,) tokens and a state in, (B, V) logits and the next state out.
+"""A stepper runs a trained model one token at a time.
 
 A fused kernel for whole sequences spends most of a single step on packing its weights. Here they are laid out once: by
 columns, which a product with few rows reads twice as fast, or for oneDNN, where it is faster for many prompts.
@@ -27,7 +27,7 @@ Product = Callable[[Tensor], Tensor]
 
 
 class Stepper:
-    """``model``, which must not change meanwhile, ready for single steps; call it within ``evaluating``."""
+    """Makes single steps of ``model``, which must not change meanwhile; call it within ``evaluating``."""
 
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
@@ -35,7 +35,7 @@ class Stepper:
         self.layouts: dict[bool, tuple[list[Step], Product]] = {}
 
     def __call__(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """(B,) tokens, state → (B, V) logits of the next tokens, state after these."""
+        """Read (B,) tokens; returns the (B, V) logits of the next ones and the state after these."""
         model = self.model
         if not self.is_plain:
             hidden, state = model(tokens.unsqueeze(0), state)  # (1, B, H)

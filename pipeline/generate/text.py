@@ -1,4 +1,4 @@
-"""Prompts into ids, and tokens into text as it becomes final: whole characters, words spaced, up to a stop string."""
+"""Prompts become ids, and tokens become text as it is final: whole characters, spaced words, up to a stop string."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def last_token(tokenizer: Tokenizer, layout: Layout) -> int | None:
 
 
 class Detokenizer:
-    """Tokens of one text, pushed one by one → its text as far as it is final, always valid Unicode."""
+    """Turns the tokens of one text, pushed one by one, into as much text as is final, always valid Unicode."""
 
     def __init__(self, tokenizer: Tokenizer, *, after: str = "") -> None:
         """``after``: the text before, from which words go on."""

@@ -1,4 +1,4 @@
-"""Prompts in, texts out: one as a stream of pieces, or many side by side."""
+"""Texts are written after prompts: one as a stream of pieces, or many side by side."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def generate_batch(
     """The text after each of ``prompts`` in their order, ``at_once`` at a time.
 
     A prompt's text is that of ``generate`` whatever stands beside it; equal prompts give different texts. ``begin``:
-    where all of them go on from, in place of a blank state.
+    where all of them go on from, in place of a zero state.
 
     Raises:
         UserError: as ``prompt_ids``, naming the number of the prompt.

@@ -1,4 +1,4 @@
-"""A trained model and windows of text in, how far gradients flow back through time out: figures and a drawing.
+"""Gradient flow is how far the gradients of a trained model reach back through time: figures and a drawing.
 
 ``measure`` gives the norms of ∂loss_t/∂state_(t−k) for every k up to a window's length; ``figure`` draws several models
 side by side.

@@ -35,7 +35,7 @@ class GradientFlow:
 
     @property
     def shares(self) -> list[float]:
-        """What is left of the gradient one step back after k steps."""
+        """Return what is left after k steps of the gradient one step back."""
         return [norm / (self.norms[0] or 1.0) for norm in self.norms]
 
     def horizon(self, share: float) -> int | None:
@@ -48,7 +48,7 @@ class GradientFlow:
 def measure(
     model: LanguageModel, tokens: Tokens, *, length: int, num_streams: int, num_windows: int = 4
 ) -> GradientFlow:
-    """How far back the loss at the end of a window of ``length`` steps reaches, without dropout.
+    """Measure how far back the loss at the end of a window of ``length`` steps reaches, without dropout.
 
     The text is read as ``num_streams`` streams; the first window only warms the state up, ``num_windows`` count.
 
@@ -77,9 +77,10 @@ def measure(
 
 
 def gradient_squares(model: LanguageModel, inputs: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
-    """(T, B) inputs, the (1, B) targets of the last of them, the state before the first → (T, P, B), state at the end.
+    """Read (T, B) inputs step by step; returns (T, P, B) squares of gradients and the state at the end.
 
-    Row k−1 holds the squared norms of ∂loss/∂state, the state being that k steps before the last one's.
+    Row k−1 holds the squared norms of ∂loss/∂state, the loss that of the (1, B) ``targets`` of the last step, the state
+    that k steps before.
     """
     state = tuple(part.detach().requires_grad_() for part in state)
     states = []

@@ -1,4 +1,4 @@
-"""The cells that have no fused kernel: (T, B, E) and a state in, (T, B, H) and the next state out, or one step of it.
+"""The cells that have no fused kernel; each runs over a whole window, or makes a single step.
 
 minGRU and minLSTM (Feng et al. 2024) and QRNN (Bradbury et al. 2017) decide on their gates by the inputs alone, so all
 products of a window are one, and what is left over time is ``scan``'s running average. GRU with its reset before the
@@ -36,27 +36,27 @@ class Cell(nn.Module):
 
     @property
     def state_sizes(self) -> tuple[int, ...]:
-        """Of each part of the state."""
+        """Return the size of each part of the state."""
         return (self.hidden_size,)
 
     @property
     def recurrent(self) -> Tensor | None:
-        """What weight dropout falls on, if on anything."""
+        """Return the matrix that weight dropout falls on; None: on none."""
         return None
 
     def forward(
         self, inputs: Tensor, state: State, resets: Tensor | None = None, recurrent: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """(T, B, E) and a state of (1, B, H) → (T, B, H), the state after the last step.
+        """Run over (T, B, E) from a state of (1, B, H); returns (T, B, H) and the state after the last step.
 
         Args:
-            resets: (T, B), true where a stream's state is blank before that input.
+            resets: (T, B), true where a stream has a zero state before that input.
             recurrent: stands in for ``self.recurrent``.
         """
         raise NotImplementedError
 
     def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """(B, E) and a state of (B, H) → (B, H), the next state: ``forward`` of a single step."""
+        """Make a single step from (B, E) and a state of (B, H); returns (B, H) and the next state."""
         hidden, end = self(inputs.unsqueeze(0), tuple(part.unsqueeze(0) for part in state))
         return hidden[0], tuple(part[0] for part in end)
 

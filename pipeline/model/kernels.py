@@ -1,4 +1,4 @@
-"""One layer of a cell, by the quickest there is for it: (T, B, E) and a state in, (T, B, H) and the next state out.
+"""One layer of a cell is run by the quickest kernel that there is for it.
 
 That is one call of the fused kernel on a GPU and, on a CPU, for an LSTM. There a wide LSTM in bf16 runs in
 ``wide_lstm``, a GRU and a tanh RNN in ``looped_gru`` and ``looped_rnn``. Letters: T time, B streams, E embedding,
@@ -26,7 +26,7 @@ LARGE = 2048
 
 
 def run_layer(layer: Any, inputs: Tensor, state: State, recurrent: Tensor | None = None) -> tuple[Tensor, State]:
-    """``inputs`` and (1, B, H) each through ``layer``; ``recurrent`` stands in for its recurrent weights."""
+    """Run ``layer`` over ``inputs`` from a state of (1, B, H); ``recurrent`` replaces its recurrent weights."""
     weights = weights_of(layer, recurrent)
     if recurrent is None and is_fused(layer, inputs):
         hidden, end = layer(inputs, state if len(state) == 2 else state[0])
@@ -35,7 +35,7 @@ def run_layer(layer: Any, inputs: Tensor, state: State, recurrent: Tensor | None
 
 
 def run_kernel(layer: Any, inputs: Tensor, state: State, weights: list[Tensor]) -> tuple[Tensor, State]:
-    """As ``run_layer``, with all of the ``weights`` given: input and recurrent matrix, input and recurrent bias."""
+    """Do what ``run_layer`` does with these ``weights``: input and recurrent matrix, input and recurrent bias."""
     if is_fused(layer, inputs):
         begin = state if len(state) == 2 else state[0]
         hidden, *ends = KERNELS[type(layer)](inputs, begin, weights, True, 1, 0.0, layer.training, False, False)
@@ -49,7 +49,7 @@ def run_kernel(layer: Any, inputs: Tensor, state: State, weights: list[Tensor]) 
 
 
 def is_fused(layer: Any, inputs: Tensor) -> bool:
-    """Whether (T, B, E) ``inputs`` run through torch's kernel, which is always so on a GPU."""
+    """Return whether (T, B, E) ``inputs`` run through torch's kernel, as they always do on a GPU."""
     if isinstance(layer, nn.LSTM):
         return not is_faster(inputs, weights_of(layer)[1])
     num_steps, num_streams, _ = inputs.shape
@@ -59,14 +59,14 @@ def is_fused(layer: Any, inputs: Tensor) -> bool:
 
 
 def weights_of(layer: Any, recurrent: Tensor | None = None) -> list[Tensor]:
-    """Input and recurrent matrix, input and recurrent bias."""
+    """Return input and recurrent matrix, input and recurrent bias."""
     if recurrent is None:
         recurrent = layer.weight_hh_l0
     return [layer.weight_ih_l0, recurrent, layer.bias_ih_l0, layer.bias_hh_l0]
 
 
 def one_buffer(weights: list[Tensor]) -> list[Tensor]:
-    """On a GPU the same weights as views of one buffer, as cuDNN wants them (and warns where they are not)."""
+    """On a GPU, copy the weights into one buffer and return views of it: cuDNN warns where they are not in one."""
     if not weights[0].is_cuda:
         return weights
     flat = torch.cat([weight.reshape(-1) for weight in weights])

@@ -52,7 +52,7 @@ class LanguageModel(nn.Module):
         self._initialize(config.init_range)
 
     def _initialize(self, init_range: float | None) -> None:
-        """All but norms in ±init_range; or embedding ±0.1, recurrence and head ±1/sqrt(size), output bias zero."""
+        """Draw all weights but norms from ±init_range; or embeddings from ±0.1, the rest from ±1/sqrt(size)."""
         with torch.no_grad():
             if init_range is not None:
                 for name, parameter in self.named_parameters():
@@ -64,7 +64,7 @@ class LanguageModel(nn.Module):
 
     @property
     def num_parameters(self) -> int:
-        """Trained numbers; a tied matrix counts once."""
+        """Count the trained numbers; a tied matrix counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     @property
@@ -78,11 +78,11 @@ class LanguageModel(nn.Module):
     def forward(
         self, tokens: Tensor, state: State, segments: Segments | None = None, masks: Masks | None = None
     ) -> tuple[Tensor, State]:
-        """(T, B) token ids, state → (T, B, H) what the head takes (E if tied), state after the last step.
+        """Read (T, B) token ids; returns (T, B, H) for the head (E if tied) and the state after the last step.
 
         Args:
             tokens: of any integer type.
-            segments: where within the window streams begin anew, from a blank state.
+            segments: where within the window streams begin anew, from a zero state.
             masks: of locked, embedding and weight dropout; None while training: seeded from torch's generator.
         """
         if self.training and masks is None:
@@ -93,27 +93,29 @@ class LanguageModel(nn.Module):
     def outputs(
         self, tokens: Tensor, state: State, segments: Segments | None, masks: Masks | None
     ) -> tuple[Tensor, State]:
-        """(T, B) token ids, state → (T, B, H) of the last layer before any dropout, state after the last step."""
+        """Read (T, B) token ids; returns (T, B, H) of the last layer before any dropout, and the next state."""
         tokens = as_int64(tokens)
         embedded = self.embedding(tokens)  # (T, B, E)
         if self.training and masks is not None:
-            embedded = masks.words(embedded, tokens, self.embedding_dropout, vocab_size=self.embedding.num_embeddings)
+            embedded = masks.embedding(
+                embedded, tokens, self.embedding_dropout, vocab_size=self.embedding.num_embeddings
+            )
             embedded = masks.locked(embedded, self.input_dropout, place=INPUT)
         embedded = F.dropout(embedded, self.dropout, self.training)
         return self.recurrence(embedded, state, segments, masks if self.training else None)
 
     def drop_output(self, hidden: Tensor, masks: Masks | None) -> Tensor:
-        """(T, B, H) of the last layer → the same with what training drops before the head."""
+        """Drop from (T, B, H) of the last layer what training drops before the head."""
         if self.training and masks is not None:
             hidden = masks.locked(hidden, self.output_dropout, place=OUTPUT)
         return F.dropout(hidden, self.dropout, self.training)
 
     def for_head(self, hidden: Tensor) -> Tensor:
-        """(T, B, H) → what the head takes: (T, B, E) through the projection, if there is one."""
+        """Turn (T, B, H) into what the head takes: (T, B, E) through the projection, if there is one."""
         return hidden if self.projection is None else linear(hidden, self.projection.weight)
 
     def initial_state(
         self, batch_size: int, device: torch.device | None = None, dtype: torch.dtype | None = None
     ) -> State:
-        """A blank state for ``batch_size`` streams, on the model's device and in its precision unless said."""
+        """Return a zero state for ``batch_size`` streams, by default on the model's device and in its precision."""
         return self.recurrence.initial_state(batch_size, device=device or self.device, dtype=dtype or self.dtype)

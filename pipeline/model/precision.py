@@ -1,4 +1,4 @@
-"""The number format of a forward pass, whether the device can multiply in it, and what it did multiply in."""
+"""The number format of a forward pass: which one is asked for, which the device has, and which was used."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ MULTIPLIES = ("mm", "linear", "rnn", "lstm", "gru")
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """The autocast context of ``train.precision`` on ``device``; nothing for float32 and float64."""
+    """Return the autocast context of ``train.precision`` on ``device``, which does nothing for float32 and float64."""
     if precision not in AUTOCAST:
         return nullcontext()
     return torch.autocast(device.type, dtype=AUTOCAST[precision], cache_enabled=False)
 
 
 def set_tf32(allowed: bool) -> None:
-    """Whether a GPU multiplies float32 in TF32, in cuBLAS and cuDNN alike (torch's own defaults differ)."""
+    """Let a GPU multiply float32 in TF32 or not, in cuBLAS and cuDNN alike (torch's own defaults differ)."""
     torch.backends.cuda.matmul.allow_tf32 = allowed
     torch.backends.cudnn.allow_tf32 = allowed
 
 
 def runs_in_autocast(device: str) -> bool:
-    """Whether products run in autocast's format, or better in the weights' own.
+    """Return whether products run in autocast's format; else they run in that of the weights.
 
     A CPU without the instructions emulates bf16, 4 to 50 times slower than float32, and has no recurrent kernel in
     fp16 at all.
@@ -41,7 +41,7 @@ def runs_in_autocast(device: str) -> bool:
 
 
 def autocast_where_native(device: str) -> AbstractContextManager[Any]:
-    """Autocast as it is around, or none where ``device`` would emulate it."""
+    """Leave autocast as it is, or turn it off where ``device`` would emulate its format."""
     return nullcontext() if runs_in_autocast(device) else torch.autocast(device, enabled=False)
 
 

@@ -1,4 +1,4 @@
-"""Embeddings (T, B, E) and a state in, hidden vectors (T, B, H) and the next state out.
+"""The recurrence turns embeddings (T, B, E) and a state into hidden vectors (T, B, H) and the next state.
 
 tanh RNN (Elman 1990), LSTM (Hochreiter & Schmidhuber 1997) and GRU (Cho et al. 2014, reset after the product as the
 fused kernels have it), each layer one call (of cuDNN on a GPU, of oneDNN or a loop of ours on a CPU), so that what
@@ -75,7 +75,7 @@ class Recurrence(nn.Module):
         masks: Masks | None = None,
         outputs: list[Tensor] | None = None,
     ) -> tuple[Tensor, State]:
-        """(T, B, E), state → (T, B, H) of the last layer, state after the last step.
+        """Run all layers over (T, B, E); returns (T, B, H) of the last layer and the state after the last step.
 
         Args:
             segments: where streams begin anew within the window.
@@ -117,14 +117,14 @@ class Recurrence(nn.Module):
         return self.normalized(hidden, len(layers)), self.stacked(ends, state[0].dtype)
 
     def product_formats(self, inputs: Tensor) -> set[torch.dtype]:
-        """The formats that the first layer multiplies in when it runs (T, B, E) ``inputs``, as it now does."""
+        """Run the first layer over (T, B, E) ``inputs`` and return the formats that it multiplied in."""
         begin = tuple(inputs.new_zeros(1, inputs.shape[1], size) for size in self.state_sizes[0])
         with autocast_where_native(inputs.device.type), ProductFormats() as products:
             _run(self.layers[0], inputs, begin, None, None)
         return products.found
 
     def step(self, inputs: Tensor, state: State, steps: Sequence[Any]) -> tuple[Tensor, State]:
-        """(B, E), state → (B, H) of the last layer, state after this single step, without any dropout.
+        """Make a single step from (B, E), without dropout; returns (B, H) of the last layer and the next state.
 
         Args:
             steps: of each layer, (B, E) and a state of (B, H) → (B, H), the next state.
@@ -139,18 +139,18 @@ class Recurrence(nn.Module):
         return self.normalized(hidden, len(steps)), self.stacked(ends, state[0].dtype)
 
     def normalized(self, hidden: Tensor, index: int) -> Tensor:
-        """What layer ``index`` takes; after the last layer: what comes out."""
+        """Normalise what layer ``index`` takes, or, after the last layer, what comes out."""
         if self.norms is None:
             return hidden
         normalized: Tensor = self.norms[index](hidden)
         return normalized
 
     def joined(self, hidden: Tensor, output: Tensor) -> Tensor:
-        """A layer's input and output → what goes on."""
+        """Return what goes on from a layer: its output, with its input added where there are residual connections."""
         return hidden + output if self.residual and hidden.shape[-1] == output.shape[-1] else output
 
     def stacked(self, ends: list[State], dtype: torch.dtype) -> State:
-        """The layers' (1, B, size) as (layers, B, H) each, a smaller layer's followed by zeros."""
+        """Stack the layers' (1, B, size) into (layers, B, H), a smaller layer's padded with zeros."""
         if len(set(self.state_sizes)) > 1:
             largest = self.largest_sizes
             ends = [tuple(map(_widened, end, largest)) for end in ends]
@@ -158,11 +158,11 @@ class Recurrence(nn.Module):
 
     @property
     def largest_sizes(self) -> list[int]:
-        """Size of each part of the state."""
+        """Return the size of each part of the state."""
         return [max(sizes) for sizes in zip(*self.state_sizes, strict=True)]
 
     def initial_state(self, batch_size: int, *, device: torch.device, dtype: torch.dtype) -> State:
-        """Zeros, (layers, B, H) each, H the largest layer's."""
+        """Return a zero state, (layers, B, H) each, with the largest layer's H."""
         shape = (len(self.layers), batch_size)
         return tuple(torch.zeros(*shape, size, device=device, dtype=dtype) for size in self.largest_sizes)
 
@@ -170,7 +170,7 @@ class Recurrence(nn.Module):
 def _run(
     layer: Any, inputs: Tensor, state: State, segments: Segments | None, recurrent: Tensor | None
 ) -> tuple[Tensor, State]:
-    """(T, B, E) and a state through one layer, whatever its kind."""
+    """Run one layer, of whatever kind, over (T, B, E) from ``state``."""
     if isinstance(layer, Cell):
         hidden, end = layer(inputs, state, None if segments is None else segments.resets, recurrent)
         return hidden, end
@@ -187,10 +187,10 @@ def _state_sizes(layer: Any) -> tuple[int, ...]:
 
 
 def _recurrent(layer: Any) -> Any:
-    """The matrix that weight dropout falls on."""
+    """Return the matrix that weight dropout falls on."""
     return layer.recurrent if isinstance(layer, Cell) else layer.weight_hh_l0
 
 
 def _widened(part: Tensor, size: int) -> Tensor:
-    """(…, less) → (…, size), zeros at the end."""
+    """Pad the last dimension of ``part`` with zeros to ``size``."""
     return F.pad(part, (0, size - part.shape[-1]))

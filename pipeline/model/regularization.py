@@ -35,21 +35,21 @@ class Masks:
         return cls(int(torch.randint(2**62, ())), batch_size, range(batch_size))
 
     def locked(self, values: Tensor, dropout: float, *, place: int, layer: int = 0) -> Tensor:
-        """(T, B, H) with the same numbers of a stream dropped at every step (Gal & Ghahramani 2016)."""
+        """Drop from (T, B, H) the same numbers of a stream at every step (Gal & Ghahramani 2016)."""
         if not dropout:
             return values
         mask = self._draw((self.batch_size, values.shape[-1]), dropout, values, place, layer)
         return values * mask[self.rows.start : self.rows.stop]
 
-    def words(self, embedded: Tensor, tokens: Tensor, dropout: float, *, vocab_size: int) -> Tensor:
-        """(T, B, E) embeddings of ``tokens`` with some types dropped wherever they stand in the window."""
+    def embedding(self, embedded: Tensor, tokens: Tensor, dropout: float, *, vocab_size: int) -> Tensor:
+        """Drop some types from (T, B, E) embeddings of ``tokens``, wherever they stand in the window."""
         if not dropout:
             return embedded
         mask = self._draw((vocab_size,), dropout, embedded, EMBEDDING, 0)
         return embedded * mask[tokens].unsqueeze(-1)
 
     def weight(self, weight: Tensor, dropout: float, *, layer: int) -> Tensor:
-        """``weight`` with some of its numbers dropped for the whole window (DropConnect, Wan et al. 2013)."""
+        """Drop some numbers of ``weight`` for the whole window (DropConnect, Wan et al. 2013)."""
         return weight * self._draw(tuple(weight.shape), dropout, weight, WEIGHT, layer) if dropout else weight
 
     def _draw(self, shape: tuple[int, ...], dropout: float, like: Tensor, place: int, layer: int) -> Tensor:

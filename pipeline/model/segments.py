@@ -1,4 +1,4 @@
-"""A window in which some streams begin anew → one padded call of a layer, exact for every stream.
+"""A window in which some streams begin anew is run as one padded call of a layer, exact for every stream.
 
 Each stretch between resets becomes a row of its own: B streams with R resets are B + R rows of the same call, padded
 to the longest, as if nothing began anew. The rows are cut and put together again around every layer, so that what
@@ -27,7 +27,7 @@ class Segments:
     def __init__(self, resets: np.ndarray[Any, np.dtype[np.bool_]], *, device: torch.device) -> None:
         """
         Args:
-            resets: (T, B); true where a stream's state is blank before that input.
+            resets: (T, B); true where a stream has a zero state before that input.
         """
         num_steps, num_streams = resets.shape
         cuts = resets.copy()
@@ -50,7 +50,7 @@ class Segments:
         self._spread = on_device((np.minimum(begin + step, num_steps - 1) * num_streams + stream).reshape(-1))
         self._collect = on_device(((np.arange(num_steps)[:, None] - begin[row]) * num_rows + row).reshape(-1))
         self._stream = on_device(stream)
-        self._blank = on_device(resets[begin, stream])
+        self._is_zero = on_device(resets[begin, stream])
         self._last = on_device(last)
         self._ends = on_device((length[last] - 1) * num_rows + last)
         self._padding = on_device(step >= length)  # (longest, R)
@@ -63,7 +63,7 @@ class Segments:
         num_steps, num_streams, size = inputs.shape
         rows = inputs.reshape(-1, size).index_select(0, self._spread).view(-1, self.num_rows, size)  # (longest, R, E)
         begin = tuple(
-            part.index_select(1, self._stream).masked_fill(self._blank.unsqueeze(1), 0) for part in state
+            part.index_select(1, self._stream).masked_fill(self._is_zero.unsqueeze(1), 0) for part in state
         )  # (1, R, H) each
         if len(state) == 2:
             hidden, end = lstm_with_pauses(layer, rows, begin, self._padding, recurrent)

@@ -17,7 +17,7 @@ def detach(state: State) -> State:
 
 
 def zeros_like(state: State) -> State:
-    """A blank state of the same shape, as at the start of an epoch."""
+    """Return a zero state of the same shape, as at the start of an epoch."""
     return tuple(torch.zeros_like(part) for part in state)
 
 

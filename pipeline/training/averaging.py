@@ -18,7 +18,7 @@ from pipeline.model import foreach
 
 
 class Averaging:
-    """The running mean of ``parameters`` over the updates since it began; see ``applied``."""
+    """Keeps the running mean of ``parameters`` over the updates since it began; ``applied`` puts it into the model."""
 
     def __init__(self, config: OptimizerConfig, parameters: Iterable[Tensor]) -> None:
         self.config = config
@@ -33,7 +33,7 @@ class Averaging:
         return bool(self.means)
 
     def updated(self) -> None:
-        """Take the weights that an update has just made into the mean."""
+        """Add the weights that an update has just made to the mean."""
         self.num_updates += self.begun
         if self.config.average == "exponential":
             # the first few count more, or the start would stay in the mean for long
@@ -43,13 +43,13 @@ class Averaging:
             foreach.lerp_(self.means, self.parameters, 1 / self.num_updates)
 
     def epoch_ended(self, num_epochs: int) -> None:
-        """Begin, if the mean is one of the run's tail and that begins after ``num_epochs``."""
+        """Begin the mean if it is due after ``num_epochs``: at the start, or where the tail of the run begins."""
         is_due = {"exponential": num_epochs == 0, "tail": num_epochs >= self.config.average_after_epochs}
         if is_due.get(self.config.average, False):
             self._begin()
 
     def validated(self, loss: float) -> None:
-        """Begin, if this validation's ``loss`` is above the best of all but the last ``average_patience`` ones."""
+        """Begin the mean if ``loss`` is above the best of all but the last ``average_patience`` validations."""
         if self.config.average != "nonmonotonic" or self.begun:
             return
         earlier = self.losses[: -self.config.average_patience]
@@ -64,7 +64,7 @@ class Averaging:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within it the model has the averaged weights, if there are any."""
+        """Give the model the averaged weights, if there are any, for as long as the context lasts."""
         self._swap()
         try:
             yield
@@ -84,7 +84,7 @@ class Averaging:
         return {"means": self.means, "num_updates": self.num_updates, "losses": self.losses}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state_dict`` gave; the model has the trained weights of then already.
+        """Go on from what ``state_dict`` gave; the model must have the trained weights of then already.
 
         Where an update is undone, validations and epochs that ended since are not: losses that were noted stay, and a
         mean that has begun since begins anew, with the model's weights.

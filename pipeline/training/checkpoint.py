@@ -1,4 +1,4 @@
-"""The whole state of a run on disk: a folder whose manifest, with sizes and checksums, is written last.
+"""A checkpoint is the whole state of a run on disk: a folder whose manifest, with checksums, is written last.
 
     checkpoints/step-00000123/
         weights.safetensors   the model; a tied weight once
@@ -135,12 +135,12 @@ def _write_tensors(folder: Path, weights: Mapping[str, Tensor], state: Mapping[s
 
 
 def folder(directory: RunDirectory, step: int) -> Path:
-    """Where the checkpoint after ``step`` lies."""
+    """Return the path of the checkpoint after ``step``."""
     return directory.checkpoints / f"step-{step:08d}"
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """The weights of ``model`` by name, a tied one once."""
+    """Return the weights of ``model`` by name, a tied weight once."""
     unique: dict[int, tuple[str, Tensor]] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         unique.setdefault(id(tensor), (name, tensor.detach().contiguous()))
@@ -202,7 +202,7 @@ def load_weights_into(model: LanguageModel, path: Path) -> None:
 
 
 def _difference(model: LanguageModel, found: Mapping[str, tuple[list[int], str]]) -> str:
-    """What the (shape, format) by name are that ``model`` has not, or lacks; empty if nothing."""
+    """Say in what way weights of these shapes and formats are not those of ``model``; empty if they are."""
     wanted = {name: list(tensor.shape) for name, tensor in weights_of(model).items()}
     if missing := wanted.keys() - found.keys():
         return f"{min(missing)} is missing"
@@ -217,15 +217,15 @@ def _difference(model: LanguageModel, found: Mapping[str, tuple[list[int], str]]
 
 
 def load_state(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """What ``save`` was given as ``state``."""
+    """Read back what ``save`` was given as ``state``."""
     return torch.load(path / STATE, map_location=device, weights_only=True)
 
 
 def clear_up(directory: RunDirectory) -> list[str]:
-    """Before a run goes on: remove what a killed writer left, and set aside each checkpoint that is damaged.
+    """Remove what a killed writer left, and set aside each damaged checkpoint, before a run goes on.
 
-    Under its name a damaged one would be kept in place of a good one. Returns what was set aside and what cannot be
-    checked, a sentence each.
+    Under its own name a damaged checkpoint would be kept in place of a good one. Returns a sentence for each that was
+    set aside or cannot be checked.
     """
     for path in directory.checkpoints.glob(f"{FORMER}*"):
         target = path.with_name(path.name.removeprefix(FORMER))

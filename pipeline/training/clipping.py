@@ -1,4 +1,4 @@
-"""Gradients in, the divisor that clips them out: by value, by global norm, by a percentile of recent norms.
+"""Gradients are clipped by value, by global norm, or to a percentile of recent norms.
 
 Everything stays on the device: nothing here waits for it. After the ranks have averaged their gradients, all of them
 decide alike.
@@ -16,7 +16,7 @@ from pipeline.model import foreach
 
 
 class Clipping:
-    """Clips to the smallest limit that is set; knows the norms it has seen and how often it clipped.
+    """Clips to the smallest limit that is set, and counts how often it clipped.
 
     Source: Pascanu et al. 2013 (norm); Mikolov 2012 (value); Seetharaman et al. 2020, AutoClip (percentile), here over
     the last ``clip_history`` finite norms, the present one included, instead of over all.
@@ -50,7 +50,7 @@ class Clipping:
         )
 
     def __call__(self, gradients: list[Tensor], scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Clip by value in place; what the other limits ask for is left to be divided out.
+        """Clip by value in place, and return what to divide the gradients by for the other limits.
 
         Args:
             gradients: of the loss times ``scale``.
@@ -79,7 +79,7 @@ class Clipping:
         return norm, divisor
 
     def _limit(self, norm: Tensor, finite: Tensor) -> Tensor | float | None:
-        """The norm to clip to, with ``norm`` counted among the recent ones if it is finite."""
+        """Return the norm to clip to, after noting ``norm`` among the recent ones if it is finite."""
         if self.percentile is None:
             return self.norm
         place = self.num_seen % len(self.norms)  # (1,)
@@ -89,7 +89,7 @@ class Clipping:
         return limit if self.norm is None else limit.clamp(max=self.norm)
 
     def take_share(self) -> float:
-        """The share of the updates since the last call whose gradients were clipped; waits for the device."""
+        """Return the share of updates since the last call that were clipped; waits for the device."""
         share = int(self.num_clipped) / max(1, self.num_updates)
         self.num_clipped.zero_()
         self.num_updates = 0
@@ -104,7 +104,7 @@ class Clipping:
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor | int]) -> None:
-        """Take over what ``state_dict`` gave."""
+        """Copy what ``state_dict`` gave into this one's own tensors."""
         norms = state["norms"]
         assert isinstance(norms, Tensor)
         kept = ("norms", "num_seen") if len(norms) == len(self.norms) else ()  # else they begin anew, or are not asked

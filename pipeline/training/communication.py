@@ -1,4 +1,4 @@
-"""Gradients of one rank in, their mean over all ranks out: what stands between DDP's buckets and the network.
+"""Ranks average their gradients here, between DDP's buckets and the network.
 
 full, bf16 and powersgd are torch's own hooks; ordered sums in the order of ranks, so that neither the buckets nor the
 backend's algorithm decide how a sum is rounded. Letters: W ranks, N numbers of a bucket.
@@ -41,7 +41,7 @@ class Exchange:
             )
 
     def distribute(self, module: nn.Module, *, apart: str | None = None) -> DistributedDataParallel:
-        """``module`` as DDP, its gradients averaged by this; those of the parameter named ``apart`` are left alone."""
+        """Wrap ``module`` in DDP and average its gradients, but not those of the parameter named ``apart``."""
         if apart is not None:
             module._ddp_params_and_buffers_to_ignore = [apart]  # type: ignore[assignment]
         ddp = DistributedDataParallel(
@@ -73,19 +73,19 @@ class Exchange:
         return future
 
     def settled(self, num_steps: int) -> None:
-        """The next update is number ``num_steps`` (from 0) of the run."""
+        """Note that the next update is number ``num_steps`` (from 0) of the run."""
         if self.powersgd is not None:
             self.powersgd.iter = 2 + num_steps
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next update depends on, on rank 0: (W, N) errors of all ranks. All ranks call it."""
+        """Return, on rank 0, what PowerSGD remembers, with the (W, N) errors of all ranks. All ranks call it."""
         if self.powersgd is None:
             return {}
         errors = {index: of_all_ranks(error) for index, error in sorted(self.powersgd.error_dict.items())}
         return {"errors": errors, "p": dict(self.powersgd.p_memory_dict), "q": dict(self.powersgd.q_memory_dict)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``state_dict`` gave, on as many ranks or, their errors averaged, on others."""
+        """Go on from what ``state_dict`` gave; on another number of ranks each takes the mean of the errors."""
         if self.powersgd is None or not state:
             return
         rank, world_size = dist.get_rank(), dist.get_world_size()
@@ -97,7 +97,7 @@ class Exchange:
 
 
 def mean_in_order(buffer: Tensor) -> Future[Tensor]:
-    """(N,) of each rank → their mean in place, ((rank 0 + rank 1) + rank 2) + …; done when this returns.
+    """Replace (N,) ``buffer`` by its mean over the ranks, summed as ((rank 0 + rank 1) + rank 2) + …, before returning.
 
     Each rank adds up one part of the numbers and sends it to all: the traffic of an all-reduce.
     """
@@ -119,7 +119,7 @@ def mean_in_order(buffer: Tensor) -> Future[Tensor]:
 
 
 def of_all_ranks(tensor: Tensor) -> Tensor:
-    """(N,) of each rank → (W, N) on rank 0, in the host's memory; elsewhere (0, N)."""
+    """Gather (N,) of each rank into (W, N) in the host's memory of rank 0; other ranks get (0, N)."""
     is_first = dist.get_rank() == 0
     gathered = [torch.empty_like(tensor) for _ in range(dist.get_world_size())] if is_first else None
     dist.gather(tensor, gathered)

@@ -1,4 +1,4 @@
-"""The embedding's gradient as the rows of the types that stand in a window: in, averaged over ranks, subtracted.
+"""The embedding's gradient is kept as the rows of those types that occur in a window.
 
 A dense gradient of V types is filled, exchanged, measured and subtracted whole, though most of it is zero where a
 window has far fewer tokens than there are types. Only plain SGD leaves the other rows as they are, so only there the
@@ -20,7 +20,7 @@ PAYS_FROM = 8
 
 
 def chosen(config: Config, vocab_size: int) -> bool:
-    """Whether the embedding's gradient is to be taken as rows."""
+    """Return whether the embedding's gradient is to be taken as rows."""
     wanted = config.train.embedding_gradients
     if wanted == "auto":
         pays = vocab_size >= PAYS_FROM * config.train.batch_size * config.train.bptt
@@ -29,7 +29,7 @@ def chosen(config: Config, vocab_size: int) -> bool:
 
 
 class EmbeddingRows:
-    """The gradient of ``model``'s embedding between a backward pass and the update."""
+    """Holds the gradient of ``model``'s embedding between a backward pass and the update."""
 
     def __init__(self, model: LanguageModel) -> None:
         model.embedding.sparse = True
@@ -57,7 +57,7 @@ class EmbeddingRows:
 
 
 def summed(rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) types and their (N, E) gradients → each type once with its sum, then zeros for type 0; still N.
+    """Add up the (N, E) gradients of equal types among (N,) ``rows``; the N − R places left over are zeros for type 0.
 
     As nothing depends on how many types there are, a GPU need not be waited for. A type's gradients are added in the
     order in which they stand.
@@ -70,7 +70,7 @@ def summed(rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def mean_over_ranks(rows: Tensor, values: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """(N,) and (N, E) of each rank → (W·M,) and (W·M, E) of all, in the order of ranks, divided by their number."""
+    """Gather the rows of all ranks, in their order, as (W·M,) and (W·M, E), the values divided by W."""
     world_size = dist.get_world_size()
     all_rows = rows.new_zeros(world_size, most)
     all_values = values.new_zeros(world_size, most, values.shape[1])

@@ -1,4 +1,4 @@
-"""What the ``start`` record tells of a run, found out rather than assumed."""
+"""The facts in the ``start`` record of a run, found out rather than assumed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def start_facts(state: RunState, config: Config, *, num_threads: int) -> Record:
 
 
 def recurrence_precision(state: RunState) -> str:
-    """The format that the first layer really multiplies in when training: float32, bfloat16, …; several are joined."""
+    """Return the format that the first layer really multiplies in: float32, bfloat16, …; several are joined."""
     model, step = state.step.model, state.step
     num_streams = max(1, len(state.data.rows) // step.accumulation_steps)
     num_steps = max(1, state.data.tokens_per_window // state.data.batch_size)  # documents may all be shorter than bptt

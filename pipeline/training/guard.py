@@ -1,4 +1,4 @@
-"""Numbers that stop a run, or take it one update back: not finite, or a loss that rises too far.
+"""Numbers that are not finite, and losses that rise too far, stop a run or undo its last update.
 
 An update from numbers that are not finite never reaches the weights: the step sees to that on the device. Here the
 host learns of it, at the next line of the record or before a checkpoint; with ``train.on_bad_window: undo`` at once.
@@ -71,7 +71,7 @@ def check_validation_loss(loop: Loop, loss: float) -> None:
 
 
 def loss_limit(loop: Loop) -> float:
-    """The largest loss at which a run goes on, in nats per token."""
+    """Return the largest loss at which a run goes on, in nats per token."""
     lowest, rise = loop.progress.lowest_loss, loop.train.max_loss_rise
     return math.inf if lowest is None or rise is None else lowest + rise
 
@@ -100,7 +100,7 @@ def update_or_undo(loop: Loop, rollback: Rollback, update: Callable[[], Updated]
 
 
 def badness(loop: Loop, updated: Updated, num_targets: int) -> str:
-    """What is wrong with a window's loss or gradients, the same on all ranks; empty if nothing is."""
+    """Say what is wrong with a window's loss or gradients, the same on all ranks; empty if nothing is."""
     nats, norm, _ = updated
     (total,) = all_reduce_sum([float(nats)])
     loss = total / max(1, num_targets)

@@ -1,4 +1,4 @@
-"""Windows in, a trained model out: ``fit`` names the phases of training, in order.
+"""The training loop: ``fit`` names its phases, in order.
 
     window → step → log → validate → sample → checkpoint → report → stop?
 
@@ -74,7 +74,7 @@ def fit(loop: Loop) -> str:
 
 
 def pause(loop: Loop, *, is_last: bool, ends_epoch: bool, save: bool) -> None:
-    """What may come between two windows: validation, a checkpoint, a report."""
+    """Validate, save a checkpoint and report, where these are due between two windows."""
     validated = loop.evaluate is not None and (is_last or validation_due(loop, ends_epoch=ends_epoch))
     if not (validated or save or checkpoint_due(loop, ends_epoch=ends_epoch)):
         return
@@ -97,7 +97,7 @@ def pause(loop: Loop, *, is_last: bool, ends_epoch: bool, save: bool) -> None:
 
 
 def train_on(loop: Loop, window: Window) -> None:
-    """One update, and where it leaves the run."""
+    """Make one update from ``window``, and note how far the run has come."""
     progress, device = loop.progress, loop.step.device
     inputs = torch.from_numpy(window.inputs).to(device, non_blocking=True)  # (T, B)
     targets = torch.from_numpy(window.targets).to(device, non_blocking=True)  # (T, B)
@@ -130,7 +130,7 @@ def train_on(loop: Loop, window: Window) -> None:
 
 
 def check(loop: Loop) -> float:
-    """The mean loss since the last line of the record, over all ranks; NaN just after one.
+    """Return the mean loss since the last line of the record, over all ranks; NaN just after one.
 
     Raises:
         TrainingStoppedError: it, or a gradient, is not finite, or it has risen too far.
@@ -144,7 +144,7 @@ def check(loop: Loop) -> float:
 
 
 def log(loop: Loop) -> None:
-    """One ``train`` record: the token-weighted mean loss of the interval over all ranks."""
+    """Write one ``train`` record, with the token-weighted mean loss of the interval over all ranks."""
     loss = check(loop)
     loop.tick()
     progress = loop.progress
@@ -181,7 +181,7 @@ def log(loop: Loop) -> None:
 
 
 def compare_ranks(loop: Loop, seconds: float) -> dict[str, float]:
-    """Which rank was the slowest, each having taken ``seconds``; one that the others wait for is told of."""
+    """Return how much slower the slowest rank was, each having taken ``seconds``, and warn where the others wait."""
     if loop.stragglers is None:
         return {}
     figures, sentences = loop.stragglers.look(seconds)
@@ -192,7 +192,7 @@ def compare_ranks(loop: Loop, seconds: float) -> dict[str, float]:
 
 
 def epochs_done(loop: Loop) -> float:
-    """Epochs trained, with the part of the one under way."""
+    """Return the number of epochs trained, with the part of the one under way."""
     return loop.progress.epoch + loop.progress.position / loop.data.epoch_end
 
 
@@ -216,7 +216,7 @@ def validate(loop: Loop) -> dict[str, Any]:
 
 
 def validate_as_is(loop: Loop) -> dict[str, Any]:
-    """``validate`` with the weights that the model has."""
+    """Do what ``validate`` does, with the weights that the model has now."""
     assert loop.evaluate is not None
     score = loop.evaluate()
     check_validation_loss(loop, score.nats_per_token)
@@ -241,7 +241,7 @@ def validate_as_is(loop: Loop) -> dict[str, Any]:
 
 
 def agreed(loop: Loop) -> tuple[bool, bool]:
-    """Whether any rank was asked to stop, and whether to save: by the clock of rank 0, or at any rank's request.
+    """Return whether any rank was asked to stop, and whether to save (by rank 0's clock or any rank's request).
 
     All ranks give the same answer at the same step.
     """

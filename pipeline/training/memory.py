@@ -17,7 +17,7 @@ CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def num_parameters(config: Config, vocab_size: int) -> int:
-    """Trained numbers of the model that ``config`` describes. Raises ``UserError`` for one that cannot be."""
+    """Count the trained numbers of the model that ``config`` describes. Raises ``UserError`` for an impossible one."""
     with torch.device("meta"):
         return LanguageModel(config.model, vocab_size).num_parameters
 

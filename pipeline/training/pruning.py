@@ -44,7 +44,7 @@ def _threshold(values: Tensor, sparsity: float) -> Tensor:
 
 
 class Pruning:
-    """The masks of a run; ``updated`` keeps them applied, ``state_dict`` lets them survive a resume."""
+    """Makes the masks of a run when they are due, and keeps the weights that they leave out at zero."""
 
     def __init__(self, config: PruneConfig, parameters: Iterable[Tensor], total_steps: int) -> None:
         self.config, self.total_steps = config, total_steps
@@ -52,7 +52,7 @@ class Pruning:
         self.masks: list[Tensor] = []  # empty: not begun
 
     def updated(self, step: int, means: Sequence[Tensor]) -> None:
-        """Renew the masks if that is due after update number ``step`` (from 1), and set what they leave out to zero.
+        """Renew the masks if that is due after update number ``step`` (from 1), and apply them.
 
         ``means``: running means of all parameters, or none; what is pruned of them is zero as well.
         """

@@ -1,4 +1,4 @@
-"""What the parts of a run hold ↔ what its checkpoint holds, and what makes a continuation the same run."""
+"""A run's parts are turned into its checkpoint and back, and a continuation is held to be the same run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAY_DIFFER = (
 
 
 def as_saved(states: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
-    """The ``state_dict`` of each part → what ``checkpoint.save`` takes: weights, state and facts for the manifest.
+    """Turn the ``state_dict`` of each part into what ``checkpoint.save`` takes: weights, state and facts.
 
     The weights of a checkpoint are the averaged ones, where there are any; the trained ones are then in its state.
     """
@@ -42,7 +42,7 @@ def as_saved(states: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, An
 
 
 def as_parts(weights: Mapping[str, Tensor], state: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint holds → the state of each part that it knows, as ``as_saved`` was given it."""
+    """Turn what a checkpoint holds back into the state of each part that it knows: the inverse of ``as_saved``."""
     rest = dict(state)
     averaging = dict(rest.pop("averaging"))
     interval = {name: rest.pop(f"interval_{name}") for name in ("nats", "tokens")}
@@ -53,7 +53,7 @@ def as_parts(weights: Mapping[str, Tensor], state: Mapping[str, Any], facts: Map
 
 
 def newest(directory: RunDirectory, *, rank: int) -> Path | None:
-    """The newest checkpoint that verifies, as rank 0 finds it; None where there is none. All ranks call it."""
+    """Return the newest checkpoint that verifies on rank 0; None where there is none. All ranks call it."""
     step = -1
     if rank == 0 and (found := checkpoint.newest(directory.path)):
         step = found[1]["step"]

@@ -1,4 +1,4 @@
-"""The state before each of the last updates, so that the latest of them can be undone."""
+"""The state before each of the last updates is kept, so that an update can be undone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints written beside training: the training thread copies, a thread of the saver writes.
+"""Checkpoints are written beside training: the training thread copies the state, another thread writes it.
 
 A write that fails (full disk, lost storage) does not end the run: it is told, the next checkpoint is tried, and what
 was written before stays. Only the last one must succeed.
@@ -78,7 +78,7 @@ class Saver:
             raise error
 
     def failure(self) -> str:
-        """What the storage answered to a write that has failed since the last call; empty if none has."""
+        """Return what the storage answered to a write that failed since the last call; empty if none did."""
         if self.thread is not None and not self.thread.is_alive():
             self.wait()
         told, self.untold = self.untold, ""
@@ -92,14 +92,14 @@ class Saver:
 
 
 def told(error: OSError | UnwritableError) -> str:
-    """What the storage answered, and where."""
+    """Say what the storage answered, and where."""
     if isinstance(error, UnwritableError):
         return str(error)
     return f"{error.filename}: {reason(error)}" if error.filename else reason(error)
 
 
 def copy_to_host(tree: Any) -> Any:
-    """``tree`` of dicts, lists and tuples with every tensor copied to the host's memory."""
+    """Copy every tensor in a ``tree`` of dicts, lists and tuples to the host's memory."""
     if isinstance(tree, torch.Tensor):
         return tree.detach().to("cpu", copy=True)
     if isinstance(tree, dict):

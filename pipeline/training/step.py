@@ -1,4 +1,4 @@
-"""One update: detach → (forward under autocast → nats → backward) for some rows at a time → clip, guard, optimizer.
+"""One training step: detach → (forward → nats → backward) for some rows at a time → clip, guard, optimizer.
 
 Letters: T time, B streams of this rank, V vocabulary, W ranks.
 """
@@ -30,7 +30,7 @@ from pipeline.training.times import StepTimes
 
 
 class WindowLoss(nn.Module):
-    """What DDP wraps: its forward gives the loss, so that every parameter's gradient is hooked."""
+    """The module that DDP wraps: its forward returns the loss, so that DDP sees every parameter's gradient."""
 
     def __init__(self, model: LanguageModel, penalties: Penalties) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class WindowLoss(nn.Module):
     def forward(
         self, inputs: Tensor, targets: Tensor, state: State, segments: Segments | None, masks: Masks
     ) -> tuple[Tensor, Tensor | None, State]:
-        """(T, B) inputs and targets and a state → summed nats of the window, weighted mean penalties, next state."""
+        """Return the summed nats of (T, B) targets, the weighted mean penalties, and the next state."""
         model = self.model
         hidden, state = model.outputs(inputs, state, segments, masks)  # (T, B, H)
         dropped = model.drop_output(hidden, masks)
@@ -85,7 +85,7 @@ class Refusals:
 
 
 class TrainingStep:
-    """Callable that turns one window into one update of ``model``; see ``__call__``."""
+    """Updates the weights of ``model`` once for each window that it is called with; see ``__call__``."""
 
     def __init__(
         self,
@@ -149,15 +149,15 @@ class TrainingStep:
         }
 
     def settle(self) -> None:
-        """A pass whose gradients are thrown away, after which DDP puts its buckets into their final order.
+        """Make a pass whose gradients are thrown away, after which DDP puts its buckets into their final order.
 
         A run that goes on then rounds its sums, and has the buckets of what PowerSGD remembers, as one that never
         stopped.
         """
         token = torch.zeros((1, 1), dtype=torch.int64, device=self.device)
-        blank = self.model.initial_state(1, dtype=self.model.dtype)
+        zeros = self.model.initial_state(1, dtype=self.model.dtype)
         with autocast(self.precision, self.device):
-            nats, penalty, _ = self.module(token, token, blank, None, Masks(0, 1, range(1)))
+            nats, penalty, _ = self.module(token, token, zeros, None, Masks(0, 1, range(1)))
         (nats if penalty is None else nats + penalty).backward()
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -223,7 +223,7 @@ class TrainingStep:
         return nats, norm, ends[0] if len(ends) == 1 else concatenate(ends)
 
     def synchronization(self, *, is_last: bool) -> AbstractContextManager[None]:
-        """Where ranks average their gradients: only once a window, during the last backward pass."""
+        """Let the ranks average their gradients only once a window, during the last backward pass."""
         if is_last or not isinstance(self.module, nn.parallel.DistributedDataParallel):
             return nullcontext()
         return self.module.no_sync()

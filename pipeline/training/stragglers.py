@@ -1,4 +1,4 @@
-"""The rank that the others wait for: what each rank took for its own part of steps in, figures and a sentence out.
+"""A straggler is a rank that the others wait for; it is found by the time that each takes for its own part of a step.
 
 Its own part is what a rank does before gradients are exchanged. Slowness there shows on all other ranks, as
 communication; only side by side do the ranks tell which one it is.
@@ -57,11 +57,11 @@ class Stragglers:
 
 
 def own_seconds(times: Mapping[str, float], num_steps: int) -> float:
-    """Of ``num_steps`` steps with the mean ``times`` that ``StepTimes.take`` gives."""
+    """Return the seconds of ``num_steps`` steps with the mean ``times`` that ``StepTimes.take`` gives."""
     return num_steps * sum(times[f"{phase}_ms"] for phase in OWN_PHASES) / 1000
 
 
 def ratios(seconds: Sequence[float]) -> list[float]:
-    """Each of ``seconds`` over the median of the others."""
+    """Divide each of ``seconds`` by the median of the others."""
     others = [[*seconds[:rank], *seconds[rank + 1 :]] for rank in range(len(seconds))]
     return [own / max(statistics.median(rest), 1e-9) for own, rest in zip(seconds, others, strict=True)]

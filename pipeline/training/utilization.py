@@ -31,7 +31,7 @@ PEAK_TERAFLOPS = {
 
 
 def flops_per_token(model: LanguageModel) -> int:
-    """Of training, by the formula above."""
+    """Return the FLOPs of training on one token, by the formula above."""
     embedding = model.embedding.weight
     is_tied = any(
         parameter is embedding
@@ -43,7 +43,7 @@ def flops_per_token(model: LanguageModel) -> int:
 
 
 def peak_flops(device_name: str, precision: str, *, tf32: bool) -> float | None:
-    """Of one GPU in a second, in the format that ``precision`` multiplies in; None where that is not known."""
+    """Return the peak FLOPs of one GPU in a second, in the format of ``precision``; None where that is unknown."""
     words = device_name.replace("-", " ").split()
     for name, (half, tensor, single) in PEAK_TERAFLOPS.items():
         if all(word in words for word in name.split()):

@@ -53,7 +53,7 @@ def test_the_exported_file_is_the_model_in_windows_of_any_length(cell: str, shap
 
 
 def in_windows(exported: OnnxModel, tokens: Any, length: int) -> Any:
-    """(T, B, V) logits of (T, B) tokens, read from a blank state in windows of ``length``."""
+    """(T, B, V) logits of (T, B) tokens, read from a zero state in windows of ``length``."""
     exported.reset(tokens.shape[1])
     return np.concatenate([exported(tokens[start : start + length]) for start in range(0, len(tokens), length)])
 

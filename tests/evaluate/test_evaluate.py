@@ -55,7 +55,7 @@ def test_one_stream_is_the_exact_figure(model: LanguageModel, num_tokens: int) -
     assert score.perplexity == pytest.approx(math.exp(score.nats / (num_tokens - 1)))
 
 
-def test_each_of_several_streams_is_scored_from_a_blank_state(model: LanguageModel) -> None:
+def test_each_of_several_streams_is_scored_from_a_zero_state(model: LanguageModel) -> None:
     ids = np.random.default_rng(1).integers(0, VOCAB, 104).astype(np.uint16)
     score = evaluate(model, HeldOut(ArrayTokens(ids), None), streams=4, bptt=10)
     bounds = [0, 25, 51, 77, 103]  # ⌊b·103/4⌋

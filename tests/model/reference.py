@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def blank(layer: Any, num_streams: int) -> list[Tensor]:
+def zero_state(layer: Any, num_streams: int) -> list[Tensor]:
     """The state before the first step: h, c, and the input before."""
     sizes = layer.hidden_size, layer.hidden_size, layer.input_size
     return [torch.zeros(num_streams, size, dtype=torch.float64) for size in sizes]

@@ -13,7 +13,7 @@ from pipeline.model.cpu.reset_before import ResetBefore
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.recurrence import CELLS, Recurrence
 from pipeline.model.scan import running_average
-from tests.model.reference import blank, cell_step
+from tests.model.reference import cell_step, zero_state
 
 TIME, STREAMS, EMBED = 6, 3, 5
 
@@ -117,7 +117,7 @@ def test_layer_norm_and_residual_connections_of_layers_of_different_sizes(cell: 
         return centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.weight + norm.bias
 
     inputs = torch.randn(TIME, STREAMS, EMBED, dtype=torch.float64)
-    states = [blank(layer, STREAMS) for layer in model.layers]
+    states = [zero_state(layer, STREAMS) for layer in model.layers]
     outputs = []
     for x in inputs:
         for index, layer in enumerate(model.layers):

@@ -10,7 +10,7 @@ from torch import Tensor
 from pipeline.config import ModelConfig
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
-from tests.model.reference import blank, cell_step
+from tests.model.reference import cell_step, zero_state
 
 VOCAB, TIME, STREAMS, EMBED, HIDDEN = 13, 6, 3, 5, 7
 CELLS = get_args(ModelConfig.model_fields["cell"].annotation)
@@ -27,8 +27,8 @@ def tokens(length: int = TIME) -> Tensor:
 
 
 def reference_nats(model: LanguageModel, cell: str, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Σ −log p(target) with plain products, one time step after another, from a blank state."""
-    states = [blank(layer, STREAMS) for layer in model.recurrence.layers]
+    """Σ −log p(target) with plain products, one time step after another, from a zero state."""
+    states = [zero_state(layer, STREAMS) for layer in model.recurrence.layers]
     total = torch.zeros((), dtype=torch.float64)
     for t in range(len(inputs)):
         x = model.embedding.weight[inputs[t]]

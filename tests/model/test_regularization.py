@@ -18,7 +18,7 @@ from pipeline.model.segments import Segments
 from pipeline.training.clipping import Clipping
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.step import TrainingStep
-from tests.model.reference import blank, cell_step, recurrent_weight
+from tests.model.reference import cell_step, recurrent_weight, zero_state
 
 VOCAB, TIME, STREAMS, EMBED, HIDDEN_SIZE = 13, 6, 4, 5, 7
 DROPOUTS = {"input": 0.3, "hidden": 0.4, "output": 0.45, "embedding": 0.2, "weight": 0.5}
@@ -44,11 +44,11 @@ def mask(shape: tuple[int, ...], dropout: float, place: int, layer: int = 0) -> 
 
 
 def reference_loss(model: LanguageModel, cell: str, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean nats plus 2·AR plus 1·TAR, from the equations, one step after another, from a blank state."""
+    """Mean nats plus 2·AR plus 1·TAR, from the equations, one step after another, from a zero state."""
     locked = [mask((STREAMS, EMBED), 0.3, INPUT)]
     locked += [mask((STREAMS, HIDDEN_SIZE), 0.4, HIDDEN, layer) for layer in (1, 2)]
     embedding = model.embedding.weight * mask((VOCAB,), 0.2, EMBEDDING).unsqueeze(1)
-    states = [blank(layer, STREAMS) for layer in model.recurrence.layers]
+    states = [zero_state(layer, STREAMS) for layer in model.recurrence.layers]
     raw = []
     for t in range(TIME):
         x = embedding[inputs[t]]
@@ -154,7 +154,7 @@ def test_masks_are_locked_in_time_the_same_for_any_split_and_other_elsewhere() -
 def test_dropped_words_are_dropped_wherever_they_stand() -> None:
     inputs = torch.randint(1000, (50, STREAMS))
     embedded = torch.ones(50, STREAMS, 3)
-    dropped = MASKS.words(embedded, inputs, 0.1, vocab_size=1000)[..., 0]
+    dropped = MASKS.embedding(embedded, inputs, 0.1, vocab_size=1000)[..., 0]
     for word in inputs.unique():
         assert len(dropped[inputs == word].unique()) == 1
     assert (dropped == 0).double().mean().item() == pytest.approx(0.1, abs=0.08)
@@ -165,9 +165,9 @@ def test_weight_dropout_where_streams_begin_anew(cell: str) -> None:
     model, inputs = make(cell), tokens()
     resets = np.zeros((TIME + 1, STREAMS), dtype=bool)
     resets[3] = True
-    blank = model.initial_state(STREAMS)
-    expected = torch.cat([model(part, blank, None, MASKS)[0] for part in (inputs[:3], inputs[3:])])
-    found, _ = model(inputs, blank, Segments(resets, device=torch.device("cpu")), MASKS)
+    zeros = model.initial_state(STREAMS)
+    expected = torch.cat([model(part, zeros, None, MASKS)[0] for part in (inputs[:3], inputs[3:])])
+    found, _ = model(inputs, zeros, Segments(resets, device=torch.device("cpu")), MASKS)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 

@@ -1,4 +1,4 @@
-"""Matrix products and sums, each as the device does it fastest. Letters: N rows, H and V columns."""
+"""Matrix products and sums, each done as the device does it fastest. Letters: N rows, H and V columns."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FEW_ROWS = 256
 
 
 def product_dtype(weight: Tensor) -> torch.dtype:
-    """The format in which autocast, if it is on, multiplies."""
+    """Return the format of products: that of autocast, if it is on, else that of ``weight``."""
     device = weight.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
@@ -67,7 +67,7 @@ def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def product_over_rows(left: Tensor, right: Tensor) -> Tensor:
-    """(N, V) and (N, H) → (V, H): the sum over N of what they are in one row, outside autograd."""
+    """Multiply (N, V) transposed by (N, H): (V, H), a sum over rows, outside autograd."""
     if not takes_onednn(left) or left.shape[1] <= right.shape[1]:
         return product(left.t(), right)
     result = left.new_empty(left.shape[1], right.shape[1])
@@ -77,7 +77,7 @@ def product_over_rows(left: Tensor, right: Tensor) -> Tensor:
 
 
 def add_over_rows(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add what ``product_over_rows`` gives to (V, H) ``total``, a part at a time: no second matrix of its size."""
+    """Add ``product_over_rows`` to (V, H) ``total``, a part at a time, so that no second matrix of its size exists."""
     if total.dtype == left.dtype and (not takes_onednn(left) or len(left) < FEW_ROWS):
         total.addmm_(left.t(), right)
         return
@@ -86,7 +86,7 @@ def add_over_rows(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def product_with(weight: Tensor, bias: Tensor | None = None, *, num_rows: int) -> Callable[[Tensor], Tensor]:
-    """(num_rows, H) → (num_rows, V) by ``weight`` (V, H), plus ``bias`` (V,): outside autograd, many times.
+    """Return a function that multiplies (num_rows, H) by ``weight`` (V, H) and adds ``bias`` (V,), outside autograd.
 
     For oneDNN the weight is laid out only once.
     """
@@ -99,7 +99,7 @@ def product_with(weight: Tensor, bias: Tensor | None = None, *, num_rows: int) -
 
 
 def column_sums(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """(N, V) → (V,) in ``dtype``; on a CPU by a product where that is higher, which needs no copy in it."""
+    """Sum (N, V) over its rows in ``dtype``; on a CPU by a product, which needs no copy of the values in ``dtype``."""
     if values.dtype == dtype or values.is_cuda:
         return values.sum(0, dtype=dtype)
     return (values.new_ones(1, len(values)) @ values)[0].to(dtype)
@@ -127,13 +127,13 @@ def transpose_into(result: Tensor, matrix: Tensor) -> None:
 
 
 def takes_onednn(values: Tensor) -> bool:
-    """Whether oneDNN is to multiply ``values``, which torch would give to MKL."""
+    """Return whether oneDNN is to multiply ``values``, which torch would give to MKL."""
     return values.dtype == torch.float32 and values.device.type == "cpu" and onednn_is_faster()
 
 
 @functools.cache
 def onednn_is_faster() -> bool:
-    """Whether MKL multiplies float32 and leaves the processor's AVX-512 unused, as it does on AMD's: half as fast."""
+    """Return whether MKL multiplies float32 without AVX-512, as it does on AMD's processors: half as fast."""
     has_avx512 = "AVX512" in torch.backends.cpu.get_cpu_capability()
     return has_avx512 and torch.backends.mkl.is_available() and onednn.has_products() and "AuthenticAMD" in _vendor()
 

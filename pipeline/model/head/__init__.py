@@ -1,4 +1,4 @@
-"""Hidden vectors (T, B, H) in, nats or log-probabilities over the vocabulary out.
+"""A head turns hidden vectors (T, B, H) into log-probabilities over the vocabulary, or nats of given targets.
 
 ``base`` says what every head offers; ``softmax``, ``adaptive`` and ``mixture`` are the heads; ``cross_entropy`` is the
 fused loss that they share, which never keeps more than one copy of the logits of a chunk.

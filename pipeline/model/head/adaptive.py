@@ -106,26 +106,26 @@ class AdaptiveSoftmax(Head):
         return list(zip(weights, biases, strict=True))
 
     def _narrowed(self, hidden: Tensor, index: int) -> Tensor:
-        """(…, H) → what tail number ``index`` takes."""
+        """Project (…, H) to what tail number ``index`` takes."""
         if self.weight is not None:
             return hidden
         projection: Any = self.projections[index]
         return linear(hidden, projection.weight)
 
     def _first_targets(self, targets: Tensor) -> Tensor:
-        """(N,) → what the first softmax is to say: the type, the entry of the tail that holds it, or −100 still."""
+        """Return the (N,) targets of the first softmax: the type, the entry of the tail that has it, or still −100."""
         tail = torch.stack([targets >= bound for bound in self.bounds[1:-1]]).sum(0)  # from 1; 0: none
         return torch.where(tail > 0, self.sizes[0] - 1 + tail, targets)
 
     def _in_tail(self, targets: Tensor, index: int) -> tuple[Tensor, Tensor]:
-        """Which of (N,) lie in tail number ``index`` (on a GPU the host waits for their number), and where in it."""
+        """Find which of (N,) lie in tail number ``index``, and where in it; on a GPU the host waits for the number."""
         begin, end = self.bounds[index + 1 : index + 3]
         chosen = ((targets >= begin) & (targets < end)).nonzero().squeeze(1)
         return chosen, targets.index_select(0, chosen) - begin
 
 
 def _rounded_up(chosen: Tensor, within: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and targets, both (n,), with ignored ones behind them: oneDNN keeps code for every size that it meets."""
+    """Pad (n,) rows and targets with ignored ones to a multiple of 64: oneDNN keeps code for every size it meets."""
     extra = -len(chosen) % 64
     return F.pad(chosen, (0, extra)), F.pad(within, (0, extra), value=IGNORED)
 
