@@ -99,9 +99,15 @@ def refused(address: str, error: Exception) -> UserError:
     )
 
 
+def own_node() -> Any:
+    """Return what Ray keeps of the node that this process belongs to, private to Ray; None where there is none."""
+    worker = getattr(getattr(ray, "_private", None), "worker", None)
+    return getattr(worker, "_global_node", None)
+
+
 def stop_bystanders() -> None:
     """End the processes of a private cluster that look for logs to print and for machines to add: there are none."""
-    node: Any = ray._private.worker._global_node
+    node = own_node()
     for stop in ("kill_log_monitor", "kill_monitor"):
         if hasattr(node, stop):
             getattr(node, stop)(check_alive=False)

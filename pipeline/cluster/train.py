@@ -28,6 +28,7 @@ from pipeline.cluster.prepare import prepare
 from pipeline.cluster.session import (
     check_capacity,
     growth,
+    own_node,
     ray_session,
 )
 from pipeline.cluster.worker import FailureNotes, QuickExit, read_mailbox, run_rank, take_mailbox
@@ -238,8 +239,8 @@ def fitted(fit: Callable[[], Any]) -> str:
         outcome = fit().return_value
     except TrainingFailedError as error:
         reason = str(error).strip().splitlines()[-1]
-        node: Any = ray._private.worker._global_node
-        logs = Path(node.get_session_dir_path()) / "logs"
+        node = own_node()
+        logs = Path(node.get_session_dir_path()) / "logs" if node is not None else "Ray's session directory"
         raise TrainingStoppedError(
             f"workers failed more often than cluster.max_failures allows ({reason}); their logs are in {logs}"
         ) from None
