@@ -15,7 +15,7 @@ from pipeline import metrics, run
 from pipeline.data.scoring import ScoringStreams
 from pipeline.data.streams import ResetRule
 from pipeline.errors import UserError
-from pipeline.evaluate import HeldOut, Score, Scored, Tally, counted, scored_windows, split_held_out, total
+from pipeline.evaluate import Breakdown, HeldOut, Score, Scored, counted, scored_windows, split_held_out, total
 from pipeline.evaluate.cache import tune_cache, with_cache
 from pipeline.evaluate.dynamic import follow, gradient_rms, tune_dynamic
 from pipeline.options import Adaptive, CacheSettings, DynamicSettings
@@ -47,8 +47,8 @@ def adapted(loaded: Loaded, arguments: argparse.Namespace, settings: Adaptive, t
     for title, found in (("dynamic evaluation", job.dynamic), ("cache", job.cache)):
         if found is not None:
             print(f"{title}: {', '.join(f'{name} {value}' for name, value in asdict(found).items())}")
-    tally = Tally(text.tokens, loaded.tokenizer.vocab_size)
-    result = figures(loaded, text, job.score(text, tally), tally, seed=arguments.seed)
+    sums = Breakdown(text.tokens, loaded.tokenizer.vocab_size)
+    result = figures(loaded, text, job.score(text, sums), sums, seed=arguments.seed)
     result |= {"plain_perplexity": plain.perplexity}
     return result | {key: None if found is None else asdict(found) for key, found in used.items()}
 
@@ -99,7 +99,7 @@ class Adaptation:
         scored = follow(model, parts, self.dynamic, self.rms) if self.dynamic else plain
         return with_cache(scored, self.cache, is_by_document=self.reset.at_documents) if self.cache else scored
 
-    def score(self, text: HeldOut, tally: Tally | None = None) -> Score:
+    def score(self, text: HeldOut, sums: Breakdown | None = None) -> Score:
         with Count("scored", len(text.tokens), "tokens") as progress:
-            nats, tokens = total(counted(self.windows(text), progress.add), tally)
+            nats, tokens = total(counted(self.windows(text), progress.add), sums)
         return Score(nats, tokens, 1, num_bytes=text.num_bytes, why_not=text.why_not)

@@ -12,10 +12,10 @@ from pipeline import metrics, run
 from pipeline.data.streams import ResetRule
 from pipeline.errors import UserError
 from pipeline.evaluate import (
+    Breakdown,
     Group,
     HeldOut,
     Score,
-    Tally,
     compare,
     count_types,
     count_words,
@@ -32,11 +32,11 @@ def perplexity(
     loaded: Loaded, arguments: argparse.Namespace, text: HeldOut, other: Loaded | None = None
 ) -> dict[str, Any]:
     """Perplexity and what belongs to it of a split or a text; beside it that of an ``other`` model."""
-    tally = Tally(text.tokens, loaded.tokenizer.vocab_size)
-    score = scored(loaded, text, arguments, tally)
+    sums = Breakdown(text.tokens, loaded.tokenizer.vocab_size)
+    score = scored(loaded, text, arguments, sums)
     name = arguments.text or f"the {arguments.split} split"
     print(f"{loaded.title} on {name}: {scored_of(score, text)} in {parts_of(score)}")
-    result = figures(loaded, text, score, tally, seed=arguments.seed)
+    result = figures(loaded, text, score, sums, seed=arguments.seed)
     if arguments.exact:
         exact = scored(loaded, text, arguments, streams=1)
         difference = score.perplexity / exact.perplexity - 1
@@ -44,9 +44,9 @@ def perplexity(
         print(f"on one stream: perplexity {figure}; the figure above is {100 * difference:+.3f} % off")
         result |= {"exact_perplexity": exact.perplexity, "relative_difference": difference}
     if arguments.breakdown:
-        result |= breakdown(loaded, tally)
+        result |= breakdown(loaded, sums)
     if other is not None:
-        result["compare"] = comparison(other, text, arguments, tally)
+        result["compare"] = comparison(other, text, arguments, sums)
     return result
 
 
@@ -61,7 +61,11 @@ def held_out_of(loaded: Loaded, arguments: argparse.Namespace) -> HeldOut:
 
 
 def scored(
-    loaded: Loaded, text: HeldOut, arguments: argparse.Namespace, tally: Tally | None = None, streams: int | None = None
+    loaded: Loaded,
+    text: HeldOut,
+    arguments: argparse.Namespace,
+    sums: Breakdown | None = None,
+    streams: int | None = None,
 ) -> Score:
     """``text`` as the run's settings and the command line say."""
     settings = loaded.config.evaluate
@@ -74,16 +78,16 @@ def scored(
             reset=ResetRule.of(loaded.config.train),
             burn_in=settings.burn_in if arguments.burn_in is None else arguments.burn_in,
             precision=loaded.config.train.precision,
-            tally=tally,
+            breakdown=sums,
             on_tokens=progress.add,
         )
 
 
-def figures(loaded: Loaded, text: HeldOut, score: Score, tally: Tally, *, seed: int) -> dict[str, Any]:
+def figures(loaded: Loaded, text: HeldOut, score: Score, sums: Breakdown, *, seed: int) -> dict[str, Any]:
     """Print and return perplexity with its interval, per word, and bits per byte."""
-    low, high = perplexity_interval(*tally.per_unit(), seed=seed)
+    low, high = perplexity_interval(*sums.per_unit(), seed=seed)
     print(f"perplexity {metrics.shown(score.perplexity)}, {score.nats_per_token:.4f} nats per token")
-    print(f"95 % interval {metrics.shown(low)} to {metrics.shown(high)} (bootstrap over {tally.unit})")
+    print(f"95 % interval {metrics.shown(low)} to {metrics.shown(high)} (bootstrap over {sums.unit})")
     num_words, num_lines = count_words(loaded.tokenizer, text.tokens, layout=text.layout)
     per_word = metrics.perplexity(score.nats, num_words + num_lines) if num_words + num_lines else math.nan
     if loaded.tokenizer.kind != "word":
@@ -117,14 +121,14 @@ def parts_of(score: Score) -> str:
     return f"{score.num_parts:,} {score.layout if score.num_parts > 1 else score.layout.removesuffix('s')}"
 
 
-def breakdown(loaded: Loaded, tally: Tally) -> dict[str, Any]:
+def breakdown(loaded: Loaded, sums: Breakdown) -> dict[str, Any]:
     """Print and return perplexity by count in the training text, and by position in the document."""
     corpus = run.corpus_of(loaded)
     counts = count_types(corpus.splits["train"], corpus.vocab_size)
     result = {}
     for key, title, groups in (
-        ("by_frequency", "times in training", tally.frequency_groups(counts)),
-        ("by_position", "tokens before it in its document", tally.position_groups()),
+        ("by_frequency", "times in training", sums.frequency_groups(counts)),
+        ("by_position", "tokens before it in its document", sums.position_groups()),
     ):
         print_groups(title, groups)
         result[key] = [group.to_json() for group in groups]
@@ -150,15 +154,15 @@ def load_other(loaded: Loaded, arguments: argparse.Namespace) -> Loaded | None:
     return other
 
 
-def comparison(other: Loaded, text: HeldOut, arguments: argparse.Namespace, tally: Tally) -> dict[str, Any]:
+def comparison(other: Loaded, text: HeldOut, arguments: argparse.Namespace, sums: Breakdown) -> dict[str, Any]:
     """Score ``other`` on the same text; print and return how they differ."""
-    others = Tally(text.tokens, other.tokenizer.vocab_size)
+    others = Breakdown(text.tokens, other.tokenizer.vocab_size)
     score = scored(other, text, arguments, others)
-    (nats, tokens), (other_nats, _) = tally.per_unit(), others.per_unit()
+    (nats, tokens), (other_nats, _) = sums.per_unit(), others.per_unit()
     found = compare(nats, other_nats, tokens, seed=arguments.seed)
     print(f"\n{arguments.compare}: perplexity {metrics.shown(score.perplexity)}, in {parts_of(score)}")
     print(
         f"{found.difference:+.4f} nats per token, 95 % interval {found.low:+.4f} to {found.high:+.4f}, "
-        f"p = {found.p_value:.4f} (paired, over {tally.unit})"
+        f"p = {found.p_value:.4f} (paired, over {sums.unit})"
     )
     return {"perplexity": score.perplexity, "checkpoint": str(other.path), **asdict(found)}

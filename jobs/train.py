@@ -40,9 +40,9 @@ def argument_parser() -> argparse.ArgumentParser:
 def train(config: Config, *, again: str, fresh: bool = False, verbose: bool = False) -> dict[str, Any]:
     """Train with progress on the terminal; where that is interrupted, say that the command ``again`` goes on."""
     from pipeline import launch
-    from pipeline.training.progress import Progress, ShardProgress
+    from pipeline.training.progress import RunProgress, ShardProgress
 
-    progress, shards = Progress(), ShardProgress()
+    progress, shards = RunProgress(), ShardProgress()
     try:
         return launch.train(
             config,

@@ -1,22 +1,22 @@
 """Figures of a model on held-out text, every token of which but the first is scored exactly once.
 
 tokens (``held_out``) → windows with carried state → nats of every token (``score``) → sums, and the same by type,
-position and document (``tally``) → perplexity, bits per byte, intervals and tests (``statistics``)
+position and document (``breakdown``) → perplexity, bits per byte, intervals and tests (``statistics``)
 """
 
+from pipeline.evaluate.breakdown import Breakdown, Group, count_types
 from pipeline.evaluate.held_out import HeldOut, count_words, held_out, split_held_out, text_held_out
 from pipeline.evaluate.score import Score, counted, evaluate, total
 from pipeline.evaluate.statistics import Comparison, compare, perplexity_interval
-from pipeline.evaluate.tally import Group, Tally, count_types
 from pipeline.scoring import Scored, scored_windows
 
 __all__ = [
+    "Breakdown",
     "Comparison",
     "Group",
     "HeldOut",
     "Score",
     "Scored",
-    "Tally",
     "compare",
     "count_types",
     "count_words",

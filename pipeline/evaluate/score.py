@@ -13,8 +13,8 @@ from pipeline.data.documents import ScoringDocuments
 from pipeline.data.scoring import ScoringStreams
 from pipeline.data.streams import NO_RESETS, ResetRule
 from pipeline.data.windows import HeldOutData
+from pipeline.evaluate.breakdown import Breakdown
 from pipeline.evaluate.held_out import HeldOut
-from pipeline.evaluate.tally import Tally
 from pipeline.model.language_model import LanguageModel
 from pipeline.scoring import Scored, scored_windows
 
@@ -57,14 +57,14 @@ def evaluate(
     rank: int = 0,
     world_size: int = 1,
     precision: str = "float32",
-    tally: Tally | None = None,
+    breakdown: Breakdown | None = None,
     on_tokens: Callable[[int], None] = lambda number: None,
 ) -> Score:
     """Score ``text`` on ``streams`` streams (fewer if it has fewer tokens), this rank's part of them, and add up.
 
     The streams are the same whatever the number of ranks. Each begins with a zero state ``burn_in`` tokens early, so
     only a single stream gives every token its whole history; ``reset`` says where else states are made zero. A
-    ``tally`` takes down this rank's part, ``on_tokens`` is told how many more of it are scored. Of documents, so many
+    ``breakdown`` adds up this rank's part, ``on_tokens`` is told how many more of it are scored. Of documents, so many
     are scored side by side, each by itself: the figure does not depend on how many.
 
     Raises:
@@ -80,7 +80,7 @@ def evaluate(
         streams = min(streams, len(text.tokens))  # no more rows than there can be documents
         parts = ScoringDocuments(text.tokens, num_rows=streams, begin_id=text.begin_id, **ranks)
     scored = scored_windows(model, parts.windows(), precision=precision)
-    nats, num_tokens = total(counted(scored, on_tokens), tally)
+    nats, num_tokens = total(counted(scored, on_tokens), breakdown)
     nats, tokens = metrics.all_reduce_sum([nats, num_tokens])
     return Score(nats, round(tokens), parts.num_parts, parts.layout, text.num_bytes, text.why_not)
 
@@ -92,14 +92,14 @@ def counted(parts: Iterable[Scored], on_tokens: Callable[[int], None]) -> Iterat
         on_tokens(int((part.window.targets >= 0).sum()))
 
 
-def total(parts: Iterable[Scored], tally: Tally | None = None) -> tuple[float, int]:
-    """Add up the nats of all ``parts`` and count their tokens; ``tally`` takes them down one by one."""
+def total(parts: Iterable[Scored], breakdown: Breakdown | None = None) -> tuple[float, int]:
+    """Add up the nats of all ``parts`` and count their tokens; ``breakdown`` adds them up one by one."""
     nats: Tensor | float = 0.0
     num_tokens = 0
     for part in parts:
         nats = nats + part.nats.sum(dtype=torch.float64)
         num_tokens += int((part.window.targets >= 0).sum())
-        if tally is not None:
+        if breakdown is not None:
             assert part.window.first is not None
-            tally.add(part.window.first, part.window.targets, part.nats.double().cpu().numpy())
+            breakdown.add(part.window.first, part.window.targets, part.nats.double().cpu().numpy())
     return float(nats), num_tokens

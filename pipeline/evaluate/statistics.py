@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline import metrics
-from pipeline.evaluate.tally import Numbers
+from pipeline.evaluate.breakdown import Numbers
 
 NUM_SAMPLES = 2_000
 CONFIDENCE = 0.95

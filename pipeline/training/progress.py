@@ -112,7 +112,7 @@ class Count(MovingLine):
         self.clear()
 
 
-class Progress(MovingLine):
+class RunProgress(MovingLine):
     """Shows records (see ``monitor``) as they come."""
 
     total_steps = 1

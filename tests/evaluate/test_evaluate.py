@@ -15,8 +15,8 @@ from pipeline.data.streams import ResetRule
 from pipeline.data.tokenizer import train_tokenizer
 from pipeline.data.windows import ArrayTokens
 from pipeline.evaluate import (
+    Breakdown,
     HeldOut,
-    Tally,
     compare,
     count_words,
     evaluate,
@@ -108,8 +108,8 @@ def test_bits_per_byte_counts_the_bytes_of_what_is_scored() -> None:
 def test_streams_with_burn_in_begin_with_the_state_of_the_tokens_before(model: LanguageModel) -> None:
     ids = np.random.default_rng(1).integers(0, VOCAB, 104).astype(np.uint16)
     text = HeldOut(ArrayTokens(ids), None)
-    tally = Tally(text.tokens, VOCAB)
-    score = evaluate(model, text, streams=4, bptt=10, burn_in=30, tally=tally)
+    breakdown = Breakdown(text.tokens, VOCAB)
+    score = evaluate(model, text, streams=4, bptt=10, burn_in=30, breakdown=breakdown)
     # 30 tokens early, but the first two have none or fewer before them
     expected = 0.0
     for start, stop in itertools.pairwise([0, 25, 51, 77, 103]):
@@ -120,7 +120,7 @@ def test_streams_with_burn_in_begin_with_the_state_of_the_tokens_before(model: L
     exact = evaluate(model, text, streams=1, bptt=10)
     whole = evaluate(model, text, streams=4, bptt=10, burn_in=1000)
     assert whole.nats == pytest.approx(exact.nats, rel=1e-10)
-    for sums in (tally.by_type, tally.by_position, tally.by_unit):
+    for sums in (breakdown.by_type, breakdown.by_position, breakdown.by_unit):
         assert sums.sum(1) == pytest.approx([score.nats, 103], rel=1e-10)
 
 
@@ -129,22 +129,25 @@ def test_streams_with_burn_in_begin_with_the_state_of_the_tokens_before(model: L
     [(86, "22 stretches of 4 tokens"), (25_000, "25 stretches of 1,000 tokens")],
 )
 def test_a_text_of_few_documents_is_drawn_in_at_least_twenty_stretches(num_tokens: int, unit: str) -> None:
-    assert Tally(ArrayTokens(np.zeros(num_tokens, dtype=np.int64), np.array([0, 5])), 4).unit == unit
+    assert Breakdown(ArrayTokens(np.zeros(num_tokens, dtype=np.int64), np.array([0, 5])), 4).unit == unit
 
 
 def test_a_tally_sorts_nats_by_document_position_and_count() -> None:
-    tally = Tally(ArrayTokens(np.zeros(100, dtype=np.int64), np.array([0, 5, 40])), 4)
+    breakdown = Breakdown(ArrayTokens(np.zeros(100, dtype=np.int64), np.array([0, 5, 40])), 4)
     targets = np.array([[1, 2], [3, -100]])  # at 4, 5 and 39
-    tally.add(np.array([4, 39]), targets, np.array([[1.0, 2.0], [4.0, 0.0]]))
-    assert [(g.name, g.nats, g.tokens) for g in tally.position_groups()] == [("0 to 9", 5.0, 2), ("10 to 99", 2.0, 1)]
+    breakdown.add(np.array([4, 39]), targets, np.array([[1.0, 2.0], [4.0, 0.0]]))
+    assert [(g.name, g.nats, g.tokens) for g in breakdown.position_groups()] == [
+        ("0 to 9", 5.0, 2),
+        ("10 to 99", 2.0, 1),
+    ]
     counts = np.array([9, 0, 1, 10])
-    assert [(g.name, g.nats) for g in tally.frequency_groups(counts)] == [
+    assert [(g.name, g.nats) for g in breakdown.frequency_groups(counts)] == [
         ("0", 1.0),
         ("1 to 9", 2.0),
         ("10 to 99", 4.0),
     ]
-    assert tally.unit == "20 stretches of 5 tokens"
-    assert [sums.tolist() for sums in tally.per_unit()] == [[1.0, 4.0, 2.0], [1, 1, 1]]
+    assert breakdown.unit == "20 stretches of 5 tokens"
+    assert [sums.tolist() for sums in breakdown.per_unit()] == [[1.0, 4.0, 2.0], [1, 1, 1]]
 
 
 def test_intervals_and_paired_tests_of_known_samples() -> None:

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from pipeline.training.directory import LostOwnershipError, RunDirectory
 from pipeline.training.monitor import Monitor, Record, Tail, read, record_of
-from pipeline.training.progress import Progress
+from pipeline.training.progress import RunProgress
 from tests.damage import flipped
 
 
@@ -55,7 +55,7 @@ def test_numbers_that_are_not_finite_are_null(tmp_path: Path, capsys: pytest.Cap
     assert "NaN" not in directory.metrics.read_text()
     assert records[0]["loss"] is None
     assert losses_in_tensorboard(directory) == []
-    progress = Progress()
+    progress = RunProgress()
     progress.show({**records[0], "seconds_left": 1.0})
     assert "loss not finite  perplexity 2.0" in capsys.readouterr().err
 

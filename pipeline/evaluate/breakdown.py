@@ -47,7 +47,7 @@ class Group:
         return {"group": self.name, "tokens": self.tokens, "perplexity": self.perplexity, "nats": self.nats}
 
 
-class Tally:
+class Breakdown:
     """Sums of nats and tokens of one held-out text; memory grows with the vocabulary and the documents only."""
 
     def __init__(self, tokens: Tokens, vocab_size: int) -> None:
