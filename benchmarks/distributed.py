@@ -143,7 +143,7 @@ def measure_checkpoint(folder: Path, *, repeat: int) -> None:
         loop.checkpoints.save(loop, {})
         copies.append(time.perf_counter() - started)
         slower = 0.0
-        while loop.checkpoints.thread.is_alive():  # type: ignore[attr-defined]
+        while loop.checkpoints.thread.is_alive():
             slower += step() - usual
         costs.append(copies[-1] + slower)
     cost = statistics.median(costs)

@@ -169,7 +169,7 @@ def train(
             stack.enter_context(closing(watchdog))
         if worker.rank == 0:
             told = {"on_record": on_record, "on_waiting": on_waiting}
-            seen = vars(stack.enter_context(sitting.observers(state, config, directory, worker.num_threads, **told)))
+            seen = stack.enter_context(sitting.observers(state, config, directory, worker.num_threads, **told))
         seen |= {
             "report": report,
             "stop_requested": stop_requested or directory.stop_requested,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ from pipeline.training.stragglers import Stragglers
 from pipeline.training.utilization import Utilization
 from pipeline.training.watchdog import Watchdog
 
+if TYPE_CHECKING:
+    from pipeline.training.saving import Saver
+
 
 @dataclass(kw_only=True)
 class RunState:
@@ -43,18 +46,6 @@ class RunState:
         return {**self.step.parts, "hidden": self.hidden, "interval": self.interval, "progress": self.progress}
 
 
-class Checkpoints(Protocol):
-    """What saves a loop (see ``saving``)."""
-
-    def save(self, loop: Loop, figures: dict[str, Any]) -> None: ...
-
-    def failure(self) -> str: ...
-
-    def wait(self) -> None: ...
-
-    def finish(self) -> None: ...
-
-
 @dataclass(kw_only=True)
 class Loop(RunState):
     """A run's state with all that ``fit`` calls.
@@ -68,7 +59,7 @@ class Loop(RunState):
     optimizer: OptimizerConfig
     evaluate: Callable[[], Score] | None
     sample: Callable[[], str] | None
-    checkpoints: Checkpoints
+    checkpoints: Saver
     rollback: Rollback | None
     stragglers: Stragglers | None  # None: there is only one rank
     report: Callable[[dict[str, Any]], None] = lambda figures: None

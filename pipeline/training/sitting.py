@@ -9,7 +9,7 @@ import errno
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from typing import Any
 
 from pipeline import config as configuration
 from pipeline.config import Config
@@ -30,15 +30,6 @@ from pipeline.training.utilization import Utilization
 STORAGE_FAILED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}
 
 
-@dataclass(frozen=True)
-class Observers:
-    """What rank 0 takes down of a run while it trains."""
-
-    monitor: Monitor
-    profiler: Profiler | None
-    utilization: Utilization
-
-
 @contextmanager
 def observers(
     state: RunState,
@@ -48,10 +39,10 @@ def observers(
     *,
     on_record: Callable[[Record], None] | None,
     on_waiting: Callable[[Record], None] | None,
-) -> Iterator[Observers]:
+) -> Iterator[dict[str, Any]]:
     """On rank 0: make the run directory, begin the record with the facts of this start, and close it at the end.
 
-    Closing raises nothing of the storage.
+    Yields what takes a run down, by the names of ``Loop``. Closing raises nothing of the storage.
 
     Raises:
         UnwritableError: the run directory cannot be written to.
@@ -78,7 +69,7 @@ def observers(
                 say=lambda text: monitor.write("profile", step=progress.step, text=text),
             )
             stack.enter_context(closing(profiler))
-        yield Observers(monitor, profiler, utilization)
+        yield {"monitor": monitor, "profiler": profiler, "utilization": utilization}
 
 
 def train(loop: Loop, directory: RunDirectory) -> str:

@@ -132,7 +132,7 @@ def test_a_text_of_few_documents_is_drawn_in_at_least_twenty_stretches(num_token
     assert Breakdown(ArrayTokens(np.zeros(num_tokens, dtype=np.int64), np.array([0, 5])), 4).unit == unit
 
 
-def test_a_tally_sorts_nats_by_document_position_and_count() -> None:
+def test_a_breakdown_sorts_nats_by_document_position_and_count() -> None:
     breakdown = Breakdown(ArrayTokens(np.zeros(100, dtype=np.int64), np.array([0, 5, 40])), 4)
     targets = np.array([[1, 2], [3, -100]])  # at 4, 5 and 39
     breakdown.add(np.array([4, 39]), targets, np.array([[1.0, 2.0], [4.0, 0.0]]))
