@@ -22,7 +22,10 @@ class SearchConfig(Section):
     space: dict[str, Any] = setting(
         DEFAULT_SPACE,
         "Dotted path → list of values, or {choice: […]}, {uniform: [low, high]}, {loguniform: [low, high]}, "
-        "{randint: [low, high]} (high excluded); every value and both ends must be ones that the setting takes.",
+        "{randint: [low, high]} and {lograndint: [low, high]} (high excluded), {quniform: [low, high, step]}, "
+        "{qloguniform: …} and {qrandint: …} (multiples of step, low and high included); beside any of them when: "
+        "{other.path: value or values}, the condition under which it is set; every value and both ends must be ones "
+        "that the setting takes.",
     )
     algorithm: Literal["random", "grid", "tpe"] = setting(
         "random",

@@ -11,7 +11,7 @@ from pipeline.search.space import Space
 
 
 def first_settings(config: Config, space: Space) -> list[dict[str, Any]]:
-    """Settings to try first, each with a value for every path of ``space``.
+    """Settings to try first, each with a value for every path of ``space`` whose condition holds.
 
     Raises:
         UserError: a path that is not searched, or a value that the space does not hold.
@@ -19,8 +19,8 @@ def first_settings(config: Config, space: Space) -> list[dict[str, Any]]:
     own = {path: configuration.get(config, path) for path in space}
     entries = config.search.try_first
     if entries is None:
-        holds_own = all(searched.contains(own[path]) for path, searched in space.items())
-        return [own] if holds_own and config.search.algorithm != "grid" else []
+        own = space.active(own)
+        return [own] if space.contains(own) and config.search.algorithm != "grid" else []
     return [whole(entry, own, space, place=number) for number, entry in enumerate(entries, start=1)]
 
 
@@ -35,6 +35,7 @@ def whole(entry: dict[str, Any], own: dict[str, Any], space: Space, *, place: in
             settings[path] = configuration.field_value(path, value)
         except UserError as error:
             problems += [f"search.try_first: number {place}: {line}" for line in str(error).splitlines()]
+    settings = space.active(settings)
     for path, value in settings.items():
         if not problems and not space[path].contains(value):
             problems.append(f"search.try_first: number {place}: {path}={value} is not in search.space.{path}")

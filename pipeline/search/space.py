@@ -1,7 +1,10 @@
-"""``search.space`` → how each setting is drawn; each value that a trial may draw is checked against the schema before.
+"""``search.space`` in, what each setting is drawn from out; every value that a trial may have is checked before.
 
-optimizer.lr: {loguniform: [1e-4, 1e-2]}      also uniform, randint (high excluded)
-model.hidden_size: [128, 256]                 short for {choice: [128, 256]}
+optimizer.lr: {loguniform: [1e-4, 1e-2]}                          # the kinds: see ``domains``
+model.hidden_size: [128, 256]                                     # short for {choice: [128, 256]}
+model.head: [softmax, mixture]
+model.num_experts: {randint: [2, 16], when: {model.head: mixture}}
+model.residual: {choice: [true, false], when: {model.num_layers: [2, 3]}}
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
@@ -16,99 +20,150 @@ from pipeline import config as configuration
 from pipeline.config import Config
 from pipeline.config.fields import shown
 from pipeline.errors import UserError
+from pipeline.search.domains import CHOICE, KINDS, LOGARITHMIC, STEPPED, WHOLE, Domain, multiple, times
 
 if TYPE_CHECKING:
     import numpy as np
 
 SEARCHED_SECTIONS = ("model", "train", "optimizer")
-RANGES = ("uniform", "loguniform", "randint")
-KINDS = ("choice", *RANGES)
+WHEN = "when"
 # of the other settings' values, that one value is tried with before it is refused; values that are named
 MOST_COMBINATIONS, MOST_NAMED = 10_000, 5
 
 
 @dataclass(frozen=True)
-class Searched:
-    """How a setting is drawn, from which choices or between which bounds, and the values to check: choices, or ends."""
+class Space(Mapping[str, Domain]):
+    """What each searched setting is drawn from, by dotted path, in the order of ``search.space``."""
 
-    kind: str
-    arguments: list[Any]
-    values: list[Any]
+    domains: Mapping[str, Domain]
 
-    def draw(self, source: np.random.Generator) -> Any:
-        """A value at random, as Ray Tune's domains of the same names draw it from the same source."""
-        if self.kind == "choice":
-            return self.arguments[int(source.integers(0, len(self.arguments)))]
-        low, high = self.arguments
-        if self.kind == "randint":
-            return int(source.integers(low, high))
-        if self.kind == "loguniform":
-            import numpy as np
+    def __getitem__(self, path: str) -> Domain:
+        return self.domains[path]
 
-            return float(np.exp(source.uniform(np.log(low), np.log(high))))
-        return source.uniform(low, high)
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.domains)
 
-    def contains(self, value: Any) -> bool:
-        """Whether it may be drawn."""
-        if self.kind == "choice":
-            return value in self.arguments
-        low, high = self.arguments
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            return False
-        return low <= value < high and value == int(value) if self.kind == "randint" else low <= value <= high
+    def __len__(self) -> int:
+        return len(self.domains)
 
-    @property
-    def listed(self) -> list[Any] | None:
-        """All values, where they can be listed; None: it is a range."""
-        if self.kind == "choice":
-            return list(self.arguments)
-        return list(range(*self.arguments)) if self.kind == "randint" else None
+    def draw(self, source: np.random.Generator) -> dict[str, Any]:
+        """The next settings from ``source``; those whose condition does not hold are drawn, too, and left out."""
+        return self.active({path: domain.draw(source) for path, domain in self.items()})
+
+    def active(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The ``settings`` but those whose condition does not hold among these."""
+        kept: set[str] = set()
+        for path in self.parents_first:
+            if path in settings and holds(self[path].when, {name: settings[name] for name in kept}):
+                kept.add(path)
+        return {path: value for path, value in settings.items() if path in kept}
+
+    def contains(self, settings: Mapping[str, Any]) -> bool:
+        """Whether ``settings`` are what ``draw`` may come to."""
+        asked = {path for path, domain in self.items() if holds(domain.when, settings)}
+        return set(settings) == asked and all(self[path].contains(value) for path, value in settings.items())
+
+    def grid(self) -> Iterator[dict[str, Any]]:
+        """Every combination of values, the last setting changing fastest, each once.
+
+        Raises:
+            UserError: at once, naming the ranges that have a value between any two.
+        """
+        endless = [path for path, domain in self.items() if domain.num_values is None]
+        if endless:
+            raise UserError(
+                "\n".join(
+                    f"search.space.{path}: {self[path].kind} has no steps for search.algorithm=grid; list its "
+                    "values, or give it steps (quniform: [low, high, step])"
+                    for path in endless
+                )
+            )
+        return self._grid(self.parents_first, {})
+
+    def _grid(self, paths: list[str], settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if not paths:
+            yield {path: settings[path] for path in self if path in settings}
+            return
+        path, *others = paths
+        domain = self[path]
+        if not holds(domain.when, settings):
+            yield from self._grid(others, settings)
+            return
+        for value in domain.listed or []:
+            yield from self._grid(others, {**settings, path: value})
+
+    @cached_property
+    def parents_first(self) -> list[str]:
+        """The paths in their order, but each after those that its condition asks for."""
+        placed: list[str] = []
+        left = list(self)
+        while left:
+            ready = [path for path in left if all(name in placed for name in self[path].when)]
+            if not ready:
+                raise UserError(f"search.space.{left[0]}: its condition depends on itself ({' → '.join(left)})")
+            placed.append(ready[0])
+            left.remove(ready[0])
+        return placed
+
+    def check(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """``settings`` as the search takes them: those that apply, with values that can be drawn.
+
+        Raises:
+            UserError: listing what is not searched, cannot be drawn, or is missing.
+        """
+        meant, problems = {}, []
+        for path, value in settings.items():
+            try:
+                if path not in self:
+                    raise UserError(f"{path}: is not in search.space")
+                meant[path] = configuration.field_value(path, value)
+                if not self[path].contains(meant[path]):
+                    raise UserError(f"{path}: {shown(value)} is not in search.space")
+            except UserError as error:
+                problems += str(error).splitlines()
+        if problems:
+            raise UserError("\n".join(problems))
+        missing = [path for path in self.parents_first if path not in meant and holds(self[path].when, meant)]
+        if missing:
+            raise UserError(f"{', '.join(missing)}: missing")
+        return self.active(meant)
 
 
-Space = Mapping[str, Searched]
+def holds(when: Mapping[str, list[Any]], settings: Mapping[str, Any]) -> bool:
+    """Whether each setting that ``when`` names is among the ``settings`` and has one of its values."""
+    return all(path in settings and settings[path] in values for path, values in when.items())
 
 
-def draw(space: Space, source: np.random.Generator) -> dict[str, Any]:
-    """The settings of a trial at random: those of ``space`` in its order."""
-    return {path: searched.draw(source) for path, searched in space.items()}
-
-
-def contains(space: Space, settings: Mapping[str, Any]) -> bool:
-    """Whether ``settings`` are what ``draw`` may come to."""
-    return space.keys() == settings.keys() and all(space[path].contains(value) for path, value in settings.items())
-
-
-def check_space(config: Config) -> dict[str, Searched]:
+def check_space(config: Config) -> Space:
     """What ``search.space`` says of each dotted path.
 
     Raises:
-        UserError: listing each path that cannot be searched, each specification that makes no sense, and some of the
-            values that a setting does not take.
+        UserError: listing each path that cannot be searched, each specification or condition that makes no sense, and
+            some of the values that no trial can have.
     """
-    found: dict[str, Searched] = {}
+    domains: dict[str, Domain] = {}
     problems = []
     for path, spec in config.search.space.items():
         try:
-            found[path] = parse_setting(path, spec)
+            domains[path] = parse_setting(path, spec)
         except UserError as error:
             problems += [f"search.space.{path}: {line}" for line in str(error).splitlines()]
     if not problems:
-        problems = list(islice(never_taken(config, found), MOST_NAMED))
+        problems = [
+            f"search.space.{path}: {line}"
+            for path, domain in domains.items()
+            for line in wrong_conditions(domain, domains)
+        ]
     if problems:
         raise UserError("\n".join(problems))
-    return found
+    space = Space(domains)
+    assert space.parents_first is not None  # or raises, for a circle of conditions
+    if problems := list(islice(never_taken(config, space), MOST_NAMED)):
+        raise UserError("\n".join(problems))
+    return space
 
 
-def never_taken(config: Config, found: Mapping[str, Searched]) -> Iterator[str]:
-    """A sentence for each value that no trial can have."""
-    values = {path: searched.values for path, searched in found.items()}
-    for path in values:
-        for value in values[path]:
-            if reason := why_never(config, values, path, value):
-                yield f"search.space.{path}: {reason}"
-
-
-def parse_setting(path: str, spec: Any) -> Searched:
+def parse_setting(path: str, spec: Any) -> Domain:
     """What ``spec`` says of the setting at ``path``.
 
     Raises:
@@ -121,41 +176,90 @@ def parse_setting(path: str, spec: Any) -> Searched:
         near = [place for place in near if place != path and place.startswith(SEARCHED_SECTIONS)]
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise UserError(f"not a setting that can be searched (of {', '.join(SEARCHED_SECTIONS)}){hint}")
-    kind, values = next(iter(spec.items())) if isinstance(spec, dict) and len(spec) == 1 else ("choice", spec)
-    is_range = kind in RANGES
-    if kind not in KINDS or not isinstance(values, list) or (is_range and len(values) != 2):
+    when: dict[str, list[Any]] = {}
+    if isinstance(spec, dict) and WHEN in spec:
+        when = parse_condition(path, spec[WHEN])
+        spec = {name: value for name, value in spec.items() if name != WHEN}
+    kind, values = next(iter(spec.items())) if isinstance(spec, dict) and len(spec) == 1 else (CHOICE, spec)
+    if kind not in KINDS or not isinstance(values, list):
         raise UserError(f"must be a list or one of {', '.join(KINDS)} with its values, not {shown(spec)}")
-    if not is_range:
+    if kind == CHOICE:
         taken = as_taken(path, values)
         if not taken:
             raise UserError("has no value to choose from")
-        return Searched(kind, taken, taken)
-    low, high = bounds(kind, values)
-    last = high - 1 if kind == "randint" else high
-    return Searched(kind, [low, high], as_taken(path, [low, last]))
+        return Domain(kind, taken, when)
+    domain = Domain(kind, bounds(kind, values), when)
+    as_taken(path, domain.ends())
+    return domain
 
 
-def bounds(kind: str, values: list[Any]) -> tuple[float, float]:
-    """The two ``values`` of a range as numbers, for PyYAML reads 1e-4 (without a point) as a string.
+def parse_condition(path: str, condition: Any) -> dict[str, list[Any]]:
+    """The values of other settings for which the setting at ``path`` is searched. Raises ``UserError``."""
+    if not isinstance(condition, dict) or not condition:
+        raise UserError(f"{WHEN} must name a searched setting and its values, {{model.head: mixture}}, "
+                        f"not {shown(condition)}")  # fmt: skip
+    if path in condition:
+        raise UserError(f"{WHEN}: a setting cannot be its own condition")
+    return {
+        str(other): as_taken(str(other), values if isinstance(values, list) else [values])
+        if is_setting(str(other)) else [values]
+        for other, values in condition.items()
+    }  # fmt: skip
+
+
+def is_setting(path: str) -> bool:
+    section, _, field = path.partition(".")
+    return section in Config.model_fields and field in configuration.section_fields(section)
+
+
+def wrong_conditions(domain: Domain, domains: Mapping[str, Domain]) -> Iterator[str]:
+    """A sentence for each condition of ``domain`` that can never hold."""
+    for other, values in domain.when.items():
+        if other not in domains:
+            yield f"{WHEN}: {other} is not searched (search.space has {', '.join(domains)})"
+        elif not values:
+            yield f"{WHEN}: {other} has no value"
+        else:
+            for value in values:
+                if not domains[other].contains(value):
+                    yield f"{WHEN}: no trial has {other}={shown(value)}"
+
+
+def bounds(kind: str, values: list[Any]) -> list[Any]:
+    """The bounds of a range, and its step, as numbers, for PyYAML reads 1e-4 (without a point) as a string.
 
     Raises:
-        UserError: bounds that are not numbers, whole ones for randint, or that do not rise.
+        UserError: bounds that are not numbers, whole ones for whole numbers, or that do not rise.
     """
+    wanted = "two numbers and a step" if kind in STEPPED else "two numbers"
     try:
-        low, high = (math.nan if isinstance(value, bool) else float(value) for value in values)
+        numbers = [math.nan if isinstance(value, bool) else float(value) for value in values]
     except (TypeError, ValueError, OverflowError):
-        low = high = math.nan
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise UserError(f"{kind} is between two numbers, not {shown(values)}")
+        numbers = []
+    if len(numbers) != 2 + (kind in STEPPED) or not all(map(math.isfinite, numbers)):
+        raise UserError(f"{kind} is between {wanted}, not {shown(values)}")
+    low, high = numbers[:2]
     if low >= high:
         raise UserError(f"{kind} is from a lower to a higher number, not {shown(values)}")
-    if kind == "loguniform" and low <= 0:
-        raise UserError(f"loguniform is between numbers above 0, not {shown(values)}")
-    if kind != "randint":
-        return low, high
-    if not (low.is_integer() and high.is_integer()):
-        raise UserError(f"randint is between whole numbers, not {shown(values)}")
-    return int(low), int(high)
+    if kind in LOGARITHMIC and low <= 0:
+        raise UserError(f"{kind} is between numbers above 0, not {shown(values)}")
+    if kind in WHOLE:
+        if not all(number.is_integer() for number in numbers):
+            raise UserError(f"{kind} is between whole numbers, not {shown(values)}")
+        numbers = [int(number) for number in numbers]
+    if kind in STEPPED:
+        check_step(kind, numbers)
+    return numbers
+
+
+def check_step(kind: str, numbers: list[Any]) -> None:
+    """Raise ``UserError`` unless both bounds are multiples of the step."""
+    *ends, step = numbers
+    if step <= 0:
+        raise UserError(f"{kind} has a step above 0, not {step:g}")
+    for end in ends:
+        if not math.isclose(times(multiple(end, step), step), end, rel_tol=1e-9, abs_tol=1e-12):
+            raise UserError(f"{kind} is between multiples of its step, and {end:g} is none of {step:g}")
 
 
 def as_taken(path: str, values: list[Any]) -> list[Any]:
@@ -173,15 +277,41 @@ def as_taken(path: str, values: list[Any]) -> list[Any]:
     return taken
 
 
-def why_never(config: Config, values: Mapping[str, list[Any]], path: str, value: Any) -> str:
+def never_taken(config: Config, space: Space) -> Iterator[str]:
+    """A sentence for each value that no trial can have."""
+    asked = {path: [domain.when.get(path, []) for domain in space.values()] for path in space}
+    values = {
+        path: [*domain.ends(), *(value for when in asked[path] for value in when if value not in domain.ends())]
+        for path, domain in space.items()
+    }
+    for path, domain in space.items():
+        for value in domain.ends():
+            if reason := why_never(config, space, values, path, value):
+                yield f"search.space.{path}: {reason}"
+
+
+def why_never(config: Config, space: Space, values: Mapping[str, list[Any]], path: str, value: Any) -> str:
     """Why no trial can have ``value`` at ``path``, whatever it has of the other ``values``; empty if one can."""
     others = [name for name in values if name != path]
     reason = ""
     for drawn in islice(product(*(values[name] for name in others)), MOST_COMBINATIONS):
+        settings = space.active({**dict(zip(others, drawn, strict=True)), path: value})
+        if path not in settings:
+            reason = reason or "its condition never holds"
+            continue
         try:
-            configuration.with_values(config, {**dict(zip(others, drawn, strict=True)), path: value})
+            configuration.with_values(config, settings)
         except UserError as error:
-            reason = reason or " ".join(str(error).splitlines())
+            reason = " ".join(str(error).splitlines()) if reason in ("", "its condition never holds") else reason
         else:
             return ""
     return reason
+
+
+def random_settings(space: Space, *, seed: int) -> Iterator[dict[str, Any]]:
+    """Settings without end, a function of ``seed``: the first is that of the first trial, and so on."""
+    import numpy as np
+
+    source = np.random.default_rng(seed)
+    while True:
+        yield space.draw(source)

@@ -73,6 +73,7 @@ class Monitor:
             OSError: the record cannot be begun.
         """
         self.directory = directory
+        self.is_trial = directory.held_by != directory.path
         self.step = step
         self.on_record = on_record
         self.on_waiting = on_waiting
@@ -149,7 +150,10 @@ class Monitor:
         self.write("warning", step=step, text=text)
 
     def _draw(self, record: Mapping[str, Any]) -> None:
+        """Add ``record`` to the curves, over steps, or of a trial over tokens: one step of others may hold more."""
         step, when = record["step"], record["time"]
+        if self.is_trial:
+            step = record.get("tokens", step)
         tags = SCALARS.get(record["kind"], {})
         values = [(tag, record.get(name)) for name, tag in tags.items()]
         self.events.scalars([(tag, value) for tag, value in values if is_number(value)], step=step, when=when)

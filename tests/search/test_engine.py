@@ -10,12 +10,13 @@ import pytest
 
 from pipeline.config import SearchConfig
 from pipeline.search.candidates import Candidates
+from pipeline.search.domains import Domain
 from pipeline.search.engine import CONTINUE, End, Engine, Run, Wait
-from pipeline.search.space import Searched
+from pipeline.search.space import Space
 from pipeline.search.standing import Standing
 from pipeline.training.monitor import Record
 
-SPACE = {"optimizer.lr": Searched("uniform", [0.0, 1.0], [0.0, 1.0])}
+SPACE = Space({"optimizer.lr": Domain("uniform", [0.0, 1.0])})
 BUDGET = 900
 RUNGS = [100, 300]
 

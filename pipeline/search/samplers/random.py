@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
-from pipeline.search import space
 from pipeline.search.samplers.base import Sampler
 from pipeline.search.standing import Standing
 
@@ -23,7 +22,7 @@ class Random(Sampler):
         if self.source is None or self.num_drawn > num_before:
             self.source, self.num_drawn = np.random.default_rng(self.settings.seed), 0
         for index in count(self.num_drawn):
-            settings = space.draw(self.space, self.source)
+            settings = self.space.draw(self.source)
             self.num_drawn = index + 1
             if index >= num_before:
                 yield settings

@@ -18,9 +18,9 @@ from typing import Any
 
 from pipeline.config import SearchConfig
 from pipeline.errors import UserError
-from pipeline.search import space as spaces
+from pipeline.search.parameters import distribution_of, parameter_of, value_of
 from pipeline.search.samplers.base import Sampler
-from pipeline.search.space import Searched, Space
+from pipeline.search.space import Space, holds
 from pipeline.search.standing import DONE, FAILED, LOST, RUNNING, Standing, Trial
 from pipeline.seeds import mix
 
@@ -40,7 +40,7 @@ class Tpe(Sampler):
 
     def __init__(self, settings: SearchConfig, space: Space) -> None:
         super().__init__(settings, space)
-        self.distributions = {path: distribution_of(searched) for path, searched in space.items()}
+        self.distributions = {path: distribution_of(domain) for path, domain in space.items()}
         self.frozen: dict[str, tuple[Any, optuna.trial.FrozenTrial]] = {}  # what was worked out, by the trial's name
         optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -54,7 +54,7 @@ class Tpe(Sampler):
             study.tell(trial, state=optuna.trial.TrialState.FAIL)  # it was refused, which says nothing of its loss
         source = np.random.default_rng([self.settings.seed, number])
         while True:
-            yield spaces.draw(self.space, source)
+            yield self.space.draw(source)
 
     def study(self, standing: Standing, *, seed: int) -> optuna.Study:
         """All that is known, for one draw."""
@@ -91,7 +91,7 @@ class Tpe(Sampler):
         parameters = {
             path: internal
             for path, value in trial.settings.items()
-            if path in self.space and (internal := internal_of(self.space[path], value)) is not None
+            if path in self.space and (internal := parameter_of(self.space[path], value)) is not None
         }
         how: dict[str, Any] = {
             "params": parameters,
@@ -115,9 +115,11 @@ class Tpe(Sampler):
     def settings_of(self, trial: optuna.Trial) -> dict[str, Any]:
         """What Optuna suggests, as settings."""
         found: dict[str, Any] = {}
-        for path, searched in self.space.items():
-            found[path] = value_of(searched, suggested(trial, path, self.distributions[path]))
-        return found
+        for path in self.space.parents_first:
+            domain = self.space[path]
+            if holds(domain.when, found):
+                found[path] = value_of(domain, suggested(trial, path, self.distributions[path]))
+        return {path: found[path] for path in self.space if path in found}
 
 
 def at_rung(trial: Trial, rung: int) -> float:
@@ -137,39 +139,3 @@ def suggested(trial: optuna.Trial, path: str, distribution: Any) -> Any:
     if isinstance(distribution, optuna.distributions.IntDistribution):
         return trial.suggest_int(path, distribution.low, distribution.high, **how)
     return trial.suggest_float(path, distribution.low, distribution.high, **how)
-
-
-def distribution_of(searched: Searched) -> optuna.distributions.BaseDistribution:
-    """How Optuna draws a setting; choices by their place, among numbers in their order."""
-    distributions = optuna.distributions
-    if searched.kind == "choice":
-        last = len(searched.arguments) - 1
-        if is_ordered(searched):
-            return distributions.IntDistribution(0, last)
-        return distributions.CategoricalDistribution(list(range(last + 1)))
-    low, high = searched.arguments
-    if searched.kind == "randint":
-        return distributions.IntDistribution(low, high - 1)
-    return distributions.FloatDistribution(low, high, log=searched.kind == "loguniform")
-
-
-def is_ordered(searched: Searched) -> bool:
-    """Whether neighbours among its choices are alike: they are numbers."""
-    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in searched.arguments)
-
-
-def places(searched: Searched) -> list[Any]:
-    """The choices in the order of their places."""
-    return sorted(searched.arguments) if is_ordered(searched) else searched.arguments
-
-
-def internal_of(searched: Searched, value: Any) -> Any:
-    """What stands for ``value`` in Optuna; None where the space does not hold it."""
-    if not searched.contains(value):
-        return None
-    return places(searched).index(value) if searched.kind == "choice" else value
-
-
-def value_of(searched: Searched, internal: Any) -> Any:
-    """The inverse of ``internal_of``."""
-    return places(searched)[internal] if searched.kind == "choice" else internal

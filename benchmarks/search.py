@@ -1,0 +1,357 @@
+"""How much of a grid's tokens a search takes to come near the grid's best, replayed over many seeds.
+
+    python benchmarks/search.py                          # 500 seeds, 4 trials at a time, all sides
+    python benchmarks/search.py --seeds 20 --sides ours ray-asha --slots 1
+
+``search_grid.py`` has recorded 64 trials on the characters of War and Peace. Here a trial reads its recorded losses
+instead of training: it reports them at the tokens, and after the seconds, of the recording, ``--slots`` trials at a
+time. A replay ends when a trial that was trained to its full budget is within 2 % of the grid's best perplexity, and
+counts the tokens that all trials have taken until then. All sides have the same rungs (a ninth and a third of the
+budget, unless ``--factor`` says otherwise) and hear the same reports.
+
+    ours            the engine that drives ``jobs.search``: tpe and asha
+    ours-random     the same with random draws
+    ray-asha        Ray's own ASHAScheduler, told of each result as Ray tells it, with random draws
+    optuna          Optuna's defaults (TPESampler) with its HyperbandPruner, by ask and tell
+    random          random draws, each trained to its end
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+import numpy as np
+from search_grid import BUDGET, CURVES, POINTS, SPACE, recorded
+
+from pipeline import config as configuration
+from pipeline.config import SearchConfig
+from pipeline.search.candidates import Candidates
+from pipeline.search.engine import Engine, Run
+from pipeline.search.space import Space, check_space
+
+TOLERANCE = 1.02
+PATHS = list(SPACE)
+NUM_TRIALS = int(np.prod([len(values) for values in SPACE.values()]))
+GRID_TOKENS = NUM_TRIALS * BUDGET
+RESAMPLES = 4000
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The recorded trials: settings → losses at ``POINTS`` (fewer: it was lost then), and seconds in all."""
+
+    losses: Mapping[tuple[Any, ...], Sequence[float]]
+    seconds: Mapping[tuple[Any, ...], float]
+
+    @property
+    def goal(self) -> float:
+        """The loss at the end that is near enough to the best."""
+        return min(losses[-1] for losses in self.losses.values() if len(losses) == len(POINTS)) + float(
+            np.log(TOLERANCE)
+        )
+
+
+class Side(Protocol):
+    """A search, asked and told."""
+
+    def begin(self, free_slots: int) -> tuple[str, tuple[Any, ...], int] | None:
+        """The next trial to run: its name, its settings, and how many of ``POINTS`` it has behind it; None: wait."""
+
+    def report(self, name: str, tokens: int, loss: float) -> bool:
+        """Whether the trial goes on after this validation."""
+
+    def end(self, name: str, *, lost: bool) -> None:
+        """The trial has come to its end, or to a loss that is not finite."""
+
+
+@dataclass
+class Running:
+    settings: tuple[Any, ...]
+    point: int  # of POINTS, the next
+    since: float = 0.0
+
+
+@dataclass
+class Replay:
+    """One search on a virtual clock."""
+
+    recording: Recording
+    side: Side
+    slots: int
+    now: float = 0.0
+    tokens: int = 0
+    running: dict[str, Running] = field(default_factory=dict)
+    events: list[tuple[float, int, str]] = field(default_factory=list)
+    counter: int = 0
+
+    def run(self, goal: float) -> float | None:
+        """Tokens until a whole trial has at most the loss ``goal``; None: the search ended before."""
+        while True:
+            while len(self.running) < self.slots and (began := self.side.begin(self.slots - len(self.running))):
+                name, settings, point = began
+                self.running[name] = Running(settings, point)
+                self.schedule(name)
+            if not self.events:
+                return None
+            self.now, _, name = heapq.heappop(self.events)
+            if self.advance(name) <= goal:
+                return self.tokens + sum(map(self.under_way, self.running.values()))
+
+    def schedule(self, name: str) -> None:
+        running = self.running[name]
+        running.since = self.now
+        self.counter += 1
+        heapq.heappush(self.events, (self.now + self.leg(running)[1], self.counter, name))
+
+    def leg(self, running: Running) -> tuple[int, float]:
+        """Tokens and seconds from a trial's last point to its next."""
+        tokens = POINTS[running.point] - (POINTS[running.point - 1] if running.point else 0)
+        return tokens, self.recording.seconds[running.settings] * tokens / BUDGET
+
+    def under_way(self, running: Running) -> float:
+        """Tokens since its last point."""
+        tokens, seconds = self.leg(running)
+        return tokens * min(1.0, (self.now - running.since) / seconds)
+
+    def advance(self, name: str) -> float:
+        """Bring a trial to its next point; its loss, if that is its end."""
+        running = self.running[name]
+        self.tokens += self.leg(running)[0]
+        losses = self.recording.losses[running.settings]
+        if running.point >= len(losses):
+            del self.running[name]
+            self.side.end(name, lost=True)
+            return np.inf
+        loss, tokens = losses[running.point], POINTS[running.point]
+        running.point += 1
+        goes_on = self.side.report(name, tokens, loss)
+        if tokens == BUDGET:
+            del self.running[name]
+            self.side.end(name, lost=False)
+            return loss
+        if goes_on:
+            self.schedule(name)
+        else:
+            del self.running[name]
+        return np.inf
+
+
+class Ours:
+    """The engine of ``jobs.search``."""
+
+    def __init__(self, seed: int, factor: int, **settings: Any) -> None:
+        how = {"algorithm": "tpe", "scheduler": "asha", "num_trials": NUM_TRIALS, "reduction_factor": factor}
+        self.engine = Engine(
+            SearchConfig(**{**how, **settings}, seed=seed), space(), BUDGET, candidates=Candidates(), clock=lambda: 0.0
+        )
+
+    def begin(self, free_slots: int) -> tuple[str, tuple[Any, ...], int] | None:
+        action = self.engine.next_action(free_slots)
+        if not isinstance(action, Run):
+            return None
+        trial = action.trial
+        point = sum(point <= trial.tokens for point in POINTS)
+        return trial.name, tuple(trial.settings[path] for path in PATHS), point
+
+    def report(self, name: str, tokens: int, loss: float) -> bool:
+        decision = self.engine.report(name, tokens=tokens, loss=loss, perplexity=float(np.exp(loss)))
+        return decision.kind == "continue"
+
+    def end(self, name: str, *, lost: bool) -> None:
+        self.engine.ended(name, "lost" if lost else "done")
+
+
+class AtRandom:
+    """Settings at random, as Ray Tune draws them: the same may come again."""
+
+    def __init__(self, seed: int) -> None:
+        self.source = np.random.default_rng(seed)
+        self.number = 0
+
+    def draw(self) -> tuple[str, tuple[Any, ...], int]:
+        self.number += 1
+        return str(self.number), tuple(space().draw(self.source).values()), 0
+
+    def begin(self, free_slots: int) -> tuple[str, tuple[Any, ...], int] | None:
+        return self.draw()
+
+    def report(self, name: str, tokens: int, loss: float) -> bool:
+        return True
+
+    def end(self, name: str, *, lost: bool) -> None:
+        pass
+
+
+class RayAsha(AtRandom):
+    """Ray's own scheduler."""
+
+    def __init__(self, seed: int, factor: int) -> None:
+        from ray.tune.schedulers import ASHAScheduler
+
+        super().__init__(seed)
+        self.scheduler = ASHAScheduler(
+            time_attr="tokens", metric="loss", mode="min", max_t=BUDGET, grace_period=grace(factor),
+            reduction_factor=factor,
+        )  # fmt: skip
+        self.trials: dict[str, SimpleNamespace] = {}
+        self.last: dict[str, dict[str, Any]] = {}
+
+    def begin(self, free_slots: int) -> tuple[str, tuple[Any, ...], int] | None:
+        began = self.draw()
+        self.trials[began[0]] = SimpleNamespace(trial_id=began[0])
+        self.scheduler.on_trial_add(None, self.trials[began[0]])
+        return began
+
+    def report(self, name: str, tokens: int, loss: float) -> bool:
+        self.last[name] = {"tokens": tokens, "loss": loss}
+        action = self.scheduler.on_trial_result(None, self.trials[name], self.last[name])
+        if action == self.scheduler.STOP and tokens < BUDGET:
+            self.end(name, lost=False)
+        return action == self.scheduler.CONTINUE
+
+    def end(self, name: str, *, lost: bool) -> None:
+        trial = self.trials.pop(name)
+        if lost:
+            self.scheduler.on_trial_error(None, trial)
+        else:
+            self.scheduler.on_trial_complete(None, trial, self.last[name])
+
+
+class PlainOptuna:
+    """Optuna by ask and tell."""
+
+    def __init__(self, seed: int, factor: int) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.states = optuna.trial.TrialState
+        pruner = optuna.pruners.HyperbandPruner(grace(factor), BUDGET, factor)
+        sampler = optuna.samplers.TPESampler(seed=seed)
+        self.study = optuna.create_study(study_name=str(seed), sampler=sampler, pruner=pruner)
+        self.trials: dict[str, Any] = {}
+        self.last: dict[str, float] = {}
+
+    def begin(self, free_slots: int) -> tuple[str, tuple[Any, ...], int] | None:
+        trial = self.study.ask()
+        settings = tuple(trial.suggest_categorical(path, values) for path, values in SPACE.items())
+        self.trials[str(trial.number)] = trial
+        return str(trial.number), settings, 0
+
+    def report(self, name: str, tokens: int, loss: float) -> bool:
+        trial = self.trials[name]
+        trial.report(loss, tokens)
+        self.last[name] = loss
+        if tokens < BUDGET and trial.should_prune():
+            self.study.tell(trial, state=self.states.PRUNED)
+            return False
+        return True
+
+    def end(self, name: str, *, lost: bool) -> None:
+        if lost:
+            self.study.tell(self.trials[name], state=self.states.FAIL)
+        else:
+            self.study.tell(self.trials[name], self.last[name])
+
+
+SIDES: dict[str, Callable[[int, int], Side]] = {
+    "ours": lambda seed, factor: Ours(seed, factor),
+    "ours-random": lambda seed, factor: Ours(seed, factor, algorithm="random"),
+    "ray-asha": RayAsha,
+    "optuna": PlainOptuna,
+    "random": lambda seed, factor: AtRandom(seed),
+}
+GOALS = {"ray-asha": 0.75, "optuna": 0.85}
+
+
+def grace(factor: int) -> int:
+    return BUDGET // factor**2
+
+
+def space() -> Space:
+    if not hasattr(space, "found"):
+        config = configuration.with_values(configuration.load(), {"search.space": SPACE})
+        space.found = check_space(config)  # type: ignore[attr-defined]
+    return space.found  # type: ignore[attr-defined,no-any-return]
+
+
+def read_recording(path: Path) -> Recording:
+    import csv
+
+    with path.open(newline="") as stream:
+        _, *rows = csv.reader(stream)
+    seconds = {(float(row[0]), int(row[1]), int(row[2])): float(row[3]) for row in rows}
+    return Recording(recorded(path), seconds)
+
+
+def share_of_grid(recording: Recording, side: str, seed: int, *, slots: int, factor: int) -> float:
+    """Tokens to the goal over those of the whole grid; a search that ends without it has taken the grid on top."""
+    replay = Replay(recording, SIDES[side](seed, factor), slots)
+    tokens = replay.run(recording.goal)
+    return (replay.tokens + GRID_TOKENS if tokens is None else tokens) / GRID_TOKENS
+
+
+def interval(shares: np.ndarray, others: np.ndarray | None = None) -> tuple[float, float]:
+    """95 % of the means of resampled seeds, or of the ratios of two means."""
+    source = np.random.default_rng(0)
+    means = shares[source.integers(len(shares), size=(RESAMPLES, len(shares)))].mean(1)
+    if others is not None:
+        means = means / others[source.integers(len(others), size=(RESAMPLES, len(others)))].mean(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def main() -> None:
+    arguments = parse()
+    warnings.filterwarnings("ignore")
+    recording = read_recording(arguments.curves)
+    near = [key for key, losses in recording.losses.items() if len(losses) == len(POINTS)
+            and losses[-1] <= recording.goal]  # fmt: skip
+    best = min(recording.losses, key=lambda key: (recording.losses[key] or [np.inf])[-1])
+    print(f"{len(recording.losses)} trials; the best, {dict(zip(PATHS, best, strict=True))}, has a perplexity of "
+          f"{np.exp(recording.losses[best][-1]):.3f}; within 2 %: {len(near)}")  # fmt: skip
+    found: dict[str, np.ndarray] = {}
+    for side in arguments.sides:
+        started = time.monotonic()
+        how = {"slots": arguments.slots, "factor": arguments.factor}
+        shares = [share_of_grid(recording, side, seed, **how) for seed in range(arguments.seeds)]
+        found[side] = np.array(shares)
+        show(side, found[side], time.monotonic() - started)
+    for side in found:
+        if side != "ours" and "ours" in found:
+            low, high = interval(found["ours"], found[side])
+            goal = f" (goal: at most {GOALS[side]})" if side in GOALS else ""
+            print(f"ours / {side}: {found['ours'].mean() / found[side].mean():.3f}, 95 % {low:.3f} to {high:.3f}{goal}")
+    if arguments.output:
+        arguments.output.write_text(json.dumps({side: shares.tolist() for side, shares in found.items()}))
+
+
+def show(side: str, shares: np.ndarray, seconds: float) -> None:
+    low, high = interval(shares)
+    quartiles = " / ".join(f"{value:.3f}" for value in np.percentile(shares, [25, 50, 75]))
+    missed = f", {int((shares >= 1).sum())} took the grid or more" if (shares >= 1).any() else ""
+    print(f"{side:<12} mean {shares.mean():.3f} (95 % {low:.3f} to {high:.3f}) of the grid's tokens, "
+          f"quartiles {quartiles}{missed}; {seconds:.0f} s", flush=True)  # fmt: skip
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--curves", type=Path, default=CURVES)
+    parser.add_argument("--seeds", type=int, default=500)
+    parser.add_argument("--slots", type=int, default=4, help="trials at a time")
+    parser.add_argument("--factor", type=int, default=3, help="reduction factor of all sides")
+    parser.add_argument("--sides", nargs="*", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--output", type=Path, help="the shares of all seeds as JSON")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""What a search is going to be: how many trials come to each rung, and the tokens of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.config import SearchConfig
+from pipeline.search.candidates import DEFAULT_TRIALS
+from pipeline.search.confirm import wanted
+from pipeline.search.schedulers import scheduler_of
+from pipeline.search.schedulers.asha import Hyperband
+from pipeline.search.space import Space
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``levels``: (tokens, trials that are expected to come there), the last being the budget of a trial."""
+
+    num_trials: int
+    levels: tuple[tuple[int, float], ...]
+    total_tokens: int  # with those that confirm the best
+    confirming_tokens: int
+
+    def __str__(self) -> str:
+        return "; ".join(f"{number:,.0f} at {tokens:,} tokens" for tokens, number in self.levels)
+
+
+def plan_of(settings: SearchConfig, space: Space, budget_tokens: int) -> Plan:
+    """What is expected of a search whose trials train on ``budget_tokens`` if nothing stops them.
+
+    Of asha and hyperband one trial in ``reduction_factor`` goes on at each rung, of median one in two, of none all.
+    Without ``search.num_trials`` there are as many as ``search.max_total_tokens`` has room for, or the grid has points.
+    """
+    top, seeds = wanted(settings)
+    confirming = top * seeds * budget_tokens
+    number = settings.num_trials
+    if settings.algorithm == "grid":
+        number = min(grid_size(space), number or grid_size(space))
+    if number is None and settings.max_total_tokens is None:
+        number = DEFAULT_TRIALS
+    if number is None or settings.max_total_tokens is not None:
+        most = max(0, (settings.max_total_tokens or 0) - confirming)
+        number = fitting(settings, budget_tokens, most, at_most=number)
+    levels = levels_of(settings, budget_tokens, number)
+    return Plan(number, tuple(levels), tokens_of(levels) + confirming, confirming)
+
+
+def grid_size(space: Space) -> int:
+    """How many points a grid has. Raises ``UserError`` as ``Space.grid``."""
+    return sum(1 for _ in space.grid())
+
+
+def fitting(settings: SearchConfig, budget_tokens: int, most_tokens: int, *, at_most: int | None) -> int:
+    """The largest number of trials whose tokens are at most ``most_tokens``; one at least."""
+    low, high = 1, at_most or 100_000
+    while low < high:
+        middle = (low + high + 1) // 2
+        if tokens_of(levels_of(settings, budget_tokens, middle)) <= most_tokens:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def levels_of(settings: SearchConfig, budget_tokens: int, num_trials: int) -> list[tuple[int, float]]:
+    """The rungs and the budget, with the number of ``num_trials`` trials that come there."""
+    scheduler = scheduler_of(settings, budget_tokens)
+    levels = [*scheduler.milestones, budget_tokens]
+    if settings.scheduler == "none":
+        shares = [1.0] * len(levels)
+    elif isinstance(scheduler, Hyperband):
+        shares = hyperband_shares(scheduler, settings.reduction_factor, len(levels))
+    else:
+        factor = 2 if settings.scheduler == "median" else settings.reduction_factor
+        shares = [float(factor) ** -place for place in range(len(levels))]
+    return [(level, max(1.0, num_trials * share)) for level, share in zip(levels, shares, strict=True)]
+
+
+def hyperband_shares(scheduler: Hyperband, factor: int, num_levels: int) -> list[float]:
+    """Of all trials, those that come to each level: in each bracket one in ``factor`` from its first rung on."""
+    shares = [0.0] * num_levels
+    for bracket in scheduler.cycle:
+        for level in range(num_levels):
+            shares[level] += float(factor) ** -max(0, level - bracket) / len(scheduler.cycle)
+    return shares
+
+
+def tokens_of(levels: Sequence[tuple[int, float]]) -> int:
+    """The tokens of all trials that come to these levels."""
+    before, total = 0, 0.0
+    for tokens, number in levels:
+        total += (tokens - before) * number
+        before = tokens
+    return round(total)
