@@ -4,10 +4,10 @@
     python benchmarks/search.py --seeds 20 --sides ours ray-asha --slots 1
 
 ``search_grid.py`` has recorded 64 trials on the characters of War and Peace. Here a trial reads its recorded losses
-instead of training: it reports them at the tokens, and after the seconds, of the recording, ``--slots`` trials at a
-time. A replay ends when a trial that was trained to its full budget is within 2 % of the grid's best perplexity, and
-counts the tokens that all trials have taken until then. All sides have the same rungs (a ninth and a third of the
-budget, unless ``--factor`` says otherwise) and hear the same reports.
+instead of training: it reports them at the tokens of the recording, and after the time that so much work takes,
+``--slots`` trials at a time. A replay ends when a trial that was trained to its full budget is within 2 % of the
+grid's best perplexity, and counts the tokens that all trials have taken until then. All sides have the same rungs (a
+ninth and a third of the budget, unless ``--factor`` says otherwise) and hear the same reports.
 
     ours            the engine that drives ``jobs.search``: tpe and asha
     ours-random     the same with random draws
@@ -30,7 +30,7 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
-from search_grid import BUDGET, CURVES, POINTS, SPACE, recorded
+from search_grid import BUDGET, CURVES, POINTS, SETTINGS, SPACE, recorded
 
 from pipeline import config as configuration
 from pipeline.config import SearchConfig
@@ -39,6 +39,7 @@ from pipeline.search.engine import Engine, Run
 from pipeline.search.space import Space, check_space
 
 TOLERANCE = 1.02
+BATCH_SIZE, EMBEDDING_SIZE = SETTINGS["train.batch_size"], SETTINGS["model.embedding_size"]
 PATHS = list(SPACE)
 NUM_TRIALS = int(np.prod([len(values) for values in SPACE.values()]))
 GRID_TOKENS = NUM_TRIALS * BUDGET
@@ -47,10 +48,9 @@ RESAMPLES = 4000
 
 @dataclass(frozen=True)
 class Recording:
-    """The recorded trials: settings → losses at ``POINTS`` (fewer: it was lost then), and seconds in all."""
+    """The recorded trials: settings → losses at ``POINTS`` (fewer: it was lost then)."""
 
     losses: Mapping[tuple[Any, ...], Sequence[float]]
-    seconds: Mapping[tuple[Any, ...], float]
 
     @property
     def goal(self) -> float:
@@ -115,7 +115,7 @@ class Replay:
     def leg(self, running: Running) -> tuple[int, float]:
         """Tokens and seconds from a trial's last point to its next."""
         tokens = POINTS[running.point] - (POINTS[running.point - 1] if running.point else 0)
-        return tokens, self.recording.seconds[running.settings] * tokens / BUDGET
+        return tokens, tokens * seconds_per_token(running.settings)
 
     def under_way(self, running: Running) -> float:
         """Tokens since its last point."""
@@ -272,6 +272,16 @@ SIDES: dict[str, Callable[[int, int], Side]] = {
 GOALS = {"ray-asha": 0.75, "optuna": 0.85}
 
 
+def seconds_per_token(settings: tuple[Any, ...]) -> float:
+    """Of a core: the products of an LSTM at 30 GFLOP/s, and what each of its steps takes beside them.
+
+    The seconds of the recording are those of a machine that others used as well.
+    """
+    _, hidden_size, bptt = settings
+    num_products = 4 * hidden_size * (hidden_size + EMBEDDING_SIZE)
+    return float(6 * num_products / 30e9 + (2e-3 + 1e-4 * bptt) / (BATCH_SIZE * bptt))
+
+
 def grace(factor: int) -> int:
     return BUDGET // factor**2
 
@@ -281,15 +291,6 @@ def space() -> Space:
         config = configuration.with_values(configuration.load(), {"search.space": SPACE})
         space.found = check_space(config)  # type: ignore[attr-defined]
     return space.found  # type: ignore[attr-defined,no-any-return]
-
-
-def read_recording(path: Path) -> Recording:
-    import csv
-
-    with path.open(newline="") as stream:
-        _, *rows = csv.reader(stream)
-    seconds = {(float(row[0]), int(row[1]), int(row[2])): float(row[3]) for row in rows}
-    return Recording(recorded(path), seconds)
 
 
 def share_of_grid(recording: Recording, side: str, seed: int, *, slots: int, factor: int) -> float:
@@ -312,7 +313,7 @@ def interval(shares: np.ndarray, others: np.ndarray | None = None) -> tuple[floa
 def main() -> None:
     arguments = parse()
     warnings.filterwarnings("ignore")
-    recording = read_recording(arguments.curves)
+    recording = Recording(recorded(arguments.curves))
     near = [key for key, losses in recording.losses.items() if len(losses) == len(POINTS)
             and losses[-1] <= recording.goal]  # fmt: skip
     best = min(recording.losses, key=lambda key: (recording.losses[key] or [np.inf])[-1])

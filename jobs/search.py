@@ -38,8 +38,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     from pipeline.dry_run import dry_run
     from pipeline.search import rungs
     from pipeline.search.leaderboard import BEST
-    from pipeline.search.naming import TRIALS
     from pipeline.search.progress import SearchProgress
+    from pipeline.search.report import REPORT
     from pipeline.training.progress import ShardProgress
 
     if arguments.dry_run:
@@ -56,6 +56,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
             say=progress.say,
             on_record=progress.show,
             on_shard=ShardProgress().show,
+            on_plan=progress.begin,
         )
     except search.InterruptedSearchError as interrupted:
         progress.say(f"{interrupted}; to continue:\n  {command_line('search', argv)}")
@@ -65,7 +66,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     print_rows(rows)
     directory = config.run.directory
     print(f"\ntrain the best: python -m jobs.train --config {directory}/{BEST}")
-    print(f"TensorBoard:    tensorboard --logdir {directory}/{TRIALS}")
+    print(f"what was found: {directory}/{REPORT}")
+    print(f"TensorBoard:    tensorboard --logdir {directory}")
     return {"best": rows[0].settings, "perplexity": rows[0].perplexity, "trials": len(rows)}
 
 

@@ -5,7 +5,8 @@ search.space → trials (each ``pipeline.run.train`` in its own folder) → perp
     <run.directory>/config.yaml       the settings of the search
     <run.directory>/search.jsonl      its journal: what was drawn, reported and decided, and how each trial ended
     <run.directory>/trials/<name>/    a run directory like any other
-    <run.directory>/leaderboard.csv   trials by validation perplexity
+    <run.directory>/leaderboard.csv   trials by validation perplexity, at all times
+    <run.directory>/report.md         what was found, with pictures (see ``pipeline.search.report``)
     <run.directory>/best.yaml         the best trial's whole configuration, as ``jobs.train`` takes it
 
 ``pipeline.search`` says what is to run; each start makes a new ``Tuner`` that asks it (see ``tuning``), and nothing is
@@ -19,6 +20,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,7 +47,10 @@ from pipeline.search.checks import first_settings, why_not
 from pipeline.search.engine import End, Engine
 from pipeline.search.journal import JOURNAL, Journal, JournalTail, begin_journal, read_journal
 from pipeline.search.keeping import Keeper
-from pipeline.search.leaderboard import Row, leaderboard, save
+from pipeline.search.leaderboard import LEADERBOARD, Row, as_csv, leaderboard, rows_of, save
+from pipeline.search.plan import SearchPlan, plan_of
+from pipeline.search.report import REPORT, Findings, write_report
+from pipeline.search.schedulers import scheduler_of
 from pipeline.search.space import Space, check_space
 from pipeline.search.standing import Standing
 from pipeline.training.directory import RunDirectory
@@ -79,12 +84,14 @@ def search(
     say: Callable[[str], None] = lambda sentence: None,
     on_record: Callable[[Record, Standing], None] = lambda record, standing: None,
     on_shard: OnShard = lambda entry, total: None,
+    on_plan: Callable[[SearchPlan], None] = lambda plan: None,
 ) -> list[Row]:
     """Run the trials of ``config.search``, going on where a stopped search left off; rows, the best first.
 
     Args:
         say: told in a sentence what was found and done.
         on_record: told of each new record of the journal, and where the search stands with it.
+        on_plan: told what is expected of the search.
 
     Raises:
         UserError: a space that does not fit the settings, a directory that holds something else, or no trial that came
@@ -115,9 +122,15 @@ def search(
             begin_journal(directory.path, records or records_of_trials(directory.path, config, corpus))
             trial_config = with_budget(config)
             rules = Rules(trial_config, space, budget(trial_config, corpus), first, plan)
+            on_plan(plan_of(config.search, space, rules.budget_tokens))
             run_trials(rules, directory, say=say, on_record=on_record)
-        rows = leaderboard(Standing.of(read_journal(directory.path)))
+        standing = Standing.of(read_journal(directory.path))
+        rows = leaderboard(standing)
         save(directory.path, rows, with_budget(config), sample_tokens=config.run.sample_tokens)
+        milestones = scheduler_of(config.search, rules.budget_tokens).milestones
+        findings = Findings(config, space, milestones, rules.budget_tokens, standing)
+        for sentence in write_report(directory.path, findings):
+            say(f"{directory.path / REPORT} has {sentence}")
     return rows
 
 
@@ -239,9 +252,13 @@ def run_trials(
     tail = JournalTail(directory.path)
 
     def show(has_ended: bool) -> None:
-        for record in tail.records():
+        records = tail.records()
+        for record in records:
             standing.apply(record)
             on_record(record, standing)
+        if records:
+            with suppress(UnwritableError):  # it is written again with the next record
+                write_file(directory.path / LEADERBOARD, as_csv(rows_of(standing)))
 
     with stopping_on_signals(directory.request_stop, lambda: say("stopping (again to stop at once)")) as received:
         in_background(lambda: tune_trials(rules, directory), meanwhile=show)

@@ -1,4 +1,4 @@
-"""What a search comes to: ``leaderboard.csv``, ``best.yaml``, and each trial's figures for TensorBoard's HPARAMS."""
+"""What a search comes to: ``leaderboard.csv`` and ``best.yaml``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.files import write_file
 from pipeline.search.confirm import Confirmed, confirmed
-from pipeline.search.naming import TRIALS
 from pipeline.search.standing import FAILED, LOST, PAUSED, Standing, Trial
-from pipeline.training.directory import RunDirectory
-from pipeline.training.monitor import write_hparams
 
 LEADERBOARD, BEST = "leaderboard.csv", "best.yaml"
 
@@ -97,9 +94,6 @@ def save(directory: Path, rows: Sequence[Row], config: Config, *, sample_tokens:
     own = {"run.directory": str(directory / "best"), "run.sample_tokens": sample_tokens}
     best = configuration.with_values(config, {**rows[0].settings, **own})
     write_file(directory / BEST, configuration.to_yaml(best, without=["search"]))
-    for row in rows:
-        if row.perplexity is not None:
-            write_hparams(RunDirectory(directory / TRIALS / row.trial), row.settings, perplexity=row.perplexity)
 
 
 def as_csv(rows: Sequence[Row]) -> str:

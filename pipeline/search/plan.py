@@ -14,7 +14,7 @@ from pipeline.search.space import Space
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchPlan:
     """``levels``: (tokens, trials that are expected to come there), the last being the budget of a trial."""
 
     num_trials: int
@@ -26,7 +26,7 @@ class Plan:
         return "; ".join(f"{number:,.0f} at {tokens:,} tokens" for tokens, number in self.levels)
 
 
-def plan_of(settings: SearchConfig, space: Space, budget_tokens: int) -> Plan:
+def plan_of(settings: SearchConfig, space: Space, budget_tokens: int) -> SearchPlan:
     """What is expected of a search whose trials train on ``budget_tokens`` if nothing stops them.
 
     Of asha and hyperband one trial in ``reduction_factor`` goes on at each rung, of median one in two, of none all.
@@ -43,7 +43,7 @@ def plan_of(settings: SearchConfig, space: Space, budget_tokens: int) -> Plan:
         most = max(0, (settings.max_total_tokens or 0) - confirming)
         number = fitting(settings, budget_tokens, most, at_most=number)
     levels = levels_of(settings, budget_tokens, number)
-    return Plan(number, tuple(levels), tokens_of(levels) + confirming, confirming)
+    return SearchPlan(number, tuple(levels), tokens_of(levels) + confirming, confirming)
 
 
 def grid_size(space: Space) -> int:

@@ -1,30 +1,114 @@
-"""Records of a search → a sentence for each change, and a line that moves on a terminal."""
+"""Records of a search → a table that is kept up to date on a terminal; in a pipe, a line for each change.
+
+ 31% ██████               9 of 24 trials begun: 2 running, 5 paused, 2 done   best perplexity 4.21 (trial 3)
+4,412,000 of about 14,100,000 tokens  0:41:07 left
+  trial  perplexity  place in its rung      tokens  settings
+      8        5.02  2nd of 8 at 288,000   312,000  optimizer.lr=0.0012 model.hidden_size=128
+      9                                          0  optimizer.lr=0.0101 model.hidden_size=256
+"""
 
 from __future__ import annotations
 
+import shutil
+import time
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
+from pipeline.search.importance import loss_at
 from pipeline.search.naming import describe
-from pipeline.search.standing import FAILED, LOST, Standing, Trial
+from pipeline.search.plan import SearchPlan
+from pipeline.search.rungs import reached
+from pipeline.search.standing import DONE, FAILED, LOST, PAUSED, RUNNING, STOPPED, Standing, Trial
 from pipeline.training.monitor import Record
-from pipeline.training.progress import MovingLine, bar
+from pipeline.training.progress import MovingLine, bar, duration
+
+ORDER = (RUNNING, PAUSED, DONE, STOPPED, LOST, FAILED)
+MOST_ROWS = 12
+WIDTHS = (7, 12, 26, 14)  # of trial, perplexity, place, tokens
 
 
 class SearchProgress(MovingLine):
-    """Shows how far a search is: trials that start, reach a rung, end; between these, in a pipe, now and then."""
+    """Shows how far a search is: trials that start, reach a rung, pause, go on, end; between these the table.
 
-    def __init__(self, num_trials: int | None, **how: Any) -> None:
+    ``plan``, as soon as it is known, says how much there is to do.
+    """
+
+    def __init__(self, num_trials: int | None = None, **how: Any) -> None:
         super().__init__(**how)
         self.num_trials = num_trials or 0  # as far as is known
+        self.plan: SearchPlan | None = None
+        self.num_lines = 0
+        self.began: tuple[float, int] | None = None  # the time, and the tokens trained before this sitting
+
+    def begin(self, plan: SearchPlan) -> None:
+        """From now on it is known how much there is to do."""
+        self.plan = plan
 
     def show(self, record: Record, standing: Standing) -> None:
         """Print what ``record`` tells a person, the search now standing at ``standing``."""
+        if self.began is None:
+            self.began = time.monotonic(), standing.num_tokens
         self.num_trials = max(self.num_trials, len(standing.trials))
         said = sentence(record, standing, self.num_trials)
         if said:
             self.say(said)
         if record["kind"] != "interrupted" and (self.is_terminal or not said):
-            self.move(moving(record, standing, self.num_trials))
+            self.move_table(standing)
+
+    def move_table(self, standing: Standing) -> None:
+        """The table on a terminal; its first line in a pipe."""
+        head = self.head(standing)
+        if not self.is_terminal:
+            self.move("  ".join(head))
+            return
+        columns, rows = shutil.get_terminal_size()
+        lines = [*head, *table(standing, self.levels)][: max(1, min(MOST_ROWS + 4, rows - 1))]
+        self.take_away()
+        print("\n".join(line[: columns - 1] for line in lines), end="", file=self.stream, flush=True)
+        self.num_lines, self.moving = len(lines), True
+
+    def say(self, sentence: str) -> None:
+        self.take_away()
+        super().say(sentence)
+
+    def take_away(self) -> None:
+        """Clear the table, leaving the cursor where it began."""
+        if self.num_lines:
+            up = f"\x1b[{self.num_lines - 1}A" if self.num_lines > 1 else ""
+            print(f"\r{up}\x1b[J", end="", file=self.stream, flush=True)
+        self.num_lines, self.moving = 0, False
+
+    def clear(self) -> None:
+        self.take_away()
+
+    @property
+    def levels(self) -> list[int]:
+        return [tokens for tokens, _ in self.plan.levels] if self.plan is not None else []
+
+    def head(self, standing: Standing) -> list[str]:
+        """How far it is: trials by their state and the best so far; tokens and time."""
+        total = self.plan.total_tokens if self.plan is not None else 0
+        done = min(1.0, standing.num_tokens / total) if total else 0.0
+        number = max(self.plan.num_trials if self.plan is not None else 0, self.num_trials)
+        begun = f"{len(standing.trials)} of {number} trials"
+        states = Counter(trial.status for trial in standing.trials.values())
+        shown = ", ".join(f"{states[status]} {status}" for status in ORDER if states[status])
+        best = best_of(standing)
+        parts = [f"{bar(done)} {begun}: {shown or 'none yet'}"]
+        if best is not None:
+            parts.append(f"best perplexity {best.best_perplexity:,.2f} (trial {best.number})")
+        tokens = f"{standing.num_tokens:,}" + (f" of about {total:,}" if total else "") + " tokens"
+        return ["  ".join(parts), "  ".join(filter(None, [tokens, self.left(standing, total)]))]
+
+    def left(self, standing: Standing, total: int) -> str:
+        """The time that the rest takes at the speed of this sitting; empty where that cannot be said yet."""
+        if self.began is None:
+            return ""
+        started, tokens_before = self.began
+        done = standing.num_tokens - tokens_before
+        seconds = time.monotonic() - started
+        return f"about {duration((total - standing.num_tokens) * seconds / done)} left" if 0 < done < total else ""
 
 
 def sentence(record: Record, standing: Standing, num_trials: int) -> str:
@@ -58,16 +142,38 @@ def figure(record: Record, standing: Standing) -> str:
     return f"perplexity {record['perplexity']:,.2f}{best}"
 
 
-def moving(record: Record, standing: Standing, num_trials: int) -> str:
-    """Trials that have ended, the best so far, and the latest validation of each that runs."""
-    best = f"best perplexity {standing.best_perplexity:,.2f}" if standing.best_perplexity is not None else ""
-    running = [trial for trial in standing.trials.values() if trial.is_running]
-    shown = ", ".join(f"{trial.number}: {latest(trial)}" for trial in running)
-    line = f"{bar(standing.num_ended / num_trials)} {standing.num_ended}/{num_trials} trials ended"
-    return "  ".join(filter(None, [line, best, f"running {shown}" if running else ""]))
+def best_of(standing: Standing) -> Trial | None:
+    """The trial of the lowest perplexity so far."""
+    having = [trial for trial in standing.drawn if trial.best_perplexity is not None]
+    return min(having, key=lambda trial: trial.best_perplexity or 0.0, default=None)
 
 
-def latest(trial: Trial) -> str:
-    if not trial.reports:
-        return "no validation yet"
-    return f"{trial.reports[-1]['perplexity']:,.1f} after {trial.tokens:,} tokens"
+def table(standing: Standing, levels: Sequence[int]) -> list[str]:
+    """A line for each trial that runs, below a heading; each with its place among those that came as far."""
+    names = ("trial", "perplexity", "place in its rung", "tokens")
+    lines = [row(*names, "settings")]
+    for trial in standing.in_state(RUNNING):
+        figure = f"{trial.reports[-1]['perplexity']:,.2f}" if trial.reports else ""
+        lines.append(row(str(trial.number), figure, place(trial, standing, levels), f"{trial.tokens:,}",
+                         describe(trial.settings)))  # fmt: skip
+    return lines if len(lines) > 1 else []
+
+
+def row(*cells: str) -> str:
+    *figures, settings = cells
+    return "".join(f"{cell:>{width}}" for cell, width in zip(figures, WIDTHS, strict=True)) + f"  {settings}"
+
+
+def place(trial: Trial, standing: Standing, levels: Sequence[int]) -> str:
+    """``2nd of 8 at 288,000``: by its best loss when it came to its highest rung; empty before the first."""
+    level = reached(levels, trial.tokens)
+    if not level:
+        return ""
+    losses = sorted(loss for other in standing.drawn if (loss := loss_at(other, level)) is not None)
+    own = loss_at(trial, level)
+    return f"{ordinal(losses.index(own) + 1)} of {len(losses)} at {level:,}" if own in losses and own else ""
+
+
+def ordinal(number: int) -> str:
+    ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"

@@ -27,7 +27,7 @@ MOST_ROWS = 20
 MOST_PAIRED = 3  # settings whose pairs are drawn, the most important
 CAPTIONS = {
     "curves": "Validation perplexity of every trial over the tokens it was trained on; the dashed lines are the rungs.",
-    "settings": "Each setting against the best perplexity of each trial; the more tokens it had, the darker and larger.",
+    "settings": "Each setting against the best perplexity of each trial; with more tokens, darker and larger.",
     "pairs": "The most important settings against each other; the darker, the better.",
     "importance": "How much each setting mattered, by two evaluators.",
     "lineage": "Who took the state of whom.",

@@ -20,7 +20,7 @@ from typing import Any, TypeGuard
 import xxhash
 
 from pipeline.events import EventFile, PatientFile
-from pipeline.files import replacing, telling_of_writes
+from pipeline.files import replacing
 from pipeline.strict_json import finite
 from pipeline.training.directory import LostOwnershipError, RunDirectory
 from pipeline.training.times import PHASES
@@ -46,7 +46,6 @@ SCALARS = {
 }
 WITH_TEXT = ("sample", "warning", "profile", "change")
 CHECKSUM = "xxh3"
-HPARAMS = ".hparams"  # the ending of the event file of that page
 
 
 class Monitor:
@@ -262,24 +261,3 @@ class Tail:
                 self.latest = number_of(record)
                 fresh.append(record)
         return fresh
-
-
-def write_hparams(directory: RunDirectory, settings: Mapping[str, Any], *, perplexity: float) -> None:
-    """Show a run's settings and its best validation perplexity on TensorBoard's HPARAMS page, once however often.
-
-    Raises:
-        UnwritableError: the storage does not take it.
-    """
-    from torch.utils.tensorboard.summary import hparams, scalar
-
-    shown = {
-        name: value if isinstance(value, (int, float, bool, str)) else str(value) for name, value in settings.items()
-    }
-    name = "hparam/perplexity"
-    with telling_of_writes(directory.tensorboard):
-        for former in directory.tensorboard.glob(f"*{HPARAMS}"):
-            former.unlink()
-        events = EventFile(directory.tensorboard, ending=HPARAMS)
-        for summary in (*hparams(shown, {name: perplexity}), scalar(name, perplexity)):
-            events.summary(summary)
-        events.finish()

@@ -53,7 +53,9 @@ def test_a_search_ranks_its_trials_and_its_best_trains(
     assert "paused" in [line["status"] for line in whole]
     # TensorBoard on all of it: each trial is one run, under a name that says its settings, with its figures
     folders = {path.parent for path in directory.rglob("*tfevents*")}
-    assert folders == {directory / "trials" / line["trial"] / "tensorboard" for line in table}
+    of_trials = {directory / "trials" / line["trial"] / "tensorboard" for line in table}
+    assert folders == {*of_trials, directory / "tensorboard"}  # and the pictures and columns of the whole
+    assert "## What mattered" in (directory / "report.md").read_text(encoding="utf-8")
     assert {line["trial"].partition("-")[2] for line in table} == {describe_short(line) for line in table}
     best = configuration.load(directory / "best.yaml")
     assert best.model.hidden_size == int(table[0]["model.hidden_size"])

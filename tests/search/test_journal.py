@@ -229,7 +229,7 @@ def test_a_search_in_a_pipe_says_each_change_in_a_line() -> None:
     assert stream.getvalue().splitlines() == [
         "trial 1/8: optimizer.lr=0.1: starts",
         "trial 1/8: optimizer.lr=0.1: perplexity 7.39 (best so far) after 100 tokens",
-        "  0%                      0/8 trials ended  best perplexity 7.39  running 1: 7.5 after 130 tokens",
+        "  0%                      1 of 8 trials: 1 running  best perplexity 7.39 (trial 1)  130 tokens",
         "trial 1/8: optimizer.lr=0.1: stopped after 100 tokens with perplexity 7.39 (best so far), "
         "not among the best 1 in 3 at 100 tokens (1/8 trials ended)",
         "trial 2/8: optimizer.lr=0.2: starts",

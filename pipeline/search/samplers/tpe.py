@@ -31,8 +31,9 @@ except ImportError:
         "search.algorithm: tpe needs Optuna, which is not installed; install recurray[search], or choose random"
     ) from None
 
-# so often the estimator is asked for settings that were not tried yet; then they are drawn at random
-MOST_ASKED = 30
+# of so many candidates that are drawn where good trials are dense the most promising is taken. When that is refused,
+# as a repetition mostly, it would come again: then fewer, so that others come; at last settings at random
+NUM_CANDIDATES = (24, 8, 4, 2, 1, 1, 1, 1)
 
 
 class Tpe(Sampler):
@@ -47,8 +48,9 @@ class Tpe(Sampler):
     def draws(self, standing: Standing, *, number: int, num_before: int) -> Iterator[dict[str, Any]]:
         import numpy as np
 
-        study = self.study(standing, seed=mix(self.settings.seed, number))
-        for _ in range(MOST_ASKED):
+        study = self.study(standing)
+        for attempt, num_candidates in enumerate(NUM_CANDIDATES):
+            study.sampler = self.estimator(mix(self.settings.seed, number, attempt), num_candidates)
             trial = study.ask()
             yield self.settings_of(trial)
             study.tell(trial, state=optuna.trial.TrialState.FAIL)  # it was refused, which says nothing of its loss
@@ -56,18 +58,22 @@ class Tpe(Sampler):
         while True:
             yield self.space.draw(source)
 
-    def study(self, standing: Standing, *, seed: int) -> optuna.Study:
-        """All that is known, for one draw."""
+    def estimator(self, seed: int, num_candidates: int) -> optuna.samplers.TPESampler:
+        """Optuna's, for one draw."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = optuna.samplers.TPESampler(
+            return optuna.samplers.TPESampler(
                 seed=seed % 2**32,
                 n_startup_trials=self.settings.startup_trials,
+                n_ei_candidates=num_candidates,
                 multivariate=True,
                 group=True,
                 constant_liar=True,
             )
-        study = optuna.create_study(sampler=sampler, direction="minimize")
+
+    def study(self, standing: Standing) -> optuna.Study:
+        """All that is known, for one draw."""
+        study = optuna.create_study(direction="minimize")
         drawn = standing.drawn
         worst = max((trial.best_loss for trial in drawn if math.isfinite(trial.best_loss)), default=math.inf)
         for trial in drawn:
