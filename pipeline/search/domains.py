@@ -106,7 +106,8 @@ class Domain:
             drawn = float(np.exp(source.uniform(np.log(low), np.log(high), size=1))[0])
             return self.nearest(math.floor(drawn) if self.kind == "lograndint" else drawn)
         if self.kind == "randint":
-            return int(source.integers(*self.arguments, size=1)[0])
+            low, high = self.arguments
+            return int(source.integers(low, high, size=1)[0])
         assert self.num_values is not None
         if self.kind == CHOICE:
             return self.value(int(source.choice(np.arange(self.num_values), size=1)[0]))

@@ -82,7 +82,7 @@ def tokens_per_second(config: Config, vocab_size: int, worker: run.Worker) -> fl
     tokens = ArrayTokens(np.random.default_rng(0).integers(vocab_size, size=length + 1).astype(np.uint32))
     data = Streams.of(tokens, config.train)
     model = run.build_model(config, vocab_size).to(worker.device)
-    step = run.build_step(config, worker, model, data, vocab_size=vocab_size)
+    step = run.build_step(config, worker, model, total_steps=MOST_WINDOWS, vocab_size=vocab_size)
     state = model.initial_state(config.train.batch_size, device=worker.device, dtype=model.dtype)
     began, done = time.perf_counter(), 0
     for index, window in enumerate(data.windows(0, epoch=0)):
