@@ -36,18 +36,20 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
     from pipeline.cluster import search
     from pipeline.dry_run import dry_run
-    from pipeline.search import rungs
     from pipeline.search.leaderboard import BEST
+    from pipeline.search.preview import preview
     from pipeline.search.progress import SearchProgress
     from pipeline.search.report import REPORT
     from pipeline.training.progress import ShardProgress
 
     if arguments.dry_run:
         figures = dry_run(search.with_budget(config))
-        tokens = min(
-            config.train.epochs * figures["tokens"], config.search.max_tokens or config.train.max_tokens or 2**62
-        )
-        return print_dry_run(config, {**figures, "rungs": rungs.rungs(config.search, tokens)})
+        worker, num_concurrent = search.room(config)
+        of_search = preview(
+            config, space, vocab_size=figures["vocab_size"], epoch_tokens=figures["tokens"],
+            num_concurrent=num_concurrent, worker=worker,
+        )  # fmt: skip
+        return print_dry_run(config, figures | of_search)
     progress = SearchProgress(config.search.num_trials)
     try:
         rows = search.search(

@@ -74,9 +74,10 @@ def test_what_is_refused_at_once_loads_neither_torch_nor_ray() -> None:
     assert not modules & {"torch", "ray"}
 
 
-# what builds a command for another process, or is one itself
+# what builds a command for another process, is one itself, or writes one into a file for a person
 COMMANDS_THEMSELVES = {f"pipeline/cluster/{name}.py" for name in ("entry", "job_api", "submit")} | {
-    "pipeline/export/lm_eval.py"
+    "pipeline/export/lm_eval.py",
+    "pipeline/search/report.py",
 }
 
 

@@ -24,10 +24,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from ray import tune
 
 from pipeline import config as configuration
 from pipeline import run
+from pipeline.cluster.address import address_of
 from pipeline.cluster.leg import LegActor
 from pipeline.cluster.prepare import prepare
 from pipeline.cluster.session import check_capacity, node_resources, places, ray_session
@@ -221,6 +223,28 @@ class Rules:
         most = self.config.search.max_concurrent
         fit = max(1, room // plan.num_workers)
         return fit if most is None else min(most, fit)
+
+
+def room(config: Config) -> tuple[run.Worker, int]:
+    """What a worker of a trial would have here, and how many trials would run at once on the cluster.
+
+    Raises:
+        UserError: no cluster answers at the address that is set, or there is no GPU as asked for.
+    """
+    cluster = config.cluster
+    if address_of(cluster):
+        with ray_session(cluster):
+            plan = plan_trials(config)
+            at_once = Rules(config, Space({}), 0, [], plan).most_at_once()
+        device = run.resolve_device("auto" if plan.use_gpu else "cpu")
+        return run.Worker(device, num_threads=plan.cpus_per_worker), at_once
+    device = run.resolve_device(cluster.device)
+    num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
+    threads = cluster.cpus_per_worker if cluster.cpus_per_worker != "auto" else 1
+    here = {"CPU": float(run.available_cpus()), "GPU": float(num_gpus)}
+    fit = places([here], cpus_per_worker=threads, gpus_per_worker=cluster.gpus_per_worker if num_gpus else 0.0)
+    fit = max(1, fit // (1 if cluster.num_workers == "auto" else cluster.num_workers))
+    return run.Worker(device, num_threads=threads), min(fit, config.search.max_concurrent or fit)
 
 
 def num_planned(config: Config, standing: Standing) -> int:

@@ -271,10 +271,18 @@ def test_dry_run_of_a_search_shows_its_rungs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("abcd" * 1000)
-    settings = ["corpus.train=text.txt", "corpus.valid_fraction=0", "tokenizer.kind=byte", "train.batch_size=10"]
+    settings = ["corpus.train=text.txt", "corpus.valid_fraction=0", "tokenizer.kind=byte", "train.batch_size=10",
+                "model.num_layers=1",
+                "search.space={optimizer.lr: {loguniform: [5e-4, 1e-2]}, model.hidden_size: [8, 16]}"]  # fmt: skip
     run_job(search.main, [*settings, "search.max_tokens=3600", "--dry-run", "--json"])
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     # a ninth of the budget, three times as much, and the budget itself is no rung
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["rungs"] == [400, 1200]
+    assert figures["rungs"] == [400, 1200]
+    # of 8 trials; 400 tokens of each, 800 more of a third of them, 2,400 more of one
+    assert figures["trials_at_rungs"] == {"400 tokens": 8, "1,200 tokens": 2.7, "3,600 tokens": 1}
+    assert figures["total_tokens"] == round(8 * 400 + 8 / 3 * 800 + 2400)
+    assert figures["space"]["optimizer.lr"] == "loguniform from 0.0005 to 0.01"
+    assert figures["estimated_seconds"] > 0
     assert list(tmp_path.iterdir()) == [tmp_path / "text.txt"]
 
 

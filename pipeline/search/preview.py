@@ -1,0 +1,50 @@
+"""What a search would be, without starting it: space, trials, rungs, tokens, and the time that these take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline import run
+from pipeline.config import Config
+from pipeline.search.estimate import estimate
+from pipeline.search.plan import plan_of
+from pipeline.search.report import condition, drawn_from
+from pipeline.search.space import Space
+from pipeline.training.progress import duration
+
+
+def preview(
+    config: Config, space: Space, *, vocab_size: int, epoch_tokens: int, num_concurrent: int, worker: run.Worker
+) -> dict[str, Any]:
+    """Figures of the search of ``config`` by name.
+
+    Args:
+        epoch_tokens: of the training split.
+        num_concurrent: trials that run at once on the cluster.
+        worker: what one of them has, here, where its speed is measured.
+
+    Raises:
+        UserError: a grid over a range without steps, or no draw that can be a trial.
+    """
+    most = config.search.max_tokens or config.train.max_tokens
+    budget = min(config.train.epochs * epoch_tokens, most or config.train.epochs * epoch_tokens)
+    plan = plan_of(config.search, space, budget)
+    found = estimate(
+        config, space, vocab_size=vocab_size, total_tokens=plan.total_tokens, num_concurrent=num_concurrent,
+        worker=worker,
+    )  # fmt: skip
+    *rungs, _ = plan.levels
+    return {
+        "space": {
+            path: drawn_from(domain) + (f" where {condition(domain).replace('`', '')}" if domain.when else "")
+            for path, domain in space.items()
+        },
+        "trials": plan.num_trials,
+        "rungs": [tokens for tokens, _ in rungs],
+        "trials_at_rungs": {f"{tokens:,} tokens": round(number, 1) for tokens, number in plan.levels},
+        "total_tokens": plan.total_tokens,
+        "trials_at_once": num_concurrent,
+        "tokens_per_second": round(found.tokens_per_second),
+        "estimated_seconds": round(found.seconds),
+        "estimated_time": f"{duration(found.seconds)}, of training alone, at the speed of this machine now",
+    }
