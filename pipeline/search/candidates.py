@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -33,6 +33,15 @@ class Drawn:
     num_refused: int = 0
 
 
+@dataclass
+class Seen:
+    """What earlier trials come to: their numbers, their settings (see ``as_key``), and the draws made for them."""
+
+    numbers: set[int] = field(default_factory=set)
+    settings: set[str] = field(default_factory=set)
+    num_draws: int = 0
+
+
 class Candidates:
     """Gives the settings of the next trial of a search.
 
@@ -47,6 +56,8 @@ class Candidates:
         self.why_not = why_not
         self.first = list(first)
         self.is_exhausted = False
+        self._standing: Standing | None = None
+        self._seen = Seen()
 
     def begin(self, settings: SearchConfig, sampler: Sampler, *, is_earlier: bool) -> None:
         """Draw with ``sampler``; ``is_earlier``: as earlier versions drew, each number its own draw, unseen."""
@@ -72,18 +83,26 @@ class Candidates:
         drawn = standing.drawn
         if self.is_exhausted or len(drawn) >= self.most:
             return None
-        used = {trial.number for trial in drawn}
-        number = next(number for number in count(len(drawn) + 1 if max(used, default=0) == len(drawn) else 1)
-                      if number not in used)  # fmt: skip
+        seen = self._look_at(standing)
         if self.is_earlier:
+            number = next(number for number in count(1) if number not in seen.numbers)
             draws = self.sampler.draws(standing, number=number, num_before=number - 1)
             return Drawn(number, next(draws), DRAWN)
-        tried = {as_key(trial.settings) for trial in drawn}
+        number = len(drawn) + 1
         for settings in self.first:
-            if as_key(settings) not in tried:
+            if as_key(settings) not in seen.settings:
                 return Drawn(number, settings, TRIED_FIRST)
-        num_before = sum(1 + trial.num_refused for trial in drawn if trial.origin == DRAWN)
-        return self._drawn(standing, number, num_before, tried)
+        return self._drawn(standing, number, seen.num_draws, seen.settings)
+
+    def _look_at(self, standing: Standing) -> Seen:
+        """What the trials so far come to; looked at are those since the last call."""
+        if self._standing is not standing:
+            self._standing, self._seen = standing, Seen()
+        for trial in standing.drawn[len(self._seen.numbers) :]:
+            self._seen.numbers.add(trial.number)
+            self._seen.settings.add(as_key(trial.settings))
+            self._seen.num_draws += 1 + trial.num_refused if trial.origin == DRAWN else 0
+        return self._seen
 
     def _drawn(self, standing: Standing, number: int, num_before: int, tried: set[str]) -> Drawn | None:
         reason = ""

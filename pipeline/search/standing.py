@@ -78,6 +78,7 @@ class Standing:
     sitting_began: float | None = None
     last_record_at: float | None = None
     num_tokens: int = 0  # that all trials have trained on, as far as their reports say
+    drawn: list[Trial] = field(default_factory=list)  # the trials but for those that confirm others
     _by_state: dict[str, dict[str, Trial]] = field(default_factory=lambda: {state: {} for state in STATES})
 
     @classmethod
@@ -132,6 +133,8 @@ class Standing:
         settings = {configuration.name_now(path): value for path, value in record["settings"].items()}
         trial = Trial(record["trial"], record["number"], settings, **known)
         self.trials[trial.name] = trial
+        if trial.confirms is None:
+            self.drawn.append(trial)
 
     def begin_sitting(self, when: float | None = None) -> None:
         """No trial runs yet, whatever ran when the last driver ended; those that failed are tried again."""
@@ -146,11 +149,6 @@ class Standing:
     def in_state(self, state: str) -> list[Trial]:
         """The trials that are ``RUNNING``, ``PAUSED``, ``WAITING`` or ``ENDED``, those that came to it first first."""
         return list(self._by_state[state].values())
-
-    @property
-    def drawn(self) -> list[Trial]:
-        """The trials but for those that confirm others."""
-        return [trial for trial in self.trials.values() if trial.confirms is None]
 
     @property
     def num_ended(self) -> int:

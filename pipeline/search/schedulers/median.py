@@ -6,8 +6,9 @@ running averages of the others up to the same tokens.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Mapping, Sequence
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
 from pipeline.config import SearchConfig
@@ -23,18 +24,30 @@ class Median(RungScheduler):
     def __init__(self, settings: SearchConfig, milestones: Sequence[int], budget_tokens: int) -> None:
         super().__init__(settings, milestones, budget_tokens)
         self.averages: dict[int, dict[str, float]] = {rung: {} for rung in milestones}
+        self.ordered: dict[int, list[float]] = {rung: [] for rung in milestones}  # the same, rising
 
     def apply(self, record: Mapping[str, Any], trial: Trial) -> None:
         super().apply(record, trial)
         if record["kind"] == "report" and record["rung"] and trial.confirms is None:
-            self.averages[record["rung"]][trial.name] = fmean(report["loss"] for report in trial.reports)
+            average = fmean(report["loss"] for report in trial.reports)
+            self.averages[record["rung"]][trial.name] = average
+            bisect.insort(self.ordered[record["rung"]], average)
 
     def at_rung(self, trial: Trial, rung: int) -> Decision:
         return PAUSE if self.is_worse(trial, rung, trial.best_loss) else CONTINUE
 
     def is_worse(self, trial: Trial, rung: int, loss: float) -> bool:
-        others = [average for name, average in self.averages[rung].items() if name != trial.name]
-        return len(others) >= LEAST_OTHERS and loss > median(others)
+        """Whether ``loss`` is above the median of the others' averages at ``rung``."""
+        ordered = self.ordered[rung]
+        own = bisect.bisect_left(ordered, self.averages[rung][trial.name])
+        num_others = len(ordered) - 1
+
+        def of_others(place: int) -> float:
+            return ordered[place if place < own else place + 1]
+
+        if num_others < LEAST_OTHERS:
+            return False
+        return loss > (of_others((num_others - 1) // 2) + of_others(num_others // 2)) / 2
 
     def promotion(self, *, closing: bool = False) -> Trial | None:
         for rung in reversed(self.milestones):
