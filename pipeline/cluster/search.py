@@ -46,6 +46,7 @@ from pipeline.paths import absolute
 from pipeline.search.adopted import records_of_trials
 from pipeline.search.candidates import Candidates
 from pipeline.search.checks import first_settings, why_not
+from pipeline.search.corpora import check_comparable, has_other_tokens
 from pipeline.search.engine import End, Engine
 from pipeline.search.journal import JOURNAL, Journal, JournalTail, begin_journal, read_journal
 from pipeline.search.keeping import Keeper
@@ -120,6 +121,8 @@ def search(
             corpus = prepare(config, on_shard=on_shard, say=say)
             if "valid" not in corpus.splits:
                 raise UserError("corpus.valid: a search needs a validation split to compare trials by")
+            if has_other_tokens(space):
+                check_comparable(with_budget(config), corpus)
             write_file(directory.config, settings_of(config))
             begin_journal(directory.path, records or records_of_trials(directory.path, config, corpus))
             trial_config = with_budget(config)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import config as configuration
 from pipeline import run, status
 from pipeline.cluster.exchange import Exchange
 from pipeline.cluster.train import OnRay, Plan, fitted
 from pipeline.config import Config
 from pipeline.data.shards import open_prepared
 from pipeline.errors import UserError
+from pipeline.search import corpora
 from pipeline.search.naming import TRIALS
 from pipeline.search.standing import DONE, FAILED, LOST, Trial
 from pipeline.search.validations import figures_of, past_validations
@@ -82,16 +82,22 @@ class Runner:
         if trial.seed_offset:
             seed = changes.get("train.seed", self.config.train.seed)
             changes["train.seed"] = (seed + trial.seed_offset) % 2**32
-        return configuration.with_values(self.config, changes)
+        return corpora.of_trial(self.config, changes)
 
     def train(self, trial: Trial, folder: Path, report: Report, *, after_tokens: int) -> str:
         """How the run of ``trial`` in ``folder`` ended. Raises as ``pipeline.run.train``."""
         config = self.config_of(trial, folder)
-        corpus = open_prepared(config.data.directory)
+        is_own = config.data.directory == self.config.data.directory
+        corpus = open_prepared(config.data.directory) if is_own else corpora.prepared(config)
+        goes_by_bytes = corpora.has_other_tokens(self.config.search.space)
+        if goes_by_bytes:
+            corpora.check_comparable(config, corpus)
         status.check(config, corpus, num_workers=self.plan.num_workers)
 
         def report_checked(figures: dict[str, Any]) -> None:
             check_validation(figures)
+            if goes_by_bytes:
+                figures = corpora.by_bytes(figures)
             report({**figures, "seconds": figures_of(folder)["seconds"]})
 
         try:

@@ -25,7 +25,7 @@ class SearchConfig(Section):
         "{randint: [low, high]} and {lograndint: [low, high]} (high excluded), {quniform: [low, high, step]}, "
         "{qloguniform: …} and {qrandint: …} (multiples of step, low and high included); beside any of them when: "
         "{other.path: value or values}, the condition under which it is set; every value and both ends must be ones "
-        "that the setting takes.",
+        "that the setting takes. Of model, train, optimizer, tokenizer and data.",
     )
     algorithm: Literal["random", "grid", "tpe"] = setting(
         "random",

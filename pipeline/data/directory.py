@@ -20,6 +20,10 @@ class OtherCorpusError(UserError):
     """A directory holds a corpus, or shards of one, of other settings or of another text than is wanted."""
 
 
+class BeingPreparedError(UserError):
+    """Another process is preparing a directory."""
+
+
 @contextmanager
 def new_directory(directory: str) -> Iterator[None]:
     """Make ``directory``; where the text turns out to be wrong, remove it again if it was not there before.
@@ -51,7 +55,7 @@ def locked(directory: str, say: Say) -> Iterator[None]:
     """Hold ``directory`` for this process, which the operating system ends with it. A bucket has no locks.
 
     Raises:
-        UserError: another process holds it.
+        BeingPreparedError: another process holds it.
     """
     if storage.is_uri(directory):
         yield
@@ -60,7 +64,7 @@ def locked(directory: str, say: Say) -> Iterator[None]:
     try:
         descriptor = hold(path)
     except BlockingIOError:
-        raise UserError(
+        raise BeingPreparedError(
             f"data.directory: {directory} is being prepared by another process; wait for its end, or name another one"
         ) from None
     except OSError as error:

@@ -13,6 +13,7 @@ from pipeline.config import Config
 from pipeline.data.shards import PreparedCorpus
 from pipeline.errors import UserError
 from pipeline.model.language_model import LanguageModel
+from pipeline.search.corpora import of_trial
 from pipeline.search.first import first_settings
 
 __all__ = ["first_settings", "why_not"]
@@ -27,11 +28,15 @@ def why_not(config: Config, corpus: PreparedCorpus, *, num_workers: int) -> Call
 
     def reason(settings: Mapping[str, Any]) -> str:
         try:
-            trial = configuration.with_values(config, settings)
-            run.training_data(trial, corpus, rank=0, world_size=num_workers)
+            trial = of_trial(config, settings)
+            vocab_size = corpus.vocab_size
+            if trial.data.directory == config.data.directory:
+                run.training_data(trial, corpus, rank=0, world_size=num_workers)
+            else:  # its corpus may not be prepared yet
+                vocab_size = trial.tokenizer.vocab_size or vocab_size
             configuration.check_accumulation(trial.train, num_workers)
             with torch.device("meta"):
-                model = LanguageModel(trial.model, corpus.vocab_size)
+                model = LanguageModel(trial.model, vocab_size)
         except UserError as error:
             return "; ".join(str(error).splitlines())
         most = config.search.max_parameters

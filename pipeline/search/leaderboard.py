@@ -14,6 +14,7 @@ from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.files import write_file
 from pipeline.search.confirm import Confirmed, confirmed
+from pipeline.search.corpora import has_other_tokens, of_trial
 from pipeline.search.standing import FAILED, LOST, PAUSED, Standing, Trial
 
 LEADERBOARD, BEST = "leaderboard.csv", "best.yaml"
@@ -92,7 +93,7 @@ def save(directory: Path, rows: Sequence[Row], config: Config, *, sample_tokens:
     """
     write_file(directory / LEADERBOARD, as_csv(rows))
     own = {"run.directory": str(directory / "best"), "run.sample_tokens": sample_tokens}
-    best = configuration.with_values(config, {**rows[0].settings, **own})
+    best = configuration.with_values(of_trial(config, rows[0].settings), own)
     write_file(directory / BEST, configuration.to_yaml(best, without=["search"]))
 
 
@@ -102,7 +103,8 @@ def as_csv(rows: Sequence[Row]) -> str:
     means = ["mean", "mean_low", "mean_high", "seeds"] if any(row.confirmed for row in rows) else []
     stream = io.StringIO()
     table = csv.writer(stream)
-    table.writerow(["rank", "perplexity", *means, *paths, "tokens", "seconds", "status", "trial", "reason"])
+    figure = "perplexity_per_byte" if has_other_tokens(paths) else "perplexity"
+    table.writerow(["rank", figure, *means, *paths, "tokens", "seconds", "status", "trial", "reason"])
     for rank, row in enumerate(rows, start=1):
         settings = [row.settings.get(path, "") for path in paths]
         over_seeds: list[Any] = [] if not means else [""] * 4

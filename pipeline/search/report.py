@@ -14,6 +14,7 @@ from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.files import write_file
 from pipeline.search import pictures
+from pipeline.search.corpora import has_other_tokens
 from pipeline.search.domains import Domain
 from pipeline.search.importance import Importance, importances
 from pipeline.search.leaderboard import BEST, LEADERBOARD, Row, rows_of
@@ -44,6 +45,11 @@ class Findings:
     budget_tokens: int
     standing: Standing
     exploits: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def unit(self) -> str:
+        """What trials are compared by."""
+        return "perplexity per byte" if has_other_tokens(self.space) else "perplexity"
 
     @property
     def levels(self) -> list[int]:
@@ -87,11 +93,11 @@ def pictures_of(findings: Findings, found: Sequence[Importance]) -> tuple[dict[s
         return {}, ["no pictures: no trial has come to a validation yet"]
     try:
         made = {
-            "curves": pictures.curves(trials, findings.levels),
-            "settings": pictures.against_result(space, trials),
+            "curves": pictures.curves(trials, findings.levels, findings.unit),
+            "settings": pictures.against_result(space, trials, findings.unit),
         }
         if len(paths := most_important(space, found)) > 1:
-            made["pairs"] = pictures.pairs(space, trials, paths)
+            made["pairs"] = pictures.pairs(space, trials, paths, findings.unit)
         if any(each.shares for each in found):
             made["importance"] = pictures.importance(found)
         if findings.exploits:
@@ -115,10 +121,10 @@ def as_markdown(
     parts = [
         f"# {directory.name}: a search of {len(rows)} trials",
         summary(findings, rows),
-        best(directory, rows),
+        best(directory, rows, findings.unit),
         *([f"![{CAPTIONS['curves']}]({PICTURES}/curves.png)", CAPTIONS["curves"]] if "curves" in drawn else []),
         "## Leaderboard",
-        leaderboard(rows, list(findings.space)),
+        leaderboard(rows, list(findings.space), findings.unit),
         "## What mattered",
         *importance_table(found, findings.space),
     ]
@@ -154,12 +160,12 @@ def summary(findings: Findings, rows: Sequence[Row]) -> str:
     return "\n".join(sentences)
 
 
-def best(directory: Path, rows: Sequence[Row]) -> str:
+def best(directory: Path, rows: Sequence[Row], unit: str) -> str:
     """The winner, how sure it is, and the command that trains it."""
     if not rows or not rows[0].is_whole:
         return "No trial has come to a perplexity yet."
     row = rows[0]
-    text = f"**Best: perplexity {row.perplexity:,.3f}** after {row.tokens:,} tokens: `{describe(row.settings)}`"
+    text = f"**Best: {unit} {row.perplexity:,.3f}** after {row.tokens:,} tokens: `{describe(row.settings)}`"
     if row.confirmed is not None and row.confirmed.low is not None:
         text += (
             f"; with {row.confirmed.num_seeds} other seeds {row.confirmed.perplexity:,.3f} "
@@ -173,10 +179,10 @@ def best(directory: Path, rows: Sequence[Row]) -> str:
     )
 
 
-def leaderboard(rows: Sequence[Row], paths: Sequence[str]) -> str:
+def leaderboard(rows: Sequence[Row], paths: Sequence[str], unit: str) -> str:
     """The first rows as a table, a column for each of the settings at ``paths``."""
     has_means = any(row.confirmed for row in rows)
-    head = ["", "perplexity", *(["mean of seeds"] if has_means else []), *paths, "tokens", "status"]
+    head = ["", unit, *(["mean of seeds"] if has_means else []), *paths, "tokens", "status"]
     lines = [head, ["---"] * len(head)]
     for rank, row in enumerate(rows[:MOST_ROWS], start=1):
         means = [mean_of(row)] if has_means else []

@@ -25,7 +25,8 @@ from pipeline.search.domains import CHOICE, KINDS, LOGARITHMIC, STEPPED, WHOLE, 
 if TYPE_CHECKING:
     import numpy as np
 
-SEARCHED_SECTIONS = ("model", "train", "optimizer")
+SEARCHED_SECTIONS = ("model", "train", "optimizer", "tokenizer", "data")
+NEVER_SEARCHED = {"data.directory": "each trial has the corpus of its own tokens"}
 WHEN = "when"
 # of the other settings' values, that one value is tried with before it is refused; values that are named
 MOST_COMBINATIONS, MOST_NAMED = 10_000, 5
@@ -171,6 +172,8 @@ def parse_setting(path: str, spec: Any) -> Domain:
             the setting does not take.
     """
     section, _, field = path.partition(".")
+    if path in NEVER_SEARCHED:
+        raise UserError(f"not a setting that can be searched: {NEVER_SEARCHED[path]}")
     if section not in SEARCHED_SECTIONS or field not in configuration.section_fields(section):
         near = [place if "." in place else f"{section}.{place}" for place in configuration.meant_by(path)]
         near = [place for place in near if place != path and place.startswith(SEARCHED_SECTIONS)]

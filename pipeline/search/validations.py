@@ -11,7 +11,10 @@ from pipeline.training import checkpoint
 from pipeline.training.directory import RunDirectory
 from pipeline.training.monitor import read
 
-FIGURES = ("tokens", "loss", "perplexity")
+FIGURES = ("tokens", "loss", "perplexity", "bits_per_byte")
+
+
+FINITE = ("loss", "perplexity")  # of a validation that went well; bits per byte there may be none
 
 
 def past_validations(folder: Path, *, after_tokens: int) -> list[dict[str, Any]]:
@@ -25,7 +28,10 @@ def past_validations(folder: Path, *, after_tokens: int) -> list[dict[str, Any]]
     past = [r for r in read(directory.metrics) if r["kind"] == "valid" and r["step"] <= last]
     past = [r for r in past if all(name in r for name in FIGURES) and r["tokens"] > after_tokens]
     # what was not finite is null in the record
-    return [{name: math.inf if record[name] is None else record[name] for name in FIGURES} for record in past]
+    return [
+        {name: record[name] if record[name] is not None or name not in FINITE else math.inf for name in FIGURES}
+        for record in past
+    ]
 
 
 def figures_of(folder: Path, *, up_to_tokens: float = math.inf) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pipeline import launch, run
 from pipeline.cluster.search import search
 from pipeline.config import Config
 from pipeline.errors import UserError
+from pipeline.search.corpora import of_trial
 from pipeline.training.monitor import read
 from pipeline.training.progress import MovingLine
 
@@ -168,3 +169,26 @@ def check_trials(directory: Path, *, num_trials: int) -> None:
 def validations(folder: Path) -> dict[int, float]:
     """Tokens → perplexity of a run."""
     return {r["tokens"]: r["perplexity"] for r in read(folder / "metrics.jsonl") if r["kind"] == "valid"}
+
+
+@pytest.mark.ray
+def test_tokenizers_are_searched_by_bits_per_byte(
+    make_config: Callable[..., Config], tmp_path: Path, ray_cluster: None
+) -> None:
+    space = {"tokenizer.kind": ["char", "byte"]}
+    values = {"cluster.backend": "ray", "search.space": space, "search.num_trials": 2, "search.scheduler": "none",
+              "search.max_tokens": 1200, "search.max_concurrent": 1}  # fmt: skip
+    config = make_config(values)
+    rows = search(config)
+    assert sorted(row.settings["tokenizer.kind"] for row in rows) == ["byte", "char"]
+    with (Path(str(config.run.directory)) / "leaderboard.csv").open() as stream:
+        table = list(csv.DictReader(stream))
+    for line in table:
+        assert line["status"] == "done"
+        folder = Path(str(config.run.directory)) / "trials" / line["trial"]
+        bits = [r["bits_per_byte"] for r in read(folder / "metrics.jsonl") if r["kind"] == "valid"]
+        assert float(line["perplexity_per_byte"]) == pytest.approx(2 ** min(bits))
+    best = configuration.load(Path(str(config.run.directory)) / "best.yaml")
+    assert best.tokenizer.kind == table[0]["tokenizer.kind"]
+    byte = of_trial(config, {"tokenizer.kind": "byte"})
+    assert sorted(path.name for path in tmp_path.glob("data*")) == ["data", Path(str(byte.data.directory)).name]
