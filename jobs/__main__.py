@@ -6,9 +6,10 @@ import ast
 import difflib
 import runpy
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
-from jobs import cli
+from jobs.shared import cli
 
 COMMANDS = (
     "train",
@@ -49,8 +50,10 @@ def overview() -> str:
 
 def summary(command: str) -> str:
     """The first line of a command's docstring, read without importing it."""
-    module = Path(__file__).with_name(f"{command}.py")
-    return (ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or "").splitlines()[0]
+    spec = find_spec(f"jobs.{command}")
+    assert spec is not None
+    assert spec.origin is not None
+    return (ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or "").splitlines()[0]
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jobs import models
-from jobs.cli import command_line, parser, run_job
-from jobs.models import add_run, load
-from jobs.number_types import number, whole
+from jobs.shared import models
+from jobs.shared.cli import command_line, parser, run_job
+from jobs.shared.models import add_run, load
+from jobs.shared.numbers import number, whole
 from pipeline.errors import UserError
 from pipeline.files import write_file
 from pipeline.strict_json import to_json
@@ -158,8 +158,8 @@ def smaller_models(
 
 def measured(variants: list[Any], text: Any, windows: Any, num_tokens: int) -> list[dict[str, Any]]:
     """The figures of each of ``variants``: perplexity on ``windows`` of ``text``, seconds of ``num_tokens`` tokens."""
+    from jobs.terminal.progress import Count
     from pipeline.compress.measure import perplexity, seconds_per_token
-    from pipeline.training.progress import Count
 
     models = {variant.name: variant.model for variant in variants}
     with Count("timed", num_tokens * len(variants), "tokens") as progress:

@@ -15,9 +15,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from jobs import models
-from jobs.cli import parser, run_job
-from jobs.models import add_run, load
+from jobs.shared import models
+from jobs.shared.cli import parser, run_job
+from jobs.shared.models import add_run, load
 from pipeline.errors import UserError
 
 # texts on which an exported tokenizer is compared with ours

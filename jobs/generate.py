@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from jobs import models
-from jobs.cli import add_sampling, parser, run_job, sampling_of
-from jobs.models import add_run, load
-from jobs.number_types import number, seed, whole
+from jobs.shared import models
+from jobs.shared.cli import add_sampling, parser, run_job, sampling_of
+from jobs.shared.models import add_run, load
+from jobs.shared.numbers import number, seed, whole
 from pipeline.errors import UserError
 from pipeline.files import check_writable
 from pipeline.options import Sampling, check_beams
@@ -28,8 +28,9 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if arguments.output is not None:
         check_writable(arguments.output, argument="output")
 
+    from jobs.terminal.conversation import Conversation
     from pipeline import run
-    from pipeline.generate import Conversation, UntilStop, read_prompts
+    from pipeline.generate import UntilStop, read_prompts
     from pipeline.model.precision import set_tf32
 
     UntilStop(arguments.stop)

@@ -10,10 +10,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from jobs import models
-from jobs.cli import parser, run_job
-from jobs.models import add_run, load
-from jobs.number_types import number, whole
+from jobs.shared import models
+from jobs.shared.cli import parser, run_job
+from jobs.shared.models import add_run, load
+from jobs.shared.numbers import number, whole
 from pipeline.errors import UserError
 from pipeline.files import check_writable
 

@@ -10,8 +10,8 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from jobs import early
-from jobs.cli import config_from, executor, parser, print_dry_run, run_job
+from jobs.shared import early
+from jobs.shared.cli import config_from, executor, parser, print_dry_run, run_job
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
@@ -21,9 +21,9 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     config = config_from(arguments)
     early.check(config)
 
+    from jobs.terminal.progress import ShardProgress
     from pipeline.data.prepare import count_tokens
     from pipeline.paths import absolute
-    from pipeline.training.progress import ShardProgress
 
     if arguments.dry_run:
         counts = count_tokens(config)

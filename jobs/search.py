@@ -11,8 +11,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jobs import early
-from jobs.cli import command_line, config_from, parser, print_dry_run, run_job
+from jobs.shared import early
+from jobs.shared.cli import command_line, config_from, parser, print_dry_run, run_job
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     first_settings(config, space)
     sampler_of(config.search, space)
 
+    from jobs.terminal.progress import ShardProgress, duration
+    from jobs.terminal.search import SearchProgress
     from pipeline.cluster import search
     from pipeline.dry_run import dry_run
     from pipeline.search.leaderboard import BEST
     from pipeline.search.preview import preview
-    from pipeline.search.progress import SearchProgress
     from pipeline.search.report import REPORT
-    from pipeline.training.progress import ShardProgress
 
     if arguments.dry_run:
         figures = dry_run(search.with_budget(config))
@@ -49,7 +49,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
             config, space, vocab_size=figures["vocab_size"], epoch_tokens=figures["tokens"],
             num_concurrent=num_concurrent, worker=worker,
         )  # fmt: skip
-        return print_dry_run(config, figures | of_search)
+        time = f"{duration(of_search['estimated_seconds'])}, of training alone, at the speed of this machine now"
+        return print_dry_run(config, {**figures, **of_search, "estimated_time": time})
     progress = SearchProgress(config.search.num_trials)
     try:
         rows = search.search(

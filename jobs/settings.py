@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, get_args, get_origin
 
-from jobs.cli import LINE_WIDTH, parser, run_job
+from jobs.shared.cli import LINE_WIDTH, parser, run_job
 from pipeline import config as configuration
 from pipeline.config import Config
 from pipeline.errors import UserError

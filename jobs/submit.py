@@ -1,6 +1,9 @@
-"""Submit a job to a Ray cluster and follow it: JOB --address http://HOST:8265 [what the job itself takes].
+"""Submit a job to a Ray cluster and follow it.
 
-Settings are checked here first. The job's exit code becomes this command's. Ctrl-C stops following, not the job.
+  submit JOB --address http://HOST:8265 [what the job itself takes]
+
+Settings are checked here first. The job's exit code becomes this command's.
+Ctrl-C stops following, not the job.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from jobs.cli import config_from, parser, run_job
+from jobs.shared.cli import config_from, parser, run_job
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,8 +57,10 @@ def main(argv: list[str]) -> None:
 
 def argument_parser() -> argparse.ArgumentParser:
     result = parser("submit", __doc__ or "", takes_config=False, takes_json=False)
-    result.add_argument("job", choices=WITH_CONFIG + WITHOUT_CONFIG, help="which job")
-    result.add_argument("--address", metavar="URL", help="the cluster's job API; default: as `ray job submit`")
+    result.add_argument(
+        "job", choices=WITH_CONFIG + WITHOUT_CONFIG, metavar="JOB", help="prepare, train, search, evaluate or generate"
+    )
+    result.add_argument("--address", metavar="URL", help="the cluster's job API; default: that of ray job submit")
     result.add_argument("--pip", metavar="FILE", help="requirements that Ray installs for the job")
     result.add_argument("--no-wait", action="store_true", help="do not follow the job")
     return result

@@ -9,8 +9,8 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jobs import early
-from jobs.cli import command_line, config_from, executor, parser, print_dry_run, run_job
+from jobs.shared import early
+from jobs.shared.cli import command_line, config_from, executor, parser, print_dry_run, run_job
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -39,8 +39,8 @@ def argument_parser() -> argparse.ArgumentParser:
 
 def train(config: Config, *, again: str, fresh: bool = False, verbose: bool = False) -> dict[str, Any]:
     """Train with progress on the terminal; where that is interrupted, say that the command ``again`` goes on."""
+    from jobs.terminal.progress import RunProgress, ShardProgress
     from pipeline import launch
-    from pipeline.training.progress import RunProgress, ShardProgress
 
     progress, shards = RunProgress(), ShardProgress()
     try:
@@ -67,9 +67,9 @@ def print_result(config: Config, result: dict[str, Any]) -> None:
     """What a person wants to know of a finished run: the figures, a sample, and what to do next."""
     import shlex
 
+    from jobs.terminal.progress import duration
     from pipeline.training.directory import RunDirectory
     from pipeline.training.monitor import read
-    from pipeline.training.progress import duration
 
     directory = config.run.directory
     bits = f", {result['bits_per_byte']:.3f} bits per byte" if result["bits_per_byte"] is not None else ""

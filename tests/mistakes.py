@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 from jobs import compress, evaluate, export, generate, gradients, prepare, search, submit, train
-from jobs.number_types import number, seed, whole
+from jobs.shared.numbers import number, seed, whole
 from pipeline import config as configuration
 from pipeline.errors import UserError
 from tests import absurd

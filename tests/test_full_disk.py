@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from jobs import compress, evaluate, generate, gradients, prepare, train
-from jobs.cli import run_job
+from jobs.shared.cli import run_job
 from pipeline import config as configuration
 from pipeline import launch
 from pipeline.config import Config

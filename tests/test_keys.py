@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobs import compress, evaluate, generate, prepare, search, submit, train
-from jobs.cli import run_job
+from jobs.shared.cli import run_job
 from pipeline import config as configuration
 from pipeline import storage
 from pipeline.errors import UserError, carries_key, without_keys

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobs.__main__ import COMMANDS
-from jobs.cli import as_option
+from jobs.shared.cli import as_option
 from pipeline.errors import UserError
 
 

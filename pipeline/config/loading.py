@@ -151,21 +151,23 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"no such file: {path}") from None
+        raise UserError(f"no such file: {path}", argument="config") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}", argument="config") from None
     from pipeline.config.yaml_text import parse
 
     try:
         values = parse(text)
     except UserError as error:
-        raise UserError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
+        raise UserError("\n".join(f"{path}: {line}" for line in str(error).splitlines()), argument="config") from None
     if values is None:
         return {}
     if isinstance(values, str) and ":" in values:
-        raise UserError(f"{path}: {no_blank(values)}")
+        raise UserError(f"{path}: {no_blank(values)}", argument="config")
     if not isinstance(values, dict):
-        raise UserError(f"{path} must hold sections (corpus:, model:, …), not a {type(values).__name__}")
+        raise UserError(
+            f"{path} must hold sections (corpus:, model:, …), not a {type(values).__name__}", argument="config"
+        )
     return values
 
 

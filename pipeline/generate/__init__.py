@@ -4,18 +4,16 @@ prompt → ids → state → logits → filtered weights → one uniform number 
 
 ``sampling`` turns logits into a token, ``stepper`` runs the model one token on, ``sampler`` carries many prompts at
 once, ``beam`` looks for the likeliest text, ``text`` turns tokens into characters, ``writing`` joins them; ``prompts``
-and ``conversation`` are files and the terminal at both ends.
+reads and saves files.
 """
 
 from pipeline.generate.beam import beam_search, likeliest_texts
-from pipeline.generate.conversation import Conversation
 from pipeline.generate.prompts import read_prompts, save_rows
 from pipeline.generate.text import UntilStop, prompt_ids
 from pipeline.generate.writing import Written, generate, generate_batch, write_sample
 from pipeline.options import Sampling, check_beams
 
 __all__ = [
-    "Conversation",
     "Sampling",
     "UntilStop",
     "Written",

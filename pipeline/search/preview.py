@@ -10,7 +10,6 @@ from pipeline.search.estimate import estimate
 from pipeline.search.plan import plan_of
 from pipeline.search.report import condition, drawn_from
 from pipeline.search.space import Space
-from pipeline.training.progress import duration
 
 
 def preview(
@@ -46,5 +45,4 @@ def preview(
         "trials_at_once": num_concurrent,
         "tokens_per_second": round(found.tokens_per_second),
         "estimated_seconds": round(found.seconds),
-        "estimated_time": f"{duration(found.seconds)}, of training alone, at the speed of this machine now",
     }

@@ -13,7 +13,7 @@ import pytest
 import requests
 from ray.job_submission import JobStatus
 
-from jobs.cli import run_job
+from jobs.shared.cli import run_job
 from jobs.submit import main
 from pipeline.cluster import job_api
 from pipeline.cluster import submit as submission

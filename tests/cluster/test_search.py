@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from jobs import search as job
-from jobs.cli import run_job
+from jobs.shared.cli import run_job
+from jobs.terminal.progress import MovingLine
 from pipeline import config as configuration
 from pipeline import launch, run
 from pipeline.cluster.search import search
@@ -17,7 +18,6 @@ from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.search.corpora import of_trial
 from pipeline.training.monitor import read
-from pipeline.training.progress import MovingLine
 
 SPACE = {"optimizer.lr": [0.001, 0.1, 1.0, 3.0, 1e30], "model.hidden_size": [4, 8]}
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from jobs import compress, evaluate
-from jobs.cli import run_job
+from jobs.shared.cli import run_job
 from pipeline import launch
 from pipeline.compress.onnx_model import OnnxModel
 from pipeline.compress.variants import pruned

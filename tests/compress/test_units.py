@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from jobs import compress
-from jobs.cli import run_job
+from jobs.shared.cli import run_job
 from pipeline import config as configuration
 from pipeline import launch
 from pipeline.compress.units import saliency, without_units

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from jobs.terminal.conversation import Conversation
 from pipeline.config import ModelConfig, TokenizerConfig
 from pipeline.data.tokenizer import Tokenizer, train_tokenizer
 from pipeline.errors import UserError
 from pipeline.generate import (
-    Conversation,
     beam_search,
     generate,
     generate_batch,

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from jobs import evaluate, generate, prepare, search, train
-from jobs.cli import run_job
+from jobs.shared.cli import run_job
 from pipeline import launch
 from pipeline.config import Config
 from pipeline.data.prepare import prepare_in_process
@@ -127,7 +127,7 @@ def test_another_corpus_in_the_place_of_the_trained_one_is_not_scored(
 
 
 def test_output_that_nobody_reads_any_more_ends_the_job() -> None:
-    code = "from jobs.cli import run_job; run_job(lambda argv: print('text ' * 100_000))"
+    code = "from jobs.shared.cli import run_job; run_job(lambda argv: print('text ' * 100_000))"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jobs import train
-from jobs.cli import run_job
+from jobs.shared.cli import run_job
 from pipeline import config as configuration
 from tests.documents import PROJECT, Command, commands, snippets
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobs import evaluate
-from jobs.cli import run_job
+from jobs.shared.cli import run_job
 from pipeline import launch
 from pipeline.config import Config
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from jobs import generate
-from jobs.cli import run_job
+from jobs.shared.cli import run_job
 from pipeline import launch
 from pipeline.compress.folder import write_model_folder
 from pipeline.config import Config

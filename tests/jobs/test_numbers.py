@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from jobs import compress, evaluate, generate, gradients
-from jobs.cli import run_job
-from jobs.number_types import number, seed, whole
+from jobs.shared.cli import run_job
+from jobs.shared.numbers import number, seed, whole
 from pipeline import launch
 from pipeline.config import Config
 

@@ -9,10 +9,10 @@ from types import ModuleType
 import pytest
 
 from jobs import compress, evaluate
-from jobs.cli import run_job
+from jobs.shared.cli import run_job
+from jobs.terminal import progress
 from pipeline import launch
 from pipeline.config import Config
-from pipeline.training import progress
 
 LINE = re.compile(r" *(\d+)% █* +(.+) ([\d,]+) of ([\d,]+) (tokens|sentences)  [\d,]+ \w+/s  [\d:]+ left")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cli import run_job
+from jobs.shared.cli import run_job
 from pipeline import config as configuration
 from pipeline import launch
 from tests.documents import PROJECT

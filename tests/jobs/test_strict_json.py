@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs import compress, evaluate, generate, gradients
-from jobs.cli import run_job
+from jobs.shared.cli import run_job
 from pipeline import launch
 from pipeline.config import Config
 from pipeline.generate import save_rows

@@ -13,13 +13,13 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.variant_generator import generate_variants
 
+from jobs.terminal.search import SearchProgress
 from pipeline import config as configuration
 from pipeline.cluster.search import check_same_search, settings_of
 from pipeline.config import SearchConfig
 from pipeline.errors import UserError
 from pipeline.search.journal import JOURNAL, Journal, begin_journal, read_journal
 from pipeline.search.leaderboard import as_csv, leaderboard, save
-from pipeline.search.progress import SearchProgress
 from pipeline.search.samplers import sampler_of
 from pipeline.search.schedulers.stopping import AshaStopping
 from pipeline.search.space import check_space

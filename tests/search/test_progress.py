@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from jobs.terminal.search import SearchProgress, ordinal, place
 from pipeline.config import SearchConfig
 from pipeline.search.plan import plan_of
-from pipeline.search.progress import SearchProgress, ordinal, place
 from pipeline.search.space import Space
 from pipeline.search.standing import Standing
 from tests.search.findings import BUDGET, findings, records_of

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
+from jobs.terminal.progress import RunProgress
 from pipeline.training.directory import LostOwnershipError, RunDirectory
 from pipeline.training.monitor import Monitor, Record, Tail, read, record_of
-from pipeline.training.progress import RunProgress
 from tests.damage import flipped
 
 

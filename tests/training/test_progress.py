@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.training.progress import Count, ShardProgress, start_sentence
+from jobs.terminal.progress import Count, MovingLine, ShardProgress, start_sentence
 
 START = {
     "parameters": 1_052_672, "total_steps": 960, "tokens_per_step": 1_024, "num_workers": 1, "device": "cpu",
@@ -43,6 +43,8 @@ def test_no_line_is_too_wide_and_nothing_is_left_out() -> None:
 
 
 class Terminal(io.StringIO):
+    encoding = "utf-8"  # type: ignore[assignment]
+
     def isatty(self) -> bool:
         return True
 
@@ -84,10 +86,33 @@ def test_on_a_terminal_a_count_moves_and_is_gone_at_the_end(clock: list[float]) 
         for _ in range(5):  # one more than was thought
             clock[0] += 1.0
             count.add()
-    shown = terminal.getvalue().split("\r")
-    assert [line.split("  ")[-1] for line in shown[1:6]] == [f"0:0{n} left\x1b[K" for n in (3, 2, 1, 0, 0)]
-    assert "100%" in shown[5]
-    assert shown[6] == "\x1b[K"
+    shown = [line.rstrip() for line in terminal.getvalue().split("\r") if line]
+    assert [line.split("  ")[-1] for line in shown[:5]] == [f"0:0{n} left" for n in (3, 2, 1, 0, 0)]
+    assert shown[0].startswith(" 25% █████                scored 1 of 4 tokens")
+    assert shown[4].startswith("100% ████████████████████ scored 5 of 4 tokens")
+    assert shown[5:] == [""]  # blanks over all of the line
     with Count("scored", 4, "tokens", stream=terminal) as count:
         count.add(4)  # at once
     assert terminal.getvalue().count("scored") == 5
+
+
+def test_what_is_said_stands_above_the_bar(clock: list[float]) -> None:
+    terminal = Terminal()
+    line = MovingLine(stream=terminal)
+    line.move(0.5, "half")
+    line.say("a sentence")
+    line.move(0.75, "more")
+    line.close()
+    shown = screen(terminal.getvalue())
+    assert shown == ["a sentence", " 75% ███████████████      more", ""]
+
+
+def screen(text: str) -> list[str]:
+    """The lines that a terminal shows after ``text``: what follows a carriage return is written over what was there."""
+    lines = []
+    for line in text.split("\n"):
+        shown = ""
+        for part in line.split("\r"):
+            shown = part + shown[len(part) :]
+        lines.append(shown.rstrip())
+    return lines

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from jobs import models
-from jobs.cli import add_sampling, parser, run_job, sampling_of
-from jobs.models import add_run, load
-from jobs.number_types import number, seed, whole
+from jobs.shared import models
+from jobs.shared.cli import add_sampling, parser, sampling_of
+from jobs.shared.models import add_run, load
+from jobs.shared.numbers import number, seed, whole
 from pipeline.errors import UserError
 from pipeline.files import check_writable
 from pipeline.options import Adaptive, CacheSettings, DynamicSettings
@@ -47,7 +47,7 @@ def measures_of(loaded: Any, arguments: argparse.Namespace) -> list[Callable[[],
     Raises:
         UserError: for whatever one of them could not do, before the first is begun.
     """
-    from jobs import adaptation, continuations, measures, sentences
+    from jobs.evaluate import adaptation, continuations, measures, sentences
     from pipeline.evaluate.pairs import read_pairs
 
     text = cache(lambda: measures.held_out_of(loaded, arguments))
@@ -161,7 +161,3 @@ def check(arguments: argparse.Namespace) -> None:
                 raise UserError(f"--{name.replace('_', '-')}: --cache and --dynamic score on one stream")
         if arguments.exact or arguments.breakdown:
             raise UserError("--exact, --breakdown: are not for --cache and --dynamic")
-
-
-if __name__ == "__main__":
-    run_job(main)

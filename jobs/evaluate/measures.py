@@ -7,7 +7,8 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from jobs.models import load
+from jobs.shared.models import load
+from jobs.terminal.progress import Count
 from pipeline import metrics, run
 from pipeline.data.streams import ResetRule
 from pipeline.errors import UserError
@@ -25,7 +26,6 @@ from pipeline.evaluate import (
     text_held_out,
 )
 from pipeline.training.checkpoint import Loaded
-from pipeline.training.progress import Count
 
 
 def perplexity(

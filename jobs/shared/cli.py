@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from jobs.number_types import number, whole
+from jobs.shared.numbers import number, whole
 from pipeline.errors import KEY_IN_ADDRESS, Notice, UserError, carries_key
 from pipeline.options import Sampling
 
@@ -66,7 +66,8 @@ class OneSentenceParser(argparse.ArgumentParser):
             for one in self._actions
             if one.required and one.option_strings
         ]
-        rest = [f"[{one.metavar} …]" for one in self._actions if not one.option_strings]
+        positional = [one for one in self._actions if not one.option_strings]
+        rest = [f"[{one.metavar} …]" if one.nargs else f"{one.metavar} …" for one in positional]
         self.usage = " ".join([self.prog, *needed, "[options]", *rest])
         return super().format_help()
 
@@ -119,7 +120,7 @@ def parser(
         result.add_argument("overrides", nargs="*", metavar="section.field=value", help=argparse.SUPPRESS)
         result.add_argument("--config", metavar="FILE", help="YAML file of settings")
         result.add_argument("--dry-run", action="store_true", help="print the settings and what follows; write nothing")
-    verbose = "show Ray's own log as well" if takes_config else argparse.SUPPRESS
+    verbose = "show Ray's own log as well" if takes_config or job == "submit" else argparse.SUPPRESS
     result.add_argument("--verbose", action="store_true", help=verbose)
     if takes_json:
         result.add_argument("--json", action="store_true", help="end with a line of JSON on standard output")

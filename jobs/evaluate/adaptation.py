@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from jobs.measures import figures, scored_of
+from jobs.evaluate.measures import figures, scored_of
+from jobs.terminal.progress import Count
 from pipeline import metrics, run
 from pipeline.data.scoring import ScoringStreams
 from pipeline.data.streams import ResetRule
@@ -20,7 +21,6 @@ from pipeline.evaluate.cache import tune_cache, with_cache
 from pipeline.evaluate.dynamic import follow, gradient_rms, tune_dynamic
 from pipeline.options import Adaptive, CacheSettings, DynamicSettings
 from pipeline.training.checkpoint import Loaded
-from pipeline.training.progress import Count
 
 # inputs at a time where the weights stay as they are; of the validation text on which --tune tries dynamic evaluation
 WINDOW_TOKENS, TUNING_TOKENS = 256, 10_000

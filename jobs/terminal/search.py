@@ -15,13 +15,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from jobs.terminal.progress import MovingLine, bar, duration
 from pipeline.search.importance import loss_at
 from pipeline.search.naming import describe
 from pipeline.search.plan import SearchPlan
 from pipeline.search.rungs import reached
 from pipeline.search.standing import DONE, FAILED, LOST, PAUSED, RUNNING, STOPPED, Standing, Trial
 from pipeline.training.monitor import Record
-from pipeline.training.progress import MovingLine, bar, duration
 
 ORDER = (RUNNING, PAUSED, DONE, STOPPED, LOST, FAILED)
 MOST_ROWS = 12
@@ -60,13 +60,14 @@ class SearchProgress(MovingLine):
         """The table on a terminal; its first line in a pipe."""
         head = self.head(standing)
         if not self.is_terminal:
-            self.move("  ".join(head))
+            self.move(self.done(standing), "  ".join(head))
             return
         columns, rows = shutil.get_terminal_size()
+        head[0] = f"{bar(self.done(standing))} {head[0]}"
         lines = [*head, *table(standing, self.levels)][: max(1, min(MOST_ROWS + 4, rows - 1))]
         self.take_away()
         print("\n".join(line[: columns - 1] for line in lines), end="", file=self.stream, flush=True)
-        self.num_lines, self.moving = len(lines), True
+        self.num_lines = len(lines)
 
     def say(self, sentence: str) -> None:
         self.take_away()
@@ -77,25 +78,34 @@ class SearchProgress(MovingLine):
         if self.num_lines:
             up = f"\x1b[{self.num_lines - 1}A" if self.num_lines > 1 else ""
             print(f"\r{up}\x1b[J", end="", file=self.stream, flush=True)
-        self.num_lines, self.moving = 0, False
+        self.num_lines = 0
 
     def clear(self) -> None:
         self.take_away()
+
+    def close(self) -> None:
+        if self.num_lines:
+            print(file=self.stream, flush=True)
+        self.num_lines = 0
 
     @property
     def levels(self) -> list[int]:
         return [tokens for tokens, _ in self.plan.levels] if self.plan is not None else []
 
+    def done(self, standing: Standing) -> float:
+        """How much of 1 is done, by tokens."""
+        total = self.plan.total_tokens if self.plan is not None else 0
+        return min(1.0, standing.num_tokens / total) if total else 0.0
+
     def head(self, standing: Standing) -> list[str]:
         """How far it is: trials by their state and the best so far; tokens and time."""
         total = self.plan.total_tokens if self.plan is not None else 0
-        done = min(1.0, standing.num_tokens / total) if total else 0.0
         number = max(self.plan.num_trials if self.plan is not None else 0, self.num_trials)
         begun = f"{len(standing.trials)} of {number} trials"
         states = Counter(trial.status for trial in standing.trials.values())
         shown = ", ".join(f"{states[status]} {status}" for status in ORDER if states[status])
         best = best_of(standing)
-        parts = [f"{bar(done)} {begun}: {shown or 'none yet'}"]
+        parts = [f"{begun}: {shown or 'none yet'}"]
         if best is not None:
             parts.append(f"best perplexity {best.best_perplexity:,.2f} (trial {best.number})")
         tokens = f"{standing.num_tokens:,}" + (f" of about {total:,}" if total else "") + " tokens"

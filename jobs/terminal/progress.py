@@ -1,4 +1,4 @@
-"""Records of a run → a line that moves on a terminal, or a line now and then in a log file."""
+"""How far work is: a bar that moves on a terminal, drawn by tqdm; in a pipe or a log file a line now and then."""
 
 from __future__ import annotations
 
@@ -13,41 +13,58 @@ LOG_EVERY_SECONDS, MOVE_EVERY_SECONDS = 10.0, 0.1
 
 
 class MovingLine:
-    """One line that is overwritten on a terminal; in a log file a line only every few seconds."""
+    """A line that says how far something is: a bar on a terminal; in a log file a line only every few seconds."""
 
     def __init__(self, *, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
         self.is_terminal = self.stream.isatty()
-        self.moving = False
+        self.bar: Any = None
         self.last_shown = -LOG_EVERY_SECONDS
 
-    def move(self, text: str) -> None:
-        """Show the line in its new state."""
+    def move(self, done: float, text: str) -> None:
+        """Show that ``done`` of 1 is done, and ``text``; a terminal cuts off what is too wide for it."""
         now = time.monotonic()
         if self.is_terminal:
-            print(f"\r{text}\x1b[K", end="", file=self.stream, flush=True)
-            self.moving = True
+            if self.bar is None:
+                self.bar = new_bar(self.stream, done, text)
+            else:
+                self.bar.n = done
+                self.bar.set_description_str(text)
         elif now - self.last_shown >= LOG_EVERY_SECONDS:
             self.last_shown = now
-            print(text, file=self.stream, flush=True)
+            print(f"{bar(done)} {text}", file=self.stream, flush=True)
 
     def say(self, sentence: str) -> None:
         """Print a sentence between two states of the moving line."""
-        clear = "\r\x1b[K" if self.moving else ""
-        print(f"{clear}{sentence}", file=self.stream, flush=True)
-        self.moving = False
+        if self.bar is not None:
+            self.clear()
+        print(sentence, file=self.stream, flush=True)
 
     def close(self) -> None:
         """Leave the line as it is."""
-        if self.moving:
-            print(file=self.stream, flush=True)
-            self.moving = False
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
 
     def clear(self) -> None:
         """Take the line away."""
-        if self.moving:
-            print("\r\x1b[K", end="", file=self.stream, flush=True)
-            self.moving = False
+        if self.bar is not None:
+            self.bar.leave = False
+            self.close()
+
+
+def bar(done: float) -> str:
+    """``done`` of 1 as per cent and a bar, where tqdm does not draw it."""
+    return f"{done:4.0%} {'█' * round(done * BAR_WIDTH):<{BAR_WIDTH}}"
+
+
+def new_bar(stream: TextIO, done: float, text: str) -> Any:
+    """A bar of ``tqdm`` at ``done`` of 1; it is drawn where it is moved, not by a thread of tqdm's."""
+    from tqdm import tqdm
+
+    tqdm.monitor_interval = 0
+    form = f"{{percentage:3.0f}}% {{bar:{BAR_WIDTH}}} {{desc}}"
+    return tqdm(total=1.0, initial=done, desc=text, file=stream, bar_format=form, dynamic_ncols=True)
 
 
 class ShardProgress(MovingLine):
@@ -68,9 +85,10 @@ class ShardProgress(MovingLine):
         if self.num_bytes >= total_bytes:  # a log file has the end, however soon it comes
             self.last_shown = -LOG_EVERY_SECONDS
         self.move(
-            f"{bar(self.num_bytes / max(1, total_bytes))} prepared {self.num_bytes / 1e6:,.1f} MB  "
+            self.num_bytes / max(1, total_bytes),
+            f"prepared {self.num_bytes / 1e6:,.1f} MB  "
             f"{self.num_bytes / 1e6 / seconds:,.1f} MB/s  {self.num_tokens / seconds:,.0f} tokens/s  "
-            f"{duration(left)} left"
+            f"{duration(left)} left",
         )
         if self.num_bytes >= total_bytes:
             self.close()
@@ -99,10 +117,10 @@ class Count(MovingLine):
         self.looked = now
         seconds = now - self.started
         left = max(0, self.total - self.done) * seconds / max(1, self.done)
-        share = bar(min(1.0, self.done / max(1, self.total)))
         self.move(
-            f"{share} {self.doing} {self.done:,} of {self.total:,} {self.unit}  "
-            f"{self.done / seconds:,.0f} {self.unit}/s  {duration(left)} left"
+            min(1.0, self.done / max(1, self.total)),
+            f"{self.doing} {self.done:,} of {self.total:,} {self.unit}  "
+            f"{self.done / seconds:,.0f} {self.unit}/s  {duration(left)} left",
         )
 
     def __enter__(self) -> Count:
@@ -127,9 +145,10 @@ class RunProgress(MovingLine):
             self.say(f"step {record['step']:,}: {record['text']}")
         elif kind == "train":
             self.move(
-                f"{bar(record['step'] / self.total_steps)} step {record['step']:,}/{self.total_steps:,}  "
+                record["step"] / self.total_steps,
+                f"step {record['step']:,}/{self.total_steps:,}  "
                 f"loss {shown(record['loss'], '.3f')}  perplexity {shown(record['perplexity'], ',.1f')}  "
-                f"{record['tokens_per_second']:,.0f} tokens/s  {duration(record['seconds_left'])} left"
+                f"{record['tokens_per_second']:,.0f} tokens/s  {duration(record['seconds_left'])} left",
             )
         elif kind == "valid":
             bits = f", {record['bits_per_byte']:.3f} bits per byte" if record["bits_per_byte"] is not None else ""
@@ -143,11 +162,6 @@ class RunProgress(MovingLine):
 def shown(value: float | None, form: str) -> str:
     """A figure of a record, which is null where it was not finite."""
     return "not finite" if value is None else format(value, form)
-
-
-def bar(done: float) -> str:
-    """``done`` of 1 as per cent and a bar."""
-    return f"{done:4.0%} {'█' * round(done * BAR_WIDTH):<{BAR_WIDTH}}"
 
 
 def start_sentence(record: dict[str, Any]) -> str:

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from jobs.terminal.progress import Count
 from pipeline.data.streams import ResetRule
 from pipeline.data.tokenizer import EOS, Tokenizer
 from pipeline.evaluate import HeldOut
 from pipeline.evaluate.pairs import Pair, accuracies, sentence_nats
 from pipeline.evaluate.surprisal import Row, surprisal_rows, write_rows
 from pipeline.training.checkpoint import Loaded
-from pipeline.training.progress import Count
 
 
 def surprisal(loaded: Loaded, path: str, text: HeldOut) -> dict[str, Any]:

@@ -6,13 +6,13 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
+from jobs.terminal.progress import Count
 from pipeline.data.tokenizer import Ids
 from pipeline.evaluate import HeldOut
 from pipeline.evaluate.quality import Variety, cut_prompts, nearness, variety
 from pipeline.generate.sampler import Sampler
 from pipeline.options import Sampling
 from pipeline.training.checkpoint import Loaded
-from pipeline.training.progress import Count
 
 PROMPTS_AT_ONCE = 64
 

@@ -1,0 +1,1 @@
+"""What several commands share: the command line (``cli``), the model they use (``models``), numbers, early checks."""
