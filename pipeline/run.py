@@ -62,7 +62,7 @@ class Worker:
 
 
 def local_worker(config: Config) -> Worker:
-    """The only rank of a run in this process. Raises ``UserError`` for a GPU, or very many CPUs, that are not there."""
+    """Make this process the only rank. Raises ``UserError`` for a GPU, or very many CPUs, that are not there."""
     cpus = config.cluster.cpus_per_worker
     check_cpus(1, 1 if cpus == "auto" else cpus)
     return Worker(
@@ -72,7 +72,7 @@ def local_worker(config: Config) -> Worker:
 
 
 def available_cpus() -> int:
-    """CPUs that this process may use."""
+    """Count the CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -86,14 +86,18 @@ def check_cpus(num_workers: int, each: int) -> None:
 
 
 def resolve_device(device: str) -> torch.device:
-    """``auto`` → cuda where there is one, else cpu. Raises ``UserError`` for a GPU that is not there."""
+    """Turn ``auto`` into cuda where there is one, else cpu. Raises ``UserError`` for a GPU that is not there."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("cluster.device: cuda was asked for, but there is no GPU here")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def training_data(config: Config, corpus: PreparedCorpus, *, rank: int, world_size: int) -> TrainingData:
-    """This rank's part of the training split, in the layout that ``config`` asks for. Raises ``UserError`` as it."""
+    """Open this rank's part of the training split, in the layout that ``config`` asks for.
+
+    Raises:
+        UserError: it is too short for a window, or for so many ranks.
+    """
     tokens = corpus.splits["train"]
     if config.data.layout == "streams":
         return Streams.of(tokens, config.train, rank=rank, world_size=world_size)
@@ -102,7 +106,7 @@ def training_data(config: Config, corpus: PreparedCorpus, *, rank: int, world_si
 
 
 def corpus_of(loaded: checkpoint.Loaded) -> PreparedCorpus:
-    """The corpus that a checkpoint was trained on. Raises ``UserError`` if it is gone or another one now."""
+    """Open the corpus that a checkpoint was trained on. Raises ``UserError`` if it is gone or another one now."""
     corpus = open_prepared(loaded.config.data.directory)
     if corpus.tokenizer.fingerprint != loaded.tokenizer.fingerprint:
         raise UserError(f"{corpus.directory}: prepared with another tokenizer than {loaded.path} was trained with")
@@ -112,7 +116,7 @@ def corpus_of(loaded: checkpoint.Loaded) -> PreparedCorpus:
 
 
 def fingerprints(corpus: PreparedCorpus) -> dict[str, str]:
-    """What a checkpoint must have been trained on for a run to go on from it."""
+    """Return what a checkpoint must have been trained on for a run to go on from it."""
     return {"corpus": corpus.fingerprint, "tokenizer": corpus.tokenizer.fingerprint}
 
 
@@ -144,7 +148,7 @@ def train(
         watchdog: ends this process when a step takes too long.
 
     Raises:
-        TrainingStoppedError: as ``fit``.
+        TrainingStoppedError: the numbers went wrong, or the storage or the memory failed.
         UnwritableError: the run directory takes nothing from the beginning.
     """
     torch.set_num_threads(worker.num_threads)
@@ -184,7 +188,7 @@ def train(
 
 
 def build_model(config: Config, vocab_size: int) -> LanguageModel:
-    """The untrained model, the same on every rank. Raises ``UserError`` for one larger than this machine's memory."""
+    """Build the untrained model, the same on every rank. Raises ``UserError`` if the memory is too small for it."""
     check_memory(config, vocab_size)
     torch.manual_seed(mix(config.train.seed))
     model = LanguageModel(config.model, vocab_size)
@@ -194,7 +198,7 @@ def build_model(config: Config, vocab_size: int) -> LanguageModel:
 def build_step(
     config: Config, worker: Worker, model: LanguageModel, *, total_steps: int, vocab_size: int
 ) -> TrainingStep:
-    """What turns a window into an update, as ``config`` says, in a run of ``total_steps``."""
+    """Build what turns a window into an update, as ``config`` says, in a run of ``total_steps``."""
     return TrainingStep(
         model,
         build_optimizer(config.optimizer, model),
@@ -216,7 +220,7 @@ def build_step(
 def build_state(
     config: Config, worker: Worker, corpus: PreparedCorpus, model: LanguageModel, *, tokens: int = 0
 ) -> RunState:
-    """The state of one rank at step 0, of the settings that are in force after ``tokens``."""
+    """Build the state of one rank at step 0, with the settings that are in force after ``tokens``."""
     now = changes.in_force(config, tokens)
     data_of = partial(training_data, corpus=corpus, rank=worker.rank, world_size=worker.world_size)
     horizon = Horizon.of(config, data_of)

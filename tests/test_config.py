@@ -272,9 +272,9 @@ def test_settings_of_earlier_versions_are_read_under_their_names_of_today(tmp_pa
     assert (config.prune.sparsity, config.model.adaptive_div_value) == (0.5, 3)
     assert list(config.search.space) == ["train.gradient_accumulation_steps", "train.bptt"]  # in their order
     (notice,) = notices
-    assert str(notice.message).startswith(f"{path}: train.accumulate is called train.gradient_accumulation_steps now; ")
+    assert str(notice.message).startswith(f"{path}: train.accumulate is now train.gradient_accumulation_steps; ")
     assert "ddp.static_graph is no longer a setting" in str(notice.message)
-    with pytest.warns(Notice, match="prune.share is called prune.sparsity now"):
+    with pytest.warns(Notice, match="prune.share is now prune.sparsity"):
         assert load(path, ["prune.share=0.25"]).prune.sparsity == 0.25
     with pytest.warns(Notice, match="train.accumulate"):
         assert configuration.with_values(config, {"train.accumulate": 4}).train.gradient_accumulation_steps == 4

@@ -1,4 +1,4 @@
-"""Lines from a terminal in, texts to it out, with settings that can be changed between them."""
+"""A person writes prompts at a terminal and reads texts there, and changes settings in between."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Conversation:
         """Write on from ``prompt``, to the terminal as it is sampled; returns the text and its number of tokens.
 
         Raises:
-            UserError: as ``prompt_ids``.
+            UserError: the prompt cannot be read.
         """
         drawn: list[int] = []
         pieces = generate(

@@ -1,4 +1,4 @@
-"""What is kept of a model: a folder that loads anywhere, written whole or not at all.
+"""A form of a model is a folder that loads anywhere, written whole or not at all.
 
 weights.safetensors  config.yaml  tokenizer.json  README.md (the card)  manifest.json
 model.onnx  tokenizer.json  README.md (the card, with how to use it)
@@ -32,7 +32,7 @@ def write_model_folder(
         argument: what asked for the folder, as errors name it.
 
     Raises:
-        UnwritableError: as ``files.new_folder``.
+        UnwritableError: the folder cannot be written; a former one is kept.
     """
     weights = {name: tensor.to(dtype) for name, tensor in checkpoint.weights_of(model).items()}
     kept = ("step", "epoch", "tokens", "perplexity", "bits_per_byte", "fingerprints", "torch")

@@ -79,4 +79,4 @@ def _section(name: str, values: Any, problems: list[str], notices: list[str]) ->
 
 
 def _is_called(path: str) -> str:
-    return f"{path} is called {RENAMED[path]} now"
+    return f"{path} is now {RENAMED[path]}"

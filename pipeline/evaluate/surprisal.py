@@ -161,7 +161,7 @@ def write_rows(path: str, rows: Iterable[Row]) -> dict[str, int]:
     """Write ``rows`` whole or not at all, as the ending of ``path`` says; returns how many there are of each level.
 
     Raises:
-        UserError: as ``check_ending``.
+        UserError: the ending of ``path`` names no kind of table.
         UnwritableError: the file cannot be written; a former one is kept.
     """
     check_ending(path)

@@ -41,7 +41,7 @@ def likeliest_texts(
     """The text after each prompt, up to the first of ``stops``, and the whole hypothesis that it is of.
 
     Raises:
-        UserError: as ``prompt_ids`` and ``check_beams``.
+        UserError: a prompt cannot be read, or there are no such beams.
     """
     for prompt in prompts:
         found = beam_search(
@@ -72,7 +72,7 @@ def beam_search(
     a longer one unseen.
 
     Raises:
-        UserError: as ``check_beams``.
+        UserError: there are no such beams.
     """
     check_beams(num_beams, length_penalty)
 

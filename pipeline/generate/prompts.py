@@ -1,4 +1,4 @@
-"""Prompts from a file, texts into one."""
+"""Prompts are read from a file, and texts written to one."""
 
 from __future__ import annotations
 

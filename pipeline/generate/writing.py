@@ -56,7 +56,7 @@ def generate(
     """The text that follows ``prompt``, piece by piece; ``"".join`` gives the whole. A document ends with its <eos>.
 
     The same seed gives the same text; torch's global generator is not touched. ``copy`` numbers texts of equal prompts
-    that are to differ, ``on_token`` is told of each token drawn. Raises ``UserError`` as ``prompt_ids``.
+    that are to differ, ``on_token`` is told of each token drawn. Raises ``UserError`` for a prompt that cannot be read.
     """
     ids = prompt_ids(tokenizer, prompt, layout=layout)
 
@@ -107,7 +107,7 @@ def generate_batch(
     where all of them go on from, in place of a zero state.
 
     Raises:
-        UserError: as ``prompt_ids``, naming the number of the prompt.
+        UserError: a prompt cannot be read; the sentence names its number.
     """
     if begin is None:
         ids = [

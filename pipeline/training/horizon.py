@@ -76,7 +76,7 @@ def total_steps(train: TrainConfig, data: TrainingData) -> int:
 
 
 def out_of_patience(train: TrainConfig, num_worse: int) -> bool:
-    """Whether a run ends early, after ``num_worse`` validations since its best."""
+    """Return whether a run ends early, after ``num_worse`` validations since its best."""
     return train.patience is not None and num_worse >= train.patience
 
 

@@ -1,4 +1,4 @@
-"""What the manifest of a checkpoint or model folder says, and whether the folder is still as it was written.
+"""The manifest of a checkpoint or model folder says what is in it, and whether it is still as it was written.
 
     format, kind            2, "checkpoint" or "model" (a folder only for use, without a state to go on from)
     Progress                where the run is
@@ -43,7 +43,7 @@ class DamagedError(UserError):
 
 @dataclass
 class Progress:
-    """Where a run is: what a checkpoint's manifest says of it."""
+    """How far a run is, as a checkpoint's manifest says."""
 
     step: int = 0
     epoch: int = 0
@@ -76,7 +76,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of the validation at this step."""
+    """The figures of the validation at this step."""
 
     loss: float  # nats per token
     perplexity: float
@@ -95,7 +95,7 @@ KEPT = {name: hint for name, hint in (PROGRESS | ORIGIN | FIGURES).items() if na
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
-    """The manifest of the files in ``folder``, which makes it whole; ``facts`` as the text above has them."""
+    """Write the manifest of the files in ``folder``, which makes it whole; ``facts`` as the text above has them."""
     files = {file.name: file_facts(file) for file in sorted(folder.iterdir())}
     content = {"format": FORMAT, "kind": CHECKPOINT, **facts, "files": files}
     (folder / MANIFEST).write_text(json.dumps(signing.sign(content), indent=1), encoding="utf-8")
@@ -140,7 +140,7 @@ def parse_manifest(data: bytes) -> dict[str, Any]:
 
 
 def is_signed(manifest: Mapping[str, Any]) -> bool:
-    """Whether a change to the file of ``manifest`` would have been noticed."""
+    """Return whether a change to the file of ``manifest`` would have been noticed."""
     return signing.CHECKSUM in manifest
 
 
@@ -173,13 +173,13 @@ def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def _unreadable(file: Path, error: OSError) -> UserError:
-    """Damage where the disk says so; where it may be read another time (rights, a network disk), it is none."""
+    """Return damage where the disk says so, but not where the file may be read another time (rights, a network)."""
     kind = DamagedError if error.errno in DAMAGE else UserError
     return kind(f"{file}: cannot be read: {reason(error)}")
 
 
 def _wrong(values: Mapping[str, Any]) -> str:
-    """What ``values`` says too little, too much or of another type; empty if nothing."""
+    """Say what is missing from ``values``, unknown or of another type; empty if nothing is."""
     kind = values.get("kind")
     if kind not in NEEDED:
         return f"kind {kind!r:.80}, which is neither {CHECKPOINT!r} nor {MODEL_FOLDER!r}"

@@ -31,7 +31,7 @@ def parameter_bytes(config: Config, number: int) -> int:
 
 
 def number_bytes(config: Config) -> int:
-    """Bytes of a weight in training."""
+    """Return the bytes of a weight in training."""
     return 8 if config.train.precision == "float64" else 4
 
 
@@ -47,7 +47,7 @@ def check_memory(config: Config, vocab_size: int) -> None:
 
 
 def machine_bytes() -> int:
-    """Memory of this machine, or of the container that this process is in."""
+    """Return the bytes of memory of this machine, or of the container that this process is in."""
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):  # no such limit, or "max"
         there = min(there, int(CONTAINER_LIMIT.read_text()))

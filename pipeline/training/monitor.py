@@ -1,4 +1,4 @@
-"""What a person watches: records of a run → metrics.jsonl → TensorBoard and the progress line.
+"""The record of a run is written to metrics.jsonl, and drawn from there for TensorBoard and the progress line.
 
 metrics.jsonl is the record, one JSON object a line with its ``kind`` (start, running, train, valid, sample, change,
 warning, profile), global ``step``, number (``record``), unix ``time`` and the ``xxh3`` of all this. TensorBoard's files
@@ -96,7 +96,7 @@ class Monitor:
         """Add one record and pass it to ``on_record``; numbers that are not finite become null, as JSON has none.
 
         Raises:
-            LostOwnershipError: as ``RunDirectory``.
+            LostOwnershipError: another driver has taken the run over.
         """
         self.step = step
         record = self._record(kind, step, values)
@@ -106,7 +106,7 @@ class Monitor:
         self._tell(step)
 
     def flush(self) -> None:
-        """Try to write what waits. Raises ``LostOwnershipError`` as ``write``."""
+        """Try to write what waits. Raises ``LostOwnershipError`` if another driver has taken the run over."""
         if self.file.waiting:
             self.file.flush()
         if self.events.file.waiting:
@@ -133,7 +133,7 @@ class Monitor:
             self.on_waiting(record)
 
     def _tell(self, step: int) -> None:
-        """A warning where the storage began to fail, or to work again, since the last one."""
+        """Warn where the storage began to fail, or to work again, since the last warning."""
         failing = next((file for file in (self.file, self.events.file) if file.failure), None)
         if (failing is not None) == bool(self.failure):
             return
@@ -169,7 +169,7 @@ def is_whole(value: Any) -> TypeGuard[int]:
 
 
 def is_record(values: Record) -> bool:
-    """Whether ``values`` say what every record says."""
+    """Return whether ``values`` say what every record says."""
     return (
         isinstance(values.get("kind"), str)
         and is_whole(values.get("step"))
@@ -191,7 +191,7 @@ def number_of(record: Record) -> int:
 
 
 def record_of(line: bytes) -> Record | None:
-    """The record in a line; None if it is none, or altered since it was written.
+    """Read the record in a line; None if it is none, or altered since it was written.
 
     What JSON has no word for (NaN, Infinity) becomes null.
     """
@@ -219,7 +219,7 @@ def parsed(path: Path) -> Iterator[Record | None]:
 
 
 def dropped_lines(path: Path, number: int) -> list[str]:
-    """A sentence about lines of ``path`` that are no records, if there are any."""
+    """Say in a sentence how many lines of ``path`` are no records, if there are any."""
     lines = "1 line that is no record was" if number == 1 else f"{number:,} lines that are no records were"
     return [f"{path}: {lines} dropped"] if number else []
 

@@ -68,7 +68,7 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """About U Vᵀ of ``matrix`` = U S Vᵀ, by iteration: its singular values end up between 0.7 and 1.2.
+    """Return about U Vᵀ of ``matrix`` = U S Vᵀ, by iteration: its singular values end up between 0.7 and 1.2.
 
     In bf16 where float32 weights have it natively, else in their own precision.
     """

@@ -73,7 +73,7 @@ def _begin_momentum(optimizer: torch.optim.Optimizer) -> None:
 
 
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
-    """The matrices of ``model`` that are neither embedding nor head: those that muon is for."""
+    """Return the matrices of ``model`` that are neither embedding nor head: those that muon is for."""
     return [
         parameter
         for name, parameter in model.named_parameters()

@@ -110,7 +110,7 @@ def find(run_directory: str | Path, which: str = "best") -> Path:
     """The ``best`` (lowest validation perplexity; the last where none was validated) or ``last`` checkpoint, verified.
 
     Raises:
-        UserError: as ``reading``.
+        UserError: there is none there, or the one that is meant is damaged.
     """
     return reading(run_directory, which, lambda choice: (choice.path, verify(choice.path)))[0]
 
@@ -119,7 +119,7 @@ def reading(path: str | Path, which: str | None, read: Callable[[Choice], T]) ->
     """``read`` of the checkpoint that ``path`` means (see ``choose``); chosen anew where its run drops it meanwhile.
 
     Raises:
-        UserError: as ``choose``, as ``read``, or the one that is meant is damaged.
+        UserError: there is none there, the one that is meant is damaged, or ``read`` refuses it.
     """
     for attempt in range(1, ATTEMPTS + 1):
         choice = choose(path, which)

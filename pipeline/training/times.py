@@ -29,7 +29,7 @@ class StepTimes:
         self.free: list[Any] = []
 
     def start(self) -> None:
-        """A step begins: the phase that the next mark names runs from here."""
+        """Begin a step: the phase that the next mark names runs from here."""
         self.num_steps += 1
         if self.on_gpu:
             self._record("")
@@ -37,7 +37,7 @@ class StepTimes:
             self.last = time.perf_counter()
 
     def mark(self, phase: str) -> None:
-        """All since the last mark or start was ``phase``; does nothing outside a step."""
+        """Count all time since the last mark or start as ``phase``; does nothing outside a step."""
         if self.on_gpu:
             if self.events:
                 self._record(phase)
@@ -66,7 +66,7 @@ class StepTimes:
         del self.events[:num_read]
 
     def take(self) -> dict[str, float]:
-        """Mean milliseconds of a step in each phase since the last call, as ``<phase>_ms``; ends the step."""
+        """Return mean milliseconds of each phase of a step since the last call, as ``<phase>_ms``; ends the step."""
         if self.events:
             self.events[-1][1].synchronize()
             self._read()
