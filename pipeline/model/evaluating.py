@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import torch
 
@@ -17,14 +17,18 @@ def evaluating(model: LanguageModel, *, gradients: bool = False) -> Iterator[Non
     A generator must leave it before it yields: gradients would be off for whoever takes the next value.
     """
     was_training = model.training
-    with ExitStack() as stack:
-        if gradients:
-            stack.enter_context(torch.enable_grad())
-            # cuDNN has no gradient of a recurrence that is not training
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-        else:
-            stack.enter_context(torch.inference_mode())
-        if was_training:  # to set a mode takes a third of the time of a token
-            model.eval()
-            stack.callback(model.train)
+    if was_training:  # to set a mode takes a third of the time of a token
+        model.eval()
+    try:
+        with _with_gradients() if gradients else torch.inference_mode():
+            yield
+    finally:
+        if was_training:
+            model.train()
+
+
+@contextmanager
+def _with_gradients() -> Iterator[None]:
+    # cuDNN has no gradient of a recurrence that is not training
+    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
         yield
