@@ -5,12 +5,11 @@ rank 0 validates → ``ask`` puts the figures there and waits → the search's p
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from typing import Any
 
-from ray.experimental import internal_kv
+from pipeline.cluster import store
 
 POLL_SECONDS = 0.02
 LOOK_SECONDS = 0.5  # how often a rank that trains looks whether it is to leave
@@ -25,9 +24,9 @@ class Exchange:
 
     def ask(self, figures: dict[str, Any]) -> bool:
         """Report ``figures`` as rank 0; whether to leave. Waits for the answer."""
-        internal_kv._internal_kv_put(self.asked, json.dumps(figures))
+        store.put(self.asked, figures)
         while True:
-            answer = self._read(self.answered)
+            answer = store.get(self.answered)
             if answer is not None and (answer["leave"] or answer["tokens"] == figures["tokens"]):
                 return answer["leave"]
             time.sleep(POLL_SECONDS)
@@ -38,11 +37,11 @@ class Exchange:
         if now - self._looked < LOOK_SECONDS:
             return False
         self._looked = now
-        answer = self._read(self.answered)
+        answer = store.get(self.answered)
         return answer is not None and answer["leave"]
 
     def answer(self, *, tokens: int, leave: bool) -> None:
-        internal_kv._internal_kv_put(self.answered, json.dumps({"tokens": tokens, "leave": leave}))
+        store.put(self.answered, {"tokens": tokens, "leave": leave})
 
     def serve(self, report: Callable[[dict[str, Any]], None], *, is_over: Callable[[], bool]) -> None:
         """Pass what is asked to ``report``, and its answer back, until ``is_over``.
@@ -52,7 +51,7 @@ class Exchange:
         """
         last: int | None = None
         while not is_over():
-            figures = self._read(self.asked)
+            figures = store.get(self.asked)
             if figures is None or figures["tokens"] == last:
                 time.sleep(POLL_SECONDS)
                 continue
@@ -67,8 +66,4 @@ class Exchange:
     def close(self) -> None:
         """Nothing of it stays in the cluster."""
         for key in (self.asked, self.answered):
-            internal_kv._internal_kv_del(key)
-
-    def _read(self, key: str) -> Any:
-        found = internal_kv._internal_kv_get(key)
-        return None if found is None else json.loads(found)
+            store.delete(key)

@@ -14,12 +14,12 @@ from typing import Any
 
 import ray.train
 from ray.exceptions import RayActorError
-from ray.experimental import internal_kv
 from ray.train.torch import get_device
 from ray.train.v2._internal.execution.callback import ControllerCallback
 
 from pipeline import config as configuration
 from pipeline import run
+from pipeline.cluster import store
 from pipeline.cluster.exchange import Exchange
 from pipeline.errors import UserError
 from pipeline.events import PatientFile
@@ -96,24 +96,21 @@ def mailbox(owner: str) -> Callable[[Record], None]:
             kept.pop()
         kept.append(record)
         with suppress(Exception):  # Ray is about to end this worker, or to lose it: not the moment to add to that
-            internal_kv._internal_kv_put(MAILBOX + owner, json.dumps(list(kept)))
+            store.put(MAILBOX + owner, list(kept))
 
     return leave
 
 
 def read_mailbox(owner: str) -> list[Record]:
     """The last records that a worker left there; none where this process has no access to Ray's store."""
-    if not internal_kv._internal_kv_initialized():
-        return []
-    found = internal_kv._internal_kv_get(MAILBOX + owner)
-    return json.loads(found) if found else []
+    return store.get(MAILBOX + owner) or [] if store.is_there() else []
 
 
 def take_mailbox(owner: str) -> list[Record]:
     """``read_mailbox``, and nothing of it stays in the cluster."""
     found = read_mailbox(owner)
     if found:
-        internal_kv._internal_kv_del(MAILBOX + owner)
+        store.delete(MAILBOX + owner)
     return found
 
 

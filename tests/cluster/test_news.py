@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.cluster import store as kv
 from pipeline.cluster import train, worker
 from pipeline.cluster.train import MAILBOX_EVERY_POLLS, News
 from pipeline.training.directory import RunDirectory
@@ -16,10 +17,10 @@ from pipeline.training.monitor import Record, Tail
 def store(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Ray's key-value store, as a dict."""
     held: dict[str, Any] = {}
-    monkeypatch.setattr(worker.internal_kv, "_internal_kv_initialized", lambda: True)
-    monkeypatch.setattr(worker.internal_kv, "_internal_kv_put", held.__setitem__)
-    monkeypatch.setattr(worker.internal_kv, "_internal_kv_get", held.get)
-    monkeypatch.setattr(worker.internal_kv, "_internal_kv_del", held.pop)
+    monkeypatch.setattr(kv.internal_kv, "_internal_kv_initialized", lambda: True)
+    monkeypatch.setattr(kv.internal_kv, "_internal_kv_put", held.__setitem__)
+    monkeypatch.setattr(kv.internal_kv, "_internal_kv_get", held.get)
+    monkeypatch.setattr(kv.internal_kv, "_internal_kv_del", held.pop)
     return held
 
 

@@ -91,7 +91,7 @@ def product_with(weight: Tensor, bias: Tensor | None = None, *, num_rows: int) -
     For oneDNN the weight is laid out only once.
     """
     is_low = weight.dtype == torch.bfloat16 and not weight.is_cuda
-    if not (takes_onednn(weight) or (is_low and onednn.has_products())):
+    if not (takes_onednn(weight) or (is_low and onednn.has_products() and onednn.has_bf16_products())):
         return lambda rows: F.linear(rows, weight, bias)
     packed = onednn.packed(weight, num_rows)
     bias = None if bias is None else bias.contiguous()  # oneDNN looks at no strides
