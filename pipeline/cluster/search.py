@@ -201,7 +201,13 @@ class Rules:
     first: list[dict[str, Any]]
     plan: Plan
 
-    def engine(self, directory: RunDirectory, write: Callable[..., None] = lambda *records: None) -> Engine:
+    def engine(
+        self,
+        directory: RunDirectory,
+        write: Callable[..., None] = lambda *records: None,
+        *,
+        retries_failed: bool = True,
+    ) -> Engine:
         """The engine that goes on from the journal in ``directory``."""
         corpus = open_prepared(self.config.data.directory)
         refuses = why_not(self.config, corpus, num_workers=self.plan.num_workers)
@@ -212,11 +218,12 @@ class Rules:
             records=read_journal(directory.path),
             write=write,
             candidates=Candidates(refuses, [settings for settings in self.first if not refuses(settings)]),
+            retries_failed=retries_failed,
         )
 
-    def is_over(self, directory: RunDirectory) -> bool:
+    def is_over(self, directory: RunDirectory, *, retries_failed: bool = True) -> bool:
         """Whether nothing is left to do. Raises ``UserError`` as ``Engine.next_action``."""
-        return isinstance(self.engine(directory).next_action(1), End)
+        return isinstance(self.engine(directory, retries_failed=retries_failed).next_action(1), End)
 
     def most_at_once(self) -> int:
         """Trials that fit on the cluster at once, as it is now or may grow to be."""
@@ -289,7 +296,7 @@ def run_trials(
 
     with stopping_on_signals(directory.request_stop, lambda: say("stopping (again to stop at once)")) as received:
         in_background(lambda: tune_trials(rules, directory), meanwhile=show)
-    if rules.is_over(directory):
+    if rules.is_over(directory, retries_failed=False):
         return
     if received or directory.stop_requested():
         planned = num_planned(rules.config, standing)

@@ -75,6 +75,7 @@ class Engine:
         write: Write = lambda *records: None,
         candidates: Candidates | None = None,
         clock: Callable[[], float] = time.time,
+        retries_failed: bool = True,
     ) -> None:
         """Begin a sitting.
 
@@ -83,6 +84,7 @@ class Engine:
             records: what ``read_journal`` gives.
             write: told of the records that are made, those of one call together.
             candidates: which draws are taken (see there); None: any but repetitions.
+            retries_failed: whether trials that failed in an earlier sitting are tried again.
         """
         format = next((record["format"] for record in records if record["kind"] == "search"), None)
         self.settings = rules_of(settings, format)
@@ -98,7 +100,7 @@ class Engine:
             self._apply(record)
         if records and records[-1]["kind"] == "report":
             self._decide_again(records[-1])
-        self.standing.begin_sitting(clock())
+        self.standing.begin_sitting(clock(), retries_failed=retries_failed)
         self.has_begun = self.is_over = False
 
     @property

@@ -136,14 +136,14 @@ class Standing:
         if trial.confirms is None:
             self.drawn.append(trial)
 
-    def begin_sitting(self, when: float | None = None) -> None:
+    def begin_sitting(self, when: float | None = None, *, retries_failed: bool = True) -> None:
         """No trial runs yet, whatever ran when the last driver ended; those that failed are tried again."""
         if self.sitting_began is not None and self.last_record_at is not None:
             self.seconds_before += max(0.0, self.last_record_at - self.sitting_began)
         self.sitting_began = when
         for trial in self.trials.values():
             trial.num_failures = 0
-            if trial.state == RUNNING or trial.status == FAILED:
+            if trial.state == RUNNING or (retries_failed and trial.status == FAILED):
                 self._move(trial, WAITING)
 
     def in_state(self, state: str) -> list[Trial]:

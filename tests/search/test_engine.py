@@ -38,10 +38,10 @@ class Curves:
         self.time = 0.0
         self.engine = self.new_engine()
 
-    def new_engine(self) -> Engine:
+    def new_engine(self, **how: Any) -> Engine:
         return Engine(
             self.settings, SPACE, BUDGET, records=list(self.records), write=self.write, candidates=Candidates(),
-            clock=lambda: self.time,
+            clock=lambda: self.time, **how,
         )  # fmt: skip
 
     def write(self, *records: Record) -> None:
@@ -254,6 +254,7 @@ def test_a_lost_process_is_tried_again_so_many_times() -> None:
         curves.engine.failed(name, "its process ended", max_failures=2)
     assert curves.engine.standing.trials[str(name)].status == "failed"
     assert isinstance(curves.engine.next_action(1), End)
+    assert isinstance(curves.new_engine(retries_failed=False).next_action(1), End)
     curves.engine = curves.new_engine()  # the same command again tries it again
     assert curves.run() == ""
     assert statuses(curves.engine.standing) == {1: "done"}
