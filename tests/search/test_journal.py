@@ -100,7 +100,7 @@ def test_a_flipped_bit_in_any_file_of_a_search_is_refused_or_without_effect(tmp_
         return as_csv(leaderboard(Standing.of(read_journal(tmp_path))))
 
     assert {path.name for path in tmp_path.iterdir()} == {
-        "best.yaml", "config.yaml", "leaderboard.csv", "search.jsonl", "trials",
+        "best.yaml", "config.yaml", "leaderboard.csv", "search.jsonl",
     }  # fmt: skip
     outcomes = flip(tmp_path, number, numbers)
     assert outcomes["refused by name"] > 0.3 * number
