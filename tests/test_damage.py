@@ -19,7 +19,7 @@ from pipeline import config as configuration
 from pipeline import launch
 from pipeline.config import Config
 from pipeline.data.prepare import in_process, prepare_in_process
-from pipeline.data.reuse import STATE, find_prepared
+from pipeline.data.reuse import STATE, find_prepared, wanted_corpus
 from pipeline.errors import UserError
 from pipeline.training import checkpoint
 from pipeline.training.directory import RunDirectory
@@ -172,7 +172,9 @@ def test_a_corpus(make_config: Callable[..., Config], number: int) -> None:
 
     def numbers() -> str:
         # the texts are compared with what is kept of them each time
-        corpus = find_prepared(config, map_tasks=in_process, say=lambda sentence: None, writes=False)
+        corpus = find_prepared(
+            config, wanted_corpus(config), map_tasks=in_process, say=lambda sentence: None, writes=False
+        )
         assert corpus is not None
         tokens = {name: (split[:].tobytes(), split.document_starts(0, len(split)).tobytes(), split.num_bytes)
                   for name, split in corpus.splits.items()}  # fmt: skip

@@ -8,7 +8,7 @@ is imported here, so ``--help`` and every complaint about a setting come at once
 """
 
 from pipeline.config.cluster import ClusterConfig
-from pipeline.config.data import CorpusConfig, DataConfig, Layout, TokenizerConfig
+from pipeline.config.data import FORMATS, CorpusConfig, DataConfig, Layout, TokenizerConfig
 from pipeline.config.ddp import DdpConfig
 from pipeline.config.former import name_now
 from pipeline.config.loading import (
@@ -28,6 +28,7 @@ from pipeline.config.search import SearchConfig
 from pipeline.config.training import EvaluateConfig, OptimizerConfig, PruneConfig, RunConfig, TrainConfig
 
 __all__ = [
+    "FORMATS",
     "ClusterConfig",
     "Config",
     "CorpusConfig",

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from pipeline.config.fields import Paths, Section, setting
+from pipeline.config.fields import Paths, Section, setting, shown
+from pipeline.errors import UserError
 
 Layout = Literal["streams", "documents"]
 MOST_TYPES = 1 << 24  # the trainer of merges takes memory for all of them at once
+
+
+class Format(NamedTuple):
+    """A format of files: the class that reads it, and the endings that ``auto`` knows it by."""
+
+    reader: str
+    endings: tuple[str, ...] = ()
+
+
+FORMATS = {
+    "text": Format("pipeline.data.readers.text:TextReader"),  # whatever has another ending
+    "jsonl": Format("pipeline.data.readers.jsonl:JsonLinesReader", (".jsonl", ".ndjson", ".json")),
+    "parquet": Format("pipeline.data.readers.parquet:ParquetReader", (".parquet",)),
+}
+
+
+def _format(value: Any) -> Any:
+    if value in ("auto", *FORMATS):
+        return value
+    raise UserError(f"must be auto, {' or '.join([', '.join([*FORMATS][:-1]), [*FORMATS][-1]])}, not {shown(value)}")
 
 
 class CorpusConfig(Section):
@@ -42,7 +63,7 @@ class CorpusConfig(Section):
         "the first half again, or half of the documents of what cannot be cut); null: once each, one after the other.",
         unit="times",
     )
-    format: Literal["auto", "text", "jsonl", "parquet"] = setting(
+    format: Annotated[str, BeforeValidator(_format)] = setting(
         "auto", "What files are; auto: by their ending (.jsonl, .ndjson, .json, .parquet; anything else is text)."
     )
     document: Literal["file", "line", "paragraph"] = setting(

@@ -9,20 +9,18 @@ is read again and its digest compared; where it has a tag in a store (an ETag), 
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import xxhash
 
 from pipeline import storage
-from pipeline.data.corpus import hub, records
-from pipeline.data.corpus.digests import Digest, tag_of
-from pipeline.data.corpus.pieces import Piece
-from pipeline.data.corpus.sources import Form, Source
-from pipeline.data.corpus.texts import chunks
+from pipeline.data import readers
+from pipeline.data.corpus.slices import Slice
 from pipeline.data.directory import Say
+from pipeline.data.readers import Digest, Reader, TextSettings
+from pipeline.data.readers.digests import tag_of
 from pipeline.errors import UserError
 
 SUFFIX = ".sources"
@@ -30,14 +28,14 @@ SUFFIX = ".sources"
 COARSE_NANOSECONDS = 2 * 10**9
 COMPARED_BYTES = 64 << 20  # by one task
 
-Compare = Callable[[Sequence["CompareTask"]], Iterable[dict[str, Any]]]
+Compare = Callable[[Sequence["CompareTask"]], Iterable[list[str]]]
 
 
 class Extract(NamedTuple):
     """Units ``start`` to ``stop`` of a source as they were when they were read."""
 
     name: str
-    form: Form
+    form: str
     size: int
     changed: int
     tag: str
@@ -46,33 +44,18 @@ class Extract(NamedTuple):
     digest: str
 
     @classmethod
-    def of(cls, piece: Piece, digest: Digest) -> Extract:
-        """What ``digest`` took in of ``piece``."""
-        source, found = piece.source, digest.hexdigest()
-        return cls(source.name, source.form, source.size, source.changed, digest.tag, piece.start, piece.stop, found)
+    def of(cls, item: Slice, digest: Digest) -> Extract:
+        """What ``digest`` took in of ``item``."""
+        reader, found = item.reader, digest.hexdigest()
+        return cls(reader.name, reader.form, reader.size, reader.changed, digest.tag, item.start, item.stop, found)
 
-    @property
-    def num_bytes(self) -> int:
-        """What it takes to read it again; a guess for a table."""
-        return self.stop - self.start if self.source.is_plain else self.size
+    def reader(self, settings: TextSettings) -> Reader:
+        """What read it, as far as that is needed to read it again; ``settings`` has the field of records."""
+        return readers.reopen(self.name, self.form, settings, extent=self.stop, size=self.size)
 
-    @property
-    def source(self) -> Source:
-        """Where it was read, as far as that is needed to read it again."""
-        return Source(self.name, self.form, self.stop, self.size, self.size)
-
-    def is_same(self, field: str) -> bool:
-        """Whether the same would be read now, the text of rows in ``field``. Raises ``UserError`` if it is gone."""
-        digest = Digest()
-        if self.form == "parquet":
-            rows = records.parquet_rows(self.name, field, self.start, self.stop, size=self.size, digest=digest)
-            deque(rows, maxlen=0)
-        elif self.form == "dataset":
-            hub.load_dataset.cache_clear()  # its files may have been replaced since
-            deque(records.dataset_rows(self.name, field, self.start, self.stop, digest=digest), maxlen=0)
-        else:
-            deque(chunks(self.source, self.start, self.stop, digest), maxlen=0)
-        return digest.hexdigest() == self.digest
+    def is_same(self, reader: Reader) -> bool:
+        """Whether ``reader`` would read the same now. Raises ``UserError`` if it is gone."""
+        return reader.digest(self.start, self.stop).hexdigest() == self.digest
 
     def has_same_tag(self) -> bool:
         """Whether its store still has the version that was read."""
@@ -92,26 +75,22 @@ def settled_before(path: str) -> float:
 
 @dataclass(frozen=True)
 class CompareTask:
-    """Reads texts again; calling it returns the names of those that are others now as ``{"changed": …}``."""
+    """Reads texts again; calling it returns the names of those that are others now."""
 
-    extracts: tuple[Extract, ...]
-    field: str
+    extracts: tuple[tuple[Extract, Reader], ...]
 
     @property
     def num_bytes(self) -> int:
-        return sum(extract.num_bytes for extract in self.extracts)
+        """What is read; a guess for a table."""
+        return sum(Slice(reader, extract.start, extract.stop).num_bytes for extract, reader in self.extracts)
 
-    def to_json(self) -> list[Any]:
-        return [self.extracts, self.field]
+    def __call__(self) -> list[str]:
+        return [extract.name for extract, reader in self.extracts if not is_unchanged(extract, reader)]
 
-    @classmethod
-    def from_json(cls, values: Sequence[Any]) -> CompareTask:
-        extracts, field = values
-        return cls(tuple(Extract(*extract) for extract in extracts), field)
 
-    def __call__(self) -> dict[str, Any]:
-        changed = [item.name for item in self.extracts if not item.has_same_tag() and not item.is_same(self.field)]
-        return {"changed": changed}
+def is_unchanged(extract: Extract, reader: Reader) -> bool:
+    """Whether its store still has the version that was read, or ``reader`` reads the same of it."""
+    return extract.has_same_tag() or extract.is_same(reader)
 
 
 def write_extracts(directory: str, shard: str, made_of: str, extracts: Sequence[Extract]) -> None:
@@ -142,7 +121,7 @@ def read_extracts(directory: str, shard: str, made_of: str) -> list[Extract]:
 
 
 def changed_texts(
-    extracts: Iterable[Extract], sources: Mapping[str, Source], *, field: str, map_tasks: Compare, say: Say
+    extracts: Iterable[Extract], sources: Mapping[str, Reader], *, map_tasks: Compare, say: Say
 ) -> list[str]:
     """The names of those of ``sources`` that are not as in ``extracts`` any more. What is gone cannot be told.
 
@@ -158,29 +137,29 @@ def changed_texts(
         if extract.size != source.size:
             changed.add(extract.name)
         elif not extract.changed or extract.changed != source.changed:
-            doubtful[extract.name, extract.start, extract.stop, extract.digest] = extract
+            doubtful[extract.name, extract.start, extract.stop, extract.digest] = extract, source
     if changed or not doubtful:
         return sorted(changed)
-    names = sorted({extract.name for extract in doubtful.values()})
+    names = sorted({extract.name for extract, _ in doubtful.values()})
     say(f"reading {some(names)} again, to see whether it still is the text that was prepared")
-    tasks = list(compare_tasks(list(doubtful.values()), field))
-    for result in map_tasks(tasks) if len(tasks) > 1 else [task() for task in tasks]:
-        changed.update(result["changed"])
+    tasks = list(compare_tasks(doubtful.values()))
+    for found in map_tasks(tasks) if len(tasks) > 1 else [task() for task in tasks]:
+        changed.update(found)
     return sorted(changed)
 
 
-def compare_tasks(extracts: Sequence[Extract], field: str) -> Iterator[CompareTask]:
+def compare_tasks(extracts: Iterable[tuple[Extract, Reader]]) -> Iterator[CompareTask]:
     """Tasks that compare all ``extracts``, each reading about ``COMPARED_BYTES``."""
-    part: list[Extract] = []
+    part: list[tuple[Extract, Reader]] = []
     num_bytes = 0
-    for extract in extracts:
-        part.append(extract)
-        num_bytes += extract.num_bytes
+    for extract, reader in extracts:
+        part.append((extract, reader))
+        num_bytes += Slice(reader, extract.start, extract.stop).num_bytes
         if num_bytes >= COMPARED_BYTES:
-            yield CompareTask(tuple(part), field)
+            yield CompareTask(tuple(part))
             part, num_bytes = [], 0
     if part:
-        yield CompareTask(tuple(part), field)
+        yield CompareTask(tuple(part))
 
 
 def some(names: Sequence[str]) -> str:

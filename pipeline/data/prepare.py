@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,26 +19,24 @@ import numpy as np
 
 from pipeline import storage
 from pipeline.config import Config
-from pipeline.data.corpus.cutting import group
-from pipeline.data.corpus.documents import Reading, Tally
-from pipeline.data.corpus.hub import load_dataset
-from pipeline.data.corpus.pieces import num_bytes_of
-from pipeline.data.corpus.sources import Source, changed_since
-from pipeline.data.corpus.splits import held_out_of_train, split_corpus
-from pipeline.data.corpus.survey import is_needed, survey
+from pipeline.data.corpus import texts_of
+from pipeline.data.corpus.deduplication import deduplicated, is_needed
+from pipeline.data.corpus.slices import mixture_of, num_bytes_of
+from pipeline.data.corpus.sources import changed_since
+from pipeline.data.corpus.splits import held_out_of_train
 from pipeline.data.directory import OtherCorpusError, Say, locked, new_directory
 from pipeline.data.documents import document_lengths
 from pipeline.data.extracts import some
-from pipeline.data.planning import Range, mixture_of, plan, sample
+from pipeline.data.planning import Range, plan
+from pipeline.data.readers import Reader, Tally, TextSettings
 from pipeline.data.reuse import (
-    Splits,
+    Wanted,
     check_texts,
     find_prepared,
     remember,
-    settings_of,
     shards_of,
-    sources_of,
     state_of,
+    wanted_corpus,
 )
 from pipeline.data.shards import (
     TOKENIZER,
@@ -50,23 +47,20 @@ from pipeline.data.shards import (
     sidecar_name,
     write_manifest,
 )
-from pipeline.data.tasks import CountTask, MapTasks, RangeTask, encoded, run_line, texts_of, to_line
-from pipeline.data.tokenizer import DEFAULT_BPE_VOCAB_SIZE, Ids, Tokenizer, train_tokenizer
-from pipeline.data.tokenizer.training import from_counts, resolve_eos
+from pipeline.data.tasks import MapTasks, RangeTask, encoded
+from pipeline.data.tokenizer import DEFAULT_BPE_VOCAB_SIZE, Ids, Tokenizer
+from pipeline.data.vocabulary import tokenizer_of
 from pipeline.errors import UserError
 
-# enough text for byte-pair merges: more of it hardly changes them
-BPE_SAMPLE_BYTES = 40 << 20
-COUNT_BYTES = 64 << 20
 ROUNDS = 3  # of a preparation whose texts are written meanwhile
 SUMS = ("num_tokens", "num_documents", "num_unknown", *Tally.names())
 
 OnShard = Callable[[dict[str, Any], int], None]
 
 
-def in_process(tasks: Sequence[Any]) -> Iterator[dict[str, Any]]:
+def in_process(tasks: Sequence[Any]) -> Iterator[Any]:
     """One task after another in this process."""
-    return (run_line(to_line(task)) for task in tasks)
+    return (task() for task in tasks)
 
 
 def prepare_in_process(
@@ -91,27 +85,29 @@ def prepare(
             another process prepares.
     """
     directory = str(config.data.directory)
-    if (found := find_prepared(config, map_tasks=map_tasks, say=say)) is not None:
+    wanted = wanted_corpus(config)
+    if (found := find_prepared(config, wanted, map_tasks=map_tasks, say=say)) is not None:
         return found
     with new_directory(directory), locked(directory, say):
         shown = once(on_shard)
         for _ in range(ROUNDS):
-            splits = split_corpus(config.corpus)
-            content = make(config, splits, map_tasks=map_tasks, on_shard=shown, say=say)
-            sources = sources_of(splits).values()
-            if not (changed := changed_since(sources, config.corpus)):
+            content = make(config, wanted, map_tasks=map_tasks, on_shard=shown, say=say)
+            if not (changed := changed_since(wanted.sources.values(), config.corpus)):
                 break
-            say(f"{some(changed)} was written while it was prepared: all is compared with the text that is there now")
-            load_dataset.cache_clear()
+            names = some([source.name for source in changed])
+            say(f"{names} was written while it was prepared: all is compared with the text that is there now")
+            for source in changed:
+                source.forget()
+            wanted = wanted_corpus(config)
         else:
             raise OtherCorpusError(
-                f"{some(changed)} is written again and again while it is prepared; the same command goes on when it is "
+                f"{names} is written again and again while it is prepared; the same command goes on when it is "
                 "left alone"
             )
         remove_leftovers(directory, shards_of(content))
         write_manifest(directory, content)
     corpus = open_prepared(directory)
-    remember(directory, state_of(corpus.fingerprint, sources))
+    remember(directory, state_of(corpus.fingerprint, wanted.sources.values()))
     return corpus
 
 
@@ -127,16 +123,17 @@ def once(on_shard: OnShard) -> OnShard:
     return tell
 
 
-def make(config: Config, splits: Splits, *, map_tasks: MapTasks, on_shard: OnShard, say: Say) -> dict[str, Any]:
-    """Write the tokenizer and every shard of ``splits``; returns the content of the manifest."""
-    directory, settings = str(config.data.directory), settings_of(config, splits)
-    sources, num_files_left_out = sources_of(splits), 0
+def make(config: Config, wanted: Wanted, *, map_tasks: MapTasks, on_shard: OnShard, say: Say) -> dict[str, Any]:
+    """Write the tokenizer and every shard of what is ``wanted``; returns the content of the manifest."""
+    directory, splits, num_files_left_out = str(config.data.directory), wanted.texts, 0
     if is_needed(config.corpus):
-        splits, num_files_left_out = survey(splits, config.corpus, map_tasks)
-    tokenizer = train(config, splits, map_tasks)
+        splits, num_files_left_out = deduplicated(splits, config.corpus, map_tasks)
+    tokenizer = tokenizer_of(splits["train"], config.tokenizer, map_tasks)
     ranges = plan(tokenizer, splits, config)
     storage.write(storage.join(directory, TOKENIZER), tokenizer.serialized)
-    entries = run_ranges(config, tokenizer, ranges, sources=sources, map_tasks=map_tasks, on_shard=on_shard, say=say)
+    entries = run_ranges(
+        config, tokenizer, ranges, sources=wanted.sources, map_tasks=map_tasks, on_shard=on_shard, say=say
+    )
     contents = {split: split_entry(split, ranges, entries) for split in splits}
     for split, content in contents.items():
         check_has_tokens(split, content, config)
@@ -144,7 +141,7 @@ def make(config: Config, splits: Splits, *, map_tasks: MapTasks, on_shard: OnSha
         "dtype": tokenizer.dtype.name,
         "vocab_size": tokenizer.vocab_size,
         "tokenizer_fingerprint": tokenizer.fingerprint,
-        "settings": settings,
+        "settings": wanted.settings,
         "num_files_left_out": num_files_left_out,
         "splits": contents,
     }
@@ -155,7 +152,7 @@ def run_ranges(
     tokenizer: Tokenizer,
     ranges: Sequence[Range],
     *,
-    sources: Mapping[str, Source],
+    sources: Mapping[str, Reader],
     map_tasks: MapTasks,
     on_shard: OnShard,
     say: Say,
@@ -165,11 +162,11 @@ def run_ranges(
     Raises:
         OtherCorpusError: one that was finished was made of another text than there is now.
     """
-    directory, reading = str(config.data.directory), Reading.of(config.corpus)
+    directory, settings = str(config.data.directory), TextSettings.of(config.corpus)
     if not storage.is_uri(directory):
         directory = str(Path(directory).absolute())
     total = sum(item.num_bytes for item in ranges)
-    tasks = {item.name: RangeTask(directory, item, reading, made_of(item, tokenizer, reading)) for item in ranges}
+    tasks = {item.name: RangeTask(directory, item, made_of(item, tokenizer, settings)) for item in ranges}
     there = storage.sizes_in(directory)
     entries: dict[str, dict[str, Any]] = {}
     for name, task in tasks.items():
@@ -178,9 +175,7 @@ def run_ranges(
             entries[name] = sidecar.shard_entry
     if entries:
         finished, damaged = {name: tasks[name].made_of for name in entries}, list[str]()
-        check_texts(
-            directory, finished, sources, field=reading.text_field, map_tasks=map_tasks, say=say, damaged=damaged
-        )
+        check_texts(directory, finished, sources, map_tasks=map_tasks, say=say, damaged=damaged)
         for name in damaged:
             del entries[name]
     for entry in entries.values():
@@ -191,9 +186,9 @@ def run_ranges(
     return entries
 
 
-def made_of(item: Range, tokenizer: Tokenizer, reading: Reading) -> str:
+def made_of(item: Range, tokenizer: Tokenizer, settings: TextSettings) -> str:
     """Hex digest of all that decides the bytes of a range's shard."""
-    content = json.dumps([item.identity, tokenizer.fingerprint, reading.to_json()])
+    content = json.dumps([item.identity, tokenizer.fingerprint, settings.to_json()])
     return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -213,25 +208,6 @@ def check_has_tokens(split: str, content: Mapping[str, Any], config: Config) -> 
     raise UserError(f"corpus.{split}: there is no token in its {content['source_bytes']:,} bytes of text{advice}")
 
 
-def train(config: Config, splits: Splits, map_tasks: MapTasks) -> Tokenizer:
-    """The tokenizer of the training pieces or of a sample of them: counted by tasks, or, for BPE, learnt here."""
-    pieces, reading, kind = splits["train"], Reading.of(config.corpus), config.tokenizer.kind
-    num_documents = len(pieces) if all(reading.is_one_document(piece) for piece in pieces) else 2
-    if config.tokenizer.path is not None:
-        return train_tokenizer(config.tokenizer, [], num_documents=num_documents)
-    num_bytes = config.tokenizer.sample_bytes or (BPE_SAMPLE_BYTES if kind == "bpe" else None)
-    if num_bytes is not None and kind != "byte":
-        pieces = sample(pieces, num_bytes, reading)
-    if kind in ("char", "word"):
-        tasks = [CountTask(tuple(part), kind, reading) for part in group(pieces, COUNT_BYTES, reading)]
-        counts: Counter[str] = Counter()
-        for result in map_tasks(tasks):
-            counts.update(result["counts"])
-        return from_counts(config.tokenizer, counts, eos=resolve_eos(config.tokenizer, num_documents=num_documents))
-    texts = texts_of(pieces, reading) if kind == "bpe" else []
-    return train_tokenizer(config.tokenizer, texts, num_documents=num_documents)
-
-
 @dataclass(frozen=True)
 class Counts:
     """What a preparation would give: tokens of each split, types, the training documents where they are the layout."""
@@ -248,31 +224,35 @@ def count_tokens(config: Config) -> Counts:
     From the manifest if the corpus is prepared, else by counting in memory; for BPE the tokens are estimated at
     four bytes each and the vocabulary is what was asked for.
     """
-    wants_lengths, reading = config.data.layout == "documents", Reading.of(config.corpus)
+    wants_lengths = config.data.layout == "documents"
+    wanted = wanted_corpus(config)
     with suppress(OtherCorpusError):
-        found = find_prepared(config, map_tasks=in_process, say=lambda sentence: None, writes=False)
+        found = find_prepared(config, wanted, map_tasks=in_process, say=lambda sentence: None, writes=False)
         if found is not None:
             counts = {split: len(tokens) for split, tokens in found.splits.items()}
             lengths = document_lengths(found.splits["train"]) if wants_lengths else None
             return Counts(counts, found.vocab_size, True, lengths)
-    splits: Splits = split_corpus(config.corpus)
+    splits = wanted.texts
     if is_needed(config.corpus):
-        splits, _ = survey(splits, config.corpus, in_process)
+        splits, _ = deduplicated(splits, config.corpus, in_process)
     if config.tokenizer.kind == "bpe":
-        mixed = {split: list(chain(*mixture_of(split, pieces, config))) for split, pieces in splits.items()}
-        counts = {split: num_bytes_of(pieces) // 4 for split, pieces in mixed.items()}
+        mixed = {
+            split: list(chain(*mixture_of(slices, config.corpus.weights if split == "train" else None)))
+            for split, slices in splits.items()
+        }
+        counts = {split: num_bytes_of(slices) // 4 for split, slices in mixed.items()}
         vocab_size = config.tokenizer.vocab_size or DEFAULT_BPE_VOCAB_SIZE
         if config.tokenizer.path is not None:
-            vocab_size = train(config, splits, in_process).vocab_size
+            vocab_size = tokenizer_of(splits["train"], config.tokenizer, in_process).vocab_size
         if not wants_lengths:
             return Counts(counts, vocab_size, False)
-        texts = texts_of(mixed["train"], reading)
+        texts = texts_of(mixed["train"])
         return Counts(counts, vocab_size, False, np.array([len(text.encode()) // 4 + 1 for text in texts]))
-    tokenizer = train(config, splits, in_process)
+    tokenizer = tokenizer_of(splits["train"], config.tokenizer, in_process)
     counts = dict.fromkeys(splits, 0)
     found_starts: list[Ids] = []
     for item in plan(tokenizer, splits, config):
-        for ids, starts in encoded(tokenizer, item, reading, Tally()):
+        for ids, starts in encoded(tokenizer, item, Tally()):
             if wants_lengths and item.split == "train":
                 found_starts.append(starts + counts["train"])
             counts[item.split] += len(ids)

@@ -9,17 +9,19 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import xxhash
 
 from pipeline import storage
-from pipeline.config import Config, CorpusConfig, data_fingerprint
-from pipeline.data.corpus.pieces import Piece
-from pipeline.data.corpus.sources import Source, find_sources
-from pipeline.data.corpus.splits import SPLITS, split_corpus
+from pipeline.config import Config, data_fingerprint
+from pipeline.data.corpus.slices import Slice
+from pipeline.data.corpus.sources import reachable
+from pipeline.data.corpus.splits import split_corpus
 from pipeline.data.directory import OtherCorpusError, Say
 from pipeline.data.extracts import SUFFIX, Compare, Extract, changed_texts, read_extracts, settled_before, some
+from pipeline.data.readers import Reader
 from pipeline.data.shards import PreparedCorpus, open_prepared, read_manifest, sidecar_name
 from pipeline.data.shards.sidecar import Sidecar
 from pipeline.data.tokenizer.files import read_file
@@ -28,10 +30,40 @@ from pipeline.files import UnwritableError
 
 STATE = "sources.json"
 NUM_STATES = 8
-Splits = Mapping[str, Sequence[Piece]]
+Splits = Mapping[str, Sequence[Slice]]
 
 
-def find_prepared(config: Config, *, map_tasks: Compare, say: Say, writes: bool = True) -> PreparedCorpus | None:
+@dataclass(frozen=True)
+class Wanted:
+    """The corpus that a configuration asks for: its splits, None where their text cannot be reached, and settings."""
+
+    splits: Splits | None
+    sources: dict[str, Reader]  # those that can be reached, by name
+    settings: dict[str, Any]
+    unreadable: storage.UnreadableError | None = None
+
+    @property
+    def texts(self) -> Splits:
+        """The splits. Raises ``UnreadableError`` where they cannot be reached."""
+        if self.splits is None:
+            raise self.unreadable or storage.UnreadableError("the text cannot be read")
+        return self.splits
+
+
+def wanted_corpus(config: Config) -> Wanted:
+    """What ``config`` asks for, with the texts as they are now. Raises ``UserError`` for settings that are wrong."""
+    try:
+        splits = split_corpus(config.corpus)
+    except storage.UnreadableError as error:
+        there = {source.name: source for source in reachable(config.corpus)}
+        return Wanted(None, there, settings_of(config, None), error)
+    sources = {item.reader.name: item.reader for slices in splits.values() for item in slices}
+    return Wanted(splits, sources, settings_of(config, splits))
+
+
+def find_prepared(
+    config: Config, wanted: Wanted, *, map_tasks: Compare, say: Say, writes: bool = True
+) -> PreparedCorpus | None:
     """The corpus in the directory of ``config``, None if it is not prepared there.
 
     Where a text is gone or its store does not answer, the corpus is as good as before, which ``say`` is told.
@@ -40,53 +72,30 @@ def find_prepared(config: Config, *, map_tasks: Compare, say: Say, writes: bool 
         writes: whether it may be noted there that the texts were found to be the same.
 
     Raises:
-        OtherCorpusError: it is another one, or a text has changed since.
+        OtherCorpusError: it is not the one that is ``wanted``, or a text has changed since.
         UserError: it is damaged.
     """
     directory = str(config.data.directory)
     found = read_manifest(directory)
     if found is None:
         return None
-    try:
-        splits = split_corpus(config.corpus)
-    except storage.UnreadableError as error:
-        wanted, sources = settings_of(config, None), reachable(config.corpus)
-        said = f"{directory} is used as it was prepared, for its text cannot be looked at: {error}"
-    else:
-        wanted, sources, said = settings_of(config, splits), sources_of(splits), ""
-    check_same(directory, found, wanted, sources)
+    check_same(directory, found, wanted.settings, wanted.sources)
     corpus = open_prepared(directory)
-    state = state_of(corpus.fingerprint, sources.values())
+    state = state_of(corpus.fingerprint, wanted.sources.values())
     known = known_states(directory)
     if state not in known:
         shards = dict.fromkeys(shards_of(found))
-        is_known = check_texts(directory, shards, sources, field=config.corpus.text_field, map_tasks=map_tasks, say=say)
-        if writes and is_known and not said:
+        is_known = check_texts(directory, shards, wanted.sources, map_tasks=map_tasks, say=say)
+        if writes and is_known and wanted.unreadable is None:
             remember(directory, state, others=known)
-    if said:
-        say(said)
+    if wanted.unreadable is not None:
+        say(f"{directory} is used as it was prepared, for its text cannot be looked at: {wanted.unreadable}")
     return corpus
 
 
 def shards_of(manifest: Mapping[str, Any]) -> list[str]:
     """The names of all shards."""
     return [shard["name"] for split in manifest["splits"].values() for shard in split["shards"]]
-
-
-def sources_of(splits: Splits) -> dict[str, Source]:
-    """The sources of all pieces by name."""
-    return {piece.source.name: piece.source for pieces in splits.values() for piece in pieces}
-
-
-def reachable(config: CorpusConfig) -> dict[str, Source]:
-    """The sources of those patterns of ``config`` that still name any, by name."""
-    found = {}
-    for split in SPLITS:
-        for pattern in getattr(config, split):
-            with suppress(storage.UnreadableError):
-                sources = find_sources(split, config.model_copy(update={split: [pattern]}))
-                found.update({source.name: source for source in sources})
-    return found
 
 
 def settings_of(config: Config, splits: Splits | None) -> dict[str, Any]:
@@ -98,7 +107,7 @@ def settings_of(config: Config, splits: Splits | None) -> dict[str, Any]:
     path = config.tokenizer.path
     file, sources = {}, {}
     if splits is not None:
-        names = [[split, *piece.identity] for split, pieces in splits.items() for piece in pieces]
+        names = [[split, *item.identity] for split, slices in splits.items() for item in slices]
         sources = {"sources": hashlib.sha256(json.dumps(names).encode()).hexdigest()}
     if path is not None:
         with suppress(UserError) if splits is None else nullcontext():
@@ -113,7 +122,7 @@ def settings_of(config: Config, splits: Splits | None) -> dict[str, Any]:
 
 
 def check_same(
-    directory: str, manifest: Mapping[str, Any], wanted: Mapping[str, Any], sources: Mapping[str, Source]
+    directory: str, manifest: Mapping[str, Any], wanted: Mapping[str, Any], sources: Mapping[str, Reader]
 ) -> None:
     """Refuse to mix two corpora in a directory.
 
@@ -138,7 +147,7 @@ def check_same(
         )
 
 
-def difference(directory: str, manifest: Mapping[str, Any], sources: Mapping[str, Source]) -> str:
+def difference(directory: str, manifest: Mapping[str, Any], sources: Mapping[str, Reader]) -> str:
     """A phrase that says which texts are not as a corpus was made of them, as far as that was kept."""
     with suppress(UserError):
         extracts = extracts_of(directory, dict.fromkeys(shards_of(manifest)), [])
@@ -156,9 +165,8 @@ def difference(directory: str, manifest: Mapping[str, Any], sources: Mapping[str
 def check_texts(
     directory: str,
     shards: Mapping[str, str | None],
-    sources: Mapping[str, Source],
+    sources: Mapping[str, Reader],
     *,
-    field: str,
     map_tasks: Compare,
     say: Say,
     damaged: list[str] | None = None,
@@ -175,7 +183,7 @@ def check_texts(
     """
     without: list[str] = []
     extracts = extracts_of(directory, shards, without, damaged)
-    if changed := changed_texts(extracts, sources, field=field, map_tasks=map_tasks, say=say):
+    if changed := changed_texts(extracts, sources, map_tasks=map_tasks, say=say):
         raise OtherCorpusError(
             f"data.directory: {directory} was prepared from another text than there is now ({some(changed)} has "
             "changed since); remove it or name another directory"
@@ -223,7 +231,7 @@ def made_of(directory: str, shard: str) -> str:
         raise UserError(f"{path}: {error}") from None
 
 
-def state_of(fingerprint: str, sources: Iterable[Source]) -> dict[str, Any]:
+def state_of(fingerprint: str, sources: Iterable[Reader]) -> dict[str, Any]:
     """What tells at a glance that a corpus and its texts are those that they were."""
     facts = [[source.name, source.size, source.changed] for source in sources]
     times = [source.changed for source in sources]

@@ -1,15 +1,14 @@
-"""What a worker does for a corpus: count, survey, or make one shard. A task is a line of JSON, and so is its result.
+"""What a worker does for a corpus: count, find duplicates, compare, or make one shard.
 
-A task names all that it needs, so it may run anywhere, and again where a worker was lost.
+A task is a plain value that names all that it needs, so it may be sent anywhere, and again where a worker was lost.
+Calling it does it, and returns a plain value too.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import chdir, nullcontext
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -17,13 +16,12 @@ from typing import Any
 import numpy as np
 
 from pipeline import storage
-from pipeline.data.corpus.cutting import cut_rule
-from pipeline.data.corpus.digests import Digest
-from pipeline.data.corpus.documents import Part, Reading, Tally, documents
-from pipeline.data.corpus.pieces import Piece, num_bytes_of
-from pipeline.data.corpus.survey import SurveyTask
+from pipeline.data.corpus import Slice, documents, texts_of
+from pipeline.data.corpus.deduplication import HashTask
+from pipeline.data.corpus.slices import num_bytes_of
 from pipeline.data.extracts import CompareTask, Extract, write_extracts
 from pipeline.data.planning import Range
+from pipeline.data.readers import Batch, Digest, Tally
 from pipeline.data.shards import TOKENIZER, ShardWriter
 from pipeline.data.shards.sequence import load_from
 from pipeline.data.tokenizer import Ids, Tokenizer
@@ -39,26 +37,17 @@ class RangeTask:
 
     directory: str
     range: Range
-    reading: Reading
     made_of: str
 
     @property
     def num_bytes(self) -> int:
         return self.range.num_bytes
 
-    def to_json(self) -> list[Any]:
-        return [self.directory, self.range.to_json(), self.reading.to_json(), self.made_of]
-
-    @classmethod
-    def from_json(cls, values: Sequence[Any]) -> RangeTask:
-        directory, item, reading, made_of = values
-        return cls(directory, Range.from_json(item), Reading(**reading), made_of)
-
     def __call__(self) -> dict[str, Any]:
         tokenizer, item, tally = tokenizer_in(self.directory), self.range, Tally()
         num_unknown, extracts = 0, list[Extract]()
         with ShardWriter(self.directory, item.name, tokenizer.dtype) as writer:
-            for ids, starts in encoded(tokenizer, item, self.reading, tally, extracts):
+            for ids, starts in encoded(tokenizer, item, tally, extracts):
                 writer.append(ids, starts)
                 if tokenizer.unk_id is not None:
                     num_unknown += int(np.count_nonzero(ids == tokenizer.unk_id))
@@ -69,43 +58,21 @@ class RangeTask:
 
 @dataclass(frozen=True)
 class CountTask:
-    """Counts the words or characters of some pieces; calling it returns ``{"counts": …}``."""
+    """Counts the words or characters (``kind``) of some slices; calling it returns how often each comes."""
 
-    pieces: tuple[Piece, ...]
+    slices: tuple[Slice, ...]
     kind: str
-    reading: Reading
 
     @property
     def num_bytes(self) -> int:
-        return num_bytes_of(self.pieces)
+        return num_bytes_of(self.slices)
 
-    def to_json(self) -> list[Any]:
-        return [[piece.to_json() for piece in self.pieces], self.kind, self.reading.to_json()]
-
-    @classmethod
-    def from_json(cls, values: Sequence[Any]) -> CountTask:
-        pieces, kind, reading = values
-        return cls(tuple(map(Piece.from_json, pieces)), kind, Reading(**reading))
-
-    def __call__(self) -> dict[str, Any]:
-        return {"counts": dict(count(self.kind, texts_of(self.pieces, self.reading)))}
+    def __call__(self) -> Counter[str]:
+        return count(self.kind, texts_of(self.slices))
 
 
-Task = RangeTask | CountTask | SurveyTask | CompareTask
-KINDS: dict[str, type[Task]] = {kind.__name__: kind for kind in (RangeTask, CountTask, SurveyTask, CompareTask)}
-MapTasks = Callable[[Sequence[Task]], Iterable[dict[str, Any]]]
-
-
-def to_line(task: Task) -> str:
-    """``task`` for a worker, with the folder that its relative paths are meant from: a worker has another."""
-    return json.dumps([type(task).__name__, task.to_json(), os.getcwd()])
-
-
-def run_line(line: str) -> dict[str, Any]:
-    """Do the task of ``to_line``; returns its result."""
-    kind, values, root = json.loads(line)
-    with chdir(root) if os.path.isdir(root) else nullcontext():
-        return KINDS[kind].from_json(values)()
+Task = RangeTask | CountTask | HashTask | CompareTask
+MapTasks = Callable[[Sequence[Any]], Iterable[Any]]
 
 
 @lru_cache(maxsize=1)
@@ -119,56 +86,50 @@ def tokenizer_in(directory: str) -> Tokenizer:
     return _load(directory, (storage.size(path), storage.modified(path)))
 
 
-def texts_of(pieces: Iterable[Piece], reading: Reading) -> Iterator[str]:
-    """The texts of ``pieces``, cut at line starts where a document is long."""
-    for piece in pieces:
-        for part in documents(piece, reading, cut_rule(piece.source, reading), Tally()):
-            yield part.text
-
-
 def encoded(
-    tokenizer: Tokenizer, item: Range, reading: Reading, tally: Tally, extracts: list[Extract] | None = None
+    tokenizer: Tokenizer, item: Range, tally: Tally, extracts: list[Extract] | None = None
 ) -> Iterator[tuple[Ids, Ids]]:
     """(token ids, at which of them documents begin) of a range, in batches; ``extracts`` takes what was read."""
-    parts = parts_of(tokenizer, item, reading, tally, extracts)
-    for batch in batches(parts if item.shuffle_seed is None else shuffled(parts, f"{item.shuffle_seed} {item.name}")):
-        ids, lengths = tokenizer.encode_utf8([part.data for part in batch], ends=[part.ends for part in batch])
-        starts = np.cumsum([0, *lengths])[:-1]
-        yield ids, starts[[part.begins for part in batch]]
+    batches = read(tokenizer, item, tally, extracts)
+    if item.shuffle_seed is not None:
+        batches = shuffled(batches, f"{item.shuffle_seed} {item.name}")
+    for texts, begins, ends in of_one_size(batches):
+        ids, lengths = tokenizer.encode_utf8(texts, ends=ends)
+        starts = np.cumsum(lengths) - lengths
+        yield ids, starts[begins]
 
 
-def parts_of(
-    tokenizer: Tokenizer, item: Range, reading: Reading, tally: Tally, extracts: list[Extract] | None
-) -> Iterator[Part]:
-    """The documents of all pieces of a range, cut where ``tokenizer`` says."""
-    for piece in item.pieces:
+def read(tokenizer: Tokenizer, item: Range, tally: Tally, extracts: list[Extract] | None) -> Iterator[Batch]:
+    """The documents of all slices of a range, cut where ``tokenizer`` says."""
+    for own in item.slices:
         digest = None if extracts is None else Digest()
-        yield from documents(piece, reading, cut_rule(piece.source, reading, tokenizer.safe_cut), tally, digest)
+        yield from documents(own, tally, safe_cut=tokenizer.safe_cut, digest=digest)
         if extracts is not None and digest is not None:
-            extracts.append(Extract.of(piece, digest))
+            extracts.append(Extract.of(own, digest))
 
 
-def shuffled(parts: Iterable[Part], seed: str) -> Iterator[Part]:
-    """``parts`` with whole documents in random order."""
-    groups: list[list[Part]] = []
-    for part in parts:
-        if part.begins or not groups:
-            groups.append([])
-        groups[-1].append(part)
-    random.Random(seed).shuffle(groups)
-    for group in groups:
-        yield from group
+def shuffled(batches: Iterable[Batch], seed: str) -> Iterator[Batch]:
+    """Whole documents in random order."""
+    texts = [text for batch in batches for text in batch.texts]
+    random.Random(seed).shuffle(texts)
+    yield Batch(np.zeros(0, dtype=np.int64), texts)
 
 
-def batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
-    """``parts`` in groups of about ``BATCH_BYTES``."""
-    batch: list[Part] = []
-    num_bytes = 0
-    for part in parts:
-        batch.append(part)
-        num_bytes += len(part.data)
-        if num_bytes >= BATCH_BYTES:
-            yield batch
-            batch, num_bytes = [], 0
-    if batch:
-        yield batch
+def of_one_size(batches: Iterable[Batch]) -> Iterator[tuple[list[bytes], list[bool], list[bool]]]:
+    """Texts in groups of about ``BATCH_BYTES``, and which of them a document begins and ends with."""
+    texts, begins, ends, num_bytes = list[bytes](), list[bool](), list[bool](), 0
+    for batch in batches:
+        size = sum(map(len, batch.texts))
+        step = max(1, len(batch.texts) * BATCH_BYTES // max(1, size))
+        for start in range(0, len(batch.texts), step):
+            part = batch.texts[start : start + step]
+            texts += part
+            # only a batch of a single text has a part of a document
+            begins += [batch.begins] * len(part)
+            ends += [batch.ends] * len(part)
+            num_bytes += size * len(part) // len(batch.texts)
+            if num_bytes >= BATCH_BYTES:
+                yield texts, begins, ends
+                texts, begins, ends, num_bytes = [], [], [], 0
+    if texts:
+        yield texts, begins, ends

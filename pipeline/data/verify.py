@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline import storage
-from pipeline.data.corpus import builtin, hub
-from pipeline.data.corpus.sources import location
-from pipeline.data.extracts import Extract, compare_tasks, some
+from pipeline.data.extracts import CompareTask, some
+from pipeline.data.readers import TextSettings
 from pipeline.data.reuse import extracts_of, shards_of
 from pipeline.data.shards import PreparedCorpus
 from pipeline.errors import UserError
@@ -39,18 +36,19 @@ def verify_texts(corpus: PreparedCorpus) -> TextsCheck:
     without: list[str] = []
     gone, found, changed = set(), {}, set()
     sizes: dict[str, int | None] = {}
+    settings = TextSettings(text_field=corpus.manifest["settings"]["corpus"]["text_field"])
     for extract in extracts_of(corpus.directory, dict.fromkeys(shards_of(corpus.manifest)), without):
-        name = extract.name
+        name, reader = extract.name, extract.reader(settings)
         if name not in sizes:
-            sizes[name] = size_of(extract)
+            sizes[name] = reader.size_now()
         if sizes[name] is None:
             gone.add(name)
         elif sizes[name] != extract.size:
             changed.add(name)
         else:
-            found[name, extract.start, extract.stop, extract.digest] = extract
-    field = corpus.manifest["settings"]["corpus"]["text_field"]
-    changed |= changed_of(() if changed else found.values(), field)
+            found[name, extract.start, extract.stop, extract.digest] = extract, reader
+    if not changed:
+        changed.update(CompareTask(tuple(found.values()))())
     if changed:
         raise UserError(
             f"{corpus.directory}: every byte is as it was written, but the text that it was made of is another one now "
@@ -59,25 +57,6 @@ def verify_texts(corpus: PreparedCorpus) -> TextsCheck:
     return TextsCheck(len({name for name, *_ in found}), len(gone), len(without))
 
 
-def changed_of(extracts: Iterable[Extract], field: str) -> set[str]:
-    """The names of those that are read differently now."""
-    return {name for task in compare_tasks(list(extracts), field) for name in task()["changed"]}
-
-
 def shown(name: str) -> str:
     """A name in full: a corpus may have been made in another folder than this process works in."""
     return os.path.abspath(name) if os.path.exists(name) else name
-
-
-def size_of(extract: Extract) -> int | None:
-    """The size of the source of an extract as it is found now, None if it is not."""
-    name = extract.name
-    if name.startswith(builtin.PYTHON_DOCS + "/"):
-        text = builtin.topics().get(name.removeprefix(builtin.PYTHON_DOCS + "/"))
-        return None if text is None else len(text)
-    if extract.form == "dataset":
-        return extract.size if os.path.exists(hub.parse(name)[0]) else None  # its rows are compared in any case
-    try:
-        return storage.size(location(extract.source))
-    except storage.UnreadableError:
-        return None

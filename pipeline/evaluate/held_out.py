@@ -9,11 +9,10 @@ from functools import lru_cache
 import numpy as np
 
 from pipeline.config import CorpusConfig, Layout
-from pipeline.data.corpus import Piece, Reading, Tally, documents
-from pipeline.data.corpus.cutting import cut_rule
-from pipeline.data.corpus.sources import find_sources
+from pipeline.data.corpus import Slice, find_sources, texts_of
 from pipeline.data.documents import begin_of_documents, document_starts
 from pipeline.data.planning import Range
+from pipeline.data.readers import Tally
 from pipeline.data.shards import PreparedCorpus
 from pipeline.data.tasks import encoded
 from pipeline.data.tokenizer import Ids, Tokenizer, UnknownTextError
@@ -90,10 +89,10 @@ def text_held_out(
         sources = find_sources("valid", config)
     except UserError as error:
         raise UserError(str(error).removeprefix("corpus.valid: "), argument="text") from None
-    pieces, tally, reading = tuple(map(Piece.whole, sources)), Tally(), Reading.of(config)
+    slices, tally = tuple(map(Slice.whole, sources)), Tally()
     ids, starts, num_tokens = [np.zeros(0, dtype=tokenizer.dtype)], [np.zeros(0, dtype=np.int64)], 0
     try:
-        for part, begins in encoded(tokenizer, Range("text", "text", pieces), reading, tally):
+        for part, begins in encoded(tokenizer, Range("text", "text", slices), tally):
             ids.append(part)
             starts.append(begins + num_tokens)
             num_tokens += len(part)
@@ -112,14 +111,13 @@ def text_held_out(
         if not (set(np.unique(tokens.array).tolist()) - {tokenizer.unk_id, tokenizer.eos_id}):
             raise UserError(f"the model knows no {tokenizer.unit} of {path}", argument="text")
     found = laid_out(tokenizer, tokens, begin_id, num_bytes=tally.num_bytes, num_unknown=num_unknown)
-    return replace(found, own_texts=lambda: _own_texts(tokenizer, pieces, reading))
+    return replace(found, own_texts=lambda: _own_texts(tokenizer, slices))
 
 
-def _own_texts(tokenizer: Tokenizer, pieces: Iterable[Piece], reading: Reading) -> Iterator[str | None]:
+def _own_texts(tokenizer: Tokenizer, slices: Iterable[Slice]) -> Iterator[str | None]:
     """Yield what the text has in place of each ``<unk>``: it is read once more, in the same parts."""
-    for piece in pieces:
-        for part in documents(piece, reading, cut_rule(piece.source, reading, tokenizer.safe_cut), Tally()):
-            yield from tokenizer.texts_of_unknown(part.text)
+    for text in texts_of(slices, safe_cut=tokenizer.safe_cut):
+        yield from tokenizer.texts_of_unknown(text)
 
 
 def count_words(tokenizer: Tokenizer, tokens: Tokens, *, layout: Layout = "streams") -> tuple[int, int]:

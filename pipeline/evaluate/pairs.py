@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.data.corpus import is_text, parse_json, read_file
 from pipeline.data.tokenizer import Ids, Tokenizer, UnknownTextError
+from pipeline.data.utf8 import is_text, parse_json, read_file
 from pipeline.data.windows import IGNORED, Window
 from pipeline.errors import UserError
 from pipeline.model.language_model import LanguageModel

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.data.corpus import read_file
+from pipeline.data.utf8 import read_file
 from pipeline.errors import UserError
 from pipeline.files import write_file
 from pipeline.strict_json import to_json

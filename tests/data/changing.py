@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config import Config
-from pipeline.data.corpus import hub
 from pipeline.data.prepare import in_process, prepare
+from pipeline.data.readers import hub
 from pipeline.data.tasks import RangeTask
 
 MakeConfig = Callable[..., Config]

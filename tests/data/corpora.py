@@ -3,7 +3,7 @@
 import bz2
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,8 @@ import pyarrow.parquet as pq
 
 from pipeline import config as configuration
 from pipeline.config import Config
-from pipeline.data.corpus import Piece, Reading, Tally, builtin, documents, hub
-from pipeline.data.corpus.cutting import cut_rule
-from pipeline.data.corpus.sources import find_sources
+from pipeline.data.corpus import Slice, documents, find_sources
+from pipeline.data.readers import Tally, builtin, hub
 
 TEXTS = [f"text {n}: " + "words of it " * (n % 7) + "é" for n in range(200)]
 
@@ -32,20 +31,15 @@ def forget_sources() -> None:
     """As in a new process: nothing is known of datasets and built-in texts."""
     hub.load_dataset.cache_clear()
     builtin.topics.cache_clear()
-    builtin.stdlib.cache_clear()
+    builtin.modules.cache_clear()
 
 
-def texts_in(pieces: list[Piece], config: Config, *, tally: Tally | None = None) -> list[str]:
-    reading = Reading.of(config.corpus)
-    return [
-        part.text
-        for piece in pieces
-        for part in documents(piece, reading, cut_rule(piece.source, reading), tally or Tally())
-    ]
+def texts_in(slices: Iterable[Slice], *, tally: Tally | None = None) -> list[str]:
+    return [text.decode() for item in slices for batch in documents(item, tally or Tally()) for text in batch.texts]
 
 
 def all_texts(config: Config, *, tally: Tally | None = None) -> list[str]:
-    return texts_in([Piece.whole(source) for source in find_sources("train", config.corpus)], config, tally=tally)
+    return texts_in(map(Slice.whole, find_sources("train", config.corpus)), tally=tally)
 
 
 def write_records(folder: Path, form: str, texts: list[str] = TEXTS, *, rows_per_group: int = 30) -> Path:

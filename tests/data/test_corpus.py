@@ -16,10 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import Config
-from pipeline.data.corpus import Piece, Reading, Tally, split_corpus, texts
-from pipeline.data.corpus.cutting import group
-from pipeline.data.corpus.sources import find_sources
+from pipeline.data import utf8
+from pipeline.data.corpus import Slice, find_sources, split_corpus
+from pipeline.data.corpus.slices import group
 from pipeline.data.prepare import prepare_in_process
+from pipeline.data.readers import Tally
+from pipeline.data.readers import text as text_reader
 from pipeline.data.shards import PreparedCorpus
 from tests.data.corpora import TEXTS, all_texts, corpus_config, texts_in, write_records
 
@@ -54,7 +56,7 @@ def test_datasets_by_folder_streamed_or_not(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("split_by", ["auto", "document"])
 def test_every_record_is_in_one_split(tmp_path: Path, form: str, split_by: str) -> None:
     config = corpus_config(write_records(tmp_path, form), split_by=split_by, valid_fraction=0.2, test_fraction=0.1)
-    splits = {split: texts_in(pieces, config) for split, pieces in split_corpus(config.corpus).items()}
+    splits = {split: texts_in(slices) for split, slices in split_corpus(config.corpus).items()}
     assert sorted(itertools.chain(*splits.values())) == sorted(TEXTS)
     assert 20 <= len(splits["valid"]) <= 60
     assert 5 <= len(splits["test"]) <= 40
@@ -90,13 +92,11 @@ def test_cuts_and_blocks_do_not_change_documents(
     path.write_text("\n".join(["first", *lines, "last"]), encoding="utf-8")
     config = corpus_config(path, document=document)
     expected = all_texts(config)
-    groups = list(
-        group([Piece.whole(s) for s in find_sources("train", config.corpus)], range_bytes, Reading.of(config.corpus))
-    )
+    groups = list(group([Slice.whole(source) for source in find_sources("train", config.corpus)], range_bytes))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(texts, "BLOCK_BYTES", block_bytes)
-        patch.setattr(texts, "TAIL_BYTES", block_bytes // 3)
-        assert [text for pieces in groups for text in texts_in(pieces, config)] == expected
+        patch.setattr(text_reader, "BLOCK_BYTES", block_bytes)
+        patch.setattr(text_reader, "TAIL_BYTES", block_bytes // 3)
+        assert [text for slices in groups for text in texts_in(slices)] == expected
 
 
 def test_normalisation_and_lengths(tmp_path: Path) -> None:
@@ -115,8 +115,8 @@ def test_a_long_text_is_normalised_as_a_whole(
     source = random.Random(2)
     text = "".join(source.choices(["e", "\u0301", "\u0327", "a b", "\n", "\u1112", "\u1161", "\u11ab"], k=4000))
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
-    monkeypatch.setattr(texts, "BLOCK_BYTES", 300)
-    monkeypatch.setattr(texts, "TAIL_BYTES", 50)
+    monkeypatch.setattr(text_reader, "BLOCK_BYTES", 300)
+    monkeypatch.setattr(text_reader, "TAIL_BYTES", 50)
     corpus = prepare_in_process(
         make_config(
             {"corpus.train": [str(tmp_path / "a.txt")], "corpus.valid_fraction": 0, "corpus.normalize": "NFC",
@@ -228,4 +228,4 @@ def test_what_is_utf8(data: bytes) -> None:
         expected = True
     except UnicodeDecodeError:
         expected = False
-    assert texts.is_utf8(data) == expected
+    assert utf8.is_utf8(data) == expected

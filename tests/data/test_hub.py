@@ -10,9 +10,11 @@ import datasets
 import pytest
 
 from pipeline.config import Config
+from pipeline.data import readers
 from pipeline.data.corpus import split_corpus
-from pipeline.data.corpus.sources import Source, with_rows
+from pipeline.data.corpus.sources import with_rows
 from pipeline.data.prepare import prepare_in_process
+from pipeline.data.readers import TextSettings
 from tests.data.corpora import all_texts, corpus_config, texts_in
 
 TRAIN, VALIDATION = [f"train {n}" for n in range(105)], [f"validation {n}" for n in range(7)]
@@ -157,7 +159,7 @@ def test_a_saved_dataset_within_a_folder_is_told(folder: Path, pattern: str) -> 
 
 
 def split_texts(config: Config) -> dict[str, list[str]]:
-    return {split: texts_in(pieces, config) for split, pieces in split_corpus(config.corpus).items()}
+    return {split: texts_in(slices) for split, slices in split_corpus(config.corpus).items()}
 
 
 @pytest.mark.parametrize("kind", ["one", "dd", "hub"])
@@ -198,7 +200,8 @@ def test_the_same_rows_in_two_splits_are_refused(folder: Path, train: str, valid
 def test_addresses_of_the_same_file() -> None:
     path = os.path.realpath(json.__file__)
     names = ["builtin:python-stdlib/json/__init__.py", path, f"file://{path}", "gs://bucket/a", "gcs://bucket/a"]
-    (library, local, address, one, other) = (rows for _, rows in with_rows([Source(n, "text", 1, 1, 1) for n in names]))
+    sources = [readers.reopen(name, "text", TextSettings(), extent=1, size=1) for name in names]
+    (library, local, address, one, other) = (rows for _, rows in with_rows(sources))
     assert library == local == address != one == other
 
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import Config, TokenizerConfig
-from pipeline.data.corpus import Piece, Reading, split_corpus, texts
-from pipeline.data.corpus.cutting import group
-from pipeline.data.corpus.sources import find_sources
+from pipeline.data.corpus import Slice, find_sources, split_corpus
+from pipeline.data.corpus.slices import group
 from pipeline.data.prepare import prepare_in_process
+from pipeline.data.readers import text as text_reader
 from pipeline.data.tokenizer.files import read_existing
 from pipeline.evaluate.pairs import read_pairs
 from pipeline.generate.prompts import read_prompts
@@ -60,13 +60,12 @@ def test_cuts_do_not_change_what_follows_a_mark(
     text = separator.join([first, *lines, "last"])
     path.write_bytes(MARK + text.encode())
     config = corpus_config(path, document=document)
-    reading = Reading.of(config.corpus)
-    groups = list(group([Piece.whole(s) for s in find_sources("train", config.corpus)], range_bytes, reading))
+    groups = list(group([Slice.whole(source) for source in find_sources("train", config.corpus)], range_bytes))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(texts, "BLOCK_BYTES", block_bytes)
-        patch.setattr(texts, "TAIL_BYTES", block_bytes // 3)
-        parts = [text for pieces in groups for text in texts_in(pieces, config)]
-        assert document != "file" or all(texts_in(pieces, config) for pieces in groups)
+        patch.setattr(text_reader, "BLOCK_BYTES", block_bytes)
+        patch.setattr(text_reader, "TAIL_BYTES", block_bytes // 3)
+        parts = [text for slices in groups for text in texts_in(slices)]
+        assert document != "file" or all(texts_in(slices) for slices in groups)
     if document == "file":
         parts = ["".join(parts)]
     plain = path.with_name("plain.txt")

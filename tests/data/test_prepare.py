@@ -13,20 +13,20 @@ import pytest
 from pipeline import config as configuration
 from pipeline.config import Config, CorpusConfig
 from pipeline.data import prepare as preparation
-from pipeline.data import shards
-from pipeline.data.corpus import Piece, Reading, split_corpus, texts
-from pipeline.data.corpus.pieces import num_bytes_of
-from pipeline.data.planning import sample
+from pipeline.data import shards, vocabulary
+from pipeline.data.corpus import Slice, split_corpus, texts_of
+from pipeline.data.corpus.slices import num_bytes_of, sample
 from pipeline.data.prepare import count_tokens, in_process, prepare, prepare_in_process
+from pipeline.data.readers import text as text_reader
 from pipeline.data.shards import writing
-from pipeline.data.tasks import CountTask, Task, run_line, texts_of, to_line
+from pipeline.data.tasks import CountTask, Task
 from pipeline.data.tokenizer import train_tokenizer
 
 MakeConfig = Callable[..., Config]
 
 
-def text_of(piece: Piece) -> str:
-    return "".join(texts_of([piece], Reading()))
+def text_of(item: Slice) -> str:
+    return "".join(texts_of([item]))
 
 
 def files_of(directory: Path) -> dict[str, bytes]:
@@ -44,11 +44,11 @@ def test_shards_hold_the_tokens_of_the_whole_text(
     config = config_for(make_config, corpus_of_files, tmp_path, **{"tokenizer.kind": kind})
     corpus = prepare_in_process(config)
     assert len(corpus.splits["train"].entries) > 3
-    for split, pieces in split_corpus(config.corpus).items():
-        expected = np.concatenate([corpus.tokenizer.encode_document(text_of(piece)) for piece in pieces])
+    for split, slices in split_corpus(config.corpus).items():
+        expected = np.concatenate([corpus.tokenizer.encode_document(text_of(item)) for item in slices])
         sequence = corpus.splits[split]
         np.testing.assert_array_equal(sequence[0 : len(sequence)], expected)
-        assert sequence.num_bytes == sum(piece.num_bytes for piece in pieces)
+        assert sequence.num_bytes == sum(item.num_bytes for item in slices)
         length = len(expected) // 3
         starts = np.array([0, 5, length, len(expected) - length])
         rows = np.stack([expected[start : start + length] for start in starts])
@@ -67,14 +67,14 @@ def test_splits_are_disjoint_and_complete(make_config: MakeConfig, corpus_of_fil
         )  # fmt: skip
         splits = split_corpus(config.corpus)
         text = {path.name: bytearray(path.stat().st_size) for path in corpus_of_files.iterdir()}
-        for pieces in splits.values():
-            for piece in pieces:
-                for offset in range(piece.start, piece.stop):
-                    text[Path(piece.source.name).name][offset] += 1
+        for slices in splits.values():
+            for item in slices:
+                for offset in range(item.start, item.stop):
+                    text[Path(item.reader.name).name][offset] += 1
         assert all(set(seen) == {1} for seen in text.values())
         total = sum(len(seen) for seen in text.values())
         for split, fraction in (("valid", 0.2), ("test", 0.1)):
-            share = sum(piece.num_bytes for piece in splits[split]) / total
+            share = sum(item.num_bytes for piece in splits[split]) / total
             assert share == pytest.approx(fraction, abs=0.05)
 
 
@@ -86,7 +86,7 @@ def test_order_and_interruption_do_not_change_a_byte(
     expected = files_of(Path(str(config.data.directory)))
 
     def backwards(tasks: Sequence[Task]) -> list[dict[str, Any]]:
-        return [run_line(to_line(task)) for task in reversed(tasks)]
+        return [task() for task in reversed(tasks)]
 
     def killed(tasks: Sequence[Task]) -> Any:
         if isinstance(tasks[0], CountTask):
@@ -119,14 +119,16 @@ def test_a_tokenizer_of_a_sample_is_the_same_however_the_work_is_done(
         make_config, corpus_of_files, tmp_path, **{"tokenizer.kind": kind, "tokenizer.sample_bytes": 9000}
     )
     splits = split_corpus(config.corpus)
-    chosen = sample(splits["train"], 9000, Reading())
+    chosen = sample(splits["train"], 9000)
     assert 0.8 < num_bytes_of(chosen) / 9000 < 1.2
-    expected = train_tokenizer(config.tokenizer, [text_of(piece) for piece in chosen], num_documents=2)
-    whole = train_tokenizer(config.tokenizer, [text_of(piece) for piece in splits["train"]], num_documents=2)
+    expected = train_tokenizer(config.tokenizer, [text_of(item) for item in chosen], num_documents=2)
+    whole = train_tokenizer(config.tokenizer, [text_of(item) for item in splits["train"]], num_documents=2)
     assert expected.fingerprint != whole.fingerprint or kind == "char"
     for count_bytes in (500, 1 << 20):
-        monkeypatch.setattr(preparation, "COUNT_BYTES", count_bytes)
-        found = preparation.train(config, splits, lambda tasks: reversed(list(in_process(tasks))))
+        monkeypatch.setattr(vocabulary, "COUNT_BYTES", count_bytes)
+        found = vocabulary.tokenizer_of(
+            splits["train"], config.tokenizer, lambda tasks: reversed(list(in_process(tasks)))
+        )
         assert found.fingerprint == expected.fingerprint
 
 
@@ -135,7 +137,7 @@ def test_a_prepared_corpus_is_recognised_and_another_refused(
 ) -> None:
     config = config_for(make_config, corpus_of_files, tmp_path)
     fingerprint = prepare_in_process(config).fingerprint
-    monkeypatch.setattr(preparation, "train", None)  # nothing is done again
+    monkeypatch.setattr(preparation, "tokenizer_of", None)  # nothing is done again
     assert prepare_in_process(config).fingerprint == fingerprint
     other = configuration.with_values(config, {"tokenizer.min_count": 3})
     with pytest.raises(ValueError, match=r"tokenizer\.min_count was 1, is 3"):
@@ -189,8 +191,8 @@ def test_blocks_smaller_than_a_document_change_nothing(
         in_blocks = configuration.with_values(at_once, {"data.directory": str(tmp_path / f"{kind} in blocks")})
         expected = files_of(Path(prepare_in_process(at_once).directory))
         with monkeypatch.context() as patch:
-            patch.setattr(texts, "BLOCK_BYTES", 700)
-            patch.setattr(texts, "TAIL_BYTES", 100)
+            patch.setattr(text_reader, "BLOCK_BYTES", 700)
+            patch.setattr(text_reader, "TAIL_BYTES", 100)
             assert files_of(Path(prepare_in_process(in_blocks).directory)) == expected
 
 
@@ -231,8 +233,8 @@ def test_where_files_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path / "x" / "y")
 
     def found(pattern: str) -> list[str]:
-        pieces = split_corpus(Config().corpus.model_copy(update={"train": [pattern]}))["train"]
-        return [Path(piece.source.name).name for piece in pieces]
+        slices = split_corpus(Config().corpus.model_copy(update={"train": [pattern]}))["train"]
+        return [Path(item.reader.name).name for item in slices]
 
     assert found(str(hidden)) == found("../../.cache/texts") == found("../../.cache/**/*.txt") == ["a.txt", "b[1].txt"]
     assert found(str(hidden / "b[1].txt")) == ["b[1].txt"]
@@ -242,13 +244,13 @@ def test_where_files_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_text_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("one line\n" * 50)
-    (piece, _) = (p for pieces in split_corpus(corpus_at(path)).values() for p in pieces)
+    (item, _) = (own for slices in split_corpus(corpus_at(path)).values() for own in slices)
     path.write_text("one line\n" * 49)
     with pytest.raises(ValueError, match=r"a\.txt: 441 bytes where there were 450"):
-        text_of(piece)
+        text_of(item)
     path.unlink()
     with pytest.raises(ValueError, match=r"a\.txt: cannot be read: No such file"):
-        text_of(piece)
+        text_of(item)
 
 
 @pytest.mark.parametrize("empty", ["train", "valid"])
@@ -285,7 +287,7 @@ def test_standard_counts_of_words_and_lines(make_config: MakeConfig, tmp_path: P
 @pytest.mark.parametrize("builtin", ["builtin:python-docs", "builtin:python-stdlib"])
 def test_builtin_corpora(builtin: str) -> None:
     splits = split_corpus(Config().corpus.model_copy(update={"train": [builtin]}))
-    assert sum(piece.num_bytes for piece in splits["train"]) > 300_000
+    assert sum(item.num_bytes for item in splits["train"]) > 300_000
     assert splits["valid"]
     assert text_of(splits["train"][0])
     assert splits == split_corpus(Config().corpus.model_copy(update={"train": [builtin]}))

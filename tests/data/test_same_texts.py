@@ -10,10 +10,11 @@ import pytest
 from pipeline import config as configuration
 from pipeline import launch
 from pipeline.data import extracts, reuse
-from pipeline.data.corpus import texts
 from pipeline.data.directory import OtherCorpusError
 from pipeline.data.extracts import Extract
 from pipeline.data.prepare import count_tokens, prepare_in_process
+from pipeline.data.readers import Reader
+from pipeline.data.readers import text as text_reader
 from pipeline.data.shards import MANIFEST
 from pipeline.data.verify import verify_texts
 from pipeline.errors import UserError
@@ -42,9 +43,9 @@ def test_another_time_alone_is_no_change(
     read: list[str] = []
     is_same = Extract.is_same
 
-    def counted(extract: Extract, field: str) -> bool:
+    def counted(extract: Extract, reader: Reader) -> bool:
         read.append(extract.name)
-        return is_same(extract, field)
+        return is_same(extract, reader)
 
     monkeypatch.setattr(Extract, "is_same", counted)
     assert prepare_in_process(config).fingerprint == expected
@@ -122,14 +123,14 @@ def test_machines_with_other_times_are_all_remembered(
     prepare_in_process(config)
     found = reuse.split_corpus
     read: list[str] = []
-    monkeypatch.setattr(Extract, "is_same", lambda extract, field: read.append(extract.name) or True)
+    monkeypatch.setattr(Extract, "is_same", lambda extract, reader: read.append(extract.name) or True)
     for machine in (1, 2, 0, 1, 2):
 
         def there(settings: Any, machine: int = machine) -> Any:
             splits = found(settings)
-            for pieces in splits.values():
-                for piece in pieces:
-                    object.__setattr__(piece.source, "changed", piece.source.changed + machine)
+            for slices in splits.values():
+                for item in slices:
+                    object.__setattr__(item.reader, "changed", item.reader.changed + machine)
             return splits
 
         with monkeypatch.context() as patch:
@@ -146,7 +147,7 @@ def test_digests_do_not_depend_on_blocks(
         write, changes = FORMS[form]
         found = []
         for block_bytes in (100, 1 << 22):
-            monkeypatch.setattr(texts, "BLOCK_BYTES", block_bytes)
+            monkeypatch.setattr(text_reader, "BLOCK_BYTES", block_bytes)
             directory = folder.parent / f"{form}-{block_bytes}"
             config = config_of(make_config, write(folder, LINES), **changes, **{"data.directory": str(directory)})
             prepare_in_process(config)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.config import Config
-from pipeline.data.corpus import Reading, split_corpus
-from pipeline.data.planning import weighted
+from pipeline.data.corpus import split_corpus
+from pipeline.data.corpus.slices import mixture_of
 from pipeline.data.prepare import count_tokens, prepare_in_process
 from tests.data.corpora import TEXTS, corpus_config, texts_in, write_records
 
@@ -30,12 +30,12 @@ def test_a_text_beside_records_is_in_one_split(folder: Path, split_by: str) -> N
     for name, text in read.items():
         Path(name).write_text(text)
     config = corpus_config(["records.jsonl.gz", *read], split_by=split_by, valid_fraction=0.4, test_fraction=0.3)
-    splits = {split: texts_in(pieces, config) for split, pieces in split_corpus(config.corpus).items()}
+    splits = {split: texts_in(slices) for split, slices in split_corpus(config.corpus).items()}
     assert sorted(itertools.chain(*splits.values())) == sorted([*TEXTS, *read.values()])
     assert all(set(found) & set(read.values()) and set(found) & set(TEXTS) for found in splits.values())
     held_out = next(name for name, text in read.items() if text in splits["valid"])
     Path(held_out).write_text(f"a large text {'of words' * 9000}")
-    train = texts_in(split_corpus(config.corpus)["train"], config)
+    train = texts_in(split_corpus(config.corpus)["train"])
     assert Path(held_out).read_text() in train
 
 
@@ -53,8 +53,8 @@ def test_a_weight_counts_what_cannot_be_cut(folder: Path, form: str, weight: flo
     write_records(folder, form, texts, rows_per_group=400)
     Path("a.txt").write_text("alpha\n" * 100)
     config = corpus_config(["a.txt", f"records.{form}"], document="line", valid_fraction=0)
-    mixture = weighted(split_corpus(config.corpus)["train"], [1.5, weight], Reading.of(config.corpus))
-    plain, found = (texts_in(pieces, config) for pieces in mixture)
+    mixture = mixture_of(split_corpus(config.corpus)["train"], [1.5, weight])
+    plain, found = (texts_in(slices) for slices in mixture)
     assert plain == ["alpha"] * 150
     assert len(found) == pytest.approx(weight * len(texts), abs=40)
     assert all(found.count(text) in (int(weight), int(weight) + 1) for text in texts)
@@ -78,10 +78,10 @@ def test_a_dry_run_counts_what_weights_repeat(make_config: MakeConfig, folder: P
 def test_a_part_of_a_compressed_document_is_refused(folder: Path) -> None:
     write_records(folder, "txt.gz")
     config = corpus_config("records.txt.gz", valid_fraction=0)
-    pieces, reading = split_corpus(config.corpus)["train"], Reading.of(config.corpus)
-    assert weighted(pieces, [2.0], reading) == [pieces * 2]
+    slices = split_corpus(config.corpus)["train"]
+    assert mixture_of(slices, [2.0]) == [slices * 2]
     with pytest.raises(ValueError, match=r"corpus\.weights: records\.txt\.gz is a single document and cannot be cut"):
-        weighted(pieces, [1.4], reading)
+        mixture_of(slices, [1.4])
 
 
 @pytest.mark.parametrize("num_groups", [2, 4, 9, 10, 40])
@@ -90,7 +90,7 @@ def test_parquet_in_few_row_groups_is_divided(folder: Path, num_groups: int, tes
     texts = [f"record {number:04d}" for number in range(1000)]
     write_records(folder, "parquet", texts, rows_per_group=-(-1000 // num_groups))
     config = corpus_config("records.parquet", valid_fraction=0.05, test_fraction=test_fraction)
-    splits = {split: texts_in(pieces, config) for split, pieces in split_corpus(config.corpus).items()}
+    splits = {split: texts_in(slices) for split, slices in split_corpus(config.corpus).items()}
     assert sorted(itertools.chain(*splits.values())) == texts
     for split in ("valid", "test") if test_fraction else ("valid",):
         assert 25 <= len(splits[split]) <= 80

@@ -1,27 +1,14 @@
-"""Settings in, the documents of each split out, in pieces that any worker can read by itself.
+"""Settings in, the documents of each split out, in slices that any worker can read by itself.
 
-patterns → sources (``sources``: files, buckets, datasets, built-in texts) → pieces of each split (``splits``)
-→ on a worker: bytes (``texts``) or rows (``records``) of a piece → documents, normalised and chosen (``documents``)
+patterns → ``sources``, a reader for each → slices of them for each split (``splits``) → on a worker: the ``documents``
+of a slice, normalised and chosen
 
-``cutting`` says where a piece may be cut in two, ``survey`` what must be known of all documents before: duplicates.
+``slices`` are cut in two where their readers say so; ``deduplication`` finds what is there before among all documents.
 """
 
-from pipeline.data.corpus.cutting import blocks
-from pipeline.data.corpus.documents import Part, Reading, Tally, documents
-from pipeline.data.corpus.sources import Source
-from pipeline.data.corpus.splits import Piece, split_corpus
-from pipeline.data.corpus.texts import is_text, parse_json, read_file
+from pipeline.data.corpus.documents import documents, texts_of
+from pipeline.data.corpus.slices import Slice
+from pipeline.data.corpus.sources import find_sources
+from pipeline.data.corpus.splits import split_corpus
 
-__all__ = [
-    "Part",
-    "Piece",
-    "Reading",
-    "Source",
-    "Tally",
-    "blocks",
-    "documents",
-    "is_text",
-    "parse_json",
-    "read_file",
-    "split_corpus",
-]
+__all__ = ["Slice", "documents", "find_sources", "split_corpus", "texts_of"]

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from pipeline.data.readers import Rows
+
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows ``start`` to ``stop`` of what lies in ``files``, which are real paths or addresses, in order."""
-
-    files: tuple[str, ...]
-    start: int = 0
-    stop: float = math.inf
-
-    def overlaps(self, other: Rows) -> bool:
-        """Whether both have a row in common, as far as that can be told: a file that both read may be where."""
-        if self.files == other.files:
-            return self.start < other.stop and other.start < self.stop
-        return not set(self.files).isdisjoint(other.files)
 
 
 class Owners(Generic[T]):

@@ -1,4 +1,4 @@
-"""Sources in, the pieces of each split out: given apart, or held out of the training text."""
+"""Sources in, the slices of each split out: given apart, or held out of the training text."""
 
 from __future__ import annotations
 
@@ -6,47 +6,46 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 from pipeline.config import CorpusConfig
-from pipeline.data.corpus.cutting import cut_rule, find_cut, in_text
-from pipeline.data.corpus.documents import Reading
 from pipeline.data.corpus.overlaps import Owners
-from pipeline.data.corpus.pieces import Piece, num_bytes_of
-from pipeline.data.corpus.records import have_equal_texts
-from pipeline.data.corpus.sources import Source, find_sources, total_bytes, with_rows
+from pipeline.data.corpus.slices import Slice, between, num_bytes_of
+from pipeline.data.corpus.sources import SPLITS, find_sources, total_bytes, with_rows
+from pipeline.data.readers import Reader
 from pipeline.errors import UserError
 
-SPLITS = ("train", "valid", "test")
 # with fewer files than this, whole ones make too coarse a split
 ENOUGH_FILES = 20
 Fractions = dict[str, float]
 
 
-def split_corpus(config: CorpusConfig) -> dict[str, list[Piece]]:
-    """The pieces of ``train``, and of ``valid`` and ``test`` where there are any, in corpus order.
+def split_corpus(config: CorpusConfig) -> dict[str, list[Slice]]:
+    """The slices of ``train``, and of ``valid`` and ``test`` where there are any, in corpus order.
 
     Raises:
         UserError: no file matches, a split is empty, or the text cannot be divided as asked.
     """
     given = {name: find_sources(name, config) for name in SPLITS}
     if given["valid"] or given["test"]:
-        refuse_shared(given, config.text_field)
+        refuse_shared(given)
     if config.weights is not None and len(config.weights) != len(config.train):
         raise UserError(
             f"corpus.weights: {len(config.weights)} weights for the {len(config.train)} patterns of corpus.train"
         )
     if config.weights is not None:
         refuse_idle_weights(given["train"], config)
-    splits = {name: [Piece.whole(source) for source in sources] for name, sources in given.items()}
+    splits = {name: [Slice.whole(source) for source in sources] for name, sources in given.items()}
     fractions = held_out_of_train(config)
     if any(fractions.values()):
         splits.update(_divide(given["train"], fractions, config))
-    for name, pieces in splits.items():
-        if not num_bytes_of(pieces) and (name == "train" or given[name] or fractions[name]):
+    for name, slices in splits.items():
+        if not num_bytes_of(slices) and (name == "train" or given[name] or fractions[name]):
             raise _empty(name, given, fractions)
-    return {name: pieces for name, pieces in splits.items() if pieces}
+    return {name: slices for name, slices in splits.items() if slices}
 
 
-def refuse_idle_weights(sources: Sequence[Source], config: CorpusConfig) -> None:
+def refuse_idle_weights(sources: Sequence[Reader], config: CorpusConfig) -> None:
     """Raises ``UserError`` for a pattern whose files all belong to earlier ones: its weight would do nothing."""
     origins = {source.origin for source in sources}
     for origin, pattern in enumerate(config.train):
@@ -57,21 +56,17 @@ def refuse_idle_weights(sources: Sequence[Source], config: CorpusConfig) -> None
             )
 
 
-def refuse_shared(given: Mapping[str, Sequence[Source]], text_field: str) -> None:
+def refuse_shared(given: Mapping[str, Sequence[Reader]]) -> None:
     """Raises ``UserError`` naming a source that is in two splits: a score on training text is no held-out score.
 
     A file is known by its path, whatever links lead there; a dataset by its files and rows, and by its texts.
     """
-    owners: Owners[tuple[str, Source]] = Owners()
-    datasets: list[tuple[str, Source]] = []
+    owners: Owners[tuple[str, Reader]] = Owners()
+    copied: list[tuple[str, Reader]] = []
     for split, sources in given.items():
         own = list(with_rows(sources))
         for source, rows in own:
-            found = owners.find(rows)
-            if source.form == "dataset":
-                found = found or next(
-                    (there for there in datasets if have_equal_texts(source.name, there[1].name, text_field)), None
-                )
+            found = owners.find(rows) or next((there for there in copied if source.has_equal_texts(there[1])), None)
             if found is not None:
                 owner, other = found
                 known_as = "" if other.name == source.name else f" (there as {other.name})"
@@ -80,10 +75,10 @@ def refuse_shared(given: Mapping[str, Sequence[Source]], text_field: str) -> Non
                 )
         for source, rows in own:
             owners.add(rows, (split, source))
-        datasets += [(split, source) for source in sources if source.form == "dataset"]
+        copied += [(split, source) for source in sources if source.has_copies]
 
 
-def _empty(name: str, given: Mapping[str, Sequence[Source]], fractions: Fractions) -> UserError:
+def _empty(name: str, given: Mapping[str, Sequence[Reader]], fractions: Fractions) -> UserError:
     """Why there is nothing in split ``name``, and what to do."""
     held_out = " and ".join(f"corpus.{split}" for split, fraction in fractions.items() if fraction)
     is_divided = bool(held_out) and (name == "train" or fractions[name] > 0)
@@ -104,39 +99,38 @@ def held_out_of_train(config: CorpusConfig) -> Fractions:
     }
 
 
-def _divide(sources: Sequence[Source], fractions: Fractions, config: CorpusConfig) -> dict[str, list[Piece]]:
-    reading = Reading.of(config)
+def _divide(sources: Sequence[Reader], fractions: Fractions, config: CorpusConfig) -> dict[str, list[Slice]]:
     by: str = config.split_by
     if by == "auto":
-        by = _suitable(sources, fractions, reading)
-    if by == "document" and all(reading.is_one_document(Piece.whole(source)) for source in sources):
+        by = _suitable(sources, fractions)
+    if by == "document" and all(source.is_one_document for source in sources):
         by = "file"
         if len(sources) == 1:
             raise UserError(
                 f"corpus.valid_fraction: {sources[0].name} is a single document and cannot be divided by documents; "
                 "set corpus.document to line or paragraph, or name a corpus.valid"
             )
-    divide: dict[str, Callable[..., dict[str, list[Piece]]]] = {
+    divide: dict[str, Callable[..., dict[str, list[Slice]]]] = {
         "file": _divide_files,
         "document": _divide_documents,
         "fraction": _divide_text,
     }
-    return divide[by](sources, fractions, reading)
+    return divide[by](sources, fractions)
 
 
-def _suitable(sources: Sequence[Source], fractions: Fractions, reading: Reading) -> str:
+def _suitable(sources: Sequence[Reader], fractions: Fractions) -> str:
     """What ``auto`` stands for: files where there are many, documents where the text is in parts that are too large."""
     if len(sources) >= ENOUGH_FILES:
         return "file"
-    if all(source.is_plain for source in sources):
+    if all(source.is_cut_by_bytes for source in sources):
         return "fraction"
-    if any(source.extent == 1 and not source.is_plain for source in sources):
+    if not all(source.can_be_cut for source in sources):
         return "document"
-    splits = _divide_text(sources, fractions, reading)
-    return "fraction" if all(num_bytes_of(pieces) for pieces in splits.values()) else "document"
+    splits = _divide_text(sources, fractions)
+    return "fraction" if all(num_bytes_of(slices) for slices in splits.values()) else "document"
 
 
-def _divide_files(sources: Sequence[Source], fractions: Fractions, reading: Reading) -> dict[str, list[Piece]]:
+def _divide_files(sources: Sequence[Reader], fractions: Fractions) -> dict[str, list[Slice]]:
     """Whole files in the order of their names' hashes fill the held-out splits up to their share of the bytes.
 
     One that is larger than what is still wanted is passed over, so that a single large file does not end up held out.
@@ -153,13 +147,13 @@ def _divide_files(sources: Sequence[Source], fractions: Fractions, reading: Read
                 wanted -= source.num_bytes
         if fraction and free and split not in owner.values():
             owner[min(free, key=lambda source: source.num_bytes).name] = split
-    pieces: dict[str, list[Piece]] = {split: [] for split in _wanted(fractions)}
+    slices: dict[str, list[Slice]] = {split: [] for split in _wanted(fractions)}
     for source in sources:
-        pieces[owner.get(source.name, "train")].append(Piece.whole(source))
-    return pieces
+        slices[owner.get(source.name, "train")].append(Slice.whole(source))
+    return slices
 
 
-def _divide_documents(sources: Sequence[Source], fractions: Fractions, reading: Reading) -> dict[str, list[Piece]]:
+def _divide_documents(sources: Sequence[Reader], fractions: Fractions) -> dict[str, list[Slice]]:
     """Every document by the hash of its place: each split reads the text anew, but one that is a single document.
 
     That goes whole into one split; into train if it is larger than the share of the split that its hash says.
@@ -170,23 +164,23 @@ def _divide_documents(sources: Sequence[Source], fractions: Fractions, reading: 
         "valid": (first, first + fractions["valid"]),
         "test": (first + fractions["valid"], 1.0),
     }
-    pieces: dict[str, list[Piece]] = {split: [] for split in _wanted(fractions)}
+    slices: dict[str, list[Slice]] = {split: [] for split in _wanted(fractions)}
     most_bytes = {"train": math.inf, **{split: share * total_bytes(sources) for split, share in fractions.items()}}
     for source in sources:
-        parts = {split: Piece(source, 0, source.extent, shares[split]) for split in pieces}
-        if reading.is_one_document(Piece.whole(source)):
-            owner = next((split for split, part in parts.items() if part.has(0)), "train")
-            pieces[owner if source.num_bytes <= most_bytes[owner] else "train"].append(Piece.whole(source))
+        parts = {split: Slice(source, 0, source.extent, shares[split]) for split in slices}
+        if source.is_one_document:
+            owner = next((split for split, part in parts.items() if part.has(np.array([0])).all()), "train")
+            slices[owner if source.num_bytes <= most_bytes[owner] else "train"].append(Slice.whole(source))
         else:
             for split, part in parts.items():
-                pieces[split].append(part)
-    return pieces
+                slices[split].append(part)
+    return slices
 
 
-def _divide_text(sources: Sequence[Source], fractions: Fractions, reading: Reading) -> dict[str, list[Piece]]:
+def _divide_text(sources: Sequence[Reader], fractions: Fractions) -> dict[str, list[Slice]]:
     """The text in order: train, then valid, then test, cut between documents or at line starts."""
     for source in sources:
-        if source.extent == 1 and not source.is_plain:
+        if not source.can_be_cut:
             raise UserError(
                 f"corpus.split_by: {source.name} cannot be cut by fraction; set corpus.split_by to file or document, "
                 "or name a corpus.valid"
@@ -197,31 +191,9 @@ def _divide_text(sources: Sequence[Source], fractions: Fractions, reading: Readi
     cuts["test"] = (cuts["valid"][1], total)
     if not fractions["test"]:
         cuts["valid"] = (first, total)
-    pieces = [Piece.whole(source) for source in sources]
-    return {split: between(pieces, *cuts[split], reading) for split in _wanted(fractions)}
+    slices = [Slice.whole(source) for source in sources]
+    return {split: between(slices, *cuts[split]) for split in _wanted(fractions)}
 
 
 def _wanted(fractions: Fractions) -> list[str]:
     return ["train", *(split for split, fraction in fractions.items() if fraction)]
-
-
-def between(pieces: Sequence[Piece], start: int, stop: int, reading: Reading) -> list[Piece]:
-    """What lies between bytes ``start`` and ``stop`` of ``pieces`` one after the other."""
-    found, offset = [], 0
-    for piece in pieces:
-        begin, end = (_near(piece, cut - offset, reading) for cut in (start, stop))
-        if begin < end:
-            found.append(piece.part(begin, end))
-        offset += piece.num_bytes
-    return found
-
-
-def _near(piece: Piece, num_bytes: int, reading: Reading) -> int:
-    """The first place with at least ``num_bytes`` of text before it where ``piece`` may be cut, or its end."""
-    if num_bytes <= 0:
-        return piece.start
-    if num_bytes >= piece.num_bytes:
-        return piece.stop
-    offset = piece.start + max(1, round((piece.stop - piece.start) * num_bytes / piece.num_bytes))
-    cut = find_cut(piece, offset, cut_rule(piece.source, reading, in_text))
-    return piece.stop if cut is None else cut

@@ -26,15 +26,13 @@ def train_tokenizer(config: TokenizerConfig, documents: Iterable[str], *, num_do
         UserError: settings that do not go together.
     """
     eos = resolve_eos(config, num_documents=num_documents)
-    if config.path is not None:
-        return read_existing(config, eos=eos)
-    if config.kind == "byte":
+    if config.path is None and config.kind in ("char", "word"):
+        return from_counts(config, count(config.kind, documents), eos=eos)
+    if config.path is None and config.kind == "byte":
         if config.vocab_size is not None:
             raise UserError("tokenizer.vocab_size: bytes have a vocabulary of their own; leave it null")
         return ByteTokenizer(eos)
-    if config.kind == "bpe":
-        return train_bpe(config, eos, documents)
-    return from_counts(config, count(config.kind, documents), eos=eos)
+    return train_bpe(config, eos, documents) if config.path is None else read_existing(config, eos=eos)
 
 
 def resolve_eos(config: TokenizerConfig, *, num_documents: int) -> str:

@@ -16,10 +16,8 @@ from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import unquote
 
-import xxhash
-
 from pipeline import storage
-from pipeline.data.corpus.overlaps import Rows
+from pipeline.data.readers.base import Rows, as_version
 from pipeline.errors import UserError
 
 DATASET = "hf://"
@@ -110,9 +108,30 @@ def version(name: str) -> int:
     return as_version(json.dumps(facts).encode())
 
 
-def as_version(facts: bytes) -> int:
-    """A number for ``facts``, smaller than a time of this century in nanoseconds: none is taken for just now."""
-    return xxhash.xxh3_64_intdigest(facts) >> 4
+def name_of(pattern: str, split: str) -> str | None:
+    """The ``hf://`` name of a dataset or of a folder that ``save_to_disk`` wrote, None if ``pattern`` is neither.
+
+    Raises:
+        UserError: such a folder holds several splits, and ``split`` does not say which.
+    """
+    if pattern.startswith(DATASET):
+        return pattern
+    folder = os.path.expanduser(pattern)
+    if storage.is_uri(pattern) or not is_saved(folder):
+        return None
+    names = saved_splits(folder)
+    if names is not None and split != "train":
+        raise UserError(
+            f"{pattern} holds the splits {', '.join(names)}; write which one, such as {pattern.rstrip('/')}/{names[-1]}"
+        )
+    return DATASET + folder
+
+
+def located(name: str) -> str:
+    """``name`` with the path of a folder as it is known in any other. Raises ``UserError`` as ``parse``."""
+    path, _ = parse(name)
+    _, mark, query = name.partition("?")
+    return f"{DATASET}{os.path.abspath(path)}{mark}{query}" if os.path.isdir(path) else name
 
 
 def parse(name: str) -> tuple[str, dict[str, str]]:

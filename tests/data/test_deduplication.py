@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from pipeline import config as configuration
-from pipeline.data.corpus import Piece
-from pipeline.data.corpus.sources import find_sources
-from pipeline.data.corpus.survey import Surveyed, repeated, survey
+from pipeline.data.corpus import Slice, find_sources
+from pipeline.data.corpus.deduplication import Hashes, deduplicated, repeated
 from pipeline.data.prepare import in_process
 
 
@@ -29,16 +28,15 @@ def test_a_document_takes_little_more_than_its_hash(tmp_path: Path) -> None:
     path.write_text("".join(f"line {n} {'x' * (n * 7919 % 60)}\n" for n in range(20_000)))
     values = {"corpus.train": [str(path)], "corpus.document": "line", "corpus.deduplicate": True}
     config = configuration.with_values(configuration.load(), values)
-    held: list[Surveyed] = []
+    held: list[Hashes] = []
 
-    def map_tasks(tasks: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    def map_tasks(tasks: Sequence[Any]) -> Iterator[Hashes]:
         for result in in_process(tasks):
-            held.append(Surveyed.from_json(result))
+            held.append(result)
             yield result
 
-    survey(
-        {"train": [Piece.whole(source) for source in find_sources("train", config.corpus)]}, config.corpus, map_tasks
-    )
+    slices = [Slice.whole(source) for source in find_sources("train", config.corpus)]
+    deduplicated({"train": slices}, config.corpus, map_tasks)
     num_bytes = sum(part.hashes.nbytes + len(part.packed_numbers) + len(part.packed_places) for part in held)
     assert sum(len(part.hashes) for part in held) == 20_000
     assert 16 * 20_000 < num_bytes < 17 * 20_000

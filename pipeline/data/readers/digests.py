@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pyarrow as pa
 import xxhash
-
-ROWS_AT_ONCE = 8  # joined, for a call takes as long as to hash a kilobyte
 
 
 class Digest:
@@ -25,16 +22,13 @@ class Digest:
     def update(self, data: bytes) -> None:
         self.hash.update(data)
 
-    def rows(self, texts: Sequence[Any]) -> None:
-        """The texts of the next rows."""
-        for start in range(0, len(texts), ROWS_AT_ONCE):
-            part = texts[start : start + ROWS_AT_ONCE]
-            try:
-                data = "\0".join(part)
-            except TypeError:  # a row without a text, which is refused when its turn comes
-                data = repr(part)
-            self.hash.update(data.encode(errors="surrogatepass"))
-            self.hash.update(b"\0")
+    def update_rows(self, texts: Sequence[bytes | None]) -> None:
+        """The texts of the next rows, each with a zero after it."""
+        try:
+            data = b"\0".join([*texts, b""])  # type: ignore[list-item]
+        except TypeError:  # a row without a text, which is refused when its turn comes
+            data = b"\0".join([text or b"" for text in texts] + [b""])
+        self.hash.update(data)
 
     def hexdigest(self) -> str:
         return self.hash.hexdigest()

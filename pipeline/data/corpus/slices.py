@@ -1,0 +1,184 @@
+"""A slice: a stretch of a source, small enough to be sent anywhere and read there; and slices of slices."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from pipeline.data.readers import Cut, Reader
+from pipeline.data.readers.base import Mask
+from pipeline.data.tokenizer import Ids
+from pipeline.errors import UserError
+
+# of what a weight asks for: by so much may a text that is cut into few parts be rounded
+WEIGHT_TOLERANCE = 0.05
+SAMPLE_PARTS, SAMPLE_PART_BYTES = 128, 4096
+ALL = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Units ``start`` to ``stop`` of a source; of its documents those whose hash lies in ``share``, but ``dropped``."""
+
+    reader: Reader
+    start: int
+    stop: int
+    share: tuple[float, float] = ALL
+    dropped: bytes = b""  # int64 places of documents, ascending
+
+    @classmethod
+    def whole(cls, reader: Reader) -> Slice:
+        return cls(reader, 0, reader.extent)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of its text, a guess where those of the source are."""
+        low, high = self.share
+        return round(self.reader.num_bytes * (self.stop - self.start) * (high - low) / max(1, self.reader.extent))
+
+    @property
+    def dropped_places(self) -> Ids:
+        return np.frombuffer(self.dropped, dtype="<i8")
+
+    def part(self, start: int, stop: int) -> Slice:
+        """Its units from ``start`` to ``stop``."""
+        places = self.dropped_places
+        units = self.reader.units_of(places)
+        return replace(self, start=start, stop=stop, dropped=places[(units >= start) & (units < stop)].tobytes())
+
+    def without(self, places: Ids) -> Slice:
+        """Without the documents at ``places``, int64, ascending."""
+        return replace(self, dropped=places.astype("<i8").tobytes())
+
+    def has(self, places: Ids) -> Mask:
+        """Whether the hash of the document at each of ``places`` lies in its share."""
+        low, high = self.share
+        names = (f"{self.reader.name}\0{place}".encode() for place in places.tolist())
+        chances = np.array([xxhash.xxh3_64_intdigest(name) / 2**64 for name in names])
+        return (low <= chances) & (chances < high)
+
+    @property
+    def identity(self) -> list[Any]:
+        """What its documents depend on, short."""
+        digest = xxhash.xxh3_64_hexdigest(self.dropped) if self.dropped else ""
+        reader = self.reader
+        return [reader.name, reader.form, reader.extent, reader.size, self.start, self.stop, *self.share, digest]
+
+    def cut_after(self, num_bytes: int, safe_cut: Cut | None = None) -> int | None:
+        """Where it may be cut in two so that about ``num_bytes`` of text come before; None: nowhere after that.
+
+        Args:
+            safe_cut: where a document may be cut; None: at line starts.
+        """
+        units = (self.stop - self.start) * num_bytes / self.num_bytes
+        return self.reader.find_cut(self.start, self.stop, self.start + max(1, round(units)), safe_cut)
+
+
+def num_bytes_of(slices: Sequence[Slice]) -> int:
+    return sum(item.num_bytes for item in slices)
+
+
+def group(slices: Sequence[Slice], num_bytes: int, safe_cut: Cut | None = None) -> Iterator[list[Slice]]:
+    """Consecutive slices in groups of about ``num_bytes``, one cut in two where it would not fit."""
+    found: list[Slice] = []
+    room = num_bytes
+    for item in slices:
+        rest = item
+        while rest.num_bytes > room and (where := rest.cut_after(room, safe_cut)) is not None:
+            yield [*found, rest.part(rest.start, where)]
+            found, room = [], num_bytes
+            rest = rest.part(where, rest.stop)
+        found.append(rest)
+        room -= rest.num_bytes
+        if room <= 0:
+            yield found
+            found, room = [], num_bytes
+    if found:
+        yield found
+
+
+def blocks(slices: Sequence[Slice], num_bytes: int) -> Iterator[Slice]:
+    """``slices`` in parts of about ``num_bytes``, each of one slice."""
+    for item in slices:
+        for (part,) in group([item], num_bytes):
+            yield part
+
+
+def between(slices: Sequence[Slice], start: int, stop: int) -> list[Slice]:
+    """What lies between bytes ``start`` and ``stop`` of ``slices`` one after the other."""
+    found, offset = [], 0
+    for item in slices:
+        begin, end = (_near(item, cut - offset) for cut in (start, stop))
+        if begin < end:
+            found.append(item.part(begin, end))
+        offset += item.num_bytes
+    return found
+
+
+def _near(item: Slice, num_bytes: int) -> int:
+    """The first place with at least ``num_bytes`` of text before it where ``item`` may be cut, or its end."""
+    if num_bytes <= 0:
+        return item.start
+    if num_bytes >= item.num_bytes:
+        return item.stop
+    cut = item.cut_after(num_bytes)
+    return item.stop if cut is None else cut
+
+
+def mixture_of(slices: Sequence[Slice], weights: Sequence[float] | None) -> list[list[Slice]]:
+    """What is mixed evenly: the slices of each pattern as often as its weight says; None: all of them in one list.
+
+    2.5 is twice all of them and once the first half.
+
+    Raises:
+        UserError: a part is wanted of a single document that cannot be cut.
+    """
+    if weights is None:
+        return [list(slices)]
+    mixture = []
+    for origin, weight in enumerate(weights):
+        own = [item for item in slices if item.reader.origin == origin]
+        copies, rest = divmod(weight, 1)
+        wanted = rest * num_bytes_of(own)
+        part = between(own, 0, round(wanted))
+        excess = num_bytes_of(part) - wanted
+        is_coarse = bool(part) and not part[-1].reader.is_cut_by_bytes
+        if is_coarse and abs(excess) > WEIGHT_TOLERANCE * weight * num_bytes_of(own):
+            whole = next(item for item in own if item.reader == part[-1].reader)
+            part[-1] = share_of(whole, (part[-1].num_bytes - excess) / whole.num_bytes)
+        mixture.append(own * int(copies) + part)
+    return mixture
+
+
+def share_of(item: Slice, fraction: float) -> Slice:
+    """A ``fraction`` of the documents of ``item``, by their hashes. Raises ``UserError`` where it is a single one."""
+    if item.reader.is_one_document:
+        raise UserError(
+            f"corpus.weights: {item.reader.name} is a single document and cannot be cut, so no part of it can be "
+            "taken; give a whole number, or set corpus.document to line or paragraph"
+        )
+    low, high = item.share
+    return replace(item, share=(low, low + fraction * (high - low)))
+
+
+def sample(slices: Sequence[Slice], num_bytes: int) -> list[Slice]:
+    """About ``num_bytes`` in parts spread evenly over ``slices``; all of them if there are no more."""
+    total = num_bytes_of(slices)
+    if total <= num_bytes:
+        return list(slices)
+    stops = list(accumulate(item.num_bytes for item in slices))
+    num_parts = max(1, min(SAMPLE_PARTS, num_bytes // SAMPLE_PART_BYTES))
+    found = []
+    for part in range(num_parts):
+        start = part * total // num_parts
+        stop = start + num_bytes // num_parts
+        first, last = bisect_right(stops, start), bisect_left(stops, stop)
+        before = stops[first] - slices[first].num_bytes
+        found += between(slices[first : last + 1], start - before, stop - before)
+    return found or list(slices[:1])

@@ -1,0 +1,74 @@
+"""UTF-8: what is and what is not, and the files of a user that are read whole."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.errors import UserError
+
+# what editors put before a UTF-8 text to say that it is one; no part of it
+MARK = codecs.BOM_UTF8
+REPLACEMENT = "\ufffd"
+
+
+def is_utf8(data: bytes) -> bool:
+    """Whether ``data`` is UTF-8, by Arrow: many times quicker than making a text of it."""
+    if data.isascii():
+        return True
+    buffers = [None, pa.py_buffer(np.array([0, len(data)])), pa.py_buffer(data)]
+    try:
+        pa.Array.from_buffers(pa.large_utf8(), 1, buffers).validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def decode(data: bytes, name: str, *, offset: int = 0) -> str:
+    """``data`` as text. Raises ``UserError`` naming the file and the byte offset of what is not UTF-8."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name}: not UTF-8 at byte offset {offset + error.start:,}") from None
+
+
+def is_text(text: str) -> bool:
+    """Whether UTF-8 can hold ``text``: JSON, and bytes on a command line, may give half of a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def parse_json(data: bytes | str, *, unique: bool = False) -> Any:
+    """The value in ``data``, which a user wrote. Raises ``ValueError`` saying why it is not JSON.
+
+    Args:
+        unique: take no object that has a name twice, of which JSON keeps the last.
+    """
+    try:
+        return json.loads(data, object_pairs_hook=_object if unique else None)
+    except RecursionError:
+        raise ValueError("it is nested too deep to be read") from None
+
+
+def _object(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(items)
+    if len(found) < len(items):
+        names = [name for name, _ in items]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return found
+
+
+def read_file(path: str) -> str:
+    """A whole text file, without a ``MARK``. Raises ``UserError`` if it cannot be read or is not UTF-8."""
+    try:
+        return decode(Path(path).read_bytes(), path).removeprefix(MARK.decode())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
