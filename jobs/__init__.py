@@ -1,4 +1,4 @@
-"""The commands."""
+"""The commands: each reads its command line, calls ``pipeline`` and prints the result."""
 
 import gc
 

@@ -1,4 +1,4 @@
-"""``recurray COMMAND …``, the same as ``python -m jobs.COMMAND …``."""
+"""Run ``recurray COMMAND …``, which is the same as ``python -m jobs.COMMAND …``."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def main() -> None:
 
 
 def overview() -> str:
-    """A line for each command: the first of its docstring."""
+    """Return a line for each command: the first of its docstring."""
     lines = ["usage: recurray COMMAND …, the same as python -m jobs.COMMAND …", ""]
     lines += [f"  {command:<10} {summary(command)}" for command in COMMANDS]
     return "\n".join([*lines, "", "recurray COMMAND --help describes a command, recurray settings every setting."])
 
 
 def summary(command: str) -> str:
-    """The first line of a command's docstring, read without importing it."""
+    """Return the first line of a command's docstring without importing the command."""
     spec = find_spec(f"jobs.{command}")
     assert spec is not None
     assert spec.origin is not None

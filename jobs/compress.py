@@ -130,7 +130,7 @@ def check_writable(output: Path) -> None:
 def smaller_models(
     loaded: Any, share: float, output: Path, arguments: argparse.Namespace, *, again: str
 ) -> Iterator[Any]:
-    """The model without ``share`` of its units, then the same trained on in a run of its own below ``output``."""
+    """Yield the model without ``share`` of its units, then the same one fine-tuned by a run of its own."""
     from jobs.train import train
     from pipeline import run
     from pipeline.compress.units import begin_tuning, tuning_config, without_units
@@ -157,7 +157,7 @@ def smaller_models(
 
 
 def measured(variants: list[Any], text: Any, windows: Any, num_tokens: int) -> list[dict[str, Any]]:
-    """The figures of each of ``variants``: perplexity on ``windows`` of ``text``, seconds of ``num_tokens`` tokens."""
+    """Measure each of ``variants``: perplexity on the ``windows`` of ``text``, seconds for ``num_tokens`` tokens."""
     from jobs.terminal.progress import Count
     from pipeline.compress.measure import perplexity, seconds_per_token
 
@@ -175,7 +175,7 @@ def measured(variants: list[Any], text: Any, windows: Any, num_tokens: int) -> l
 
 
 def table_of(rows: list[dict[str, Any]]) -> str:
-    """``rows`` as Markdown."""
+    """Return ``rows`` as a Markdown table."""
     lines = ["| variant | bytes | perplexity | tokens/s | ms per token, median |", "|---|---|---|---|---|"]
     for row in rows:
         speed = f"{row['tokens_per_second']:,.0f} | {row['milliseconds']:.3f}"
@@ -184,7 +184,7 @@ def table_of(rows: list[dict[str, Any]]) -> str:
 
 
 def draw_table(rows: list[dict[str, Any]], path: Path) -> None:
-    """The picture of ``rows``, or a sentence why there is none. Raises ``UserError`` where it cannot be written."""
+    """Draw ``rows``, or print why they cannot be drawn. Raises ``UserError`` if the file cannot be written."""
     from pipeline.compress.figure import draw
     from pipeline.gradient_flow.figure import save
 

@@ -40,7 +40,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 
 def write(loaded: Any, folder: Path, arguments: argparse.Namespace) -> None:
-    """Write ``loaded`` in the format asked for. Raises ``UserError`` for what cannot be written so."""
+    """Write ``loaded`` in the chosen format. Raises ``UserError`` if the format cannot hold it."""
     if arguments.format == "hf":
         from pipeline.export.hugging_face import export_hugging_face
 

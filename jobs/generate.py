@@ -54,7 +54,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 
 def check(arguments: argparse.Namespace, sampling: Sampling) -> None:
-    """Raise ``UserError`` naming the option that is out of its range, or does not go with another."""
+    """Raise ``UserError`` if an option is out of its range or does not go with another one."""
     for name in ("tokens", "samples", "at_once"):
         if getattr(arguments, name) < 1:
             raise UserError(f"--{name.replace('_', '-')}: {getattr(arguments, name)} is below 1")
@@ -70,7 +70,7 @@ def check(arguments: argparse.Namespace, sampling: Sampling) -> None:
 
 
 def check_number(num_prompts: int, samples: int) -> None:
-    """Raise ``UserError`` for more texts than can be kept."""
+    """Raise ``UserError`` if there are more texts than memory should hold."""
     if num_prompts * samples > MOST_TEXTS:
         raise UserError(f"--samples: {samples} texts for each prompt are more than {MOST_TEXTS:,} in all")
 
@@ -104,7 +104,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def write_all(loaded: Any, prompts: list[str], arguments: argparse.Namespace, sampling: Any) -> dict[str, Any]:
-    """Write after each prompt, many at once; each text is shown as soon as it is whole."""
+    """Continue all prompts, many at once, and show each text as soon as it is complete."""
     from pipeline.generate import generate_batch
 
     rows: list[dict[str, Any]] = []
@@ -128,7 +128,7 @@ def write_all(loaded: Any, prompts: list[str], arguments: argparse.Namespace, sa
 
 
 def search(loaded: Any, prompts: list[str], arguments: argparse.Namespace) -> dict[str, Any]:
-    """The likeliest text after each prompt."""
+    """Search for the likeliest text after each prompt, and show it."""
     from pipeline.generate import likeliest_texts
 
     rows: list[dict[str, Any]] = []
@@ -150,7 +150,7 @@ def search(loaded: Any, prompts: list[str], arguments: argparse.Namespace) -> di
 
 
 def result_of(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> dict[str, Any]:
-    """The job's result, after ``rows`` were saved where --output says."""
+    """Save ``rows`` where ``--output`` says, and return the job's result."""
     from pipeline.generate import save_rows
 
     if arguments.output is not None:

@@ -93,7 +93,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def names_of(directories: list[str]) -> list[str]:
-    """The last part of each path where those differ, else the whole. Raises ``UserError`` if one comes twice."""
+    """Name each directory by its last part if these differ, else by its path. Raises ``UserError`` for a repetition."""
     if len(set(directories)) < len(directories):
         raise UserError(f"--run: the same directory twice: {' '.join(directories)}")
     names = [Path(directory).name for directory in directories]
@@ -101,7 +101,7 @@ def names_of(directories: list[str]) -> list[str]:
 
 
 def print_table(figures: dict[str, Any], *, share: float) -> None:
-    """Shares at some k, and how long a window each run has reason for."""
+    """Print the shares at some k, and how long a window each run can use."""
     longest = max(len(values["shares"]) for values in figures.values())
     width = max(8, *map(len, figures))
     print("   k  " + "  ".join(f"{name:>{width}}" for name in figures))

@@ -75,7 +75,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 
 def print_rows(rows: Sequence[Row]) -> None:
-    """The leaderboard as a person reads it."""
+    """Print the leaderboard."""
     from pipeline.search.naming import describe
 
     print(f"\n{'perplexity':>12}  {'tokens':>12}  {'seconds':>8}  {'':<8} settings")

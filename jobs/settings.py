@@ -45,7 +45,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def chosen(names: Sequence[str]) -> dict[str, Any]:
-    """``section.field`` → its pydantic field, of the sections and settings in ``names``; of none of them: all.
+    """Return ``section.field`` → pydantic field for the sections and settings in ``names``, or for all if it is empty.
 
     Raises:
         UserError: a name is neither a section nor a setting.
@@ -66,7 +66,7 @@ def chosen(names: Sequence[str]) -> dict[str, Any]:
 
 
 def settings_text(names: Sequence[str] = ()) -> str:
-    """The settings in ``names`` (see ``chosen``) for a terminal, with a heading for each section."""
+    """Describe the settings in ``names`` (see ``chosen``) for a terminal, with a heading for each section."""
     lines: list[str] = []
     for path, field in chosen(names).items():
         section = path.partition(".")[0]
@@ -78,7 +78,7 @@ def settings_text(names: Sequence[str] = ()) -> str:
 
 
 def setting_lines(path: str, field: Any) -> Iterator[str]:
-    """Name and default, below them type, unit and range, below these what the setting does."""
+    """Yield the lines of one setting: name and default; type, unit and range; what it does."""
     yield f"  {path}: {json.dumps(field.get_default(call_default_factory=True), ensure_ascii=False)}"
     unit, source = (field.json_schema_extra[name] for name in ("unit", "source"))
     facts = [
@@ -91,20 +91,20 @@ def setting_lines(path: str, field: Any) -> Iterator[str]:
 
 
 def sections_text() -> str:
-    """A line for each section, and how to see its settings."""
+    """Return a line for each section, and how to see its settings."""
     lines = ["settings (defaults < --config FILE < section.field=value), by section:"]
     lines += [f"  {section:<10} {section_words(section)}" for section in Config.model_fields]
     return "\n".join([*lines, "", "--help all, or --help SECTION, describes them."])
 
 
 def section_words(section: str) -> str:
-    """What the section called ``section`` is about, in a sentence."""
+    """Return the sentence that says what a section is about."""
     annotation: Any = Config.model_fields[section].annotation
     return str(annotation.__doc__).strip().splitlines()[0]
 
 
 def type_words(annotation: Any) -> str:
-    """A field's type in words: ``whole number or null``, ``a | b`` for choices, ``list of texts``."""
+    """Return a field's type in words: ``whole number or null``, ``a | b`` for choices, ``list of texts``."""
     if annotation in TYPES:
         return TYPES[annotation]
     origin, arguments = get_origin(annotation), get_args(annotation)
@@ -122,7 +122,7 @@ def type_words(annotation: Any) -> str:
 
 
 def range_words(metadata: Sequence[Any]) -> str:
-    """The bounds of a field in words: ``at least 0, below 1``; empty if it has none."""
+    """Return the bounds of a field in words: ``at least 0, below 1``; empty if it has none."""
     found = [item for item in metadata if isinstance(item, str)]
     for item in metadata:
         found += [f"{words} {getattr(item, name):,}" for name, words in BOUNDS.items() if hasattr(item, name)]
@@ -132,7 +132,7 @@ def range_words(metadata: Sequence[Any]) -> str:
 
 
 def meant_by(option: str, following: str, known: Sequence[str], *, takes_config: bool) -> str:
-    """``; did you mean …?`` for an unknown option: one of the job's ``known``, or a setting; empty if none is near.
+    """Return ``; did you mean …?`` for an unknown option that is like a ``known`` one or like a setting, else nothing.
 
     Args:
         following: the argument after it, which may be its value.

@@ -38,7 +38,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def train(config: Config, *, again: str, fresh: bool = False, verbose: bool = False) -> dict[str, Any]:
-    """Train with progress on the terminal; where that is interrupted, say that the command ``again`` goes on."""
+    """Train and show progress. If training is interrupted, print the command ``again``, which continues it."""
     from jobs.terminal.progress import RunProgress, ShardProgress
     from pipeline import launch
 
@@ -64,7 +64,7 @@ def train(config: Config, *, again: str, fresh: bool = False, verbose: bool = Fa
 
 
 def print_result(config: Config, result: dict[str, Any]) -> None:
-    """What a person wants to know of a finished run: the figures, a sample, and what to do next."""
+    """Print the figures of a finished run, a sample, and what to do next."""
     import shlex
 
     from jobs.terminal.progress import duration

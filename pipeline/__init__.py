@@ -1,8 +1,8 @@
 """Recurray: raw text → tokens → Arrow shards → streams → recurrent language model → text and figures.
 
-Read in the order of the flow: ``config``, ``data``, ``model``, ``metrics``, ``evaluate``, ``generate``,
+Read the packages in the order of the flow: ``config``, ``data``, ``model``, ``metrics``, ``evaluate``, ``generate``,
 ``training``, ``compress``, ``run``, ``export``, ``cluster``. Each imports only what stands before it, and only
-``cluster`` knows Ray.
+``cluster`` imports Ray.
 
 ``load`` is the interface in Python (see ``interface``), ``load_model`` its alias; asking for it imports torch.
 """

@@ -1,4 +1,4 @@
-"""The C library's allocator, told to keep what is freed: the next step, or batch of text, needs the same sizes again.
+"""Tell the C library to keep freed memory, because the next step or batch of text needs the same sizes again.
 
 glibc otherwise gives large blocks back to the system as soon as they are freed, and every step pays anew for having
 their pages cleared: up to a third of a small model's step, a quarter of the time that bytes take to become shards
@@ -18,7 +18,7 @@ M_MMAP_MAX = -4
 
 @cache
 def keep_freed_memory() -> bool:
-    """Whether freed memory now stays with this process, to be allocated again; only glibc can be told."""
+    """Keep freed memory in this process from now on; return whether that worked (only glibc can do it)."""
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""What a run would be, without writing anything: config → parameters, tokens, steps, an estimate of memory."""
+"""Work out what a run would be, without writing anything: parameters, tokens, steps, an estimate of memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.training.memory import num_parameters, number_bytes, parameter_byt
 
 
 def dry_run(config: Config) -> dict[str, Any]:
-    """What a run of ``config`` would be: parameters, tokens and steps, and an estimate of its memory.
+    """Return the parameters, tokens and steps of a run of ``config``, and an estimate of its memory.
 
     Raises:
         UserError: no text, or too little of it for a window.
@@ -43,7 +43,7 @@ def dry_run(config: Config) -> dict[str, Any]:
 
 
 def told_changes(config: Config) -> list[str]:
-    """What changes at which number of tokens, a sentence each."""
+    """Return a sentence for each change of settings and the number of tokens at which it happens."""
     parts = list(changes.stretches(config))
     return [
         f"at {tokens:,} tokens: {changes.in_words(before, after)}" for (_, before), (tokens, after) in pairwise(parts)

@@ -1,4 +1,4 @@
-"""What the user got wrong, told apart from what this program got wrong."""
+"""Errors that are the user's, as opposed to bugs of this program."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CannotContinueError(UserError):
 
 
 class Notice(UserWarning):
-    """What a user should know of something that was done all the same. A job prints its sentence and goes on."""
+    """Something that a user should know although the work was done. A job prints its sentence and continues."""
 
 
 def without_keys(text: str) -> str:

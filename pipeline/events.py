@@ -1,4 +1,4 @@
-"""Files that only grow, written on however the storage fails: lines of a record, and TensorBoard's events.
+"""Append to files even while the storage fails: lines of a record, and TensorBoard's events.
 
 What the storage refuses waits in memory and is written later, in order; nobody who writes has to look out for it.
 """

@@ -1,5 +1,4 @@
-"""Local files and folders that appear under their names whole or not at all; directories made for a purpose;
-locks that die with their owner.
+"""Write local files and folders that appear complete or not at all, and hold locks that die with their owner.
 
 new_file, new_folder → a temporary place beside it → written → flushed to the disk → renamed; or, failing, removed
 """
@@ -23,18 +22,18 @@ NAME_CHARACTERS = 48  # of a file's name in that of its temporary one: even of f
 
 
 class UnwritableError(UserError):
-    """A file could not be written; what was finished before is as it was."""
+    """A file could not be written. What was there before is unchanged."""
 
 
 def write_file(path: str | Path, data: str | bytes, *, argument: str = "") -> None:
-    """Write a whole file, text as UTF-8. Raises ``UnwritableError`` as ``new_file``."""
+    """Write a whole file, text as UTF-8. Raises ``UnwritableError`` as ``new_file`` does."""
     with new_file(path, argument=argument) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 @contextmanager
 def new_file(path: str | Path, *, argument: str = "") -> Iterator[Path]:
-    """Within: a temporary path to write. At the end it takes the place of ``path``, and is on the disk.
+    """Give a temporary path to write; at the end it is flushed to the disk and takes the place of ``path``.
 
     Raises:
         UnwritableError: for any ``OSError`` within, naming ``path`` (and the ``argument`` that asked for it); what was
@@ -46,7 +45,7 @@ def new_file(path: str | Path, *, argument: str = "") -> Iterator[Path]:
 
 @contextmanager
 def replacing(path: str | Path, *, flush: bool = True) -> Iterator[Path]:
-    """``new_file`` that raises ``OSError`` as it comes; without ``flush`` a power cut may leave an empty file.
+    """Do what ``new_file`` does, but raise ``OSError``. Without ``flush`` a power cut may leave an empty file.
 
     A link stays a link to the file that is replaced. A device or a pipe (``/dev/stdout``) is written to as it is.
     """
@@ -70,14 +69,14 @@ def replacing(path: str | Path, *, flush: bool = True) -> Iterator[Path]:
 
 
 def _begin(target: Path) -> Path:
-    """An empty temporary file beside ``target``, with the rights of the umask whatever library writes it later."""
+    """Create an empty file beside ``target``, with the permissions that the umask gives, whatever library writes it."""
     temporary = target.with_name(f".{target.name[:NAME_CHARACTERS]}.{secrets.token_hex(4)}{TEMPORARY}")
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     return temporary
 
 
 def check_writable(path: str | Path, *, argument: str) -> None:
-    """Raise ``UnwritableError`` where a file could not even be begun, before the work of its content is done."""
+    """Raise ``UnwritableError`` if a file cannot even be created, before its content is computed."""
     target = Path(os.path.realpath(path))
     with telling_of_writes(path, argument=argument):
         if target.is_dir():
@@ -88,7 +87,7 @@ def check_writable(path: str | Path, *, argument: str) -> None:
 
 @contextmanager
 def new_folder(path: str | Path, *, argument: str = "") -> Iterator[Path]:
-    """Within: an empty temporary folder to fill. At the end it takes the place of ``path``, and is on the disk.
+    """Give an empty folder to fill; at the end it is flushed to the disk and takes the place of ``path``.
 
     Raises:
         UnwritableError: as ``new_file``.
@@ -120,7 +119,7 @@ def new_folder(path: str | Path, *, argument: str = "") -> Iterator[Path]:
 
 @contextmanager
 def telling_of_writes(path: str | Path, *, argument: str = "") -> Iterator[None]:
-    """``OSError`` within becomes an ``UnwritableError`` of one sentence that names ``path``."""
+    """Turn an ``OSError`` into an ``UnwritableError`` of one sentence that names ``path``."""
     try:
         yield
     except BrokenPipeError:  # whoever read a pipe has gone: no fault of the file
@@ -130,7 +129,7 @@ def telling_of_writes(path: str | Path, *, argument: str = "") -> Iterator[None]
 
 
 def flush_to_disk(path: Path) -> None:
-    """Make what was written to a file survive a power cut. Raises ``OSError``: here a full network disk says so."""
+    """Make the content of a file survive a power cut. Raises ``OSError``: a full network disk says so here."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -145,7 +144,7 @@ def flush_folder(path: Path) -> None:
 
 
 def reason(error: OSError) -> str:
-    """What an error says in one short sentence."""
+    """Return what an error says as one short sentence."""
     if isinstance(error, shutil.Error) and error.args:  # of a tree: the first of its files that failed
         return reason(OSError(str(error.args[0][0][-1])))
     text = (error.strerror or str(error) or type(error).__name__).splitlines()[0]
@@ -185,14 +184,14 @@ def hold(path: Path) -> int:
 
 
 def make_directory(path: Path) -> list[Path]:
-    """Make ``path`` and what is missing above it; returns what was made, the deepest first. Raises ``OSError``."""
+    """Create ``path`` and what is missing above it; return what was created, deepest first. Raises ``OSError``."""
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     return made
 
 
 def remove_if_empty(folders: list[Path]) -> None:
-    """Remove those of ``folders`` that hold nothing, in order."""
+    """Remove, in order, those of ``folders`` that are empty."""
     for folder in folders:
         with suppress(OSError):
             folder.rmdir()

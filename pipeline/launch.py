@@ -1,4 +1,4 @@
-"""One training job from its start to its result, wherever its ranks run.
+"""Run one training job from its start to its result, wherever its ranks run.
 
 lock the run directory → prepare the corpus if missing → check → train (executor) → result
 
@@ -31,7 +31,7 @@ from pipeline.training.selection import manifests
 
 
 class InterruptedRunError(Exception):
-    """A run was asked to stop and has saved its state; ``signum`` is the signal that asked."""
+    """A run was asked to stop by the signal ``signum`` and has saved its state."""
 
     def __init__(self, signum: int, step: int) -> None:
         super().__init__(f"stopped after step {step:,}; its state is saved")
@@ -47,10 +47,10 @@ class Executor(Protocol):
     num_workers: int
 
     def prepare(self, config: Config, *, on_shard: OnShard, say: Say) -> PreparedCorpus:
-        """The corpus of ``config``, prepared now if it was not."""
+        """Return the corpus of ``config``; prepare it if necessary."""
 
     def train(self, config: Config, *, owner: str, on_record: Callable[[Record], None]) -> str:
-        """Run all ranks to the end; returns as ``pipeline.run.train``."""
+        """Run all ranks to the end; return what ``pipeline.run.train`` returns."""
 
 
 @dataclass
@@ -75,7 +75,7 @@ class InProcess:
 
 @contextmanager
 def in_process(config: Config) -> Iterator[InProcess]:
-    """The executor that runs the very same loop in this process, for machines and debuggers without Ray."""
+    """Give the executor that runs the same loop in this process, for debuggers and machines without Ray."""
     run.resolve_device(config.cluster.device)
     yield InProcess()
 
@@ -90,7 +90,7 @@ def train(
     on_shard: OnShard = lambda entry, total: None,
     say: Say = lambda sentence: None,
 ) -> dict[str, Any]:
-    """Train ``config`` to its end, going on from its last checkpoint if there is one; returns ``status.result``.
+    """Train ``config`` to its end, from its last checkpoint if there is one; return ``status.result``.
 
     Args:
         fresh: set aside what the run directory holds and start over.
@@ -129,7 +129,7 @@ def train(
 
 @contextmanager
 def stopping_on_signals(request_stop: Callable[[], None], announce: Callable[[], None]) -> Iterator[list[int]]:
-    """Within: the first SIGINT or SIGTERM calls ``request_stop``, then ``announce``; a second acts as usual.
+    """Call ``request_stop`` and ``announce`` at the first SIGINT or SIGTERM; a second one acts as usual.
 
     Yields the list of signals received.
     """

@@ -1,4 +1,4 @@
-"""Sums of nats and tokens in, the figures people compare out. Sums first, one division last."""
+"""Turn sums of nats and tokens into perplexity and bits per byte. Everything is summed first and divided once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def bits_per_byte(total_nats: float, num_bytes: float) -> float:
 
 
 def all_reduce_sum(values: Sequence[float]) -> list[float]:
-    """Each of ``values`` summed over all ranks in float64; the values themselves without a process group."""
+    """Sum each of ``values`` over all ranks in float64; without a process group return them unchanged."""
     if not dist.is_available() or not dist.is_initialized():
         return [float(value) for value in values]
     device = torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")

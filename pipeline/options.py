@@ -1,4 +1,4 @@
-"""Options of jobs that are no settings, checked as they are made; torch is not needed to refuse one."""
+"""Options of jobs that are not settings. They are checked when they are made, without torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGEST, SMALLEST_EPSILON = 1e3, 1e-12
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn; checked on creation. Applied in this order.
+    """How the next token is drawn. The fields are applied in this order and checked on creation.
 
     Raises:
         UserError: naming the argument, its value and what it must be.
@@ -52,7 +52,7 @@ class Sampling:
 
     @property
     def takes_the_likeliest(self) -> bool:
-        """Whether nothing is drawn."""
+        """Whether the likeliest token is always taken, so that nothing is drawn."""
         return self.temperature < COLDEST
 
 
@@ -60,7 +60,7 @@ AS_IS = Sampling()  # from the softmax itself
 
 
 def check_beams(num_beams: int, length_penalty: float) -> None:
-    """Raise ``UserError`` naming the argument of a beam search that is out of its range."""
+    """Raise ``UserError`` if an argument of a beam search is out of its range."""
     if not 1 <= num_beams <= MOST_BEAMS:
         raise UserError(f"{num_beams} is not between 1 and {MOST_BEAMS:,}", argument="beams")
     if not abs(length_penalty) <= LARGEST_LENGTH_PENALTY:
@@ -72,7 +72,7 @@ def check_beams(num_beams: int, length_penalty: float) -> None:
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """θ, λ and how many places are remembered. Raises ``UserError`` naming the argument that is out of its range."""
+    """θ, λ and the number of remembered places of a cache. Raises ``UserError`` if one is out of its range."""
 
     theta: float = 0.2
     weight: float = 0.1
@@ -89,7 +89,7 @@ class CacheSettings:
 
 @dataclass(frozen=True)
 class DynamicSettings:
-    """Raises ``UserError`` naming the argument that is out of its range."""
+    """The rule of dynamic evaluation and its settings. Raises ``UserError`` if one is out of its range."""
 
     rule: str = "rms"
     lr: float = 2e-3  # η
@@ -99,7 +99,7 @@ class DynamicSettings:
 
     @classmethod
     def of(cls, rule: str, **given: float | None) -> DynamicSettings:
-        """Those ``given``, for the others (None) what is usual for the ``rule``."""
+        """Return the settings of ``rule``: those ``given``, and the usual ones in place of None."""
         usual = {"lr": 0.1, "decay": 1e-3} if rule == "sgd" else {}
         return cls(rule, **{**usual, **{name: value for name, value in given.items() if value is not None}})  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Paths in the settings → paths that every process of a run finds."""
+"""Make the paths in the settings absolute, so that every process of a run finds them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pipeline.errors import UserError
 
 
 def absolute(config: Config) -> Config:
-    """``config`` with absolute directories, a leading ``~`` expanded: workers start in folders of their own.
+    """Return ``config`` with absolute directories and ``~`` expanded, because workers start in folders of their own.
 
     Raises:
-        UserError: within a submitted job, as ``refuse_relative``.
+        UserError: this is a submitted job, and a path is relative.
     """
     if in_submitted_job():
         refuse_relative(config)
@@ -33,7 +33,7 @@ def in_submitted_job() -> bool:
 
 
 def refuse_relative(config: Config) -> None:
-    """A submitted job runs in a folder that vanishes with it, so what it reads and writes must not lie there.
+    """Refuse relative paths: a submitted job runs in a folder that vanishes with it.
 
     Raises:
         UserError: naming each setting that is a relative path.

@@ -1,4 +1,4 @@
-"""One rank of a training run, built from its configuration from top to bottom, Ray-free.
+"""Build one rank of a training run from its configuration, top to bottom, and train. Knows nothing of Ray.
 
 config + prepared corpus → model, optimizer, step, data → (checkpoint) → fit → outcome
 """
@@ -77,7 +77,7 @@ def available_cpus() -> int:
 
 
 def check_cpus(num_workers: int, each: int) -> None:
-    """Raise ``UserError`` for so many CPUs that this machine would drown in the threads and processes for them."""
+    """Raise ``UserError`` if the threads and processes for so many CPUs would bring this machine to a halt."""
     if num_workers * each > MOST_SHARERS * available_cpus():
         raise UserError(
             f"cluster.cpus_per_worker: {num_workers} workers of {each:,} CPUs are more than {MOST_SHARERS} times the "
@@ -134,7 +134,7 @@ def train(
     save_requested: Callable[[], bool] = lambda: False,
     watchdog: Watchdog | None = None,
 ) -> str:
-    """Train, or go on training, as one rank; returns how ``fit`` ended.
+    """Train, or continue training, as one rank; return how ``fit`` ended.
 
     Args:
         owner, held_by: the token of the driver that holds the run directory, and where it stands (see

@@ -11,12 +11,12 @@ CHECKSUM = "checksum"
 
 
 def sign(content: Mapping[str, Any]) -> dict[str, Any]:
-    """``content`` with its own checksum, the last of its values."""
+    """Return ``content`` with its checksum as the last value."""
     return {**content, CHECKSUM: content_checksum(content)}
 
 
 def parse(data: bytes) -> dict[str, Any]:
-    """The JSON object in ``data``. Raises ``ValueError`` for what is none, cut short or foreign."""
+    """Return the JSON object in ``data``. Raises ``ValueError`` if it is not one, is cut short, or was altered."""
     try:
         values = json.loads(data)
     except RecursionError:

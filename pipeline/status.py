@@ -1,4 +1,4 @@
-"""Where a run stands, as its driver asks before and after its ranks: may it begin or go on, is it finished, its result.
+"""Tell the driver where a run stands: whether it may begin or continue, whether it is finished, and its result.
 
 config + prepared corpus + run directory → a refusal in words, or the figures of the run's checkpoints
 """
@@ -82,7 +82,7 @@ def check_initial_weights(config: Config, corpus: PreparedCorpus) -> None:
 
 
 def ended(config: Config, corpus: PreparedCorpus) -> str:
-    """How a run that its directory holds has ended, and what would let it go on; empty if it has not."""
+    """Return how the run in its directory has ended, and what would continue it; empty if it has not ended."""
     found = checkpoint.newest(str(config.run.directory))
     if found is None:
         return ""
@@ -96,7 +96,7 @@ def ended(config: Config, corpus: PreparedCorpus) -> str:
 
 
 def result(config: Config, *, say: Callable[[str], None] = lambda sentence: None) -> dict[str, Any]:
-    """The figures of a run from its best checkpoint, its length from its last.
+    """Return the figures of a run from its best checkpoint, and its length from its last one.
 
     Args:
         say: told where the run has had a better checkpoint that is not there any more.

@@ -1,4 +1,4 @@
-"""Where bytes lie: local paths, and URIs (``s3://``, ``gs://``, …) through pyarrow's file systems.
+"""Read and write local paths, and URIs (``s3://``, ``gs://``, …) through pyarrow's file systems.
 
 Credentials, regions and endpoints are the clouds' own environment variables (``AWS_ENDPOINT_URL`` for a store that
 speaks S3); pyarrow tries again by itself where a store does not answer.
@@ -51,12 +51,12 @@ def join(folder: str, name: str) -> str:
 
 
 def compression_of(path: str) -> str | None:
-    """pyarrow's name of the compression that the ending of ``path`` speaks of."""
+    """Return pyarrow's name of the compression that the ending of ``path`` names."""
     return COMPRESSIONS.get(os.path.splitext(path)[1].lower())
 
 
 def size(path: str) -> int | None:
-    """Bytes of a file, None if there is none. Raises ``UnreadableError`` if its store does not answer."""
+    """Return the size of a file in bytes, or None if there is none. Raises ``UnreadableError``."""
     if not is_uri(path):
         return os.stat(path).st_size if os.path.isfile(path) else None
     info = _info(path)
@@ -70,7 +70,7 @@ def _info(uri: str) -> fs.FileInfo:
 
 
 def open_file(path: str) -> pa.NativeFile:
-    """A file for reads at any place (``read_at`` may be called by many threads). Raises ``UnreadableError``."""
+    """Open a file for reads at any place (threads may share ``read_at``). Raises ``UnreadableError``."""
     with _telling(path):
         if not is_uri(path):
             return pa.OSFile(path)
@@ -79,27 +79,27 @@ def open_file(path: str) -> pa.NativeFile:
 
 
 def read(path: str, start: int = 0, stop: int | None = None) -> bytes:
-    """Bytes ``start`` to ``stop`` (default: the end) of a file. Raises ``UnreadableError``."""
+    """Return the bytes ``start`` to ``stop`` (default: the end) of a file. Raises ``UnreadableError``."""
     with _telling(path), open_file(path) as file:
         return file.read_at((file.size() if stop is None else stop) - start, start)
 
 
 def read_open(file: pa.NativeFile, path: str, start: int, num_bytes: int) -> bytes:
-    """``num_bytes`` from ``start`` of an open file: one ranged read. Raises ``UnreadableError`` naming ``path``."""
+    """Return ``num_bytes`` from ``start`` of an open file by one ranged read. Raises ``UnreadableError``."""
     with _telling(path):
         return _again(lambda: file.read_at(num_bytes, start))
 
 
 @contextmanager
 def reading(path: str) -> Iterator[pa.NativeFile]:
-    """The bytes of a file from its beginning, as ``decompressed``. Raises ``UnreadableError``."""
+    """Open a file as a stream of decompressed bytes. Raises ``UnreadableError``."""
     with open_file(path) as file, decompressed(file, path) as stream:
         yield stream
 
 
 @contextmanager
 def decompressed(file: pa.NativeFile, path: str) -> Iterator[pa.NativeFile]:
-    """The bytes of an open file from its beginning, decompressed where the ending of ``path`` says so.
+    """Give a stream of the bytes of an open file, decompressed if the ending of ``path`` says so.
 
     Raises:
         UnreadableError: it cannot be read, or is not what its ending says.
@@ -117,7 +117,7 @@ def decompressed(file: pa.NativeFile, path: str) -> Iterator[pa.NativeFile]:
 
 
 def find(pattern: str) -> list[Found]:
-    """The files of a path, a directory (all below it) or a glob (``**`` crosses directories), sorted.
+    """Return the files of a path, a directory (all below it) or a glob (``**`` crosses directories), sorted.
 
     Hidden files and folders count only where the pattern itself names them.
     """
@@ -159,7 +159,7 @@ def _find_remote(pattern: str) -> list[Found]:
 
 
 def _glob(pattern: str) -> str:
-    """A glob as a regular expression in which ``**/`` crosses folders and ``*`` does not."""
+    """Return a glob as a regular expression in which ``**/`` crosses folders and ``*`` does not."""
     special = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     tokens = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", pattern)
     return "".join(
@@ -169,7 +169,7 @@ def _glob(pattern: str) -> str:
 
 
 def sizes_in(folder: str) -> dict[str, int]:
-    """Name → bytes of the files that lie in a folder; none if there is no such folder. One request, however many."""
+    """Return name → bytes of the files in a folder, by one request; empty if there is no such folder."""
     if not is_uri(folder):
         if not os.path.isdir(folder):
             return {}
@@ -181,7 +181,7 @@ def sizes_in(folder: str) -> dict[str, int]:
 
 
 def modified(path: str) -> float:
-    """When a file was last written, in seconds since 1970."""
+    """Return when a file was last written, in seconds since 1970."""
     if not is_uri(path):
         return os.stat(path).st_mtime
     return (_info(path).mtime_ns or 0) / 1e9
@@ -198,7 +198,7 @@ def remove(path: str) -> None:
 
 
 def write(path: str, data: bytes) -> None:
-    """Write a whole file: never half of it is seen under its name. Raises ``UnwritableError``."""
+    """Write a whole file, which appears under its name complete. Raises ``UnwritableError``."""
     if not is_uri(path):
         # not flushed: a manifest or a sidecar has checksums, and tells of one that a power cut emptied
         with telling_of_writes(path), replacing(path, flush=False) as temporary:
@@ -229,7 +229,7 @@ def upload(local: Path, path: str) -> None:
 
 @contextmanager
 def telling_of_writes(path: str, temporary: Path | None = None) -> Iterator[None]:
-    """``OSError`` within becomes an ``UnwritableError`` naming ``path``, and ``temporary`` is removed."""
+    """Turn an ``OSError`` into an ``UnwritableError`` that names ``path``, and remove ``temporary``."""
     try:
         yield
     except OSError as error:
@@ -274,7 +274,7 @@ def _store(uri: str) -> tuple[fs.FileSystem, str]:
 
 
 def _again(action: Callable[[], T]) -> T:
-    """``action``, tried anew where the store fails in a way that may pass."""
+    """Call ``action``, and call it again if the store fails in a way that may pass."""
     for attempt in range(1, ATTEMPTS):
         try:
             return action()

@@ -1,4 +1,4 @@
-"""Results as JSON that every reader takes."""
+"""Write results as JSON that every reader accepts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def to_json(value: Any, **options: Any) -> str:
 
 
 def finite(value: Any) -> Any:
-    """``value`` with None for every number in it that is not finite."""
+    """Return ``value`` with None for every number in it that is not finite."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -42,10 +42,10 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 
 def measures_of(loaded: Any, arguments: argparse.Namespace) -> list[Callable[[], dict[str, Any]]]:
-    """What is asked for, in the order in which it is measured; later results stand where several have one name.
+    """Return the measures that are asked for, in order. If two results have the same name, the later one stands.
 
     Raises:
-        UserError: for whatever one of them could not do, before the first is begun.
+        UserError: one of them cannot be done. Nothing has been measured then.
     """
     from jobs.evaluate import adaptation, continuations, measures, sentences
     from pipeline.evaluate.pairs import read_pairs
@@ -70,7 +70,7 @@ def measures_of(loaded: Any, arguments: argparse.Namespace) -> list[Callable[[],
 
 
 def adapts(arguments: argparse.Namespace) -> bool:
-    """Whether the model is to go on learning from what it is scored on."""
+    """Tell whether the model should keep learning from what it is scored on."""
     return arguments.cache or arguments.dynamic is not None
 
 
@@ -105,7 +105,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def add_adaptation(result: argparse.ArgumentParser) -> None:
-    """The options of models that go on learning from what they are scored on."""
+    """Add the options of models that keep learning from what they are scored on."""
     result.add_argument("--cache", action="store_true", help="use a neural cache (Grave et al. 2017)")
     result.add_argument(
         "--cache-theta", type=number, default=0.2, metavar="X", help="how much similarity counts; default: 0.2"
@@ -129,7 +129,7 @@ def add_adaptation(result: argparse.ArgumentParser) -> None:
 
 
 def adaptation_of(arguments: argparse.Namespace) -> Adaptive:
-    """How the model goes on learning. Raises ``UserError`` naming the option that is out of its range."""
+    """Return how the model keeps learning. Raises ``UserError`` if an option is out of its range."""
     remembered, dynamic = None, None
     if arguments.cache:
         remembered = CacheSettings(arguments.cache_theta, arguments.cache_weight, arguments.cache_window)
@@ -140,7 +140,7 @@ def adaptation_of(arguments: argparse.Namespace) -> Adaptive:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Raises ``UserError`` naming the option that is out of its range, or does not go with another."""
+    """Raise ``UserError`` if an option is out of its range or does not go with another one."""
     leasts = {"streams": 1, "burn_in": 0, "seed": 0, "bleu": 2, "prompt_tokens": 1, "continuation_tokens": 1}
     for name, least in leasts.items():
         value = getattr(arguments, name)

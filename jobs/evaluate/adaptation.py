@@ -1,4 +1,4 @@
-"""``jobs.evaluate --cache`` and ``--dynamic``: a model that goes on learning from the text it is scored on."""
+"""Score a text with a model that keeps learning from it: ``jobs.evaluate --cache`` and ``--dynamic``."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ WINDOW_TOKENS, TUNING_TOKENS = 256, 10_000
 
 
 def check_layout(loaded: Loaded) -> None:
-    """Raise ``UserError`` for a run whose texts have nothing to do with each other."""
+    """Raise ``UserError`` if the texts of the run are independent of each other."""
     if loaded.config.data.layout == "documents":
         raise UserError("--cache, --dynamic: go on from text to text, but this run reads data.layout=documents")
 
 
 def adapted(loaded: Loaded, arguments: argparse.Namespace, settings: Adaptive, text: HeldOut) -> dict[str, Any]:
-    """Perplexity on one stream as the model is, then with a cache, dynamic evaluation or both."""
+    """Measure perplexity on one stream: of the model as it is, then with a cache, dynamic evaluation or both."""
     plain = Adaptation(loaded, None, None).score(text)
     name = arguments.text or f"the {arguments.split} split"
     figure = metrics.shown(plain.perplexity)
@@ -55,7 +55,7 @@ def adapted(loaded: Loaded, arguments: argparse.Namespace, settings: Adaptive, t
 
 @dataclass
 class Adaptation:
-    """A model with the settings it is scored under."""
+    """A model and the settings with which it is scored."""
 
     loaded: Loaded
     cache: CacheSettings | None
@@ -63,7 +63,7 @@ class Adaptation:
     rms: list[Tensor] | None = None
 
     def measure_rms(self) -> None:
-        """Read the training text, for the rule that needs its gradients. Raises ``UserError`` if it is gone."""
+        """Measure gradients on the training text for the rule ``rms``. Raises ``UserError`` if the text is gone."""
         if self.dynamic is not None and self.dynamic.rule == "rms":
             config, segment = self.loaded.config, self.dynamic.segment
             tokens = run.corpus_of(self.loaded).splits["train"]
@@ -71,7 +71,7 @@ class Adaptation:
             self.rms = gradient_rms(self.loaded.model, training)
 
     def tune(self, *, cache: bool) -> None:
-        """The best settings on the validation split."""
+        """Find the best settings on the validation split."""
         text = split_held_out(run.corpus_of(self.loaded), "valid")
         if self.dynamic is not None:
 
@@ -92,7 +92,7 @@ class Adaptation:
         return ResetRule.of(self.loaded.config.train)
 
     def windows(self, text: HeldOut) -> Iterator[Scored]:
-        """``text`` on one stream, as the settings so far say."""
+        """Score the windows of ``text`` on one stream with the present settings."""
         model, length = self.loaded.model, self.dynamic.segment if self.dynamic else WINDOW_TOKENS
         parts = ScoringStreams(text.tokens, num_streams=1, bptt=length, reset=self.reset)
         plain = scored_windows(model, parts.windows())

@@ -1,4 +1,4 @@
-"""``jobs.evaluate --bleu``: continuations of held-out prompts beside the true ones."""
+"""Compare continuations of held-out prompts with the real ones: ``jobs.evaluate --bleu``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROMPTS_AT_ONCE = 64
 
 
 def bleu(loaded: Loaded, arguments: argparse.Namespace, sampling: Sampling, text: HeldOut) -> dict[str, Any]:
-    """Print and return BLEU and chrF of what the model writes, and how varied it is beside the true text."""
+    """Print and return BLEU and chrF of the model's text, and the variety of its text and of the real one."""
     prompts, true = cut_prompts(
         text.tokens,
         number=arguments.bleu,
@@ -46,7 +46,7 @@ def bleu(loaded: Loaded, arguments: argparse.Namespace, sampling: Sampling, text
 def continuations(
     loaded: Loaded, prompts: Ids, num_tokens: int, seed: int, sampling: Sampling, progress: Count
 ) -> list[list[int]]:
-    """``num_tokens`` tokens after each of (B, prompt) ``prompts``."""
+    """Write ``num_tokens`` tokens after each of the (B, prompt) ``prompts``."""
     sampler = Sampler(loaded.model, list(prompts), seed=seed, sampling=sampling)
     steps = []
     for _ in range(num_tokens):

@@ -1,4 +1,4 @@
-"""What ``jobs.evaluate`` can measure: each does it, prints it and returns it for --json."""
+"""The measures of ``jobs.evaluate``. Each function measures, prints the result, and returns it for ``--json``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from pipeline.training.checkpoint import Loaded
 def perplexity(
     loaded: Loaded, arguments: argparse.Namespace, text: HeldOut, other: Loaded | None = None
 ) -> dict[str, Any]:
-    """Perplexity and what belongs to it of a split or a text; beside it that of an ``other`` model."""
+    """Measure the perplexity of a split or a text, and compare it with that of an ``other`` model if there is one."""
     sums = Breakdown(text.tokens, loaded.tokenizer.vocab_size)
     score = scored(loaded, text, arguments, sums)
     name = arguments.text or f"the {arguments.split} split"
@@ -51,7 +51,7 @@ def perplexity(
 
 
 def held_out_of(loaded: Loaded, arguments: argparse.Namespace) -> HeldOut:
-    """The text that the command line names. Raises ``UserError`` if there is none."""
+    """Return the text that the command line names. Raises ``UserError`` if there is none."""
     if arguments.text is not None:
         config, by_line = loaded.config, arguments.by_line
         return text_held_out(
@@ -67,7 +67,7 @@ def scored(
     sums: Breakdown | None = None,
     streams: int | None = None,
 ) -> Score:
-    """``text`` as the run's settings and the command line say."""
+    """Score ``text`` with the run's settings and the options."""
     settings = loaded.config.evaluate
     with Count("scored", len(text.tokens), "tokens") as progress:
         return evaluate(
@@ -111,7 +111,7 @@ def figures(loaded: Loaded, text: HeldOut, score: Score, sums: Breakdown, *, see
 
 
 def scored_of(score: Score, text: HeldOut) -> str:
-    """How many tokens were scored, and why not one that the text has."""
+    """Say how many tokens were scored, and why the first one was not."""
     if text.begin_id is None:
         return f"{score.tokens:,} of {len(text.tokens):,} tokens scored (nothing comes before the first)"
     return f"{score.tokens:,} tokens scored"
@@ -143,7 +143,7 @@ def print_groups(title: str, groups: list[Group]) -> None:
 
 
 def load_other(loaded: Loaded, arguments: argparse.Namespace) -> Loaded | None:
-    """The model of --compare, if any. Raises ``UserError`` for one that reads a text as other tokens."""
+    """Load the model of ``--compare``, if any. Raises ``UserError`` if it has another tokenizer."""
     if arguments.compare is None:
         return None
     other = load(arguments.compare, arguments, loaded.model.device)
@@ -155,7 +155,7 @@ def load_other(loaded: Loaded, arguments: argparse.Namespace) -> Loaded | None:
 
 
 def comparison(other: Loaded, text: HeldOut, arguments: argparse.Namespace, sums: Breakdown) -> dict[str, Any]:
-    """Score ``other`` on the same text; print and return how they differ."""
+    """Score ``other`` on the same text, and print and return how the two differ."""
     others = Breakdown(text.tokens, other.tokenizer.vocab_size)
     score = scored(other, text, arguments, others)
     (nats, tokens), (other_nats, _) = sums.per_unit(), others.per_unit()

@@ -1,4 +1,4 @@
-"""``jobs.evaluate --surprisal`` and ``--pairs``: nats of tokens and words, and which of two sentences is likelier."""
+"""Measure nats of tokens and words (``--surprisal``), and which of two sentences is likelier (``--pairs``)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def surprisal(loaded: Loaded, path: str, text: HeldOut) -> dict[str, Any]:
 
 
 def counted(rows: Iterable[Row], progress: Count) -> Iterator[Row]:
-    """``rows``, the tokens of which are counted."""
+    """Yield ``rows`` and count their tokens in ``progress``."""
     for row in rows:
         if row.level == "token":
             progress.add()
@@ -45,13 +45,13 @@ def counted(rows: Iterable[Row], progress: Count) -> Iterator[Row]:
 
 
 def start_of(tokenizer: Tokenizer) -> str:
-    """What a text begins after, for people."""
+    """Return the token before the start of a text, as people read it."""
     (token,) = tokenizer.start_ids.tolist()
     return EOS if token == tokenizer.eos_id else repr(tokenizer.decode([token]))
 
 
 def minimal_pairs(loaded: Loaded, pairs: Sequence[Pair]) -> dict[str, Any]:
-    """Print and return the accuracy by group."""
+    """Print and return the accuracy for each group of ``pairs``."""
     sentences = [pair.good for pair in pairs] + [pair.bad for pair in pairs]
     with Count("scored", len(sentences), "sentences") as progress:
         nats = sentence_nats(loaded.model, loaded.tokenizer, sentences, on_sentences=progress.add)

@@ -1,4 +1,4 @@
-"""What every job shares: reading the command line, one clear sentence for a mistake, the ``--json`` line.
+"""Read the command line, turn a mistake into one sentence and exit code 2, and print the ``--json`` line.
 
 argv → ``parser`` / ``config_from`` → the job's own few lines → ``run_job`` (exit code and result)
 """
@@ -32,9 +32,9 @@ MOST_LINES, LONGEST_LINE, LONGEST_ARGUMENT = 6, 1000, 200
 
 
 class OneSentenceParser(argparse.ArgumentParser):
-    """An ``ArgumentParser`` whose complaint is one sentence (no usage block), exit code 2; options go anywhere.
+    """An ``ArgumentParser`` that complains in one sentence, without a usage block, and takes options anywhere.
 
-    Settings and what imports them are looked at only where the help or an unknown option asks for them.
+    It imports the settings only if the help or an unknown option needs them.
     """
 
     takes_config = False
@@ -50,7 +50,7 @@ class OneSentenceParser(argparse.ArgumentParser):
         return known
 
     def refuse(self, unknown: list[str], arguments: list[str]) -> None:
-        """Raise ``UserError`` for ``unknown`` ones among the ``arguments``, with what the first was meant as."""
+        """Raise ``UserError`` for ``unknown`` ones among the ``arguments``, and guess what the first one should be."""
         option, hint = unknown[0], ""
         if option.startswith("-"):
             from jobs.settings import meant_by
@@ -82,7 +82,7 @@ class OneSentenceParser(argparse.ArgumentParser):
 
 
 class Help(argparse.Action):
-    """``--help``: the job and its options; ``--help all`` and ``--help SECTION``: the settings as well."""
+    """``--help`` shows the job and its options, ``--help all`` and ``--help SECTION`` the settings as well."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         if parser.takes_config:
@@ -101,7 +101,7 @@ def formatter(prog: str) -> argparse.HelpFormatter:
 def parser(
     job: str, description: str, *, takes_config: bool = True, takes_json: bool = True
 ) -> argparse.ArgumentParser:
-    """The argument parser of ``python -m jobs.<job>``; with ``takes_config``, --config, overrides and --dry-run."""
+    """Return the parser of ``python -m jobs.<job>``. ``takes_config`` adds --config, overrides and --dry-run."""
     result = OneSentenceParser(
         prog=PROGRAM.format(job),
         description=description.replace("``", ""),
@@ -128,7 +128,7 @@ def parser(
 
 
 def add_sampling(result: argparse.ArgumentParser) -> None:
-    """The options of ``sampling_of``."""
+    """Add the options of ``sampling_of``."""
     result.add_argument(
         "--temperature", type=number, default=1.0, metavar="X", help="below 1: safer; 0: likeliest only"
     )
@@ -142,12 +142,12 @@ def add_sampling(result: argparse.ArgumentParser) -> None:
 
 
 def sampling_of(arguments: argparse.Namespace) -> Sampling:
-    """How tokens are drawn. Raises ``UserError`` naming the option that is out of its range."""
+    """Return how tokens are drawn. Raises ``UserError`` if an option is out of its range."""
     return Sampling(**{field.name: getattr(arguments, field.name) for field in fields(Sampling)})
 
 
 def config_from(arguments: argparse.Namespace) -> Config:
-    """The resolved configuration of parsed ``arguments``. Raises ``UserError`` as ``pipeline.config.load``."""
+    """Return the configuration that ``arguments`` name. Raises ``UserError`` as ``pipeline.config.load`` does."""
     from pipeline import config as configuration
 
     for word in arguments.overrides:
@@ -159,10 +159,10 @@ def config_from(arguments: argparse.Namespace) -> Config:
 def run_job(
     main: Callable[[list[str]], dict[str, Any] | None], argv: list[str] | None = None, *, goes_on: bool = False
 ) -> None:
-    """Call ``main(argv)`` and leave: 0, 2 for what the user got wrong, or the code of a ``SystemExit``.
+    """Call ``main(argv)`` and exit: with 0, with 2 for a mistake of the user, or with the code of a ``SystemExit``.
 
-    ``main`` returns its result, printed as the last line on standard output, strict JSON, where ``--json`` is given.
-    ``goes_on``: an interrupted one has saved what is done.
+    With ``--json``, what ``main`` returns is the last line on standard output, as strict JSON. ``goes_on``: an
+    interrupted job has saved its work.
     """
     argv = sys.argv[1:] if argv is None else argv
     show_notices()
@@ -187,7 +187,7 @@ def run_job(
 
 
 def as_shown(sentences: str, argv: list[str]) -> str:
-    """``sentences``, one a line, as a terminal can show them: few lines, with the long arguments in them shortened.
+    """Return ``sentences``, one a line, as a terminal can show them: few lines, with long arguments shortened.
 
     What would move its cursor or hide text is spelled out (``\\x1b``), line ends within an argument too.
     """
@@ -210,14 +210,14 @@ def _printable(character: str) -> str:
 
 
 def as_option(error: UserError) -> str:
-    """The sentence of ``error``; an argument that it begins with is named as its option: ``top_k`` as ``--top-k``."""
+    """Return the sentence of ``error``. An argument at its beginning becomes an option: ``top_k``, ``--top-k``."""
     if not error.argument.isidentifier():  # a setting, or the place of one among many
         return str(error)
     return f"--{error.argument.replace('_', '-')}{str(error).removeprefix(error.argument)}"
 
 
 def show_notices() -> None:
-    """From now on, print a ``Notice`` as its sentence alone."""
+    """Print each ``Notice`` as its sentence alone from now on."""
     usual = warnings.formatwarning
 
     def shown(message: Warning | str, category: type[Warning], *where: Any, **line: Any) -> str:
@@ -227,12 +227,12 @@ def show_notices() -> None:
 
 
 def end_soon() -> None:
-    """Let the interpreter end without a last search for garbage in all that was imported: nothing was done yet."""
+    """Let the interpreter exit without a last garbage collection, which takes long after large imports."""
     atexit.register(gc.freeze)
 
 
 def refuse_keys(argv: list[str]) -> None:
-    """Raise ``UserError`` for an address of a store with a key in it: what a job is given is shown, and sent around."""
+    """Raise ``UserError`` for an address with a key in it, because arguments are shown and sent around."""
     for argument in argv:
         if any("\ud800" <= character <= "\udfff" for character in argument):
             raise UserError(f"an argument is not UTF-8: {argument!r}")
@@ -245,7 +245,7 @@ def refuse_keys(argv: list[str]) -> None:
 
 
 def leave_if_nobody_reads() -> None:
-    """Exit as a command does whose output goes to ``head``, if the pipe that broke is standard output."""
+    """Exit quietly if the pipe that broke is standard output, as after ``| head``."""
     import select
     import signal
 
@@ -257,14 +257,14 @@ def leave_if_nobody_reads() -> None:
 
 
 def command_line(job: str, argv: list[str]) -> str:
-    """The command that runs ``job`` again, as a person would type it."""
+    """Return the command that runs ``job`` again, as a person would type it."""
     import shlex
 
     return f"{PROGRAM.format(job)} {shlex.join(argv)}".rstrip()
 
 
 def executor(config: Config, *, verbose: bool) -> AbstractContextManager[Any]:
-    """Where ``cluster.backend`` runs things (see ``pipeline.launch``); Ray is imported only if it is used."""
+    """Return the executor of ``cluster.backend`` (see ``pipeline.launch``); Ray is imported only if it is used."""
     if config.cluster.backend == "local":
         from pipeline.launch import in_process
 
@@ -275,7 +275,7 @@ def executor(config: Config, *, verbose: bool) -> AbstractContextManager[Any]:
 
 
 def print_dry_run(config: Config, figures: dict[str, Any]) -> dict[str, Any]:
-    """Show the resolved settings and what follows from them; returns ``figures``."""
+    """Print the resolved settings and what follows from them; return ``figures``."""
     from pipeline import config as configuration
 
     print(configuration.to_yaml(config))

@@ -1,4 +1,4 @@
-"""Mistakes that can be seen at once: looked for before torch and Ray are imported, which takes seconds."""
+"""Find mistakes that are visible at once, before torch and Ray are imported, which takes seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MANIFEST = "manifest.json"  # of a prepared corpus
 
 
 def check(config: Config) -> None:
-    """What a job would find out later as well.
+    """Find at once what the job would otherwise find later.
 
     Raises:
         UserError: texts or initial weights that are not there, or no cluster at the address.

@@ -1,4 +1,4 @@
-"""The model that a job uses: ``--run DIR`` and ``--checkpoint``, and what is to be said of it."""
+"""Find and load the model that ``--run DIR`` and ``--checkpoint`` name."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def add_run(result: argparse.ArgumentParser, *, several: bool = False) -> None:
-    """The options that name a model (with ``several``, models)."""
+    """Add the options that name a model, or several models."""
     what = "a run directory, or a checkpoint's or model's folder"
     result.add_argument("--run", required=True, nargs="+" if several else None, metavar="DIR", help=what)
     result.add_argument("--checkpoint", choices=["best", "last"], help="of a run directory; default: best")
 
 
 def check(arguments: argparse.Namespace, *others: str) -> None:
-    """Raise ``UserError`` as ``load`` for one of --run or ``others`` that is no model, before torch is imported."""
+    """Raise ``UserError`` if --run or one of ``others`` is not a model. Does not import torch."""
     from pipeline.training.selection import choose
 
     named = arguments.run if isinstance(arguments.run, list) else [arguments.run]
@@ -29,14 +29,14 @@ def check(arguments: argparse.Namespace, *others: str) -> None:
 
 
 def wanted(directory: str, arguments: argparse.Namespace) -> str | None:
-    """Which checkpoint of ``directory`` is meant; None: it is one itself."""
+    """Return which checkpoint of ``directory`` is meant, or None if the directory is one itself."""
     from pipeline.training.selection import is_model_folder
 
     return arguments.checkpoint or (None if is_model_folder(directory) else "best")
 
 
 def load(directory: str, arguments: argparse.Namespace, device: str | torch.device = "cpu") -> Loaded:
-    """The model that ``directory`` and --checkpoint mean, on ``device``; remarks on it go to standard error.
+    """Load the model that ``directory`` and --checkpoint name, and print remarks on it to standard error.
 
     Raises:
         UserError: as ``pipeline.training.checkpoint.load_model``.

@@ -1,4 +1,4 @@
-"""Numbers on the command line: those that nothing could be done with are refused as they are read."""
+"""Read numbers from the command line, and refuse those that no option could use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LARGEST_SEED = 2**63 - 1
 
 
 def whole(text: str, *, most: int = MOST) -> int:
-    """A whole number; an ``argparse`` type."""
+    """Read a whole number; an ``argparse`` type."""
     try:
         value = int(text)
     except ValueError:
@@ -22,12 +22,12 @@ def whole(text: str, *, most: int = MOST) -> int:
 
 
 def seed(text: str) -> int:
-    """A whole number that names what is drawn; an ``argparse`` type."""
+    """Read a seed; an ``argparse`` type."""
     return whole(text, most=LARGEST_SEED)
 
 
 def number(text: str) -> float:
-    """A finite number; an ``argparse`` type."""
+    """Read a finite number; an ``argparse`` type."""
     try:
         value = float(text)
     except ValueError:

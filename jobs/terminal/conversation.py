@@ -28,7 +28,7 @@ KINDS = {
 
 @dataclass
 class Conversation:
-    """A model with the settings it writes with."""
+    """A model and the settings with which it writes."""
 
     model: LanguageModel
     tokenizer: Tokenizer
@@ -39,7 +39,7 @@ class Conversation:
     layout: Layout = "streams"
 
     def run(self) -> None:
-        """Read prompts from the terminal until its end; a mistake is said and forgiven."""
+        """Read prompts from the terminal until its end. A mistake is reported, and the conversation continues."""
         print(HELP, file=sys.stderr)
         while True:
             try:
@@ -56,7 +56,7 @@ class Conversation:
                 print(f"error: {error}", file=sys.stderr)
 
     def show(self, prompt: str) -> tuple[str, int]:
-        """Write on from ``prompt``, to the terminal as it is sampled; returns the text and its number of tokens.
+        """Continue ``prompt`` on the terminal while tokens are drawn; return the text and its number of tokens.
 
         Raises:
             UserError: the prompt cannot be read.
@@ -82,7 +82,7 @@ class Conversation:
         return text, len(drawn)
 
     def change(self, words: list[str]) -> None:
-        """Apply ``/set NAME VALUE``. Raises ``UserError`` for a name or value that there is not."""
+        """Apply ``/set NAME VALUE``. Raises ``UserError`` for an unknown name or a bad value."""
         name = words[0].replace("-", "_") if words else ""
         if len(words) != 2 or name not in KINDS:
             raise UserError(f"/set takes a name and a value; the names are {', '.join(KINDS)}")

@@ -1,4 +1,4 @@
-"""How far work is: a bar that moves on a terminal, drawn by tqdm; in a pipe or a log file a line now and then."""
+"""Show progress: as a bar that tqdm draws on a terminal, or as a line every few seconds in a pipe or a log file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOG_EVERY_SECONDS, MOVE_EVERY_SECONDS = 10.0, 0.1
 
 
 class MovingLine:
-    """A line that says how far something is: a bar on a terminal; in a log file a line only every few seconds."""
+    """Shows progress: a bar on a terminal, in a log file a line every few seconds."""
 
     def __init__(self, *, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
@@ -22,7 +22,7 @@ class MovingLine:
         self.last_shown = -LOG_EVERY_SECONDS
 
     def move(self, done: float, text: str) -> None:
-        """Show that ``done`` of 1 is done, and ``text``; a terminal cuts off what is too wide for it."""
+        """Show ``done``, a share of 1, and ``text``. On a terminal the text is cut off at the margin."""
         now = time.monotonic()
         if self.is_terminal:
             if self.bar is None:
@@ -35,7 +35,7 @@ class MovingLine:
             print(f"{bar(done)} {text}", file=self.stream, flush=True)
 
     def say(self, sentence: str) -> None:
-        """Print a sentence between two states of the moving line."""
+        """Print a sentence above the moving line."""
         if self.bar is not None:
             self.clear()
         print(sentence, file=self.stream, flush=True)
@@ -54,12 +54,12 @@ class MovingLine:
 
 
 def bar(done: float) -> str:
-    """``done`` of 1 as per cent and a bar, where tqdm does not draw it."""
+    """Return ``done``, a share of 1, in per cent and as a bar."""
     return f"{done:4.0%} {'█' * round(done * BAR_WIDTH):<{BAR_WIDTH}}"
 
 
 def new_bar(stream: TextIO, done: float, text: str) -> Any:
-    """A bar of ``tqdm`` at ``done`` of 1; it is drawn where it is moved, not by a thread of tqdm's."""
+    """Return a bar of ``tqdm`` from 0 to 1. It is drawn when it is moved, and tqdm starts no thread."""
     from tqdm import tqdm
 
     tqdm.monitor_interval = 0
@@ -77,7 +77,7 @@ class ShardProgress(MovingLine):
         self.num_tokens = 0
 
     def show(self, entry: dict[str, Any], total_bytes: int) -> None:
-        """Count the shard of ``entry`` in, out of ``total_bytes`` of text."""
+        """Add the shard of ``entry`` to what is done of ``total_bytes`` of text."""
         self.num_bytes += entry["source_bytes"]
         self.num_tokens += entry["num_tokens"]
         seconds = max(time.monotonic() - self.started, 1e-9)
@@ -95,7 +95,7 @@ class ShardProgress(MovingLine):
 
 
 class Count(MovingLine):
-    """Shows how much of a known number is done, ``scored 2,048 of 27,000 tokens``; nothing of what is done at once.
+    """Shows how much of a known number is done, ``scored 2,048 of 27,000 tokens``, unless it is done at once.
 
     A context manager: the line is gone when it ends.
     """
@@ -109,7 +109,7 @@ class Count(MovingLine):
         self.started = self.last_shown = self.looked = time.monotonic()
 
     def add(self, number: int = 1) -> None:
-        """So many more are done."""
+        """Add ``number`` to what is done."""
         self.done += number
         now = time.monotonic()
         if now - self.looked < MOVE_EVERY_SECONDS:
@@ -160,12 +160,12 @@ class RunProgress(MovingLine):
 
 
 def shown(value: float | None, form: str) -> str:
-    """A figure of a record, which is null where it was not finite."""
+    """Return a figure of a record as text; null means that it was not finite."""
     return "not finite" if value is None else format(value, form)
 
 
 def start_sentence(record: dict[str, Any]) -> str:
-    """What runs, and below it where and how, in lines that a terminal shows whole."""
+    """Return what runs, and below it where and how, in lines that fit a terminal."""
     workers, threads = record["num_workers"], record["num_threads"]
     facts = [
         f"{workers} worker{'s' if workers > 1 else ''} on {record['device']}",
@@ -184,13 +184,13 @@ def start_sentence(record: dict[str, Any]) -> str:
 
 
 def exchanged(record: dict[str, Any]) -> list[str]:
-    """How workers average their gradients, where that is not the usual way."""
+    """Return how workers average their gradients, if not in the usual way."""
     said = {"ordered": "gradients summed in order", "bf16": "gradients exchanged in bf16", "powersgd": "PowerSGD"}
     return [said[record["communication"]]] if record["communication"] in said else []
 
 
 def products(record: dict[str, Any]) -> str:
-    """The number format of the products, and of the recurrence where that is another."""
+    """Return the number format of the products, and that of the recurrence if it differs."""
     asked, real = record["precision"], record["recurrence_precision"]
     names = {"bf16": "bfloat16", "fp16": "float16"}
     if real != names.get(asked, asked):

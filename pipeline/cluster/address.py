@@ -1,4 +1,4 @@
-"""Which cluster is meant, and whether something listens there: known without Ray."""
+"""Find out which cluster is meant and whether something listens there, without Ray."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ CONNECT_SECONDS = 5.0
 
 
 def address_of(cluster: ClusterConfig) -> str | None:
-    """The address of the cluster to join; None: start a private one."""
+    """Return the address of the cluster to join, or None to start a private one."""
     return cluster.address or os.environ.get("RAY_ADDRESS") or None
 
 
 def check_answers(address: str) -> None:
-    """Raise ``UserError`` unless something listens at ``address``, which Ray itself would wait for a long time."""
+    """Raise ``UserError`` if nothing listens at ``address``; Ray itself would wait for a long time."""
     if address in ("auto", "local"):
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")

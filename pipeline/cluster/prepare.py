@@ -28,7 +28,7 @@ BLOCK_BYTES, BLOCKS_PER_CPU = 32 << 20, 2
 def prepare(
     config: Config, *, on_shard: OnShard = lambda entry, total: None, say: Say = lambda sentence: None
 ) -> PreparedCorpus:
-    """As ``pipeline.data.prepare.prepare``, on the Ray that this process is connected to."""
+    """Do what ``pipeline.data.prepare.prepare`` does on the Ray that this process is connected to."""
     return core.prepare(config, map_tasks=map_tasks, on_shard=on_shard, say=say)
 
 
@@ -56,7 +56,7 @@ def map_tasks(tasks: Sequence[Task]) -> Iterator[Any]:
 
 
 def num_blocks(tasks: Sequence[Task]) -> int:
-    """How many tasks of Ray Data do ``tasks``: enough for every CPU, and no more than the work is worth."""
+    """Return how many tasks of Ray Data share ``tasks``: enough for every CPU, and no more than the work is worth."""
     num_cpus = int(ray.cluster_resources().get("CPU", 1))
     by_size = sum(task.num_bytes for task in tasks) // BLOCK_BYTES
     return min(len(tasks), max(BLOCKS_PER_CPU * num_cpus, by_size))

@@ -1,4 +1,4 @@
-"""A Ray to work on: the cluster that was named, or a private local one for as long as it is needed.
+"""Connect to Ray: to the cluster that was named, or to a private local one for as long as it is needed.
 
 Inside a submitted job, or with RAY_ADDRESS or ``cluster.address`` set, that cluster is joined. Otherwise a local one
 is started that no one else sees, and never one that was left behind by something else.
@@ -47,7 +47,7 @@ LOCAL = {
 
 @contextmanager
 def ray_session(cluster: ClusterConfig, *, verbose: bool = False) -> Iterator[None]:
-    """Ray, ready to use; what was started here is shut down at the end.
+    """Connect to Ray; shut down at the end what was started here.
 
     A Ray that this process already uses is used as it is.
 
@@ -114,7 +114,7 @@ def stop_bystanders() -> None:
 
 
 def local_cpus(cluster: ClusterConfig) -> int:
-    """CPUs of the private cluster: this machine's, or as many as asked for. Raises ``UserError`` for far too many."""
+    """Return the CPUs of the private cluster, all or those asked for. Raises ``UserError`` for far too many."""
     workers = cluster.num_workers if cluster.num_workers != "auto" else 1
     each = cluster.cpus_per_worker if cluster.cpus_per_worker != "auto" else 1
     check_cpus(workers, each)
@@ -122,7 +122,7 @@ def local_cpus(cluster: ClusterConfig) -> int:
 
 
 def object_store_bytes() -> int:
-    """A small object store: only figures travel through it. At most half of the shared memory there is."""
+    """Return the size of a small object store: at most half of the shared memory, as only figures travel through it."""
     try:
         shared = os.statvfs("/dev/shm")
     except OSError:
@@ -131,7 +131,7 @@ def object_store_bytes() -> int:
 
 
 def check_capacity(*, num_workers: int, cpus_per_worker: int, use_gpu: bool, gpus_per_worker: float = 1.0) -> None:
-    """Refuse what the cluster that is joined can never hold, rather than wait for it for ever.
+    """Refuse what the joined cluster can never hold, instead of waiting for ever.
 
     On an autoscaling cluster the largest it may grow to counts.
 
@@ -152,12 +152,12 @@ def check_capacity(*, num_workers: int, cpus_per_worker: int, use_gpu: bool, gpu
 
 
 def node_resources() -> list[dict[str, float]]:
-    """Resources of each node that is there, and of those that an autoscaling cluster may add."""
+    """Return the resources of each node that exists, and of those that an autoscaling cluster may add."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]] + growth()
 
 
 def places(nodes: Sequence[Mapping[str, float]], *, cpus_per_worker: int, gpus_per_worker: float) -> int:
-    """For how many workers the ``nodes`` have room at once: each is on one node, and its part of a GPU on one GPU."""
+    """Return for how many workers ``nodes`` have room at once; each runs on one node and at most one GPU."""
     found = 0
     for node in nodes:
         fit = int(node.get("CPU", 0) // cpus_per_worker)
@@ -170,7 +170,7 @@ def places(nodes: Sequence[Mapping[str, float]], *, cpus_per_worker: int, gpus_p
 
 
 def growth() -> list[dict[str, float]]:
-    """Resources of each node that an autoscaling cluster may still add; none for a cluster of fixed size."""
+    """Return the resources of each node that an autoscaling cluster may still add; none for a fixed size."""
     try:
         from ray._private.state import state
 

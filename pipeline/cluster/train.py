@@ -1,4 +1,4 @@
-"""The ranks of a training run on Ray Train.
+"""Run the ranks of a training run on Ray Train.
 
 config → workers planned on the cluster → TorchTrainer → one ``pipeline.run.train`` a worker → status
 
@@ -60,7 +60,7 @@ class Plan:
 
     @property
     def resources(self) -> dict[str, float]:
-        """Of one worker, as Ray counts them."""
+        """Return the resources of one worker, as Ray counts them."""
         return {"CPU": self.cpus_per_worker, **({"GPU": self.gpus_per_worker} if self.use_gpu else {})}
 
 
@@ -87,7 +87,7 @@ def plan_workers(cluster: ClusterConfig) -> Plan:
 
 
 def _even_share(node_cpus: Sequence[int], num_workers: int, most: Sequence[int]) -> int:
-    """The most CPUs that each of ``num_workers`` can have at once, of them ``most`` on each node; 1 where too few."""
+    """Return the most CPUs that each of ``num_workers`` can have at once, ``most`` workers a node; at least 1."""
     for share in range(max(node_cpus, default=1), 1, -1):
         if sum(min(cpus // share, limit) for cpus, limit in zip(node_cpus, most, strict=True)) >= num_workers:
             return share
@@ -160,7 +160,7 @@ class OnRay:
 
 
 class News:
-    """What the workers say: in files, and in Ray's own store while the storage takes no more of a file."""
+    """Reads what the workers report: from files, or from Ray's own store while the disk is full."""
 
     def __init__(self, tails: Sequence[Tail], owner: str) -> None:
         self.tails = tails
@@ -170,7 +170,7 @@ class News:
         self.shown: deque[Record] = deque(maxlen=SHOWN_RECORDS)
 
     def records(self, *, last: bool = False) -> list[Record]:
-        """Records since the last call, each once; ``last``: there will be no other call."""
+        """Return the records since the last call, each once. ``last``: there will be no other call."""
         found = [record for tail in self.tails for record in tail.records()]
         self.num_polls += 1
         if last or self.num_polls % MAILBOX_EVERY_POLLS == 0:

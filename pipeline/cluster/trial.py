@@ -18,6 +18,7 @@ from pipeline.cluster.train import OnRay, Plan, fitted
 from pipeline.config import Config
 from pipeline.data.shards import open_prepared
 from pipeline.errors import UserError
+from pipeline.files import replacing
 from pipeline.search import corpora
 from pipeline.search.naming import TRIALS
 from pipeline.search.standing import DONE, FAILED, LOST, Trial
@@ -145,7 +146,8 @@ def keep_traceback(folder: Path) -> str:
     """Write the exception that is being handled into the trial's directory; returns where it is, in words."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
+        with replacing(folder / ERROR) as temporary:
+            temporary.write_text(traceback.format_exc(), encoding="utf-8")
     except OSError:
         return ""
     return f" ({folder / ERROR})"

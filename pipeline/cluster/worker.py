@@ -1,4 +1,4 @@
-"""What each Ray Train worker runs, why one was lost in a sentence for the driver, and how the controller ends."""
+"""Run one rank in a Ray Train worker, report why a worker was lost, and end the controller."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MAILBOX, MAILBOX_RECORDS = "recurray-records-", 20
 
 
 def run_rank(settings: dict[str, Any]) -> dict[str, Any]:
-    """One rank from its start to its end. What would fail again is returned, not raised: Ray retries what is raised."""
+    """Run one rank to its end. An error that would occur again is returned, because Ray retries what is raised."""
     context = ray.train.get_context()
     rank = context.get_world_rank()
     config = configuration.validate(settings["config"])
@@ -85,7 +85,7 @@ def run_rank(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def mailbox(owner: str) -> Callable[[Record], None]:
-    """A function that leaves a record for the driver ``owner`` in Ray's own store, where the storage takes none.
+    """Return a function that leaves a record for the driver ``owner`` in Ray's own store while the disk is full.
 
     Kept are the last ones, and of those on training, which come by the hundred, only the very last.
     """
@@ -107,7 +107,7 @@ def read_mailbox(owner: str) -> list[Record]:
 
 
 def take_mailbox(owner: str) -> list[Record]:
-    """``read_mailbox``, and nothing of it stays in the cluster."""
+    """Return what ``read_mailbox`` returns, and remove it from the cluster."""
     found = read_mailbox(owner)
     if found:
         store.delete(MAILBOX + owner)
@@ -122,7 +122,7 @@ def watchdog(config: configuration.Config, rank: int) -> Watchdog | None:
 
 
 def node_leaves_once() -> Callable[[], bool]:
-    """A function that is true once for each notice that a node of this run is about to be taken away."""
+    """Return a function that is true once for each notice that a node of this run is about to be taken away."""
     from ray.train.v2._internal.execution.context import get_train_context
 
     notices: list[Any] = [None]
@@ -176,7 +176,7 @@ def exit_without_destructors() -> None:
 
 
 def what_failed(directory: RunDirectory, worker_exceptions: dict[int, Exception]) -> str:
-    """The failure that the others follow from, in words: a hang, a death, or the first exception."""
+    """Return the failure that caused the others, in words: a hang, a death, or the first exception."""
     for rank in sorted(worker_exceptions):
         report = directory.path / NO_STEP.format(rank=rank)
         if report.exists() and report.stat().st_size:

@@ -1,4 +1,4 @@
-"""Settings that change within a run: ``train.changes``, checked, and what is in force at a number of tokens.
+"""Check ``train.changes``, the settings that change within a run, and tell what is in force at a number of tokens.
 
 A run with changes is a function of its configuration alone. What can change is all that a running model and its
 optimizer can take up: nothing that decides a shape, the data, the meaning of a figure or the draws of masks.
@@ -52,7 +52,7 @@ def why_fixed(config: Config, path: str) -> str:
 
 
 def as_meant(changes: Any) -> tuple[list[Any], list[str]]:
-    """``changes`` with each value as its setting takes it, and what is wrong with them, a sentence each."""
+    """Return ``changes`` with each value as its setting takes it, and a sentence for everything that is wrong."""
     if not isinstance(changes, list):
         return [], [f"train.changes: must be a list of {FORM}, not {shown(changes)}"]
     meant, problems = [], []
@@ -65,7 +65,7 @@ def as_meant(changes: Any) -> tuple[list[Any], list[str]]:
 
 
 def _one_as_meant(change: Any) -> dict[str, Any]:
-    """Raises ``UserError`` with a line for each mistake."""
+    """Return one change with its values as their settings take them. Raises ``UserError``, one line a mistake."""
     if not isinstance(change, dict) or change.keys() != {"tokens", "settings"}:
         raise UserError(f"must be a list of {FORM}, not of {shown(change)}")
     tokens, settings = checks.as_meant(Change, change)[0].get("tokens"), change["settings"]
@@ -108,7 +108,7 @@ def problems_of(config: Config) -> list[str]:
 
 
 def settings_at(config: Config, tokens: int) -> dict[str, Any]:
-    """The changed settings, by path, that the update which begins at ``tokens`` is made with."""
+    """Return the changed settings, by path, of the update that begins at ``tokens``."""
     settings: dict[str, Any] = {}
     for change in config.train.changes:
         if change.tokens <= tokens:
@@ -117,14 +117,14 @@ def settings_at(config: Config, tokens: int) -> dict[str, Any]:
 
 
 def in_force(config: Config, tokens: int) -> Config:
-    """``config`` as the update that begins at ``tokens`` is made with it; it has no changes itself."""
+    """Return ``config`` as it is in force for the update that begins at ``tokens``, without any changes."""
     if not config.train.changes:
         return config
     return with_values(config, {**settings_at(config, tokens), "train.changes": []})
 
 
 def next_change(config: Config, tokens: int) -> int | None:
-    """The tokens of the first change that is not in force at ``tokens``; None: there is none."""
+    """Return the tokens of the first change that is not in force at ``tokens``, or None."""
     return next((change.tokens for change in config.train.changes if change.tokens > tokens), None)
 
 
@@ -135,7 +135,7 @@ def stretches(config: Config) -> Iterator[tuple[int, Config]]:
 
 
 def difference(before: Config, after: Config) -> Mapping[str, tuple[Any, Any]]:
-    """The changeable settings, by path, in which two configurations differ, with both values."""
+    """Return the changeable settings, by path, in which two configurations differ, with both values."""
     pairs = {
         f"{section}.{field}": (getattr(getattr(before, section), field), getattr(getattr(after, section), field))
         for section, fields in CHANGEABLE.items()

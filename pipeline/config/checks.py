@@ -1,4 +1,4 @@
-"""What pydantic takes for a value that it is not, or takes as it is though nothing here can use it.
+"""Check what pydantic would accept wrongly: values it converts in silence, and values that nothing can use.
 
 values as read → ``as_meant`` → pydantic → ``unusable`` → the sentences for both
 """
@@ -35,7 +35,7 @@ def as_meant(section: type[Section], values: Mapping[str, Any]) -> tuple[dict[st
 
 
 def unusable(section: Section) -> dict[str, str]:
-    """What is wrong by field: numbers that nothing here can count with, and texts that no file can hold."""
+    """Return what is wrong, by field: numbers that nothing can compute with, and texts that no file can hold."""
     problems = {}
     for field in type(section).model_fields:
         try:
@@ -47,7 +47,7 @@ def unusable(section: Section) -> dict[str, str]:
 
 @cache
 def _kinds(section: type[Section], field: str) -> set[Any]:
-    """The plain types that a value of ``field`` may have, those in a list included."""
+    """Return the plain types that a value of ``field`` may have, those in a list included."""
     return set(_plain_types(section.model_fields[field].annotation)) if field in section.model_fields else set()
 
 
@@ -56,7 +56,7 @@ def _plain_types(annotation: Any) -> list[Any]:
 
 
 def _as_meant(value: Any, kinds: set[Any]) -> Any:
-    """``value``, or the whole number that it writes. Raises ``UserError`` for a truth value that is to be a number."""
+    """Return ``value``, or the whole number that it spells. Raises ``UserError`` for true or false as a number."""
     if int not in kinds and float not in kinds:
         return value
     if isinstance(value, list):
@@ -69,7 +69,7 @@ def _as_meant(value: Any, kinds: set[Any]) -> Any:
 
 
 def _check_usable(value: Any) -> None:
-    """Raise ``UserError`` for a number that nothing here can count with, or a text that no file can hold."""
+    """Raise ``UserError`` for a number that nothing can compute with, or a text that no file can hold."""
     if isinstance(value, (list, dict)):
         for item in value if isinstance(value, list) else [*value, *value.values()]:
             _check_usable(item)
@@ -87,7 +87,7 @@ def _check_usable(value: Any) -> None:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether ``text`` has no half characters, as file names that are not UTF-8 become on the command line."""
+    """Tell whether ``text`` is free of half characters, which stand for bytes of a command line that are not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:

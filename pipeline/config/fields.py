@@ -64,7 +64,7 @@ Paths = Annotated[list[str], BeforeValidator(_as_list)]
 class Section(BaseModel):
     """Base of every section: immutable; an unknown setting is an error, and a number that is infinite or none."""
 
-    # validators are made when they are first needed: --help needs none
+    # validators are made when they are first needed: help needs none
     model_config = ConfigDict(
         frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False, defer_build=True
     )

@@ -1,4 +1,4 @@
-"""Layers of settings → one ``Config``, or every mistake by its dotted path."""
+"""Merge layers of settings into one ``Config``, or list every mistake by its dotted path."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
 
 
 def validate(values: Mapping[str, Any], problems: Sequence[str] = ()) -> Config:
-    """A ``Config`` from nested ``values``; ``problems`` found earlier are listed with the validator's own.
+    """Return a ``Config`` of nested ``values``; list ``problems`` found earlier with the validator's own.
 
     Raises:
         UserError: as ``load``.
@@ -75,7 +75,7 @@ def validate(values: Mapping[str, Any], problems: Sequence[str] = ()) -> Config:
 
 
 def _keys_in(values: Any, path: str = "") -> list[str]:
-    """A sentence for each address in ``values`` that holds a key: what is set here is saved, shown and sent around."""
+    """Return a sentence for each address in ``values`` that holds a key."""
     if isinstance(values, Mapping):
         return [problem for name, value in values.items() for problem in _keys_in(value, f"{path}.{name}".strip("."))]
     if isinstance(values, (list, tuple)):
@@ -86,7 +86,7 @@ def _keys_in(values: Any, path: str = "") -> list[str]:
 
 
 def dump(config: Config) -> dict[str, Any]:
-    """``config`` as plain nested values, the inverse of ``validate``."""
+    """Return ``config`` as plain nested values, the inverse of ``validate``."""
     return config.model_dump(mode="json")
 
 
@@ -102,7 +102,7 @@ def with_values(config: Config, changes: Mapping[str, Any]) -> Config:
 
 
 def field_value(path: str, value: Any) -> Any:
-    """``value`` as the setting at the dotted ``path`` takes it, whatever the others are. Raises ``UserError``."""
+    """Return ``value`` as the setting at ``path`` takes it, whatever the others are. Raises ``UserError``."""
     section, _, field = name_now(path).partition(".")
     meant, wrong = as_meant(section_model(section), {field: value})
     try:
@@ -116,13 +116,13 @@ def field_value(path: str, value: Any) -> Any:
 
 
 def get(config: Config, path: str) -> Any:
-    """The value at a dotted ``section.field`` path."""
+    """Return the value at a dotted ``section.field`` path."""
     section, _, field = name_now(path).partition(".")
     return getattr(getattr(config, section), field)
 
 
 def data_fingerprint(config: Config) -> str:
-    """Hex digest of all that decides the bytes of the prepared corpus (its directory apart)."""
+    """Return a hex digest of everything that decides the bytes of the prepared corpus, except its directory."""
     import hashlib
 
     settings = config.model_dump(mode="json", include={"corpus", "tokenizer"})
@@ -131,7 +131,7 @@ def data_fingerprint(config: Config) -> str:
 
 
 def to_yaml(config: Config, *, without: Sequence[str] = ()) -> str:
-    """``config`` as a YAML file that ``load`` takes, leaving out the sections in ``without``."""
+    """Return ``config`` as YAML that ``load`` takes, leaving out the sections in ``without``."""
     import yaml
 
     values = {name: section for name, section in dump(config).items() if name not in without}
@@ -183,7 +183,7 @@ def _apply(values: dict[str, Any], override: str, problems: list[str]) -> None:
 
 
 def _read_value(path: str, text: str) -> Any:
-    """``text`` as YAML reads it, but of a setting that is a text or paths as it stands, unless it is a list or null.
+    """Return ``text`` as YAML reads it; for settings that are texts or paths as it stands, unless it is a list or null.
 
     YAML would make a mapping of "ROMEO:", and end "chapter #1.txt" at its blank. Raises ``UserError`` as ``parse``.
     """
@@ -227,7 +227,7 @@ def _assign(values: dict[str, Any], path: str, value: Any, problems: list[str]) 
 
 
 def _complete() -> None:
-    """Make pydantic's validators, without its search for plugins, which takes a tenth of the time to a first answer."""
+    """Make pydantic's validators without its search for plugins, a tenth of the time to a first answer."""
     if Config.__pydantic_complete__:
         return
     loader = "pydantic.plugin._loader"
@@ -243,7 +243,7 @@ def _complete() -> None:
 
 
 def _sentences(error: ValidationError, *section: str) -> list[str]:
-    """What pydantic found, in a sentence for each setting: of the values of a list, the first that is wrong."""
+    """Return a sentence for each setting that pydantic refused; for a list, about its first wrong value."""
     found: dict[Any, str] = {}
     for item in error.errors():
         location = (*section, *item["loc"])
@@ -252,7 +252,7 @@ def _sentences(error: ValidationError, *section: str) -> list[str]:
 
 
 def _sentence(error: Any) -> str:
-    """One pydantic error as one sentence that begins with the dotted path."""
+    """Return a pydantic error as one sentence that begins with the dotted path."""
     location = [str(part) for part in error["loc"] if not str(part).startswith(("function-", "literal["))]
     path = ".".join(location[:2])
     if error["type"] == "extra_forbidden":

@@ -1,4 +1,4 @@
-"""Names of settings: what each section has, and which one an unknown name stands for."""
+"""Find settings by name: what each section has, and what an unknown name probably means."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ NO_SETTINGS = {"search.metric": "a search goes by validation perplexity", "searc
 
 
 def section_model(section: str) -> type[Section]:
-    """The class of the section called ``section``."""
+    """Return the class of the section called ``section``."""
     model: Any = Config.model_fields[section].annotation
     return model
 
 
 def section_fields(section: str) -> dict[str, Any]:
-    """Field name → pydantic ``FieldInfo`` of the section called ``section``."""
+    """Return field name → pydantic ``FieldInfo`` of the section called ``section``."""
     return dict(section_model(section).model_fields)
 
 
 def unknown(path: str) -> str:
-    """``path: unknown setting``, and which one was meant (see ``meant_by``)."""
+    """Return ``path: unknown setting`` and a guess at what was meant (see ``meant_by``)."""
     section, _, name = path.rpartition(".")
     if path in _places():
         return f"{path}: is no section; in a file, write {section}: and below it {name}: …"
@@ -52,7 +52,7 @@ def unknown(path: str) -> str:
 
 
 def meant_by(path: str) -> list[str]:
-    """The settings of any section, or the section, that ``path`` stands for: by name, by another tool's, or nearly."""
+    """Return what ``path`` may mean: settings or sections of that name, of another tool's name, or similar ones."""
     name = path.rpartition(".")[2]
     exact = [place for place in _places() if place == path or place.endswith(f".{name}")]
     return [path] if path in exact else exact or OTHER_NAMES.get(name.lower()) or _near(path)
@@ -63,7 +63,7 @@ def _places() -> list[str]:
 
 
 def _near(path: str) -> list[str]:
-    """The section or setting whose name is most like that of ``path``, one of its own section by its name alone."""
+    """Return the section or setting with the most similar name, without the section if it is the same."""
     import difflib
 
     section, _, name = path.rpartition(".")

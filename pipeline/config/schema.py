@@ -1,4 +1,4 @@
-"""The whole schema, and what must hold between its sections."""
+"""The whole schema, and the rules between its sections."""
 
 from __future__ import annotations
 

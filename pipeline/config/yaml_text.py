@@ -1,4 +1,4 @@
-"""YAML as people write settings in it: PyYAML's, without what loses or changes a setting in silence."""
+"""Read YAML with PyYAML, but refuse what would lose or change a setting in silence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NO_BLANK = re.compile(r"^\s*(?:- )?([\w.]+:)[^\s/:].*", re.MULTILINE)
 
 
 def parse(text: str) -> Any:
-    """The value that ``text`` stands for.
+    """Return the value that ``text`` stands for.
 
     Raises:
         UserError: what makes it no YAML, or, one a line, what it would be wrong to take as YAML does (``problems``).
@@ -110,7 +110,7 @@ StrictLoader.add_constructor("tag:yaml.org,2002:float", StrictLoader.construct_n
 
 
 def _reason(error: Any, text: str) -> str:
-    """``error`` as part of a sentence, with its line, and the line that may be to blame for it."""
+    """Return ``error`` as part of a sentence, with its line and the line that may have caused it."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return " ".join(str(error).split())

@@ -23,7 +23,7 @@ from itertools import count
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.files import hold, make_directory, remove_if_empty
+from pipeline.files import hold, make_directory, remove_if_empty, replacing
 
 LOCKED = ("lock", "owner", "stop")  # what belongs to the driver, not to the run
 FORMER = re.compile(r"old-\d+")  # what starting over has set aside within the directory
@@ -92,7 +92,8 @@ class RunDirectory:
     def _own(self) -> None:
         self.owner = uuid.uuid4().hex
         try:
-            (self.path / "owner").write_text(self.owner)
+            with replacing(self.path / "owner") as temporary:
+                temporary.write_text(self.owner)
             (self.path / "stop").unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"run.directory: cannot write to {self.path}: {error.strerror}") from None
