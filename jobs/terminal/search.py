@@ -128,8 +128,10 @@ def sentence(record: Record, standing: Standing, num_trials: int) -> str:
     trial = standing.trials[record["trial"]]
     name = f"trial {trial.number}/{num_trials}: {describe(trial.settings)}"
     if record["kind"] == "start":
-        tokens = record["tokens"]
-        return f"{name}: " + (f"goes on after {tokens:,} tokens" if tokens else "starts")
+        tokens, num_refused = record["tokens"], record.get("num_refused", 0)
+        refused = f", after {num_refused:,} {'draws that were' if num_refused > 1 else 'draw that was'} refused"
+        starts = "starts" + (refused if num_refused else "")
+        return f"{name}: " + (f"goes on after {tokens:,} tokens" if tokens else starts)
     if record["kind"] == "report":
         return f"{name}: {figure(record, standing)} after {record['tokens']:,} tokens" if record["rung"] else ""
     if record["kind"] == "pause":

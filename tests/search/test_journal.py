@@ -221,7 +221,7 @@ def test_a_search_in_a_pipe_says_each_change_in_a_line() -> None:
     later = {**REPORT, "trial": "002-lr=0.2", "perplexity": 8.0}
     done = {**END, "trial": "002-lr=0.2", "status": "done", "reason": "", "tokens": 900, "perplexity": 5.0}
     lost = {**END, "trial": "003-lr=9", "status": "lost", "reason": "the loss rose", "perplexity": None}
-    third = {**START, "trial": "003-lr=9", "number": 3, "settings": {"optimizer.lr": 9.0}}
+    third = {**START, "trial": "003-lr=9", "number": 3, "settings": {"optimizer.lr": 9.0}, "num_refused": 2}
     again = {**OTHER, "tokens": 100}
     for record in (START, REPORT, between, END, OTHER, later, again, done, third, lost, {"kind": "interrupted"}):
         standing.apply(record)
@@ -236,6 +236,6 @@ def test_a_search_in_a_pipe_says_each_change_in_a_line() -> None:
         "trial 2/8: optimizer.lr=0.2: perplexity 8.00 after 100 tokens",
         "trial 2/8: optimizer.lr=0.2: goes on after 100 tokens",
         "trial 2/8: optimizer.lr=0.2: done after 900 tokens with perplexity 5.00 (best so far) (2/8 trials ended)",
-        "trial 3/8: optimizer.lr=9: starts",
+        "trial 3/8: optimizer.lr=9: starts, after 2 draws that were refused",
         "trial 3/8: optimizer.lr=9: lost after 100 tokens, the loss rose (3/8 trials ended)",
     ]
