@@ -314,6 +314,10 @@ def main() -> None:
     arguments = parse()
     warnings.filterwarnings("ignore")
     recording = Recording(recorded(arguments.curves))
+    if len(recording.losses) < NUM_TRIALS:
+        raise SystemExit(
+            f"{arguments.curves} has {len(recording.losses)} of {NUM_TRIALS} trials; search_grid.py records the others"
+        )
     near = [key for key, losses in recording.losses.items() if len(losses) == len(POINTS)
             and losses[-1] <= recording.goal]  # fmt: skip
     best = min(recording.losses, key=lambda key: (recording.losses[key] or [np.inf])[-1])
