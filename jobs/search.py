@@ -27,10 +27,12 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     early.check(config)
 
     from pipeline.search.first import first_settings
+    from pipeline.search.population import check_population
     from pipeline.search.samplers import sampler_of
     from pipeline.search.space import check_space
 
     space = check_space(config)
+    check_population(config)
     first_settings(config, space)
     sampler_of(config.search, space)
 

@@ -20,7 +20,7 @@ from pipeline.search.importance import loss_at
 from pipeline.search.naming import describe
 from pipeline.search.plan import SearchPlan
 from pipeline.search.rungs import reached
-from pipeline.search.standing import DONE, FAILED, LOST, PAUSED, RUNNING, STOPPED, Standing, Trial
+from pipeline.search.standing import DONE, FAILED, GENERATION, LOST, PAUSED, RUNNING, STOPPED, Standing, Trial
 from pipeline.training.monitor import Record
 
 ORDER = (RUNNING, PAUSED, DONE, STOPPED, LOST, FAILED)
@@ -123,6 +123,8 @@ class SearchProgress(MovingLine):
 
 def sentence(record: Record, standing: Standing, num_trials: int) -> str:
     """What changed, in one line; empty for a validation between two rungs."""
+    if record["kind"] == GENERATION:
+        return generation(record, standing)
     if record["kind"] not in ("start", "report", "pause", "failure", "end"):
         return ""
     trial = standing.trials[record["trial"]]
@@ -139,6 +141,16 @@ def sentence(record: Record, standing: Standing, num_trials: int) -> str:
     if record["kind"] == "failure":
         return f"{name}: {record['reason']}; it goes on from its last checkpoint"
     return f"{name}: {ending(record, standing)} ({standing.num_ended}/{num_trials} trials ended)"
+
+
+def generation(record: Record, standing: Standing) -> str:
+    """``at 100,000 tokens trial 3 takes the checkpoint of 1 and goes on with optimizer.lr=0.0012; …``."""
+    taken = [
+        f"trial {standing.trials[exploit['trial']].number} takes the checkpoint of "
+        f"{standing.trials[exploit['donor']].number} and goes on with {describe(exploit['settings'])}"
+        for exploit in record["exploits"]
+    ]
+    return f"at {record['rung']:,} tokens " + ("; ".join(taken) or "no trial takes another's checkpoint")
 
 
 def ending(end: Record, standing: Standing) -> str:

@@ -48,12 +48,14 @@ from pipeline.search.candidates import Candidates
 from pipeline.search.checks import first_settings, why_not
 from pipeline.search.corpora import check_comparable, has_other_tokens
 from pipeline.search.engine import End, Engine
+from pipeline.search.exploits import Exploits
 from pipeline.search.journal import JOURNAL, Journal, JournalTail, begin_journal, read_journal
 from pipeline.search.keeping import Keeper
 from pipeline.search.leaderboard import LEADERBOARD, Row, as_csv, leaderboard, rows_of, save
 from pipeline.search.plan import SearchPlan, plan_of
+from pipeline.search.population import check_interval, check_population, exploits_of
 from pipeline.search.report import REPORT, Findings, write_report
-from pipeline.search.schedulers import scheduler_of
+from pipeline.search.schedulers import milestones_of
 from pipeline.search.space import Space, check_space
 from pipeline.search.standing import Standing
 from pipeline.training.directory import RunDirectory
@@ -103,6 +105,7 @@ def search(
     """
     config = absolute(config)
     space = check_space(config)
+    check_population(config)
     first = first_settings(config, space)
     directory = RunDirectory(str(config.run.directory))
     with directory.locked():
@@ -123,17 +126,20 @@ def search(
                 raise UserError("corpus.valid: a search needs a validation split to compare trials by")
             if has_other_tokens(space):
                 check_comparable(with_budget(config), corpus)
-            write_file(directory.config, settings_of(config))
-            begin_journal(directory.path, records or records_of_trials(directory.path, config, corpus))
             trial_config = with_budget(config)
             rules = Rules(trial_config, space, budget(trial_config, corpus), first, plan)
+            check_interval(config, rules.budget_tokens)
+            write_file(directory.config, settings_of(config))
+            begin_journal(directory.path, records or records_of_trials(directory.path, config, corpus))
             on_plan(plan_of(config.search, space, rules.budget_tokens))
             run_trials(rules, directory, say=say, on_record=on_record)
-        standing = Standing.of(read_journal(directory.path))
+        records = read_journal(directory.path)
+        standing = Standing.of(records)
         rows = leaderboard(standing)
-        save(directory.path, rows, with_budget(config), sample_tokens=config.run.sample_tokens)
-        milestones = scheduler_of(config.search, rules.budget_tokens).milestones
-        findings = Findings(config, space, milestones, rules.budget_tokens, standing)
+        sample_tokens = config.run.sample_tokens
+        save(directory.path, rows, trial_config, sample_tokens=sample_tokens, pins=rules.pins())
+        milestones = milestones_of(config.search, rules.budget_tokens)
+        findings = Findings(config, space, milestones, rules.budget_tokens, standing, exploits_of(records))
         for sentence in write_report(directory.path, findings):
             say(f"{directory.path / REPORT} has {sentence}")
     return rows
@@ -220,6 +226,18 @@ class Rules:
             candidates=Candidates(refuses, [settings for settings in self.first if not refuses(settings)]),
             retries_failed=retries_failed,
         )
+
+    def pins(self) -> dict[str, Any]:
+        """What makes a run of a trial's whole life the very same: where it is validated, its workers and threads."""
+        if self.config.search.scheduler != "pbt":
+            return {}
+        plan = self.plan
+        return {
+            "train.evaluate_at_tokens": milestones_of(self.config.search, self.budget_tokens),
+            "cluster.num_workers": plan.num_workers,
+            "cluster.cpus_per_worker": plan.cpus_per_worker,
+            "cluster.device": "cuda" if plan.use_gpu else "cpu",
+        }
 
     def is_over(self, directory: RunDirectory, *, retries_failed: bool = True) -> bool:
         """Whether nothing is left to do. Raises ``UserError`` as ``Engine.next_action``."""
@@ -325,6 +343,7 @@ def tune_trials(rules: Rules, directory: RunDirectory) -> None:
         Journal(directory),
         most_at_once=rules.most_at_once,
         max_failures=rules.config.cluster.max_failures,
+        before_leg=Exploits(directory, rules.config).settle,
         after_leg=keeper.clear,
     )
     scratch = directory.path / SCRATCH

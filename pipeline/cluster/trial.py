@@ -20,6 +20,7 @@ from pipeline.data.shards import open_prepared
 from pipeline.errors import UserError
 from pipeline.files import replacing
 from pipeline.search import corpora
+from pipeline.search.lives import config_of
 from pipeline.search.naming import TRIALS
 from pipeline.search.standing import DONE, FAILED, LOST, Trial
 from pipeline.search.validations import figures_of, past_validations
@@ -77,17 +78,9 @@ class Runner:
             ended, reason = FAILED, f"{type(error).__name__}: {first}{keep_traceback(folder)}"
         return {"ended": ended, "reason": reason, "tokens": figures_of(folder)["tokens"]}
 
-    def config_of(self, trial: Trial, folder: Path) -> Config:
-        """The whole configuration of ``trial``."""
-        changes = {**trial.settings, "run.directory": str(folder)}
-        if trial.seed_offset:
-            seed = changes.get("train.seed", self.config.train.seed)
-            changes["train.seed"] = (seed + trial.seed_offset) % 2**32
-        return corpora.of_trial(self.config, changes)
-
     def train(self, trial: Trial, folder: Path, report: Report, *, after_tokens: int) -> str:
         """How the run of ``trial`` in ``folder`` ended. Raises as ``pipeline.run.train``."""
-        config = self.config_of(trial, folder)
+        config = config_of(self.config, trial, folder)
         is_own = config.data.directory == self.config.data.directory
         corpus = open_prepared(config.data.directory) if is_own else corpora.prepared(config)
         goes_by_bytes = corpora.has_other_tokens(self.config.search.space)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray import tune
@@ -17,9 +17,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from pipeline.errors import UserError
-from pipeline.search.engine import CONTINUE, Engine, Run, Wait
+from pipeline.search.engine import CONTINUE, Action, Engine, Run, Wait
 from pipeline.search.journal import Journal
-from pipeline.search.standing import LOST, RUNNING, Standing, Trial
+from pipeline.search.standing import FAILED, LOST, RUNNING, Standing, Trial
 from pipeline.training.loop import INTERRUPTED
 
 LEG = "leg"  # what a trial of Tune's is given: the trial of the search, as text
@@ -43,9 +43,17 @@ class Conductor:
         *,
         most_at_once: Callable[[], int],
         max_failures: int,
+        before_leg: Callable[[Standing, str], Mapping[str, str]] = lambda standing, failure: {},
         after_leg: Callable[[Standing], None] = lambda standing: None,
     ) -> None:
-        """``make_engine`` is called where Tune runs; ``most_at_once``: how many trials the cluster has room for."""
+        """
+        Args:
+            make_engine: is called where Tune runs.
+            most_at_once: how many trials the cluster has room for.
+            before_leg: carries out what one trial is to take of another, the journal being written as far as a failure
+                that it is told of; returns of each trial that could not have it why.
+        """
+        self.before_leg = before_leg
         self.after_leg = after_leg
         self.make_engine = make_engine
         self.journal = journal
@@ -77,7 +85,7 @@ class Conductor:
         if self.mistake or self.journal.directory.stop_requested():
             return Searcher.FINISHED
         try:
-            action = self.engine.next_action(self.room())
+            action = self._next_action()
         except UserError as error:
             self.mistake = str(error)
             return Searcher.FINISHED
@@ -85,6 +93,23 @@ class Conductor:
             self.names[tune_id] = action.trial.name
             return {LEG: as_leg(action.trial)}
         return None if isinstance(action, Wait) else Searcher.FINISHED
+
+    def _next_action(self) -> Action:
+        """What to begin now, all that it needs being there. Raises ``UserError`` where the search cannot go on."""
+        while True:
+            action = self.engine.next_action(self.room())
+            if not isinstance(action, Run):
+                return action
+            try:
+                self.journal.retry()
+                failed = self.before_leg(self.engine.standing, self.journal.failure)
+            except UserError:
+                self.engine.interrupted(action.trial.name)
+                raise
+            for name, reason in failed.items():
+                self.engine.ended(name, FAILED, reason)
+            if action.trial.name not in failed:
+                return action
 
     def result(self, tune_id: str, result: dict[str, Any]) -> bool:
         """Whether a leg goes on after it said ``result``: a validation, or how it ended."""

@@ -51,12 +51,13 @@ class SearchConfig(Section):
         le=100_000,
     )
     max_concurrent: int | None = setting(None, "Trials at a time; null: as many as fit.", unit="trials", ge=1)
-    scheduler: Literal["asha", "hyperband", "median", "asha_stopping", "none"] = setting(
+    scheduler: Literal["asha", "hyperband", "median", "pbt", "asha_stopping", "none"] = setting(
         "asha",
         "Who goes on at a rung: the best 1 in reduction_factor, the others pause and are promoted when they come to be "
         "among them (asha; hyperband: in brackets that begin at each of the rungs); who is no worse than the median; "
-        "as asha, but who is not among them stops for good, as in Ray Tune (asha_stopping); or all.",
-        source="Li et al. 2020; Li et al. 2018; Golovin et al. 2017",
+        "as asha, but who is not among them stops for good, as in Ray Tune (asha_stopping); all; or all, but at each "
+        "interval the worst take checkpoints of the best and go on with their settings perturbed (pbt).",
+        source="Li et al. 2020; Li et al. 2018; Golovin et al. 2017; Jaderberg et al. 2017",
     )
     max_tokens: int | None = setting(
         None, "Training budget of one trial; null: what train.* gives.", unit="tokens", ge=1
@@ -68,6 +69,19 @@ class SearchConfig(Section):
         ge=1,
     )
     reduction_factor: int = setting(3, "One in so many trials goes on to the next rung.", ge=2)
+    perturbation_interval_tokens: int | None = setting(
+        None, "Tokens between two generations of pbt; null: a tenth of the budget.", unit="tokens", ge=1
+    )
+    quantile_fraction: float = setting(
+        0.25,
+        "Share of a population of pbt that takes, in each generation, the checkpoints of as large a share of the best.",
+        source="Jaderberg et al. 2017",
+        gt=0,
+        le=0.5,
+    )
+    resample_probability: float = setting(
+        0.25, "Probability that pbt draws a setting anew instead of perturbing it.", ge=0, le=1
+    )
     max_total_tokens: int | None = setting(
         None,
         "Tokens of all trials together, confirming included: what does not fit is not begun; null: any.",

@@ -50,7 +50,13 @@ def next_trial(settings: SearchConfig, standing: Standing) -> Trial | None:
             name = f"{trial.number:03d}-seed+{offset}"
             if name not in standing.trials:
                 return Trial(
-                    name, trial.number, trial.settings, origin=CONFIRMS, confirms=trial.name, seed_offset=offset
+                    name,
+                    trial.number,
+                    trial.settings,
+                    origin=CONFIRMS,
+                    confirms=trial.name,
+                    seed_offset=offset,
+                    details=trial.details,
                 )
     return None
 

@@ -88,6 +88,7 @@ class Engine:
         """
         format = next((record["format"] for record in records if record["kind"] == "search"), None)
         self.settings = rules_of(settings, format)
+        self.space = space
         self.budget_tokens = budget_tokens
         self.scheduler: Scheduler = scheduler_of(self.settings, budget_tokens)
         self.candidates = candidates or Candidates()
@@ -125,7 +126,7 @@ class Engine:
             self.is_short = False
             trial = self._cut_off() or self._promoted() or self._drawn()
             if trial is None and not running:
-                trial = self._promoted(closing=True) or self._confirming()
+                trial = self._next_generation() or self._promoted(closing=True) or self._confirming()
             if trial is not None:
                 self._write({**started(trial), "tokens": trial.tokens})
                 return Run(self.standing.trials[trial.name])
@@ -258,6 +259,14 @@ class Engine:
         name = name_of(drawn.number, drawn.settings)
         return Trial(name, drawn.number, drawn.settings, origin=drawn.origin, num_refused=drawn.num_refused)
 
+    def _next_generation(self) -> Trial | None:
+        """The first of those that a population's next generation sends on, if there is one."""
+        record = self.scheduler.generation(self.standing, self.space, self.candidates.why_not)
+        if record is None:
+            return None
+        self._write(record)
+        return self._cut_off()
+
     def _confirming(self) -> Trial | None:
         """The next training of the best ones with another seed, if there is to be one."""
         trial = confirm.next_trial(self.settings, self.standing)
@@ -312,7 +321,7 @@ def started(trial: Trial) -> Record:
     """What a ``start`` record says of ``trial``."""
     record: Record = {"kind": "start", "trial": trial.name, "number": trial.number, "settings": trial.settings}
     record |= {"origin": trial.origin, "num_refused": trial.num_refused}
-    beside = {"confirms": trial.confirms, "seed_offset": trial.seed_offset}
+    beside = {"confirms": trial.confirms, "seed_offset": trial.seed_offset, "details": trial.details}
     return record | (beside if trial.confirms is not None else {})
 
 

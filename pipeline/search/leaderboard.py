@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from pipeline.errors import UserError
 from pipeline.files import write_file
 from pipeline.search.confirm import Confirmed, confirmed
 from pipeline.search.corpora import has_other_tokens, of_trial
+from pipeline.search.lives import Life
 from pipeline.search.standing import FAILED, LOST, PAUSED, Standing, Trial
 
 LEADERBOARD, BEST = "leaderboard.csv", "best.yaml"
@@ -35,6 +36,7 @@ class Row:
     status: str
     reason: str
     confirmed: Confirmed | None = None  # what its settings come to with other seeds
+    life: Life | None = None  # where its settings changed on the way
 
     @property
     def is_whole(self) -> bool:
@@ -49,7 +51,8 @@ def row_of(trial: Trial, confirmed: Confirmed | None = None) -> Row:
         reason = f"paused at {trial.paused_at:,} tokens" if trial.status == PAUSED and trial.paused_at else ""
         end = {"perplexity": trial.best_perplexity, "tokens": trial.tokens, "seconds": seconds, "reason": reason}
     figures = {name: end[name] for name in ("perplexity", "tokens", "seconds", "reason")}
-    return Row(trial.name, trial.settings, status=trial.status, confirmed=confirmed, **figures)
+    life = Life.of(trial)
+    return Row(trial.name, life.now, status=trial.status, confirmed=confirmed, life=life, **figures)
 
 
 def rows_of(standing: Standing) -> list[Row]:
@@ -81,19 +84,23 @@ def leaderboard(standing: Standing) -> list[Row]:
     return rows
 
 
-def save(directory: Path, rows: Sequence[Row], config: Config, *, sample_tokens: int) -> None:
+def save(
+    directory: Path, rows: Sequence[Row], config: Config, *, sample_tokens: int, pins: Mapping[str, Any] | None = None
+) -> None:
     """Write what the ``rows`` of a finished search say.
 
     Args:
         config: of a trial before its sample.
         sample_tokens: ``run.sample_tokens`` of the best, which trials go without.
+        pins: further settings of the best by dotted path, with which its run is the trial's, bit for bit.
 
     Raises:
         UnwritableError: a file that could not be written; the former one is as it was.
     """
     write_file(directory / LEADERBOARD, as_csv(rows))
     own = {"run.directory": str(directory / "best"), "run.sample_tokens": sample_tokens}
-    best = configuration.with_values(of_trial(config, rows[0].settings), own)
+    settings = rows[0].life.overrides if rows[0].life is not None else rows[0].settings
+    best = configuration.with_values(of_trial(config, settings), {**own, **(pins or {})})
     write_file(directory / BEST, configuration.to_yaml(best, without=["search"]))
 
 
@@ -101,15 +108,17 @@ def as_csv(rows: Sequence[Row]) -> str:
     """The rows as a table; a setting that a trial does not have is left empty."""
     paths = list(dict.fromkeys(path for row in rows for path in row.settings))
     means = ["mean", "mean_low", "mean_high", "seeds"] if any(row.confirmed for row in rows) else []
+    taken = ["taken"] if any(row.life is not None and row.life.taken for row in rows) else []
     stream = io.StringIO()
     table = csv.writer(stream)
     figure = "perplexity_per_byte" if has_other_tokens(paths) else "perplexity"
-    table.writerow(["rank", figure, *means, *paths, "tokens", "seconds", "status", "trial", "reason"])
+    table.writerow(["rank", figure, *means, *paths, "tokens", "seconds", "status", "trial", "reason", *taken])
     for rank, row in enumerate(rows, start=1):
         settings = [row.settings.get(path, "") for path in paths]
         over_seeds: list[Any] = [] if not means else [""] * 4
         if means and (c := row.confirmed) is not None:
             over_seeds = [c.perplexity, c.low, c.high, c.num_seeds]
         figures = [row.tokens, row.seconds, row.status, row.trial, row.reason]
-        table.writerow([rank, row.perplexity, *over_seeds, *settings, *figures])
+        ancestry = [row.life.ancestry if row.life is not None else ""] if taken else []
+        table.writerow([rank, row.perplexity, *over_seeds, *settings, *figures, *ancestry])
     return stream.getvalue()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # failed: its process died too often, its disk was full, …; the next start of the search tries it again
 DONE, STOPPED, LOST, FAILED = "done", "stopped", "lost", "failed"
+GENERATION = "generation"  # the kind of a record that is about several trials (see ``schedulers.pbt``)
 STATES = RUNNING, PAUSED, WAITING, ENDED = "running", "paused", "waiting", "ended"
 
 
@@ -97,6 +98,8 @@ class Standing:
             self.begin_sitting(record.get("time"))
         if "time" in record:
             self.last_record_at = record["time"]
+        if kind == GENERATION:
+            self._go_on(record)
         if "trial" not in record:
             return None
         if kind == "start" and record["trial"] not in self.trials:
@@ -127,8 +130,20 @@ class Standing:
         self._by_state[state][trial.name] = trial
         trial.state, trial.end = state, end
 
+    def _go_on(self, record: Mapping[str, Any]) -> None:
+        """A generation: some take what others are, and all that it names go on."""
+        from pipeline.search.lives import Life
+
+        for exploit in record["exploits"]:
+            trial, donor = self.trials[exploit["trial"]], self.trials[exploit["donor"]]
+            how = {name: exploit[name] for name in ("tokens", "donor", "settings")}
+            trial.details = {**trial.details, **Life.of(donor).taken_over(**how).as_details()}
+            trial.reports, trial.best_loss = list(donor.reports), donor.best_loss
+        for name in record["promoted"]:
+            self._move(self.trials[name], WAITING)
+
     def _add(self, record: Mapping[str, Any]) -> None:
-        names = ("origin", "confirms", "seed_offset", "num_refused")
+        names = ("origin", "confirms", "seed_offset", "num_refused", "details")
         known = {name: record[name] for name in names if name in record}
         settings = {configuration.name_now(path): value for path, value in record["settings"].items()}
         trial = Trial(record["trial"], record["number"], settings, **known)

@@ -11,9 +11,10 @@ from pipeline.search.rungs import rungs
 from pipeline.search.schedulers.asha import Asha, Hyperband
 from pipeline.search.schedulers.base import CONTINUE, PAUSE, STOP, Decision, Scheduler
 from pipeline.search.schedulers.median import Median
+from pipeline.search.schedulers.pbt import Pbt, intervals
 from pipeline.search.schedulers.stopping import AshaStopping
 
-__all__ = ["CONTINUE", "PAUSE", "SCHEDULERS", "STOP", "Decision", "Scheduler", "scheduler_of"]
+__all__ = ["CONTINUE", "PAUSE", "SCHEDULERS", "STOP", "Decision", "Scheduler", "milestones_of", "scheduler_of"]
 
 SCHEDULERS: dict[str, type[Scheduler]] = {
     "none": Scheduler,
@@ -21,10 +22,17 @@ SCHEDULERS: dict[str, type[Scheduler]] = {
     "hyperband": Hyperband,
     "median": Median,
     "asha_stopping": AshaStopping,
+    "pbt": Pbt,
 }
 
 
 def scheduler_of(settings: SearchConfig, budget_tokens: int) -> Scheduler:
     """The scheduler of a search whose trials train on ``budget_tokens`` if nothing stops them."""
-    milestones = [] if settings.scheduler == "none" else rungs(settings, budget_tokens)
-    return SCHEDULERS[settings.scheduler](settings, milestones, budget_tokens)
+    return SCHEDULERS[settings.scheduler](settings, milestones_of(settings, budget_tokens), budget_tokens)
+
+
+def milestones_of(settings: SearchConfig, budget_tokens: int) -> list[int]:
+    """Numbers of tokens at which the trials of a search are compared, rising."""
+    if settings.scheduler == "none":
+        return []
+    return (intervals if settings.scheduler == "pbt" else rungs)(settings, budget_tokens)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config import SearchConfig
 from pipeline.search.rungs import Rung
-from pipeline.search.standing import Trial
+from pipeline.search.space import Space
+from pipeline.search.standing import Standing, Trial
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ class Scheduler:
         Args:
             closing: nothing runs and nothing more will be drawn. What comes then brings the best to its end.
         """
+        return None
+
+    def generation(
+        self, standing: Standing, space: Space, why_not: Callable[[Mapping[str, Any]], str]
+    ) -> Mapping[str, Any] | None:
+        """The record of what becomes of all that have paused, now that nothing runs and nothing is left to draw."""
         return None
 
     def next_milestone(self, tokens: int) -> int:

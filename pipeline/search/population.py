@@ -1,0 +1,61 @@
+"""What population-based training needs before it starts, and what of it the journal tells afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pipeline.config import Config, changes
+from pipeline.errors import UserError
+from pipeline.search.standing import GENERATION
+from pipeline.training.monitor import Record
+
+NEEDS = "search.scheduler=pbt"
+
+
+def check_population(config: Config) -> None:
+    """Refuse what a population cannot be trained with, before anything starts; other schedulers take all.
+
+    Raises:
+        UserError: naming each searched setting that cannot change in a running model, and what else is wrong.
+    """
+    if config.search.scheduler != "pbt":
+        return
+    problems = []
+    for path, spec in config.search.space.items():
+        if reason := changes.why_fixed(config, path):
+            problems.append(f"search.space.{path}: {NEEDS} changes what it searches, and {path} {reason}")
+        elif isinstance(spec, dict) and "when" in spec:
+            problems.append(f"search.space.{path}: a condition goes by settings that stay; {NEEDS} changes them all")
+    if (number := config.search.num_trials) is not None and number < 2:
+        problems.append(f"search.num_trials: {NEEDS} needs a population of at least 2, not {number}")
+    budget = config.search.max_tokens or config.train.max_tokens
+    if budget is not None:
+        problems += interval_problems(config, budget)
+    if config.train.changes:
+        problems.append(f"train.changes: {NEEDS} makes them itself; leave them out")
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def check_interval(config: Config, budget_tokens: int) -> None:
+    """Raise ``UserError`` where a population would never be compared, or more often than it is updated."""
+    if config.search.scheduler == "pbt" and (problems := interval_problems(config, budget_tokens)):
+        raise UserError("\n".join(problems))
+
+
+def interval_problems(config: Config, budget_tokens: int) -> list[str]:
+    """What is wrong with the interval in a search whose trials train on ``budget_tokens`` at most."""
+    interval = config.search.perturbation_interval_tokens
+    if interval is None:
+        return []
+    name = "search.perturbation_interval_tokens"
+    if interval >= budget_tokens:
+        return [f"{name}: {interval:,} is not below the {budget_tokens:,} tokens that a trial trains on"]
+    window = config.train.batch_size * config.train.bptt
+    return [f"{name}: {interval:,} is less than the {window:,} tokens of one update"] * (interval < window)
+
+
+def exploits_of(records: Iterable[Record]) -> list[Mapping[str, Any]]:
+    """Who took what from whom: of each, ``trial``, ``donor``, ``tokens``, the new ``settings``, and both losses."""
+    return [exploit for record in records if record["kind"] == GENERATION for exploit in record["exploits"]]
