@@ -93,7 +93,7 @@ def new_folder(path: str | Path, *, argument: str = "") -> Iterator[Path]:
         UnwritableError: as ``new_file``.
     """
     target = Path(path)
-    temporary, former = (target.with_name(f".{kind}-{target.name}") for kind in ("writing", "former"))
+    temporary, former = _beside(target)
     with telling_of_writes(path, argument=argument):
         if former.exists() and not target.exists():  # a process was killed between the two renames below
             former.rename(target)
@@ -115,6 +115,17 @@ def new_folder(path: str | Path, *, argument: str = "") -> Iterator[Path]:
             if not target.exists() and former.exists():
                 former.rename(target)
         shutil.rmtree(former, ignore_errors=True)
+
+
+def _beside(target: Path) -> tuple[Path, Path]:
+    """Where a folder is written that is to be ``target``, and where the one goes that it replaces."""
+    return target.with_name(f".writing-{target.name}"), target.with_name(f".former-{target.name}")
+
+
+def remove_leftovers(path: Path) -> None:
+    """What a process left beside ``path`` that was killed when ``new_folder`` had already put it there."""
+    for left in _beside(path):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

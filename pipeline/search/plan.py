@@ -29,7 +29,8 @@ class SearchPlan:
 def plan_of(settings: SearchConfig, space: Space, budget_tokens: int) -> SearchPlan:
     """What is expected of a search whose trials train on ``budget_tokens`` if nothing stops them.
 
-    Of asha and hyperband one trial in ``reduction_factor`` goes on at each rung, of median one in two, of none all.
+    Of asha and hyperband one trial in ``reduction_factor`` goes on at each rung, of median one in two, of none and pbt
+    all.
     Without ``search.num_trials`` there are as many as ``search.max_total_tokens`` has room for, or the grid has points.
     """
     top, seeds = wanted(settings)
@@ -67,7 +68,7 @@ def levels_of(settings: SearchConfig, budget_tokens: int, num_trials: int) -> li
     """The rungs and the budget, with the number of ``num_trials`` trials that come there."""
     scheduler = scheduler_of(settings, budget_tokens)
     levels = [*scheduler.milestones, budget_tokens]
-    if settings.scheduler == "none":
+    if settings.scheduler in ("none", "pbt"):
         shares = [1.0] * len(levels)
     elif isinstance(scheduler, Hyperband):
         shares = hyperband_shares(scheduler, settings.reduction_factor, len(levels))

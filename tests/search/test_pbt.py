@@ -20,10 +20,11 @@ from pipeline.search.population import check_interval, check_population, exploit
 from pipeline.search.progress import sentence
 from pipeline.search.schedulers import milestones_of
 from pipeline.search.schedulers.pbt import Pbt
+from pipeline.search.space import Space
 from pipeline.search.standing import Standing, Trial
 from pipeline.training.monitor import Record
 
-SPACE: Any = {"optimizer.lr": Domain("uniform", [0.0, 1.0])}
+SPACE = Space({"optimizer.lr": Domain("uniform", [0.0, 1.0])})
 BUDGET = 300
 
 
