@@ -1,0 +1,76 @@
+"""A search whose trials are trained in this process, one leg after another, without Ray: for measurements and tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline import run
+from pipeline.config import Config
+from pipeline.search.candidates import Candidates
+from pipeline.search.engine import CONTINUE, Engine, Run
+from pipeline.search.exploits import Exploits
+from pipeline.search.journal import Journal, read_journal
+from pipeline.search.lives import config_of
+from pipeline.search.naming import TRIALS
+from pipeline.search.space import check_space
+from pipeline.search.standing import LOST, Trial
+from pipeline.search.validations import past_validations
+from pipeline.training.directory import RunDirectory
+from pipeline.training.guard import DivergedError, check_validation
+from pipeline.training.loop import FINISHED, LeaveError
+
+
+class InThisProcess:
+    """The engine that goes on from the journal in ``directory``, and what it says to run."""
+
+    def __init__(self, config: Config, directory: RunDirectory, *, budget_tokens: int) -> None:
+        """``config`` is that of a trial before its settings; its corpus is prepared."""
+        self.config, self.directory = config, directory
+        self.engine = Engine(
+            config.search,
+            check_space(config),
+            budget_tokens,
+            records=read_journal(directory.path),
+            write=Journal(directory).append,
+            candidates=Candidates(),
+        )
+        self.exploits = Exploits(directory, config)
+
+    def step(self) -> bool:
+        """One leg of one trial; false: there is none left."""
+        action = self.engine.next_action(1)
+        if not isinstance(action, Run):
+            return False
+        if failed := self.exploits.settle(self.engine.standing):
+            raise RuntimeError(failed)
+        try:
+            self.train(action.trial)
+        except DivergedError as error:
+            self.engine.ended(action.trial.name, LOST, str(error))
+        return True
+
+    def train(self, trial: Trial) -> None:
+        """Go on with ``trial`` until it is to pause, or to its end."""
+        folder = self.directory.path / TRIALS / trial.name
+
+        def report(figures: dict[str, Any]) -> None:
+            check_validation(figures)
+            told = {name: figures[name] for name in ("tokens", "loss", "perplexity")}
+            if self.engine.report(trial.name, **told) != CONTINUE:
+                raise LeaveError
+
+        try:
+            for figures in past_validations(folder, after_tokens=trial.tokens):
+                report(figures)
+        except LeaveError:
+            return
+        how = run.train(
+            config_of(self.config, trial, folder),
+            run.local_worker(self.config),
+            owner=self.directory.owner,
+            held_by=str(self.directory.path),
+            report=report,
+            evaluate_at_tokens=self.engine.milestones,
+        )
+        if how == FINISHED:
+            self.engine.ended(trial.name, "done")
