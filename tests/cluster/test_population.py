@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs import search as job
-from jobs.cli import run_job
+from jobs.shared.cli import run_job
 from pipeline import config as configuration
 from pipeline import launch
 from pipeline.cluster.search import settings_of, with_budget

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from jobs.terminal.search import sentence
 from pipeline import config as configuration
 from pipeline.config import SearchConfig
 from pipeline.errors import UserError
@@ -17,7 +18,6 @@ from pipeline.search.engine import CONTINUE, End, Engine, Run
 from pipeline.search.leaderboard import as_csv, rows_of
 from pipeline.search.lives import Life
 from pipeline.search.population import check_interval, check_population, exploits_of
-from pipeline.search.progress import sentence
 from pipeline.search.schedulers import milestones_of
 from pipeline.search.schedulers.pbt import Pbt
 from pipeline.search.space import Space
