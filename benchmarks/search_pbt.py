@@ -23,7 +23,7 @@ from pipeline import config as configuration
 from pipeline.config import Config
 from pipeline.data.prepare import prepare_in_process
 from pipeline.search.journal import begin_journal, read_journal
-from pipeline.search.population import exploits_of
+from pipeline.search.lives import exploits_of
 from pipeline.search.standing import Standing
 from pipeline.training.directory import RunDirectory
 

@@ -52,8 +52,9 @@ from pipeline.search.exploits import Exploits
 from pipeline.search.journal import JOURNAL, Journal, JournalTail, begin_journal, read_journal
 from pipeline.search.keeping import Keeper
 from pipeline.search.leaderboard import LEADERBOARD, Row, as_csv, leaderboard, rows_of, save
+from pipeline.search.lives import exploits_of
 from pipeline.search.plan import SearchPlan, plan_of
-from pipeline.search.population import check_interval, check_population, exploits_of
+from pipeline.search.population import check_interval, check_population
 from pipeline.search.report import REPORT, Findings, write_report
 from pipeline.search.schedulers import milestones_of
 from pipeline.search.space import Space, check_space

@@ -6,14 +6,15 @@ that of a model, not of a place in the population: a trial that takes another's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
 from pipeline.search.corpora import of_trial
-from pipeline.search.standing import Trial
+from pipeline.search.standing import GENERATION, Trial
+from pipeline.training.monitor import Record
 
 
 @dataclass(frozen=True)
@@ -63,3 +64,8 @@ def config_of(config: Config, trial: Trial, folder: Path) -> Config:
     if trial.seed_offset:
         values["train.seed"] = (values.get("train.seed", config.train.seed) + trial.seed_offset) % 2**32
     return of_trial(config, values)
+
+
+def exploits_of(records: Iterable[Record]) -> list[Mapping[str, Any]]:
+    """Who took what from whom: of each, ``trial``, ``donor``, ``tokens``, the new ``settings``, and both losses."""
+    return [exploit for record in records if record["kind"] == GENERATION for exploit in record["exploits"]]

@@ -1,14 +1,9 @@
-"""What population-based training needs before it starts, and what of it the journal tells afterwards."""
+"""What population-based training needs before it starts; neither torch nor Ray is loaded to say what is missing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
 from pipeline.config import Config, changes
 from pipeline.errors import UserError
-from pipeline.search.standing import GENERATION
-from pipeline.training.monitor import Record
 
 NEEDS = "search.scheduler=pbt"
 
@@ -54,8 +49,3 @@ def interval_problems(config: Config, budget_tokens: int) -> list[str]:
         return [f"{name}: {interval:,} is not below the {budget_tokens:,} tokens that a trial trains on"]
     window = config.train.batch_size * config.train.bptt
     return [f"{name}: {interval:,} is less than the {window:,} tokens of one update"] * (interval < window)
-
-
-def exploits_of(records: Iterable[Record]) -> list[Mapping[str, Any]]:
-    """Who took what from whom: of each, ``trial``, ``donor``, ``tokens``, the new ``settings``, and both losses."""
-    return [exploit for record in records if record["kind"] == GENERATION for exploit in record["exploits"]]

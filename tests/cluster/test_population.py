@@ -14,7 +14,7 @@ from pipeline import launch
 from pipeline.cluster.search import settings_of, with_budget
 from pipeline.config import Config
 from pipeline.search.journal import begin_journal, read_journal
-from pipeline.search.population import exploits_of
+from pipeline.search.lives import exploits_of
 from pipeline.training.directory import RunDirectory
 from tests.cluster.test_search import interrupting
 from tests.search.test_exploits import BUDGET, SETTINGS, InThisProcess, search_in

@@ -16,8 +16,8 @@ from pipeline.search.candidates import Candidates
 from pipeline.search.domains import Domain
 from pipeline.search.engine import CONTINUE, End, Engine, Run
 from pipeline.search.leaderboard import as_csv, rows_of
-from pipeline.search.lives import Life
-from pipeline.search.population import check_interval, check_population, exploits_of
+from pipeline.search.lives import Life, exploits_of
+from pipeline.search.population import check_interval, check_population
 from pipeline.search.schedulers import milestones_of
 from pipeline.search.schedulers.pbt import Pbt
 from pipeline.search.space import Space
