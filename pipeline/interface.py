@@ -28,7 +28,7 @@ from pipeline.data.documents import begin_of_documents
 from pipeline.data.tokenizer import EOS, Ids, Tokenizer
 from pipeline.data.windows import IGNORED, Window
 from pipeline.errors import UserError
-from pipeline.evaluate.surprisal import Row, Words
+from pipeline.evaluate.words import WORD_BOUNDARIES, Before, Place, Row, WordBoundary, Words, groups_of_types, places_of
 from pipeline.generate.text import ids_of_prompt
 from pipeline.generate.writing import Begin, generate_batch
 from pipeline.model.evaluating import evaluating
@@ -43,7 +43,7 @@ ROWS_AT_ONCE, WINDOW_TOKENS = 32, 512
 
 @dataclass(frozen=True)
 class Surprisal:
-    """−ln p of each token of a text, and of each word: the sum over its tokens, with the white space before it."""
+    """−ln p of each token of a text, and of each word by the convention that was asked for."""
 
     text: str
     tokens: list[str]
@@ -131,16 +131,25 @@ class Model:
         """The text that one token stands for; bytes that are no whole character become U+FFFD."""
         return EOS if token == self.tokenizer.eos_id else self.tokenizer.decode_bytes(token).decode(errors="replace")
 
-    def surprisal(self, texts: str | Sequence[str]) -> list[Surprisal]:
-        """The nats of each token and word of ``texts``, each read by itself from ``state``."""
+    def surprisal(self, texts: str | Sequence[str], *, word_boundary: WordBoundary = "corrected") -> list[Surprisal]:
+        """The nats of each token and word of ``texts``, each read by itself from ``state``.
+
+        Args:
+            word_boundary: whose the white space between two words is, as ``jobs.evaluate --word-boundary``.
+
+        Raises:
+            UserError: there is no such convention, or nothing in ``texts`` is known.
+        """
+        if word_boundary not in WORD_BOUNDARIES:
+            raise UserError(f"{word_boundary!r} is not one of {', '.join(WORD_BOUNDARIES)}", argument="word_boundary")
         texts = [texts] if isinstance(texts, str) else list(texts)
         ids = self._ids(texts)
         found: list[Surprisal | None] = [None] * len(texts)
         order = sorted(range(len(texts)), key=lambda i: -len(ids[i]))
         for start in range(0, len(texts), ROWS_AT_ONCE):
             rows = order[start : start + ROWS_AT_ONCE]
-            for i, nats in zip(rows, self._nats([ids[i] for i in rows]), strict=True):
-                found[i] = self._surprisal(texts[i], ids[i], nats)
+            for i, places in zip(rows, self._places([ids[i] for i in rows]), strict=True):
+                found[i] = self._surprisal(texts[i], ids[i], places, word_boundary)
         return [item for item in found if item is not None]
 
     def hidden_states(self, text: str) -> list[np.ndarray]:
@@ -191,10 +200,13 @@ class Model:
         """(T, 1) ids at a time."""
         yield from torch.from_numpy(ids.astype(np.int64)).to(self.model.device).unsqueeze(1).split(WINDOW_TOKENS)
 
-    def _nats(self, rows: Sequence[Ids]) -> list[np.ndarray]:
-        """(T,) nats of each of ``rows`` of ids, side by side; the longest comes first."""
-        num_steps = len(rows[0])
-        tokens = np.full((num_steps + 1, len(rows)), self.state.token, dtype=np.int64)
+    def _places(self, rows: Sequence[Ids]) -> list[list[Place]]:
+        """What the model says in place of each of the T ids of each of ``rows``, and of what comes after them, T + 1.
+
+        They are read side by side; the longest comes first.
+        """
+        num_steps = len(rows[0]) + 1
+        tokens = np.full((num_steps, len(rows)), self.state.token, dtype=np.int64)
         targets = np.full((num_steps, len(rows)), IGNORED, dtype=np.int64)
         for column, ids in enumerate(rows):
             tokens[1 : len(ids) + 1, column] = targets[: len(ids), column] = ids
@@ -203,25 +215,37 @@ class Model:
             for start, end in pairwise([*range(0, num_steps, WINDOW_TOKENS), num_steps])
         )
         parts = tuple(part.expand(-1, len(rows), -1).contiguous() for part in self.state.parts)
-        scored = scored_windows(self.model, windows, state=parts)
-        nats = np.concatenate([part.nats.double().cpu().numpy() for part in scored]) if num_steps else np.zeros((0, 1))
-        return [nats[: len(ids), column] for column, ids in enumerate(rows)]
+        groups = groups_of_types(self.tokenizer, self.model)
+        scored = list(scored_windows(self.model, windows, state=parts, groups=groups))
+        return [
+            [place for part in scored for place in places_of(part, column)][: len(ids) + 1]
+            for column, ids in enumerate(rows)
+        ]
 
-    def _surprisal(self, text: str, ids: Ids, nats: np.ndarray) -> Surprisal:
-        words, tokens = Words(self.tokenizer), []
+    def _surprisal(self, text: str, ids: Ids, places: list[Place], word_boundary: WordBoundary) -> Surprisal:
+        words, tokens = Words(self.tokenizer, word_boundary, before=self._before), []
         rows: list[Row] = []
-        for token, value in zip(ids.tolist(), nats.tolist(), strict=True):
+        *places, after = places
+        for token, place in zip(ids.tolist(), places, strict=True):
             data = EOS.encode() if token == self.tokenizer.eos_id else self.tokenizer.decode_bytes(token)
             tokens.append(data.decode(errors="replace"))
-            rows += words.push(token, data, 0, value)
-        named = [(row.data.decode(errors="replace"), row.nats) for row in [*rows, *words.finish()]]
+            rows += words.push(token, data, 0, place)
+        named = [(row.data.decode(errors="replace"), row.nats) for row in [*rows, *words.finish(after)]]
         return Surprisal(
             text,
             tokens,
-            nats,
+            np.array([place.nats for place in places]),
             [(name.strip() or name, value) for name, value in named],
             0 if self.tokenizer.unk_id is None else int((ids == self.tokenizer.unk_id).sum()),
         )
+
+    @property
+    def _before(self) -> Before:
+        """What stands before a text that is read on from ``state``."""
+        token, parts = self.state.token, self.state.parts
+        if token == self.tokenizer.eos_id or not any(part.any() for part in parts):
+            return Before.START
+        return Before.CLOSED if self.tokenizer.decode_bytes(token)[-1:].isspace() else Before.OPEN
 
 
 def load(path: str | Path, *, device: str = "cpu") -> Model:

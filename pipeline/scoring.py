@@ -26,6 +26,8 @@ class Scored:
     window: Window
     hidden: Tensor  # (T, B, H) as the head takes it
     nats: Tensor  # (T, B), 0 where the target does not count
+    entropy: Tensor | None = None  # (T, B) of the distribution of each target, if it was asked for
+    log_masses: Tensor | None = None  # (T, B, G) ln P of groups of types, if they were
 
 
 def ids_of(window: Window, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -51,12 +53,28 @@ def read(model: LanguageModel, window: Window, state: State | None) -> tuple[Ten
 
 
 def scored_windows(
-    model: LanguageModel, windows: Iterable[Window], *, state: State | None = None, precision: str = "float32"
+    model: LanguageModel,
+    windows: Iterable[Window],
+    *,
+    state: State | None = None,
+    precision: str = "float32",
+    groups: Tensor | None = None,
 ) -> Iterator[Scored]:
-    """Score ``windows`` one after another, from ``state`` on; those at negative positions are only read."""
+    """Score ``windows`` one after another, from ``state`` on; those at negative positions are only read.
+
+    Args:
+        groups: (V, G) as of ``Head.distribution``, whose figures are then given as well.
+    """
     for window in windows:
         with evaluating(model), autocast(precision, model.device):
             hidden, targets, state = read(model, window, state)
-            nats = model.head.token_nats(hidden, targets) if window.position >= 0 else None
-        if nats is not None:
-            yield Scored(window, hidden, nats)
+            scored = _scored(model, window, hidden, targets, groups) if window.position >= 0 else None
+        if scored is not None:
+            yield scored
+
+
+def _scored(model: LanguageModel, window: Window, hidden: Tensor, targets: Tensor, groups: Tensor | None) -> Scored:
+    if groups is None:
+        return Scored(window, hidden, model.head.token_nats(hidden, targets))
+    found = model.head.distribution(hidden, targets, groups)
+    return Scored(window, hidden, found.nats, found.entropy, found.log_masses)

@@ -13,7 +13,11 @@ import torch
 
 from jobs import export, generate, train
 from pipeline import load
+from pipeline.config import CorpusConfig
 from pipeline.errors import UserError
+from pipeline.evaluate import text_held_out
+from pipeline.evaluate.surprisal import surprisal_rows
+from pipeline.evaluate.words import WORD_BOUNDARIES
 from pipeline.interface import Model
 from pipeline.options import Sampling
 from tests.export.exports import DOCUMENTS, make_loaded, tokenizer_of
@@ -38,12 +42,39 @@ def test_surprisal_is_that_of_the_log_probabilities(model: Model) -> None:
         assert rows.shape == (len(ids) + 1, model.tokenizer.vocab_size)
         np.testing.assert_allclose(np.exp(rows).sum(1), 1, rtol=1e-5)
         np.testing.assert_allclose(found.nats, -rows[np.arange(len(ids)), ids], atol=1e-5)
-        assert sum(nats for _, nats in found.words) == pytest.approx(found.total)
+        raw = model.surprisal(text, word_boundary="preceding")[0]
+        assert sum(nats for _, nats in raw.words) == pytest.approx(found.total)
         alone = model.surprisal([text, TEXTS[0]])[0]  # whatever stands beside it
         assert alone.nats == pytest.approx(found.nats, abs=1e-5)
     best = model.next(TEXTS[0], 3)
     expected = np.exp(model.log_probs(TEXTS[0])[-1])
     assert [p for _, p in best] == pytest.approx(sorted(expected, reverse=True)[:3])
+
+
+def test_words_are_those_of_the_table_of_the_job(model: Model, tmp_path: Path) -> None:
+    lines = [TEXTS[0], TEXTS[2], TEXTS[4]]
+    (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n")
+    text = text_held_out(model.tokenizer, str(tmp_path / "lines.txt"), CorpusConfig(train=["x"]), by_line=True)
+    for convention in WORD_BOUNDARIES:
+        rows = list(surprisal_rows(model.model, model.tokenizer, text, word_boundary=convention))
+        for i, found in enumerate(model.surprisal(lines, word_boundary=convention)):
+            words = [row.nats for row in rows if (row.level, row.document) == ("word", i) and row.data != b"<eos>"]
+            assert [nats for _, nats in found.words] == pytest.approx(words, abs=1e-4)
+    with pytest.raises(UserError, match=r"word_boundary: 'after' is not one of corrected, preceding, none"):
+        model.surprisal(lines, word_boundary="after")  # type: ignore[arg-type]
+
+
+def test_a_word_after_a_state_has_what_it_has_in_the_whole_text(model: Model) -> None:
+    first, second = "The quick ", "brown fox"
+    if len(model.ids(first)) + len(model.ids(second)) != len(model.ids(first + second)):
+        first, second = "The quick", " brown fox"
+    if len(model.ids(first)) + len(model.ids(second)) != len(model.ids(first + second)):
+        pytest.skip("this tokenizer joins the two parts")
+    whole = model.surprisal(first + second)[0].words
+    model.read(first)
+    assert [nats for _, nats in model.surprisal(second)[0].words][-1] == pytest.approx(whole[-1][1], abs=1e-4)
+    if second[0] == " ":
+        assert model.surprisal(second)[0].words[0][1] == pytest.approx(whole[-2][1], abs=1e-4)
 
 
 def test_long_texts_are_read_in_windows_that_carry_the_state(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

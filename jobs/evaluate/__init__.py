@@ -1,7 +1,4 @@
-"""Score held-out text: perplexity, bits per byte, surprisal, pairs.
-
-Every token is scored once; one stream is exact (--streams 1), more are faster.
-"""
+"""Score each held-out token once: perplexity, bits per byte, surprisal, pairs."""
 
 from __future__ import annotations
 
@@ -53,7 +50,9 @@ def measures_of(loaded: Any, arguments: argparse.Namespace) -> list[Callable[[],
     text = cache(lambda: measures.held_out_of(loaded, arguments))
     found: list[Callable[[], dict[str, Any]]] = []
     if arguments.surprisal is not None:
-        found.append(lambda: sentences.surprisal(loaded, arguments.surprisal, text()))
+        found.append(
+            lambda: sentences.surprisal(loaded, arguments.surprisal, text(), arguments.word_boundary or "corrected")
+        )
     if arguments.pairs is not None:
         pairs = read_pairs(arguments.pairs, loaded.tokenizer)
         found.append(lambda: sentences.minimal_pairs(loaded, pairs))
@@ -83,12 +82,17 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     what.add_argument("--text", metavar="FILE", help="any text instead, in documents as the corpus is")
     result.add_argument("--by-line", action="store_true", help="each line of --text is a text of its own")
-    result.add_argument("--streams", type=whole, metavar="N", help="read side by side; default: evaluate.streams")
+    result.add_argument("--streams", type=whole, metavar="N", help="side by side; 1: exact; default: evaluate.streams")
     result.add_argument("--burn-in", type=whole, metavar="N", help="tokens read before each; default: see settings")
     result.add_argument("--exact", action="store_true", help="score on one stream as well; print the difference")
     result.add_argument("--breakdown", action="store_true", help="by count in training, by position in the document")
     result.add_argument("--compare", metavar="DIR", help="score another run, too, with a paired test")
     result.add_argument("--surprisal", metavar="FILE", help="nats of tokens and words: a .parquet, .csv or .tsv")
+    result.add_argument(
+        "--word-boundary",
+        choices=["corrected", "preceding", "none"],
+        help="of words of --surprisal; default: corrected",
+    )
     result.add_argument("--pairs", metavar="FILE", help="which of good and bad is likelier; JSON Lines")
     result.add_argument("--bleu", type=whole, metavar="N", help="continue N prompts of the text, and compare")
     result.add_argument(
@@ -150,6 +154,8 @@ def check(arguments: argparse.Namespace) -> None:
     adaptation_of(arguments)
     if arguments.tune and not adapts(arguments):
         raise UserError("--tune: there is nothing to tune without --cache or --dynamic")
+    if arguments.word_boundary is not None and arguments.surprisal is None:
+        raise UserError("--word-boundary: says what the words of --surprisal have; give that as well")
     if arguments.by_line:
         if arguments.text is None:
             raise UserError("--by-line: says how a text is read; give it by --text")

@@ -11,14 +11,15 @@ from pipeline.data.streams import ResetRule
 from pipeline.data.tokenizer import EOS, Tokenizer
 from pipeline.evaluate import HeldOut
 from pipeline.evaluate.pairs import Pair, accuracies, sentence_nats
-from pipeline.evaluate.surprisal import Row, surprisal_rows, write_rows
+from pipeline.evaluate.surprisal import surprisal_rows, write_rows
+from pipeline.evaluate.words import Row, WordBoundary
 from pipeline.training.checkpoint import Loaded
 
 
-def surprisal(loaded: Loaded, path: str, text: HeldOut) -> dict[str, Any]:
+def surprisal(loaded: Loaded, path: str, text: HeldOut, word_boundary: WordBoundary) -> dict[str, Any]:
     """Write a row for every token and word of the text into the table at ``path``."""
     reset = ResetRule.of(loaded.config.train)
-    rows = surprisal_rows(loaded.model, loaded.tokenizer, text, reset=reset)
+    rows = surprisal_rows(loaded.model, loaded.tokenizer, text, reset=reset, word_boundary=word_boundary)
     with Count("scored", len(text.tokens), "tokens") as progress:
         counts = write_rows(path, counted(rows, progress))
     num_tokens, num_words = counts["token"], counts["word"]
@@ -33,6 +34,7 @@ def surprisal(loaded: Loaded, path: str, text: HeldOut) -> dict[str, Any]:
         "surprisal_words": num_words,
         "tokens": num_tokens,
         "words": num_words,
+        "word_boundary": word_boundary,
     }
 
 

@@ -20,7 +20,8 @@ from pipeline.data.tokenizer import LoadedTokenizer, Tokenizer, train_tokenizer
 from pipeline.errors import UserError
 from pipeline.evaluate import HeldOut, count_words, evaluate, text_held_out
 from pipeline.evaluate.pairs import Pair, accuracies, read_pairs, sentence_nats
-from pipeline.evaluate.surprisal import Row, Words, surprisal_rows, write_rows
+from pipeline.evaluate.surprisal import surprisal_rows, write_rows
+from pipeline.evaluate.words import Before, Place, Row, WordBoundary, Words
 from pipeline.generate.text import text_of
 from pipeline.model.language_model import LanguageModel
 
@@ -55,7 +56,7 @@ def test_a_row_for_every_token_and_word(tmp_path: Path, kind: str, words: list[l
     text = text_held_out(tokenizer, str(tmp_path / "text.txt"), CorpusConfig(train=["x"], document="line"))
     model = model_of(tokenizer)
     path = tmp_path / "rows.parquet"
-    counts = write_rows(str(path), surprisal_rows(model, tokenizer, text))
+    counts = write_rows(str(path), surprisal_rows(model, tokenizer, text, word_boundary="preceding"))
     rows = pq.read_table(path).to_pylist()
     tokens = [row for row in rows if row["level"] == "token"]
     found = [row for row in rows if row["level"] == "word"]
@@ -82,7 +83,7 @@ def test_lines_by_themselves_have_the_nats_of_sentences(tmp_path: Path, kind: st
     tokenizer = train_tokenizer(TokenizerConfig(kind=kind, eos=eos), [TEXT * 9], num_documents=2)  # type: ignore[arg-type]
     text = text_held_out(tokenizer, str(tmp_path / "text.txt"), CorpusConfig(train=["x"]), by_line=True)
     model = model_of(tokenizer)
-    rows = list(surprisal_rows(model, tokenizer, text))
+    rows = list(surprisal_rows(model, tokenizer, text, word_boundary="preceding"))
     expected = sentence_nats(model, tokenizer, lines)
     for level in ("token", "word"):
         sums = [sum(row.nats for row in rows if (row.level, row.document) == (level, i)) for i in range(4)]
@@ -102,14 +103,15 @@ def test_lines_by_themselves_have_the_nats_of_sentences(tmp_path: Path, kind: st
 def test_a_table_is_of_the_kind_that_its_ending_says(tmp_path: Path) -> None:
     rows = [
         Row("token", b'a\t"', 0, 0, 0.5),
-        Row("word", "é,\n".encode(), 3, 1, math.inf, b"\xc3"),
+        Row("word", "é,\n".encode(), 3, 1, math.inf, b"\xc3", 1.5),
         Row("word", b"NA", 4, 0, 2.0),
     ]
     for ending in (".parquet", ".CSV", ".tsv"):
         assert write_rows(str(tmp_path / f"rows{ending}"), rows) == {"token": 1, "word": 2}
     expected = pq.read_table(tmp_path / "rows.parquet").to_pylist()
     assert expected[1] == {
-        "level": "word", "text": "é,", "document": 3, "position": 1, "nats": math.inf, "unknown": "\ufffd"
+        "level": "word", "text": "é,", "document": 3, "position": 1, "nats": math.inf, "unknown": "\ufffd",
+        "entropy_nats": 1.5,
     }  # fmt: skip
     for ending, delimiter in ((".CSV", ","), (".tsv", "\t")):
         with (tmp_path / f"rows{ending}").open(encoding="utf-8", newline="") as file:
@@ -155,12 +157,54 @@ def test_what_the_model_does_not_know_stands_beside_unk(
     assert {row.own for row in surprisal_rows(model_of(tokenizer), tokenizer, prepared)} == {None}
 
 
-def test_white_space_goes_to_the_word_after_it_and_at_the_end_to_the_one_before() -> None:
+# the nats of " a  bb " a character at a time, of which place i has i nats, and −ln P of types within a word i/100, of
+# boundaries i/10 and of whatever ends a word 1/8
+@pytest.mark.parametrize(
+    ("convention", "before", "expected"),
+    [
+        # the white space at the end goes to the word before it
+        ("preceding", Before.START, [3, 3 + 4 + 5 + 6 + 7]),
+        # begins with white space, as whatever can be here; is over; the white space at the end is no word's
+        ("corrected", Before.START, [3 - 1 / 8 + 1 / 8, 3 + 4 + 5 + 6 - 1 / 8 + 1 / 8]),
+        # after a word of which the white space is the end, nothing is known of what comes
+        ("corrected", Before.CLOSED, [3 + 1 / 8, 3 + 4 + 5 + 6 - 1 / 8 + 1 / 8]),
+        ("none", Before.START, [2, 5 + 6]),
+    ],
+)
+def test_the_white_space_between_words_by_hand(convention: WordBoundary, before: Before, expected: list[float]) -> None:
     tokenizer = train_tokenizer(TokenizerConfig(kind="char", eos="none"), ["ab "], num_documents=1)
-    words = Words(tokenizer)
-    rows = [row for nats, c in enumerate(" a  bb ", start=1) for row in words.push(5, c.encode(), 0, nats)]
-    rows += words.finish()
-    assert [(row.data, row.nats) for row in rows] == [(b" a", 3), (b"  bb ", 3 + 4 + 5 + 6 + 7)]
+    words = Words(tokenizer, convention, before=before)
+    places = [Place(i, within=i / 100, boundary=i / 10, over=1 / 8, entropy=i / 1000) for i in range(1, 9)]
+    rows = [row for place, c in zip(places, " a  bb ", strict=False) for row in words.push(5, c.encode(), 0, place)]
+    rows += words.finish(places[-1])
+    assert [(row.data, row.nats) for row in rows] == [
+        (data, pytest.approx(nats)) for data, nats in zip([b" a", b"  bb "], expected, strict=True)
+    ]
+    assert [(row.position, row.entropy_nats) for row in rows] == [(0, 0.001), (1, 0.003)]
+
+
+@pytest.mark.parametrize(
+    ("convention", "expected"),
+    [
+        ("preceding", [1, 2 + 3 + 4, 5, 6, 7]),
+        # what begins a document is taken among all that begins as it does; white space before the end is the end's
+        ("corrected", [1 - 0.01 + 1 / 8, 2 + 3 - 1 / 8 + 1 / 8, 4 + 5 - 1 / 8, 6 - 0.06 + 1 / 8, 7 - 1 / 8]),
+        # of the types that begin with white space
+        ("none", [1, 2 - 0.2 + 3, 5, 6, 7]),
+    ],
+)
+def test_ends_and_types_with_white_space_in_front_by_hand(convention: WordBoundary, expected: list[float]) -> None:
+    tokenizer = train_tokenizer(TokenizerConfig(kind="bpe", eos="document"), ["ab "], num_documents=1)
+    words = Words(tokenizer, convention)
+    places = [Place(i, within=i / 100, boundary=i / 10, over=1 / 8, entropy=i / 1000) for i in range(1, 8)]
+    end = tokenizer.eos_id or 0
+    tokens = [(5, b"a"), (5, b" b"), (5, b"c"), (5, b"\n"), (end, b"<eos>"), (5, b"d"), (end, b"<eos>")]
+    rows = [row for place, token in zip(places, tokens, strict=True) for row in words.push(*token, 0, place)]
+    assert list(words.finish(places[-1])) == []
+    assert [(row.data.strip(), row.nats) for row in rows] == [
+        (data, pytest.approx(nats))
+        for data, nats in zip([b"a", b"bc", b"<eos>", b"d", b"<eos>"], expected, strict=True)
+    ]
 
 
 def test_rows_are_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from jobs import evaluate
@@ -78,6 +79,27 @@ def test_it_says_which_tokens_it_counts(run: str, tmp_path: Path, capsys: pytest
     assert result["words"] == 15
 
 
+def test_the_white_space_between_words_counts_as_is_asked_for(
+    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = ["--run", run, "--text", str(tmp_path / "stimuli.txt"), "--by-line"]
+    sums = {}
+    for convention in ("corrected", "preceding", "none"):
+        table = str(tmp_path / f"{convention}.parquet")
+        result, _ = measured(capsys, *text, "--surprisal", table, "--word-boundary", convention)
+        assert result["word_boundary"] == convention
+        rows = pq.read_table(table).to_pylist()
+        assert rows[0].keys() >= {"level", "text", "document", "position", "nats", "unknown", "entropy_nats"}
+        sums[convention] = [sum(row["nats"] for row in rows if row["level"] == level) for level in ("token", "word")]
+    tokens, words = sums["preceding"]
+    assert words == pytest.approx(tokens)
+    assert sums["corrected"][0] == sums["none"][0] == tokens
+    assert sums["none"][1] < words
+    assert len({words for _, words in sums.values()}) == 3
+    measured(capsys, *text, "--surprisal", str(tmp_path / "default.parquet"))
+    assert pq.read_table(tmp_path / "default.parquet") == pq.read_table(tmp_path / "corrected.parquet")
+
+
 def test_what_cannot_be_done_is_refused_before_anything_is_measured(
     run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +111,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_measured(
         ([*table, "--cache", "--breakdown"], "--exact, --breakdown: are not for --cache and --dynamic"),
         ([*table, "--tune"], "--tune: there is nothing to tune without --cache or --dynamic"),
         (["--surprisal", str(tmp_path / "rows.xlsx")], "rows.xlsx must end with .parquet, .csv, .tsv"),
+        (["--word-boundary", "none"], "--word-boundary: says what the words of --surprisal have; give that as well"),
         (["--by-line"], "--by-line: says how a text is read; give it by --text"),
         (["--by-line", "--text", "x", "--bleu", "3"], "--by-line: lines by themselves are no running text"),
     ):

@@ -13,7 +13,7 @@ from pipeline import config as configuration
 from pipeline.config import ModelConfig, OptimizerConfig
 from pipeline.generate.beam import beam_search
 from pipeline.generate.sampler import sample_tokens
-from pipeline.model.head import AdaptiveSoftmax, Head, MixtureOfSoftmaxes
+from pipeline.model.head import AdaptiveSoftmax, Head, MixtureOfSoftmaxes, Softmax
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
 from pipeline.options import Sampling
@@ -97,6 +97,36 @@ def test_logits_are_the_log_probabilities_of_the_equations(kind: str, tied: bool
     hidden = torch.randn(4, HIDDEN, dtype=torch.float64)
     found = head.logits(hidden.view(2, 2, HIDDEN)).log_softmax(-1).view(4, VOCAB)
     torch.testing.assert_close(found, probabilities(head, hidden).log(), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("most_logits", [None, 4 * VOCAB])
+@pytest.mark.parametrize(("kind", "tied"), [*CASES, ("softmax", False)])
+def test_distributions_are_those_of_the_equations(kind: str, tied: bool, most_logits: int | None) -> None:
+    head = random_head(kind, tied=tied) if kind != "softmax" else Softmax(HIDDEN, VOCAB).double()
+    if kind == "softmax":
+        head.reset_parameters()
+    head.bias.data[7] = -500  # next to impossible: a sum of probabilities would be 0
+    hidden = torch.randn(5, 9, HIDDEN, dtype=torch.float64)
+    targets = torch.randint(8, VOCAB, (5, 9))
+    targets[2, 3] = -100
+    groups = torch.zeros(VOCAB, 4, dtype=torch.float64)  # every third type, type 7, none and all
+    groups[::3, 0], groups[7, 1], groups[:, 3] = 1, 1, 1
+    found = head.distribution(hidden, targets, groups, most_logits=most_logits)
+    log_p = head.logits(hidden.view(-1, HIDDEN)).log_softmax(-1).detach()
+    if kind != "softmax":
+        possible = torch.arange(VOCAB) != 7
+        equations = probabilities(head, hidden.view(-1, HIDDEN))[:, possible].log()
+        torch.testing.assert_close(log_p[:, possible], equations.detach(), rtol=1e-10, atol=1e-10)
+    assert not found.nats.requires_grad
+    torch.testing.assert_close(found.nats, head.token_nats(hidden, targets), rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(found.entropy.view(-1), -(log_p.exp() * log_p).sum(1), rtol=1e-10, atol=1e-10)
+    masses = found.log_masses.view(-1, 4)
+    torch.testing.assert_close(masses[:, 0], log_p[:, ::3].logsumexp(1), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(masses[:, 1], log_p[:, 7], rtol=1e-10, atol=1e-10)
+    assert (masses[:, 1] < -100).all()
+    assert (masses[:, 2] == -torch.inf).all()
+    torch.testing.assert_close(masses[:, 3], torch.zeros(45, dtype=torch.float64), rtol=0, atol=1e-12)
+    assert head.distribution(hidden, targets, groups[:, :0]).log_masses.shape == (5, 9, 0)
 
 
 @pytest.mark.parametrize(("kind", "tied"), CASES)

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.model.head.cross_entropy import IGNORED, rows_at_a_time
 from pipeline.model.token_ids import as_int64
+
+# rows whose distributions are looked at at a time on a CPU: they stay in the cache
+ROWS_AT_ONCE = 128
+# below it a sum of probabilities loses digits in float32, so it is summed as logarithms
+SMALLEST_SUM = 1e-30
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """What is asked of the distribution of every token, in nats."""
+
+    nats: Tensor  # (T, B) −ln p of the target, 0 where it is −100
+    entropy: Tensor  # (T, B)
+    log_masses: Tensor  # (T, B, G) ln P of each group of types
 
 
 class Head(nn.Module, ABC):
@@ -33,6 +49,28 @@ class Head(nn.Module, ABC):
         with torch.no_grad():
             return self._token_nats(rows, flat, most_logits).view(targets.shape)
 
+    def distribution(
+        self, hidden: Tensor, targets: Tensor, groups: Tensor, *, most_logits: int | None = None
+    ) -> Distribution:
+        """As ``token_nats``, with the entropy at each place and the probability of whole groups of types.
+
+        Args:
+            groups: (V, G) of the logits' dtype, 1 where a type is in a group, else 0; G may be 0.
+        """
+        rows, flat = hidden.reshape(-1, hidden.shape[-1]), as_int64(targets).reshape(-1)  # (N, H), (N,)
+        # logits and probabilities exist side by side
+        chunk = rows_at_a_time(2 * len(groups), rows.device, most_logits)
+        if rows.device.type == "cpu":
+            chunk = min(chunk, ROWS_AT_ONCE)
+        parts = []
+        with torch.no_grad():
+            for part, part_targets in zip(rows.split(chunk), flat.split(chunk), strict=True):
+                logits = self.logits(part)  # (n, V)
+                with torch.autocast(rows.device.type, enabled=False):
+                    parts.append(distribution_of(logits, part_targets, groups))
+        nats, entropy, log_masses = (torch.cat(columns) for columns in zip(*parts, strict=True))
+        return Distribution(nats.view(targets.shape), entropy.view(targets.shape), log_masses.view(*targets.shape, -1))
+
     @abstractmethod
     def reset_parameters(self) -> None:
         """Draw matrices uniformly from ±1/√(their input's size) by torch's generator; set biases of types to zero."""
@@ -44,3 +82,19 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def _token_nats(self, rows: Tensor, targets: Tensor, most_logits: int | None) -> Tensor:
         """Return the nats of each of (N,) targets after (N, H), without gradients."""
+
+
+def distribution_of(logits: Tensor, targets: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(N, V), (N,), (V, G) → nats (N,), entropies (N,), ln P of each group (N, G): see ``Head.distribution``."""
+    probabilities = logits.softmax(-1)  # (N, V)
+    # ln Σ exp, by the likeliest type, whose probability never vanishes
+    total = logits.amax(-1) - probabilities.amax(-1).log()  # (N,)
+    ignored = targets == IGNORED
+    chosen = logits.gather(1, targets.masked_fill(ignored, 0).unsqueeze(1)).squeeze(1)
+    mean = torch.bmm(probabilities.unsqueeze(1), logits.unsqueeze(2)).view(-1)  # (N,) Σ p · logit
+    masses = probabilities @ groups  # (N, G)
+    log_masses = masses.log()
+    is_small = (masses < SMALLEST_SUM) & groups.any(0)
+    for row, group in is_small.nonzero().tolist():
+        log_masses[row, group] = logits[row, groups[:, group] > 0].logsumexp(0) - total[row]
+    return (total - chosen).masked_fill(ignored, 0), (total - mean).clamp_(min=0), log_masses

@@ -1,0 +1,250 @@
+"""Tokens and what a model says of each in, words and their nats out.
+
+A word is what stands between white space, with the white space before it. How many nats it has is a convention, for
+white space is both the end of one word and the beginning of the next (Pimentel & Meister 2024, "How to Compute the
+Probability of a Word"; Oh & Schuler 2024, "Leading Whitespaces of Language Models' Subword Vocabulary Pose a Confound
+for Calculating Word Probabilities"):
+
+- ``corrected``: the probability that exactly this word comes next. That a word is over belongs to the word itself, and
+  not to the white space or end that follows: p(tokens) · P(boundary or end | after) / P(boundary or end | before). What
+  begins a document is taken among all that begins as it does: p(tokens) / P(neither boundary nor end | start).
+- ``preceding``: the probability of its tokens, the white space before it included, its end not.
+- ``none``: the same, with the white space given: tokens of nothing else do not count, and a token that begins with it
+  is taken among the types that do.
+
+A boundary is a type that begins with white space, the end is ``<eos>``. A type that ends with white space is the end of
+its word by itself. ``<eos>``, and every token of a word tokenizer, is a word of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.data.tokenizer import Ids, Tokenizer
+from pipeline.model.language_model import LanguageModel
+from pipeline.scoring import Scored
+
+WordBoundary = Literal["corrected", "preceding", "none"]
+WORD_BOUNDARIES: tuple[WordBoundary, ...] = get_args(WordBoundary)
+# the classes of types: what goes on with a word, what begins with white space, and the end
+WITHIN, BOUNDARY, END = range(3)
+
+
+class Place(NamedTuple):
+    """What a model says at one place of a text, in nats."""
+
+    nats: float  # −ln p of the token that stands there
+    entropy: float = math.nan  # of the distribution of that token
+    within: float = math.nan  # −ln P(types that go on with a word)
+    boundary: float = math.nan  # −ln P(types that begin with white space)
+    over: float = math.nan  # −ln P(those and the end), with which a word is over
+
+
+@dataclass
+class Row:
+    """A token or word, the number of its document, its place in it among its like, and its nats."""
+
+    level: str
+    data: bytes  # as the model has it
+    document: int
+    position: int
+    nats: float
+    own: bytes | None = None  # what the text has there, where part of it is unknown to the model
+    entropy_nats: float | None = None  # of the distribution of its (first) token
+
+    def to_json(self) -> dict[str, object]:
+        """The row of the table."""
+        unknown = None if self.own is None else self._shown(self.own)
+        return {**vars(self), "text": self._shown(self.data), "unknown": unknown}
+
+    def _shown(self, data: bytes) -> str:
+        """``data`` as a text, without white space around a word."""
+        text = data.decode(errors="replace")
+        return text if self.level == "token" else text.strip() or text
+
+
+class Before(Enum):
+    """What stands before a word."""
+
+    START = "nothing of its document"
+    OPEN = "a word, which has its end yet to come"
+    CLOSED = "white space that belongs to the word before"
+
+
+def classes_of_types(tokenizer: Tokenizer) -> Ids:
+    """(V, 3) in which class each type is: ``WITHIN``, ``BOUNDARY`` or ``END``; (V, 0) where every token is a word."""
+    if tokenizer.kind == "word":
+        return np.zeros((tokenizer.vocab_size, 0), dtype=bool)
+    classes = np.full(tokenizer.vocab_size, WITHIN)
+    classes[[i for i in range(len(classes)) if tokenizer.decode_bytes(i)[:1].isspace()]] = BOUNDARY
+    if tokenizer.eos_id is not None:
+        classes[tokenizer.eos_id] = END
+    return classes[:, None] == [WITHIN, BOUNDARY, END]
+
+
+def groups_of_types(tokenizer: Tokenizer, model: LanguageModel) -> Tensor:
+    """``classes_of_types`` as ``Head.distribution`` of ``model`` takes them; types that only it has are no boundary."""
+    classes = classes_of_types(tokenizer)
+    beyond = np.zeros((model.embedding.num_embeddings - len(classes), classes.shape[1]), dtype=bool)
+    beyond[:, :1] = True  # WITHIN, where there are classes
+    dtype = torch.float64 if model.dtype == torch.float64 else torch.float32
+    return torch.from_numpy(np.concatenate([classes, beyond])).to(model.device, dtype)
+
+
+def places_of(part: Scored, column: int = 0) -> list[Place]:
+    """What the model says at each place of a stream of a window that was scored with ``groups_of_types``."""
+    assert part.entropy is not None
+    assert part.log_masses is not None
+    found = (part.nats, part.entropy, part.log_masses)
+    nats, entropies, log_masses = (values[:, column].double().cpu().numpy() for values in found)  # (T,), (T,), (T, G)
+    if log_masses.shape[1] == 0:
+        return [Place(*pair) for pair in zip(nats.tolist(), entropies.tolist(), strict=True)]
+    over = -np.logaddexp(log_masses[:, BOUNDARY], log_masses[:, END])
+    over[np.isinf(over)] = 0.0  # the tokenizer has no such type: a word is never seen to be over
+    columns = (nats, entropies, -log_masses[:, WITHIN], -log_masses[:, BOUNDARY], over)
+    return list(map(Place, *(values.tolist() for values in columns)))
+
+
+class Words:
+    """Tokens in, one by one; words out as soon as they are whole.
+
+    Args:
+        before: what stands before the first token.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, convention: WordBoundary = "corrected", *, before: Before = Before.START
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.convention = convention
+        self.before = before
+        self.word: Row | None = None  # the word being put together
+        self.space: Row | None = None  # tokens after it that are white space only: where the next one begins
+        self.document = self.num_words = 0
+
+    def push(self, token: int, data: bytes, document: int, place: Place, own: bytes | None = None) -> Iterator[Row]:
+        """The words that end before ``token``, and ``token`` itself where it is one."""
+        if document != self.document:
+            yield from self.finish(place)
+            self.document, self.num_words = document, 0
+        if self.tokenizer.kind == "word":
+            yield self._numbered(self._row(data, place, place.nats, own))
+        elif token == self.tokenizer.eos_id:
+            yield from self._end(data, place)
+        elif self.word is None:
+            self.word = self._begun(data, place, own)
+        elif self.space is not None and _is_space(data):
+            self._extend(self.space, data, place, own)
+        elif self.space is not None:
+            yield self._numbered(self.word)
+            self.word, self.space = self.space, None
+            self._extend(self.word, data, place, own)
+        elif self.word.data.strip() and (self.word.data[-1:].isspace() or data[:1].isspace()):
+            self._close(place)
+            if _is_space(data):
+                self.space = self._begun(data, place, own)
+            else:
+                yield self._numbered(self.word)
+                self.word = self._begun(data, place, own)
+        else:
+            self._extend(self.word, data, place, own)
+
+    def finish(self, place: Place) -> Iterator[Row]:
+        """The last word of a document; ``place`` is the one after it."""
+        self._close(place)
+        yield from self._last()
+
+    def _last(self) -> Iterator[Row]:
+        """The last word; the white space behind it has its nats only where its end is not its own."""
+        word, space = self.word, self.space
+        self.word, self.space, self.before = None, None, Before.START
+        if word is None or (self.convention != "preceding" and not word.data.strip()):
+            return
+        if space is not None:
+            _join(word, space.data, None)
+            word.nats += space.nats if self.convention == "preceding" else 0.0
+        yield self._numbered(word)
+
+    def _end(self, data: bytes, place: Place) -> Iterator[Row]:
+        """The last word, then ``<eos>``, to which the white space before it belongs where a word has its own end."""
+        self._close(place)
+        row = self._row(data, place, place.nats)
+        space = self.space
+        if self.word is not None and not self.word.data.strip():  # all of the document
+            space = self.word
+        if self.convention == "corrected" and space is not None:
+            row.nats, row.entropy_nats = row.nats + space.nats, space.entropy_nats
+        elif self.convention == "corrected":
+            row.nats = _positive(row.nats - self._claimed(place, may_begin=False))
+        yield from self._last()
+        yield self._numbered(row)
+
+    def _begun(self, data: bytes, place: Place, own: bytes | None) -> Row:
+        """A word, or the white space before one, of which ``data`` is the first token."""
+        nats = self._nats(data, place)
+        if self.convention == "corrected":
+            nats = _positive(nats - self._claimed(place, may_begin=not data[:1].isspace()))
+        return self._row(data, place, nats, own)
+
+    def _claimed(self, place: Place, *, may_begin: bool) -> float:
+        """−ln of what is known already of the first token of a word.
+
+        Args:
+            may_begin: it has no white space before it and is no end.
+        """
+        if self.before is Before.CLOSED:
+            return 0.0
+        if not may_begin:
+            return place.over
+        return place.within if self.before is Before.START else 0.0
+
+    def _nats(self, data: bytes, place: Place) -> float:
+        """What a token adds to its word."""
+        if self.convention != "none" or not data[:1].isspace():
+            return place.nats
+        return 0.0 if _is_space(data) else _positive(place.nats - place.boundary)
+
+    def _close(self, place: Place) -> None:
+        """The word at hand is over, as what comes at ``place`` shows, if it was not before."""
+        if self.word is None or self.space is not None:
+            return
+        is_closed = self.word.data[-1:].isspace()
+        self.before = Before.CLOSED if is_closed else Before.OPEN
+        if self.convention == "corrected" and not is_closed:
+            self.word.nats += place.over
+
+    def _extend(self, word: Row, data: bytes, place: Place, own: bytes | None) -> None:
+        _join(word, data, own)
+        word.nats += self._nats(data, place)
+
+    def _row(self, data: bytes, place: Place, nats: float, own: bytes | None = None) -> Row:
+        return Row("word", data, self.document, 0, nats, own, place.entropy)
+
+    def _numbered(self, word: Row) -> Row:
+        word.position = self.num_words
+        self.num_words += 1
+        return word
+
+
+def _is_space(data: bytes) -> bool:
+    """Whether a token is white space and nothing else."""
+    return bool(data) and not data.strip()
+
+
+def _join(word: Row, data: bytes, own: bytes | None) -> None:
+    if own is not None or word.own is not None:
+        word.own = (word.data if word.own is None else word.own) + (data if own is None else own)
+    word.data += data
+
+
+def _positive(nats: float) -> float:
+    """``nats`` of a part of a probability that is known, below which rounding can bring them."""
+    return max(nats, 0.0)
