@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import xxhash
@@ -97,7 +98,13 @@ def write_extracts(directory: str, shard: str, made_of: str, extracts: Sequence[
     """Write them beside the shard, which is ``made_of`` them. Raises ``UnwritableError``."""
     line = json.dumps({"made_of": made_of, "extracts": extracts}).encode()
     data = line + b"\n" + xxhash.xxh3_64_hexdigest(line).encode() + b"\n"
-    storage.write(storage.join(directory, shard + SUFFIX), data)
+    path = storage.join(directory, shard + SUFFIX)
+    if storage.is_uri(path):
+        storage.write(path, data)
+        return
+    # in its place at once, a fifth of the time: half of it has no sidecar yet, and no matching checksum
+    with storage.telling_of_writes(path):
+        Path(path).write_bytes(data)
 
 
 def read_extracts(directory: str, shard: str, made_of: str) -> list[Extract]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.data.corpus import Slice, texts_of
+from pipeline.data.corpus import Slice
+from pipeline.data.corpus.documents import utf8_of
 from pipeline.data.corpus.slices import blocks, group, mixture_of, num_bytes_of
 from pipeline.data.tokenizer import Tokenizer
 
@@ -66,12 +67,12 @@ def plan(tokenizer: Tokenizer, splits: Mapping[str, Sequence[Slice]], config: Co
 def tokens_per_byte(tokenizer: Tokenizer, slices: Sequence[Slice]) -> float:
     """The ratio in the first documents."""
     texts, num_bytes = [], 0
-    for text in texts_of(blocks(slices, RATIO_SAMPLE_BYTES), safe_cut=tokenizer.safe_cut):
-        texts.append(text[:RATIO_SAMPLE_BYTES])
-        num_bytes += len(text.encode())
+    for text in utf8_of(blocks(slices, RATIO_SAMPLE_BYTES), safe_cut=tokenizer.safe_cut):
+        texts.append(text if len(text) <= RATIO_SAMPLE_BYTES else text.decode()[:RATIO_SAMPLE_BYTES].encode())
+        num_bytes += len(text)
         if num_bytes >= RATIO_SAMPLE_BYTES:
             break
-    ids, _ = tokenizer.encode_documents(texts, ends=[False] * len(texts))
+    ids, _ = tokenizer.encode_utf8(texts, ends=[False] * len(texts))
     return max(1, len(ids)) / max(1, num_bytes)
 
 

@@ -40,11 +40,16 @@ def documents(
             yield batch
 
 
-def texts_of(slices: Iterable[Slice], *, safe_cut: Cut | None = None) -> Iterator[str]:
-    """The texts of ``slices``, cut where a document is long."""
+def utf8_of(slices: Iterable[Slice], *, safe_cut: Cut | None = None) -> Iterator[bytes]:
+    """The texts of ``slices`` as UTF-8, cut where a document is long."""
     for item in slices:
         for batch in documents(item, Tally(), safe_cut=safe_cut):
-            yield from (text.decode() for text in batch.texts)
+            yield from batch.texts
+
+
+def texts_of(slices: Iterable[Slice], *, safe_cut: Cut | None = None) -> Iterator[str]:
+    """The texts of ``slices``, cut where a document is long."""
+    return (text.decode() for text in utf8_of(slices, safe_cut=safe_cut))
 
 
 def normalised(texts: list[bytes], settings: TextSettings) -> list[bytes]:

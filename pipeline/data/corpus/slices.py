@@ -59,8 +59,9 @@ class Slice:
     def has(self, places: Ids) -> Mask:
         """Whether the hash of the document at each of ``places`` lies in its share."""
         low, high = self.share
-        names = (f"{self.reader.name}\0{place}".encode() for place in places.tolist())
-        chances = np.array([xxhash.xxh3_64_intdigest(name) / 2**64 for name in names])
+        name = self.reader.name.encode()
+        names = [b"%b\0%d" % (name, place) for place in places.tolist()]
+        chances = np.fromiter(map(xxhash.xxh3_64_intdigest, names), dtype=np.uint64, count=len(names)) / 2**64
         return (low <= chances) & (chances < high)
 
     @property

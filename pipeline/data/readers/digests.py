@@ -24,11 +24,14 @@ class Digest:
 
     def update_rows(self, texts: Sequence[bytes | None]) -> None:
         """The texts of the next rows, each with a zero after it."""
+        if not texts:
+            return
         try:
-            data = b"\0".join([*texts, b""])  # type: ignore[list-item]
+            data = b"\0".join(texts)  # type: ignore[arg-type]
         except TypeError:  # a row without a text, which is refused when its turn comes
-            data = b"\0".join([text or b"" for text in texts] + [b""])
+            data = b"\0".join([text or b"" for text in texts])
         self.hash.update(data)
+        self.hash.update(b"\0")
 
     def hexdigest(self) -> str:
         return self.hash.hexdigest()
