@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray._private.state import available_resources_per_node
 
 from pipeline import config as configuration
 from pipeline import run
@@ -88,18 +89,25 @@ def three_nodes() -> Iterator[Any]:
 def test_a_node_is_lost_in_the_middle(make_config: Callable[..., Config], three_nodes: Any) -> None:
     config = make_config({**SEARCH, "cluster.max_failures": 4, "train.checkpoint_every_steps": 10})
     directory = Path(str(config.run.directory))
-    lost: list[float] = []
+    lost: list[str] = []
 
     def lose_a_node() -> None:
         while len([r for r in read_journal(directory) if r["kind"] == "report"]) < 2:
             time.sleep(0.1)
-        # the node of a worker that runs now
-        three_nodes.remove_node(three_nodes.nodes_to_lose[0], allow_graceful=False)
-        lost.append(time.monotonic())
+        while not lost:
+            left = available_resources_per_node()
+            for node in three_nodes.nodes_to_lose:
+                if not left.get(node.node_id, {}).get("CPU"):  # a worker runs there
+                    three_nodes.remove_node(node, allow_graceful=False)
+                    lost.append(node.node_id)
+                    return
+            time.sleep(0.05)
 
     thread = threading.Thread(target=lose_a_node, daemon=True)
     thread.start()
     search(config)
     assert lost
     check_ended_well(config)
+    failures = [line for path in directory.glob("trials/*/failures.jsonl") for line in path.read_text().splitlines()]
+    assert failures or any(record["kind"] == "failure" for record in read_journal(directory))
     assert not Standing.of(read_journal(directory)).in_state("running")
