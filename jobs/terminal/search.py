@@ -44,6 +44,7 @@ class SearchProgress(MovingLine):
     def begin(self, plan: SearchPlan) -> None:
         """From now on it is known how much there is to do."""
         self.plan = plan
+        self.num_trials = max(self.num_trials, plan.num_trials)
 
     def show(self, record: Record, standing: Standing) -> None:
         """Print what ``record`` tells a person, the search now standing at ``standing``."""
