@@ -10,6 +10,7 @@ they count a trial that was cut off as finished. A trial without an end goes on 
     report   a validation: tokens, loss (nats per token), perplexity, and the rung that it is the first to reach
     pause    at its rung, of which it is not among the best for now
     promote  from its rung, now or later
+    generation  of a population: who takes the checkpoint of whom, with which settings, and that all go on
     interrupted  it has saved and left, for the search was asked to stop, or is out of tokens or time
     failure  its process was lost; it is tried again
     over     search.max_hours
