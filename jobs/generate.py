@@ -10,7 +10,7 @@ from typing import Any
 
 from jobs.shared import models
 from jobs.shared.cli import add_sampling, parser, run_job, sampling_of
-from jobs.shared.models import add_run, load
+from jobs.shared.models import add_device, add_run, load
 from jobs.shared.numbers import number, seed, whole
 from pipeline.errors import UserError
 from pipeline.files import check_writable
@@ -99,7 +99,7 @@ def argument_parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--length-penalty", type=number, default=1.0, metavar="X", help="compare log-probability ÷ length^X; default: 1"
     )
-    result.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: auto")
+    add_device(result)
     return result
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from jobs.shared import models
 from jobs.shared.cli import parser, run_job
-from jobs.shared.models import add_run, load
+from jobs.shared.models import add_device, add_run, load
 from jobs.shared.numbers import number, whole
 from pipeline.errors import UserError
 from pipeline.files import check_writable
@@ -88,7 +88,7 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--figure", metavar="FILE", help="draw all runs there: .png, .svg, .pdf")
     result.add_argument("--tensorboard", action="store_true", help="draw for TensorBoard in each run directory, too")
-    result.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: auto")
+    add_device(result)
     return result
 
 

@@ -70,7 +70,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         progress.close()
     print_rows(rows)
     directory = config.run.directory
-    print(f"\ntrain the best: python -m jobs.train --config {directory}/{BEST}")
+    print(f"\ntrain the best: {command_line('train', ['--config', f'{directory}/{BEST}'])}")
     print(f"what was found: {directory}/{REPORT}")
     print(f"TensorBoard:    tensorboard --logdir {directory}")
     return {"best": rows[0].settings, "perplexity": rows[0].perplexity, "trials": len(rows)}

@@ -65,8 +65,6 @@ def train(config: Config, *, again: str, fresh: bool = False, verbose: bool = Fa
 
 def print_result(config: Config, result: dict[str, Any]) -> None:
     """Print the figures of a finished run, a sample, and what to do next."""
-    import shlex
-
     from jobs.terminal.progress import duration
     from pipeline.training.directory import RunDirectory
     from pipeline.training.monitor import read
@@ -80,8 +78,9 @@ def print_result(config: Config, result: dict[str, Any]) -> None:
     if samples:
         print(f"\nthe model writes:\n{samples[-1]}\n")
     print(f"best checkpoint: {result['checkpoint']}")
-    prompt = f" --prompt {shlex.quote(config.run.sample_prompt)}" if config.run.sample_prompt else ""
-    print(f"write more:      python -m jobs.generate --run {directory}{prompt} --tokens 200 --seed 1")
+    prompt = ["--prompt", config.run.sample_prompt] if config.run.sample_prompt else []
+    again = command_line("generate", ["--run", str(directory), *prompt, "--tokens", "200", "--seed", "1"])
+    print(f"write more:      {again}")
     print(f"TensorBoard:     tensorboard --logdir {directory}")
 
 

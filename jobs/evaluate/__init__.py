@@ -9,7 +9,7 @@ from typing import Any
 
 from jobs.shared import models
 from jobs.shared.cli import add_sampling, parser, sampling_of
-from jobs.shared.models import add_run, load
+from jobs.shared.models import add_device, add_run, load
 from jobs.shared.numbers import number, seed, whole
 from pipeline.errors import UserError
 from pipeline.files import check_writable
@@ -104,7 +104,7 @@ def argument_parser() -> argparse.ArgumentParser:
     add_sampling(result)
     add_adaptation(result)
     result.add_argument("--seed", type=seed, default=1, metavar="S", help="of everything that is drawn; default: 1")
-    result.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: auto")
+    add_device(result)
     return result
 
 

@@ -19,6 +19,11 @@ def add_run(result: argparse.ArgumentParser, *, several: bool = False) -> None:
     result.add_argument("--checkpoint", choices=["best", "last"], help="of a run directory; default: best")
 
 
+def add_device(result: argparse.ArgumentParser) -> None:
+    """Add the option that names the device of a model."""
+    result.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: auto")
+
+
 def check(arguments: argparse.Namespace, *others: str) -> None:
     """Raise ``UserError`` if --run or one of ``others`` is not a model. Does not import torch."""
     from pipeline.training.selection import choose

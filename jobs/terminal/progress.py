@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import textwrap
 import time
@@ -28,7 +29,7 @@ class MovingLine:
             if self.bar is None:
                 self.bar = new_bar(self.stream, done, text)
             else:
-                self.bar.n = done
+                self.bar.n, self.bar.ncols = done, columns()
                 self.bar.set_description_str(text)
         elif now - self.last_shown >= LOG_EVERY_SECONDS:
             self.last_shown = now
@@ -58,13 +59,18 @@ def bar(done: float) -> str:
     return f"{done:4.0%} {'█' * round(done * BAR_WIDTH):<{BAR_WIDTH}}"
 
 
+def columns() -> int:
+    """Return how wide a bar may be. (tqdm itself draws nothing on a terminal that does not tell its size.)"""
+    return shutil.get_terminal_size().columns - 1
+
+
 def new_bar(stream: TextIO, done: float, text: str) -> Any:
     """Return a bar of ``tqdm`` from 0 to 1. It is drawn when it is moved, and tqdm starts no thread."""
     from tqdm import tqdm
 
     tqdm.monitor_interval = 0
     form = f"{{percentage:3.0f}}% {{bar:{BAR_WIDTH}}} {{desc}}"
-    return tqdm(total=1.0, initial=done, desc=text, file=stream, bar_format=form, dynamic_ncols=True)
+    return tqdm(total=1.0, initial=done, desc=text, file=stream, bar_format=form, ncols=columns(), nrows=20)
 
 
 class ShardProgress(MovingLine):

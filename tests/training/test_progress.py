@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import pty
 import time
 from typing import Any
 
@@ -105,6 +106,15 @@ def test_what_is_said_stands_above_the_bar(clock: list[float]) -> None:
     line.close()
     shown = screen(terminal.getvalue())
     assert shown == ["a sentence", " 75% ███████████████      more", ""]
+
+
+def test_a_terminal_that_does_not_tell_its_size_shows_a_bar() -> None:
+    leader, follower = pty.openpty()  # of 0 columns and lines
+    with open(leader, "rb", buffering=0) as shown, open(follower, "w", encoding="utf-8") as stream:
+        line = MovingLine(stream=stream)
+        line.move(0.5, "half of it")
+        line.close()
+        assert shown.read(1000).decode().rstrip().startswith("\r 50% ██████████           half of it")
 
 
 def screen(text: str) -> list[str]:
