@@ -22,6 +22,7 @@ from tests.training.test_resume import assert_bitwise_equal, end_state
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_population_on_ray(
     make_config: Callable[..., Config], tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
