@@ -1,4 +1,4 @@
-"""Score each held-out token once: perplexity, bits per byte, surprisal, pairs."""
+"""Score held-out text: perplexity, bits per byte, surprisal, pairs."""
 
 from __future__ import annotations
 
