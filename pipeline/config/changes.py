@@ -61,7 +61,7 @@ def as_meant(changes: Any) -> tuple[list[Any], list[str]]:
             meant.append(_one_as_meant(change))
         except UserError as error:
             problems += [f"train.changes: {line}" for line in str(error).splitlines()]
-    return meant, problems
+    return meant, list(dict.fromkeys(problems))  # a mistake that is made again is told once
 
 
 def _one_as_meant(change: Any) -> dict[str, Any]:

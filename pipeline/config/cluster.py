@@ -11,7 +11,7 @@ from pipeline.errors import UserError
 
 
 def _gpus(value: Any) -> Any:
-    if isinstance(value, (int, float)) and value > 1 and not float(value).is_integer():
+    if isinstance(value, float) and value > 1 and not value.is_integer():
         raise UserError(f"must be a whole number, or a part of one GPU, not {shown(value)}")
     return value
 

@@ -55,7 +55,9 @@ def wanted_corpus(config: Config) -> Wanted:
     try:
         splits = split_corpus(config.corpus)
     except storage.UnreadableError as error:
-        there = {source.name: source for source in reachable(config.corpus)}
+        is_prepared = read_manifest(str(config.data.directory)) is not None
+        # what is not prepared needs all texts: a store that does not answer is not asked, and waited for, again
+        there = {source.name: source for source in reachable(config.corpus)} if is_prepared else {}
         return Wanted(None, there, settings_of(config, None), error)
     sources = {item.reader.name: item.reader for slices in splits.values() for item in slices}
     return Wanted(splits, sources, settings_of(config, splits))

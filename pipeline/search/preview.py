@@ -44,5 +44,5 @@ def preview(
         "total_tokens": plan.total_tokens,
         "trials_at_once": num_concurrent,
         "tokens_per_second": round(found.tokens_per_second),
-        "estimated_seconds": round(found.seconds),
+        "estimated_seconds": round(found.seconds, 3),
     }

@@ -11,10 +11,7 @@ from pipeline.training import checkpoint
 from pipeline.training.directory import RunDirectory
 from pipeline.training.monitor import read
 
-FIGURES = ("tokens", "loss", "perplexity", "bits_per_byte")
-
-
-FINITE = ("loss", "perplexity")  # of a validation that went well; bits per byte there may be none
+FINITE = ("loss", "perplexity")  # of a validation that went well
 
 
 def past_validations(folder: Path, *, after_tokens: int) -> list[dict[str, Any]]:
@@ -26,10 +23,14 @@ def past_validations(folder: Path, *, after_tokens: int) -> list[dict[str, Any]]
     found = checkpoint.manifests(folder)
     last = found[-1][1]["step"] if found else 0
     past = [r for r in read(directory.metrics) if r["kind"] == "valid" and r["step"] <= last]
-    past = [r for r in past if all(name in r for name in FIGURES) and r["tokens"] > after_tokens]
-    # what was not finite is null in the record
+    past = [r for r in past if all(name in r for name in ("tokens", *FINITE)) and r["tokens"] > after_tokens]
+    # what was not finite is null in the record; bits per byte there may be none
     return [
-        {name: record[name] if record[name] is not None or name not in FINITE else math.inf for name in FIGURES}
+        {
+            "tokens": record["tokens"],
+            **{name: math.inf if record[name] is None else record[name] for name in FINITE},
+            "bits_per_byte": record.get("bits_per_byte"),
+        }
         for record in past
     ]
 

@@ -134,7 +134,7 @@ def test_a_validation_after_the_last_checkpoint_is_not_reported(make_config: Cal
     folder = runner.directory.path / "trials" / trial.name
     with runner.directory.locked():
         _, reports = run_whole(runner, trial)
-    shown = [{name: report[name] for name in ("tokens", "loss", "perplexity")} for report in reports]
+    shown = [{name: report[name] for name in ("tokens", "loss", "perplexity", "bits_per_byte")} for report in reports]
     assert past_validations(folder, after_tokens=0) == shown
     assert past_validations(folder, after_tokens=600) == shown[1:]
     for path in sorted((folder / "checkpoints").iterdir())[-1].iterdir():
@@ -143,7 +143,8 @@ def test_a_validation_after_the_last_checkpoint_is_not_reported(make_config: Cal
     # what was not finite is null in the record
     diverged = {"kind": "valid", "step": 1, "time": 1.0, "tokens": 60, "loss": None, "perplexity": None}
     (folder / "metrics.jsonl").write_text(json.dumps(diverged) + "\n")
-    assert past_validations(folder, after_tokens=0) == [{"tokens": 60, "loss": math.inf, "perplexity": math.inf}]
+    lost = {"tokens": 60, "loss": math.inf, "perplexity": math.inf, "bits_per_byte": None}
+    assert past_validations(folder, after_tokens=0) == [lost]
 
 
 def test_a_search_of_an_earlier_version_goes_on(make_config: Callable[..., Config]) -> None:
