@@ -25,7 +25,8 @@ NOT_RUN = {
 }
 LONG = {"docs/compression.md"}  # what it adds to docs/using.md is the time
 ELSEWHERE = {"docs/cluster.md": "its commands need a cluster; tests/cluster/test_cluster_commands.py starts one"}
-QUICKSTART, SEARCH = "configs/quickstart.yaml", "runs/quickstart-search"
+QUICKSTART = "configs/quickstart.yaml"
+SEARCHES = ("runs/quickstart-search", "runs/char-war-and-peace-search")
 # before what the command says itself, so that it wins
 SMALL = [
     *("corpus.train=story.txt", "corpus.valid_fraction=0.4", "tokenizer.vocab_size=300", "model.hidden_size=8"),
@@ -49,12 +50,14 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_text: Path) -> Path:
 
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(PROJECT / "configs", folder / "configs")
-    for name in ("texts/more", "tiny-shakespeare", "docs"):
+    for name in ("texts/more", "tiny-shakespeare", "war-and-peace", "docs"):
         (folder / name).mkdir(parents=True)
     shutil.copy(PROJECT / "docs" / "agreement.jsonl", folder / "docs")
     text = tiny_text.read_text()
     for name in ("story.txt", "other.txt", "texts/a.txt", "texts/more/b.txt", "tiny-shakespeare/input.txt"):
         (folder / name).write_text(f"{name}\nROMEO:\n{text}")
+    for name in ("train.txt", "valid.txt"):
+        (folder / "war-and-peace" / name).write_text(f"{name}\n{text}")
     lines = text.splitlines()
     (folder / "names.txt").write_text("\n".join(line[:20] for line in lines))
     (folder / "stimuli.txt").write_text("\n".join(lines[:5]))
@@ -67,9 +70,10 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_text: Path) -> Path:
         train.main(["--config", QUICKSTART, *SMALL, *SHORT, *places])
         for name in ("other", "rnn", "lstm", "gru"):
             shutil.copytree("runs/quickstart", f"runs/{name}")
-        Path(SEARCH).mkdir()
-        best = [*SMALL, *SHORT, f"run.directory={SEARCH}/best", "data.directory=data/quickstart"]
-        Path(SEARCH, "best.yaml").write_text(configuration.to_yaml(configuration.load(QUICKSTART, best)))
+        for search in SEARCHES:
+            Path(search).mkdir()
+            best = [*SMALL, *SHORT, f"run.directory={search}/best", "data.directory=data/quickstart"]
+            Path(search, "best.yaml").write_text(configuration.to_yaml(configuration.load(QUICKSTART, best)))
     return folder
 
 
@@ -116,7 +120,8 @@ def test_every_command_runs(
     document: str, in_search: list[str], here: Path, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]
 ) -> None:
     if not in_search:  # then it writes its best.yaml itself
-        shutil.rmtree(SEARCH)
+        for search in SEARCHES:
+            shutil.rmtree(search)
         request.getfixturevalue("ray_cluster")
     for command in filter(is_run, commands(document)):
         main, argv = argv_of(command)
