@@ -28,7 +28,7 @@ from commands import Command, training
 from startup import command, measure, measure_bare
 
 from pipeline import config as configuration
-from pipeline import run
+from pipeline import resources, run
 from pipeline.data.shards import open_prepared
 from pipeline.training.directory import RunDirectory
 from pipeline.training.loop import train_on
@@ -102,7 +102,7 @@ def train_as_rank(overrides: list[str]) -> None:
     """What torchrun starts: the loop of ``pipeline.run`` as one rank, with nothing around it."""
     config = configuration.load(None, overrides)
     torch.distributed.init_process_group("gloo")
-    worker = run.Worker(
+    worker = resources.Worker(
         device=torch.device("cpu"),
         num_threads=1,
         rank=torch.distributed.get_rank(),
@@ -127,7 +127,7 @@ def measure_checkpoint(folder: Path, *, repeat: int) -> None:
     corpus = open_prepared(config.data.directory)
     model = run.build_model(config, corpus.vocab_size)
     directory = RunDirectory(str(config.run.directory))
-    worker = run.Worker(torch.device("cpu"), 1)
+    worker = resources.Worker(torch.device("cpu"), 1)
     loop = run.build_loop(config, worker, corpus, run.build_state(config, worker, corpus, model), directory)
     windows = loop.data.windows(0, epoch=0)
 

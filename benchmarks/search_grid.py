@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import config as configuration
-from pipeline import run
+from pipeline import resources, run
 from pipeline.config import Config
 from pipeline.data.prepare import prepare_in_process
 from pipeline.training.guard import TrainingStoppedError
@@ -96,7 +96,7 @@ def curve(config: Config, settings: Mapping[str, Any]) -> tuple[float, list[floa
     try:
         run.train(
             configuration.with_values(config, settings),
-            run.Worker(run.resolve_device("cpu"), num_threads=1),
+            resources.Worker(resources.resolve_device("cpu"), num_threads=1),
             report=lambda figures: losses.append(figures["loss"]),
             evaluate_at_tokens=POINTS,
         )

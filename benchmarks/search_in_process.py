@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline import run
+from pipeline import resources, run
 from pipeline.config import Config
+from pipeline.search.actions import Run
 from pipeline.search.candidates import Candidates
-from pipeline.search.engine import CONTINUE, Engine, Run
+from pipeline.search.engine import Engine
 from pipeline.search.exploits import Exploits
 from pipeline.search.journal import Journal, read_journal
 from pipeline.search.lives import config_of
 from pipeline.search.naming import TRIALS
+from pipeline.search.schedulers import CONTINUE
 from pipeline.search.space import check_space
 from pipeline.search.standing import LOST, Trial
 from pipeline.search.validations import past_validations
@@ -66,7 +68,7 @@ class InThisProcess:
             return
         how = run.train(
             config_of(self.config, trial, folder),
-            run.local_worker(self.config),
+            resources.local_worker(self.config),
             owner=self.directory.owner,
             held_by=str(self.directory.path),
             report=report,

@@ -29,14 +29,14 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         check_writable(arguments.output, argument="output")
 
     from jobs.terminal.conversation import Conversation
-    from pipeline import run
+    from pipeline import resources
     from pipeline.generate import UntilStop, read_prompts
     from pipeline.model.precision import set_tf32
 
     UntilStop(arguments.stop)
     prompts = read_prompts(arguments.prompts) if arguments.prompts is not None else [arguments.prompt or ""]
     check_number(len(prompts), arguments.samples)
-    loaded = load(arguments.run, arguments, run.resolve_device(arguments.device))
+    loaded = load(arguments.run, arguments, resources.resolve_device(arguments.device))
     set_tf32(loaded.config.train.tf32)
     facts = {"seed": arguments.seed, "checkpoint": str(loaded.path)}
     stops = tuple(arguments.stop)

@@ -31,7 +31,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if arguments.figure is not None:
         check_writable(arguments.figure, argument="figure")
 
-    from pipeline import run
+    from pipeline import resources, run
     from pipeline.evaluate import split_held_out
     from pipeline.gradient_flow import measure
     from pipeline.gradient_flow.figure import check_drawing, draw, save, write_tensorboard
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
     flows, figures = {}, {}
     for name, directory in directories.items():
-        loaded = load(directory, arguments, run.resolve_device(arguments.device))
+        loaded = load(directory, arguments, resources.resolve_device(arguments.device))
         if arguments.tensorboard and not loaded.which:
             raise UserError(f"--tensorboard: {directory} is a single model, not a run to draw into; leave it out")
         if loaded.config.data.layout == "documents":

@@ -38,15 +38,15 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
     from jobs.terminal.progress import ShardProgress, duration
     from jobs.terminal.search import SearchProgress
-    from pipeline.cluster import search
+    from pipeline.cluster import rules, search
     from pipeline.dry_run import dry_run
     from pipeline.search.leaderboard import BEST
     from pipeline.search.preview import preview
     from pipeline.search.report import REPORT
 
     if arguments.dry_run:
-        figures = dry_run(search.with_budget(config))
-        worker, num_concurrent = search.room(config)
+        figures = dry_run(rules.with_budget(config))
+        worker, num_concurrent = rules.room(config)
         of_search = preview(
             config, space, vocab_size=figures["vocab_size"], epoch_tokens=figures["tokens"],
             num_concurrent=num_concurrent, worker=worker,

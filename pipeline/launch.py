@@ -16,7 +16,7 @@ from functools import partial
 from types import FrameType
 from typing import Any, Protocol
 
-from pipeline import run, status
+from pipeline import resources, run, status
 from pipeline.config import Config
 from pipeline.data.directory import Say
 from pipeline.data.prepare import OnShard, prepare_in_process
@@ -64,7 +64,7 @@ class InProcess:
         return prepare_in_process(config, on_shard=on_shard, say=say)
 
     def train(self, config: Config, *, owner: str, on_record: Callable[[Record], None]) -> str:
-        worker = run.local_worker(config)
+        worker = resources.local_worker(config)
         try:
             return run.train(
                 config, worker, owner=owner, on_record=on_record, evaluate_at_tokens=self.evaluate_at_tokens
@@ -76,7 +76,7 @@ class InProcess:
 @contextmanager
 def in_process(config: Config) -> Iterator[InProcess]:
     """Give the executor that runs the same loop in this process, for debuggers and machines without Ray."""
-    run.resolve_device(config.cluster.device)
+    resources.resolve_device(config.cluster.device)
     yield InProcess()
 
 

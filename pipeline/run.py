@@ -5,10 +5,8 @@ config + prepared corpus → model, optimizer, step, data → (checkpoint) → f
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,6 +24,7 @@ from pipeline.generate import write_sample
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import set_tf32
 from pipeline.model.regularization import Penalties
+from pipeline.resources import Worker
 from pipeline.seeds import mix
 from pipeline.training import checkpoint, embedding_rows, sitting
 from pipeline.training.averaging import Averaging
@@ -47,49 +46,6 @@ from pipeline.training.stateful import HiddenState, Interval
 from pipeline.training.step import TrainingStep
 from pipeline.training.stragglers import Stragglers
 from pipeline.training.watchdog import Watchdog
-
-MOST_SHARERS = 64  # threads or workers that have to share a CPU
-
-
-@dataclass(frozen=True)
-class Worker:
-    """Which rank this process is, and what it has to work with."""
-
-    device: torch.device
-    num_threads: int
-    rank: int = 0
-    world_size: int = 1
-
-
-def local_worker(config: Config) -> Worker:
-    """Make this process the only rank. Raises ``UserError`` for a GPU, or very many CPUs, that are not there."""
-    cpus = config.cluster.cpus_per_worker
-    check_cpus(1, 1 if cpus == "auto" else cpus)
-    return Worker(
-        device=resolve_device(config.cluster.device),
-        num_threads=available_cpus() if cpus == "auto" else cpus,
-    )
-
-
-def available_cpus() -> int:
-    """Count the CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def check_cpus(num_workers: int, each: int) -> None:
-    """Raise ``UserError`` if the threads and processes for so many CPUs would bring this machine to a halt."""
-    if num_workers * each > MOST_SHARERS * available_cpus():
-        raise UserError(
-            f"cluster.cpus_per_worker: {num_workers} workers of {each:,} CPUs are more than {MOST_SHARERS} times the "
-            f"{available_cpus()} CPUs of this machine"
-        )
-
-
-def resolve_device(device: str) -> torch.device:
-    """Turn ``auto`` into cuda where there is one, else cpu. Raises ``UserError`` for a GPU that is not there."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("cluster.device: cuda was asked for, but there is no GPU here")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def training_data(config: Config, corpus: PreparedCorpus, *, rank: int, world_size: int) -> TrainingData:

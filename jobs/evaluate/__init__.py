@@ -21,14 +21,14 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     check(arguments)
     models.check(arguments, *filter(None, [arguments.compare]))
 
-    from pipeline import run
+    from pipeline import resources
     from pipeline.evaluate.surprisal import check_ending
     from pipeline.model.precision import set_tf32
 
     if arguments.surprisal is not None:
         check_ending(arguments.surprisal)
         check_writable(arguments.surprisal, argument="surprisal")
-    loaded = load(arguments.run, arguments, run.resolve_device(arguments.device))
+    loaded = load(arguments.run, arguments, resources.resolve_device(arguments.device))
     set_tf32(loaded.config.train.tf32)
     result: dict[str, Any] = {}
     for measure in measures_of(loaded, arguments):

@@ -18,7 +18,7 @@ from ray.exceptions import AuthenticationError
 from pipeline.cluster.address import address_of, check_answers
 from pipeline.config import ClusterConfig
 from pipeline.errors import UserError
-from pipeline.run import available_cpus, check_cpus
+from pipeline.resources import available_cpus, check_cpus
 
 OBJECT_STORE_BYTES = 256 << 20
 MIN_OBJECT_STORE_BYTES = 80 << 20

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import run, status
+from pipeline import resources, run, status
 from pipeline.cluster.exchange import Exchange
 from pipeline.cluster.train import OnRay, Plan, fitted
 from pipeline.config import Config
@@ -102,8 +102,8 @@ class Runner:
         milestones = () if trial.seed_offset else self.milestones
         if self.plan.num_workers > 1:
             return self.train_on_several(config, folder, report_checked, milestones)
-        worker = run.Worker(
-            run.resolve_device("cuda" if self.plan.use_gpu else "cpu"), num_threads=self.plan.cpus_per_worker
+        worker = resources.Worker(
+            resources.resolve_device("cuda" if self.plan.use_gpu else "cpu"), num_threads=self.plan.cpus_per_worker
         )
         owner, search = self.directory.owner, str(self.directory.path)
         return run.train(

@@ -17,8 +17,10 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from pipeline.errors import UserError
-from pipeline.search.engine import CONTINUE, Action, Engine, Run, Wait
+from pipeline.search.actions import Action, Run, Wait
+from pipeline.search.engine import Engine
 from pipeline.search.journal import Journal
+from pipeline.search.schedulers import CONTINUE
 from pipeline.search.standing import FAILED, LOST, RUNNING, Standing, Trial
 from pipeline.training.loop import INTERRUPTED
 

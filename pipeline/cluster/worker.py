@@ -18,7 +18,7 @@ from ray.train.torch import get_device
 from ray.train.v2._internal.execution.callback import ControllerCallback
 
 from pipeline import config as configuration
-from pipeline import run
+from pipeline import resources, run
 from pipeline.cluster import store
 from pipeline.cluster.exchange import Exchange
 from pipeline.errors import UserError
@@ -42,7 +42,7 @@ def run_rank(settings: dict[str, Any]) -> dict[str, Any]:
     context = ray.train.get_context()
     rank = context.get_world_rank()
     config = configuration.validate(settings["config"])
-    worker = run.Worker(
+    worker = resources.Worker(
         device=get_device(),
         num_threads=settings["num_threads"],
         rank=rank,

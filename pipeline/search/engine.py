@@ -14,11 +14,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config import SearchConfig
 from pipeline.search import confirm
+from pipeline.search.actions import Action, End, Run, Wait
 from pipeline.search.candidates import Candidates, Drawn
 from pipeline.search.journal import EARLIER
 from pipeline.search.naming import name_of
@@ -26,32 +26,10 @@ from pipeline.search.rungs import reached
 from pipeline.search.samplers import sampler_of
 from pipeline.search.schedulers import CONTINUE, PAUSE, STOP, Decision, Scheduler, scheduler_of
 from pipeline.search.space import Space
-from pipeline.search.standing import FAILED, LOST, RUNNING, STOPPED, WAITING, Standing, Trial
+from pipeline.search.standing import FAILED, LOST, RUNNING, STOPPED, WAITING, Standing, Trial, started
 from pipeline.training.monitor import Record
 
 Write = Callable[..., None]  # takes records, as Journal.append
-
-
-@dataclass(frozen=True)
-class Run:
-    """Run ``trial`` from where it is (``trial.tokens`` at least), until it is told to pause or stop or has ended."""
-
-    trial: Trial
-
-
-@dataclass(frozen=True)
-class Wait:
-    """There is nothing to begin until something that runs reports or ends."""
-
-
-@dataclass(frozen=True)
-class End:
-    """Nothing runs and nothing is left to do; ``reason``: why, where more could have been done."""
-
-    reason: str = ""
-
-
-Action = Run | Wait | End
 
 
 def rules_of(settings: SearchConfig, format: int | None) -> SearchConfig:
@@ -315,14 +293,3 @@ class Engine:
         trial = self.standing.apply(record)
         if trial is not None:
             self.scheduler.apply(record, trial)
-
-
-def started(trial: Trial) -> Record:
-    """What a ``start`` record says of ``trial``."""
-    record: Record = {"kind": "start", "trial": trial.name, "number": trial.number, "settings": trial.settings}
-    record |= {"origin": trial.origin, "num_refused": trial.num_refused}
-    beside = {"confirms": trial.confirms, "seed_offset": trial.seed_offset, "details": trial.details}
-    return record | (beside if trial.confirms is not None else {})
-
-
-__all__ = ["CONTINUE", "PAUSE", "STOP", "Action", "Decision", "End", "Engine", "Run", "Wait"]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from pipeline import config as configuration
-from pipeline import run
+from pipeline import resources, run
 from pipeline.config import Config
 from pipeline.data.streams import Streams
 from pipeline.data.windows import ArrayTokens
@@ -35,7 +35,7 @@ class Estimate:
 
 
 def estimate(
-    config: Config, space: Space, *, vocab_size: int, total_tokens: int, num_concurrent: int, worker: run.Worker
+    config: Config, space: Space, *, vocab_size: int, total_tokens: int, num_concurrent: int, worker: resources.Worker
 ) -> Estimate:
     """The time of ``total_tokens`` over the first models that the space draws.
 
@@ -68,7 +68,7 @@ def without_other_tokens(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {path: value for path, value in settings.items() if not path.startswith(("tokenizer.", "data."))}
 
 
-def tokens_per_second(config: Config, vocab_size: int, worker: run.Worker) -> float:
+def tokens_per_second(config: Config, vocab_size: int, worker: resources.Worker) -> float:
     """The speed of training on random tokens, in short windows, without the first unless that took long."""
     torch.set_num_threads(worker.num_threads)
     changes: dict[str, Any] = {

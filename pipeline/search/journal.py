@@ -53,13 +53,13 @@ def read_journal(directory: Path) -> list[Record]:
         return []
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {reason(error)}") from None
+    *lines, rest = content.split(b"\n")
+    if whole_record(rest[:-1]):  # its newline was altered: a writer that was killed leaves nothing behind a record
+        lines.append(rest)
     records = []
-    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
-        try:
-            record = signing.parse(line)
-        except ValueError:
-            record = {}
-        if record.pop(CHECKSUM, None) != checksum_of(record):
+    for number, line in enumerate(lines, start=1):
+        record = whole_record(line)
+        if record is None:
             raise UserError(
                 f"{path}: line {number} was altered since it was written; without this file the search goes on from "
                 "what its trials' directories hold"
@@ -68,6 +68,15 @@ def read_journal(directory: Path) -> list[Record]:
     if records and records[0].get("format") not in (FORMAT, EARLIER):
         raise UserError(f"{path}: format {records[0].get('format')}, but this version reads formats up to {FORMAT}")
     return records
+
+
+def whole_record(line: bytes) -> Record | None:
+    """The record of a line of the journal, without its checksum; None where it is none, or was altered."""
+    try:
+        record = signing.parse(line)
+    except ValueError:
+        return None
+    return record if record.pop(CHECKSUM, None) == checksum_of(record) else None
 
 
 def begin_journal(directory: Path, records: Iterable[Record]) -> None:

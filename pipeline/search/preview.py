@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline import run
+from pipeline import resources
 from pipeline.config import Config
 from pipeline.search.estimate import estimate
 from pipeline.search.plan import plan_of
@@ -13,7 +13,7 @@ from pipeline.search.space import Space
 
 
 def preview(
-    config: Config, space: Space, *, vocab_size: int, epoch_tokens: int, num_concurrent: int, worker: run.Worker
+    config: Config, space: Space, *, vocab_size: int, epoch_tokens: int, num_concurrent: int, worker: resources.Worker
 ) -> dict[str, Any]:
     """Figures of the search of ``config`` by name.
 

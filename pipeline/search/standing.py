@@ -179,3 +179,11 @@ class Standing:
         """The lowest so far, of all trials."""
         figures = [trial.best_perplexity for trial in self.trials.values()]
         return min((figure for figure in figures if figure is not None), default=None)
+
+
+def started(trial: Trial) -> Record:
+    """What a ``start`` record says of ``trial``."""
+    record: Record = {"kind": "start", "trial": trial.name, "number": trial.number, "settings": trial.settings}
+    record |= {"origin": trial.origin, "num_refused": trial.num_refused}
+    beside = {"confirms": trial.confirms, "seed_offset": trial.seed_offset, "details": trial.details}
+    return record | (beside if trial.confirms is not None else {})

@@ -12,7 +12,8 @@ import pytest
 
 from pipeline import config as configuration
 from pipeline.cluster.leg import Leg
-from pipeline.cluster.search import Rules, check_same_search, settings_of, with_budget
+from pipeline.cluster.rules import Rules, with_budget
+from pipeline.cluster.search import check_same_search, settings_of
 from pipeline.cluster.trial import Runner
 from pipeline.cluster.tuning import LEG, Conductor
 from pipeline.config import Config

@@ -17,7 +17,7 @@ import torch
 from ray.cluster_utils import Cluster
 
 from pipeline import config as configuration
-from pipeline import run
+from pipeline import resources, run
 from pipeline.config import Config
 from pipeline.training import checkpoint
 from pipeline.training.monitor import Record, read
@@ -112,7 +112,7 @@ def undisturbed(config: Config) -> Config:
     whole = configuration.with_values(config, {**changes, "run.directory": f"{config.run.directory}-whole"})
     steps = itertools.count(1)
     last = checkpoint.manifests(str(config.run.directory))[-1][1]["step"]
-    run.train(whole, run.local_worker(whole), stop_requested=lambda: next(steps) == last)
+    run.train(whole, resources.local_worker(whole), stop_requested=lambda: next(steps) == last)
     return whole
 
 

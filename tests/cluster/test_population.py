@@ -11,7 +11,8 @@ from jobs import search as job
 from jobs.shared.cli import run_job
 from pipeline import config as configuration
 from pipeline import launch
-from pipeline.cluster.search import settings_of, with_budget
+from pipeline.cluster.rules import with_budget
+from pipeline.cluster.search import settings_of
 from pipeline.config import Config
 from pipeline.search.journal import begin_journal, read_journal
 from pipeline.search.lives import exploits_of

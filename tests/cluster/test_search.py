@@ -12,7 +12,7 @@ from jobs import search as job
 from jobs.shared.cli import run_job
 from jobs.terminal.progress import MovingLine
 from pipeline import config as configuration
-from pipeline import launch, run
+from pipeline import launch, resources, run
 from pipeline.cluster.search import search
 from pipeline.config import Config
 from pipeline.errors import UserError
@@ -161,7 +161,7 @@ def check_trials(directory: Path, *, num_trials: int) -> None:
         assert min(figures.values()) == float(line["perplexity"])
         trial = configuration.load(folder / "config.yaml")
         alone = {"run.directory": str(directory / "alone" / line["trial"]), "cluster.backend": "local"}
-        worker = run.Worker(run.resolve_device("cpu"), num_threads=1)
+        worker = resources.Worker(resources.resolve_device("cpu"), num_threads=1)
         run.train(configuration.with_values(trial, alone), worker, evaluate_at_tokens=list(figures))
         expected = validations(directory / "alone" / line["trial"])
         assert figures == {tokens: expected[tokens] for tokens in figures}

@@ -13,7 +13,7 @@ import ray
 from ray._private.state import available_resources_per_node
 
 from pipeline import config as configuration
-from pipeline import run
+from pipeline import resources, run
 from pipeline.cluster.search import search
 from pipeline.config import Config
 from pipeline.search.journal import read_journal
@@ -40,7 +40,7 @@ def check_ended_well(config: Config) -> None:
         alone = {"run.directory": str(directory / "alone" / line["trial"]), "cluster.backend": "local",
                  "cluster.num_workers": 1}  # fmt: skip
         found = validations(directory / "trials" / line["trial"])
-        worker = run.Worker(run.resolve_device("cpu"), num_threads=1)
+        worker = resources.Worker(resources.resolve_device("cpu"), num_threads=1)
         run.train(configuration.with_values(trial, alone), worker, evaluate_at_tokens=list(found))
         expected = validations(directory / "alone" / line["trial"])
         assert found == pytest.approx({tokens: expected[tokens] for tokens in found}, rel=1e-3)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.cluster.leg import Leg
-from pipeline.cluster.search import with_budget
+from pipeline.cluster.rules import with_budget
 from pipeline.cluster.train import Plan
 from pipeline.cluster.trial import Runner
 from pipeline.config import Config

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import config as configuration
-from pipeline import run
+from pipeline import resources, run
 from pipeline.config import Config
 from pipeline.data import directory
 from pipeline.data.prepare import prepare_in_process
@@ -56,7 +56,7 @@ def test_figures_by_bytes_are_those_of_the_text(config: Config) -> None:
     """Of a text of one byte a character, a character model's perplexity per byte is its perplexity."""
     prepare_in_process(config)
     reported: list[dict[str, float]] = []
-    worker = run.Worker(run.resolve_device("cpu"), num_threads=1)
+    worker = resources.Worker(resources.resolve_device("cpu"), num_threads=1)
     run.train(config, worker, report=reported.append, evaluate_at_tokens=[300])
     for figures in reported:
         told = corpora.by_bytes(figures)

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from pipeline.config import SearchConfig
+from pipeline.search.actions import End, Run, Wait
 from pipeline.search.candidates import Candidates
 from pipeline.search.domains import Domain
-from pipeline.search.engine import CONTINUE, End, Engine, Run, Wait
+from pipeline.search.engine import Engine
+from pipeline.search.schedulers import CONTINUE
 from pipeline.search.space import Space
 from pipeline.search.standing import Standing
 from pipeline.training.monitor import Record

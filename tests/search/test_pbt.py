@@ -12,13 +12,14 @@ from jobs.terminal.search import sentence
 from pipeline import config as configuration
 from pipeline.config import SearchConfig
 from pipeline.errors import UserError
+from pipeline.search.actions import End, Run
 from pipeline.search.candidates import Candidates
 from pipeline.search.domains import Domain
-from pipeline.search.engine import CONTINUE, End, Engine, Run
+from pipeline.search.engine import Engine
 from pipeline.search.leaderboard import as_csv, rows_of
 from pipeline.search.lives import Life, exploits_of
 from pipeline.search.population import check_interval, check_population
-from pipeline.search.schedulers import milestones_of
+from pipeline.search.schedulers import CONTINUE, milestones_of
 from pipeline.search.schedulers.pbt import Pbt
 from pipeline.search.space import Space
 from pipeline.search.standing import Standing, Trial

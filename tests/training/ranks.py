@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from pipeline import config as configuration
-from pipeline import run
+from pipeline import resources, run
 from pipeline.config import Config
 from pipeline.training import communication
 from pipeline.training.step import WindowLoss
@@ -35,7 +35,7 @@ class Plan:
     slow: tuple[int, int, float] | None = None  # a rank, how many forward passes, and seconds that each takes longer
 
 
-def carry_out(plan: Plan, worker: run.Worker) -> None:
+def carry_out(plan: Plan, worker: resources.Worker) -> None:
     """Train as one rank, as far as ``plan`` goes."""
     counts = {"asked": 0, "forward": 0, "report": 0}
 
@@ -69,7 +69,7 @@ def carry_out(plan: Plan, worker: run.Worker) -> None:
 
 
 def rank_of(rank: int, world_size: int, plans: list[tuple[dict[str, Any], list[Any]]]) -> None:
-    worker = run.Worker(device=torch.device("cpu"), num_threads=1, rank=rank, world_size=world_size)
+    worker = resources.Worker(device=torch.device("cpu"), num_threads=1, rank=rank, world_size=world_size)
     for values, rest in plans:
         carry_out(Plan(configuration.validate(values), *rest), worker)
 

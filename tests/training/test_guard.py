@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline import config as configuration
-from pipeline import launch, run
+from pipeline import launch, resources, run
 from pipeline.config import Config
 from pipeline.data.prepare import prepare_in_process
 from pipeline.training import checkpoint
@@ -45,7 +45,7 @@ def weights(config: Config, which: str = "last") -> list[torch.Tensor]:
 def spoiled_rank(rank: int, values: dict[str, Any], by: float) -> None:
     if rank == 1:
         WindowLoss.forward = spoil((8,), by)  # type: ignore[method-assign]  # of which DDP settles with the first
-    worker = run.Worker(device=torch.device("cpu"), num_threads=1, rank=rank, world_size=2)
+    worker = resources.Worker(device=torch.device("cpu"), num_threads=1, rank=rank, world_size=2)
     try:
         run.train(configuration.validate(values), worker)
     except TrainingStoppedError as error:

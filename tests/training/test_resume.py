@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline import config as configuration
-from pipeline import launch, run
+from pipeline import launch, resources, run
 from pipeline.config import Config
 from pipeline.data.prepare import prepare_in_process
 from pipeline.training import checkpoint, guard
@@ -53,7 +53,7 @@ def interrupt_after(config: Config, num_steps: int) -> None:
         asked += 1
         return asked >= num_steps
 
-    run.train(config, run.local_worker(config), stop_requested=stop_requested)
+    run.train(config, resources.local_worker(config), stop_requested=stop_requested)
 
 
 ENGINES: dict[str, dict[str, Any]] = {
@@ -138,7 +138,7 @@ def test_a_new_part_of_the_step_is_saved_resumed_and_undone(
     interrupt_after(config, 3)
     # the sixth window is found bad once: the update before it is undone, and the window tried again
     monkeypatch.setattr(guard.math, "isfinite", lambda value: len(numbers) != 6 and finite(value))
-    run.train(config, run.local_worker(config))
+    run.train(config, resources.local_worker(config))
     assert numbers == [1, 2, 3, 4, 5, 6, 5, 6, 7, 8]
     assert checkpoint.load_state(checkpoint.find(str(config.run.directory), "last"))["counter"]["number"] == 8
 
@@ -168,7 +168,7 @@ def test_failing_within_a_window_or_before_the_report_and_continued_is_bitwise_e
     ]
     if world_size == 1:
         for plan in plans:
-            carry_out(plan, run.local_worker(config))
+            carry_out(plan, resources.local_worker(config))
     else:
         train_on_ranks(world_size, *plans)
     assert curve(config) == curve(broken)

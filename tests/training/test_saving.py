@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline import config as configuration
-from pipeline import launch, run
+from pipeline import launch, resources, run
 from pipeline.config import Config
 from pipeline.data.prepare import prepare_in_process
 from pipeline.training import checkpoint
@@ -66,7 +66,7 @@ def test_what_a_search_is_told_is_already_in_a_checkpoint(
         told.append((figures["tokens"], steps_saved(config)))
 
     monkeypatch.setattr(checkpoint, "save", slowly)
-    run.train(config, run.local_worker(config), report=report, evaluate_at_tokens=[180])  # 60 tokens a step
+    run.train(config, resources.local_worker(config), report=report, evaluate_at_tokens=[180])  # 60 tokens a step
     assert told == [(180, [2, 3]), (360, [4, 6])]  # two are kept
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipeline import config as configuration
-from pipeline import launch, run
+from pipeline import launch, resources, run
 from pipeline.config import Config, ModelConfig
 from pipeline.data.prepare import prepare_in_process
 from pipeline.model.cpu.onednn import has_bf16_products
@@ -50,8 +50,8 @@ def test_an_earlier_start_s_tokens_do_not_count_for_the_speed(
 
     monkeypatch.setattr(run.TrainingStep, "update", update_of_a_second)
     monkeypatch.setattr(time, "monotonic", lambda: seconds[0])
-    run.train(config, run.local_worker(config), stop_requested=lambda: seconds[0] == 18)
-    run.train(config, run.local_worker(config))
+    run.train(config, resources.local_worker(config), stop_requested=lambda: seconds[0] == 18)
+    run.train(config, resources.local_worker(config))
     records = list(read(Path(str(config.run.directory)) / "metrics.jsonl"))
     assert [record["tokens_per_second"] for record in records if record["kind"] == "train"] == [60.0, 60.0]
 

@@ -1,0 +1,126 @@
+"""What the trials of a search have to work with on this cluster, and the engine that decides about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from pipeline import config as configuration
+from pipeline import resources, run
+from pipeline.cluster.address import address_of
+from pipeline.cluster.session import node_resources, places, ray_session
+from pipeline.cluster.train import Plan, plan_workers
+from pipeline.config import Config
+from pipeline.data.shards import PreparedCorpus, open_prepared
+from pipeline.search.actions import End
+from pipeline.search.candidates import Candidates
+from pipeline.search.checks import why_not
+from pipeline.search.engine import Engine
+from pipeline.search.journal import read_journal
+from pipeline.search.schedulers import milestones_of
+from pipeline.search.space import Space
+from pipeline.training.directory import RunDirectory
+
+
+def plan_trials(config: Config) -> Plan:
+    """A trial's workers. A CPU trial has one thread unless set: trials side by side use the cores best."""
+    plan = plan_workers(config.cluster)
+    if config.cluster.cpus_per_worker == "auto" and not plan.use_gpu:
+        plan = replace(plan, cpus_per_worker=1)
+    return replace(plan, num_workers=1) if config.cluster.num_workers == "auto" else plan
+
+
+def with_budget(config: Config) -> Config:
+    """The configuration of a trial before its sample: the budget of a trial becomes its horizon."""
+    changes = {"run.sample_tokens": 0}
+    if config.search.max_tokens is not None:
+        changes["train.max_tokens"] = config.search.max_tokens
+    return configuration.with_values(config, changes)
+
+
+def budget(config: Config, corpus: PreparedCorpus) -> int:
+    """Tokens that a trial trains on if nothing stops it."""
+    data = run.training_data(config, corpus, rank=0, world_size=1)
+    epochs = config.train.epochs * data.tokens_per_epoch
+    return min(epochs, config.train.max_tokens or epochs)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What makes the engine of a search, beside its journal; it travels to where Tune runs."""
+
+    config: Config  # of a trial before its settings
+    space: Space
+    budget_tokens: int
+    first: list[dict[str, Any]]
+    plan: Plan
+
+    def engine(
+        self,
+        directory: RunDirectory,
+        write: Callable[..., None] = lambda *records: None,
+        *,
+        retries_failed: bool = True,
+    ) -> Engine:
+        """The engine that goes on from the journal in ``directory``."""
+        corpus = open_prepared(self.config.data.directory)
+        refuses = why_not(self.config, corpus, num_workers=self.plan.num_workers)
+        return Engine(
+            self.config.search,
+            self.space,
+            self.budget_tokens,
+            records=read_journal(directory.path),
+            write=write,
+            candidates=Candidates(refuses, [settings for settings in self.first if not refuses(settings)]),
+            retries_failed=retries_failed,
+        )
+
+    def pins(self) -> dict[str, Any]:
+        """What makes a run of a trial's whole life the very same: where it is validated, its workers and threads."""
+        if self.config.search.scheduler != "pbt":
+            return {}
+        plan = self.plan
+        return {
+            "train.evaluate_at_tokens": milestones_of(self.config.search, self.budget_tokens),
+            "cluster.num_workers": plan.num_workers,
+            "cluster.cpus_per_worker": plan.cpus_per_worker,
+            "cluster.device": "cuda" if plan.use_gpu else "cpu",
+        }
+
+    def is_over(self, directory: RunDirectory, *, retries_failed: bool = True) -> bool:
+        """Whether nothing is left to do. Raises ``UserError`` as ``Engine.next_action``."""
+        return isinstance(self.engine(directory, retries_failed=retries_failed).next_action(1), End)
+
+    def most_at_once(self) -> int:
+        """Trials that fit on the cluster at once, as it is now or may grow to be."""
+        plan = self.plan
+        gpus = plan.gpus_per_worker if plan.use_gpu else 0.0
+        room = places(node_resources(), cpus_per_worker=plan.cpus_per_worker, gpus_per_worker=gpus)
+        most = self.config.search.max_concurrent
+        fit = max(1, room // plan.num_workers)
+        return fit if most is None else min(most, fit)
+
+
+def room(config: Config) -> tuple[resources.Worker, int]:
+    """What a worker of a trial would have here, and how many trials would run at once on the cluster.
+
+    Raises:
+        UserError: no cluster answers at the address that is set, or there is no GPU as asked for.
+    """
+    cluster = config.cluster
+    if address_of(cluster):
+        with ray_session(cluster):
+            plan = plan_trials(config)
+            at_once = Rules(config, Space({}), 0, [], plan).most_at_once()
+        device = resources.resolve_device("auto" if plan.use_gpu else "cpu")
+        return resources.Worker(device, num_threads=plan.cpus_per_worker), at_once
+    device = resources.resolve_device(cluster.device)
+    num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
+    threads = cluster.cpus_per_worker if cluster.cpus_per_worker != "auto" else 1
+    here = {"CPU": float(resources.available_cpus()), "GPU": float(num_gpus)}
+    fit = places([here], cpus_per_worker=threads, gpus_per_worker=cluster.gpus_per_worker if num_gpus else 0.0)
+    fit = max(1, fit // (1 if cluster.num_workers == "auto" else cluster.num_workers))
+    return resources.Worker(device, num_threads=threads), min(fit, config.search.max_concurrent or fit)

@@ -1,0 +1,54 @@
+"""What a rank has to work with: its device, its CPU threads, its place among the ranks."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from pipeline.config import Config
+from pipeline.errors import UserError
+
+MOST_SHARERS = 64  # threads or workers that have to share a CPU
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Which rank this process is, and what it has to work with."""
+
+    device: torch.device
+    num_threads: int
+    rank: int = 0
+    world_size: int = 1
+
+
+def local_worker(config: Config) -> Worker:
+    """Make this process the only rank. Raises ``UserError`` for a GPU, or very many CPUs, that are not there."""
+    cpus = config.cluster.cpus_per_worker
+    check_cpus(1, 1 if cpus == "auto" else cpus)
+    return Worker(
+        device=resolve_device(config.cluster.device),
+        num_threads=available_cpus() if cpus == "auto" else cpus,
+    )
+
+
+def available_cpus() -> int:
+    """Count the CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_cpus(num_workers: int, each: int) -> None:
+    """Raise ``UserError`` if the threads and processes for so many CPUs would bring this machine to a halt."""
+    if num_workers * each > MOST_SHARERS * available_cpus():
+        raise UserError(
+            f"cluster.cpus_per_worker: {num_workers} workers of {each:,} CPUs are more than {MOST_SHARERS} times the "
+            f"{available_cpus()} CPUs of this machine"
+        )
+
+
+def resolve_device(device: str) -> torch.device:
+    """Turn ``auto`` into cuda where there is one, else cpu. Raises ``UserError`` for a GPU that is not there."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("cluster.device: cuda was asked for, but there is no GPU here")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
