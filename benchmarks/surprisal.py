@@ -28,7 +28,7 @@ from pipeline import run
 from pipeline.data.tokenizer import BpeTokenizer, Tokenizer, train_tokenizer
 from pipeline.data.windows import ArrayTokens
 from pipeline.evaluate import HeldOut, evaluate, text_held_out
-from pipeline.evaluate.pairs import window_of
+from pipeline.evaluate.side_by_side import window_of
 from pipeline.evaluate.surprisal import surprisal_rows, write_rows
 from pipeline.evaluate.words import WORD_BOUNDARIES, Row, Words, groups_of_types, places_of
 from pipeline.model.language_model import LanguageModel

@@ -10,7 +10,8 @@ from jobs.terminal.progress import Count
 from pipeline.data.streams import ResetRule
 from pipeline.data.tokenizer import EOS, Tokenizer
 from pipeline.evaluate import HeldOut
-from pipeline.evaluate.pairs import Pair, accuracies, sentence_nats
+from pipeline.evaluate.pairs import Pair, accuracies
+from pipeline.evaluate.side_by_side import sentence_nats
 from pipeline.evaluate.surprisal import surprisal_rows, write_rows
 from pipeline.evaluate.words import Row, WordBoundary
 from pipeline.training.checkpoint import Loaded

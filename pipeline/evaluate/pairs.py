@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from pipeline.data.tokenizer import Ids, Tokenizer, UnknownTextError
+from pipeline.data.tokenizer import Tokenizer, UnknownTextError
 from pipeline.data.utf8 import is_text, parse_json, read_file
-from pipeline.data.windows import IGNORED, Window
 from pipeline.errors import UserError
-from pipeline.model.language_model import LanguageModel
-from pipeline.scoring import scored_windows
-
-SENTENCES_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -75,41 +68,6 @@ def _pair(line: str, tokenizer: Tokenizer) -> Pair:
     if not isinstance(values.get("group", ""), str):
         raise ValueError("has a group that is not a text")
     return Pair(values["good"], values["bad"], values.get("group", ""))
-
-
-def sentence_nats(
-    model: LanguageModel,
-    tokenizer: Tokenizer,
-    sentences: Sequence[str],
-    *,
-    on_sentences: Callable[[int], None] = lambda number: None,
-) -> list[float]:
-    """Return the nats of each sentence, its end included, read from a zero state after the end of a text or line.
-
-    ``on_sentences`` is told how many more are scored.
-    """
-    ids = [
-        np.concatenate([tokenizer.start_ids, tokenizer.encode_document(text)]).astype(np.int64) for text in sentences
-    ]
-    order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
-    batches = [order[start : start + SENTENCES_AT_ONCE] for start in range(0, len(order), SENTENCES_AT_ONCE)]
-    nats = [0.0] * len(ids)
-    windows = (window_of([ids[row] for row in rows]) for rows in batches)
-    for rows, part in zip(batches, scored_windows(model, windows), strict=True):
-        for row, value in zip(rows, part.nats.double().sum(0).tolist(), strict=True):
-            nats[row] = value
-        on_sentences(len(rows))
-    return nats
-
-
-def window_of(sentences: Sequence[Ids]) -> Window:
-    """Put sentences side by side in one window, padded to the longest; the first token of each is only read."""
-    longest = max(map(len, sentences)) - 1
-    inputs = np.zeros((longest, len(sentences)), dtype=np.int64)
-    targets = np.full_like(inputs, IGNORED)
-    for column, ids in enumerate(sentences):
-        inputs[: len(ids) - 1, column], targets[: len(ids) - 1, column] = ids[:-1], ids[1:]
-    return Window(inputs, targets, position=0, next_position=longest, begins=True)
 
 
 def accuracies(pairs: Sequence[Pair], good: Sequence[float], bad: Sequence[float]) -> list[Accuracy]:

@@ -23,6 +23,7 @@ from pipeline.data.tokenizer import EOS, Tokenizer
 from pipeline.data.windows import ArrayTokens
 from pipeline.errors import UserError
 from pipeline.evaluate.held_out import HeldOut
+from pipeline.evaluate.stimuli import ROW, Stimuli
 from pipeline.evaluate.words import Row, WordBoundary, Words, groups_of_types, places_of
 from pipeline.files import new_file
 from pipeline.model.language_model import LanguageModel
@@ -33,10 +34,10 @@ SCHEMA = pa.schema(
      ("nats", pa.float64()), ("unknown", pa.string()), ("entropy_nats", pa.float64())]
 )  # fmt: skip
 # what opens a table, by the ending of its file
-WRITERS: dict[str, Callable[[Path], Any]] = {
-    ".parquet": partial(pq.ParquetWriter, schema=SCHEMA),
-    ".csv": partial(csv.CSVWriter, schema=SCHEMA),
-    ".tsv": partial(csv.CSVWriter, schema=SCHEMA, write_options=csv.WriteOptions(delimiter="\t")),
+WRITERS: dict[str, Callable[..., Any]] = {
+    ".parquet": pq.ParquetWriter,
+    ".csv": csv.CSVWriter,
+    ".tsv": partial(csv.CSVWriter, write_options=csv.WriteOptions(delimiter="\t")),
 }
 WINDOW_TOKENS, ROWS_AT_ONCE = 512, 1 << 14
 
@@ -95,23 +96,45 @@ def check_ending(path: str) -> None:
         raise UserError(f"{path} must end with {', '.join(WRITERS)}", argument="surprisal")
 
 
-def write_rows(path: str, rows: Iterable[Row]) -> dict[str, int]:
+def with_labels(schema: pa.Schema, stimuli: Stimuli | None) -> pa.Schema:
+    """``schema`` with the row and labels of stimuli in front. Raises ``UserError`` for a label that it has itself."""
+    if stimuli is None:
+        return schema
+    for name in stimuli.columns:
+        if name in (ROW, *schema.names):
+            raise UserError(
+                f"{stimuli.path} has a column {name!r}, as the table that is to be written has; give it another name"
+            )
+    return pa.schema([(ROW, pa.int64()), *((name, pa.string()) for name in stimuli.columns), *schema])
+
+
+def write_rows(path: str, rows: Iterable[Row], *, schema: pa.Schema = SCHEMA) -> dict[str, int]:
     """Write ``rows`` whole or not at all, as the ending of ``path`` says; returns how many there are of each level.
 
     Raises:
         UserError: the ending of ``path`` names no kind of table.
         UnwritableError: the file cannot be written; a former one is kept.
     """
-    check_ending(path)
     counts = {"token": 0, "word": 0}
-    writer_of = WRITERS[Path(path).suffix.lower()]
-    with new_file(path, argument="surprisal") as temporary, writer_of(temporary) as writer:
-        batch: list[dict[str, object]] = []
+
+    def counted() -> Iterator[dict[str, object]]:
         for row in rows:
             counts[row.level] += 1
-            batch.append(row.to_json())
-            if len(batch) == ROWS_AT_ONCE:
-                writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=SCHEMA))
-                batch = []
-        writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=SCHEMA))
+            yield row.to_json()
+
+    write_table(path, counted(), schema)
     return counts
+
+
+def write_table(path: str, rows: Iterable[dict[str, object]], schema: pa.Schema) -> None:
+    """Write ``rows`` whole or not at all, as ``write_rows``."""
+    check_ending(path)
+    writer_of = WRITERS[Path(path).suffix.lower()]
+    with new_file(path, argument="surprisal") as temporary, writer_of(temporary, schema=schema) as writer:
+        batch: list[dict[str, object]] = []
+        for row in rows:
+            batch.append(row)
+            if len(batch) == ROWS_AT_ONCE:
+                writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
+                batch = []
+        writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))

@@ -19,8 +19,8 @@ its word by itself. ``<eos>``, and every token of a word tokenizer, is a word of
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal, NamedTuple, get_args
 
@@ -59,11 +59,12 @@ class Row:
     nats: float
     own: bytes | None = None  # what the text has there, where part of it is unknown to the model
     entropy_nats: float | None = None  # of the distribution of its (first) token
+    labels: Mapping[str, str | int | None] = field(default_factory=dict)  # of its stimulus
 
     def to_json(self) -> dict[str, object]:
         """The row of the table."""
         unknown = None if self.own is None else self._shown(self.own)
-        return {**vars(self), "text": self._shown(self.data), "unknown": unknown}
+        return {**self.labels, **vars(self), "text": self._shown(self.data), "unknown": unknown}
 
     def _shown(self, data: bytes) -> str:
         """``data`` as a text, without white space around a word."""

@@ -19,7 +19,8 @@ from pipeline.config import CorpusConfig, ModelConfig, TokenizerConfig
 from pipeline.data.tokenizer import LoadedTokenizer, Tokenizer, train_tokenizer
 from pipeline.errors import UserError
 from pipeline.evaluate import HeldOut, count_words, evaluate, text_held_out
-from pipeline.evaluate.pairs import Pair, accuracies, read_pairs, sentence_nats
+from pipeline.evaluate.pairs import Pair, accuracies, read_pairs
+from pipeline.evaluate.side_by_side import sentence_nats
 from pipeline.evaluate.surprisal import surprisal_rows, write_rows
 from pipeline.evaluate.words import Before, Place, Row, WordBoundary, Words
 from pipeline.generate.text import text_of

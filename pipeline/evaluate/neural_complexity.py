@@ -1,0 +1,60 @@
+"""Rows of words in the columns of ``neural-complexity`` (van Schijndel & Linzen 2018), for scripts that read those.
+
+A line a word, separated by blanks: ``word sentid sentpos wlen surp entropy entred``. Sentences and places count from 0,
+figures are in bits, ``entropy`` is that of the distribution from which the word comes, ``entred`` how much less it is
+than at the word before, at least 0, and 0 for the first word. There is no line for the end of a sentence, and a word
+that the model does not know is ``<unk>``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+from pipeline.data.tokenizer import EOS, UNK
+from pipeline.errors import UserError
+from pipeline.evaluate.words import Row
+from pipeline.files import new_file
+
+HEADER = "word sentid sentpos wlen surp entropy entred"
+
+
+def write_complexity(path: str, rows: Iterable[Row]) -> dict[str, int]:
+    """Write the words among ``rows`` whole or not at all; returns how many rows of each level there were.
+
+    Raises:
+        UserError: a word has white space in it, which separates the columns.
+        UnwritableError: the file cannot be written; a former one is kept.
+    """
+    counts = {"token": 0, "word": 0}
+
+    def words() -> Iterator[Row]:
+        for row in rows:
+            counts[row.level] += 1
+            if row.level == "word":
+                yield row
+
+    with new_file(path, argument="surprisal") as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(HEADER + "\n")
+        file.writelines(line + "\n" for line in lines(words()))
+    return counts
+
+
+def lines(words: Iterable[Row]) -> Iterator[str]:
+    """A line for each of ``words`` but the ends of sentences."""
+    position, document, former = -1, -1, 0.0
+    for row in words:
+        if row.data == EOS.encode():
+            continue
+        text = UNK if row.own is not None else str(row.to_json()["text"])
+        if text.split() != [text]:
+            raise UserError(f"{text!r} has white space in it, which separates the columns of neural-complexity")
+        assert row.entropy_nats is not None
+        entropy = row.entropy_nats / math.log(2)
+        if row.document != document:
+            document, position, former = row.document, -1, entropy
+        position += 1
+        reduction = max(0.0, former - entropy)
+        former = entropy
+        bits = row.nats / math.log(2)
+        yield f"{text} {document} {position} {len(text)} {bits!r} {entropy!r} {reduction!r}"

@@ -1,0 +1,135 @@
+"""Many short texts scored side by side, each by itself: from a zero state, after what a text begins with.
+
+texts → ids, each different sequence once → batches of about the same length → nats of whole texts, or of their words.
+Equal ids have equal figures to the last bit, whichever batch they would have come into: a tie is a tie.
+Letters: T time, B texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from pipeline.data.tokenizer import EOS, Ids, Tokenizer
+from pipeline.data.windows import IGNORED, Window
+from pipeline.evaluate.words import Place, Row, WordBoundary, Words, groups_of_types, places_of
+from pipeline.model.language_model import LanguageModel
+from pipeline.scoring import scored_windows
+
+# of a batch, padding included
+TOKENS_AT_ONCE = 1 << 13
+
+Told = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The different sequences of ids among texts, which of them each text has, and how many texts have each."""
+
+    ids: list[Ids]  # int64, the start first
+    index: list[int]
+    counts: list[int]
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, texts: Sequence[str], *, end: Sequence[int] = ()) -> Encoded:
+        """``end``: ids behind each text. Raises ``UnknownTextError`` for what ``tokenizer`` has no type for."""
+        number_of: dict[bytes, int] = {}
+        ids: list[Ids] = []
+        index, counts = [], []
+        flat, lengths = tokenizer.encode_documents(texts)
+        for part in np.split(flat, np.cumsum(lengths)[:-1]) if texts else ():
+            found = number_of.setdefault(part.tobytes(), len(ids))
+            if found == len(ids):
+                ids.append(np.concatenate([tokenizer.start_ids, part, np.array(end)]).astype(np.int64))
+                counts.append(0)
+            index.append(found)
+            counts[found] += 1
+        return cls(ids, index, counts)
+
+    def batches(self) -> Iterator[list[int]]:
+        """Numbers of ids that are about as long, the shortest first."""
+        batch: list[int] = []
+        for number in sorted(range(len(self.ids)), key=lambda number: len(self.ids[number])):
+            if batch and (len(batch) + 1) * len(self.ids[number]) > TOKENS_AT_ONCE:
+                yield batch
+                batch = []
+            batch.append(number)
+        if batch:
+            yield batch
+
+
+def sentence_nats(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    sentences: Sequence[str],
+    *,
+    on_sentences: Told = lambda number: None,
+) -> list[float]:
+    """Return the nats of each sentence, its end included.
+
+    ``on_sentences`` is told how many more are scored.
+    """
+    encoded = Encoded.of(tokenizer, sentences)
+    nats = [0.0] * len(encoded.ids)
+    batches = list(encoded.batches())
+    windows = (window_of([encoded.ids[number] for number in batch]) for batch in batches)
+    for batch, part in zip(batches, scored_windows(model, windows), strict=True):
+        for number, value in zip(batch, part.nats.double().sum(0).tolist(), strict=True):
+            nats[number] = value
+        on_sentences(sum(encoded.counts[number] for number in batch))
+    return [nats[number] for number in encoded.index]
+
+
+def sentence_words(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    sentences: Sequence[str],
+    *,
+    word_boundary: WordBoundary = "corrected",
+    on_sentences: Told = lambda number: None,
+) -> list[list[Row]]:
+    """Return a row for each word of each sentence, ``<eos>`` not among them.
+
+    ``on_sentences`` is told how many more are scored.
+    """
+    # what the model says behind the last token shows whether the last word is over
+    encoded = Encoded.of(tokenizer, sentences, end=[0])
+    groups = None if tokenizer.kind == "word" else groups_of_types(tokenizer, model)
+    bytes_of = lru_cache(maxsize=None)(tokenizer.decode_bytes)
+    places: list[list[Place]] = [[] for _ in encoded.ids]
+    batches = list(encoded.batches())
+    windows = (window_of([encoded.ids[number] for number in batch]) for batch in batches)
+    for batch, part in zip(batches, scored_windows(model, windows, groups=groups), strict=True):
+        plain = part.nats.double().T.tolist() if groups is None else []
+        for column, number in enumerate(batch):
+            each = list(map(Place, plain[column])) if groups is None else places_of(part, column)
+            places[number] = each[: len(encoded.ids[number]) - 1]
+        on_sentences(sum(encoded.counts[number] for number in batch))
+    rows = []
+    for text, number in zip(sentences, encoded.index, strict=True):
+        own = iter(tokenizer.texts_of_unknown(text))
+        words = Words(tokenizer, word_boundary)
+        found: list[Row] = []
+        *tokens, _ = encoded.ids[number][1:].tolist()
+        for token, place in zip(tokens, places[number], strict=False):
+            data = EOS.encode() if token == tokenizer.eos_id else bytes_of(token)
+            unknown = next(own, None) if token == tokenizer.unk_id else None
+            own_data = None if unknown is None else unknown.encode(errors="replace")
+            found += words.push(token, data, 0, place, own_data)
+        found += words.finish(places[number][-1])
+        ends = tokenizer.eos_id is not None and tokens[-1:] == [tokenizer.eos_id]
+        rows.append(found[:-1] if ends else found)
+    return rows
+
+
+def window_of(sentences: Sequence[Ids]) -> Window:
+    """Put sentences side by side in one window, padded to the longest; the first token of each is only read."""
+    longest = max(map(len, sentences)) - 1
+    inputs = np.zeros((longest, len(sentences)), dtype=np.int64)
+    targets = np.full_like(inputs, IGNORED)
+    for column, ids in enumerate(sentences):
+        inputs[: len(ids) - 1, column], targets[: len(ids) - 1, column] = ids[:-1], ids[1:]
+    return Window(inputs, targets, position=0, next_position=longest, begins=True)
