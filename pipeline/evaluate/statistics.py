@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +13,8 @@ from pipeline.evaluate.breakdown import Numbers
 
 NUM_SAMPLES = 2_000
 CONFIDENCE = 0.95
+# of a normal distribution, as much lies within so many standard deviations
+DEVIATIONS = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,72 @@ def compare(first: Numbers, second: Numbers, tokens: Numbers, *, seed: int = 1) 
         num_as_large += abs(signs @ by_document) >= observed * (1 - 1e-12)
     p_value = (num_as_large + 1) / (NUM_SAMPLES + 1)
     return Comparison(float(by_document.sum() / tokens.sum()), float(low), float(high), p_value)
+
+
+def share_interval(
+    right: Sequence[int], totals: Sequence[int], *, weights: Sequence[float], seed: int = 1
+) -> tuple[float, float]:
+    """The 95 % interval of the mean of the shares ``right`` ÷ ``totals`` of one or several groups of items.
+
+    Of one group by Wilson (1927); of several by bootstrap, items drawn with replacement within each group.
+
+    Args:
+        weights: of the groups in the mean, 1 together.
+    """
+    if len(totals) == 1:
+        return _wilson(right[0], totals[0])
+    shares, sizes = np.array(right) / np.array(totals), np.array(totals)
+    samples = np.random.default_rng(seed).binomial(sizes, shares, size=(NUM_SAMPLES, len(sizes))) / sizes
+    low, high = np.quantile(samples @ np.array(weights), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def _wilson(right: int, total: int) -> tuple[float, float]:
+    share, z = right / total, DEVIATIONS**2 / total
+    middle = (share + z / 2) / (1 + z)
+    half = math.sqrt(z * share * (1 - share) + z * z / 4) / (1 + z)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def correlation_interval(correlation: float, number: int) -> tuple[float, float]:
+    """The 95 % interval of Pearson's ``correlation`` of ``number`` pairs (Fisher 1921); nan where it has none."""
+    if number < 4 or not abs(correlation) < 1:
+        return math.nan, math.nan
+    middle, half = math.atanh(correlation), DEVIATIONS / math.sqrt(number - 3)
+    return math.tanh(middle - half), math.tanh(middle + half)
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
+    """Spearman's ρ: Pearson's correlation of ranks, of which equal values share the mean; nan where all are equal."""
+    return correlation(_ranks(first), _ranks(second))
+
+
+def correlation(first: Sequence[float], second: Sequence[float]) -> float:
+    """Pearson's r; nan for fewer than two pairs, or where all values of one are equal."""
+    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return math.nan
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(counts) - (counts - 1) / 2
+    return [float(rank) for rank in ranks[places]]
+
+
+def explained(design: Numbers, values: Numbers) -> float:
+    """R² of (N,) ``values`` by least squares on (N, K) columns and a constant."""
+    whole = np.column_stack([np.ones(len(values)), design])
+    found, *_ = np.linalg.lstsq(whole, values, rcond=None)
+    spread = values - values.mean()
+    residuals = values - whole @ found
+    return 1 - float(residuals @ residuals) / float(spread @ spread)
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """The mean and the standard deviation of several runs' figures; nan for the deviation of one."""
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    return float(np.mean(values)), deviation
 
 
 def _samples(nats: Numbers, tokens: Numbers, seed: int) -> Numbers:

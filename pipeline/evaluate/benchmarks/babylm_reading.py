@@ -1,0 +1,106 @@
+"""Reading times in BabyLM's evaluation: words of 205 sentences, by eye tracking and self-paced (de Varda et al. 2024).
+
+A regression of a time on frequency, length and position of a word, with their products, leaves some variance. The
+figure is the share of it that surprisal explains: for eye tracking the mean over four measures, for self-paced reading
+with length and surprisal of the word before among the predictors.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from pipeline.errors import UserError
+from pipeline.evaluate.benchmarks.babylm_tasks import Task
+from pipeline.evaluate.benchmarks.base import Figure, Scorer, require
+from pipeline.evaluate.statistics import explained
+from pipeline.evaluate.tables import Table, TableRow, read_table
+
+FILE = "reading_data.csv"
+EYE_TRACKING = ("RTfirstfix", "RTfirstpass", "RTgopast", "RTrightbound")
+SELF_PACED = "self_paced_reading_time"
+PREDICTORS = ("Subtlex_log10", "length", "context_length")
+BEFORE = "prev_length"
+TEXTS = ("item", "word", "prev_item", "prev_word")  # the text before a word, and the word; the same of the word before
+MISSING = {"", "na", "nan", "none", "null"}
+
+Numbers = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class ReadingTask(Task):
+    def __init__(
+        self, name: str, words: list[tuple[str, str]], before: list[tuple[str, str] | None], columns: dict[str, Numbers]
+    ) -> None:
+        """
+        Args:
+            words: (text before it, word) of each row.
+            before: the same of the word before it, where there is one.
+            columns: predictors and times, nan where there is none.
+        """
+        self.name, self.words, self.before, self.columns = name, words, before, columns
+
+    @classmethod
+    def read(cls, folder: Path, name: str) -> Self:
+        require(folder, [FILE], "babylm")
+        table = read_table(str(folder / FILE))
+        numbers = (*PREDICTORS, BEFORE, *EYE_TRACKING, SELF_PACED)
+        if missing := [column for column in (*TEXTS, *numbers) if column not in table.columns]:
+            raise UserError(f"{table.path} has no column {', '.join(missing)}")
+        words: list[tuple[str, str]] = []
+        before: list[tuple[str, str] | None] = []
+        for row in table.rows:
+            words.append((_text(row, "item"), table.text(row, "word").strip()))
+            former = _text(row, "prev_word")
+            before.append((_text(row, "prev_item"), former) if former else None)
+        return cls(name, words, before, {c: np.array([_number(table, row, c) for row in table.rows]) for c in numbers})
+
+    @property
+    def num_texts(self) -> int:
+        return len(self.words) + sum(pair is not None for pair in self.before)
+
+    def figures(self, scorer: Scorer) -> list[Figure]:
+        nats = np.array(scorer.continuations(self.words))
+        former = np.full(len(nats), np.nan)
+        former[[pair is not None for pair in self.before]] = scorer.continuations(
+            [p for p in self.before if p is not None]
+        )
+        predictors = [self.columns[name] for name in PREDICTORS]
+        eye = [share_explained(predictors, nats, self.columns[name]) for name in EYE_TRACKING]
+        paced = share_explained([*predictors, self.columns[BEFORE], former], nats, self.columns[SELF_PACED])
+        return [
+            Figure(f"{self.name}, eye tracking", 1, float(np.mean(eye)), np.nan, np.nan, len(nats), unit="points"),
+            Figure(f"{self.name}, self-paced", 1, paced, np.nan, np.nan, len(nats), unit="points"),
+        ]
+
+
+def share_explained(predictors: list[Numbers], surprisal: Numbers, times: Numbers) -> float:
+    """Of the variance of (N,) ``times`` that (N,) ``predictors`` and their products leave, the share of ``surprisal``.
+
+    Rows with nan anywhere are left out; nan where too few are left.
+    """
+    products = [first * second for first, second in combinations(predictors, 2)]
+    columns = np.column_stack([*predictors, *products, surprisal, times])
+    columns = columns[~np.isnan(columns).any(1)]
+    if len(columns) < columns.shape[1] + 1:
+        return float("nan")
+    without, whole = (explained(columns[:, :n], columns[:, -1]) for n in (-2, -1))
+    return (whole - without) / (1 - without)
+
+
+def _text(row: TableRow, column: str) -> str:
+    """The text in a cell, empty where there is none."""
+    value = row.cells.get(column)
+    return "" if not isinstance(value, str) or value.strip().lower() in MISSING - {"none"} else value.strip()
+
+
+def _number(table: Table, row: TableRow, column: str) -> float:
+    value = row.cells.get(column)
+    if value is None or (isinstance(value, str) and value.strip().lower() in MISSING):
+        return float("nan")
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise table.error(row.number, f"has {value!r} in its column {column!r}, which is no number") from None

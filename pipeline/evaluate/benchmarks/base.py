@@ -1,0 +1,225 @@
+"""What every benchmark offers: it is read from a folder once, and scored by any number of models.
+
+A benchmark reads its published layout (``read``), then says of a model how it does (``score``): a ``Figure`` for
+everything together, for each group of items, and for each smaller group.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, NamedTuple, Self
+
+from pipeline.data.tokenizer import Tokenizer
+from pipeline.data.utf8 import is_text, parse_json, read_file
+from pipeline.errors import UserError
+from pipeline.evaluate.benchmarks.word_forms import WordForms
+from pipeline.evaluate.regions import spans
+from pipeline.evaluate.side_by_side import sentence_nats, sentence_words
+from pipeline.evaluate.statistics import share_interval
+from pipeline.evaluate.stimuli import split_words
+from pipeline.evaluate.words import Row, WordBoundary
+from pipeline.model.language_model import LanguageModel
+
+ALL = "all"
+MOST_NAMED = 5  # missing files in a sentence
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a group of items; ``level`` 0: of all, 1: of a group, 2: of a part of a group."""
+
+    group: str
+    level: int
+    value: float  # a share; with ``unit`` "r", a correlation, with "points", a share of variance explained, times 100
+    low: float  # the 95 % interval
+    high: float
+    items: int
+    ties: int = 0  # items that are wrong because two figures are equal
+    unit: str = "share"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a model does, and how many of the words that it was asked about it does not know."""
+
+    figures: list[Figure]
+    words: int
+    unknown: int
+    notes: list[str] = field(default_factory=list)
+
+
+class Judged(NamedTuple):
+    """What became of an item."""
+
+    is_right: bool
+    is_tie: bool = False
+
+
+class Scorer:
+    """A model that texts are given to. Texts are written as its vocabulary has them, see ``WordForms``."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        *,
+        word_boundary: WordBoundary = "corrected",
+        on_texts: Callable[[int], None] = lambda number: None,
+    ) -> None:
+        self.model, self.tokenizer, self.word_boundary, self.on_texts = model, tokenizer, word_boundary, on_texts
+        self.forms = WordForms(tokenizer)
+        self.num_words = self.num_unknown = 0
+
+    def sentences(self, texts: Sequence[str]) -> list[float]:
+        """The nats of each text, its end included."""
+        written = [self.forms(text) for text in texts]
+        for text in written:
+            self._count(len(text.split()), len(self.tokenizer.texts_of_unknown(text)))
+        return sentence_nats(self.model, self.tokenizer, written, on_sentences=self.on_texts)
+
+    def words(self, parts: Sequence[Sequence[str]]) -> list[list[Sequence[Row]]]:
+        """The rows of the words of each part of each text; the parts are whole words, and may be empty.
+
+        Raises:
+            UserError: the tokenizer makes other words of a text than white space does.
+        """
+        written = [[self.forms(part).strip() for part in text] for text in parts]
+        texts = [" ".join(filter(None, text)) for text in written]
+        found = sentence_words(
+            self.model, self.tokenizer, texts, word_boundary=self.word_boundary, on_sentences=self.on_texts
+        )
+        rows = []
+        for text, text_parts, words in zip(texts, written, found, strict=True):
+            counts = [len(split_words(self.tokenizer, part)) for part in text_parts]
+            if sum(counts) != len(words):
+                raise UserError(f"the tokenizer of the model makes {len(words)} words of {text!r}, not {sum(counts)}")
+            self._count(len(words), sum(row.own is not None for row in words))
+            rows.append(list(spans(words, counts)))
+        return rows
+
+    def continuations(self, options: Sequence[tuple[str, str]]) -> list[float]:
+        """The nats of the words of each (prefix, continuation) that come after the prefix."""
+        return [sum(row.nats for row in rows[1]) for rows in self.words(options)]
+
+    def _count(self, words: int, unknown: int) -> None:
+        self.num_words += words
+        self.num_unknown += unknown
+
+    def outcome(self, figures: list[Figure]) -> Outcome:
+        return Outcome(figures, self.num_words, self.num_unknown, self.forms.notes)
+
+
+class Benchmark(ABC):
+    """A benchmark that was read from a folder."""
+
+    name: ClassVar[str]  # on the command line
+    title: ClassVar[str]
+    source: ClassVar[str]  # where it was published
+    variant: str = ""  # what of it was read, where published figures are of one: a language
+
+    @classmethod
+    @abstractmethod
+    def read(cls, folder: Path) -> Self:
+        """Raises ``UserError`` where files are missing, which are named, or hold something else."""
+
+    @property
+    @abstractmethod
+    def num_texts(self) -> int:
+        """Texts that a model is asked to score."""
+
+    @abstractmethod
+    def score(self, scorer: Scorer) -> Outcome: ...
+
+
+def figures_of(items: Iterable[tuple[str, str, Judged]], *, is_pooled: bool = False) -> list[Figure]:
+    """The figures of items of (group, part of the group): a part's share of right ones, a group's mean over its parts.
+
+    The figure of all is the mean over all parts. Groups that are their only part have no figure beside it.
+
+    Args:
+        is_pooled: the figures of groups and of all are shares of their items instead.
+    """
+    parts: dict[tuple[str, str], list[Judged]] = {}
+    for group, part, judged in items:
+        parts.setdefault((group, part), []).append(judged)
+
+    def together(own: Iterable[list[Judged]]) -> list[list[Judged]]:
+        return [[judged for part in own for judged in part]] if is_pooled else list(own)
+
+    found = [share_of(ALL, 0, together(parts.values()))]
+    for group in dict.fromkeys(group for group, _ in parts):
+        own = {part: judged for (other, part), judged in parts.items() if other == group}
+        found.append(share_of(group, 1, together(own.values())))
+        if set(own) != {group}:
+            found += [share_of(part, 2, [judged]) for part, judged in own.items()]
+    return found
+
+
+def share_of(
+    group: str, level: int, parts: Sequence[Sequence[Judged]], weights: Sequence[float] | None = None
+) -> Figure:
+    """``weights`` of the parts, 1 together; None: all alike."""
+    right = [sum(judged.is_right for judged in part) for part in parts]
+    totals = [len(part) for part in parts]
+    weights = weights or [1 / len(parts)] * len(parts)
+    value = sum(w * r / n for w, r, n in zip(weights, right, totals, strict=True))
+    low, high = share_interval(right, totals, weights=weights)
+    ties = sum(judged.is_tie for part in parts for judged in part)
+    return Figure(group, level, value, low, high, sum(totals), ties)
+
+
+def likeliest_first(nats: Sequence[float]) -> Judged:
+    """Whether the first of some texts is likelier than every other one; if it is as likely as one, it is not."""
+    best = min(nats[1:])
+    return Judged(nats[0] < best, nats[0] == best)
+
+
+def require(folder: Path, names: Iterable[str], benchmark: str) -> None:
+    """Raise ``UserError`` for the files of ``names`` that ``folder`` does not have."""
+    names = list(names)
+    missing = [name for name in names if not (folder / name).is_file()]
+    if not missing:
+        return
+    if not folder.is_dir():
+        raise UserError(f"{benchmark}={folder}: there is no such folder", argument="benchmark")
+    some = ", ".join(missing[:MOST_NAMED]) + (f" and {len(missing) - MOST_NAMED} more" * (len(missing) > MOST_NAMED))
+    is_are = "is" if len(missing) == 1 else "are"
+    raise UserError(
+        f"{benchmark}={folder}: {some} {is_are} missing; {len(names)} {'files are' if len(names) > 1 else 'file is'} "
+        "expected",
+        argument="benchmark",
+    )
+
+
+def subfolder(folder: Path, *names: str) -> Path:
+    """The first of ``names`` that there is in ``folder``, or ``folder`` itself."""
+    return next((folder / name for name in names if (folder / name).is_dir()), folder)
+
+
+def read_json_lines(path: Path) -> list[dict[str, object]]:
+    """The objects of a file, one a line. Raises ``UserError`` naming the line that is none."""
+    found = []
+    for number, line in enumerate(read_file(str(path)).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            values = parse_json(line)
+        except ValueError as error:
+            raise UserError(f"{path} line {number} is not JSON: {error}") from None
+        if not isinstance(values, dict):
+            raise UserError(f"{path} line {number} is no object of JSON")
+        found.append(values)
+    if not found:
+        raise UserError(f"{path} has no items")
+    return found
+
+
+def text_in(values: dict[str, object], field_name: str, where: str) -> str:
+    """A text of an object. Raises ``UserError`` with ``where`` it should be."""
+    value = values.get(field_name)
+    if not isinstance(value, str) or not value.strip() or not is_text(value):
+        raise UserError(f"{where} has no text in its field {field_name!r}")
+    return value
