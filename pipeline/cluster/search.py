@@ -126,17 +126,27 @@ def search(
             write_file(directory.config, settings_of(config))
             begin_journal(directory.path, records or records_of_trials(directory.path, config, corpus))
             on_plan(plan_of(config.search, space, rules.budget_tokens))
-            run_trials(rules, directory, say=say, on_record=on_record)
-        records = read_journal(directory.path)
-        standing = Standing.of(records)
-        rows = leaderboard(standing)
-        sample_tokens = config.run.sample_tokens
-        save(directory.path, rows, trial_config, sample_tokens=sample_tokens, pins=rules.pins())
-        milestones = milestones_of(config.search, rules.budget_tokens)
-        findings = Findings(config, space, milestones, rules.budget_tokens, standing, exploits_of(records))
-        for sentence in write_report(directory.path, findings):
-            say(f"{directory.path / REPORT} has {sentence}")
+            try:
+                run_trials(rules, directory, say=say, on_record=on_record)
+            except InterruptedSearchError:
+                with suppress(UnwritableError):  # it is made again at the end
+                    report(rules, directory, config, is_over=False, say=say)
+                raise
+        rows = leaderboard(Standing.of(read_journal(directory.path)))
+        save(directory.path, rows, trial_config, sample_tokens=config.run.sample_tokens, pins=rules.pins())
+        report(rules, directory, config, is_over=True, say=say)
     return rows
+
+
+def report(rules: Rules, directory: RunDirectory, config: Config, *, is_over: bool, say: Callable[[str], None]) -> None:
+    """Write what the search has found so far; say what is missing in it. Raises ``UnwritableError``."""
+    records = read_journal(directory.path)
+    milestones = milestones_of(config.search, rules.budget_tokens)
+    findings = Findings(
+        config, rules.space, milestones, rules.budget_tokens, Standing.of(records), exploits_of(records), is_over
+    )
+    for sentence in write_report(directory.path, findings):
+        say(f"{directory.path / REPORT} has {sentence}")
 
 
 def settings_of(config: Config) -> str:

@@ -45,6 +45,7 @@ class Findings:
     budget_tokens: int
     standing: Standing
     exploits: Sequence[Mapping[str, Any]] = ()
+    is_over: bool = True  # False: it was asked to stop, and the same command goes on
 
     @property
     def unit(self) -> str:
@@ -121,7 +122,7 @@ def as_markdown(
     parts = [
         f"# {directory.name}: a search of {len(rows)} trials",
         summary(findings, rows),
-        best(directory, rows, findings.unit),
+        best(directory, rows, findings),
         *([f"![{CAPTIONS['curves']}]({PICTURES}/curves.png)", CAPTIONS["curves"]] if "curves" in drawn else []),
         "## Leaderboard",
         leaderboard(rows, list(findings.space), findings.unit),
@@ -160,12 +161,14 @@ def summary(findings: Findings, rows: Sequence[Row]) -> str:
     return "\n".join(sentences)
 
 
-def best(directory: Path, rows: Sequence[Row], unit: str) -> str:
-    """The winner, how sure it is, and the command that trains it."""
+def best(directory: Path, rows: Sequence[Row], findings: Findings) -> str:
+    """The winner, how sure it is, and the command that trains it; of a search that was stopped, the best so far."""
+    stopped = "" if findings.is_over else "The search was stopped before its end; the same command goes on.\n\n"
     if not rows or not rows[0].is_whole:
-        return "No trial has come to a perplexity yet."
+        return stopped + "No trial has come to a perplexity yet."
     row = rows[0]
-    text = f"**Best: {unit} {row.perplexity:,.3f}** after {row.tokens:,} tokens: `{describe(row.settings)}`"
+    text = f"{stopped}**Best{'' if findings.is_over else ' so far'}: {findings.unit} {row.perplexity:,.3f}** after "
+    text += f"{row.tokens:,} tokens: `{describe(row.settings)}`"
     if row.confirmed is not None and row.confirmed.low is not None:
         text += (
             f"; with {row.confirmed.num_seeds} other seeds {row.confirmed.perplexity:,.3f} "
@@ -173,10 +176,8 @@ def best(directory: Path, rows: Sequence[Row], unit: str) -> str:
         )
     elif row.confirmed is None:
         text += " (of one seed; `search.confirm` trains the best again with others)"
-    return (
-        f"{text}.\n\n    python -m jobs.train --config {directory / BEST}\n"
-        f"    tensorboard --logdir {directory}\n\nAll rows: [{LEADERBOARD}]({LEADERBOARD})."
-    )
+    train = f"    python -m jobs.train --config {directory / BEST}\n" if findings.is_over else ""
+    return f"{text}.\n\n{train}    tensorboard --logdir {directory}\n\nAll rows: [{LEADERBOARD}]({LEADERBOARD})."
 
 
 def leaderboard(rows: Sequence[Row], paths: Sequence[str], unit: str) -> str:

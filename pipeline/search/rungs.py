@@ -15,10 +15,15 @@ from pipeline.search.standing import Trial
 
 
 def rungs(settings: SearchConfig, budget_tokens: int) -> list[int]:
-    """Tokens at which trials are compared: grace, grace × factor, … below the budget."""
+    """Tokens at which trials are compared: grace, grace × factor, … below the budget.
+
+    What is left behind the last one is worth a pause: half the first rung at least. Ray's rule for ``asha_stopping``,
+    by which searches of earlier versions go on, has no such bound.
+    """
     rung = settings.grace_tokens or max(1, budget_tokens // settings.reduction_factor**2)
+    last = budget_tokens - (1 if settings.scheduler == "asha_stopping" else (rung + 1) // 2)
     result = []
-    while rung < budget_tokens:
+    while rung <= last:
         result.append(rung)
         rung *= settings.reduction_factor
     return result

@@ -63,6 +63,7 @@ def test_interrupted_at_ten_moments_and_killed_at_one(make_config: Callable[...,
         assert process.returncode in (128 + signum, -signum), output
         if process.returncode > 0 and number != 4:
             assert f"of {NUM_TRIALS} trials done; to continue:" in output
+            assert "The search was stopped before its end" in (directory / "report.md").read_text()
         assert not (directory / "best.yaml").exists()
     process = start(settings)
     output, _ = process.communicate(timeout=WAIT_SECONDS)

@@ -213,8 +213,10 @@ def test_settings_that_are_refused_are_perturbed_again_or_left() -> None:
 
 def test_milestones() -> None:
     assert milestones_of(settings_of(), 300) == [100, 200]
-    assert milestones_of(settings_of(), 301) == [100, 200, 300]
+    assert milestones_of(settings_of(), 301) == [100, 200]  # not one token before the end
+    assert milestones_of(settings_of(), 350) == [100, 200, 300]
     assert milestones_of(settings_of(perturbation_interval_tokens=None), 1000) == list(range(100, 1000, 100))
+    assert milestones_of(settings_of(perturbation_interval_tokens=None), 1009) == list(range(100, 1000, 100))
 
 
 @pytest.mark.parametrize(

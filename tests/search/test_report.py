@@ -2,6 +2,7 @@
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,14 @@ def test_the_report_says_what_was_found(ended: Findings, tmp_path: Path) -> None
     left = {path: path.read_bytes() for path in (tmp_path / "pictures").iterdir()}
     write_report(tmp_path, ended)
     assert {path: path.read_bytes() for path in left} == left
+
+
+def test_a_search_that_was_stopped_is_reported_as_far_as_it_came(ended: Findings, tmp_path: Path) -> None:
+    write_report(tmp_path, replace(ended, is_over=False))
+    report = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "The search was stopped before its end; the same command goes on." in report
+    assert f"**Best so far: perplexity {math.exp(1.25):,.3f}** after 900 tokens" in report
+    assert "best.yaml" not in report
 
 
 def test_a_report_without_matplotlib_and_optuna_says_what_is_missing(

@@ -224,9 +224,15 @@ def test_values_are_checked_beside_the_others_that_a_trial_may_draw() -> None:
     assert set(space_of(space)) == set(space)
 
 
-def test_rungs_are_tokens_below_the_budget() -> None:
+def test_rungs_are_tokens_well_below_the_budget() -> None:
     assert rungs(SearchConfig(), 9000) == [1000, 3000]
     assert rungs(SearchConfig(grace_tokens=2000, reduction_factor=2), 9000) == [2000, 4000, 8000]
+    assert rungs(SearchConfig(grace_tokens=2000, reduction_factor=2), 8999) == [2000, 4000]
+    # a budget that is no multiple of nine: nobody pauses a few tokens before the end
+    assert rungs(SearchConfig(), 9007) == [1000, 3000]
+    assert rungs(SearchConfig(scheduler="asha_stopping"), 9007) == [1000, 3000, 9000]
+    assert rungs(SearchConfig(), 2) == [1]
+    assert rungs(SearchConfig(), 1) == []
 
 
 def test_settings_as_a_person_types_them() -> None:

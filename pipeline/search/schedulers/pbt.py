@@ -28,9 +28,9 @@ MOST_PERTURBATIONS = 100
 
 
 def intervals(settings: SearchConfig, budget_tokens: int) -> list[int]:
-    """Tokens at which a population is compared: the multiples of the interval below the budget."""
+    """Tokens at which a population is compared: multiples of the interval, at least half of one below the budget."""
     interval = settings.perturbation_interval_tokens or max(1, budget_tokens // 10)
-    return list(range(interval, budget_tokens, interval))
+    return list(range(interval, budget_tokens - (interval + 1) // 2 + 1, interval))
 
 
 class Pbt(Scheduler):
