@@ -1,5 +1,6 @@
 """A tiny text, a configuration of a tiny run on it in this process, and a small Ray."""
 
+import os
 import random
 import resource
 from collections.abc import Callable, Iterator
@@ -11,6 +12,9 @@ import pytest
 
 from pipeline import config as configuration
 from pipeline.config import Config
+
+# Ray starts its workers at niceness 15: beside anything else that works on the machine they would stand still for minutes
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 # how long an example takes depends on what else the machine does
 hypothesis.settings.register_profile("any machine", deadline=None)

@@ -95,12 +95,11 @@ class SearchProgress(MovingLine):
 
     def done(self, standing: Standing) -> float:
         """How much of 1 is done, by tokens."""
-        total = self.plan.total_tokens if self.plan is not None else 0
-        return min(1.0, standing.num_tokens / total) if total else 0.0
+        return standing.num_tokens / max(1, standing.num_tokens + self.plan.tokens_left(standing)) if self.plan else 0.0
 
     def head(self, standing: Standing) -> list[str]:
         """How far it is: trials by their state and the best so far; tokens and time."""
-        total = self.plan.total_tokens if self.plan is not None else 0
+        left = self.plan.tokens_left(standing) if self.plan is not None else 0
         number = max(self.plan.num_trials if self.plan is not None else 0, self.num_trials)
         begun = f"{len(standing.trials)} of {number} trials"
         states = Counter(trial.status for trial in standing.trials.values())
@@ -109,17 +108,17 @@ class SearchProgress(MovingLine):
         parts = [f"{begun}: {shown or 'none yet'}"]
         if best is not None:
             parts.append(f"best perplexity {best.best_perplexity:,.2f} (trial {best.number})")
-        tokens = f"{standing.num_tokens:,}" + (f" of about {total:,}" if total else "") + " tokens"
-        return ["  ".join(parts), "  ".join(filter(None, [tokens, self.left(standing, total)]))]
+        tokens = f"{standing.num_tokens:,}" + (f" of about {standing.num_tokens + left:,}" if left else "") + " tokens"
+        return ["  ".join(parts), "  ".join(filter(None, [tokens, self.time_left(standing, left)]))]
 
-    def left(self, standing: Standing, total: int) -> str:
+    def time_left(self, standing: Standing, tokens_left: int) -> str:
         """The time that the rest takes at the speed of this sitting; empty where that cannot be said yet."""
         if self.began is None:
             return ""
         started, tokens_before = self.began
         done = standing.num_tokens - tokens_before
         seconds = time.monotonic() - started
-        return f"about {duration((total - standing.num_tokens) * seconds / done)} left" if 0 < done < total else ""
+        return f"about {duration(tokens_left * seconds / done)} left" if done > 0 and tokens_left > 0 else ""
 
 
 def sentence(record: Record, standing: Standing, num_trials: int) -> str:

@@ -11,6 +11,7 @@ from pipeline.search.confirm import wanted
 from pipeline.search.schedulers import scheduler_of
 from pipeline.search.schedulers.asha import Hyperband
 from pipeline.search.space import Space
+from pipeline.search.standing import ENDED, RUNNING, WAITING, Standing
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,21 @@ class SearchPlan:
     levels: tuple[tuple[int, float], ...]
     total_tokens: int  # with those that confirm the best
     confirming_tokens: int
+    all_go_to_the_end: bool = False  # nobody is left paused
+
+    def tokens_left(self, standing: Standing) -> int:
+        """What the search will still take: whoever runs comes to its next level, the others as it was planned."""
+        budget = self.levels[-1][0]
+        confirming = sum(trial.tokens for trial in standing.trials.values() if trial.confirms is not None)
+        unbegun = max(0, self.num_trials - len(standing.drawn))
+        left = unbegun / self.num_trials * (self.total_tokens - self.confirming_tokens)
+        left += max(0, self.confirming_tokens - confirming)
+        for trial in standing.drawn:
+            if self.all_go_to_the_end and trial.state != ENDED:
+                left += max(0, budget - trial.tokens)
+            elif trial.state in (RUNNING, WAITING):
+                left += next((level for level, _ in self.levels if level > trial.tokens), trial.tokens) - trial.tokens
+        return round(left)
 
     def __str__(self) -> str:
         return "; ".join(f"{number:,.0f} at {tokens:,} tokens" for tokens, number in self.levels)
@@ -44,7 +60,8 @@ def plan_of(settings: SearchConfig, space: Space, budget_tokens: int) -> SearchP
         most = max(0, (settings.max_total_tokens or 0) - confirming)
         number = fitting(settings, budget_tokens, most, at_most=number)
     levels = levels_of(settings, budget_tokens, number)
-    return SearchPlan(number, tuple(levels), tokens_of(levels) + confirming, confirming)
+    to_the_end = settings.scheduler in ("none", "pbt")
+    return SearchPlan(number, tuple(levels), tokens_of(levels) + confirming, confirming, to_the_end)
 
 
 def grid_size(space: Space) -> int:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 RAY = str(Path(sys.executable).parent / "ray")
 HEAD = ("start", "--head", "--dashboard-host=127.0.0.1")
+NICENESS = "RAY_worker_niceness"
 START_SECONDS, END_SECONDS = 120, 20
 
 
@@ -32,8 +33,11 @@ class Head:
 
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:
-    """This process's, without what it has of Ray, with a home of its own and with ``python`` as it runs the tests."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    """This process's, without what it has of Ray, with a home of its own and with ``python`` as it runs the tests.
+
+    But the priority of Ray's workers (see ``conftest``) stays.
+    """
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("RAY_") or key == NICENESS}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return {**inherited, "PATH": path, "HOME": str(home), **more}
 

@@ -60,7 +60,7 @@ class Reader:
 
     def runs(self, command: Command, words: list[str]) -> str:
         ended = subprocess.run(
-            words, cwd=PROJECT, env=self.environment, capture_output=True, text=True, timeout=240, check=False
+            words, cwd=PROJECT, env=self.environment, capture_output=True, text=True, timeout=600, check=False
         )
         assert ended.returncode == 0, f"{command}\n{ended.stdout}\n{ended.stderr}"
         return ended.stdout + ended.stderr

@@ -62,12 +62,12 @@ def test_the_table_stays_in_its_place_below_what_was_said(monkeypatch: pytest.Mo
         assert sum("tokens left" in line or " of about " in line for line in screen) <= 1
         assert sum(line.startswith("trial ") for line in screen) >= said
         said = sum(line.startswith("trial ") for line in screen)
-    # 100 + 900 + 100 + 100 tokens; of three trials 3 x 100 + 200 + 600 were expected
+    # 100 + 900 + 100 + 100 tokens, and 200 more until the one that runs is compared next
     head, tokens, names, row = screen[-4:]
     assert (
-        head == "100% ████████████████████ 4 of 4 trials: 1 running, 2 paused, 1 done  best perplexity 1.28 (trial 2)"
+        head == " 86% █████████████████    4 of 4 trials: 1 running, 2 paused, 1 done  best perplexity 1.28 (trial 2)"
     )
-    assert tokens.startswith("1,200 of about 1,100 tokens")
+    assert tokens.startswith("1,200 of about 1,400 tokens")
     assert names.split() == ["trial", "perplexity", "place", "in", "its", "rung", "tokens", "settings"]
     assert row.split() == ["4", "3.32", "2nd", "of", "4", "at", "100", "100", "optimizer.lr=0.4"]
     progress.say("the end")
@@ -114,3 +114,28 @@ def test_what_is_expected_of_a_search(settings: dict[str, Any], levels: list[tup
     assert [level for level, _ in plan.levels] == [level for level, _ in levels]
     assert [number for _, number in plan.levels] == pytest.approx([number for _, number in levels])
     assert plan.total_tokens == total
+    assert plan.tokens_left(Standing()) == total
+
+
+def test_what_is_left_of_a_search() -> None:
+    """Two trials of six are drawn: one runs, at 100 tokens, one has paused; and one of another seed is at 300."""
+    standing = Standing()
+    start = {"kind": "start", "settings": {}, "tokens": 0}
+    report = {"kind": "report", "tokens": 100, "loss": 1.0, "perplexity": 2.7, "rung": 100}
+    for record in (
+        start | {"trial": "001", "number": 1},
+        report | {"trial": "001"},
+        start | {"trial": "002", "number": 2},
+        report | {"trial": "002"},
+        {"kind": "pause", "trial": "002", "rung": 100},
+        start | {"trial": "001-seed", "number": 1, "confirms": "001", "seed_offset": 1},
+        report | {"trial": "001-seed", "tokens": 300},
+    ):
+        standing.apply(record)
+    asha = SearchConfig(scheduler="asha", num_trials=6, confirm={"top": 1, "seeds": 1})
+    plan = plan_of(asha, Space({}), BUDGET)
+    expected = 6 * 100 + 2 * 200 + 1 * 600
+    assert plan.total_tokens == expected + 900
+    assert plan.tokens_left(standing) == round(4 / 6 * expected) + 200 + 600
+    pbt = SearchConfig(scheduler="pbt", num_trials=6, confirm={"top": 1, "seeds": 1})
+    assert plan_of(pbt, Space({}), BUDGET).tokens_left(standing) == 4 * 900 + 2 * 800 + 600
