@@ -13,7 +13,7 @@ import pytest
 from pipeline import config as configuration
 from pipeline.config import Config
 
-# Ray starts its workers at niceness 15: beside anything else that works on the machine they would stand still for minutes
+# Ray starts its workers at niceness 15: beside whatever else the machine does they would stand still for minutes
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 # how long an example takes depends on what else the machine does
