@@ -7,12 +7,11 @@ of ‖∂loss(t)/∂state(t−k)‖, relative to k = 1, is left after k steps.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from jobs.shared import models
 from jobs.shared.cli import parser, run_job
-from jobs.shared.models import add_device, add_run, load
+from jobs.shared.models import add_device, add_run, load, names_of
 from jobs.shared.numbers import number, whole
 from pipeline.errors import UserError
 from pipeline.files import check_writable
@@ -90,14 +89,6 @@ def argument_parser() -> argparse.ArgumentParser:
     result.add_argument("--tensorboard", action="store_true", help="draw for TensorBoard in each run directory, too")
     add_device(result)
     return result
-
-
-def names_of(directories: list[str]) -> list[str]:
-    """Name each directory by its last part if these differ, else by its path. Raises ``UserError`` for a repetition."""
-    if len(set(directories)) < len(directories):
-        raise UserError(f"--run: the same directory twice: {' '.join(directories)}")
-    names = [Path(directory).name for directory in directories]
-    return names if len(set(names)) == len(names) else directories
 
 
 def print_table(figures: dict[str, Any], *, share: float) -> None:

@@ -169,7 +169,21 @@ NO_SENSE = {
         --temperature -1
         --compare none
         --compare folder
-        --surprisal x.xlsx""",
+        --surprisal x.xlsx
+        --regions text.txt
+        --regions text.txt --surprisal x.tsv
+        --stimuli text.txt --text text.txt
+        --stimuli text.txt --cache
+        --format neural-complexity
+        --format neural-complexity --surprisal x.parquet
+        --runs run run
+        --runs run folder --benchmark blimp=folder
+        --benchmark blimp
+        --benchmark nosuch=folder
+        --benchmark blimp=folder
+        --benchmark syntaxgym=none
+        --benchmark babylm=text.txt
+        --benchmark agreement=folder blimp=folder""",
     "generate": """
         --prompt ''
         --prompt Ж
@@ -275,7 +289,17 @@ class Drawn:
     def no_text(self) -> None:
         """A file that does not hold what an option reads, or that cannot be written."""
         names = {name for one in actions(self.job) for name in one.option_strings}
-        files = {"--text", "--pairs", "--prompts", "--output", "--surprisal", "--figure", "--to"}
+        files = {
+            "--text",
+            "--stimuli",
+            "--regions",
+            "--pairs",
+            "--prompts",
+            "--output",
+            "--surprisal",
+            "--figure",
+            "--to",
+        }
         option = self.source.choice(sorted(names & files) or ["--run"])
         if option in ("--output", "--surprisal", "--figure", "--to"):
             self.argv.append(f"{option}={self.source.choice(NO_OUTPUTS)}")

@@ -1,15 +1,15 @@
-"""Score held-out text: perplexity, bits per byte, surprisal, pairs."""
+"""Score text: perplexity, surprisal, pairs, benchmarks of the field."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 from jobs.shared import models
-from jobs.shared.cli import add_sampling, parser, sampling_of
-from jobs.shared.models import add_device, add_run, load
+from jobs.shared.cli import OneSentenceParser, add_sampling, parser, sampling_of
+from jobs.shared.models import MODEL, add_checkpoint, add_device, load
 from jobs.shared.numbers import number, seed, whole
 from pipeline.errors import UserError
 from pipeline.files import check_writable
@@ -19,40 +19,50 @@ from pipeline.options import Adaptive, CacheSettings, DynamicSettings
 def main(argv: list[str]) -> dict[str, Any] | None:
     arguments = argument_parser().parse_args(argv)
     check(arguments)
-    models.check(arguments, *filter(None, [arguments.compare]))
+    directories = arguments.runs or [arguments.run]
+    arguments.run = directories[0]
+    models.check(arguments, *directories[1:], *filter(None, [arguments.compare]))
 
     from pipeline import resources
     from pipeline.evaluate.surprisal import check_ending
     from pipeline.model.precision import set_tf32
 
     if arguments.surprisal is not None:
-        check_ending(arguments.surprisal)
+        if arguments.format == "table":
+            check_ending(arguments.surprisal)
         check_writable(arguments.surprisal, argument="surprisal")
-    loaded = load(arguments.run, arguments, resources.resolve_device(arguments.device))
+    loaded, *others = (load(each, arguments, resources.resolve_device(arguments.device)) for each in directories)
     set_tf32(loaded.config.train.tf32)
     result: dict[str, Any] = {}
-    for measure in measures_of(loaded, arguments):
+    for measure in measures_of(loaded, arguments, others):
         if result:
             print()
         result |= measure()
     return {**result, "checkpoint": str(loaded.path)}
 
 
-def measures_of(loaded: Any, arguments: argparse.Namespace) -> list[Callable[[], dict[str, Any]]]:
+def measures_of(
+    loaded: Any, arguments: argparse.Namespace, others: Sequence[Any] = ()
+) -> list[Callable[[], dict[str, Any]]]:
     """Return the measures that are asked for, in order. If two results have the same name, the later one stands.
+
+    Args:
+        others: the further models of ``--runs``.
 
     Raises:
         UserError: one of them cannot be done. Nothing has been measured then.
     """
-    from jobs.evaluate import adaptation, continuations, measures, sentences
+    from jobs.evaluate import adaptation, benchmarks, continuations, measures, sentences, stimuli
     from pipeline.evaluate.pairs import read_pairs
 
-    text = cache(lambda: measures.held_out_of(loaded, arguments))
+    texts = stimuli.read(arguments)
+    text = cache(lambda: measures.held_out_of(loaded, arguments, None if texts is None else texts.stimuli))
     found: list[Callable[[], dict[str, Any]]] = []
+    if arguments.benchmark is not None:
+        read = benchmarks.read(arguments.benchmark)
+        found.append(lambda: benchmarks.measured(read, [loaded, *others], arguments))
     if arguments.surprisal is not None:
-        found.append(
-            lambda: sentences.surprisal(loaded, arguments.surprisal, text(), arguments.word_boundary or "corrected")
-        )
+        found.append(lambda: sentences.surprisal(loaded, arguments, text(), texts))
     if arguments.pairs is not None:
         pairs = read_pairs(arguments.pairs, loaded.tokenizer)
         found.append(lambda: sentences.minimal_pairs(loaded, pairs))
@@ -62,10 +72,16 @@ def measures_of(loaded: Any, arguments: argparse.Namespace) -> list[Callable[[],
         adaptation.check_layout(loaded)
         settings = adaptation_of(arguments)
         found.append(lambda: adaptation.adapted(loaded, arguments, settings, text()))
-    elif not found or arguments.exact or arguments.breakdown or arguments.compare is not None:
+    elif not found or asks_for_perplexity(arguments):
         other = measures.load_other(loaded, arguments)
         found.append(lambda: measures.perplexity(loaded, arguments, text(), other))
     return found
+
+
+def asks_for_perplexity(arguments: argparse.Namespace) -> bool:
+    """Tell whether perplexity is asked for, whatever else is."""
+    breaks_down = arguments.breakdown and arguments.benchmark is None
+    return arguments.exact or breaks_down or arguments.compare is not None
 
 
 def adapts(arguments: argparse.Namespace) -> bool:
@@ -74,43 +90,65 @@ def adapts(arguments: argparse.Namespace) -> bool:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    result = parser("evaluate", __doc__ or "", takes_config=False)
-    add_run(result)
+    result = parser("evaluate", __doc__ or "", takes_config=False, topics="surprisal, bleu, dynamic")
+    which = result.add_mutually_exclusive_group(required=True)
+    which.add_argument("--run", metavar="DIR", help=MODEL)
+    which.add_argument("--runs", nargs="+", metavar="DIR", help="several, for --benchmark")
+    add_checkpoint(result)
     what = result.add_mutually_exclusive_group()
     what.add_argument(
         "--split", choices=["valid", "test"], default="valid", help="of the prepared corpus; default: valid"
     )
     what.add_argument("--text", metavar="FILE", help="any text instead, in documents as the corpus is")
+    what.add_argument("--stimuli", metavar="FILE", help="texts by themselves: lines, .csv, .tsv, .jsonl")
     result.add_argument("--by-line", action="store_true", help="each line of --text is a text of its own")
     result.add_argument("--streams", type=whole, metavar="N", help="side by side; 1: exact; default: evaluate.streams")
     result.add_argument("--burn-in", type=whole, metavar="N", help="tokens read before each; default: see settings")
     result.add_argument("--exact", action="store_true", help="score on one stream as well; print the difference")
-    result.add_argument("--breakdown", action="store_true", help="by count in training, by position in the document")
+    result.add_argument("--breakdown", action="store_true", help="by count in training, by position; in parts")
     result.add_argument("--compare", metavar="DIR", help="score another run, too, with a paired test")
     result.add_argument("--surprisal", metavar="FILE", help="nats of tokens and words: a .parquet, .csv or .tsv")
-    result.add_argument(
-        "--word-boundary",
-        choices=["corrected", "preceding", "none"],
-        help="of words of --surprisal; default: corrected",
-    )
+    result.add_argument("--benchmark", nargs="+", metavar="NAME=FOLDER", help="of the field: blimp, syntaxgym, …")
     result.add_argument("--pairs", metavar="FILE", help="which of good and bad is likelier; JSON Lines")
     result.add_argument("--bleu", type=whole, metavar="N", help="continue N prompts of the text, and compare")
-    result.add_argument(
-        "--prompt-tokens", type=whole, default=32, metavar="N", help="of each prompt of --bleu; default: 32"
-    )
-    result.add_argument(
-        "--continuation-tokens", type=whole, default=32, metavar="N", help="after each of those prompts; default: 32"
-    )
-    add_sampling(result)
-    add_adaptation(result)
+    result.add_argument("--cache", action="store_true", help="use a neural cache (Grave et al. 2017)")
+    result.add_argument("--dynamic", choices=["rms", "sgd"], help="dynamic evaluation (Krause et al. 2018)")
+    result.add_argument("--tune", action="store_true", help="find the settings of both on the validation split")
     result.add_argument("--seed", type=seed, default=1, metavar="S", help="of everything that is drawn; default: 1")
     add_device(result)
+    add_surprisal(result)
+    add_continuations(result)
+    add_adaptation(result)
     return result
 
 
-def add_adaptation(result: argparse.ArgumentParser) -> None:
+def add_surprisal(parser: OneSentenceParser) -> None:
+    """Add the options of the table of ``--surprisal``."""
+    result = parser.topic("surprisal", "the table of --surprisal")
+    result.add_argument(
+        "--word-boundary",
+        choices=["corrected", "preceding", "none"],
+        help="whose the white space between words is; default: corrected",
+    )
+    result.add_argument("--regions", metavar="FILE", help="stimuli with the borders of regions: sum by region")
+    result.add_argument(
+        "--format", choices=["table", "neural-complexity"], default="table", help="of the file; default: table"
+    )
+
+
+def add_continuations(parser: OneSentenceParser) -> None:
+    """Add the options of ``--bleu``."""
+    result = parser.topic("bleu", "the continuations of --bleu")
+    result.add_argument("--prompt-tokens", type=whole, default=32, metavar="N", help="of each prompt; default: 32")
+    result.add_argument(
+        "--continuation-tokens", type=whole, default=32, metavar="N", help="after each prompt; default: 32"
+    )
+    add_sampling(result)
+
+
+def add_adaptation(parser: OneSentenceParser) -> None:
     """Add the options of models that keep learning from what they are scored on."""
-    result.add_argument("--cache", action="store_true", help="use a neural cache (Grave et al. 2017)")
+    result = parser.topic("dynamic", "models that go on learning: --cache, --dynamic")
     result.add_argument(
         "--cache-theta", type=number, default=0.2, metavar="X", help="how much similarity counts; default: 0.2"
     )
@@ -120,7 +158,6 @@ def add_adaptation(result: argparse.ArgumentParser) -> None:
     result.add_argument(
         "--cache-window", type=whole, default=500, metavar="N", help="tokens that it remembers; default: 500"
     )
-    result.add_argument("--dynamic", choices=["rms", "sgd"], help="dynamic evaluation (Krause et al. 2018)")
     result.add_argument("--dynamic-lr", type=number, metavar="X", help="learning rate; default: rms 0.002, sgd 0.1")
     result.add_argument(
         "--dynamic-decay", type=number, metavar="X", help="towards the start; default: rms 0.02, sgd 0.001"
@@ -129,7 +166,6 @@ def add_adaptation(result: argparse.ArgumentParser) -> None:
     result.add_argument(
         "--dynamic-segment", type=whole, default=20, metavar="N", help="tokens between two updates; default: 20"
     )
-    result.add_argument("--tune", action="store_true", help="find the settings of both on the validation split")
 
 
 def adaptation_of(arguments: argparse.Namespace) -> Adaptive:
@@ -154,8 +190,10 @@ def check(arguments: argparse.Namespace) -> None:
     adaptation_of(arguments)
     if arguments.tune and not adapts(arguments):
         raise UserError("--tune: there is nothing to tune without --cache or --dynamic")
-    if arguments.word_boundary is not None and arguments.surprisal is None:
+    if arguments.word_boundary is not None and arguments.surprisal is None and arguments.benchmark is None:
         raise UserError("--word-boundary: says what the words of --surprisal have; give that as well")
+    check_stimuli(arguments)
+    check_runs(arguments)
     if arguments.by_line:
         if arguments.text is None:
             raise UserError("--by-line: says how a text is read; give it by --text")
@@ -167,3 +205,32 @@ def check(arguments: argparse.Namespace) -> None:
                 raise UserError(f"--{name.replace('_', '-')}: --cache and --dynamic score on one stream")
         if arguments.exact or arguments.breakdown:
             raise UserError("--exact, --breakdown: are not for --cache and --dynamic")
+
+
+def check_stimuli(arguments: argparse.Namespace) -> None:
+    """Raise ``UserError`` if stimuli or the format of their table do not go with another option."""
+    if arguments.regions is not None:
+        if arguments.surprisal is None:
+            raise UserError("--regions: says what --surprisal sums; give that as well")
+        if arguments.text is not None or arguments.stimuli is not None:
+            raise UserError("--regions: are stimuli themselves; leave out --text and --stimuli")
+    for option in ("stimuli", "regions"):
+        if getattr(arguments, option) is not None and (arguments.bleu is not None or adapts(arguments)):
+            raise UserError(f"--{option}: is no running text, as --bleu, --cache and --dynamic need")
+    if arguments.format != "table":
+        if arguments.surprisal is None:
+            raise UserError("--format: says how --surprisal is written; give that as well")
+        if arguments.regions is not None or arguments.surprisal.lower().endswith(".parquet"):
+            raise UserError("--format: neural-complexity is lines of words, neither of regions nor .parquet")
+
+
+def check_runs(arguments: argparse.Namespace) -> None:
+    """Raise ``UserError`` if several runs are to be measured in a way that is for one."""
+    if arguments.runs is None:
+        return
+    for name in ("surprisal", "pairs", "bleu", "compare", "cache", "dynamic", "exact"):
+        if getattr(arguments, name):
+            raise UserError(f"--{name}: takes one model; give it by --run")
+    if arguments.benchmark is None:
+        raise UserError("--runs: several runs at once are for --benchmark; give that as well")
+    models.names_of(arguments.runs, option="--runs")

@@ -25,6 +25,7 @@ from pipeline.evaluate import (
     split_held_out,
     text_held_out,
 )
+from pipeline.evaluate.stimuli import Stimuli, held_out_stimuli
 from pipeline.training.checkpoint import Loaded
 
 
@@ -34,7 +35,7 @@ def perplexity(
     """Measure the perplexity of a split or a text, and compare it with that of an ``other`` model if there is one."""
     sums = Breakdown(text.tokens, loaded.tokenizer.vocab_size)
     score = scored(loaded, text, arguments, sums)
-    name = arguments.text or f"the {arguments.split} split"
+    name = arguments.text or arguments.stimuli or f"the {arguments.split} split"
     print(f"{loaded.title} on {name}: {scored_of(score, text)} in {parts_of(score)}")
     result = figures(loaded, text, score, sums, seed=arguments.seed)
     if arguments.exact:
@@ -50,8 +51,10 @@ def perplexity(
     return result
 
 
-def held_out_of(loaded: Loaded, arguments: argparse.Namespace) -> HeldOut:
-    """Return the text that the command line names. Raises ``UserError`` if there is none."""
+def held_out_of(loaded: Loaded, arguments: argparse.Namespace, stimuli: Stimuli | None = None) -> HeldOut:
+    """Return the text that the command line names, or ``stimuli``. Raises ``UserError`` if there is none."""
+    if stimuli is not None:
+        return held_out_stimuli(loaded.tokenizer, stimuli)
     if arguments.text is not None:
         config, by_line = loaded.config, arguments.by_line
         return text_held_out(

@@ -1,28 +1,42 @@
-"""Measure nats of tokens and words (``--surprisal``), and which of two sentences is likelier (``--pairs``)."""
+"""Measure nats of tokens, words and regions (``--surprisal``), and which of two sentences is likelier (``--pairs``)."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from jobs.evaluate.stimuli import Texts, write_regions
 from jobs.terminal.progress import Count
 from pipeline.data.streams import ResetRule
 from pipeline.data.tokenizer import EOS, Tokenizer
 from pipeline.evaluate import HeldOut
+from pipeline.evaluate.neural_complexity import write_complexity
 from pipeline.evaluate.pairs import Pair, accuracies
 from pipeline.evaluate.side_by_side import sentence_nats
-from pipeline.evaluate.surprisal import surprisal_rows, write_rows
+from pipeline.evaluate.stimuli import fitted
+from pipeline.evaluate.surprisal import SCHEMA, surprisal_rows, with_labels, write_rows
 from pipeline.evaluate.words import Row, WordBoundary
 from pipeline.training.checkpoint import Loaded
 
 
-def surprisal(loaded: Loaded, path: str, text: HeldOut, word_boundary: WordBoundary) -> dict[str, Any]:
-    """Write a row for every token and word of the text into the table at ``path``."""
+def surprisal(loaded: Loaded, arguments: argparse.Namespace, text: HeldOut, stimuli: Texts | None) -> dict[str, Any]:
+    """Write a row for every token and word of the text, or for every region, into the table that is asked for."""
+    path: str = arguments.surprisal
+    word_boundary: WordBoundary = arguments.word_boundary or "corrected"
     reset = ResetRule.of(loaded.config.train)
-    rows = surprisal_rows(loaded.model, loaded.tokenizer, text, reset=reset, word_boundary=word_boundary)
+    scored = surprisal_rows(loaded.model, loaded.tokenizer, text, reset=reset, word_boundary=word_boundary)
     with Count("scored", len(text.tokens), "tokens") as progress:
-        counts = write_rows(path, counted(rows, progress))
+        rows: Iterable[Row] = counted(scored, progress)
+        if stimuli is not None and stimuli.regions is not None:
+            return write_regions(path, rows, loaded.tokenizer, stimuli.regions) | {"word_boundary": word_boundary}
+        if stimuli is not None:
+            rows = fitted(rows, loaded.tokenizer, stimuli.stimuli)
+        if arguments.format == "neural-complexity":
+            counts = write_complexity(path, rows)
+        else:
+            counts = write_rows(path, rows, schema=with_labels(SCHEMA, None if stimuli is None else stimuli.stimuli))
     num_tokens, num_words = counts["token"], counts["word"]
     each = "" if text.begin_id is None else " of each document"
     print(

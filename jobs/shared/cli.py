@@ -38,6 +38,23 @@ class OneSentenceParser(argparse.ArgumentParser):
     """
 
     takes_config = False
+    shown = ""  # the topic of which --help shows the options; empty: those of no topic; all: every one
+
+    def topic(self, name: str, title: str) -> argparse._ArgumentGroup:
+        """Return a group of options that only ``--help NAME`` and ``--help all`` show."""
+        group = self.add_argument_group(title)
+        group.topic = name  # type: ignore[attr-defined]
+        return group
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """The title of each topic, by its name."""
+        return {topic_of(group): group.title or "" for group in self._action_groups if topic_of(group)}
+
+    @property
+    def first_of_needed(self) -> list[argparse.Action]:
+        """The first option of each group of which one must be given."""
+        return [group._group_actions[0] for group in self._mutually_exclusive_groups if group.required]
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         arguments = sys.argv[1:] if args is None else list(args)
@@ -64,12 +81,17 @@ class OneSentenceParser(argparse.ArgumentParser):
         needed = [
             f"{one.option_strings[0]} {one.metavar or 'FORMAT'}"
             for one in self._actions
-            if one.required and one.option_strings
+            if one.option_strings and (one.required or one in self.first_of_needed)
         ]
         positional = [one for one in self._actions if not one.option_strings]
         rest = [f"[{one.metavar} …]" if one.nargs else f"{one.metavar} …" for one in positional]
         self.usage = " ".join([self.prog, *needed, "[options]", *rest])
-        return super().format_help()
+        groups = self._action_groups
+        self._action_groups = [one for one in groups if self.shown == "all" or topic_of(one) == self.shown]
+        try:
+            return super().format_help()
+        finally:
+            self._action_groups = groups
 
     def exit(self, status: int = 0, message: str | None = None) -> Any:
         end_soon()
@@ -82,9 +104,16 @@ class OneSentenceParser(argparse.ArgumentParser):
 
 
 class Help(argparse.Action):
-    """``--help`` shows the job and its options, ``--help all`` and ``--help SECTION`` the settings as well."""
+    """``--help`` shows the job and its options, ``--help all`` and ``--help SECTION`` the settings as well.
+
+    Of a job without settings, ``--help TOPIC`` shows the options of a topic.
+    """
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if parser.topics and values is not None:
+            if values not in ("all", *parser.topics):
+                raise UserError(f"--help: {values} is no topic; there are {', '.join(parser.topics)}, all")
+            parser.shown = values
         if parser.takes_config:
             from jobs.settings import sections_text, settings_text
 
@@ -94,14 +123,22 @@ class Help(argparse.Action):
         parser.exit()
 
 
+def topic_of(group: argparse._ArgumentGroup) -> str:
+    """Return the name of the topic of a group of options, or nothing."""
+    return getattr(group, "topic", "")
+
+
 def formatter(prog: str) -> argparse.HelpFormatter:
     return argparse.RawDescriptionHelpFormatter(prog, max_help_position=OPTION_WIDTH, width=LINE_WIDTH)
 
 
 def parser(
-    job: str, description: str, *, takes_config: bool = True, takes_json: bool = True
-) -> argparse.ArgumentParser:
-    """Return the parser of ``python -m jobs.<job>``. ``takes_config`` adds --config, overrides and --dry-run."""
+    job: str, description: str, *, takes_config: bool = True, takes_json: bool = True, topics: str = ""
+) -> OneSentenceParser:
+    """Return the parser of ``python -m jobs.<job>``. ``takes_config`` adds --config, overrides and --dry-run.
+
+    ``topics``: names those that ``OneSentenceParser.topic`` is called for, as help shows them.
+    """
     result = OneSentenceParser(
         prog=PROGRAM.format(job),
         description=description.replace("``", ""),
@@ -114,7 +151,8 @@ def parser(
         which = "show this; all, or a section: its settings, too"
         result.add_argument("-h", "--help", action=Help, nargs="?", metavar="all", help=which)
     else:
-        result.add_argument("-h", "--help", action=Help, nargs=0, help="show this")
+        nargs, which = ("?", f"show this; {topics}, all: more options") if topics else (0, "show this")
+        result.add_argument("-h", "--help", action=Help, nargs=nargs, metavar="TOPIC", help=which)
     if takes_config:
         result.takes_config = True
         result.add_argument("overrides", nargs="*", metavar="section.field=value", help=argparse.SUPPRESS)
@@ -127,7 +165,7 @@ def parser(
     return result
 
 
-def add_sampling(result: argparse.ArgumentParser) -> None:
+def add_sampling(result: argparse._ActionsContainer) -> None:
     """Add the options of ``sampling_of``."""
     result.add_argument(
         "--temperature", type=number, default=1.0, metavar="X", help="below 1: safer; 0: likeliest only"

@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
     from pipeline.training.checkpoint import Loaded
 
+MODEL = "a run directory, or a checkpoint's or model's folder"
+
 
 def add_run(result: argparse.ArgumentParser, *, several: bool = False) -> None:
     """Add the options that name a model, or several models."""
-    what = "a run directory, or a checkpoint's or model's folder"
-    result.add_argument("--run", required=True, nargs="+" if several else None, metavar="DIR", help=what)
+    result.add_argument("--run", required=True, nargs="+" if several else None, metavar="DIR", help=MODEL)
+    add_checkpoint(result)
+
+
+def add_checkpoint(result: argparse.ArgumentParser) -> None:
+    """Add the option that names a checkpoint of a run."""
     result.add_argument("--checkpoint", choices=["best", "last"], help="of a run directory; default: best")
+
+
+def names_of(directories: Sequence[str], *, option: str = "--run") -> list[str]:
+    """Name each directory by its last part if these differ, else by its path. Raises ``UserError`` for a repetition."""
+    if len(set(directories)) < len(directories):
+        raise UserError(f"{option}: the same directory twice: {' '.join(directories)}")
+    names = [Path(directory).name for directory in directories]
+    return names if len(set(names)) == len(names) else list(directories)
 
 
 def add_device(result: argparse.ArgumentParser) -> None:

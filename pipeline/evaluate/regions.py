@@ -75,6 +75,7 @@ def read_regions(path: str) -> Regions:
     raise UserError(
         f"{path} says no regions: put {MARK} between words of a column sentence, or give a column region beside one of "
         "content or words",
+        argument="regions",
     )
 
 
@@ -84,7 +85,7 @@ def _marked(table: Table, column: str) -> Regions:
     for row in table.rows:
         whole = one_line(table, row, column)
         if found := re.search(r"(\S+)\|(\S+)", whole.replace(f"{MARK}{MARK}", f"{MARK} {MARK}")):
-            raise table.error(row.number, f"has the border of a region inside a word: {found[0]}")
+            raise table.error(row.number, f"has the border of a region inside a word: {found[0]}", argument="regions")
         parts = [" ".join(part.split()) for part in whole.split(MARK)]
         regions.append([Region(str(i), part, row.number) for i, part in enumerate(parts, start=1)])
         texts.append(Stimulus(joined(parts), row.number, labels_of(table, row, columns)))
@@ -97,7 +98,7 @@ def _marked(table: Table, column: str) -> Regions:
 def _by_row(table: Table, region: str, column: str, *, is_word: bool) -> Regions:
     keys = text_columns(table)
     if not keys:
-        raise UserError(f"{table.path} has no column item or condition to tell its texts apart")
+        raise UserError(f"{table.path} has no column item or condition to tell its texts apart", argument="regions")
     texts, regions = [], []
     seen: dict[tuple[str | None, ...], int] = {}
     for key, group in groupby(table.rows, lambda row: tuple(labels_of(table, row, keys).values())):

@@ -28,7 +28,9 @@ def read_benchmark(named: str) -> Benchmark:
     """The benchmark of ``NAME=FOLDER``. Raises ``UserError`` if there is none of the name, or not in the folder."""
     name, _, folder = named.partition("=")
     if name not in BENCHMARKS or not folder:
-        raise UserError(f"{named}: is no NAME=FOLDER with one of the names {', '.join(BENCHMARKS)}")
+        raise UserError(
+            f"{named}: is no NAME=FOLDER with one of the names {', '.join(BENCHMARKS)}", argument="benchmark"
+        )
     return BENCHMARKS[name].read(Path(folder).expanduser())
 
 

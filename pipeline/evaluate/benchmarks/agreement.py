@@ -32,7 +32,9 @@ class Agreement(ChoiceBenchmark):
     def read(cls, folder: Path) -> Self:
         languages = sorted(path.parent.name for path in folder.glob(f"*/{FILE}"))
         if languages and not (folder / FILE).is_file():
-            raise UserError(f"{cls.name}={folder}: name the folder of one language: {', '.join(languages)}")
+            raise UserError(
+                f"{cls.name}={folder}: name the folder of one language: {', '.join(languages)}", argument="benchmark"
+            )
         require(folder, [FILE], cls.name)
         table = read_table(str(folder / FILE))
         if missing := [column for column in COLUMNS if column not in table.columns]:

@@ -69,6 +69,7 @@ class BabyLM(Benchmark):
             raise UserError(
                 f"{cls.name}={folder}: the folders {', '.join(missing)} are missing; {len(expected)} are "
                 "expected, or one of them is named",
+                argument="benchmark",
             )
         return cls([found.read(folder / name, found.task) for name, found in expected.items()])
 

@@ -63,7 +63,7 @@ def lines_of(folder: Path) -> list[tuple[dict[str, object], Path, str]]:
     """The objects of the files of a task, their file, and where they stand in it."""
     paths = sorted(folder.glob("*.jsonl"))
     if not paths:
-        raise UserError(f"babylm={folder}: there is no file *.jsonl in this folder")
+        raise UserError(f"babylm={folder}: there is no file *.jsonl in this folder", argument="benchmark")
     return [(v, path, f"{path} line {i}") for path in paths for i, v in enumerate(read_json_lines(path), start=1)]
 
 

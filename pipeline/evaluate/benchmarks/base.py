@@ -184,12 +184,13 @@ def require(folder: Path, names: Iterable[str], benchmark: str) -> None:
     if not missing:
         return
     if not folder.is_dir():
-        raise UserError(f"{benchmark}={folder}: there is no such folder")
+        raise UserError(f"{benchmark}={folder}: there is no such folder", argument="benchmark")
     some = ", ".join(missing[:MOST_NAMED]) + (f" and {len(missing) - MOST_NAMED} more" * (len(missing) > MOST_NAMED))
     is_are = "is" if len(missing) == 1 else "are"
     raise UserError(
         f"{benchmark}={folder}: {some} {is_are} missing; {len(names)} {'files are' if len(names) > 1 else 'file is'} "
         "expected",
+        argument="benchmark",
     )
 
 

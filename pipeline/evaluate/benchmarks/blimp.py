@@ -37,7 +37,7 @@ class Blimp(ChoiceBenchmark):
                 if options is not None:
                     choices.append(Choice(options, text_in(values, "linguistics_term", where), paradigm))
         if not choices:
-            raise UserError(f"{cls.name}={folder}: no pair is made for this method")
+            raise UserError(f"{cls.name}={folder}: no pair is made for this method", argument="benchmark")
         return cls(choices)
 
     @classmethod

@@ -47,7 +47,7 @@ class SyntaxGym(Benchmark):
         folder = subfolder(folder, "test_suites/json", "json")
         paths = sorted(folder.glob("*.json"))
         if not paths:
-            raise UserError(f"{cls.name}={folder}: there is no suite (*.json) in this folder")
+            raise UserError(f"{cls.name}={folder}: there is no suite (*.json) in this folder", argument="benchmark")
         return cls([read_suite(path) for path in paths])
 
     @property
