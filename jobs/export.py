@@ -6,6 +6,8 @@
   --format torch  this project: a model folder that every job takes as --run
 
 The folder is read again and compared with the model before it gets its name.
+With --revision a checkpoint of train.checkpoint_at_words is written (chck_1M),
+with --revision all each of them in a folder of its own, beside main.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from jobs.shared.cli import parser, run_job
 from jobs.shared.models import add_run, load
 from pipeline.errors import UserError
 
+ALL = "all"
 # texts on which an exported tokenizer is compared with ours
 NUM_TEXTS = 10_000
 
@@ -32,11 +35,45 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if arguments.license is not None and arguments.format != "hf":
         raise UserError(f"--license: is a field of --format hf, not of {arguments.format}")
     models.check(arguments)
+    if arguments.revision == ALL:
+        return write_all(folder, arguments)
 
-    loaded = load(arguments.run, arguments)
+    loaded = load(arguments.run, arguments) if arguments.revision is None else load_revision(arguments)
     write(loaded, folder, arguments)
     print(f"{loaded.title} written to {folder}")
     return {"output": str(folder), "format": arguments.format, "checkpoint": str(loaded.path)}
+
+
+def load_revision(arguments: argparse.Namespace) -> Any:
+    """Load the checkpoint that --revision names. Raises ``UserError`` if the run has none of that name."""
+    from pipeline.training.word_marks import find_revision
+
+    if arguments.checkpoint is not None:
+        raise UserError("--revision: names a checkpoint itself; leave out --checkpoint")
+    return load(str(find_revision(arguments.run, arguments.revision)), arguments)
+
+
+def write_all(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Write every revision of a run into ``folder``, and as main the checkpoint that is meant without one.
+
+    Raises:
+        UserError: there is none, or the format cannot hold one; nothing is written then.
+    """
+    from pipeline.files import new_folder
+    from pipeline.training.word_marks import MAIN, revisions
+
+    found = revisions(arguments.run)
+    if not found:
+        raise UserError(f"--revision: {arguments.run} has no checkpoint of train.checkpoint_at_words")
+    named = argparse.Namespace(**{**vars(arguments), "checkpoint": None})  # which is of a run, not of its checkpoints
+    written = {}
+    with new_folder(folder, argument="to") as temporary:
+        for name, path in {**found, MAIN: Path(arguments.run)}.items():
+            loaded = load(str(path), arguments if name == MAIN else named)
+            write(loaded, temporary / name, arguments)
+            written[name] = str(loaded.path)
+            print(f"{loaded.title} written to {folder / name}")
+    return {"output": str(folder), "format": arguments.format, "revisions": written}
 
 
 def write(loaded: Any, folder: Path, arguments: argparse.Namespace) -> None:
@@ -66,6 +103,7 @@ def argument_parser() -> argparse.ArgumentParser:
     add_run(result)
     result.add_argument("--to", required=True, metavar="FOLDER", help="the folder to write; it must not exist")
     result.add_argument("--format", required=True, choices=["hf", "onnx", "torch"], help="see above")
+    result.add_argument("--revision", metavar="NAME", help="the checkpoint at so many words: chck_1M, or all")
     result.add_argument("--license", metavar="NAME", help="of the model, for its card (hf); default: unknown")
     return result
 

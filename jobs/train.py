@@ -73,7 +73,8 @@ def print_result(config: Config, result: dict[str, Any]) -> None:
     bits = f", {result['bits_per_byte']:.3f} bits per byte" if result["bits_per_byte"] is not None else ""
     if result["perplexity"] is not None:
         print(f"\nvalidation perplexity {result['perplexity']:,.2f}{bits}")
-    print(f"{result['tokens']:,} tokens in {result['steps']:,} steps, {duration(result['seconds'])}")
+    words = f", {result['words']:,} words" if "words" in result else ""
+    print(f"{result['tokens']:,} tokens{words} in {result['steps']:,} steps, {duration(result['seconds'])}")
     samples = [record["text"] for record in read(RunDirectory(str(directory)).metrics) if record["kind"] == "sample"]
     if samples:
         print(f"\nthe model writes:\n{samples[-1]}\n")

@@ -11,9 +11,12 @@ from pipeline.config import Config, changes
 from pipeline.data.documents import Documents
 from pipeline.data.prepare import Counts, count_tokens
 from pipeline.data.streams import Streams
+from pipeline.data.training_data import training_data
 from pipeline.data.windows import ArrayTokens, TrainingData
 from pipeline.training.horizon import Horizon
 from pipeline.training.memory import num_parameters, number_bytes, parameter_bytes
+
+NOT_COUNTED = "counted once the corpus is prepared (jobs.prepare); till then steps are those without train.max_words"
 
 
 def dry_run(config: Config) -> dict[str, Any]:
@@ -26,6 +29,9 @@ def dry_run(config: Config) -> dict[str, Any]:
     vocab_size = counts.vocab_size
     number = num_parameters(config, vocab_size)
     data = counted_data(config, counts)
+    words: dict[str, Any] = {}
+    if config.train.counts_words:
+        words["words_per_epoch"] = NOT_COUNTED if data.words is None else data.words.per_epoch
     tokens_per_step = config.train.batch_size * max(part.train.bptt for _, part in changes.stretches(config))
     activations = tokens_per_step * (vocab_size + 12 * sum(config.model.layer_sizes))
     return {
@@ -34,6 +40,7 @@ def dry_run(config: Config) -> dict[str, Any]:
         "tokens": counts.tokens["train"],
         "tokens_per_split": counts.tokens,
         "tokens_are": "counted" if counts.is_exact else "estimated at 4 bytes a token",
+        **words,
         "steps_per_epoch": data.num_windows(),
         "steps": Horizon.of(config, lambda part: counted_data(part, counts)).total_steps,
         "unused": data.unused,
@@ -51,7 +58,13 @@ def told_changes(config: Config) -> list[str]:
 
 
 def counted_data(config: Config, counts: Counts) -> TrainingData:
-    """The training split of a single rank with tokens of no matter what type. Raises ``UserError`` as ``dry_run``."""
+    """The training split of a single rank; with tokens of no matter what type where no more is needed of them.
+
+    Raises:
+        UserError: as ``dry_run``.
+    """
+    if config.train.counts_words and counts.prepared is not None:
+        return training_data(config, counts.prepared, rank=0, world_size=1)
     if counts.lengths is None:
         return Streams.of(ArrayTokens(np.empty(counts.tokens["train"], dtype=np.uint8)), config.train)
     ends = np.cumsum(counts.lengths)

@@ -14,10 +14,9 @@ import torch
 
 from pipeline.allocator import keep_freed_memory
 from pipeline.config import Config, changes
-from pipeline.data.documents import Documents, begin_of_documents
 from pipeline.data.shards import PreparedCorpus, open_prepared
-from pipeline.data.streams import ResetRule, Streams
-from pipeline.data.windows import TrainingData
+from pipeline.data.streams import ResetRule
+from pipeline.data.training_data import training_data
 from pipeline.errors import UserError
 from pipeline.evaluate import Score, evaluate, split_held_out
 from pipeline.generate import write_sample
@@ -46,19 +45,6 @@ from pipeline.training.stateful import HiddenState, Interval
 from pipeline.training.step import TrainingStep
 from pipeline.training.stragglers import Stragglers
 from pipeline.training.watchdog import Watchdog
-
-
-def training_data(config: Config, corpus: PreparedCorpus, *, rank: int, world_size: int) -> TrainingData:
-    """Open this rank's part of the training split, in the layout that ``config`` asks for.
-
-    Raises:
-        UserError: it is too short for a window, or for so many ranks.
-    """
-    tokens = corpus.splits["train"]
-    if config.data.layout == "streams":
-        return Streams.of(tokens, config.train, rank=rank, world_size=world_size)
-    begin_id = begin_of_documents(corpus.tokenizer)
-    return Documents.of(tokens, config.data, config.train, begin_id=begin_id, rank=rank, world_size=world_size)
 
 
 def corpus_of(loaded: checkpoint.Loaded) -> PreparedCorpus:

@@ -113,6 +113,7 @@ def result(config: Config, *, say: Callable[[str], None] = lambda sentence: None
         "perplexity": figures.get("perplexity"),
         "bits_per_byte": figures.get("bits_per_byte"),
         "tokens": end["tokens"],
+        **({} if end["words"] is None else {"words": end["words"]}),
         "steps": end["step"],
         "seconds": round(end["seconds"], 3),
         "checkpoint": str(best.path),

@@ -35,7 +35,7 @@ def write_model_folder(
         UnwritableError: the folder cannot be written; a former one is kept.
     """
     weights = {name: tensor.to(dtype) for name, tensor in checkpoint.weights_of(model).items()}
-    kept = ("step", "epoch", "tokens", "perplexity", "bits_per_byte", "fingerprints", "torch")
+    kept = ("step", "epoch", "tokens", "words", "perplexity", "bits_per_byte", "fingerprints", "torch")
     facts = {name: loaded.manifest[name] for name in kept if name in loaded.manifest}
     with new_folder(path, argument=argument) as temporary:
         try:
@@ -84,6 +84,8 @@ def facts_of(loaded: Loaded, model: LanguageModel) -> str:
         f"- Layers: {', '.join(map(str, config.model.layer_sizes))} units",
         f"- Trained on {manifest.get('tokens', 0):,} tokens, {manifest.get('step', 0):,} updates",
     ]
+    if manifest.get("words") is not None:
+        lines[-1] += f", {manifest['words']:,} words"
     for name, figure in (("perplexity", "perplexity"), ("bits_per_byte", "bits per byte")):
         if manifest.get(name) is not None:
             lines.append(f"- Validation {figure} of the checkpoint: {manifest[name]:.3f}")

@@ -16,8 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from pipeline import metrics
 from pipeline.compress.onnx_model import OnnxModel
-from pipeline.data.documents import ScoringDocuments
-from pipeline.data.scoring import ScoringStreams
+from pipeline.data.scoring import ScoringDocuments, ScoringStreams
 from pipeline.data.streams import ResetRule
 from pipeline.data.tokenizer import Ids
 from pipeline.data.windows import IGNORED, HeldOutData, Window

@@ -114,6 +114,8 @@ def tuning_config(config: Config, *, weights: Path, directory: Path, num_steps: 
         "train.initial_weights": str(weights),
         "train.max_steps": num_steps,
         "train.max_tokens": None,
+        "train.max_words": None,
+        "train.checkpoint_at_words": [],
         "train.epochs": 2 + 2 * num_steps // steps_per_epoch,
         "run.directory": str(directory),
     }

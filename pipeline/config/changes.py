@@ -44,6 +44,8 @@ def why_fixed(config: Config, path: str) -> str:
     if path == "train.bptt":
         if config.data.layout == "documents":
             return "cannot change in a run on documents, whose order goes by their lengths (data.layout=documents)"
+        if config.train.max_words is not None:
+            return "cannot change in a run that ends by its words, before a window goes beyond them (train.max_words)"
         if config.train.reset_state == "windows":
             return "cannot change where the state is reset by windows (train.reset_state=windows)"
         if config.prune.sparsity:

@@ -12,7 +12,15 @@ from pipeline.config.ddp import DdpConfig
 from pipeline.config.fields import Section, no_blank, shown
 from pipeline.config.model import ModelConfig, check_model
 from pipeline.config.search import SearchConfig
-from pipeline.config.training import EvaluateConfig, OptimizerConfig, PruneConfig, RunConfig, TrainConfig
+from pipeline.config.training import (
+    BABYLM,
+    BABYLM_EPOCHS,
+    EvaluateConfig,
+    OptimizerConfig,
+    PruneConfig,
+    RunConfig,
+    TrainConfig,
+)
 from pipeline.errors import UserError
 
 
@@ -66,6 +74,11 @@ class Config(Section):
             )
         if self.train.gradient_accumulation_steps > 1:
             check_accumulation(self.train, 1 if workers == "auto" else workers)
+        if self.train.checkpoint_at_words == BABYLM and self.train.epochs > BABYLM_EPOCHS:
+            raise UserError(
+                f"train.epochs: BabyLM lets a model read its text {BABYLM_EPOCHS} times at most, not "
+                f"{shown(self.train.epochs)} (train.checkpoint_at_words=babylm; a list of numbers has no such rule)"
+            )
         check_gradients(self)
         least = self.cluster.min_workers
         if least is not None and workers != "auto" and least > workers:

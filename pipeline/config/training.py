@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
-from pipeline.config.fields import Section, setting
+from pipeline.config.fields import Section, setting, shown
 from pipeline.errors import UserError
 
 
@@ -16,6 +16,27 @@ class Change(Section):
 
     tokens: int = Field(description="In force from the first update on that begins at or past so many tokens.")
     settings: dict[str, Any] = Field(description="Dotted path → value.")
+
+
+BABYLM = "babylm"
+# the checkpoints that BabyLM asks for, and how often a text may be read (2026)
+BABYLM_WORDS = [*range(1_000_000, 10_000_000, 1_000_000), *range(10_000_000, 100_000_001, 10_000_000)]
+BABYLM_EPOCHS = 10
+
+
+def _numbers_or_babylm(value: Any) -> Any:
+    if value == BABYLM:
+        return value
+    if not isinstance(value, list) or not all(isinstance(number, int) and number >= 1 for number in value):
+        raise UserError(f"must be {BABYLM}, or a list of numbers of words of at least 1, not {shown(value)}")
+    for before, after in pairwise(value):
+        if after <= before:
+            raise UserError(f"must be numbers of words that rise, not {after} after {before}")
+    return value
+
+
+# the text says for people what the validator checks
+WordNumbers = Annotated[Literal["babylm"] | list[int], BeforeValidator(_numbers_or_babylm), "rising, at least 1"]
 
 
 class TrainConfig(Section):
@@ -53,6 +74,14 @@ class TrainConfig(Section):
     )
     max_steps: int | None = setting(None, "End after so many optimizer steps.", unit="steps", ge=1)
     max_tokens: int | None = setting(None, "End after so many training tokens.", unit="tokens", ge=1)
+    max_words: int | None = setting(
+        None,
+        "End before the update that would go beyond so many words of the training text, each counted again whenever it "
+        "is read again. A word is what stands between white space.",
+        unit="words",
+        source="BabyLM 2026",
+        ge=1,
+    )
     gradient_accumulation_steps: int = setting(
         1,
         "Groups of rows that a worker's part of a window is computed in, one after another, before one update: less "
@@ -112,6 +141,13 @@ class TrainConfig(Section):
         0, "Steps of worker 0 whose trace is written to <run>/profile, after a few to warm up.", unit="steps", ge=0
     )
     keep_checkpoints: int = setting(2, "Latest checkpoints kept beside the best.", unit="checkpoints", ge=1)
+    checkpoint_at_words: WordNumbers = setting(
+        [],
+        "Further checkpoints, all kept, after the first update that reaches each of these numbers of words read; "
+        "babylm: 1 million to 10 million by 1 million, then to 100 million by 10 million.",
+        unit="words",
+        source="BabyLM 2026",
+    )
     max_loss_rise: float | None = setting(
         None,
         "Stop when the training loss is so far above its lowest, before a checkpoint of that is written; null: never.",
@@ -141,6 +177,16 @@ class TrainConfig(Section):
         "clipping, bptt and others).",
         source="Jaderberg et al. 2017",
     )
+
+    @property
+    def words_of_checkpoints(self) -> list[int]:
+        """The numbers of ``checkpoint_at_words``."""
+        return BABYLM_WORDS if isinstance(self.checkpoint_at_words, str) else self.checkpoint_at_words
+
+    @property
+    def counts_words(self) -> bool:
+        """Whether the words that are read are counted."""
+        return self.max_words is not None or bool(self.checkpoint_at_words)
 
     @field_validator("evaluate_at_tokens")
     @classmethod

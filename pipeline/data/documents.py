@@ -12,13 +12,15 @@ number of ranks. Letters: T time, B documents.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
 from pipeline.config import DataConfig, TrainConfig
 from pipeline.data.tokenizer import Ids, Tokenizer
 from pipeline.data.windows import IGNORED, Tokens, Window
+from pipeline.data.word_counts import WordBegins, WordCounts
 from pipeline.errors import UserError
 from pipeline.seeds import mix
 
@@ -129,6 +131,7 @@ class Documents:
         begin_id: int,
         seed: int,
         bucket_windows: int = 1,
+        word_begins: WordBegins | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -137,6 +140,7 @@ class Documents:
             most_tokens: the length to which documents are truncated.
             begin_id: the type that the model reads before a document's first token.
             bucket_windows: windows whose documents are sorted by length together.
+            word_begins: count the words that are read; None: do not.
 
         Raises:
             UserError: more ranks than documents in a window, or fewer documents than that.
@@ -158,10 +162,22 @@ class Documents:
         self.windows_of_pool = -(-np.diff(self.pools.bounds) // batch_size)
         self.tokens_per_epoch = sum(int(self.pools.lengths(pool).sum()) for pool in range(len(self.pools)))
         self.num_unused = len(tokens) - self.tokens_per_epoch
+        self.words: WordCounts | None = None
+        if word_begins is not None:
+            each = [self._words_of(word_begins, pool) for pool in range(len(self.pools))]
+            self.words = WordCounts(partial(self._words_reached, each), epochs_differ=True)
 
     @classmethod
     def of(
-        cls, tokens: Tokens, data: DataConfig, train: TrainConfig, *, begin_id: int, rank: int = 0, world_size: int = 1
+        cls,
+        tokens: Tokens,
+        data: DataConfig,
+        train: TrainConfig,
+        *,
+        begin_id: int,
+        word_begins: WordBegins | None = None,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> Documents:
         """As ``data`` and ``train`` say. Raises ``UserError`` as the constructor."""
         return cls(
@@ -171,6 +187,7 @@ class Documents:
             begin_id=begin_id,
             seed=mix(train.seed, ORDER),
             bucket_windows=data.bucket_windows,
+            word_begins=word_begins,
             rank=rank,
             world_size=world_size,
         )
@@ -200,6 +217,25 @@ class Documents:
         for pool in self._order(epoch):
             lengths = self.pools.lengths(pool)
             counts.append(padded_with(self._batches(pool, epoch, lengths), lengths).sum(axis=1))
+        return np.cumsum(np.concatenate(counts))
+
+    def ends(self, epoch: int = 0) -> Ids:
+        """The position after each window of ``epoch``."""
+        return np.arange(1, self.num_windows() + 1)
+
+    def _words_of(self, word_begins: WordBegins, pool: int) -> Ids:
+        """Words of each document of ``pool``, as far as it is used."""
+        tokens, starts = self.pools.read(pool)
+        before = np.append(0, np.cumsum(word_begins(tokens, starts)))
+        return before[starts + self.pools.lengths(pool)] - before[starts]
+
+    def _words_reached(self, words_of: Sequence[Ids], epoch: int) -> Ids:
+        """(windows + 1,) words of all ranks before each window of ``epoch``, from those of the documents of each
+        pool."""
+        counts = [np.zeros(1, dtype=np.int64)]
+        for pool in self._order(epoch):
+            batches = self._batches(pool, epoch, self.pools.lengths(pool))
+            counts.append(padded_with(batches, words_of[pool]).sum(axis=1))
         return np.cumsum(np.concatenate(counts))
 
     def windows(self, position: int = 0, *, epoch: int = 0) -> Iterator[Window]:
@@ -251,49 +287,3 @@ class Documents:
         place = generator.integers(-(-len(order) // self.batch_size)) * self.batch_size
         order = np.insert(order, place, np.full(num_missing, -1))
         return generator.permutation(order.reshape(-1, self.batch_size))
-
-
-class ScoringDocuments:
-    """Held-out documents, whole: each token scored once, those of a document from a zero state on.
-
-    ``num_rows`` documents are scored side by side, ``window_length`` tokens at a time with the state carried.
-    """
-
-    layout = "documents"
-
-    def __init__(
-        self, tokens: Tokens, *, num_rows: int, window_length: int, begin_id: int, rank: int = 0, world_size: int = 1
-    ) -> None:
-        """Raises ``UserError`` if there is no token."""
-        self.pools = DocumentPools(tokens, num_rows=num_rows)
-        self.num_parts = self.pools.num_documents
-        if not self.num_parts:
-            raise UserError("a text of 0 tokens has nothing to score")
-        self.window_length = window_length
-        self.begin_id = begin_id
-        self.num_rows = num_rows
-        self.rows = range(rank * num_rows // world_size, (rank + 1) * num_rows // world_size)
-
-    def windows(self) -> Iterator[Window]:
-        """All windows of this rank's documents; those of a pool by length."""
-        for pool in range(len(self.pools)) if self.rows else ():
-            lengths = self.pools.lengths(pool)
-            tokens, starts = self.pools.read(pool)
-            order = np.argsort(lengths, kind="stable")
-            order = np.append(order, np.full(-len(order) % self.num_rows, -1)).reshape(-1, self.num_rows)
-            for batch in order[:, self.rows.start : self.rows.stop]:
-                own_lengths = padded_with(batch, lengths)
-                longest = int(own_lengths.max())
-                for begin in range(0, longest, self.window_length):
-                    end = min(begin + self.window_length, longest)
-                    inputs, targets = block(
-                        tokens, starts[batch], own_lengths, begin_id=self.begin_id, begin=begin, end=end
-                    )
-                    yield Window(
-                        inputs=inputs,
-                        targets=targets,
-                        position=begin,
-                        next_position=end,
-                        begins=begin == 0,
-                        first=self.pools.places(pool)[batch] + begin,
-                    )

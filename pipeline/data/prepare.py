@@ -216,6 +216,7 @@ class Counts:
     vocab_size: int
     is_exact: bool
     lengths: Ids | None = None  # tokens of each training document
+    prepared: PreparedCorpus | None = None  # None: nothing is
 
 
 def count_tokens(config: Config) -> Counts:
@@ -231,7 +232,7 @@ def count_tokens(config: Config) -> Counts:
         if found is not None:
             counts = {split: len(tokens) for split, tokens in found.splits.items()}
             lengths = document_lengths(found.splits["train"]) if wants_lengths else None
-            return Counts(counts, found.vocab_size, True, lengths)
+            return Counts(counts, found.vocab_size, True, lengths, found)
     splits = wanted.texts
     if is_needed(config.corpus):
         splits, _ = deduplicated(splits, config.corpus, in_process)

@@ -1,4 +1,4 @@
-"""Held-out tokens in, (T, B) windows out that score every token once. Letters: T time, B streams."""
+"""Held-out tokens in, (T, B) windows out that score every token once. Letters: T time, B streams or documents."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pipeline.data.documents import DocumentPools, block, padded_with
 from pipeline.data.streams import NO_RESETS, ResetRule, part_of
 from pipeline.data.windows import IGNORED, Tokens, Window
 from pipeline.errors import UserError
@@ -86,3 +87,49 @@ class ScoringStreams:
             resets=part_of(resets, 0, length),
             first=starts + position + 1,
         )
+
+
+class ScoringDocuments:
+    """Held-out documents, whole: each token scored once, those of a document from a zero state on.
+
+    ``num_rows`` documents are scored side by side, ``window_length`` tokens at a time with the state carried.
+    """
+
+    layout = "documents"
+
+    def __init__(
+        self, tokens: Tokens, *, num_rows: int, window_length: int, begin_id: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        """Raises ``UserError`` if there is no token."""
+        self.pools = DocumentPools(tokens, num_rows=num_rows)
+        self.num_parts = self.pools.num_documents
+        if not self.num_parts:
+            raise UserError("a text of 0 tokens has nothing to score")
+        self.window_length = window_length
+        self.begin_id = begin_id
+        self.num_rows = num_rows
+        self.rows = range(rank * num_rows // world_size, (rank + 1) * num_rows // world_size)
+
+    def windows(self) -> Iterator[Window]:
+        """All windows of this rank's documents; those of a pool by length."""
+        for pool in range(len(self.pools)) if self.rows else ():
+            lengths = self.pools.lengths(pool)
+            tokens, starts = self.pools.read(pool)
+            order = np.argsort(lengths, kind="stable")
+            order = np.append(order, np.full(-len(order) % self.num_rows, -1)).reshape(-1, self.num_rows)
+            for batch in order[:, self.rows.start : self.rows.stop]:
+                own_lengths = padded_with(batch, lengths)
+                longest = int(own_lengths.max())
+                for begin in range(0, longest, self.window_length):
+                    end = min(begin + self.window_length, longest)
+                    inputs, targets = block(
+                        tokens, starts[batch], own_lengths, begin_id=self.begin_id, begin=begin, end=end
+                    )
+                    yield Window(
+                        inputs=inputs,
+                        targets=targets,
+                        position=begin,
+                        next_position=end,
+                        begins=begin == 0,
+                        first=self.pools.places(pool)[batch] + begin,
+                    )

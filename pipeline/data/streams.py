@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from pipeline.config import TrainConfig
 from pipeline.data.tokenizer import Ids
 from pipeline.data.windows import IGNORED, Resets, Tokens, Window
+from pipeline.data.word_counts import WordBegins, WordCounts
 from pipeline.errors import UserError
 from pipeline.seeds import mix
 
@@ -71,6 +73,7 @@ class Streams:
         reset: ResetRule = NO_RESETS,
         rotation_seed: int | None = None,
         length_seed: int | None = None,
+        word_begins: WordBegins | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -79,6 +82,7 @@ class Streams:
             rotation_seed: begin each epoch at another place of each stream, drawn from this and the epoch (Press
                 2019); None: every epoch is in order.
             length_seed: draw the lengths of the windows of each epoch from this and the epoch; None: all ``bptt``.
+            word_begins: count the words that are read; None: do not.
 
         Raises:
             UserError: more ranks than streams, or too few tokens for one window per stream.
@@ -101,9 +105,21 @@ class Streams:
         self.bptt = bptt
         self.tokens_per_stream = (num_tokens - 1) // batch_size
         self.rows = range(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
+        self.words: WordCounts | None = None
+        if word_begins is not None:
+            reached = partial(self._words_reached, word_begins)
+            self.words = WordCounts(reached, epochs_differ=rotation_seed is not None)
 
     @classmethod
-    def of(cls, tokens: Tokens, train: TrainConfig, *, rank: int = 0, world_size: int = 1) -> Streams:
+    def of(
+        cls,
+        tokens: Tokens,
+        train: TrainConfig,
+        *,
+        word_begins: WordBegins | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> Streams:
         """As ``train`` says. Raises ``UserError`` as the constructor."""
         return cls(
             tokens,
@@ -112,6 +128,7 @@ class Streams:
             reset=ResetRule.of(train),
             rotation_seed=mix(train.seed, ROTATION) if train.epoch_order == "rotated" else None,
             length_seed=mix(train.seed, LENGTHS) if train.window_lengths == "random" else None,
+            word_begins=word_begins,
             rank=rank,
             world_size=world_size,
         )
@@ -146,6 +163,19 @@ class Streams:
     def tokens_reached(self, epoch: int = 0) -> Ids:
         """Inputs of ``epoch`` over all ranks up to the end of each of its windows."""
         return self.ends(epoch) * self.batch_size
+
+    def _words_reached(self, word_begins: WordBegins, epoch: int) -> Ids:
+        """(L + 1,) words that begin in the inputs of all streams before each position of ``epoch``."""
+        length = self.tokens_per_stream
+        at = np.zeros(length, dtype=np.int64)  # words that begin at each position, of all streams
+        for row, offset in enumerate(self.offsets(epoch).tolist()):
+            for begin in range(0, length, BLOCK_TOKENS):
+                end = min(begin + BLOCK_TOKENS, length)
+                found = word_begins.of_part(self.tokens, row * length + begin, row * length + end)
+                before = min(max(offset - begin, 0), end - begin)  # what a rotated stream comes to at its end
+                at[begin - offset + length :][:before] += found[:before]
+                at[max(begin - offset, 0) :][: end - begin - before] += found[before:]
+        return np.append(0, np.cumsum(at))
 
     @property
     def epoch_end(self) -> int:

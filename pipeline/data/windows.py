@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from pipeline.data.tokenizer import Ids
+
+if TYPE_CHECKING:
+    from pipeline.data.word_counts import WordCounts
 
 Resets = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -77,6 +80,7 @@ class TrainingData(Protocol):
 
     batch_size: int  # rows of a window over all ranks
     rows: range  # those of this rank
+    words: WordCounts | None  # None: they are not counted
 
     @property
     def epoch_end(self) -> int:
@@ -107,6 +111,9 @@ class TrainingData(Protocol):
 
     def tokens_reached(self, epoch: int = 0) -> Ids:
         """Inputs of ``epoch`` over all ranks up to the end of each of its windows."""
+
+    def ends(self, epoch: int = 0) -> Ids:
+        """The position after each window of ``epoch``."""
 
     def windows(self, position: int = 0, *, epoch: int = 0) -> Iterator[Window]:
         """The windows of ``epoch`` from ``position`` on; the same number, and as long, on every rank."""

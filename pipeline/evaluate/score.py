@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline import metrics
-from pipeline.data.documents import ScoringDocuments
-from pipeline.data.scoring import ScoringStreams
+from pipeline.data.scoring import ScoringDocuments, ScoringStreams
 from pipeline.data.streams import NO_RESETS, ResetRule
 from pipeline.data.windows import HeldOutData
 from pipeline.evaluate.breakdown import Breakdown

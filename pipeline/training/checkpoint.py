@@ -33,6 +33,7 @@ from pipeline.data.tokenizer import Tokenizer, load_tokenizer
 from pipeline.errors import UserError
 from pipeline.files import new_folder
 from pipeline.model.language_model import LanguageModel
+from pipeline.training import word_marks
 from pipeline.training.directory import RunDirectory
 from pipeline.training.manifest import (
     CONFIG,
@@ -251,11 +252,11 @@ def clear_up(directory: RunDirectory) -> list[str]:
 
 
 def _drop_old(directory: RunDirectory, *, keep: int) -> None:
-    """Remove all but the last ``keep`` checkpoints and the best one."""
+    """Remove all but the last ``keep`` checkpoints, the best one, and those at numbers of words."""
     found = survey(directory.path)
     best = found.best
-    for path, _ in found.trusted[:-keep]:
-        if best is None or path != best[0]:
+    for path, manifest in found.trusted[:-keep]:
+        if (best is None or path != best[0]) and not word_marks.is_kept(manifest):
             dropped = path.with_name(f"{DROPPED}{path.name}")
             with suppress(OSError):
                 shutil.rmtree(dropped, ignore_errors=True)

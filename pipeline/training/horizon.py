@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.config import Config, TrainConfig, changes
 from pipeline.data.tokenizer import Ids
 from pipeline.data.windows import TrainingData
+from pipeline.errors import UserError
 
 # windows of random lengths are counted epoch by epoch up to here; beyond, an epoch counts as the mean of those
 COUNTED_EPOCHS = 10_000
@@ -67,9 +68,30 @@ def tokens_after(step: int, data: TrainingData) -> int:
     return low * data.tokens_per_epoch + int(reached[min(rest, len(reached)) - 1])
 
 
+def steps_within_words(words: int, data: TrainingData, *, epochs: int) -> int | None:
+    """Whole windows within the first ``words``, each counted again in every epoch; None: ``epochs`` have no more.
+
+    Raises:
+        UserError: not even the first window is within them.
+    """
+    assert data.words is not None
+    per_epoch = data.words.per_epoch
+    if words >= epochs * per_epoch:
+        return None
+    whole, rest = divmod(words, per_epoch)
+    at_ends = data.words.reached(whole)[data.ends(whole)]
+    steps = steps_of(whole, data) + int(np.searchsorted(at_ends, rest, side="right"))
+    if not steps:
+        raise UserError(f"train.max_words: {words:,} words are fewer than the {at_ends[0]:,} of the first window")
+    return steps
+
+
 def total_steps(train: TrainConfig, data: TrainingData) -> int:
-    """The run's length, and its schedule's horizon: the first of epochs, max_steps and max_tokens."""
+    """The run's length, and its schedule's horizon: the first of epochs, max_steps, max_tokens and max_words."""
     limit = train.max_steps
+    if train.max_words is not None and data.words is not None:
+        within = steps_within_words(train.max_words, data, epochs=train.epochs)
+        limit = min(filter(None, (limit, within)), default=None)
     if train.max_tokens is not None:
         limit = step_reaching(train.max_tokens, data, at_most=limit)
     return steps_of(train.epochs, data, at_most=limit)

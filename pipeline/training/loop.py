@@ -18,6 +18,7 @@ import torch
 from pipeline.data.windows import Window
 from pipeline.metrics import all_reduce_sum, perplexity
 from pipeline.model.state import zeros_like
+from pipeline.training import word_marks
 from pipeline.training.guard import check_finite, check_loss, check_validation_loss, update_or_undo
 from pipeline.training.parts import Loop
 from pipeline.training.schedules import drops_now
@@ -76,7 +77,8 @@ def fit(loop: Loop) -> str:
 def pause(loop: Loop, *, is_last: bool, ends_epoch: bool, save: bool) -> None:
     """Validate, save a checkpoint and report, where these are due between two windows."""
     validated = loop.evaluate is not None and (is_last or validation_due(loop, ends_epoch=ends_epoch))
-    if not (validated or save or checkpoint_due(loop, ends_epoch=ends_epoch)):
+    at_words = loop.words_reached(is_last=is_last)
+    if not (validated or save or at_words or checkpoint_due(loop, ends_epoch=ends_epoch)):
         return
     check(loop)
     if loop.watchdog is not None:
@@ -86,7 +88,7 @@ def pause(loop: Loop, *, is_last: bool, ends_epoch: bool, save: bool) -> None:
     loop.tick()
     if loop.monitor is not None:
         loop.monitor.flush()  # a run that goes on from this checkpoint has its lines before it
-    loop.checkpoints.save(loop, figures)
+    loop.checkpoints.save(loop, {**figures, word_marks.AT_WORDS: at_words} if at_words else figures)
     loop.saved_at = time.monotonic()
     if validated:
         if is_last or loop.figures_due:
@@ -127,6 +129,9 @@ def train_on(loop: Loop, window: Window) -> None:
     if progress.position >= loop.data.epoch_end:
         progress.epoch, progress.position = progress.epoch + 1, 0
         loop.step.averaging.epoch_ended(progress.epoch)
+    if progress.words is not None:
+        loop.words_before = progress.words
+        loop.count_words()
 
 
 def check(loop: Loop) -> float:

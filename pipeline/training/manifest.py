@@ -49,6 +49,7 @@ class Progress:
     epoch: int = 0
     position: int = 0  # in this epoch, as the data counts it: tokens of each stream, or documents
     tokens: int = 0  # training tokens over all ranks
+    words: int | None = None  # words of the source in them; None: they are not counted
     seconds: float = 0.0
     best_perplexity: float | None = None
     num_worse: int = 0  # validations since the best
@@ -83,14 +84,16 @@ class Figures:
     bits_per_byte: float | None
 
 
-# of format 1: what did not exist from its beginning, with what it was then, and what was in it once
-YOUNGER = {"num_drops": 0, "lowest_loss": None}
+# what did not exist from the beginning of each format, with what it was then, and what was in format 1 once
+YOUNGER = {1: {"num_drops": 0, "lowest_loss": None, "words": None}, 2: {"words": None}}
 FORMER = ("ended_early",)
 
 PROGRESS, ORIGIN, FIGURES = (get_type_hints(part) for part in (Progress, Origin, Figures))
+# the numbers of words that a checkpoint stands for
+MARKS = {"at_words": list[int]}
 # of a model folder: as much as the model that it was made from had
 KEPT = {name: hint for name, hint in (PROGRESS | ORIGIN | FIGURES).items() if name in (
-    "step", "epoch", "tokens", "perplexity", "bits_per_byte", "fingerprints", "torch"
+    "step", "epoch", "tokens", "words", "perplexity", "bits_per_byte", "fingerprints", "torch"
 )}  # fmt: skip
 
 
@@ -102,7 +105,7 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of ``folder``; of format 1 with what was younger than it filled in.
+    """The manifest of ``folder``, with what is younger than it filled in.
 
     Raises:
         DamagedError: it is missing, cut short, altered, or says too little or too much.
@@ -132,8 +135,8 @@ def parse_manifest(data: bytes) -> dict[str, Any]:
             raise DamagedError(f"format {values.get('format')}, but this version reads format {FORMAT}")
     else:
         values = {"kind": CHECKPOINT, **{k: v for k, v in values.items() if k not in FORMER}}
-        if values["kind"] == CHECKPOINT:
-            values = {**YOUNGER, **values}
+    if values.get("kind") == CHECKPOINT:
+        values = {**YOUNGER[values.get("format", 1)], **values}
     if wrong := _wrong(values):
         raise DamagedError(wrong)
     return values
@@ -184,7 +187,7 @@ def _wrong(values: Mapping[str, Any]) -> str:
     if kind not in NEEDED:
         return f"kind {kind!r:.80}, which is neither {CHECKPOINT!r} nor {MODEL_FOLDER!r}"
     needed: dict[str, Any] = {"kind": str, "files": dict[str, dict[str, Any]]}
-    allowed = KEPT if kind == MODEL_FOLDER else FIGURES
+    allowed = KEPT if kind == MODEL_FOLDER else FIGURES | MARKS
     needed |= {"step": int, "fingerprints": dict[str, str]} if kind == MODEL_FOLDER else PROGRESS | ORIGIN
     allowed = needed | allowed | ({"format": int, signing.CHECKSUM: str} if is_signed(values) else {})
     for name in needed:
@@ -211,6 +214,8 @@ def _wrong_files(files: Mapping[str, Mapping[str, Any]], needed: tuple[str, ...]
 
 def _is(value: Any, hint: Any) -> bool:
     """Whether JSON's ``value`` is what the type ``hint`` says; an integer is a count, so never below zero."""
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_is(each, get_args(hint)[0]) for each in value)
     if get_origin(hint) is dict:
         return isinstance(value, dict) and all(_is(each, get_args(hint)[1]) for each in value.values())
     if hint is float:

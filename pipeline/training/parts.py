@@ -13,6 +13,7 @@ from torch import Tensor
 from pipeline.config import OptimizerConfig, TrainConfig
 from pipeline.data.windows import TrainingData
 from pipeline.evaluate import Score
+from pipeline.training import word_marks
 from pipeline.training.horizon import Horizon, out_of_patience
 from pipeline.training.manifest import Progress
 from pipeline.training.monitor import Monitor
@@ -72,6 +73,7 @@ class Loop(RunState):
     evaluate_at_tokens: Sequence[int] = ()
     until_tokens: int | None = None  # None: these settings are those of the rest of the run
     tokens_before: int = 0  # trained on before the last update
+    words_before: int = 0  # read before it, where they are counted
     num_refused: int = field(init=False)  # updates not made because of a gradient that was not finite, as last seen
     last_norm: Tensor = field(default_factory=lambda: torch.zeros(()))
     clock: float = field(default_factory=time.monotonic)  # when progress.seconds was last brought up to date
@@ -79,6 +81,13 @@ class Loop(RunState):
 
     def __post_init__(self) -> None:
         self.num_refused = int(self.step.refusals.number)
+        self.count_words()
+        self.words_before = self.progress.words or 0
+
+    def count_words(self) -> None:
+        """Bring ``progress.words`` up to date; None where they are not counted."""
+        words, progress = self.data.words, self.progress
+        progress.words = None if words is None else words.after(progress.epoch, progress.position)
 
     def tick(self) -> None:
         """Bring ``progress.seconds`` up to date."""
@@ -99,6 +108,13 @@ class Loop(RunState):
     def figures_due(self) -> bool:
         """Whether the last update was the first to reach one of ``evaluate_at_tokens``."""
         return any(self.tokens_before < tokens <= self.progress.tokens for tokens in self.evaluate_at_tokens)
+
+    def words_reached(self, *, is_last: bool) -> list[int]:
+        """Which of ``train.checkpoint_at_words`` the checkpoint after the last update stands for."""
+        words, numbers = self.progress.words, self.train.words_of_checkpoints
+        if words is None or not numbers:
+            return []
+        return word_marks.reached(numbers, before=self.words_before, now=words, is_last=is_last)
 
     @property
     def ended_early(self) -> bool:

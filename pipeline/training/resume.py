@@ -18,7 +18,8 @@ from pipeline.training.parts import RunState
 
 # what may differ between a run and its continuation; anything else would make it another run
 MAY_DIFFER = (
-    "train.epochs", "train.max_steps", "train.max_tokens", "train.gradient_accumulation_steps", "train.log_every_steps",
+    "train.epochs", "train.max_steps", "train.max_tokens", "train.max_words",
+    "train.checkpoint_at_words", "train.gradient_accumulation_steps", "train.log_every_steps",
     "train.evaluate_every_steps", "train.evaluate_at_tokens", "train.checkpoint_every_steps",
     "train.checkpoint_every_minutes", "train.keep_checkpoints", "train.patience", "train.max_loss_rise",
     "train.on_bad_window", "train.profile_steps", "data.directory", "run.", "cluster.", "search.",

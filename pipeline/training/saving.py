@@ -20,6 +20,7 @@ from pipeline.training.directory import RunDirectory
 from pipeline.training.guard import TrainingStoppedError
 from pipeline.training.parts import Loop
 from pipeline.training.resume import as_saved
+from pipeline.training.word_marks import AT_WORDS
 
 
 class Saver:
@@ -42,6 +43,7 @@ class Saver:
         self.thread: threading.Thread | None = None
         self.error: BaseException | None = None
         self.untold = self.last_failure = ""
+        self.unsaved_words: list[int] = []  # numbers that the next checkpoint stands for, until one is written
 
     def save(self, loop: Loop, figures: Mapping[str, Any]) -> None:
         """Begin to write the state of ``loop``; all ranks call it. Returns once it is copied.
@@ -53,8 +55,12 @@ class Saver:
         if not self.writes:
             return
         self.wait()
+        facts = dict(figures)
+        self.unsaved_words += facts.pop(AT_WORDS, [])
+        if self.unsaved_words:
+            facts[AT_WORDS] = list(self.unsaved_words)
         weights, state, progress = as_saved(copy_to_host(states))
-        copied = {"weights": weights, "state": state, "facts": {**self.facts, **figures, **progress}}
+        copied = {"weights": weights, "state": state, "facts": {**self.facts, **facts, **progress}}
         self.thread = threading.Thread(target=self._write, args=(copied,), name="checkpoint")
         self.thread.start()
 
@@ -76,6 +82,8 @@ class Saver:
             self.untold = self.last_failure
         elif error is not None:
             raise error
+        else:
+            self.unsaved_words = []
 
     def failure(self) -> str:
         """Return what the storage answered to a write that failed since the last call; empty if none did."""

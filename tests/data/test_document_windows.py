@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.data import documents
-from pipeline.data.documents import Documents, ScoringDocuments
+from pipeline.data.documents import Documents
+from pipeline.data.scoring import ScoringDocuments
 from pipeline.data.shards import TokenSequence
 from pipeline.data.windows import IGNORED, ArrayTokens, Window
 
