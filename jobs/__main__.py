@@ -20,6 +20,7 @@ COMMANDS = (
     "compress",
     "export",
     "gradients",
+    "reading",
     "submit",
     "settings",
 )

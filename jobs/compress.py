@@ -186,7 +186,7 @@ def table_of(rows: list[dict[str, Any]]) -> str:
 def draw_table(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw ``rows``, or print why they cannot be drawn. Raises ``UserError`` if the file cannot be written."""
     from pipeline.compress.figure import draw
-    from pipeline.gradient_flow.figure import save
+    from pipeline.drawing import save
 
     try:
         figure = draw(rows)

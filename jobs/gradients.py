@@ -31,9 +31,10 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         check_writable(arguments.figure, argument="figure")
 
     from pipeline import resources, run
+    from pipeline.drawing import check_drawing, save
     from pipeline.evaluate import split_held_out
     from pipeline.gradient_flow import measure
-    from pipeline.gradient_flow.figure import check_drawing, draw, save, write_tensorboard
+    from pipeline.gradient_flow.figure import draw, write_tensorboard
 
     if arguments.figure is not None or arguments.tensorboard:
         check_drawing(arguments.figure)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,24 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.errors import UserError
 from pipeline.events import EventFile
-from pipeline.files import new_folder, write_file
+from pipeline.files import new_folder
 from pipeline.gradient_flow.measure import GradientFlow
 
 # the smallest share shown
 FLOOR = 1e-6
-
-
-def check_drawing(path: str | None) -> None:
-    """Raise ``UserError`` where matplotlib is not installed, or has no format for the ending of ``path``."""
-    try:
-        from matplotlib.backend_bases import FigureCanvasBase
-    except ImportError:
-        raise UserError("drawing needs matplotlib; install the extra: pip install 'recurray[figures]'") from None
-    ending, known = Path(path or "").suffix[1:].lower(), FigureCanvasBase.get_supported_filetypes()
-    if ending and ending not in known:
-        raise UserError(f"{path} must end with .{', .'.join(sorted(known))}", argument="figure")
 
 
 def draw(flows: Mapping[str, GradientFlow], *, threshold: float) -> Any:
@@ -50,20 +37,6 @@ def draw(flows: Mapping[str, GradientFlow], *, threshold: float) -> Any:
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
-
-
-def save(figure: Any, path: str | Path, *, argument: str = "figure") -> None:
-    """Write ``figure`` in the format that the ending of ``path`` names, PNG without one.
-
-    Raises:
-        UserError: there is no such format, or the file cannot be written; a former one is kept.
-    """
-    picture = io.BytesIO()
-    try:
-        figure.savefig(picture, format=Path(path).suffix[1:] or "png")
-    except ValueError as error:
-        raise UserError(f"cannot write {path}: {error}", argument=argument) from None
-    write_file(path, picture.getvalue(), argument=argument)
 
 
 def write_tensorboard(directory: str | Path, flow: GradientFlow, figure: Any) -> Path:

@@ -85,7 +85,7 @@ class Figures:
 
 
 # what did not exist from the beginning of each format, with what it was then, and what was in format 1 once
-YOUNGER = {1: {"num_drops": 0, "lowest_loss": None, "words": None}, 2: {"words": None}}
+YOUNGER: dict[int, dict[str, Any]] = {1: {"num_drops": 0, "lowest_loss": None, "words": None}, 2: {"words": None}}
 FORMER = ("ended_early",)
 
 PROGRESS, ORIGIN, FIGURES = (get_type_hints(part) for part in (Progress, Origin, Figures))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobs import train
+from jobs import reading, train
 from jobs.shared.cli import run_job
 from pipeline import config as configuration
 from tests.documents import PROJECT, Command, commands, snippets
@@ -50,7 +50,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_text: Path) -> Path:
 
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(PROJECT / "configs", folder / "configs")
-    for name in ("texts/more", "tiny-shakespeare", "war-and-peace", "docs"):
+    for name in ("texts/more", "tiny-shakespeare", "war-and-peace", "docs", "babylm/train_10M", "babylm/dev"):
         (folder / name).mkdir(parents=True)
     shutil.copy(PROJECT / "docs" / "agreement.jsonl", folder / "docs")
     text = tiny_text.read_text()
@@ -61,12 +61,16 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_text: Path) -> Path:
     lines = text.splitlines()
     (folder / "names.txt").write_text("\n".join(line[:20] for line in lines))
     (folder / "stimuli.txt").write_text("\n".join(lines[:5]))
+    for name in ("babylm/train_10M/a.train", "babylm/dev/a.dev"):
+        (folder / name).write_text(f"{name}\n{text}")
+    write_times(folder, lines[:4])
     (folder / "prompts.txt").write_text("the cat\nA dog\n")
     (folder / "larger.yaml").write_text("model:\n  hidden_size: 256\n  dropout: 0.3\n")
     datasets.Dataset.from_dict({"text": lines}).save_to_disk(folder / "folder")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         places = ["run.directory=runs/quickstart", "data.directory=data/quickstart", "cluster.backend=local"]
+        places.append("train.checkpoint_at_words=[1]")  # a revision to export
         train.main(["--config", QUICKSTART, *SMALL, *SHORT, *places])
         for name in ("other", "rnn", "lstm", "gru"):
             shutil.copytree("runs/quickstart", f"runs/{name}")
@@ -75,6 +79,16 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_text: Path) -> Path:
             best = [*SMALL, *SHORT, f"run.directory={search}/best", "data.directory=data/quickstart"]
             Path(search, "best.yaml").write_text(configuration.to_yaml(configuration.load(QUICKSTART, best)))
     return folder
+
+
+def write_times(folder: Path, stories: list[str]) -> None:
+    """Stories, a line each, and how long people took to read their words: by word, and by subject and word."""
+    (folder / "stories.txt").write_text("\n".join(stories))
+    words = [(i, j, word) for i, line in enumerate(stories, 1) for j, word in enumerate(line.split(), 1)]
+    rows = [f"{i}\t{j}\t{word}\t{200 + 7 * (i * j % 11)}" for i, j, word in words]
+    (folder / "times.tsv").write_text("\n".join(["item\tposition\tword\ttime", *rows]))
+    readings = [f"s{k}\t{i}\t{j}\t{word}\t{200 + 9 * (i * j * k % 13)}" for k in (1, 2, 3) for i, j, word in words]
+    (folder / "readings.tsv").write_text("\n".join(["subject\titem\tposition\tword\ttime", *readings]))
 
 
 @pytest.fixture
@@ -132,7 +146,8 @@ def test_every_command_runs(
         except SystemExit as left:
             pytest.fail(f"{command} left with {left.code}: {capfd.readouterr().err}")
         assert capfd.readouterr().out.strip(), f"{command} says nothing"
-        if {"--output", "--surprisal", "--to", "--figure"} & set(argv):
+        outputs = {"--output", "--to", "--figure", *(["--surprisal"] if main is not reading.main else [])}
+        if outputs & set(argv):
             assert set(here.rglob("*")) - before, f"{command} writes nothing"
     for program in snippets(document):
         exec(program.replace("DIR", NAMES["DIR"]), {})

@@ -1,0 +1,112 @@
+"""Is the time that a word takes linear in its surprisal? A natural spline beside the line, and means of words between.
+
+Surprisal theory says that it is (Levy 2008; Smith & Levy 2013). Letters: N words, K columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.reading_times.predictors import Observations
+from pipeline.reading_times.regression import LN_2, Regression, cross_validated, design, error_over_items, folds_of
+from pipeline.reading_times.tables import Numbers
+
+# of surprisal, where the spline's pieces meet (Harrell 2015, table 2.3)
+KNOTS = (0.05, 0.275, 0.5, 0.725, 0.95)
+NUM_BINS, NUM_POINTS = 20, 200
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Time over surprisal with all else held equal: what is drawn, and whether the line is enough."""
+
+    bits: Numbers  # (points,)
+    line: Numbers  # time at each, less that at the mean of surprisal
+    spline: Numbers
+    bin_bits: Numbers  # (bins,) mean surprisal of words of about the same
+    bin_times: Numbers  # their mean time, less what all else explains by the spline's regression
+    bin_errors: Numbers  # its standard error
+    delta: float  # log-likelihood per word of the spline less that of the line, on items held out
+    delta_error: float
+    chi_square: float  # twice the difference where they were fitted; 3 degrees of freedom
+    chi_square_p: float
+
+    def figures(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in ("delta", "delta_error", "chi_square", "chi_square_p")}
+
+
+def natural_spline(x: Numbers, knots: Numbers) -> Numbers:
+    """(N, K − 1) columns that, with a constant, span the natural cubic splines through K knots; the first is ``x``.
+
+    Source: Hastie, Tibshirani & Friedman 2009, equations 5.4 and 5.5.
+    """
+
+    def cubes(k: int) -> Numbers:
+        found: Numbers = (np.maximum(x - knots[k], 0) ** 3 - np.maximum(x - knots[-1], 0) ** 3) / (knots[-1] - knots[k])
+        return found
+
+    last = cubes(len(knots) - 2)
+    return np.column_stack([x, *(cubes(k) - last for k in range(len(knots) - 2))])
+
+
+def curve_of(data: Observations, nats: Numbers, *, num_folds: int = 10, seed: int = 1) -> Curve:
+    """The curve of one model's (N, 3) ``nats``, from mean times per word by least squares.
+
+    Raises:
+        UserError: there are fewer items than two.
+    """
+    from scipy.stats import chi2
+
+    bits = nats[:, 0] / LN_2
+    # quantiles of words that are all alike may be one: a spline needs them to differ
+    knots = np.unique(np.quantile(bits, KNOTS))
+    basis = natural_spline(bits, knots) if len(knots) > 2 else bits[:, None]
+    others = (*data.baseline.values(), nats[:, 1:])
+    linear, bent = design(*others, bits), design(*others, basis)
+    folds = folds_of(data.items, num_folds=num_folds, seed=seed)
+    gain = cross_validated(data.times, bent, folds) - cross_validated(data.times, linear, folds)
+    by_line, by_spline = Regression(data.times, linear), Regression(data.times, bent)
+    chi_square = max(0.0, 2 * (by_spline.log_likelihood - by_line.log_likelihood))
+    own = bent[:, -basis.shape[1] :] @ by_spline.coefficients[-basis.shape[1] :]  # (N,) of the word's surprisal
+    residuals = data.times - bent @ by_spline.coefficients + own
+    bins = np.array_split(np.argsort(bits, kind="stable"), min(NUM_BINS, len(bits)))
+    lowest, highest = np.quantile(bits, [0.005, 0.995]).tolist()
+    points = np.linspace(lowest, highest, NUM_POINTS)
+    at_points = natural_spline(points, knots) if len(knots) > 2 else points[:, None]
+    scaled = (at_points - basis.mean(axis=0)) / basis.std(axis=0)
+    return Curve(
+        bits=points,
+        line=(points - bits.mean()) / bits.std() * by_line.coefficients[-1],
+        spline=scaled @ by_spline.coefficients[-basis.shape[1] :],
+        bin_bits=np.array([bits[rows].mean() for rows in bins]),
+        bin_times=np.array([residuals[rows].mean() for rows in bins]),
+        bin_errors=np.array([residuals[rows].std() / np.sqrt(len(rows)) for rows in bins]),
+        delta=float(gain.mean()),
+        delta_error=error_over_items(gain, data.items),
+        chi_square=chi_square,
+        chi_square_p=float(chi2.sf(chi_square, max(1, basis.shape[1] - 1))),
+    )
+
+
+def draw(curves: Mapping[str, Curve], *, unit: str) -> Any:
+    """A matplotlib figure of ``curves`` by the name of their model; ``unit`` is that of the times."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * len(curves), 3.8), dpi=110, layout="constrained")
+    panels = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
+    for axes, (name, curve) in zip(panels, curves.items(), strict=True):
+        axes.errorbar(
+            curve.bin_bits, curve.bin_times, 1.96 * curve.bin_errors,
+            fmt="o", markersize=4, color="0.4", elinewidth=1, label="words of like surprisal, 95 %",
+        )  # fmt: skip
+        axes.plot(curve.bits, curve.line, "--", label="line")
+        axes.plot(curve.bits, curve.spline, label="spline")
+        axes.set(title=name, xlabel="surprisal, bits")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel(f"{unit}, all else equal")
+    panels[0].legend(fontsize=8)
+    return figure

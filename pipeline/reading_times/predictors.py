@@ -1,0 +1,140 @@
+"""Words and times in, the columns of a regression out: what is known of a word without a model, and its surprisal.
+
+Each is given for the word itself and for the two before it in its item, on which the reader may still be at work
+(spillover). Letters: N readings, K columns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipeline.errors import UserError
+from pipeline.files import reason
+from pipeline.reading_times.tables import Numbers
+from pipeline.reading_times.words import Surprisals, Times
+
+LAGS = (0, 1, 2)
+LOG_FREQUENCY, LENGTH, POSITION = "log_frequency", "length", "position"
+Frequency = Callable[[str], float]
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Readings that have all columns, and why others have not."""
+
+    times: Numbers  # (N,)
+    items: Numbers  # (N,) number of the item
+    num_items: int
+    baseline: dict[str, Numbers]  # (N,) by name: what is known without a model
+    surprisal: dict[str, Numbers]  # (N, 3) nats by model: of the word, the one before it, the one before that
+    subjects: list[str] | None
+    left_out: dict[str, int]  # readings by reason
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def with_times(self, times: Numbers) -> Observations:
+        return replace(self, times=times)
+
+
+def observations(
+    times: Times, models: Mapping[str, tuple[Surprisals, str]], *, frequency: Frequency | None
+) -> Observations:
+    """The readings whose word and both words before it are known to all ``models``.
+
+    Args:
+        models: by name, the words and the column of their nats.
+        frequency: the logarithm of the frequency of a word; None: it is a column of the first table.
+
+    Raises:
+        UserError: there is no frequency, or nothing is left.
+    """
+    (first, _), *_ = models.values()
+    frequencies, lengths = _frequencies(first, frequency), _lengths(first)
+    rows, kept = [], []
+    left_out = {"of the first two words of an item": 0, "of words near one that a model does not know": 0}
+    for row, (item, position) in enumerate(times.places):
+        found = [[words.place_of.get((item, position - lag)) for lag in LAGS] for words, _ in models.values()]
+        if position < max(LAGS):
+            left_out["of the first two words of an item"] += 1
+        elif any(words.is_unknown[at] for (words, _), own in zip(models.values(), found, strict=True) for at in own):  # type: ignore[index]
+            left_out["of words near one that a model does not know"] += 1
+        else:
+            rows.append(found)
+            kept.append(row)
+    if not kept:
+        raise UserError(f"{times.table.path}: no time is left whose word and both words before it are known")
+    at = np.array(rows)  # (N, models, 3)
+    baseline = {}
+    for name, values in ((LOG_FREQUENCY, frequencies), (LENGTH, lengths)):
+        for lag in LAGS:
+            baseline[f"{name}{_suffix(lag)}"] = values[at[:, 0, lag]]
+    baseline[POSITION] = np.array([float(times.places[row][1]) for row in kept])
+    numbers = {item: number for number, item in enumerate(first.num_words)}
+    items = np.array([numbers[times.places[row][0]] for row in kept])
+    return Observations(
+        times=times.values[kept],
+        items=items,
+        num_items=len(set(items.tolist())),
+        baseline=baseline,
+        surprisal={
+            name: words.nats[column][at[:, index]] for index, (name, (words, column)) in enumerate(models.items())
+        },
+        subjects=None if times.subjects is None else [times.subjects[row] for row in kept],
+        left_out={reason: number for reason, number in left_out.items() if number},
+    )
+
+
+def _suffix(lag: int) -> str:
+    return f"_lag_{lag}" if lag else ""
+
+
+def _lengths(words: Surprisals) -> Numbers:
+    """Characters of each word."""
+    if LENGTH in words.table.columns:
+        return words.table.numbers(LENGTH)
+    return np.array([float(len(text)) for text in words.texts])
+
+
+def _frequencies(words: Surprisals, frequency: Frequency | None) -> Numbers:
+    if frequency is not None:
+        return np.array([frequency(text) for text in words.texts])
+    if LOG_FREQUENCY not in words.table.columns:
+        raise UserError(
+            f"{words.table.path} has no column {LOG_FREQUENCY}; name a text whose words are counted, such as the one "
+            "that the model was trained on",
+            argument="corpus",
+        )
+    return words.table.numbers(LOG_FREQUENCY)
+
+
+def frequency_in(paths: Sequence[str]) -> Frequency:
+    """ln(1 + how often a word comes in some texts), whatever its case and the marks around it.
+
+    Raises:
+        UserError: a text cannot be read, or there is no word in any.
+    """
+    counts: Counter[str] = Counter()
+    for path in paths:
+        try:
+            with open(path, encoding="utf-8") as file:
+                for line in file:
+                    counts.update(map(bare, line.split()))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {reason(error)}", argument="corpus") from None
+        except UnicodeDecodeError:
+            raise UserError(f"{path}: is not UTF-8", argument="corpus") from None
+    if not counts:
+        raise UserError(f"{', '.join(paths)}: there is no word in it", argument="corpus")
+    return lambda word: math.log1p(counts[bare(word)])
+
+
+def bare(word: str) -> str:
+    """``word`` in small letters without the marks around it, if anything is left then."""
+    places = [place for place, character in enumerate(word) if character.isalnum()]
+    return (word[places[0] : places[-1] + 1] if places else word).casefold()

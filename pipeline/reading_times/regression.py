@@ -1,0 +1,219 @@
+"""How much likelier reading times are with surprisal than without: regressions by statsmodels, on items held out.
+
+Times per word are fitted by ordinary least squares; readings by several subjects by a mixed model with a random
+intercept for each subject. What is compared is the log-likelihood per word, on items that the regression was not fitted
+on (Goodkind & Bicknell 2018; Wilcox et al. 2020; Oh & Schuler 2023). Letters: N readings, K columns, F folds.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import Notice, UserError
+from pipeline.reading_times.predictors import Observations
+from pipeline.reading_times.tables import Numbers
+
+NUM_DRAWS = 10_000
+DRAWS_AT_ONCE = 100
+LN_2 = math.log(2.0)
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What surprisal adds to a regression of reading times."""
+
+    delta: float  # log-likelihood per reading with it less without, nats, on items held out
+    delta_error: float  # its standard error over items
+    p_value: float  # of so large a difference if it added nothing, by exchange of the two regressions' items
+    delta_fitted: float  # the same difference where the regressions were fitted
+    chi_square: float  # twice the latter over all readings; 3 degrees of freedom
+    chi_square_p: float
+    slopes: list[float]  # units of time per bit: of the word, the one before it, the one before that
+    slope_errors: list[float]
+    held_out: Numbers  # (N,) log-likelihood of each reading with surprisal
+
+    def figures(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "held_out"}
+
+
+def check_installed() -> None:
+    """Raise ``UserError`` where statsmodels is missing."""
+    try:
+        import statsmodels.api  # noqa: F401
+    except ImportError:
+        raise UserError("statsmodels is not installed: pip install 'recurray[bench]'") from None
+
+
+def design(*columns: Numbers) -> Numbers:
+    """(N, K) a column of ones, then ``columns``, (N,) or (N, k) each, brought to mean 0 and deviation 1.
+
+    That changes no likelihood, and lets the optimizer of a mixed model do without scales of its own.
+    """
+    wide = np.column_stack(columns)
+    deviations = wide.std(axis=0)
+    scaled = (wide - wide.mean(axis=0)) / np.where(deviations > 0, deviations, 1.0)
+    return np.column_stack([np.ones(len(wide)), scaled])
+
+
+def folds_of(items: Numbers, *, num_folds: int, seed: int) -> Numbers:
+    """(N,) the fold of each reading. All readings of an item are in one fold, and folds have about as many items.
+
+    Raises:
+        UserError: there are fewer items than two.
+    """
+    found = np.unique(items)
+    if len(found) < 2:
+        raise UserError("times of a single item cannot be held out from themselves; at least two items are needed")
+    order = np.random.default_rng(seed).permutation(len(found))
+    fold_of = np.empty(len(found), dtype=np.int64)
+    fold_of[order] = np.arange(len(found)) % min(num_folds, len(found))
+    return fold_of[np.searchsorted(found, items)]
+
+
+class Regression:
+    """Times on the columns of a design, by least squares or, given ``subjects``, with a random intercept for each."""
+
+    def __init__(self, times: Numbers, columns: Numbers, subjects: Sequence[str] | None = None) -> None:
+        import statsmodels.api as sm
+
+        self.is_mixed = subjects is not None
+        if not self.is_mixed:
+            self.result = sm.OLS(times, columns).fit()
+            self.variance = float(self.result.ssr) / len(times)  # the likeliest, which the log-likelihood is at
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # told below, once and in a sentence
+            # Likeliest, not restricted: REML's likelihood is that of the times with the fixed effects taken out, so
+            # it depends on their units. Its difference between two regressions would change with nats or bits.
+            self.result = sm.MixedLM(times, columns, groups=np.asarray(subjects)).fit(reml=False)
+        if not self.result.converged:
+            warnings.warn("a mixed model did not converge; its log-likelihood may be too low", Notice, stacklevel=2)
+        self.variance = float(self.result.scale)
+        self.intercepts = {
+            subject: float(np.asarray(effect)[0]) for subject, effect in self.result.random_effects.items()
+        }
+
+    @property
+    def log_likelihood(self) -> float:
+        """Of all times that it was fitted on."""
+        return float(self.result.llf)
+
+    @property
+    def coefficients(self) -> Numbers:
+        """(K,) of the columns."""
+        return np.asarray(self.result.fe_params if self.is_mixed else self.result.params)
+
+    @property
+    def errors(self) -> Numbers:
+        """(K,) their standard errors."""
+        return np.asarray(self.result.bse_fe if self.is_mixed else self.result.bse)
+
+    def held_out(self, times: Numbers, columns: Numbers, subjects: Sequence[str] | None = None) -> Numbers:
+        """(N,) log-likelihood of each of other times, with the variance of those that it was fitted on.
+
+        A subject's intercept is the one predicted from those, 0 for a new subject.
+        """
+        mean = columns @ self.coefficients
+        if subjects is not None:
+            mean = mean + np.array([self.intercepts.get(subject, 0.0) for subject in subjects])
+        return -0.5 * (math.log(2 * math.pi * self.variance) + (times - mean) ** 2 / self.variance)
+
+
+def cross_validated(times: Numbers, columns: Numbers, folds: Numbers, subjects: Sequence[str] | None = None) -> Numbers:
+    """(N,) log-likelihood of each time by the regression on the other folds."""
+    result = np.empty(len(times))
+    for fold in np.unique(folds):
+        inside, outside = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+        fitted = Regression(times[outside], columns[outside], _some(subjects, outside))
+        result[inside] = fitted.held_out(times[inside], columns[inside], _some(subjects, inside))
+    return result
+
+
+def _some(subjects: Sequence[str] | None, rows: Numbers) -> list[str] | None:
+    return None if subjects is None else [subjects[row] for row in rows.tolist()]
+
+
+def explained(data: Observations, *, num_folds: int = 10, seed: int = 1) -> dict[str, Explained]:
+    """What each model's surprisal, of a word and the two before it, explains of the times beyond ``data.baseline``.
+
+    Raises:
+        UserError: there are fewer items than two, or a column of surprisal is always the same.
+    """
+    from scipy.stats import chi2
+
+    folds = folds_of(data.items, num_folds=num_folds, seed=seed)
+    without = design(*data.baseline.values())
+    base = Regression(data.times, without, data.subjects)
+    base_held_out = cross_validated(data.times, without, folds, data.subjects)
+    result = {}
+    for name, nats in data.surprisal.items():
+        if (nats.std(axis=0) == 0).any():
+            raise UserError(f"{name}: every word has the same surprisal, which can explain nothing")
+        columns = design(*data.baseline.values(), nats)
+        full = Regression(data.times, columns, data.subjects)
+        held_out = cross_validated(data.times, columns, folds, data.subjects)
+        gain, added = held_out - base_held_out, full.log_likelihood - base.log_likelihood
+        per_bit = LN_2 / nats.std(axis=0)  # a column is in units of its deviation
+        result[name] = Explained(
+            delta=float(gain.mean()),
+            delta_error=error_over_items(gain, data.items),
+            p_value=permutation_p(gain, data.items, seed=seed),
+            delta_fitted=added / len(data),
+            chi_square=2 * added,
+            chi_square_p=float(chi2.sf(2 * added, nats.shape[1])),
+            slopes=(full.coefficients[-nats.shape[1] :] * per_bit).tolist(),
+            slope_errors=(full.errors[-nats.shape[1] :] * per_bit).tolist(),
+            held_out=held_out,
+        )
+    return result
+
+
+def error_over_items(values: Numbers, items: Numbers) -> float:
+    """The standard error of the mean of (N,) ``values`` if the items were others of the same kind.
+
+    That of a ratio of sums over items, by their deviations from it (Cochran 1977, equation 6.13).
+    """
+    _, item = np.unique(items, return_inverse=True)
+    sums, counts = np.bincount(item, weights=values), np.bincount(item)
+    deviations = sums - values.mean() * counts
+    num_items = len(counts)
+    return float(math.sqrt(num_items / (num_items - 1) * (deviations**2).sum()) / len(values))
+
+
+def permutation_p(differences: Numbers, groups: Numbers, *, seed: int = 1, num_draws: int = NUM_DRAWS) -> float:
+    """How often so large a sum of ``differences``, in amount, comes of signs drawn at random, one for each group.
+
+    (N,) differences of two regressions, which are exchanged group by group: a paired permutation test, two-sided
+    (Fisher 1935). All 2ᴳ ways are gone through where those are no more than ``num_draws``.
+    """
+    _, group = np.unique(groups, return_inverse=True)
+    sums = np.bincount(group, weights=differences)
+    least = abs(sums.sum()) * (1 - 1e-12)
+    if 2.0 ** len(sums) <= num_draws:
+        ways = np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums)) & 1
+        return float((np.abs((2.0 * ways - 1) @ sums) >= least).mean())
+    generator, as_large = np.random.default_rng([seed, 1]), 0
+    for begin in range(0, num_draws, DRAWS_AT_ONCE):
+        signs = 2.0 * generator.integers(2, size=(min(DRAWS_AT_ONCE, num_draws - begin), len(sums))) - 1
+        as_large += int((np.abs(signs @ sums) >= least).sum())
+    return (as_large + 1) / (num_draws + 1)
+
+
+def compared(first: Explained, second: Explained, data: Observations, *, seed: int = 1) -> dict[str, float]:
+    """How much likelier times are by ``second`` than by ``first`` per reading, and whether that may be chance.
+
+    Exchanged word by word, as is usual, and item by item, which supposes only that items are independent.
+    """
+    gain = second.held_out - first.held_out
+    return {
+        "delta": float(gain.mean()),
+        "delta_error": error_over_items(gain, data.items),
+        "p_value_by_words": permutation_p(gain, np.arange(len(gain)), seed=seed),
+        "p_value_by_items": permutation_p(gain, data.items, seed=seed),
+    }

@@ -1,0 +1,206 @@
+"""Words of the tables of surprisal and of reading times, side by side: checked to be the same words of the same text.
+
+A table of surprisal is one that ``jobs.evaluate --surprisal`` wrote: rows of ``level`` word, in documents. A table of
+times has a row a word of an item, or a row a reading: of a word by a subject. Items are documents: by the column
+``item`` where the table of surprisal has it, else the first item is the first document, and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pipeline.data.tokenizer import EOS
+from pipeline.errors import UserError
+from pipeline.reading_times.tables import Numbers, Table
+
+Place = tuple[str, int]  # of a word: its item, and which word of it, from 0
+# how the columns of a table of times are called in the sets that are published, in small letters
+KNOWN: dict[str, tuple[str, ...]] = {
+    "item": ("item", "story", "text_id", "item_id", "document"),
+    "position": ("position", "zone", "word_number", "word_in_item", "region"),
+    "word": ("word", "text", "token"),
+    "time": ("time", "rt", "reading_time", "meanitemrt", "mean_rt", "duration"),
+    "subject": ("subject", "workerid", "participant", "subject_id", "subj"),
+}
+
+
+@dataclass(frozen=True)
+class Surprisals:
+    """The words of a table of surprisal by their place, and the numbers that it has for each."""
+
+    table: Table  # of words only
+    place_of: dict[Place, int]  # → row
+    num_words: dict[str, int]  # item → words
+    texts: list[str]
+    is_unknown: list[bool]  # the model knows only <unk>: the figure is not that of the word
+    nats: dict[str, Numbers]  # by column
+
+
+@dataclass(frozen=True)
+class Times:
+    """Reading times with the place of the word each is of."""
+
+    table: Table
+    places: list[Place]
+    values: Numbers  # (N,)
+    words: list[str]
+    subjects: list[str] | None = None
+    num_readings: Numbers = field(default_factory=lambda: np.zeros(0))  # that each value is the mean of
+
+
+def read_surprisals(table: Table, columns: Sequence[str], *, items: Sequence[str]) -> Surprisals:
+    """The words of ``table`` with their ``columns`` of nats.
+
+    Args:
+        items: those of the times, in the order of the documents where the table has no column ``item``.
+
+    Raises:
+        UserError: it is no table of words, or one of other items, naming the row.
+    """
+    for name in ("text", "document", "position", *columns):
+        if name not in table.columns:
+            raise UserError(
+                f"{table.path}: has no column {name!r}, as tables have that jobs.evaluate writes of surprisal"
+            )
+    if "level" in table.columns:
+        table = table.rows(level == "word" for level in table.columns["level"])
+    table = table.rows(text != EOS for text in table.columns["text"])
+    if not len(table):
+        raise UserError(f"{table.path}: has no row of a word")
+    unknown = table.columns.get("unknown", [""] * len(table))
+    texts = [own or text for own, text in zip(unknown, table.columns["text"], strict=True)]
+    item_of = _items_of(table, items)
+    # the words of an item in their order: a document has others between them where its <eos> is one
+    places = sorted(zip(item_of, table.whole_numbers("position"), range(len(table)), strict=True), key=lambda p: p[1])
+    place_of: dict[Place, int] = {}
+    num_words: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for item, position, row in places:
+        if last.get(item) == position:
+            raise UserError(f"{table.where(row)}: word {position} of item {item} comes twice")
+        last[item] = position
+        place_of[item, num_words.get(item, 0)] = row
+        num_words[item] = num_words.get(item, 0) + 1
+    nats = {name: table.numbers(name) for name in columns}
+    return Surprisals(table, place_of, num_words, texts, [bool(own) for own in unknown], nats)
+
+
+def _items_of(table: Table, items: Sequence[str]) -> list[str]:
+    """The item of each row."""
+    if "item" in table.columns:
+        return table.column("item")
+    documents = table.whole_numbers("document")
+    order = {document: number for number, document in enumerate(sorted(set(documents)))}
+    if len(order) != len(items):
+        raise UserError(
+            f"{table.path}: has {len(order):,} documents, but there are times of {len(items):,} items; without a "
+            "column item the first line of the text must be the first item, and so on"
+        )
+    return [items[order[document]] for document in documents]
+
+
+def read_times(table: Table, names: Mapping[str, str | None], *, wants_subjects: bool) -> Times:
+    """The times of ``table``; of several readings of a word their mean, unless ``wants_subjects``.
+
+    Args:
+        names: the columns, by the keys of ``KNOWN``, where they are called otherwise.
+
+    Raises:
+        UserError: a column is missing, a cell is empty, or a word of an item comes twice, naming the row.
+    """
+    columns = {what: table.named(names.get(what), KNOWN[what], option=what) for what in ("item", "word", "time")}
+    subject = _optional(table, names, "subject")
+    if wants_subjects and subject is None:
+        table.named(None, KNOWN["subject"], option="subject")
+    items, words, values = table.column(columns["item"]), table.column(columns["word"]), table.numbers(columns["time"])
+    subjects = None if subject is None else table.column(subject)
+    places = _places(table, names, items, subjects)
+    seen: dict[tuple[Any, ...], int] = {}
+    for row, place in enumerate(places):
+        who = None if subjects is None else subjects[row]
+        if (first := seen.setdefault((who, place), row)) != row:
+            by = "" if who is None else f" by {subject} {who}"
+            raise UserError(
+                f"{table.where(row)}: word {words[row]!r} of item {items[row]} is at the place of {words[first]!r} in "
+                f"line {table.lines[first]:,}{by}: each comes once"
+            )
+    times = Times(table, places, values, words, subjects, np.ones(len(values)))
+    return times if wants_subjects or subjects is None else mean_times(times)
+
+
+def _optional(table: Table, names: Mapping[str, str | None], what: str) -> str | None:
+    """The name of a column that may be missing, unless it was named."""
+    if names.get(what) is None and not any(name.lower() in KNOWN[what] for name in table.columns):
+        return None
+    return table.named(names.get(what), KNOWN[what], option=what)
+
+
+def _places(
+    table: Table, names: Mapping[str, str | None], items: Sequence[str], subjects: Sequence[str] | None
+) -> list[Place]:
+    """The place of the word of each row: by its column of positions, from 0 or 1, else by the order of the rows."""
+    position = _optional(table, names, "position")
+    if position is not None:
+        numbers = table.whole_numbers(position)
+        first = min(1, min(numbers))
+        return [(item, number - first) for item, number in zip(items, numbers, strict=True)]
+    counts: dict[tuple[Any, ...], int] = {}
+    places = []
+    for row, item in enumerate(items):
+        key = (None if subjects is None else subjects[row], item)
+        places.append((item, counts.get(key, 0)))
+        counts[key] = counts.get(key, 0) + 1
+    return places
+
+
+def mean_times(times: Times) -> Times:
+    """The mean over the readings of each word; its row is that of the first."""
+    rows: dict[Place, list[int]] = {}
+    for row, place in enumerate(times.places):
+        rows.setdefault(place, []).append(row)
+    for place, found in rows.items():
+        first = times.words[found[0]]
+        for row in found:
+            if times.words[row].casefold() != first.casefold():
+                raise UserError(
+                    f"{times.table.where(row)}: word {times.words[row]!r} of item {place[0]} is {first!r} in line "
+                    f"{times.table.lines[found[0]]:,}"
+                )
+    firsts = [found[0] for found in rows.values()]
+    kept = set(firsts)
+    return Times(
+        times.table.rows(row in kept for row in range(len(times.table))),
+        list(rows),
+        np.array([times.values[found].mean() for found in rows.values()]),
+        [times.words[row] for row in firsts],
+        None,
+        np.array([float(len(found)) for found in rows.values()]),
+    )
+
+
+def items_in_order(times: Sequence[str]) -> list[str]:
+    """The items of a table of times: by number where they are numbers, else as they come first."""
+    items = list(dict.fromkeys(times))
+    return sorted(items, key=int) if all(item.isdecimal() for item in items) else items
+
+
+def check_same_words(times: Times, surprisals: Surprisals) -> None:
+    """Raise ``UserError`` naming the first time whose word is not, but for case, the one that a model was asked for."""
+    for row, (item, position) in enumerate(times.places):
+        if item not in surprisals.num_words:
+            raise UserError(f"{times.table.where(row)}: {surprisals.table.path} has no words of item {item}")
+        found = surprisals.place_of.get((item, position))
+        if found is None:
+            raise UserError(
+                f"{times.table.where(row)}: is of word {position + 1:,} of item {item}, {times.words[row]!r}, of which "
+                f"{surprisals.table.path} has only {surprisals.num_words[item]:,}"
+            )
+        if surprisals.texts[found].casefold() != times.words[row].casefold():
+            raise UserError(
+                f"{times.table.where(row)}: word {position + 1:,} of item {item} is {times.words[row]!r}, but "
+                f"{surprisals.texts[found]!r} in {surprisals.table.where(found)}"
+            )
