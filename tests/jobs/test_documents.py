@@ -12,6 +12,7 @@ import pytest
 from jobs import reading, train
 from jobs.shared.cli import run_job
 from pipeline import config as configuration
+from tests.benchmark_samples import SAMPLES
 from tests.documents import PROJECT, Command, commands, snippets
 
 DOCUMENTS = sorted(str(path.relative_to(PROJECT)) for path in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")])
@@ -64,6 +65,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_text: Path) -> Path:
     for name in ("babylm/train_10M/a.train", "babylm/dev/a.dev"):
         (folder / name).write_text(f"{name}\n{text}")
     write_times(folder, lines[:4])
+    (folder / "stimuli.csv").write_text("item,condition,sentence\n1,a,the cat sat\n1,b,the dog ran\n")
+    (folder / "regions.csv").write_text("item,condition,sentence\n1,a,the cat | sat\n1,b,the dog | ran on\n")
+    write_benchmarks(folder)
     (folder / "prompts.txt").write_text("the cat\nA dog\n")
     (folder / "larger.yaml").write_text("model:\n  hidden_size: 256\n  dropout: 0.3\n")
     datasets.Dataset.from_dict({"text": lines}).save_to_disk(folder / "folder")
@@ -89,6 +93,13 @@ def write_times(folder: Path, stories: list[str]) -> None:
     (folder / "times.tsv").write_text("\n".join(["item\tposition\tword\ttime", *rows]))
     readings = [f"s{k}\t{i}\t{j}\t{word}\t{200 + 9 * (i * j * k % 13)}" for k in (1, 2, 3) for i, j, word in words]
     (folder / "readings.tsv").write_text("\n".join(["subject\titem\tposition\tword\ttime", *readings]))
+
+
+def write_benchmarks(folder: Path) -> None:
+    """Samples of the benchmarks under the names that the documents give their folders."""
+    names = {"agreement": "English", "babylm": "full_eval", "natural-stories": "naturalstories", "syntaxgym": "suites"}
+    for name in ("blimp", *names):
+        SAMPLES[name](folder / names.get(name, name))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -185,3 +186,15 @@ def test_what_does_not_go_together_is_refused(run: str, capsys: pytest.CaptureFi
         (["--runs", run, "--pairs", "x"], "--pairs: takes one model; give it by --run"),
     ):
         assert sentence in refused(capsys, *options)
+
+
+def test_the_figure_of_the_document(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The lines of Python that docs/psycholinguistics.md shows draw a figure of the table that the command writes."""
+    measured(capsys, "--run", run, "--stimuli", "stimuli.csv", "--surprisal", "table.tsv")
+    text = (Path(__file__).parents[2] / "docs" / "psycholinguistics.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(program, names)
+    assert Path("surprisal.png").read_bytes().startswith(b"\x89PNG")
+    assert list(names["words"].condition) == ["a"] * 3 + ["b"] * 3
+    assert names["words"].bits.to_numpy() == pytest.approx(names["words"].nats / math.log(2), rel=1e-3)
