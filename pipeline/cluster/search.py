@@ -16,22 +16,18 @@ read from what Tune itself writes.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import signal
 from collections.abc import Callable
 from contextlib import suppress
 
-from ray import tune
-
 from pipeline import config as configuration
-from pipeline.cluster.leg import LegActor
 from pipeline.cluster.prepare import prepare
 from pipeline.cluster.rules import Rules, budget, plan_trials, with_budget
 from pipeline.cluster.session import check_capacity, ray_session
 from pipeline.cluster.train import in_background
 from pipeline.cluster.trial import Runner
-from pipeline.cluster.tuning import Conductor, Decides, Draws, Watches
+from pipeline.cluster.tuning import Conductor, conduct
 from pipeline.config import Config
 from pipeline.data.prepare import OnShard
 from pipeline.errors import UserError
@@ -61,11 +57,6 @@ MAY_DIFFER = (
     "cluster.", "run.", "data.directory", "search.max_concurrent", "search.num_trials", "search.max_total_tokens",
     "search.max_hours", "search.confirm", "search.keep",
 )  # fmt: skip
-TUNE_SETTINGS = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # a second copy of each trial for TensorBoard
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # a state that is never read
-    "TUNE_RESULT_BUFFER_LENGTH": "1",
-}
 
 
 class InterruptedSearchError(Exception):
@@ -250,20 +241,6 @@ def tune_trials(rules: Rules, directory: RunDirectory) -> None:
         after_leg=keeper.clear,
     )
     scratch = directory.path / SCRATCH
-    os.environ.update(TUNE_SETTINGS)
-    actor = tune.with_parameters(LegActor, runner=runner)
-    tuner = tune.Tuner(
-        tune.with_resources(actor, runner.resources),
-        tune_config=tune.TuneConfig(
-            search_alg=Draws(conductor),
-            scheduler=Decides(conductor),
-            num_samples=-1,
-            # ranks of one leg are to be gone, with what they hold, before another begins
-            reuse_actors=plan.num_workers == 1,
-            trial_name_creator=lambda trial: trial.trial_id,
-            trial_dirname_creator=lambda trial: trial.trial_id,
-        ),
-        run_config=tune.RunConfig(name="tune", storage_path=str(scratch), verbose=0, callbacks=[Watches(conductor)]),
-    )
-    tuner.fit()
+    # ranks of one leg are to be gone, with what they hold, before another begins
+    conduct(conductor, runner, runner.resources, scratch, reuse_actors=plan.num_workers == 1)
     shutil.rmtree(scratch, ignore_errors=True)

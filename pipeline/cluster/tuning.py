@@ -8,14 +8,18 @@ where Tune runs, which with ray:// is not the driver.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from pipeline.cluster.leg import LegActor
+from pipeline.cluster.trial import Runner
 from pipeline.errors import UserError
 from pipeline.search.actions import Action, Run, Wait
 from pipeline.search.engine import Engine
@@ -27,6 +31,11 @@ from pipeline.training.loop import INTERRUPTED
 LEG = "leg"  # what a trial of Tune's is given: the trial of the search, as text
 LOOK_SECONDS = 2.0  # how often the size of the cluster is looked at
 FIGURES = ("tokens", "loss", "perplexity", "seconds")
+TUNE_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # a second copy of each trial for TensorBoard
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # a state that is never read
+    "TUNE_RESULT_BUFFER_LENGTH": "1",
+}
 
 
 def as_leg(trial: Trial) -> str:
@@ -192,3 +201,26 @@ class Watches(tune.Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self.conductor.journal.retry()
         self.conductor.look_at_the_time()
+
+
+def conduct(conductor: Conductor, runner: Runner, resources: Any, scratch: Path, *, reuse_actors: bool) -> None:
+    """Run what the engine says, until it says that nothing is left, or at a stop request for now.
+
+    Args:
+        scratch: for what Tune writes for itself, which nobody reads.
+    """
+    os.environ.update(TUNE_SETTINGS)
+    actor = tune.with_parameters(LegActor, runner=runner)
+    tuner = tune.Tuner(
+        tune.with_resources(actor, resources),
+        tune_config=tune.TuneConfig(
+            search_alg=Draws(conductor),
+            scheduler=Decides(conductor),
+            num_samples=-1,
+            reuse_actors=reuse_actors,
+            trial_name_creator=lambda trial: trial.trial_id,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(name="tune", storage_path=str(scratch), verbose=0, callbacks=[Watches(conductor)]),
+    )
+    tuner.fit()
