@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Self
 
+import numpy as np
+
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.data.utf8 import is_text, parse_json, read_file
 from pipeline.errors import UserError
@@ -76,8 +78,7 @@ class Scorer:
     def sentences(self, texts: Sequence[str]) -> list[float]:
         """The nats of each text, its end included."""
         written = [self.forms(text) for text in texts]
-        for text in written:
-            self._count(len(text.split()), len(self.tokenizer.texts_of_unknown(text)))
+        self._count(sum(len(text.split()) for text in written), self._num_unknown(written))
         return sentence_nats(self.model, self.tokenizer, written, on_sentences=self.on_texts)
 
     def words(self, parts: Sequence[Sequence[str]]) -> list[list[Sequence[Row]]]:
@@ -103,6 +104,15 @@ class Scorer:
     def continuations(self, options: Sequence[tuple[str, str]]) -> list[float]:
         """The nats of the words of each (prefix, continuation) that come after the prefix."""
         return [sum(row.nats for row in rows[1]) for rows in self.words(options)]
+
+    def _num_unknown(self, texts: Sequence[str]) -> int:
+        """How many words of ``texts`` have something in them that the tokenizer does not know."""
+        if self.tokenizer.unk_id is None or not texts:
+            return 0
+        flat, lengths = self.tokenizer.encode_documents(texts)
+        text_of = np.repeat(np.arange(len(texts)), lengths)
+        found = [texts[i] for i in np.unique(text_of[flat == self.tokenizer.unk_id]).tolist()]
+        return sum(max(1, sum(bool(self.tokenizer.unknown_in(word)) for word in text.split())) for text in found)
 
     def _count(self, words: int, unknown: int) -> None:
         self.num_words += words

@@ -119,6 +119,10 @@ def test_continuations_have_the_nats_of_one_token_after_another(model: LanguageM
         [by_hand.sentence("the cat sat"), by_hand.sentence("its home")]
     )
     assert scorer.num_words == 6 + 6 + 3 + 3 + 2
+    assert scorer.num_unknown == 0
+    scorer.sentences(["the zebra saw one jackal", "a cat", "the zebra"])
+    scorer.continuations([("the zebra", "ran")])
+    assert scorer.num_unknown == (0 if tokenizer.kind == "bpe" else 4)
 
 
 def test_syntaxgym(model: LanguageModel, tokenizer: Tokenizer, sample: Callable[[str], Path]) -> None:
