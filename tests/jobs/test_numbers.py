@@ -106,7 +106,7 @@ def test_numbers_that_are_large_or_small_for_a_text(
 
 def test_a_sentence_of_one_option_names_it_first(capsys: pytest.CaptureFixture[str]) -> None:
     assert refused(capsys, evaluate, *RUN, "--split", "x").startswith("--split: invalid choice: 'x'")
-    assert refused(capsys, evaluate).startswith("python -m jobs.evaluate: the following arguments are required: --run")
+    assert refused(capsys, evaluate).startswith("python -m jobs.evaluate: one of the arguments --run --runs is")
     with pytest.raises(argparse.ArgumentTypeError):
         seed("1e3")
     assert seed("-9000000000") == -9_000_000_000
