@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,6 +20,12 @@ from pipeline.reading_times.words import Surprisals, Times
 
 LAGS = (0, 1, 2)
 LOG_FREQUENCY, LENGTH, POSITION = "log_frequency", "length", "position"
+COUNT = "training_count"  # how often a word comes in the training text
+FIRST, UNKNOWN, RARE = (
+    "of the first two words of an item",
+    "of words near one that a model does not know",
+    "of words near one whose frequency is not known",
+)
 Frequency = Callable[[str], float]
 
 
@@ -38,9 +44,6 @@ class Observations:
     def __len__(self) -> int:
         return len(self.times)
 
-    def with_times(self, times: Numbers) -> Observations:
-        return replace(self, times=times)
-
 
 def observations(
     times: Times, models: Mapping[str, tuple[Surprisals, str]], *, frequency: Frequency | None
@@ -49,21 +52,23 @@ def observations(
 
     Args:
         models: by name, the words and the column of their nats.
-        frequency: the logarithm of the frequency of a word; None: it is a column of the first table.
+        frequency: the logarithm of the frequency of a word; None: the first table has it, or counts.
 
     Raises:
         UserError: there is no frequency, or nothing is left.
     """
     (first, _), *_ = models.values()
-    frequencies, lengths = _frequencies(first, frequency), _lengths(first)
-    rows, kept = [], []
-    left_out = {"of the first two words of an item": 0, "of words near one that a model does not know": 0}
+    frequencies, lengths = _frequencies(first, frequency), np.array([float(len(text)) for text in first.texts])
+    rows, kept, left_out = [], [], dict.fromkeys((FIRST, UNKNOWN, RARE), 0)
     for row, (item, position) in enumerate(times.places):
-        found = [[words.place_of.get((item, position - lag)) for lag in LAGS] for words, _ in models.values()]
         if position < max(LAGS):
-            left_out["of the first two words of an item"] += 1
-        elif any(words.is_unknown[at] for (words, _), own in zip(models.values(), found, strict=True) for at in own):  # type: ignore[index]
-            left_out["of words near one that a model does not know"] += 1
+            left_out[FIRST] += 1
+            continue
+        found = [[words.place_of[item, position - lag] for lag in LAGS] for words, _ in models.values()]
+        if any(words.is_unknown[at] for (words, _), own in zip(models.values(), found, strict=True) for at in own):
+            left_out[UNKNOWN] += 1
+        elif np.isnan(frequencies[found[0]]).any():
+            left_out[RARE] += 1
         else:
             rows.append(found)
             kept.append(row)
@@ -86,7 +91,7 @@ def observations(
             name: words.nats[column][at[:, index]] for index, (name, (words, column)) in enumerate(models.items())
         },
         subjects=None if times.subjects is None else [times.subjects[row] for row in kept],
-        left_out={reason: number for reason, number in left_out.items() if number},
+        left_out={why: number for why, number in left_out.items() if number},
     )
 
 
@@ -94,23 +99,21 @@ def _suffix(lag: int) -> str:
     return f"_lag_{lag}" if lag else ""
 
 
-def _lengths(words: Surprisals) -> Numbers:
-    """Characters of each word."""
-    if LENGTH in words.table.columns:
-        return words.table.numbers(LENGTH)
-    return np.array([float(len(text)) for text in words.texts])
-
-
 def _frequencies(words: Surprisals, frequency: Frequency | None) -> Numbers:
+    """ln of the frequency of each word; NaN where it is not known."""
+    table = words.table
+    everywhere = [True] * len(table)
     if frequency is not None:
         return np.array([frequency(text) for text in words.texts])
-    if LOG_FREQUENCY not in words.table.columns:
-        raise UserError(
-            f"{words.table.path} has no column {LOG_FREQUENCY}; name a text whose words are counted, such as the one "
-            "that the model was trained on",
-            argument="corpus",
-        )
-    return words.table.numbers(LOG_FREQUENCY)
+    if COUNT in table.columns:  # which words that never came have, too
+        return np.log1p(table.numbers_or_nan(COUNT, may_miss=everywhere))
+    if LOG_FREQUENCY in table.columns:
+        return table.numbers_or_nan(LOG_FREQUENCY, may_miss=everywhere)
+    raise UserError(
+        f"{table.path} has no column {COUNT} or {LOG_FREQUENCY}; name a text whose words are counted, such as the one "
+        "that the model was trained on",
+        argument="corpus",
+    )
 
 
 def frequency_in(paths: Sequence[str]) -> Frequency:

@@ -47,6 +47,14 @@ class Table:
         """The numbers of a column. Raises ``UserError`` naming a cell that is empty or no finite number."""
         return np.array([self._number(name, row, value) for row, value in enumerate(self.column(name))])
 
+    def numbers_or_nan(self, name: str, *, may_miss: Sequence[bool]) -> Numbers:
+        """The same, NaN where there is none in rows that ``may_miss`` it."""
+        values = self.columns[name]
+        has_none = np.array([value in MISSING and may for value, may in zip(values, may_miss, strict=True)], dtype=bool)
+        result = np.full(len(self), np.nan)
+        result[~has_none] = self.rows(~has_none).numbers(name)
+        return result
+
     def whole_numbers(self, name: str) -> list[int]:
         """The same, whole ones of at least 0."""
         found = self.numbers(name)

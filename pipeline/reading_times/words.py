@@ -85,8 +85,9 @@ def read_surprisals(table: Table, columns: Sequence[str], *, items: Sequence[str
         last[item] = position
         place_of[item, num_words.get(item, 0)] = row
         num_words[item] = num_words.get(item, 0) + 1
-    nats = {name: table.numbers(name) for name in columns}
-    return Surprisals(table, place_of, num_words, texts, [bool(own) for own in unknown], nats)
+    is_unknown = [bool(own) for own in unknown]
+    nats = {name: table.numbers_or_nan(name, may_miss=is_unknown) for name in columns}
+    return Surprisals(table, place_of, num_words, texts, is_unknown, nats)
 
 
 def _items_of(table: Table, items: Sequence[str]) -> list[str]:

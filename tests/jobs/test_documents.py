@@ -90,7 +90,7 @@ def write_times(folder: Path, stories: list[str]) -> None:
     (folder / "stories.txt").write_text("\n".join(stories))
     words = [(i, j, word) for i, line in enumerate(stories, 1) for j, word in enumerate(line.split(), 1)]
     rows = [f"{i}\t{j}\t{word}\t{200 + 7 * (i * j % 11)}" for i, j, word in words]
-    (folder / "times.tsv").write_text("\n".join(["item\tposition\tword\ttime", *rows]))
+    (folder / "times.tsv").write_text("\n".join(["item\tzone\tword\ttime", *rows]))
     readings = [f"s{k}\t{i}\t{j}\t{word}\t{200 + 9 * (i * j * k % 13)}" for k in (1, 2, 3) for i, j, word in words]
     (folder / "readings.tsv").write_text("\n".join(["subject\titem\tposition\tword\ttime", *readings]))
 

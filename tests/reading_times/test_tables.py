@@ -1,5 +1,6 @@
 """Tables of others: read whatever their quotes, and what is wrong with one named by file, row and value."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,23 @@ def test_times_find_their_words(tmp_path: Path) -> None:
     last = data.times.tolist().index(304.0)
     expected = {"length": 5, "length_lag_1": 3, "length_lag_2": 3, "position": 3}
     assert {name: data.baseline[name][last] for name in expected} == expected
+
+
+def test_counts_of_the_table_are_frequencies_and_what_is_not_known_is_left_out(tmp_path: Path) -> None:
+    """As ``jobs.evaluate --columns frequency`` writes them: a word that never came has a count, and no logarithm."""
+    path, counts = write_surprisal(tmp_path / "words.tsv"), {"sat": "0", "down,": "", "dog": "4"}
+    header, *rows = path.read_text().splitlines()
+    rows = [f"{row}\t{counts.get(row.split(chr(9))[1].strip(chr(34)), '9')}" for row in rows]
+    path.write_text("\n".join([f"{header}\ttraining_count", *rows]) + "\n")
+    times = read_times(read_table(str(write_times(tmp_path / "times.tsv", all_rows()))), {}, wants_subjects=False)
+    words = read_surprisals(read_table(str(path)), ["nats"], items=["b", "a"])
+    data = observations(times, {"m": (words, "nats")}, frequency=None)
+    assert data.left_out == {
+        "of the first two words of an item": 4,
+        "of words near one whose frequency is not known": 1,
+    }
+    assert sorted(data.baseline["log_frequency"].tolist()) == pytest.approx([0.0, math.log(10), math.log(10)])
+    assert math.log(5) in data.baseline["log_frequency_lag_1"]
 
 
 @pytest.mark.parametrize("ending", ["tsv", "csv", "parquet"])
@@ -174,7 +192,9 @@ def test_what_is_wrong_is_named_and_nothing_is_written(
 def test_what_is_wrong_with_the_other_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     times = write_times(tmp_path / "times.tsv", all_rows())
     words = write_surprisal(tmp_path / "words.tsv")
-    assert message_of(times, words, capsys).startswith("--corpus: words.tsv has no column log_frequency; name")
+    assert message_of(times, words, capsys).startswith(
+        "--corpus: words.tsv has no column training_count or log_frequency"
+    )
     assert message_of(times, words, capsys, "--column", "bits").startswith("words.tsv: has no column 'bits', as tables")
     assert message_of(times, words, capsys, "--time", "RT") == (
         "--time: times.tsv has no column 'RT'; it has item, position, word, time\n"
