@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -99,16 +100,7 @@ def train(
     set_tf32(config.train.tf32)
     directory = RunDirectory(str(config.run.directory), owner=owner, held_by=held_by)
     corpus = open_prepared(config.data.directory)
-    resumed = newest(directory, rank=worker.rank)
-    tokens = manifest_of_step(resumed)["tokens"] if resumed else 0
-    model = build_model(changes.in_force(config, tokens), corpus.vocab_size).to(worker.device)
-    if resumed:
-        checkpoint.load_weights_into(model, resumed)
-    elif config.train.initial_weights:
-        checkpoint.load_initial_weights(model, config.train.initial_weights)
-    state = build_state(config, worker, corpus, model, tokens=tokens)
-    if resumed:
-        restore(state, resumed)
+    state = state_of(newest(directory, rank=worker.rank), config, worker, corpus)
     with ExitStack() as stack:
         seen: dict[str, Any] = {}
         if watchdog is not None:
@@ -127,6 +119,20 @@ def train(
         while (status := sitting.train(loop, directory)) == CHANGES:
             loop = changed(loop, config, worker, corpus, directory, **seen)
         return status
+
+
+def state_of(resumed: Path | None, config: Config, worker: Worker, corpus: PreparedCorpus) -> RunState:
+    """The state that a run begins with, or that of the checkpoint ``resumed``."""
+    tokens = manifest_of_step(resumed)["tokens"] if resumed else 0
+    model = build_model(changes.in_force(config, tokens), corpus.vocab_size).to(worker.device)
+    if resumed:
+        checkpoint.load_weights_into(model, resumed)
+    elif config.train.initial_weights:
+        checkpoint.load_initial_weights(model, config.train.initial_weights)
+    state = build_state(config, worker, corpus, model, tokens=tokens)
+    if resumed:
+        restore(state, resumed)
+    return state
 
 
 def build_model(config: Config, vocab_size: int) -> LanguageModel:

@@ -13,14 +13,13 @@ from pipeline.config.fields import Section, no_blank, shown
 from pipeline.config.model import ModelConfig, check_model
 from pipeline.config.search import SearchConfig
 from pipeline.config.training import (
-    BABYLM,
-    BABYLM_EPOCHS,
     EvaluateConfig,
     OptimizerConfig,
     PruneConfig,
     RunConfig,
     TrainConfig,
 )
+from pipeline.config.word_numbers import BABYLM, BABYLM_EPOCHS
 from pipeline.errors import UserError
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import Field, field_validator
 
-from pipeline.config.fields import Section, setting, shown
+from pipeline.config.fields import Section, setting
+from pipeline.config.word_numbers import BABYLM_WORDS, WordNumbers
 from pipeline.errors import UserError
 
 
@@ -16,27 +17,6 @@ class Change(Section):
 
     tokens: int = Field(description="In force from the first update on that begins at or past so many tokens.")
     settings: dict[str, Any] = Field(description="Dotted path → value.")
-
-
-BABYLM = "babylm"
-# the checkpoints that BabyLM asks for, and how often a text may be read (2026)
-BABYLM_WORDS = [*range(1_000_000, 10_000_000, 1_000_000), *range(10_000_000, 100_000_001, 10_000_000)]
-BABYLM_EPOCHS = 10
-
-
-def _numbers_or_babylm(value: Any) -> Any:
-    if value == BABYLM:
-        return value
-    if not isinstance(value, list) or not all(isinstance(number, int) and number >= 1 for number in value):
-        raise UserError(f"must be {BABYLM}, or a list of numbers of words of at least 1, not {shown(value)}")
-    for before, after in pairwise(value):
-        if after <= before:
-            raise UserError(f"must be numbers of words that rise, not {after} after {before}")
-    return value
-
-
-# the text says for people what the validator checks
-WordNumbers = Annotated[Literal["babylm"] | list[int], BeforeValidator(_numbers_or_babylm), "rising, at least 1"]
 
 
 class TrainConfig(Section):

@@ -19,7 +19,7 @@ from jobs.shared.cli import run_job
 from pipeline import config as configuration
 from pipeline import launch, status
 from pipeline.config import Config
-from pipeline.config.training import BABYLM_WORDS
+from pipeline.config.word_numbers import BABYLM_WORDS
 from pipeline.data.prepare import prepare_in_process
 from pipeline.data.shards import open_prepared
 from pipeline.dry_run import dry_run
