@@ -117,18 +117,19 @@ def test_killed_ten_times_with_two_trials_at_a_time(make_config: Callable[..., C
     check_trials(directory, num_trials=16)
 
 
-@pytest.mark.slow
 def test_everything_is_killed(make_config: Callable[..., Config], tmp_path: Path) -> None:
     """The driver, Ray and the processes of the trials, all at once: as when the power fails."""
-    config = make_config({**SEARCH, "search.num_trials": 4, "search.max_tokens": 24_000, "search.max_concurrent": 2})
+    config = make_config({**SEARCH, "search.num_trials": 3, "search.max_tokens": 12_000, "search.max_concurrent": 2})
     settings, directory = settings_file(config, tmp_path / "mine.yaml"), Path(str(config.run.directory))
     process = start(settings)
-    wait_for(lambda: len(read_journal(directory)) > 6, process)
+    wait_for(lambda: len(read_journal(directory)) > 4, process)
     for pid in descendants(process.pid):
         os.kill(pid, signal.SIGKILL)
     process.communicate(timeout=WAIT_SECONDS)
+    before = read_journal(directory)
     search(config)
-    check_trials(directory, num_trials=4)
+    assert read_journal(directory)[: len(before)] == before
+    check_trials(directory, num_trials=3)
 
 
 def descendants(pid: int) -> list[int]:
