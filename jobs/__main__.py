@@ -9,7 +9,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from jobs.shared import cli
+from jobs.shared import cli, options
 
 COMMANDS = (
     "train",
@@ -32,7 +32,7 @@ def main() -> None:
     if command in ("-h", "--help", "help"):
         print(overview())
     elif command in COMMANDS:
-        cli.PROGRAM = "recurray {}"
+        options.PROGRAM = "recurray {}"
         sys.argv[:2] = [f"recurray {command}"]
         runpy.run_module(f"jobs.{command}", run_name="__main__", alter_sys=True)
     else:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from jobs.shared import models
-from jobs.shared.cli import command_line, parser, run_job
+from jobs.shared.cli import run_job
 from jobs.shared.models import add_run, load
 from jobs.shared.numbers import number, whole
+from jobs.shared.options import command_line, parser
 from pipeline.errors import UserError
 from pipeline.files import write_file
 from pipeline.strict_json import to_json

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from jobs.shared import models
-from jobs.shared.cli import parser, run_job
+from jobs.shared.cli import run_job
 from jobs.shared.models import add_run, load
+from jobs.shared.options import parser
 from pipeline.errors import UserError
 
 ALL = "all"

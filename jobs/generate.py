@@ -9,9 +9,10 @@ import argparse
 from typing import Any
 
 from jobs.shared import models
-from jobs.shared.cli import add_sampling, parser, run_job, sampling_of
+from jobs.shared.cli import run_job
 from jobs.shared.models import add_device, add_run, load
 from jobs.shared.numbers import number, seed, whole
+from jobs.shared.options import add_sampling, parser, sampling_of
 from pipeline.errors import UserError
 from pipeline.files import check_writable
 from pipeline.options import Sampling, check_beams

@@ -10,9 +10,10 @@ import argparse
 from typing import Any
 
 from jobs.shared import models
-from jobs.shared.cli import parser, run_job
+from jobs.shared.cli import run_job
 from jobs.shared.models import add_device, add_run, load, names_of
 from jobs.shared.numbers import number, whole
+from jobs.shared.options import parser
 from pipeline.errors import UserError
 from pipeline.files import check_writable
 

@@ -11,7 +11,8 @@ from dataclasses import asdict
 from typing import Any
 
 from jobs.shared import early
-from jobs.shared.cli import config_from, executor, parser, print_dry_run, run_job
+from jobs.shared.cli import config_from, executor, print_dry_run, run_job
+from jobs.shared.options import parser
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:

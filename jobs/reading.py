@@ -14,8 +14,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.shared.cli import parser, run_job
+from jobs.shared.cli import run_job
 from jobs.shared.numbers import seed, whole
+from jobs.shared.options import parser
 from pipeline.errors import UserError
 from pipeline.files import check_writable
 

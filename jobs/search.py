@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jobs.shared import early
-from jobs.shared.cli import command_line, config_from, parser, print_dry_run, run_job
+from jobs.shared.cli import config_from, print_dry_run, run_job
+from jobs.shared.options import command_line, parser
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, get_args, get_origin
 
-from jobs.shared.cli import LINE_WIDTH, parser, run_job
+from jobs.shared.cli import run_job
+from jobs.shared.options import LINE_WIDTH, parser
 from pipeline import config as configuration
 from pipeline.config import Config
 from pipeline.errors import UserError

@@ -14,7 +14,8 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from jobs.shared.cli import config_from, parser, run_job
+from jobs.shared.cli import config_from, run_job
+from jobs.shared.options import parser
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jobs.shared import early
-from jobs.shared.cli import command_line, config_from, executor, parser, print_dry_run, run_job
+from jobs.shared.cli import config_from, executor, print_dry_run, run_job
+from jobs.shared.options import command_line, parser
 
 if TYPE_CHECKING:
     from pipeline.config import Config

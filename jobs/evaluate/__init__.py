@@ -8,9 +8,9 @@ from functools import cache
 from typing import Any
 
 from jobs.shared import models
-from jobs.shared.cli import OneSentenceParser, add_sampling, parser, sampling_of
 from jobs.shared.models import MODEL, add_checkpoint, add_device, load
 from jobs.shared.numbers import number, seed, whole
+from jobs.shared.options import OneSentenceParser, add_sampling, parser, sampling_of
 from pipeline.errors import UserError
 from pipeline.files import check_writable
 from pipeline.options import Adaptive, CacheSettings, DynamicSettings
