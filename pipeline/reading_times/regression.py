@@ -195,7 +195,7 @@ def permutation_p(differences: Numbers, groups: Numbers, *, seed: int = 1, num_d
     _, group = np.unique(groups, return_inverse=True)
     sums = np.bincount(group, weights=differences)
     least = abs(sums.sum()) * (1 - 1e-12)
-    if 2.0 ** len(sums) <= num_draws:
+    if len(sums) <= math.log2(num_draws):
         ways = np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums)) & 1
         return float((np.abs((2.0 * ways - 1) @ sums) >= least).mean())
     generator, as_large = np.random.default_rng([seed, 1]), 0

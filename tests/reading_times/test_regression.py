@@ -164,7 +164,7 @@ def test_permutations_gone_through_by_hand() -> None:
     expected = sum(value >= 3 for value in sums) / 8
     assert permutation_p(differences, groups) == expected == 0.75
     source = np.random.default_rng(1)
-    assert permutation_p(source.normal(0.5, 1, 300), np.arange(300)) < 1e-3
+    assert permutation_p(source.normal(0.5, 1, 3000), np.arange(3000)) < 1e-3
     # of differences that mean nothing, p is spread evenly
     p_values = [permutation_p(source.normal(0, 1, 40), np.arange(40), num_draws=400) for _ in range(200)]
     assert 0.4 < np.mean(p_values) < 0.6
