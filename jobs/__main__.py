@@ -20,6 +20,7 @@ COMMANDS = (
     "compress",
     "export",
     "gradients",
+    "ngram",
     "reading",
     "submit",
     "settings",

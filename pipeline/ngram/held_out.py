@@ -1,0 +1,37 @@
+"""How well an n-gram model tells a text that it has not counted."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.ngram.model import BEGIN, NGramModel
+from pipeline.ngram.text import TrainingText
+
+WORDS_AT_ONCE = 1 << 16
+
+
+class HeldOutNats(NamedTuple):
+    """Sums over a text."""
+
+    nats: float
+    words: int  # and ends of sentences
+    unknown: int  # of them, which count as <unk>
+
+
+def held_out_nats(model: NGramModel, text: TrainingText) -> HeldOutNats:
+    """−ln p of all words and ends of sentences of ``text``; each sentence is read by itself."""
+    of_text = np.array([model.id_of.get(word, model.unknown_id) for word in text.words])
+    unknown = np.array([word not in model.id_of for word in text.words])
+    is_begin = np.array(text.words)[text.ids] == BEGIN
+    words = of_text[text.ids]
+    sentence = np.cumsum(is_begin)
+    nats = 0.0
+    for start in range(0, len(words), WORDS_AT_ONCE):
+        places = np.arange(start, min(start + WORDS_AT_ONCE, len(words)))
+        places = places[~is_begin[places]]
+        before = places[:, None] + np.arange(1 - model.order, 1)  # (M, order)
+        questions = np.where(sentence[before] == sentence[places][:, None], words[before], -1)
+        nats -= float(model.log_probabilities(np.where(before >= 0, questions, -1))[0].sum())
+    return HeldOutNats(nats, int((~is_begin).sum()), int(unknown[text.ids].sum()))

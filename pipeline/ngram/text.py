@@ -1,0 +1,95 @@
+"""A split of a prepared corpus in, sentences of words out, as an n-gram model counts them.
+
+A word is a token of a word tokenizer; else it is what stands between white space (ASCII's), as in the rows of
+``jobs.evaluate --surprisal``. A sentence ends with ``<eos>``, or with its document where the tokenizer has none.
+Nothing here loops over tokens in Python.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.data.documents import document_starts
+from pipeline.data.tokenizer import Ids, Tokenizer
+from pipeline.data.windows import Tokens
+from pipeline.ngram.model import BEGIN, BEGIN_ID, END, END_ID, SPECIAL, UNKNOWN, UNKNOWN_ID
+
+# stands for the end of a sentence among bytes of UTF-8, in which it is never found
+END_MARK = b"\xff"
+IS_SPACE = np.array([bytes([byte]).isspace() for byte in range(256)])
+
+
+@dataclass(frozen=True)
+class TrainingText:
+    """Sentences of words, as numbers."""
+
+    words: list[str]  # <unk>, <s>, </s>, then all others
+    ids: Ids  # (N,) int64: <s> before each sentence, </s> after it
+
+    def counts(self) -> dict[str, int]:
+        """How often each word occurs; ``</s>`` is how many sentences there are."""
+        return dict(zip(self.words, np.bincount(self.ids, minlength=len(self.words)).tolist(), strict=True))
+
+
+def training_text(tokens: Tokens, tokenizer: Tokenizer) -> TrainingText:
+    """All of ``tokens`` as sentences of words."""
+    ids = with_ends(np.asarray(tokens[0 : len(tokens)]), document_starts(tokens), tokenizer)
+    if tokenizer.kind == "word":
+        words, of_type = _known_words([tokenizer.decode_bytes(i) for i in range(tokenizer.vocab_size)])
+        special = {tokenizer.vocab_size: END_ID, tokenizer.eos_id: END_ID, tokenizer.unk_id: UNKNOWN_ID}
+        of_type = np.append(of_type, END_ID)
+        for token, word in special.items():
+            if token is not None:
+                of_type[token] = word
+        return TrainingText(words, with_begins(of_type[ids]))
+    found = words_between_space(ids, tokenizer).dictionary_encode()
+    words, of_value = _known_words(found.dictionary.to_pylist())
+    return TrainingText(words, with_begins(of_value[np.asarray(found.indices)]))
+
+
+def with_ends(ids: Ids, starts: Ids, tokenizer: Tokenizer) -> Ids:
+    """(N,) ``ids`` as int64, with the number ``vocab_size`` behind each document that does not end with ``<eos>``."""
+    ids = ids.astype(np.int64)
+    ends = np.append(starts[starts > 0], len(ids))
+    ends = ends[ends > 0]
+    is_open = ids[ends - 1] != (-1 if tokenizer.eos_id is None else tokenizer.eos_id)
+    return np.insert(ids, ends[is_open], tokenizer.vocab_size)
+
+
+def words_between_space(ids: Ids, tokenizer: Tokenizer) -> pa.Array:
+    """The words that ``ids`` spell, as bytes; ``END_MARK`` for ``<eos>`` and for the number ``vocab_size``."""
+    pieces = [tokenizer.decode_bytes(i) for i in range(tokenizer.vocab_size)]
+    end = b" " + END_MARK + b" "
+    if tokenizer.eos_id is not None:
+        pieces[tokenizer.eos_id] = end
+    text = pa.array([*pieces, end], pa.large_binary()).take(pa.array(ids))
+    _, offsets, data = text.buffers()
+    num_bytes = int(np.frombuffer(offsets, dtype=np.int64)[len(text)]) if len(text) else 0
+    values = np.frombuffer(data, dtype=np.uint8)[:num_bytes] if num_bytes else np.zeros(0, dtype=np.uint8)
+    is_word = ~IS_SPACE[values]
+    starts = is_word.copy()
+    starts[1:] &= ~is_word[:-1]
+    places = np.append(np.flatnonzero(starts[is_word]), np.count_nonzero(is_word))
+    buffers = [None, pa.py_buffer(places.astype(np.int64)), pa.py_buffer(values[is_word])]
+    return pa.Array.from_buffers(pa.large_binary(), len(places) - 1, buffers)
+
+
+def with_begins(words: Ids) -> Ids:
+    """(N,) words of sentences that end with ``</s>``, with ``<s>`` in front of each."""
+    ends = np.flatnonzero(words == END_ID)
+    return np.insert(words, np.append(0, ends[:-1] + 1), BEGIN_ID)
+
+
+def _known_words(values: list[bytes]) -> tuple[list[str], Ids]:
+    """All different words of ``values`` behind the special ones, and which of them each value is."""
+    index = {word: i for i, word in enumerate(SPECIAL)}
+    found = np.empty(len(values), dtype=np.int64)
+    for i, value in enumerate(values):
+        word = END if value == END_MARK else value.decode(errors="replace")
+        # what only looks like a mark, or cannot stand in a file of n-grams, is no word of its own
+        is_word = value == END_MARK or (word not in (BEGIN, END) and word.split() == [word])
+        found[i] = index.setdefault(word if is_word else UNKNOWN, len(index))
+    return list(index), found

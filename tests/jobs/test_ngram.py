@@ -1,0 +1,33 @@
+"""``jobs.ngram``: a model of a prepared corpus, its perplexity, and its file."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jobs import ngram
+from jobs.shared.cli import run_job
+from pipeline.config import Config
+from pipeline.data.prepare import prepare_in_process
+from pipeline.ngram import read_arpa
+
+
+def test_a_model_its_perplexity_and_its_file(
+    make_config: Callable[..., Config], tiny_text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare_in_process(make_config({"tokenizer.kind": "word", "tokenizer.eos": "line"}))
+    path = tmp_path / "model.arpa"
+    run_job(ngram.main, ["--data", str(tmp_path / "data"), "--order", "2", "--to", str(path), "--json"])
+    *printed, line = capsys.readouterr().out.splitlines()
+    result, model = json.loads(line), read_arpa(path)
+    assert printed[0] == f"n-grams of 22 words: 22 of 1, {model.num_ngrams[1]} of 2"
+    assert "valid: perplexity" in printed[-2]
+    assert printed[-1] == f"model: {path}"
+    # words in a random order, 12 a line: each is as likely as any other, and the end comes with 1/13
+    expected = math.exp(12 / 13 * math.log(19 * 13 / 12) + math.log(13) / 13)
+    assert result["perplexity"] == pytest.approx(expected, rel=0.05)
+    assert (result["split"], result["unknown"]) == ("valid", 0)
+    run_job(ngram.main, ["--data", str(tmp_path / "data"), "--order", "1", "--json"])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["perplexity"] == pytest.approx(expected, rel=0.01)

@@ -1,0 +1,311 @@
+"""n-gram models against Kneser-Ney by hand, against plain dictionaries, against sums to one, and against kenlm."""
+
+import itertools
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.config import TokenizerConfig
+from pipeline.data.tokenizer import Tokenizer, train_tokenizer
+from pipeline.data.windows import ArrayTokens
+from pipeline.errors import UserError
+from pipeline.ngram import TrainingText, held_out_nats, read_arpa, train_ngram, training_text, write_arpa
+from pipeline.ngram.kneser_ney import USUAL_DISCOUNTS, discounts_of
+from pipeline.ngram.model import BEGIN_ID, NGramModel
+
+LINES = ["a b a b", "a b c", "b c a", "a"]
+
+
+def text_of(lines: list[str]) -> TrainingText:
+    words = ["<unk>", "<s>", "</s>", *sorted({word for line in lines for word in line.split()})]
+    ids = [words.index(word) for line in lines for word in ["<s>", *line.split(), "</s>"]]
+    return TrainingText(words, np.array(ids))
+
+
+def drawn(num_lines: int, num_words: int, *, seed: int = 1) -> list[str]:
+    """Sentences of words of which few are frequent, as in a language."""
+    source = np.random.default_rng(seed)
+    words = [f"w{i}" for i in range(num_words)]
+    share = 1 / np.arange(1, num_words + 1)
+    return [
+        " ".join(source.choice(words, size=source.integers(1, 12), p=share / share.sum())) for _ in range(num_lines)
+    ]
+
+
+def p_of(model: NGramModel, *words: str) -> float:
+    """p of the last word after the others."""
+    return float(np.exp(model.log_probabilities(np.array([[model.id_of[word] for word in words]]))[0][0]))
+
+
+def test_bigrams_by_hand() -> None:
+    # the bigrams: <s>a 3, <s>b 1, ab 3, ba 1, bc 2, b</s> 1, c</s> 1, ca 1, a</s> 2
+    # the words found before each: a 3 (<s> b c), b 2 (<s> a), c 1 (b), </s> 3 (b c a); 9 in all
+    # no word has four before it, so D of words is 0.5, 1, 1.5; of bigrams t = 5, 2, 2, 0, and so it is there
+    model = train_ngram(text_of(LINES), 2)
+    assert model.orders_without_discounts == [1, 2]
+    assert model.discounts == [USUAL_DISCOUNTS, USUAL_DISCOUNTS]
+    left = (1.5 + 1 + 0.5 + 1.5) / 9
+    a, b, c, end = 1.5 / 9 + left / 5, 1 / 9 + left / 5, 0.5 / 9 + left / 5, 1.5 / 9 + left / 5
+    for word, p in {"a": a, "b": b, "c": c, "</s>": end, "<unk>": left / 5}.items():
+        assert p_of(model, word) == pytest.approx(p)
+    # after b: a 1, c 2, </s> 1, and a weight of (0.5 + 1 + 0.5) / 4
+    assert p_of(model, "b", "a") == pytest.approx(0.5 / 4 + 2 / 4 * a)
+    assert p_of(model, "b", "c") == pytest.approx(1 / 4 + 2 / 4 * c)
+    assert p_of(model, "b", "b") == pytest.approx(2 / 4 * b)
+    # the beginning of a sentence: a 3, b 1
+    assert p_of(model, "<s>", "a") == pytest.approx(1.5 / 4 + 2 / 4 * a)
+    assert p_of(model, "<s>", "<unk>") == pytest.approx(2 / 4 * left / 5)
+    # nothing is known of what comes after </s>, nor after a word that is not there
+    assert p_of(model, "</s>", "c") == p_of(model, "<unk>", "c") == pytest.approx(c)
+
+
+def test_discounts_by_hand() -> None:
+    # 8 that occur once, 4 twice, 2 three times, 1 four times
+    adjusted = np.repeat([1, 2, 3, 4, 9, 0], [8, 4, 2, 1, 3, 2])
+    y = 8 / 16
+    assert discounts_of(adjusted) == pytest.approx((1 - 2 * y * 4 / 8, 2 - 3 * y * 2 / 4, 3 - 4 * y * 1 / 2))
+    assert discounts_of(np.array([1, 1, 2, 3])) is None
+
+
+def plain_p(lines: list[str], order: int) -> dict[tuple[str, ...], float]:
+    """p of the last of every n words, by dictionaries, from the equations of the module."""
+    sentences = [["<s>", *line.split(), "</s>"] for line in lines]
+    raw: Counter[tuple[str, ...]] = Counter()
+    for sentence, n in itertools.product(sentences, range(1, order + 1)):
+        raw.update(tuple(sentence[i : i + n]) for i in range(len(sentence) - n + 1))
+    before: Counter[tuple[str, ...]] = Counter(ngram[1:] for ngram in raw if len(ngram) > 1)
+    words = sorted({word for line in lines for word in line.split()} | {"</s>", "<unk>"})
+    found: dict[tuple[str, ...], float] = {}
+    for n in range(1, order + 1):
+        adjusted = {
+            g: raw[g] if n == order or g[0] == "<s>" else before[g] for g in raw if len(g) == n and g != ("<s>",)
+        }
+        d = discounts_of(np.array(list(adjusted.values()))) or USUAL_DISCOUNTS
+        for context in {g[:-1] for g in raw if len(g) == n}:
+            counts = {word: adjusted.get((*context, word), 0) for word in words}
+            total = sum(counts.values())
+            if not total:
+                continue
+            left = sum(d[min(a, 3) - 1] for a in counts.values() if a) / total
+            for word, a in counts.items():
+                shorter = found[*context[1:], word] if n > 1 else 1 / len(words)
+                found[*context, word] = (a - (d[min(a, 3) - 1] if a else 0)) / total + left * shorter
+    return found
+
+
+def backed_off(found: dict[tuple[str, ...], float], words: tuple[str, ...]) -> float:
+    return next(found[words[i:]] for i in range(len(words)) if words[i:] in found)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
+def test_every_probability_is_that_of_the_equations(order: int) -> None:
+    lines = drawn(150, 14)
+    found, model = plain_p(lines, order), train_ngram(text_of(lines), order)
+    assert len(found) > 15 ** min(order, 2)
+    source = np.random.default_rng(2)
+    known = sorted(found)
+    asked = [known[i] for i in source.integers(0, len(known), 400)]
+    asked += [tuple(source.choice(model.words[2:], size=order)) for _ in range(400)]  # most were never there
+    for words in asked:
+        assert p_of(model, *words) == pytest.approx(backed_off(found, words), rel=1e-12)
+
+
+@pytest.mark.parametrize("lines", [LINES, drawn(60, 9), ["a"]], ids=["few", "more", "one word"])
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+def test_the_probabilities_of_all_words_sum_to_one(lines: list[str], order: int) -> None:
+    model = train_ngram(text_of(lines), order)
+    words = [i for i in range(len(model.words)) if i != BEGIN_ID]
+    sentence = [model.id_of[word] for word in ["<s>", *lines[0].split()]]
+    source = np.random.default_rng(3)
+    seen = [sentence[:n] for n in range(1, len(sentence) + 1)]
+    unseen = [source.choice(words, size=n).tolist() for n in range(1, 7) for _ in range(5)]
+    for context in [[], *seen, *unseen]:
+        questions = np.array([[*context, word] for word in words])
+        assert np.exp(model.log_probabilities(questions)[0]).sum() == pytest.approx(1, abs=1e-12)
+
+
+def test_how_long_an_ngram_was_found() -> None:
+    model = train_ngram(text_of(LINES), 3)
+    cases = {"a b c": 3, "c b c": 2, "</s> b c": 2, "a a c": 1, "a b b": 1, "<s> a b": 3, "b": 1}
+    for words, order in cases.items():
+        ids = [model.id_of[word] for word in words.split()]
+        padded = [-1] * (3 - len(ids)) + ids
+        for question in (ids, padded, [5, *ids]):  # what is before the longest is not looked at
+            assert model.log_probabilities(np.array([question]))[1].tolist() == [order], words
+    log_p, orders = model.log_probabilities(np.array([[4, 3, -1]]))
+    assert math.isnan(log_p[0])
+    assert orders.tolist() == [0]
+
+
+def test_a_short_text_has_no_long_ngrams() -> None:
+    assert train_ngram(text_of(["a", "b"]), 5).num_ngrams == [5, 4, 2]
+    for order in (0, 6):
+        with pytest.raises(UserError, match=f"ngram: an order of {order} is not from 1 to 5"):
+            train_ngram(text_of(["a"]), order)
+    with pytest.raises(UserError, match="has no word to count"):
+        train_ngram(text_of([]), 2)
+
+
+# -- words of tokens
+
+
+def tokens_of(tokenizer: Tokenizer, texts: list[str]) -> ArrayTokens:
+    parts = [tokenizer.encode_document(text) for text in texts]
+    return ArrayTokens(np.concatenate(parts), np.unique(np.cumsum([0, *map(len, parts[:-1])])))
+
+
+@pytest.mark.parametrize("kind", ["word", "char", "byte", "bpe"])
+@pytest.mark.parametrize("eos", ["none", "document", "line"])
+def test_words_of_tokens(kind: str, eos: str) -> None:
+    if eos == "line" and kind != "word":
+        pytest.skip("only tokenizers of words end lines")
+    texts = ["the  cat sat\non a mät", "a dog\n", "", "the cat"]
+    tokenizer = train_tokenizer(TokenizerConfig(kind=kind, eos=eos), texts * 3, num_documents=12)  # type: ignore[arg-type]
+    found = training_text(tokens_of(tokenizer, texts), tokenizer)
+    sentences = (
+        [text.split() for text in texts] if eos != "line" else [line.split() for t in texts for line in t.split("\n")]
+    )
+    if eos == "none" or kind != "word":  # documents of nothing, which nothing ends
+        sentences = [sentence for sentence in sentences if sentence or eos == "document"]
+    if eos == "line":
+        sentences = [["the", "cat", "sat"], ["on", "a", "mät"], ["a", "dog"], ["the", "cat"]]
+    assert [found.words[i] for i in found.ids] == [
+        word for sentence in sentences for word in ["<s>", *sentence, "</s>"]
+    ]
+    assert len(set(found.words)) == len(found.words)
+    counts = found.counts()
+    assert (counts["a"], counts["the"], counts["</s>"]) == (2, 2, len(sentences))
+
+
+def test_what_looks_like_a_mark_is_no_mark() -> None:
+    texts = ["a <s> b </s> <unk>", "a b"]
+    for kind in ("word", "char"):
+        tokenizer = train_tokenizer(TokenizerConfig(kind=kind, eos="document"), texts * 3, num_documents=6)  # type: ignore[arg-type]
+        found = training_text(tokens_of(tokenizer, texts), tokenizer)
+        assert " ".join(found.words[i] for i in found.ids) == "<s> a <unk> b <unk> <unk> </s> <s> a b </s>"
+
+
+def test_nats_of_a_held_out_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.ngram.held_out.WORDS_AT_ONCE", 7)
+    lines, others = drawn(60, 9), [*drawn(9, 12, seed=5), "new w1 new"]
+    model, text = train_ngram(text_of(lines), 3), text_of(others)
+    nats, unknown = 0.0, 0
+    for line in others:
+        known = [word if word in model.id_of else "<unk>" for word in ["<s>", *line.split(), "</s>"]]
+        unknown += known.count("<unk>")
+        nats -= sum(math.log(p_of(model, *known[max(0, i - 2) : i + 1])) for i in range(1, len(known)))
+    found = held_out_nats(model, text)
+    assert found.nats == pytest.approx(nats)
+    assert found.words == sum(len(line.split()) + 1 for line in others)
+    assert found.unknown == unknown >= 2
+
+
+# -- files
+
+
+def test_a_file_gives_the_model_back(tmp_path: Path) -> None:
+    lines = [*drawn(80, 20), 'ä "quoted" it\'s a,b \ufb01 3.5 \\end\\ #']
+    model = train_ngram(text_of(lines), 4)
+    write_arpa(model, tmp_path / "model.arpa")
+    found = read_arpa(tmp_path / "model.arpa")
+    assert found.words == model.words
+    assert found.num_ngrams == model.num_ngrams
+    for level, same in zip(found.levels, model.levels, strict=True):
+        assert (level.keys == same.keys).all()
+        np.testing.assert_allclose(level.log_p, same.log_p, rtol=1e-6)
+        np.testing.assert_allclose(level.log_backoff, same.log_backoff, rtol=1e-6, atol=1e-12)
+    write_arpa(found, tmp_path / "again.arpa")
+    assert (tmp_path / "again.arpa").read_bytes() == (tmp_path / "model.arpa").read_bytes()
+
+
+# as SRILM writes: in no order of ours, weights left out where they are 0, blanks between words and around them
+SMALL = r"""
+\data\
+ngram 1=4
+ngram 2=3
+ngram 3=1
+
+\1-grams:
+-0.5 b -0.25
+-99 <s>
+-1 </s>
+-0.75	a	-0.5
+
+\2-grams:
+-0.4	b a	-0.125
+-0.2	<s>  b
+-0.3	<s> a	0
+
+\3-grams:
+-0.1	<s> b a
+
+\end\
+"""
+
+
+def test_a_file_of_another_program(tmp_path: Path) -> None:
+    path = tmp_path / "small.arpa"
+    for text in (SMALL, SMALL.replace("\n", "\r\n"), "what it is made of\n" + SMALL + "and more\n"):
+        path.write_bytes(text.encode())
+        model = read_arpa(path)
+        expected = {"<s> b a": -0.1, "a b a": -0.4, "a b": -0.5 - 0.5, "<s> a": -0.3, "b a b": -0.125 - 0.5 - 0.5}
+        for words, log10 in expected.items():
+            assert math.log10(p_of(model, *words.split())) == pytest.approx(log10), words
+        assert model.unknown_id == -1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("\\data\\", "", "is no file of n-grams: it has no line \\data\\"),
+        ("\\end\\", "", "is cut short: it has no line \\end\\"),
+        ("ngram 2=3", "ngram 2=4", "promises 4 2-grams, and has 3"),
+        ("ngram 3=1\n", "", "promises n-grams of the orders [1, 2], and has [1, 2, 3]"),
+        ("-0.1\t<s> b a", "-0.1\t<s> b c", "has 'c' in a 3-gram, but not among its 1-grams"),
+        ("-0.1\t<s> b a", "-0.1\t<s> b", "has a line among its 3-grams that is none: '-0.1\\t<s> b'"),
+        ("-0.1\t<s> b a", "-0.1\ta b a", "has a 3-gram whose first 2 words are not among its 2-grams"),
+        ("-0.3\t<s> a\t0", "-0.3\t<s> b\t0", "has a 2-gram twice"),
+        ("-0.3\t<s> a\t0", "-0.3\t<s> a\tx", "has no number in a line among its 2-grams: '-0.3\\t<s> a\\tx'"),
+        ("-0.3\t<s> a", "x\t<s> a", "has no number in a line among its 2-grams"),
+        ("-0.3\t<s> a", "0.3\t<s> a", "has a probability above 1 among its 2-grams"),
+        ("-99 <s>", "-99 b", "has a word twice among its 1-grams"),
+        ("-99 <s>", "-99 s", "has no <s> among its 1-grams"),
+    ],
+)
+def test_a_file_at_fault(old: str, new: str, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "small.arpa"
+    path.write_text(SMALL.replace(old, new))
+    with pytest.raises(UserError) as caught:
+        read_arpa(path, argument="ngram")
+    assert str(caught.value).startswith(f"ngram: {path}: ")
+    assert sentence in str(caught.value)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        read_arpa(tmp_path / "none.arpa")
+    (tmp_path / "latin.arpa").write_bytes(b"\\data\\\ncaf\xe9\n\\end\\\n")
+    with pytest.raises(UserError, match="is not UTF-8"):
+        read_arpa(tmp_path / "latin.arpa")
+
+
+def test_kenlm_reads_the_file(tmp_path: Path) -> None:
+    kenlm = pytest.importorskip("kenlm", reason="kenlm, which builds from source, is not installed")
+    lines, others = drawn(200, 30), [*drawn(40, 40, seed=7), "w1"]
+    model = train_ngram(text_of(lines), 5)
+    write_arpa(model, tmp_path / "model.arpa")
+    reference = kenlm.Model(str(tmp_path / "model.arpa"))
+    assert reference.order == 5
+    for line in others:
+        words = [*line.split(), "</s>"]
+        ids = [model.id_of.get(word, model.unknown_id) for word in ["<s>", *words]]
+        questions = np.array([([-1] * 4 + ids[: i + 1])[-5:] for i in range(1, len(ids))])
+        log_p, orders = model.log_probabilities(questions)
+        scores = list(reference.full_scores(line))
+        np.testing.assert_allclose(log_p / math.log(10), [score for score, _, _ in scores], rtol=1e-5)
+        assert [word not in model.id_of for word in words] == [is_unknown for _, _, is_unknown in scores]
+        # kenlm counts no longer n-gram than the next word can still use
+        assert (orders >= [min(length, 5) for _, length, _ in scores]).all()
