@@ -117,4 +117,8 @@ class DynamicSettings:
             raise UserError(f"{self.segment} is below 1", argument="dynamic_segment")
 
 
+# what the table of surprisal has beside surprisal: names of ``jobs.evaluate --columns``, and those without it
+SURPRISAL_COLUMNS = ("entropy", "rank", "lags", "length", "frequency", "word-entropy")
+USUAL_COLUMNS = ("entropy", "rank", "lags", "length")
+
 Adaptive = tuple[CacheSettings | None, DynamicSettings | None]

@@ -28,6 +28,7 @@ class Scored:
     nats: Tensor  # (T, B), 0 where the target does not count
     entropy: Tensor | None = None  # (T, B) of the distribution of each target, if it was asked for
     log_masses: Tensor | None = None  # (T, B, G) ln P of groups of types, if they were
+    ranks: Tensor | None = None  # (T, B) of each target among all types, 1 for the likeliest, if they were
 
 
 def ids_of(window: Window, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -59,22 +60,33 @@ def scored_windows(
     state: State | None = None,
     precision: str = "float32",
     groups: Tensor | None = None,
+    ranks: bool = False,
 ) -> Iterator[Scored]:
     """Score ``windows`` one after another, from ``state`` on; those at negative positions are only read.
 
     Args:
         groups: (V, G) as of ``Head.distribution``, whose figures are then given as well.
+        ranks: with ``groups``, the ranks of the targets, too.
     """
     for window in windows:
         with evaluating(model), autocast(precision, model.device):
             hidden, targets, state = read(model, window, state)
-            scored = _scored(model, window, hidden, targets, groups) if window.position >= 0 else None
+            scored = score(model, window, hidden, targets, groups, ranks=ranks) if window.position >= 0 else None
         if scored is not None:
             yield scored
 
 
-def _scored(model: LanguageModel, window: Window, hidden: Tensor, targets: Tensor, groups: Tensor | None) -> Scored:
+def score(
+    model: LanguageModel,
+    window: Window,
+    hidden: Tensor,
+    targets: Tensor,
+    groups: Tensor | None = None,
+    *,
+    ranks: bool = False,
+) -> Scored:
+    """Score a ``window`` from the (T, B, H) ``hidden`` vectors and (T, B) ``targets`` of ``read``."""
     if groups is None:
         return Scored(window, hidden, model.head.token_nats(hidden, targets))
-    found = model.head.distribution(hidden, targets, groups)
-    return Scored(window, hidden, found.nats, found.entropy, found.log_masses)
+    found = model.head.distribution(hidden, targets, groups, ranks=ranks)
+    return Scored(window, hidden, found.nats, found.entropy, found.log_masses, found.ranks)

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable
 from types import ModuleType
 
-from jobs import compress, evaluate, export, generate, gradients, prepare, search, submit, train
+from jobs import compress, evaluate, export, generate, gradients, ngram, prepare, search, submit, train
 from jobs.shared.numbers import number, seed, whole
 from pipeline import config as configuration
 from pipeline.errors import UserError
@@ -19,7 +19,7 @@ Content = Callable[[random.Random], str | bytes]
 
 JOBS: dict[str, ModuleType] = {
     job.__name__.removeprefix("jobs."): job
-    for job in (prepare, train, search, evaluate, generate, compress, export, gradients, submit)
+    for job in (prepare, train, search, evaluate, generate, compress, export, gradients, ngram, submit)
 }
 WITH_SETTINGS = ("prepare", "train", "search", "submit")
 SETTINGS = ["corpus.train=text.txt", "tokenizer.kind=char", "run.directory=new-run", "data.directory=new-data"]
@@ -33,6 +33,7 @@ WHOLE = {
     "generate": ["--run", "run"],
     "compress": ["--run", "run"],
     "gradients": ["--run", "run"],
+    "ngram": ["--data", "data"],
     "export": ["--run", "run", "--to", "new-folder", "--format", "torch"],
 }
 LONG = "x" * 5000
@@ -183,7 +184,16 @@ NO_SENSE = {
         --benchmark blimp=folder
         --benchmark syntaxgym=none
         --benchmark babylm=text.txt
-        --benchmark agreement=folder blimp=folder""",
+        --benchmark agreement=folder blimp=folder
+        --surprisal x.tsv --ngram 6
+        --surprisal x.tsv --ngram none.arpa
+        --surprisal x.tsv --ngram text.txt
+        --surprisal x.tsv --columns rank nosuch
+        --surprisal x.tsv --word-mass 0.5
+        --ngram 3
+        --runs run
+        --adapt sentence
+        --help nosuch""",
     "generate": """
         --prompt ''
         --prompt Ж
@@ -218,6 +228,14 @@ NO_SENSE = {
         --streams 0
         --windows -3
         --split test""",
+    "ngram": """
+        --order 0
+        --order 6
+        --data none
+        --data folder
+        --split test
+        --to folder
+        --to none/below/x.arpa""",
     "submit": """
         run.directory=relative data.directory=relative
         corpus.train=none.txt

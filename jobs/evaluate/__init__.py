@@ -13,7 +13,10 @@ from jobs.shared.numbers import number, seed, whole
 from jobs.shared.options import OneSentenceParser, add_sampling, parser, sampling_of
 from pipeline.errors import UserError
 from pipeline.files import check_writable
-from pipeline.options import Adaptive, CacheSettings, DynamicSettings
+from pipeline.options import SURPRISAL_COLUMNS, USUAL_COLUMNS, Adaptive, CacheSettings, DynamicSettings
+
+WORD_MASS = 0.9  # of the next words, as much as --columns word-entropy finds
+MOST_WORDS = 5  # of the n-grams of --ngram
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
@@ -53,6 +56,7 @@ def measures_of(
         UserError: one of them cannot be done. Nothing has been measured then.
     """
     from jobs.evaluate import adaptation, benchmarks, continuations, measures, sentences, stimuli
+    from jobs.evaluate.columns import Columns
     from pipeline.evaluate.pairs import read_pairs
 
     texts = stimuli.read(arguments)
@@ -62,7 +66,13 @@ def measures_of(
         read = benchmarks.read(arguments.benchmark)
         found.append(lambda: benchmarks.measured(read, [loaded, *others], arguments))
     if arguments.surprisal is not None:
-        found.append(lambda: sentences.surprisal(loaded, arguments, text(), texts))
+        columns = Columns.of([loaded, *others], arguments)
+        sentences.schema_of(columns, texts)
+
+        def text_of(one: Any) -> Any:
+            return text() if one is loaded else measures.held_out_of(one, arguments, texts.stimuli if texts else None)
+
+        found.append(lambda: sentences.surprisal(columns, arguments, text_of, texts))
     if arguments.pairs is not None:
         pairs = read_pairs(arguments.pairs, loaded.tokenizer)
         found.append(lambda: sentences.minimal_pairs(loaded, pairs))
@@ -86,14 +96,14 @@ def asks_for_perplexity(arguments: argparse.Namespace) -> bool:
 
 def adapts(arguments: argparse.Namespace) -> bool:
     """Tell whether the model should keep learning from what it is scored on."""
-    return arguments.cache or arguments.dynamic is not None
+    return arguments.cache or (arguments.dynamic is not None and arguments.adapt is None)
 
 
 def argument_parser() -> argparse.ArgumentParser:
     result = parser("evaluate", __doc__ or "", takes_config=False, topics="surprisal, bleu, dynamic")
     which = result.add_mutually_exclusive_group(required=True)
     which.add_argument("--run", metavar="DIR", help=MODEL)
-    which.add_argument("--runs", nargs="+", metavar="DIR", help="several, for --benchmark")
+    which.add_argument("--runs", nargs="+", metavar="DIR", help="several, for --surprisal and --benchmark")
     add_checkpoint(result)
     what = result.add_mutually_exclusive_group()
     what.add_argument(
@@ -134,6 +144,28 @@ def add_surprisal(parser: OneSentenceParser) -> None:
     result.add_argument(
         "--format", choices=["table", "neural-complexity"], default="table", help="of the file; default: table"
     )
+    result.add_argument(
+        "--columns",
+        nargs="+",
+        choices=SURPRISAL_COLUMNS,
+        metavar="NAME",
+        help=f"of {', '.join(SURPRISAL_COLUMNS)}; default: {', '.join(USUAL_COLUMNS)}",
+    )
+    result.add_argument(
+        "--word-mass",
+        type=number,
+        default=WORD_MASS,
+        metavar="X",
+        help=f"part of the next words that word-entropy finds; default: {WORD_MASS}",
+    )
+    result.add_argument(
+        "--ngram", metavar="N", help="n-grams of the training text, of up to N words; or an .arpa file of them"
+    )
+    result.add_argument(
+        "--adapt",
+        choices=["sentence", "document"],
+        help="nats before and after learning from each, by the rate --dynamic-lr",
+    )
 
 
 def add_continuations(parser: OneSentenceParser) -> None:
@@ -148,7 +180,7 @@ def add_continuations(parser: OneSentenceParser) -> None:
 
 def add_adaptation(parser: OneSentenceParser) -> None:
     """Add the options of models that keep learning from what they are scored on."""
-    result = parser.topic("dynamic", "models that go on learning: --cache, --dynamic")
+    result = parser.topic("dynamic", "models that go on learning: --cache, --dynamic, --adapt")
     result.add_argument(
         "--cache-theta", type=number, default=0.2, metavar="X", help="how much similarity counts; default: 0.2"
     )
@@ -193,6 +225,7 @@ def check(arguments: argparse.Namespace) -> None:
     if arguments.word_boundary is not None and arguments.surprisal is None and arguments.benchmark is None:
         raise UserError("--word-boundary: says what the words of --surprisal have; give that as well")
     check_stimuli(arguments)
+    check_columns(arguments)
     check_runs(arguments)
     if arguments.by_line:
         if arguments.text is None:
@@ -224,13 +257,35 @@ def check_stimuli(arguments: argparse.Namespace) -> None:
             raise UserError("--format: neural-complexity is lines of words, neither of regions nor .parquet")
 
 
+def check_columns(arguments: argparse.Namespace) -> None:
+    """Raise ``UserError`` if an option of the columns of ``--surprisal`` is out of its range, or goes with nothing."""
+    for name in ("columns", "ngram", "adapt"):
+        if getattr(arguments, name) is None:
+            continue
+        if arguments.surprisal is None:
+            raise UserError(f"--{name}: says what the words of --surprisal have; give that as well")
+        if arguments.regions is not None or arguments.format != "table":
+            raise UserError(f"--{name}: regions, and the format of neural-complexity, have columns of their own")
+    if not 0 < arguments.word_mass < 1:
+        raise UserError(f"--word-mass: {arguments.word_mass} is not between 0 and 1")
+    if arguments.word_mass != WORD_MASS and "word-entropy" not in (arguments.columns or ()):
+        raise UserError("--word-mass: is for --columns word-entropy; give that as well")
+    if arguments.ngram is not None and arguments.ngram.isdecimal() and not 1 <= int(arguments.ngram) <= MOST_WORDS:
+        raise UserError(f"--ngram: an order of {arguments.ngram} is not from 1 to {MOST_WORDS}")
+
+
 def check_runs(arguments: argparse.Namespace) -> None:
     """Raise ``UserError`` if several runs are to be measured in a way that is for one."""
     if arguments.runs is None:
         return
-    for name in ("surprisal", "pairs", "bleu", "compare", "cache", "dynamic", "exact"):
+    for name in ("regions", "pairs", "bleu", "compare", "cache", "exact"):
         if getattr(arguments, name):
             raise UserError(f"--{name}: takes one model; give it by --run")
-    if arguments.benchmark is None:
-        raise UserError("--runs: several runs at once are for --benchmark; give that as well")
+    for name, takes_runs in (("dynamic", arguments.adapt), ("breakdown", arguments.benchmark)):
+        if getattr(arguments, name) and takes_runs is None:
+            raise UserError(f"--{name}: takes one model; give it by --run")
+    if arguments.format != "table":
+        raise UserError(f"--format: {arguments.format} has no columns for several runs; give one by --run")
+    if arguments.benchmark is None and arguments.surprisal is None:
+        raise UserError("--runs: several runs at once are for --surprisal and --benchmark; give one as well")
     models.names_of(arguments.runs, option="--runs")

@@ -3,53 +3,68 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import pyarrow as pa
+
+from jobs.evaluate.columns import Columns, as_they_are
 from jobs.evaluate.stimuli import Texts, write_regions
 from jobs.terminal.progress import Count
-from pipeline.data.streams import ResetRule
 from pipeline.data.tokenizer import EOS, Tokenizer
 from pipeline.evaluate import HeldOut
 from pipeline.evaluate.neural_complexity import write_complexity
 from pipeline.evaluate.pairs import Pair, accuracies
 from pipeline.evaluate.side_by_side import sentence_nats
 from pipeline.evaluate.stimuli import fitted
-from pipeline.evaluate.surprisal import SCHEMA, surprisal_rows, with_labels, write_rows
-from pipeline.evaluate.words import Row, WordBoundary
+from pipeline.evaluate.surprisal import with_labels, write_rows
+from pipeline.evaluate.words import Row
 from pipeline.training.checkpoint import Loaded
 
+TextOf = Callable[[Loaded], HeldOut]
 
-def surprisal(loaded: Loaded, arguments: argparse.Namespace, text: HeldOut, stimuli: Texts | None) -> dict[str, Any]:
+
+def schema_of(columns: Columns, stimuli: Texts | None) -> pa.Schema:
+    """The columns of the table. Raises ``UserError`` for a label of ``stimuli`` that is one of them as well."""
+    return with_labels(pa.schema(columns.fields), None if stimuli is None else stimuli.stimuli)
+
+
+def surprisal(
+    columns: Columns, arguments: argparse.Namespace, text_of: TextOf, stimuli: Texts | None
+) -> dict[str, Any]:
     """Write a row for every token and word of the text, or for every region, into the table that is asked for."""
     path: str = arguments.surprisal
-    word_boundary: WordBoundary = arguments.word_boundary or "corrected"
-    reset = ResetRule.of(loaded.config.train)
-    scored = surprisal_rows(loaded.model, loaded.tokenizer, text, reset=reset, word_boundary=word_boundary)
+    loaded = next(iter(columns.runs.values()))
+    text, boundary = text_of(loaded), {"word_boundary": columns.word_boundary}
+
+    def fit(rows: Iterable[Row], loaded: Loaded) -> Iterable[Row]:
+        return rows if stimuli is None else fitted(rows, loaded.tokenizer, stimuli.stimuli)
+
     with Count("scored", len(text.tokens), "tokens") as progress:
-        rows: Iterable[Row] = counted(scored, progress)
         if stimuli is not None and stimuli.regions is not None:
-            return write_regions(path, rows, loaded.tokenizer, stimuli.regions) | {"word_boundary": word_boundary}
-        if stimuli is not None:
-            rows = fitted(rows, loaded.tokenizer, stimuli.stimuli)
+            rows = counted(columns.rows(text_of, as_they_are), progress)
+            return write_regions(path, rows, loaded.tokenizer, stimuli.regions) | boundary
+        rows = counted(columns.rows(text_of, fit), progress)
         if arguments.format == "neural-complexity":
             counts = write_complexity(path, rows)
         else:
-            counts = write_rows(path, rows, schema=with_labels(SCHEMA, None if stimuli is None else stimuli.stimuli))
+            counts = write_rows(path, rows, schema=schema_of(columns, stimuli))
     num_tokens, num_words = counts["token"], counts["word"]
     each = "" if text.begin_id is None else " of each document"
-    print(
-        f"{path}: {num_tokens:,} tokens and {num_words:,} words "
-        f"(the first{each} too, scored after {start_of(loaded.tokenizer)})"
-    )
+    after = f"(the first{each} too, scored after {start_of(loaded.tokenizer)})"
+    if columns.have_same_tokens:
+        print(f"{path}: {num_tokens:,} tokens and {num_words:,} words {after}")
+    else:
+        print(f"{path}: {num_words:,} words {after}; no rows of tokens, which differ from run to run")
     return {
         "surprisal": path,
         "surprisal_tokens": num_tokens,
         "surprisal_words": num_words,
         "tokens": num_tokens,
         "words": num_words,
-        "word_boundary": word_boundary,
+        "columns": [field.name for field in columns.fields],
+        **boundary,
     }
 
 

@@ -9,7 +9,7 @@ Constant memory.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -23,7 +23,7 @@ from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import State, detach
 from pipeline.options import DynamicSettings
-from pipeline.scoring import Scored, read
+from pipeline.scoring import Scored, read, score
 
 # windows of the training text that RMS is measured on
 GRADIENT_WINDOWS = 300
@@ -40,14 +40,41 @@ class Follower:
         self.parameters = [parameter.requires_grad_() for parameter in self.model.parameters()]
 
     def read(self, window: Window, state: State | None) -> tuple[Tensor, Tensor, State, tuple[Tensor, ...]]:
-        """Return (T, B, H) hidden, (T, B) nats, the state after ``window``, and the gradient of its mean loss."""
-        head = self.model.head
+        """Return (T, B, H) hidden, (T, B) targets, the state after ``window``, and the gradient of its mean loss."""
         with evaluating(self.model, gradients=True):
             hidden, targets, state = read(self.model, window, state)
-            loss = head.loss(hidden, targets) / max(1, int((window.targets >= 0).sum()))
+            loss = self.model.head.loss(hidden, targets) / max(1, int((window.targets >= 0).sum()))
             gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
-        hidden = hidden.detach()
-        return hidden, head.token_nats(hidden, targets), detach(state), gradients
+        return hidden.detach(), targets, detach(state), gradients
+
+
+class Learner(Follower):
+    """A follower whose weights are moved by the rule of ``settings``.
+
+    Args:
+        rms: of ``gradient_rms``; None: plain SGD.
+    """
+
+    def __init__(self, model: LanguageModel, settings: DynamicSettings, rms: list[Tensor] | None) -> None:
+        super().__init__(model)
+        self.lr = settings.lr
+        self.trained = [parameter.detach().clone() for parameter in self.parameters]
+        self.weights = [parameter.detach() for parameter in self.parameters]
+        if rms is None:
+            self.steps = [torch.ones(())] * len(self.weights)
+            self.decays: list[Tensor] = [torch.tensor(settings.decay)] * len(self.weights)
+        else:
+            mean = torch.stack([part.mean() for part in rms]).mean()
+            self.steps = [1 / (part + settings.epsilon) for part in rms]
+            # what is beyond 1 would overshoot
+            self.decays = [(settings.decay * part / mean).clamp(max=1) for part in rms]
+
+    def learn(self, gradients: Sequence[Tensor]) -> None:
+        """Move the weights once. The ``gradients`` are used up."""
+        columns = (self.weights, self.trained, gradients, self.steps, self.decays)
+        for weight, start, gradient, step, decay in zip(*columns, strict=True):
+            back = (start - weight).mul_(decay)
+            weight.sub_(gradient.mul_(step), alpha=self.lr).add_(back)
 
 
 def gradient_rms(model: LanguageModel, parts: ScoringStreams) -> list[Tensor]:
@@ -70,23 +97,12 @@ def follow(
     Args:
         rms: of ``gradient_rms``; None: plain SGD.
     """
-    follower = Follower(model)
-    trained = [parameter.detach().clone() for parameter in follower.parameters]
-    weights = [parameter.detach() for parameter in follower.parameters]
-    if rms is None:
-        steps = [torch.ones(())] * len(weights)
-        decays: list[Tensor] = [torch.tensor(settings.decay)] * len(weights)
-    else:
-        mean = torch.stack([part.mean() for part in rms]).mean()
-        steps = [1 / (part + settings.epsilon) for part in rms]
-        decays = [(settings.decay * part / mean).clamp(max=1) for part in rms]  # what is beyond 1 would overshoot
+    learner = Learner(model, settings, rms)
     state = None
     for window in parts.windows():
-        hidden, nats, state, gradients = follower.read(window, state)
-        yield Scored(window, hidden, nats)
-        for weight, start, gradient, step, decay in zip(weights, trained, gradients, steps, decays, strict=True):
-            back = (start - weight).mul_(decay)
-            weight.sub_(gradient.mul_(step), alpha=settings.lr).add_(back)
+        hidden, targets, state, gradients = learner.read(window, state)
+        yield score(learner.model, window, hidden, targets)
+        learner.learn(gradients)
 
 
 def tune_dynamic(nats_of: Callable[[DynamicSettings], float], settings: DynamicSettings) -> DynamicSettings:

@@ -239,7 +239,13 @@ def put_together(rows: Sequence[Row]) -> Row:
     own = None
     if any(row.own is not None for row in rows):
         own = b" ".join((row.data if row.own is None else row.own).strip() for row in rows)
-    return replace(first, data=b" ".join(row.data.strip() for row in rows), nats=sum(r.nats for r in rows), own=own)
+    return replace(
+        first,
+        data=b" ".join(row.data.strip() for row in rows),
+        nats=sum(row.nats for row in rows),
+        own=own,
+        num_tokens=sum(row.num_tokens for row in rows),
+    )
 
 
 def _mismatch(found: Sequence[Row], words: Sequence[Word], counts: Sequence[int]) -> str:

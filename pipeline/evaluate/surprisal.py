@@ -11,20 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from pipeline.data.documents import document_starts
-from pipeline.data.scoring import ScoringStreams
 from pipeline.data.streams import NO_RESETS, ResetRule
-from pipeline.data.tokenizer import EOS, Tokenizer
-from pipeline.data.windows import ArrayTokens
+from pipeline.data.tokenizer import Tokenizer
 from pipeline.errors import UserError
 from pipeline.evaluate.held_out import HeldOut
+from pipeline.evaluate.reading import Reading
 from pipeline.evaluate.stimuli import ROW, Stimuli
-from pipeline.evaluate.words import Row, WordBoundary, Words, groups_of_types, places_of
+from pipeline.evaluate.words import Row, WordBoundary, groups_of_types
 from pipeline.files import new_file
 from pipeline.model.language_model import LanguageModel
 from pipeline.scoring import scored_windows
@@ -39,7 +36,7 @@ WRITERS: dict[str, Callable[..., Any]] = {
     ".csv": csv.CSVWriter,
     ".tsv": partial(csv.CSVWriter, write_options=csv.WriteOptions(delimiter="\t")),
 }
-WINDOW_TOKENS, ROWS_AT_ONCE = 512, 1 << 14
+ROWS_AT_ONCE = 1 << 14
 
 
 def surprisal_rows(
@@ -49,6 +46,7 @@ def surprisal_rows(
     *,
     reset: ResetRule = NO_RESETS,
     word_boundary: WordBoundary = "corrected",
+    ranks: bool = False,
 ) -> Iterator[Row]:
     """A row for each token of ``text``, and for each word after the last of its tokens.
 
@@ -57,37 +55,11 @@ def surprisal_rows(
 
     Args:
         word_boundary: what the nats of a word are, see ``words``.
+        ranks: give the rank of each token among all types, too.
     """
-    ids, starts = text.tokens[0 : len(text.tokens)], document_starts(text.tokens)
-    if text.begin_id is None:
-        begins, begin_ids = np.zeros(1, dtype=np.int64), tokenizer.start_ids
-        resets = starts + (starts > 0)
-    else:
-        begins, begin_ids = starts, np.array([text.begin_id])
-        reset, resets = ResetRule(at_documents=True), starts + np.arange(len(starts))
-    # with what is read before, which is not scored, and at the end any token: what the model says in place of it shows
-    # whether the last word is over
-    whole = np.append(np.insert(ids.astype(np.int64), begins, begin_ids), 0)
-    places = np.append(np.insert(np.arange(len(ids)), begins, -1), -1)  # of each of them in the text
-    own_texts = text.own_texts()
-    words = Words(tokenizer, word_boundary)
-    position = document = -1
-    parts = ScoringStreams(ArrayTokens(whole, resets), num_streams=1, bptt=WINDOW_TOKENS, reset=reset)
-    for part in scored_windows(model, parts.windows(), groups=groups_of_types(tokenizer, model)):
-        targets = part.window.targets[:, 0].tolist()
-        targets_at = places[part.window.position + 1 :][: len(targets)].tolist()
-        for token, at, place in zip(targets, targets_at, places_of(part), strict=True):
-            if at < 0:
-                yield from words.finish(place)
-                continue
-            found = int(np.searchsorted(starts, at, side="right")) - 1
-            position = position + 1 if found == document else 0
-            document = found
-            data = EOS.encode() if token == tokenizer.eos_id else tokenizer.decode_bytes(token)
-            own = next(own_texts, None) if token == tokenizer.unk_id else None
-            own_data = None if own is None else own.encode(errors="replace")
-            yield from words.push(token, data, document, place, own_data)
-            yield Row("token", data, document, position, place.nats, own_data, place.entropy)
+    reading = Reading(tokenizer, text, reset=reset)
+    groups = groups_of_types(tokenizer, model)
+    return reading.rows(scored_windows(model, reading.windows(), groups=groups, ranks=ranks), word_boundary)
 
 
 def check_ending(path: str) -> None:

@@ -46,6 +46,15 @@ class Place(NamedTuple):
     within: float = math.nan  # −ln P(types that go on with a word)
     boundary: float = math.nan  # −ln P(types that begin with white space)
     over: float = math.nan  # −ln P(those and the end), with which a word is over
+    rank: int | None = None  # of the token among all types, 1 for the likeliest
+
+
+class Known(Enum):
+    """What is known of the first token of a word, before it is read."""
+
+    NOTHING = "it may be any"
+    WITHIN = "it has no white space in front, and is no end"
+    OVER = "it begins with white space, or is the end"
 
 
 @dataclass
@@ -60,11 +69,25 @@ class Row:
     own: bytes | None = None  # what the text has there, where part of it is unknown to the model
     entropy_nats: float | None = None  # of the distribution of its (first) token
     labels: Mapping[str, str | int | None] = field(default_factory=dict)  # of its stimulus
+    rank: int | None = None  # of its first token
+    is_end: bool = False  # <eos>
+    begin: int = 0  # which token of all of the text is its first
+    num_tokens: int = 1
+    known: Known = Known.NOTHING  # of a word
+    values: dict[str, float | int | None] = field(default_factory=dict)  # of other columns, or in place of the above
 
     def to_json(self) -> dict[str, object]:
         """The row of the table."""
         unknown = None if self.own is None else self._shown(self.own)
-        return {**self.labels, **vars(self), "text": self._shown(self.data), "unknown": unknown}
+        rank = self.rank if self.num_tokens == 1 else None
+        shown = {"text": self._shown(self.data), "unknown": unknown, "rank": rank}
+        return {**self.labels, **vars(self), **shown, **self.values}
+
+    @property
+    def word(self) -> str | None:
+        """The word as the text has it; None if it is not one, or nothing says what it is."""
+        data = (self.data if self.own is None else self.own).strip()
+        return data.decode(errors="replace") if data and not self.is_end else None
 
     def _shown(self, data: bytes) -> str:
         """``data`` as a text, without white space around a word."""
@@ -106,12 +129,13 @@ def places_of(part: Scored, column: int = 0) -> list[Place]:
     assert part.log_masses is not None
     found = (part.nats, part.entropy, part.log_masses)
     nats, entropies, log_masses = (values[:, column].double().cpu().numpy() for values in found)  # (T,), (T,), (T, G)
+    ranks = [None] * len(nats) if part.ranks is None else part.ranks[:, column].tolist()
     if log_masses.shape[1] == 0:
-        return [Place(*pair) for pair in zip(nats.tolist(), entropies.tolist(), strict=True)]
+        return [Place(n, e, rank=r) for n, e, r in zip(nats.tolist(), entropies.tolist(), ranks, strict=True)]
     over = -np.logaddexp(log_masses[:, BOUNDARY], log_masses[:, END])
     over[np.isinf(over)] = 0.0  # the tokenizer has no such type: a word is never seen to be over
     columns = (nats, entropies, -log_masses[:, WITHIN], -log_masses[:, BOUNDARY], over)
-    return list(map(Place, *(values.tolist() for values in columns)))
+    return list(map(Place, *(values.tolist() for values in columns), ranks))
 
 
 class Words:
@@ -129,15 +153,18 @@ class Words:
         self.before = before
         self.word: Row | None = None  # the word being put together
         self.space: Row | None = None  # tokens after it that are white space only: where the next one begins
-        self.document = self.num_words = 0
+        self.document = self.num_words = self.num_tokens = 0
 
     def push(self, token: int, data: bytes, document: int, place: Place, own: bytes | None = None) -> Iterator[Row]:
         """The words that end before ``token``, and ``token`` itself where it is one."""
         if document != self.document:
             yield from self.finish(place)
             self.document, self.num_words = document, 0
+        self.num_tokens += 1
         if self.tokenizer.kind == "word":
-            yield self._numbered(self._row(data, place, place.nats, own))
+            row = self._row(data, place, place.nats, own)
+            row.is_end = token == self.tokenizer.eos_id
+            yield self._numbered(row)
         elif token == self.tokenizer.eos_id:
             yield from self._end(data, place)
         elif self.word is None:
@@ -171,41 +198,48 @@ class Words:
             return
         if space is not None:
             _join(word, space.data, None)
-            word.nats += space.nats if self.convention == "preceding" else 0.0
+            if self.convention == "preceding":
+                word.nats, word.num_tokens = word.nats + space.nats, word.num_tokens + space.num_tokens
         yield self._numbered(word)
 
     def _end(self, data: bytes, place: Place) -> Iterator[Row]:
         """The last word, then ``<eos>``, to which the white space before it belongs where a word has its own end."""
         self._close(place)
         row = self._row(data, place, place.nats)
+        row.is_end, row.known = True, self._known(may_begin=False)
         space = self.space
         if self.word is not None and not self.word.data.strip():  # all of the document
             space = self.word
+        if space is not None:
+            row.begin, row.known = space.begin, space.known
         if self.convention == "corrected" and space is not None:
-            row.nats, row.entropy_nats = row.nats + space.nats, space.entropy_nats
+            row.nats, row.num_tokens = row.nats + space.nats, 1 + space.num_tokens
+            row.entropy_nats = space.entropy_nats
         elif self.convention == "corrected":
-            row.nats = _positive(row.nats - self._claimed(place, may_begin=False))
+            row.nats = _positive(row.nats - _claimed(place, row.known))
         yield from self._last()
         yield self._numbered(row)
 
     def _begun(self, data: bytes, place: Place, own: bytes | None) -> Row:
         """A word, or the white space before one, of which ``data`` is the first token."""
-        nats = self._nats(data, place)
+        nats, known = self._nats(data, place), self._known(may_begin=not data[:1].isspace())
         if self.convention == "corrected":
-            nats = _positive(nats - self._claimed(place, may_begin=not data[:1].isspace()))
-        return self._row(data, place, nats, own)
+            nats = _positive(nats - _claimed(place, known))
+        row = self._row(data, place, nats, own)
+        row.known = known
+        return row
 
-    def _claimed(self, place: Place, *, may_begin: bool) -> float:
-        """−ln of what is known already of the first token of a word.
+    def _known(self, *, may_begin: bool) -> Known:
+        """What is known already of the first token of a word.
 
         Args:
             may_begin: it has no white space before it and is no end.
         """
         if self.before is Before.CLOSED:
-            return 0.0
+            return Known.NOTHING
         if not may_begin:
-            return place.over
-        return place.within if self.before is Before.START else 0.0
+            return Known.OVER
+        return Known.WITHIN if self.before is Before.START else Known.NOTHING
 
     def _nats(self, data: bytes, place: Place) -> float:
         """What a token adds to its word."""
@@ -225,14 +259,23 @@ class Words:
     def _extend(self, word: Row, data: bytes, place: Place, own: bytes | None) -> None:
         _join(word, data, own)
         word.nats += self._nats(data, place)
+        word.num_tokens += 1
 
     def _row(self, data: bytes, place: Place, nats: float, own: bytes | None = None) -> Row:
-        return Row("word", data, self.document, 0, nats, own, place.entropy)
+        begin = self.num_tokens - 1
+        return Row("word", data, self.document, 0, nats, own, place.entropy, rank=place.rank, begin=begin)
 
     def _numbered(self, word: Row) -> Row:
         word.position = self.num_words
         self.num_words += 1
         return word
+
+
+def _claimed(place: Place, known: Known) -> float:
+    """−ln P of what is ``known`` of a first token."""
+    if known is Known.OVER:
+        return place.over
+    return place.within if known is Known.WITHIN else 0.0
 
 
 def _is_space(data: bytes) -> bool:

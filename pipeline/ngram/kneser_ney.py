@@ -36,9 +36,9 @@ def train_ngram(text: TrainingText, order: int) -> NGramModel:
         UserError: ``order`` is not from 1 to ``MOST_WORDS``, or the text has no word.
     """
     if not 1 <= order <= MOST_WORDS:
-        raise UserError(f"an order of {order} is not from 1 to {MOST_WORDS}", argument="ngram")
+        raise UserError(f"{order} is not from 1 to {MOST_WORDS}", argument="order")
     if len(text.ids) < 3:
-        raise UserError("the training text has no word to count", argument="ngram")
+        raise UserError("the training text has no word to count", argument="data")
     counted = list(counted_ngrams(text.ids, order=order, vocab_size=len(text.words), begin_id=BEGIN_ID))
     levels: list[Level] = []
     discounts, usual = [], []

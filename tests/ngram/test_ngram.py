@@ -143,7 +143,7 @@ def test_how_long_an_ngram_was_found() -> None:
 def test_a_short_text_has_no_long_ngrams() -> None:
     assert train_ngram(text_of(["a", "b"]), 5).num_ngrams == [5, 4, 2]
     for order in (0, 6):
-        with pytest.raises(UserError, match=f"ngram: an order of {order} is not from 1 to 5"):
+        with pytest.raises(UserError, match=f"order: {order} is not from 1 to 5"):
             train_ngram(text_of(["a"]), order)
     with pytest.raises(UserError, match="has no word to count"):
         train_ngram(text_of([]), 2)

@@ -24,6 +24,7 @@ class Distribution:
     nats: Tensor  # (T, B) −ln p of the target, 0 where it is −100
     entropy: Tensor  # (T, B)
     log_masses: Tensor  # (T, B, G) ln P of each group of types
+    ranks: Tensor | None = None  # (T, B) 1 + the types that are likelier than the target, if they were asked for
 
 
 class Head(nn.Module, ABC):
@@ -50,26 +51,31 @@ class Head(nn.Module, ABC):
             return self._token_nats(rows, flat, most_logits).view(targets.shape)
 
     def distribution(
-        self, hidden: Tensor, targets: Tensor, groups: Tensor, *, most_logits: int | None = None
+        self, hidden: Tensor, targets: Tensor, groups: Tensor, *, ranks: bool = False, most_logits: int | None = None
     ) -> Distribution:
         """As ``token_nats``, with the entropy at each place and the probability of whole groups of types.
 
         Args:
             groups: (V, G) of the logits' dtype, 1 where a type is in a group, else 0; G may be 0.
+            ranks: give the ranks of the targets, too.
         """
         rows, flat = hidden.reshape(-1, hidden.shape[-1]), as_int64(targets).reshape(-1)  # (N, H), (N,)
         # logits and probabilities exist side by side
         chunk = rows_at_a_time(2 * len(groups), rows.device, most_logits)
         if rows.device.type == "cpu":
             chunk = min(chunk, ROWS_AT_ONCE)
-        parts = []
+        parts, found_ranks = [], []
         with torch.no_grad():
             for part, part_targets in zip(rows.split(chunk), flat.split(chunk), strict=True):
                 logits = self.logits(part)  # (n, V)
                 with torch.autocast(rows.device.type, enabled=False):
                     parts.append(distribution_of(logits, part_targets, groups))
-        nats, entropy, log_masses = (torch.cat(columns) for columns in zip(*parts, strict=True))
-        return Distribution(nats.view(targets.shape), entropy.view(targets.shape), log_masses.view(*targets.shape, -1))
+                    if ranks:
+                        found_ranks.append(ranks_of(logits, part_targets))
+        shape = targets.shape
+        nats, entropy, log_masses = (torch.cat(columns).view(*shape, *columns[0].shape[1:])
+                                     for columns in zip(*parts, strict=True))  # fmt: skip
+        return Distribution(nats, entropy, log_masses, torch.cat(found_ranks).view(shape) if ranks else None)
 
     @abstractmethod
     def reset_parameters(self) -> None:
@@ -82,6 +88,12 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def _token_nats(self, rows: Tensor, targets: Tensor, most_logits: int | None) -> Tensor:
         """Return the nats of each of (N,) targets after (N, H), without gradients."""
+
+
+def ranks_of(logits: Tensor, targets: Tensor) -> Tensor:
+    """(N, V), (N,) → (N,) int64: 1 + the types that are likelier than the target; equals share a rank."""
+    chosen = logits.gather(1, targets.clamp(min=0).unsqueeze(1))  # (N, 1)
+    return (logits > chosen).sum(-1) + 1
 
 
 def distribution_of(logits: Tensor, targets: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,170 @@
+"""The entropy of the next word, for models whose tokens are parts of words.
+
+Words are expanded as a tree of tokens, the likeliest beginnings first, until the words that are found whole have a
+stated part of the probability. With q(b) the probability of a beginning b (what is read so far of the next word, at
+first nothing) and h(b) the entropy of what comes next in it (a token that goes on with the word, or that it is over),
+
+    H = Σ q(b) · h(b)    over all beginnings,
+
+by the chain rule. The sum over those that were expanded is never above H, and what is left is at most the part of the
+probability not yet found whole, times the largest entropy that the rest of a word can have. Words are those of
+``words``, by the convention ``corrected``: the end of a document is one of them, and a word that can be spelt in
+several ways is as many.
+
+Letters: P places, F beginnings at hand, R beginnings expanded, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.data.tokenizer import Tokenizer
+from pipeline.errors import UserError
+from pipeline.evaluate.words import BOUNDARY, END, WITHIN, Known, classes_of_types
+from pipeline.model.evaluating import evaluating
+from pipeline.model.language_model import LanguageModel
+from pipeline.model.state import State, concatenate, select
+
+# tokens that the rest of a word may still have, where its entropy is bounded
+MOST_TOKENS_LEFT = 10
+# beginnings that are expanded at most at a place, and at a time
+MOST_EXPANDED, ROWS_AT_ONCE = 20_000, 512
+# beginnings less likely than this part of what may be left are not followed
+SMALLEST_PART = 1e-6
+
+Numbers = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class WordEntropy:
+    """The entropy of the next word at one place, in nats."""
+
+    nats: float  # it has at least so much
+    missing_nats: float  # and at most so much more, if no word has over ``MOST_TOKENS_LEFT`` tokens more than were read
+    mass: float  # the probability of the words that were found whole
+
+
+@dataclass
+class Beginnings:
+    """Beginnings of words that are not yet expanded."""
+
+    place: Numbers  # (F,) which place each is of
+    row: Numbers  # (F,) which state it goes on from
+    token: Numbers  # (F,) and with what
+    q: Numbers  # (F,) its probability
+    is_open: Numbers  # (F,) whether it has more than white space, so that the word can be over
+
+    def where(self, chosen: Numbers) -> Beginnings:
+        return Beginnings(*(part[chosen] for part in vars(self).values()))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Beginnings]) -> Beginnings:
+        columns = zip(*(vars(part).values() for part in parts), strict=True)
+        return cls(*(np.concatenate(column) for column in columns))
+
+
+class NextWords:
+    """Expands the next word after given places.
+
+    Args:
+        mass: of the probability, the part that is to be found in whole words.
+
+    Raises:
+        UserError: no type of the tokenizer shows where a word is over.
+    """
+
+    def __init__(self, model: LanguageModel, tokenizer: Tokenizer, *, mass: float = 0.9) -> None:
+        self.model, self.mass = model, mass
+        classes = classes_of_types(tokenizer)  # (V, 3)
+        self.num_types = len(classes)  # the model may have more, which are never read
+        data = [tokenizer.decode_bytes(i) for i in range(self.num_types)]
+        self.is_within, self.is_boundary, self.is_end = (classes[:, kind] for kind in (WITHIN, BOUNDARY, END))
+        self.is_over = self.is_boundary | self.is_end
+        self.is_space = np.array([bool(d) and not d.strip() for d in data]) & ~self.is_end
+        self.closes = np.array([bool(d.strip()) and d[-1:].isspace() for d in data]) & ~self.is_end
+        if not (self.is_over | self.closes).any():
+            raise UserError("word-entropy: no type of the model's tokenizer shows where a word is over")
+        # of what may go on with a word, or end it, MOST_TOKENS_LEFT times
+        self.largest_nats = MOST_TOKENS_LEFT * math.log(1 + np.count_nonzero(self.is_within))
+
+    def entropies(self, hidden: Tensor, state: State, known: Sequence[Known]) -> list[WordEntropy]:
+        """Of each of P places.
+
+        Args:
+            hidden: (P, H) as the head takes them: of the last token before each word.
+            state: after that token.
+            known: what is known of the first token of each word.
+        """
+        with evaluating(self.model):
+            return self._entropies(hidden, state, known)
+
+    def _entropies(self, hidden: Tensor, state: State, known: Sequence[Known]) -> list[WordEntropy]:
+        num_places = len(known)
+        nats, whole = np.zeros(num_places), np.zeros(num_places)
+        expanded = np.zeros(num_places, dtype=np.int64)
+        allowed = {Known.NOTHING: self.is_over | self.is_within, Known.WITHIN: self.is_within, Known.OVER: self.is_over}
+        p = self._probabilities(hidden) * np.stack([allowed[one] for one in known])  # (P, V)
+        p /= np.maximum(p.sum(1, keepdims=True), np.finfo(p.dtype).tiny)
+        places = np.arange(num_places)
+        roots = Beginnings(places, places, places, np.ones(num_places), np.zeros(num_places, dtype=bool))
+        left = self._expand(roots, p, places, nats, whole)
+        while len(chosen := self._chosen(left, whole, expanded)):
+            now, left = left.where(chosen), left.where(np.setdiff1d(np.arange(len(left.q)), chosen))
+            tokens = torch.from_numpy(now.token).to(self.model.device)
+            hidden, reached = self.model(tokens.unsqueeze(0), select(state, torch.from_numpy(now.row)))  # (1, R, H)
+            rows = state[0].shape[1] + np.arange(len(now.q))
+            state = concatenate([state, reached])
+            expanded += np.bincount(now.place, minlength=num_places)
+            children = self._expand(now, self._probabilities(hidden[0]), rows, nats, whole)
+            left = Beginnings.joined([left, children])
+        return [
+            WordEntropy(one, max(0.0, 1 - mass) * self.largest_nats, min(mass, 1.0))
+            for one, mass in zip(nats.tolist(), whole.tolist(), strict=True)
+        ]
+
+    def _probabilities(self, hidden: Tensor) -> Numbers:
+        """(R, V) of the tokenizer's types."""
+        logits = self.model.head.logits(hidden)[:, : self.num_types]
+        found: Numbers = logits.softmax(-1).double().cpu().numpy()
+        return found
+
+    def _expand(self, now: Beginnings, p: Numbers, rows: Numbers, nats: Numbers, whole: Numbers) -> Beginnings:
+        """Add what follows from (R, V) ``p`` after each of ``now`` to sums of each place; what goes on is returned.
+
+        Args:
+            rows: (R,) of the states that it goes on from.
+        """
+        over = np.where(now.is_open, p @ self.is_over, 0.0)  # (R,)
+        # white space and the end go on, or end, only what is nothing but white space
+        p = np.where(now.is_open[:, None] & self.is_over, 0.0, p)
+        np.add.at(nats, now.place, now.q * (_p_log_p(p).sum(1) + _p_log_p(over)))
+        np.add.at(whole, now.place, now.q * (over + p @ (self.is_end | self.closes)))
+        q = p * now.q[:, None] * ~(self.is_end | self.closes)
+        parents, tokens = np.nonzero(q > (1 - self.mass) * SMALLEST_PART)
+        is_open = now.is_open[parents] | ~self.is_space[tokens]
+        return Beginnings(now.place[parents], rows[parents], tokens, q[parents, tokens], is_open)
+
+    def _chosen(self, left: Beginnings, whole: Numbers, expanded: Numbers) -> Numbers:
+        """Which to expand now: at each place the likeliest, without which too little would be found whole."""
+        order = np.lexsort((-left.q, left.place))
+        place, q = left.place[order], left.q[order]
+        sums = np.bincount(place, weights=q, minlength=len(expanded))
+        before = np.cumsum(q) - q
+        first = np.searchsorted(place, place)
+        remaining = sums[place] - (before - before[first])  # with this one and all that are less likely
+        may_remain = (1 - self.mass) / 2 - (1 - whole - sums)  # (P,) less what was not followed
+        is_needed = (whole < self.mass)[place] & (remaining > np.maximum(may_remain, 0)[place])
+        found = order[is_needed & (expanded[place] < MOST_EXPANDED)]
+        return found[np.argsort(-left.q[found], kind="stable")[:ROWS_AT_ONCE]]
+
+
+def _p_log_p(p: Numbers) -> Numbers:
+    """−p ln p, 0 for a p of 0."""
+    return -p * np.log(np.where(p > 0, p, 1.0))
