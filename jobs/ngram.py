@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from jobs.shared.cli import parser, run_job
+from jobs.shared.cli import run_job
 from jobs.shared.numbers import whole
+from jobs.shared.options import parser
 from pipeline.errors import UserError
 from pipeline.files import check_writable
 
