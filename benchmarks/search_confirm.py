@@ -32,9 +32,13 @@ DIGITS = 5  # of a recorded loss
 
 
 def decided(records: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    """What was drawn, reported and decided, in order."""
+    """What was drawn, reported and decided, in order.
+
+    Without the numbers of tokens: a trial validates after the first update that begins at or past a point, which the
+    recording calls by the point.
+    """
     kinds = ("start", "report", "pause", "promote", "end")
-    names = ("kind", "trial", "settings", "tokens", "loss", "rung", "status")
+    names = ("kind", "trial", "settings", "loss", "rung", "status")
     return [tuple(record.get(name) for name in names) for record in records if record["kind"] in kinds]
 
 
