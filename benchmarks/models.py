@@ -20,9 +20,9 @@ import torch
 from turns import cpu_name, median_seconds, serve, take_turns
 
 from pipeline.config import ModelConfig, OptimizerConfig
-from pipeline.generate.stepper import Stepper
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.stepper import Stepper
 from pipeline.training.clipping import Clipping
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.step import TrainingStep

@@ -1,167 +1,245 @@
-"""Word surprisal: what the three conventions differ by, the mass on other segmentations, and what it all costs.
+"""The speed of word surprisal and of minimal pairs, beside plain evaluation and beside the tools of the field.
 
-    python benchmarks/surprisal.py --run runs/quickstart           # the tables of docs/psycholinguistics.md
-    python benchmarks/surprisal.py --speed                         # tokens/s beside plain evaluation, in turns
+    python benchmarks/surprisal.py                  # tables of words beside plain evaluation
+    python benchmarks/surprisal.py --tools          # beside minicons and a loop token by token, on the exported model
+    python benchmarks/surprisal.py --blimp FOLDER   # five files of BLiMP beside lm_eval, on the exported model
 
-The sentences are the first of the run's validation split that have 3 to 60 words.
+The first and second with an LSTM of 2×256 and a BPE of 8,192 types, the third with 2×650 and 10,000 words; all weights
+are random. ``--tools`` needs minicons, ``--blimp`` lm_eval, both transformers. Variants take turns in processes of
+their own. The figures that sides of a comparison come to must be equal within 1e-4 nats; else the benchmark fails.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import math
+import contextlib
+import os
 import random
-import re
 import statistics
+import sys
 import tempfile
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from turns import serve, take_turns
 
 from pipeline import config as configuration
-from pipeline import run
-from pipeline.data.tokenizer import BpeTokenizer, Tokenizer, train_tokenizer
+from pipeline.allocator import keep_freed_memory
+from pipeline.config import TokenizerConfig
+from pipeline.data.tokenizer import Tokenizer, train_tokenizer
 from pipeline.data.windows import ArrayTokens
 from pipeline.evaluate import HeldOut, evaluate, text_held_out
-from pipeline.evaluate.side_by_side import window_of
+from pipeline.evaluate.benchmarks.base import read_json_lines, text_in
+from pipeline.evaluate.side_by_side import sentence_nats
 from pipeline.evaluate.surprisal import surprisal_rows, write_rows
-from pipeline.evaluate.words import WORD_BOUNDARIES, Row, Words, groups_of_types, places_of
+from pipeline.export.checks import offline
+from pipeline.export.hugging_face import export_hugging_face
 from pipeline.model.language_model import LanguageModel
-from pipeline.scoring import scored_windows
-from pipeline.training.checkpoint import Loaded, load_model
+from pipeline.training.checkpoint import Loaded
 
-SENTENCE = re.compile(r"(?<=[.!?])\s+")
-BITS = 1 / math.log(2)
-MOST_SEGMENTATIONS = 1024  # of a word; longer ones are left out
-SPEEDS = ["plain", "preceding, one stream", "corrected, one stream", "plain, one stream"]
-
-
-def sentences_of(loaded: Loaded, number: int) -> list[str]:
-    tokens = run.corpus_of(loaded).splits["valid"]
-    text = loaded.tokenizer.decode(tokens[0 : len(tokens)])
-    sentences = (" ".join(sentence.split()) for sentence in SENTENCE.split(text))
-    return list(itertools.islice((s for s in sentences if 3 <= len(s.split()) <= 60), number))
+SPEEDS = ["plain", "plain, one stream", "preceding", "corrected"]
+TOOLS = ["corrected", "minicons, 1 sentence at a time", "minicons, 32", "token by token"]
+PAIRS = ["jobs.evaluate's pairs", "lm_eval, batches of 1", "lm_eval, 64"]
+PARADIGMS = ["anaphor_number_agreement", "passive_1", "wh_island", "regular_plural_subject_verb_agreement_1",
+             "only_npi_scope"]  # fmt: skip
+VOCAB_SIZE = 10_000
+NUM_TOKENS, NUM_SENTENCES, NUM_PAIRS = 1 << 15, 200, 100
+TOLERANCE = 1e-4  # nats
 
 
-def words_of(loaded: Loaded, path: Path, convention: str) -> list[Row]:
-    text = text_held_out(loaded.tokenizer, str(path), loaded.config.corpus, by_line=True)
-    rows = surprisal_rows(loaded.model, loaded.tokenizer, text, word_boundary=convention)  # type: ignore[arg-type]
-    return [row for row in rows if row.level == "word"]
+def model_config(hidden_size: int) -> Any:
+    values = {"model.hidden_size": hidden_size, "model.embedding_size": hidden_size, "model.num_layers": 2}
+    return configuration.with_values(configuration.load(), values)
 
 
-def conventions(loaded: Loaded, sentences: list[str]) -> None:
-    """Print what the conventions say of the words of ``sentences``."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "sentences.txt"
-        path.write_text("\n".join(sentences), encoding="utf-8")
-        rows = {name: words_of(loaded, path, name) for name in WORD_BOUNDARIES}
-    bits = {name: np.array([row.nats for row in found]) * BITS for name, found in rows.items()}
-    num_words = len(bits["corrected"])
-    print(f"{len(sentences)} sentences, {num_words:,} words and ends; bits")
-    print("| convention | mean | off from corrected: mean | mean, without sign | largest | by over 1 bit | r |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
-    for name, values in bits.items():
-        off = values - bits["corrected"]
-        figures = f"{values.mean():.2f} | {off.mean():+.2f} | {abs(off).mean():.2f} | {abs(off).max():.1f}"
-        share, r = 100 * (abs(off) > 1).mean(), np.corrcoef(values, bits["corrected"])[0, 1]
-        print(f"| `{name}` | {figures} | {share:.1f} % | {r:.3f} |")
-    off = bits["preceding"] - bits["corrected"]
-    shown = [row.to_json()["text"] for row in rows["corrected"]]
-    print("furthest off:", *(f"{shown[i]!r} {bits['preceding'][i]:.1f} for {bits['corrected'][i]:.1f}"
-                             for i in np.argsort(-abs(off))[:8]), sep="\n    ")  # fmt: skip
-
-
-def other_segmentations(loaded: Loaded, sentences: list[str], number: int) -> None:
-    """Print the mass of all other token strings that spell a word, beside its own, of ``number`` words."""
-    model, tokenizer = loaded.model, loaded.tokenizer
-    pick = random.Random(1)
-    places = [(s, i) for s in sentences for i in range(1, len(s.split()))]
-    own, all_of_it, num_left_out = [], [], 0
-    for sentence, index in pick.sample(places, number):
-        words = sentence.split()
-        context = tokenizer.encode(" ".join(words[:index])).tolist()
-        ids = tokenizer.encode(" ".join(words[: index + 1])).tolist()
-        if ids[: len(context)] != context:
-            num_left_out += 1
-            continue
-        data = b"".join(map(tokenizer.decode_bytes, ids[len(context) :]))
-        found = list(itertools.islice(spellings(tokenizer, data), MOST_SEGMENTATIONS + 1))
-        if len(found) > MOST_SEGMENTATIONS:
-            num_left_out += 1
-            continue
-        nats = dict(zip(map(tuple, found), nats_of(model, tokenizer, context, found), strict=True))
-        own.append(nats[tuple(ids[len(context) :])])
-        all_of_it.append(-math.log(sum(math.exp(-value) for value in nats.values())))
-    shares = [1 - math.exp(whole - mine) for mine, whole in zip(own, all_of_it, strict=True)]
-    bits = [(mine - whole) * BITS for mine, whole in zip(own, all_of_it, strict=True)]
-    print(f"other segmentations of {len(own)} words ({num_left_out} with over {MOST_SEGMENTATIONS} left out)")
-    print(f"share of a word's probability: mean {statistics.mean(shares):.4f}, median {statistics.median(shares):.6f}")
-    print(f"bits by which the word is likelier with them: mean {statistics.mean(bits):.3f}, largest {max(bits):.2f}")
-
-
-def spellings(tokenizer: Tokenizer, data: bytes) -> Iterator[list[int]]:
-    """All token strings that spell ``data``."""
-    ids_of = types_by_bytes(tokenizer)
-    if not data:
-        yield []
-    for end in range(1, len(data) + 1):
-        for token in ids_of.get(data[:end], ()):
-            for rest in spellings(tokenizer, data[end:]):
-                yield [token, *rest]
-
-
-@cache
-def types_by_bytes(tokenizer: Tokenizer) -> dict[bytes, list[int]]:
-    found: dict[bytes, list[int]] = {}
-    for token in range(tokenizer.vocab_size):
-        found.setdefault(tokenizer.decode_bytes(token), []).append(token)
-    return found
-
-
-def nats_of(model: LanguageModel, tokenizer: Tokenizer, context: list[int], ends: list[list[int]]) -> list[float]:
-    """The corrected nats of the word that each of ``ends`` is after ``context``."""
-    rows = [np.array([*tokenizer.start_ids.tolist(), *context, *end, 0]) for end in ends]
-    (part,) = scored_windows(model, [window_of(rows)], groups=groups_of_types(tokenizer, model))
-    found = []
-    for column, row in enumerate(rows):
-        words, places = Words(tokenizer), places_of(part, column)
-        tokens = row[1:-1].tolist()
-        for token, place in zip(tokens, places, strict=False):
-            list(words.push(token, tokenizer.decode_bytes(token), 0, place))
-        found.append(next(iter(words.finish(places[len(tokens)]))).nats)
-    return found
-
-
-def worker(name: str) -> None:
-    """Serve rounds over the same text: seconds of plain evaluation or of a table."""
+def bpe_model() -> tuple[LanguageModel, Tokenizer, list[str]]:
+    """A model of random weights, its tokenizer, and the words that this was trained on."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    config = configuration.with_values(configuration.load(), {"model.hidden_size": 256, "model.num_layers": 2})
+    config = model_config(256)
     words = ["".join(random.Random(i).choices("abcdefgh", k=1 + i % 9)) for i in range(9_000)]
     settings = config.tokenizer.model_copy(update={"kind": "bpe", "vocab_size": 8192})
     tokenizer = train_tokenizer(settings, [" ".join(words)] * 2, num_documents=2)
-    assert isinstance(tokenizer, BpeTokenizer)
-    model = LanguageModel(config.model, tokenizer.vocab_size).eval()
-    ids = np.random.default_rng(1).integers(0, tokenizer.vocab_size - 1, 8_192)
+    return LanguageModel(config.model, tokenizer.vocab_size).eval(), tokenizer, words
+
+
+def word_model(folder: Path) -> tuple[LanguageModel, Tokenizer]:
+    """A model of random weights whose 10,000 words are those of the pairs in ``folder`` and numbers."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    words = {word for path in folder.glob("*.jsonl") for values in read_json_lines(path)
+             for which in ("good", "bad") for word in text_in(values, f"sentence_{which}", "").split()}  # fmt: skip
+    text = " ".join([*sorted(words), *map(str, range(VOCAB_SIZE - len(words) - 2))])
+    tokenizer = train_tokenizer(TokenizerConfig(kind="word"), [text], num_documents=1)
+    return LanguageModel(model_config(650).model, tokenizer.vocab_size).eval(), tokenizer
+
+
+def by_rank(number: int, num_types: int, seed: int = 1) -> Any:
+    """(number,) of 0 to ``num_types`` − 1 with probabilities as those of words: 1 over their rank (Zipf)."""
+    shares = 1 / np.arange(1, num_types + 1)
+    return np.random.default_rng(seed).choice(num_types, number, p=shares / shares.sum())
+
+
+def table_of(model: LanguageModel, tokenizer: Tokenizer, text: HeldOut, convention: str) -> list[float]:
+    """Write the table of words and tokens; returns the nats of the tokens."""
+    nats: list[float] = []
+
+    def noted() -> Iterator[Any]:
+        for row in surprisal_rows(model, tokenizer, text, word_boundary=convention):  # type: ignore[arg-type]
+            if row.level == "token" and not row.is_end:
+                nats.append(row.nats)
+            yield row
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_rows(str(Path(folder) / "rows.parquet"), noted())
+    return nats
+
+
+def speed_round(name: str) -> Callable[[], float]:
+    """A round of plain evaluation or of a table of words of the same text; its value: how many tokens."""
+    model, tokenizer, _ = bpe_model()
+    ids = by_rank(NUM_TOKENS, tokenizer.vocab_size - 1)
     text = HeldOut(ArrayTokens(ids, np.zeros(1, dtype=np.int64)), None)
+    defaults = configuration.load()
+    if name.startswith("plain"):
+        streams = 1 if "one" in name else defaults.evaluate.streams
+        return lambda: float(evaluate(model, text, streams=streams, bptt=defaults.train.bptt).tokens)
+    return lambda: float(len(table_of(model, tokenizer, text, name)))
+
+
+def tools_round(name: str, folder: Path) -> Callable[[], float]:
+    """A round over the sentences of ``folder`` by one of the tools, which leaves the nats of all tokens there."""
+    torch.set_num_threads(1)
+    lines = (folder / "sentences.txt").read_text().splitlines()
+    if name == "corrected":
+        model, tokenizer, _ = bpe_model()
+        text = text_held_out(tokenizer, str(folder / "sentences.txt"), configuration.load().corpus, by_line=True)
+        found: Callable[[], list[float]] = lambda: table_of(model, tokenizer, text, name)  # noqa: E731
+    elif name.startswith("minicons"):
+        from minicons import scorer
+
+        exported = str(folder / "exported")
+        theirs = scorer.IncrementalLMScorer(exported, "cpu", tokenizer=exported, trust_remote_code=True)
+        size = int(name.split()[1])
+
+        def found() -> list[float]:
+            nats: list[float] = []
+            for start in range(0, len(lines), size):
+                for scored in theirs.token_score(lines[start : start + size], bos_token=True, surprisal=True):
+                    nats += [value for _, value in scored[1:]]  # the first is what a text begins with
+            return nats
+    else:
+        found = token_by_token(folder, lines)
+
+    return noting(found, folder / f"{name}.npy")
+
+
+def token_by_token(folder: Path, lines: list[str]) -> Callable[[], list[float]]:
+    """A loop as one would write it: a call of the exported model a token."""
+    with offline() as transformers:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "exported", trust_remote_code=True)
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder / "exported", trust_remote_code=True)
+
+    @torch.inference_mode()
+    def found() -> list[float]:
+        nats = []
+        for line in lines:
+            cache, before = None, tokenizer.bos_token_id
+            for token in tokenizer(line).input_ids:
+                output = model(torch.tensor([[before]]), cache=cache, use_cache=True)
+                nats.append(-output.logits[0, 0].log_softmax(-1)[token].item())
+                cache, before = output.cache, token
+        return nats
+
+    return found
+
+
+def pairs_round(name: str, folder: Path) -> Callable[[], float]:
+    """A round over the pairs of ``folder``, which leaves the nats of all sentences there."""
+    torch.set_num_threads(1)
+    rows = [values for path in sorted(folder.glob("*.jsonl")) for values in read_json_lines(path)]
+    texts = [text_in(values, f"sentence_{which}", "") for values in rows for which in ("good", "bad")]
+    if name == PAIRS[0]:
+        model, tokenizer = word_model(folder)
+        found: Callable[[], Any] = lambda: sentence_nats(model, tokenizer, texts)  # noqa: E731
+    else:
+        found = lm_eval_pairs(folder, int(name.split()[-1]), texts)
+
+    return noting(found, folder / f"{name}.npy")
+
+
+def noting(nats_of: Callable[[], Any], path: Path) -> Callable[[], float]:
+    """A round of ``nats_of``, which leaves what it returns in ``path``; what it prints goes to standard error."""
 
     def round_of() -> float:
-        if name.startswith("plain"):
-            streams = 1 if "one" in name else config.evaluate.streams
-            return float(evaluate(model, text, streams=streams, bptt=config.train.bptt).tokens)
-        rows = surprisal_rows(model, tokenizer, text, word_boundary=name.partition(",")[0])  # type: ignore[arg-type]
-        with tempfile.TemporaryDirectory() as folder:
-            return float(write_rows(str(Path(folder) / "rows.parquet"), rows)["token"])
+        with contextlib.redirect_stdout(sys.stderr):
+            nats = nats_of()
+        np.save(path, nats)
+        return float(len(nats))
 
-    serve(round_of)
+    return round_of
 
 
-def speed(rounds: int) -> None:
+def lm_eval_pairs(folder: Path, batch_size: int, texts: list[str]) -> Callable[[], list[float]]:
+    """The requests that lm_eval makes of BLiMP's tasks: each sentence after an empty context."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    model = HFLM(pretrained=str(folder / "exported"), trust_remote_code=True, device="cpu", batch_size=batch_size)
+
+    def found() -> list[float]:
+        # a sentence's end belongs to it here, and so it has to be asked for there
+        requests = [Instance("loglikelihood", {}, ("", text + model.tokenizer.eos_token), i)
+                    for i, text in enumerate(texts)]  # fmt: skip
+        return [-nats for nats, _ in model.loglikelihood(requests, disable_tqdm=True)]
+
+    return found
+
+
+def compare(option: str, folder: Path, names: list[str], rounds: int) -> None:
+    """Print the time of each of ``names`` as a multiple of that of the first, once its figures are seen to be equal."""
+    found = take_turns(__file__, [option, str(folder)], names, rounds=rounds, warm_up=1)
+    seconds = {name: statistics.median(seconds for seconds, _ in found[name]) for name in names}
+    first = np.load(folder / f"{names[0]}.npy")
+    for name in names:
+        off = float(np.abs(np.load(folder / f"{name}.npy") - first).max())
+        print(f"{name}: {seconds[name]:.3f} s, {seconds[name] / seconds[names[0]]:.2f} of the first; off by {off:.1e}")
+        if not off < TOLERANCE:
+            raise SystemExit(f"{name} comes to other figures")
+
+
+def compare_tools(rounds: int) -> None:
+    model, tokenizer, words = bpe_model()
+    drawn = [words[rank] for rank in by_rank(20 * NUM_SENTENCES, len(words))]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        lines = [" ".join(drawn[i : i + 20]) for i in range(0, len(drawn), 20)]
+        (folder / "sentences.txt").write_text("\n".join(lines) + "\n")
+        export(model, tokenizer, 256, folder)
+        compare("--tools", folder, TOOLS, rounds)
+
+
+def compare_pairs(blimp: Path, rounds: int) -> None:
+    data = blimp / "data" if (blimp / "data").is_dir() else blimp
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for paradigm in PARADIGMS:
+            lines = (data / f"{paradigm}.jsonl").read_text(encoding="utf-8").splitlines()[:NUM_PAIRS]
+            (folder / f"{paradigm}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+        model, tokenizer = word_model(folder)
+        export(model, tokenizer, 650, folder)
+        compare("--blimp", folder, PAIRS, rounds)
+
+
+def export(model: LanguageModel, tokenizer: Tokenizer, hidden_size: int, folder: Path) -> None:
+    loaded = Loaded(model, tokenizer, model_config(hidden_size), {}, folder)
+    export_hugging_face(loaded, folder / "exported", num_texts=20, license_name="unknown")
+
+
+def compare_with_plain(rounds: int) -> None:
     found = take_turns(__file__, [], SPEEDS, rounds=rounds, warm_up=1)
     speeds = {name: statistics.median(tokens / seconds for seconds, tokens in found[name]) for name in SPEEDS}
     for name, value in speeds.items():
@@ -170,22 +248,28 @@ def speed(rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", metavar="DIR")
-    parser.add_argument("--sentences", type=int, default=200)
-    parser.add_argument("--words", type=int, default=200, help="of which other segmentations are counted")
-    parser.add_argument("--speed", action="store_true")
+    parser.add_argument("--tools", nargs="?", const="", metavar="FOLDER", help=argparse.SUPPRESS)
+    parser.add_argument("--blimp", metavar="FOLDER")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--worker")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    keep_freed_memory()  # as every command does
     if arguments.worker:
-        worker(arguments.worker)
-    elif arguments.speed:
-        speed(arguments.rounds)
+        if arguments.tools:
+            with contextlib.redirect_stdout(sys.stderr):
+                asked = tools_round(arguments.worker, Path(arguments.tools))
+            serve(asked)
+        elif arguments.blimp:
+            serve(pairs_round(arguments.worker, Path(arguments.blimp)))
+        else:
+            serve(speed_round(arguments.worker))
+    elif arguments.tools is not None:
+        compare_tools(arguments.rounds)
+    elif arguments.blimp:
+        compare_pairs(Path(arguments.blimp), arguments.rounds)
     else:
-        loaded = load_model(arguments.run, "cpu")
-        sentences = sentences_of(loaded, arguments.sentences)
-        conventions(loaded, sentences)
-        other_segmentations(loaded, sentences, arguments.words)
+        compare_with_plain(arguments.rounds)
 
 
 if __name__ == "__main__":

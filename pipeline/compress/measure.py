@@ -22,9 +22,9 @@ from pipeline.data.tokenizer import Ids
 from pipeline.data.windows import IGNORED, HeldOutData, Window
 from pipeline.evaluate import HeldOut, counted, total
 from pipeline.generate.sampling import Uniforms, draw
-from pipeline.generate.stepper import Stepper
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.stepper import Stepper
 from pipeline.options import AS_IS
 from pipeline.scoring import Scored, scored_windows
 

@@ -1,6 +1,7 @@
 """Many short texts scored side by side, each by itself: from a zero state, after what a text begins with.
 
-texts → ids, each different sequence once → batches of about the same length → nats of whole texts, or of their words.
+texts → ids, each different sequence once → batches of about the same length, or of texts that begin alike → nats of
+whole texts, or of their words.
 Equal ids have equal figures to the last bit, whichever batch they would have come into: a tie is a tie.
 Letters: T time, B texts.
 """
@@ -12,12 +13,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from torch import Tensor
 
 from pipeline.data.tokenizer import EOS, Ids, Tokenizer
-from pipeline.data.windows import IGNORED, Window
+from pipeline.evaluate.prefix_tree import PrefixTree, pays
+from pipeline.evaluate.windows import window_of
 from pipeline.evaluate.words import Place, Row, WordBoundary, Words, groups_of_types, places_of
 from pipeline.model.language_model import LanguageModel
-from pipeline.scoring import scored_windows
+from pipeline.scoring import Scored, scored_windows
 
 # of a batch, padding included
 TOKENS_AT_ONCE = 1 << 13
@@ -60,6 +63,17 @@ class Encoded:
         if batch:
             yield batch
 
+    def scored(self, model: LanguageModel, groups: Tensor | None = None) -> Iterator[tuple[list[int], Scored]]:
+        """Numbers of ids, and those scored side by side; ``groups`` as of ``scored_windows``."""
+        if pays(model, self.ids):
+            tree = PrefixTree(model)
+            for batch in tree.batches(self.ids):
+                yield batch, tree.score([self.ids[number] for number in batch], groups)
+            return
+        batches = list(self.batches())
+        windows = (window_of([self.ids[number] for number in batch]) for batch in batches)
+        yield from zip(batches, scored_windows(model, windows, groups=groups), strict=True)
+
 
 def sentence_nats(
     model: LanguageModel,
@@ -74,9 +88,7 @@ def sentence_nats(
     """
     encoded = Encoded.of(tokenizer, sentences)
     nats = [0.0] * len(encoded.ids)
-    batches = list(encoded.batches())
-    windows = (window_of([encoded.ids[number] for number in batch]) for batch in batches)
-    for batch, part in zip(batches, scored_windows(model, windows), strict=True):
+    for batch, part in encoded.scored(model):
         for number, value in zip(batch, part.nats.double().sum(0).tolist(), strict=True):
             nats[number] = value
         on_sentences(sum(encoded.counts[number] for number in batch))
@@ -100,9 +112,7 @@ def sentence_words(
     groups = None if tokenizer.kind == "word" else groups_of_types(tokenizer, model)
     bytes_of = lru_cache(maxsize=None)(tokenizer.decode_bytes)
     places: list[list[Place]] = [[] for _ in encoded.ids]
-    batches = list(encoded.batches())
-    windows = (window_of([encoded.ids[number] for number in batch]) for batch in batches)
-    for batch, part in zip(batches, scored_windows(model, windows, groups=groups), strict=True):
+    for batch, part in encoded.scored(model, groups):
         plain = part.nats.double().T.tolist() if groups is None else []
         for column, number in enumerate(batch):
             each = list(map(Place, plain[column])) if groups is None else places_of(part, column)
@@ -123,13 +133,3 @@ def sentence_words(
         ends = tokenizer.eos_id is not None and tokens[-1:] == [tokenizer.eos_id]
         rows.append(found[:-1] if ends else found)
     return rows
-
-
-def window_of(sentences: Sequence[Ids]) -> Window:
-    """Put sentences side by side in one window, padded to the longest; the first token of each is only read."""
-    longest = max(map(len, sentences)) - 1
-    inputs = np.zeros((longest, len(sentences)), dtype=np.int64)
-    targets = np.full_like(inputs, IGNORED)
-    for column, ids in enumerate(sentences):
-        inputs[: len(ids) - 1, column], targets[: len(ids) - 1, column] = ids[:-1], ids[1:]
-    return Window(inputs, targets, position=0, next_position=longest, begins=True)

@@ -10,11 +10,11 @@ import torch
 from pipeline.config import Layout
 from pipeline.data.tokenizer import Ids, Tokenizer
 from pipeline.generate.sampler import read_prompt
-from pipeline.generate.stepper import Stepper
 from pipeline.generate.text import last_token, prompt_ids, text_of
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import select
+from pipeline.model.stepper import Stepper
 from pipeline.options import check_beams
 
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from pipeline.data.tokenizer import Ids
 from pipeline.errors import UserError
 from pipeline.generate.sampling import Uniforms, draw, penalize
-from pipeline.generate.stepper import Stepper
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import State, concatenate, select
+from pipeline.model.stepper import Stepper
 from pipeline.options import Sampling
 
 # tokens of a prompt read at a time

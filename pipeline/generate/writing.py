@@ -12,11 +12,11 @@ import numpy as np
 from pipeline.config import Layout
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.generate.sampler import NotFiniteError, Sampler, sample_tokens
-from pipeline.generate.stepper import Stepper
 from pipeline.generate.text import Detokenizer, UntilStop, ids_of_prompt, last_token, prompt_ids, text_of
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import State
+from pipeline.model.stepper import Stepper
 from pipeline.options import AS_IS, Sampling
 
 PROMPTS_AT_ONCE = 64

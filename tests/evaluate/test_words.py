@@ -14,8 +14,8 @@ from tokenizers import decoders, models, pre_tokenizers
 from pipeline.config import CorpusConfig, ModelConfig, TokenizerConfig
 from pipeline.data.tokenizer import ByteTokenizer, LoadedTokenizer, SentencePieceTokenizer, Tokenizer, train_tokenizer
 from pipeline.evaluate import text_held_out
-from pipeline.evaluate.side_by_side import window_of
 from pipeline.evaluate.surprisal import surprisal_rows
+from pipeline.evaluate.windows import window_of
 from pipeline.evaluate.words import (
     BOUNDARY,
     END,

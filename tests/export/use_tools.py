@@ -21,7 +21,7 @@ from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArgum
 
 def nats_of(folder: str, sentences: list[str]) -> list[list[float]]:
     """By minicons, without the first token, which it makes of the end of the text before."""
-    model = scorer.IncrementalLMScorer(folder, "cpu", trust_remote_code=True)
+    model = scorer.IncrementalLMScorer(folder, "cpu", tokenizer=folder, trust_remote_code=True)
     scored = model.token_score(sentences, bos_token=True, surprisal=True)
     return [[nats for _, nats in tokens[1:]] for tokens in scored]
 

@@ -24,11 +24,11 @@ from pipeline.generate import (
 )
 from pipeline.generate.sampler import Sampler, read_prompt, sample_tokens
 from pipeline.generate.sampling import penalize
-from pipeline.generate.stepper import Stepper
 from pipeline.generate.text import UntilStop, text_of
 from pipeline.model.cpu import onednn, products
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.stepper import Stepper
 from pipeline.options import Sampling
 
 TEXT = "the cat sat on the mat\nand the dog ran\n"

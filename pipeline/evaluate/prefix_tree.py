@@ -1,0 +1,116 @@
+"""Texts that begin alike, scored with each beginning read once: minimal pairs mostly differ in a word or two.
+
+texts → sorted, so that those with the same beginning are neighbours → one step of the model a position, a row for each
+beginning that the texts still have there. Letters: T time, B texts, N beginnings, V vocabulary, G groups of types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.data.tokenizer import Ids
+from pipeline.evaluate.windows import window_of
+from pipeline.model.evaluating import evaluating
+from pipeline.model.head.base import distribution_of
+from pipeline.model.language_model import LanguageModel
+from pipeline.model.state import select
+from pipeline.model.stepper import Stepper, is_plain
+from pipeline.scoring import Scored
+
+# logits that exist at a time
+MOST_LOGITS = 1 << 24
+# of the tokens; where more of them have to be read after all, reading whole texts is faster
+LARGEST_SHARE = 0.85
+
+
+def in_order(texts: Sequence[Ids]) -> list[int]:
+    """Numbers of ``texts``, those with the same beginning side by side."""
+    return sorted(range(len(texts)), key=lambda number: texts[number].tolist())
+
+
+def pays(model: LanguageModel, texts: Sequence[Ids]) -> bool:
+    """Whether ``model`` can step quickly, and ``texts`` have beginnings enough in common."""
+    if not is_plain(model) or not texts:
+        return False
+    order = in_order(texts)
+    num_shared = sum(_num_equal(texts[a], texts[b]) for a, b in pairwise(order))
+    num_tokens = sum(len(text) - 1 for text in texts)
+    return num_tokens - num_shared <= LARGEST_SHARE * num_tokens
+
+
+def _num_equal(a: Ids, b: Ids) -> int:
+    """How many inputs, the last token being none, two texts have in common at their beginning."""
+    length = min(len(a), len(b)) - 1
+    differs = np.flatnonzero(a[:length] != b[:length])
+    return int(differs[0]) if len(differs) else length
+
+
+class PrefixTree:
+    """Scores texts with ``model``, which must not change meanwhile."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        self.model = model
+        self.stepper = Stepper(model)
+
+    def batches(self, texts: Sequence[Ids]) -> Iterator[list[int]]:
+        """Numbers of ``texts`` that are scored at a time: neighbours."""
+        order = in_order(texts)
+        size = max(1, MOST_LOGITS // self.model.embedding.num_embeddings)
+        for begin in range(0, len(order), size):
+            yield order[begin : begin + size]
+
+    def score(self, texts: Sequence[Ids], groups: Tensor | None = None) -> Scored:
+        """Score a batch of ``texts``, int64 and sorted, from a zero state; of the hidden vectors none are kept.
+
+        Args:
+            groups: (V, G) as of ``Head.distribution``, whose figures are then given as well.
+        """
+        window = window_of(texts)
+        shape = window.targets.shape  # (T, B)
+        lengths = np.array([len(text) - 1 for text in texts])  # (B,)
+        begins_new = _begins_new(window.inputs)  # (T, B)
+        row_of = np.zeros(shape[1], dtype=np.int64)  # (B,) of each text's beginning, one token shorter
+        state = self.model.initial_state(1)
+        found: list[Tensor] = []
+        with evaluating(self.model):
+            for position in range(shape[0]):
+                alive = np.flatnonzero(lengths > position)  # (A,)
+                number = np.cumsum(begins_new[position])[alive]
+                _, first, rows = np.unique(number, return_index=True, return_inverse=True)  # (N,), (A,)
+                state = select(state, self._on_device(row_of[alive[first]]))
+                logits, state = self.stepper(self._on_device(window.inputs[position, alive[first]]), state)  # (N, V)
+                row_of[alive] = rows
+                targets = self._on_device(window.targets[position, alive])
+                figures = figures_of(logits, self._on_device(rows), targets, groups)
+                # (F, B) of all texts, 0 where one has ended
+                found.append(torch.zeros(len(figures), shape[1], device=logits.device, dtype=logits.dtype)
+                             .index_copy_(1, self._on_device(alive), figures))  # fmt: skip
+        nats, *others = torch.stack(found, dim=1)  # (T, B) each
+        nothing = nats.new_empty(0)
+        if groups is None:
+            return Scored(window, nothing, nats)
+        return Scored(window, nothing, nats, others[0], torch.stack(others[1:], dim=2) if others[1:] else nothing)
+
+    def _on_device(self, values: Ids) -> Tensor:
+        return torch.from_numpy(values).to(self.model.device)
+
+
+def _begins_new(inputs: Ids) -> np.ndarray:
+    """(T, B) of sorted texts: whether what a text is up to each position differs from the text before it."""
+    differs = np.ones(inputs.shape, dtype=bool)
+    differs[:, 1:] = np.logical_or.accumulate(inputs[:, 1:] != inputs[:, :-1], axis=0)
+    return differs
+
+
+def figures_of(logits: Tensor, rows: Tensor, targets: Tensor, groups: Tensor | None) -> Tensor:
+    """(N, V) logits, (A,) which of them, and targets (A,) → (F, A): nats, and with ``groups`` the other figures."""
+    if groups is None:
+        total = logits.logsumexp(-1)  # (N,)
+        return (total[rows] - logits[rows, targets]).unsqueeze(0)
+    nats, entropy, log_masses = distribution_of(logits[rows], targets, groups)
+    return torch.cat([torch.stack([nats, entropy]), log_masses.t()])
