@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# two processes: one begins with the tests on Ray, the other with the rest; "make test PARALLEL=" has only one
+PARALLEL ?= -n auto --maxprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: quickstart search test test-all lint tensorboard install clean
 
@@ -14,7 +16,7 @@ search: install
 	$(BIN)/python -m jobs.search --config configs/quickstart-search.yaml
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 test-all: lint
 	$(BIN)/python -m pytest

@@ -3,6 +3,7 @@
 import os
 import random
 import resource
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,67 @@ from pipeline.config import Config
 
 # Ray starts its workers at niceness 15: beside whatever else the machine does they would stand still for minutes
 os.environ.setdefault("RAY_worker_niceness", "0")
+# processes of tests side by side (see the Makefile) compute on a core each
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # how long an example takes depends on what else the machine does
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist puts the groups into the names of the tests
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the tests that use Ray first, and in one group: side by side, one process has them and Ray's only cluster.
+
+    Tests that share a fixture of their file stay together as well, so that it is made once.
+    """
+    for item in items:
+        if "ray_cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.ray)
+    items.sort(key=lambda item: not uses_ray(item))
+    if hasattr(config, "workerinput"):  # a process of pytest-xdist
+        for item in items:
+            if uses_ray(item):
+                item.add_marker(pytest.mark.xdist_group("ray"))
+            elif shares_with_its_file(item):
+                item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+def uses_ray(item: pytest.Item) -> bool:
+    return item.get_closest_marker("ray") is not None
+
+
+def shares_with_its_file(item: pytest.Item) -> bool:
+    found = getattr(item, "_fixtureinfo", None)  # private to pytest; without it fixtures are made in each process
+    definitions = found.name2fixturedefs.values() if found is not None else ()
+    return any(each[-1].scope in ("class", "module") for each in definitions)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """End here if several processes would start Ray: grouping fails without a word."""
+    apart = [item for item in session.items if uses_ray(item) and not item.nodeid.endswith("@ray")]
+    if apart and hasattr(session.config, "workerinput"):
+        raise pytest.UsageError("tests on Ray in several processes: use --dist loadgroup, and pytest below 9.2")
+
+
+RAY_REFUSED = pytest.MonkeyPatch()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let only tests with the mark ``ray`` start Ray in this process, and end it after the last of them."""
+    RAY_REFUSED.undo()
+    ray = sys.modules.get("ray")
+    if ray is None or uses_ray(item):
+        return
+    if ray.is_initialized():
+        ray.shutdown()
+    RAY_REFUSED.setattr(ray, "init", refuse_ray)
+
+
+def refuse_ray(*arguments: Any, **named: Any) -> Any:
+    pytest.fail("this test starts Ray, so it needs @pytest.mark.ray: side by side, one process has all such tests")
 
 
 @pytest.fixture(scope="session")
