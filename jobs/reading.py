@@ -75,7 +75,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 def argument_parser() -> argparse.ArgumentParser:
     result = parser("reading", __doc__ or "", takes_config=False)
     result.add_argument("--surprisal", required=True, nargs="+", metavar="TABLE", help="of one or several models")
-    result.add_argument("--times", required=True, metavar="TABLE", help=".tsv, .csv or .parquet, as are the others")
+    result.add_argument("--times", required=True, metavar="TABLE", help=".tsv, .csv, .parquet or .jsonl, like those")
     result.add_argument("--column", nargs="+", metavar="NAME", help="of surprisal, each a model; default: nats")
     result.add_argument(
         "--corpus", nargs="+", metavar="FILE", help="count words there: where there is no log_frequency"
@@ -97,18 +97,18 @@ def observations_of(arguments: argparse.Namespace) -> tuple[Observations, Observ
         UserError: a table is not what it should be, or its words are not those of the others.
     """
     from pipeline.reading_times.predictors import frequency_in, observations
-    from pipeline.reading_times.tables import read_table
     from pipeline.reading_times.words import check_same_words, items_in_order, mean_times, read_surprisals, read_times
+    from pipeline.tables import read_table
 
     names = {name: getattr(arguments, name) for name in ("item", "word", "position", "time", "subject")}
-    times = read_times(read_table(arguments.times), names, wants_subjects=arguments.subjects)
+    times = read_times(read_table(arguments.times, by_others=True), names, wants_subjects=arguments.subjects)
     if arguments.log:
         times = logarithms(times)
     items = items_in_order([item for item, _ in times.places])
     columns = arguments.column or ["nats"]
     models = {}
     for path in arguments.surprisal:
-        words = read_surprisals(read_table(path), columns, items=items)
+        words = read_surprisals(read_table(path, by_others=True), columns, items=items)
         check_same_words(times, words)
         for column in columns:
             name = name_of(path, column, arguments.surprisal, columns)

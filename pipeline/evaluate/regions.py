@@ -29,8 +29,8 @@ from pipeline.evaluate.stimuli import (
     split_words,
     text_columns,
 )
-from pipeline.evaluate.tables import Table, read_table
 from pipeline.evaluate.words import Row
+from pipeline.tables import Table, read_table
 
 REGION, CONTENT = ("region", "region_name", "region_number"), ("content",)
 MARK = "|"

@@ -18,8 +18,8 @@ from pipeline.data.tokenizer import EOS, Tokenizer, UnknownTextError
 from pipeline.data.windows import ArrayTokens
 from pipeline.errors import UserError
 from pipeline.evaluate.held_out import HeldOut, laid_out
-from pipeline.evaluate.tables import Table, TableRow, read_table
 from pipeline.evaluate.words import Row
+from pipeline.tables import Table, TableRow, read_table
 
 SENTENCE, WORD, WORDS = ("sentence", "text"), ("word",), ("words",)
 ITEM, CONDITION = ("item", "item_number"), ("condition", "condition_name")

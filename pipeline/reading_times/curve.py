@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.reading_times.predictors import Observations
 from pipeline.reading_times.regression import LN_2, Regression, cross_validated, design, error_over_items, folds_of
-from pipeline.reading_times.tables import Numbers
+from pipeline.tables import Numbers
 
 # of surprisal, where the spline's pieces meet (Harrell 2015, table 2.3)
 KNOTS = (0.05, 0.275, 0.5, 0.725, 0.95)

@@ -15,8 +15,8 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.files import reason
-from pipeline.reading_times.tables import Numbers
 from pipeline.reading_times.words import Surprisals, Times
+from pipeline.tables import Numbers
 
 LAGS = (0, 1, 2)
 LOG_FREQUENCY, LENGTH, POSITION = "log_frequency", "length", "position"
@@ -102,13 +102,12 @@ def _suffix(lag: int) -> str:
 def _frequencies(words: Surprisals, frequency: Frequency | None) -> Numbers:
     """ln of the frequency of each word; NaN where it is not known."""
     table = words.table
-    everywhere = [True] * len(table)
     if frequency is not None:
         return np.array([frequency(text) for text in words.texts])
     if COUNT in table.columns:  # which words that never came have, too
-        return np.log1p(table.numbers_or_nan(COUNT, may_miss=everywhere))
+        return np.log1p(table.floats(COUNT, may_miss=True))
     if LOG_FREQUENCY in table.columns:
-        return table.numbers_or_nan(LOG_FREQUENCY, may_miss=everywhere)
+        return table.floats(LOG_FREQUENCY, may_miss=True)
     raise UserError(
         f"{table.path} has no column {COUNT} or {LOG_FREQUENCY}; name a text whose words are counted, such as the one "
         "that the model was trained on",

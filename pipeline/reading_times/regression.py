@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.errors import Notice, UserError
 from pipeline.reading_times.predictors import Observations
-from pipeline.reading_times.tables import Numbers
+from pipeline.tables import Numbers
 
 NUM_DRAWS = 10_000
 DRAWS_AT_ONCE = 100

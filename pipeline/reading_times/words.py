@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.data.tokenizer import EOS
 from pipeline.errors import UserError
-from pipeline.reading_times.tables import Numbers, Table
+from pipeline.tables import Numbers, Table
 
 Place = tuple[str, int]  # of a word: its item, and which word of it, from 0
 # how the columns of a table of times are called in the sets that are published, in small letters
@@ -67,12 +67,12 @@ def read_surprisals(table: Table, columns: Sequence[str], *, items: Sequence[str
                 f"{table.path}: has no column {name!r}, as tables have that jobs.evaluate writes of surprisal"
             )
     if "level" in table.columns:
-        table = table.rows(level == "word" for level in table.columns["level"])
-    table = table.rows(text != EOS for text in table.columns["text"])
+        table = table.kept(level == "word" for level in table.columns["level"])
+    table = table.kept(text != EOS for text in table.columns["text"])
     if not len(table):
         raise UserError(f"{table.path}: has no row of a word")
-    unknown = table.columns.get("unknown", [""] * len(table))
-    texts = [own or text for own, text in zip(unknown, table.columns["text"], strict=True)]
+    unknown = table.values("unknown") if "unknown" in table.columns else [""] * len(table)
+    texts = [own or text for own, text in zip(unknown, table.values("text"), strict=True)]
     item_of = _items_of(table, items)
     # the words of an item in their order: a document has others between them where its <eos> is one
     places = sorted(zip(item_of, table.whole_numbers("position"), range(len(table)), strict=True), key=lambda p: p[1])
@@ -86,14 +86,14 @@ def read_surprisals(table: Table, columns: Sequence[str], *, items: Sequence[str
         place_of[item, num_words.get(item, 0)] = row
         num_words[item] = num_words.get(item, 0) + 1
     is_unknown = [bool(own) for own in unknown]
-    nats = {name: table.numbers_or_nan(name, may_miss=is_unknown) for name in columns}
+    nats = {name: table.floats(name, may_miss=is_unknown) for name in columns}
     return Surprisals(table, place_of, num_words, texts, is_unknown, nats)
 
 
 def _items_of(table: Table, items: Sequence[str]) -> list[str]:
     """The item of each row."""
     if "item" in table.columns:
-        return table.column("item")
+        return table.texts("item")
     documents = table.whole_numbers("document")
     order = {document: number for number, document in enumerate(sorted(set(documents)))}
     if len(order) != len(items):
@@ -113,12 +113,10 @@ def read_times(table: Table, names: Mapping[str, str | None], *, wants_subjects:
     Raises:
         UserError: a column is missing, a cell is empty, or a word of an item comes twice, naming the row.
     """
-    columns = {what: table.named(names.get(what), KNOWN[what], option=what) for what in ("item", "word", "time")}
-    subject = _optional(table, names, "subject")
-    if wants_subjects and subject is None:
-        table.named(None, KNOWN["subject"], option="subject")
-    items, words, values = table.column(columns["item"]), table.column(columns["word"]), table.numbers(columns["time"])
-    subjects = None if subject is None else table.column(subject)
+    items, words = (table.texts(_named(table, names, what)) for what in ("item", "word"))
+    values = table.floats(_named(table, names, "time"))
+    subject = _named(table, names, "subject") if wants_subjects else _optional(table, names, "subject")
+    subjects = None if subject is None else table.texts(subject)
     places = _places(table, names, items, subjects)
     seen: dict[tuple[Any, ...], int] = {}
     for row, place in enumerate(places):
@@ -127,7 +125,7 @@ def read_times(table: Table, names: Mapping[str, str | None], *, wants_subjects:
             by = "" if who is None else f" by {subject} {who}"
             raise UserError(
                 f"{table.where(row)}: word {words[row]!r} of item {items[row]} is at the place of {words[first]!r} in "
-                f"line {table.lines[first]:,}{by}: each comes once"
+                f"row {table.numbers[first]}{by}: each comes once"
             )
     times = Times(table, places, values, words, subjects, np.ones(len(values)))
     return times if wants_subjects or subjects is None else mean_times(times)
@@ -135,9 +133,23 @@ def read_times(table: Table, names: Mapping[str, str | None], *, wants_subjects:
 
 def _optional(table: Table, names: Mapping[str, str | None], what: str) -> str | None:
     """The name of a column that may be missing, unless it was named."""
-    if names.get(what) is None and not any(name.lower() in KNOWN[what] for name in table.columns):
-        return None
-    return table.named(names.get(what), KNOWN[what], option=what)
+    return _named(table, names, what) if names.get(what) or table.column(*KNOWN[what]) else None
+
+
+def _named(table: Table, names: Mapping[str, str | None], what: str) -> str:
+    """The name of the column that is the ``what``, as ``names`` or the sets that are published call it.
+
+    Raises:
+        UserError: there is none; the option ``what`` names another.
+    """
+    wanted = names.get(what)
+    if found := table.column(*KNOWN[what]) if wanted is None else wanted if wanted in table.columns else None:
+        return found
+    there = ", ".join([*table.columns][:12]) + (", …" if len(table.columns) > 12 else "")
+    if wanted is not None:
+        raise UserError(f"{table.path} has no column {wanted!r}; it has {there}", argument=what)
+    known = ", ".join(KNOWN[what][:3])
+    raise UserError(f"{table.path} has no column {known}; name the one that is meant (it has {there})", argument=what)
 
 
 def _places(
@@ -168,13 +180,13 @@ def mean_times(times: Times) -> Times:
         for row in found:
             if times.words[row].casefold() != first.casefold():
                 raise UserError(
-                    f"{times.table.where(row)}: word {times.words[row]!r} of item {place[0]} is {first!r} in line "
-                    f"{times.table.lines[found[0]]:,}"
+                    f"{times.table.where(row)}: word {times.words[row]!r} of item {place[0]} is {first!r} in row "
+                    f"{times.table.numbers[found[0]]}"
                 )
     firsts = [found[0] for found in rows.values()]
     kept = set(firsts)
     return Times(
-        times.table.rows(row in kept for row in range(len(times.table))),
+        times.table.kept(row in kept for row in range(len(times.table))),
         list(rows),
         np.array([times.values[found].mean() for found in rows.values()]),
         [times.words[row] for row in firsts],

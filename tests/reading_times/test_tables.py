@@ -1,5 +1,6 @@
 """Tables of others: read whatever their quotes, and what is wrong with one named by file, row and value."""
 
+import json
 import math
 from pathlib import Path
 
@@ -11,10 +12,15 @@ from jobs import reading
 from jobs.shared.cli import run_job
 from pipeline.errors import UserError
 from pipeline.reading_times.predictors import bare, frequency_in, observations
-from pipeline.reading_times.tables import read_table
 from pipeline.reading_times.words import check_same_words, items_in_order, read_surprisals, read_times
+from pipeline.tables import Table
+from pipeline.tables import read_table as read
 
 TEXTS = {"b": ["The", "cat", "sat", "down,"], "a": ["A", "dog", "'ran", '"away']}
+
+
+def read_table(path: str) -> Table:
+    return read(path, by_others=True)
 
 
 def write_surprisal(path: Path, texts: dict[str, list[str]] = TEXTS, *, unknown: tuple[str, ...] = ()) -> Path:
@@ -95,25 +101,27 @@ def test_counts_of_the_table_are_frequencies_and_what_is_not_known_is_left_out(t
     assert math.log(5) in data.baseline["log_frequency_lag_1"]
 
 
-@pytest.mark.parametrize("ending", ["tsv", "csv", "parquet"])
+@pytest.mark.parametrize("ending", ["tsv", "csv", "parquet", "jsonl"])
 def test_each_kind_of_table(tmp_path: Path, ending: str) -> None:
     frame = pandas.DataFrame({"word": ['say "no"', "a,b", "c"], "time": [1.5, 1 / 3, 2.0]})
     path = tmp_path / f"table.{ending}"
     if ending == "parquet":
         frame.to_parquet(path)
+    elif ending == "jsonl":
+        path.write_text("\n".join(json.dumps(row) for row in frame.to_dict("records")))
     else:
         frame.to_csv(path, sep="\t" if ending == "tsv" else ",", index=False)
     table = read_table(str(path))
-    assert table.column("word") == frame["word"].tolist()
-    assert table.numbers("time").tolist() == frame["time"].tolist()
+    assert table.texts("word") == frame["word"].tolist()
+    assert table.floats("time").tolist() == frame["time"].tolist()
 
 
 def test_quotes_that_are_part_of_words_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "raw.tsv"
     path.write_text('word\ttime\n"The\t1\ncat."\t2\n"\t3\n\nsat\t4\n')
     table = read_table(str(path))
-    assert table.column("word") == ['"The', 'cat."', '"', "sat"]
-    assert list(table.lines) == [2, 3, 4, 6]
+    assert table.texts("word") == ['"The', 'cat."', '"', "sat"]
+    assert list(table.numbers) == [1, 2, 3, 4]
 
 
 def test_items_of_numbers_are_in_the_order_of_numbers() -> None:
@@ -147,32 +155,32 @@ MISTAKES = {
         "item\tposition\ttext2",
         "--word: times.tsv has no column word, text, token; name the one that is meant (it",
     ),
-    "empty": (["b\t1\tThe\t300", "b\t2\tcat\t"], None, "times.tsv, line 3: time is empty"),
-    "NA": (["b\t1\tThe\tNA"], None, "times.tsv, line 2: time is empty"),
-    "no number": (["b\t1\tThe\tfast"], None, "times.tsv, line 2: time must be a number, not 'fast'"),
+    "empty": (["b\t1\tThe\t300", "b\t2\tcat\t"], None, "times.tsv row 2 has nothing in its column 'time'"),
+    "NA": (["b\t1\tThe\tNA"], None, "times.tsv row 1 has nothing in its column 'time'"),
+    "no number": (["b\t1\tThe\tfast"], None, "times.tsv row 1 has 'fast' in its column 'time', which is no number"),
     "twice": (
         ["b\t1\tThe\t300", "b\t1\tThe\t301"],
         None,
-        "times.tsv, line 3: word 'The' of item b is at the place of 'The' in line 2: each comes once",
+        "times.tsv row 2: word 'The' of item b is at the place of 'The' in row 1: each comes once",
     ),
     "position": (
         ["b\t1.5\tThe\t300"],
         None,
-        "times.tsv, line 2: position must be a whole number of at least 0, not 1.5",
+        "times.tsv row 1 has 1.5 in its column 'position', not a whole number of at least 0",
     ),
     "another word": (
         ["b\t1\tThe\t300", "b\t2\tcats\t300", "a\t1\tA\t1"],
         None,
-        "times.tsv, line 3: word 2 of item b is 'cats', but 'cat' in words.tsv, line 5",
+        "times.tsv row 2: word 2 of item b is 'cats', but 'cat' in words.tsv row 4",
     ),
     "beyond": (
         ["b\t1\tThe\t300", "b\t5\tthere\t300", "a\t1\tA\t1"],
         None,
-        "times.tsv, line 3: is of word 5 of item b, 'there', of which words.tsv has only 4",
+        "times.tsv row 2: is of word 5 of item b, 'there', of which words.tsv has only 4",
     ),
     "items": (["b\t1\tThe\t300"], None, "words.tsv: has 2 documents, but there are times of 1 items; without a column"),
-    "cells": (["b\t1\tThe"], None, "times.tsv, line 2: has 3 cells where the header has 4"),
-    "header only": ([], None, "times.tsv: has no row below its header"),
+    "cells": (["b\t1\tThe"], None, "times.tsv row 1 has 3 cells; there are 4 columns"),
+    "header only": ([], None, "times.tsv has no rows"),
 }
 
 
@@ -206,8 +214,8 @@ def test_what_is_wrong_with_the_other_table(tmp_path: Path, capsys: pytest.Captu
     )
     text = words.read_text()
     words.write_text(text.replace('word\t"sat"\t0\t2\t0.2', 'word\t"sat"\t0\t2\tnan'))
-    assert message_of(times, words, capsys) == "words.tsv, line 7: nats is empty\n"
+    assert message_of(times, words, capsys) == "words.tsv row 6 has nothing in its column 'nats'\n"
     words.write_text(text + "word\tsat\t0\t2\t0.2\t\n")
-    assert message_of(times, words, capsys) == "words.tsv, line 22: word 2 of item b comes twice\n"
-    with pytest.raises(UserError, match=r"words\.txt: must end with \.tsv, \.csv or \.parquet"):
+    assert message_of(times, words, capsys) == "words.tsv row 21: word 2 of item b comes twice\n"
+    with pytest.raises(UserError, match=r"words\.txt: must end with \.csv, .* or \.parquet"):
         read_table("words.txt")

@@ -13,7 +13,7 @@ from typing import ClassVar, Self
 from pipeline.errors import UserError
 from pipeline.evaluate.benchmarks.base import require
 from pipeline.evaluate.benchmarks.choices import Choice, ChoiceBenchmark
-from pipeline.evaluate.tables import read_table
+from pipeline.tables import read_table
 
 FILE = "generated.tab"
 TYPES = {"original": "original", "generated": "nonce"}

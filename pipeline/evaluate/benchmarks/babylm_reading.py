@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.evaluate.benchmarks.babylm_tasks import Task
 from pipeline.evaluate.benchmarks.base import Figure, Scorer, require
 from pipeline.evaluate.statistics import explained
-from pipeline.evaluate.tables import Table, TableRow, read_table
+from pipeline.tables import Numbers, TableRow, read_table
 
 FILE = "reading_data.csv"
 EYE_TRACKING = ("RTfirstfix", "RTfirstpass", "RTgopast", "RTrightbound")
@@ -25,9 +25,7 @@ SELF_PACED = "self_paced_reading_time"
 PREDICTORS = ("Subtlex_log10", "length", "context_length")
 BEFORE = "prev_length"
 TEXTS = ("item", "word", "prev_item", "prev_word")  # the text before a word, and the word; the same of the word before
-MISSING = {"", "na", "nan", "none", "null"}
-
-Numbers = np.ndarray[Any, np.dtype[np.float64]]
+MISSING = {"", "na", "nan", "null"}  # in small letters
 
 
 class ReadingTask(Task):
@@ -55,7 +53,7 @@ class ReadingTask(Task):
             words.append((_text(row, "item"), table.text(row, "word").strip()))
             former = _text(row, "prev_word")
             before.append((_text(row, "prev_item"), former) if former else None)
-        return cls(name, words, before, {c: np.array([_number(table, row, c) for row in table.rows]) for c in numbers})
+        return cls(name, words, before, {column: table.floats(column, may_miss=True) for column in numbers})
 
     @property
     def num_texts(self) -> int:
@@ -93,14 +91,4 @@ def share_explained(predictors: list[Numbers], surprisal: Numbers, times: Number
 def _text(row: TableRow, column: str) -> str:
     """The text in a cell, empty where there is none."""
     value = row.cells.get(column)
-    return "" if not isinstance(value, str) or value.strip().lower() in MISSING - {"none"} else value.strip()
-
-
-def _number(table: Table, row: TableRow, column: str) -> float:
-    value = row.cells.get(column)
-    if value is None or (isinstance(value, str) and value.strip().lower() in MISSING):
-        return float("nan")
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise table.error(row.number, f"has {value!r} in its column {column!r}, which is no number") from None
+    return "" if not isinstance(value, str) or value.strip().lower() in MISSING else value.strip()

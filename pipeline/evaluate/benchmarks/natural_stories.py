@@ -15,7 +15,7 @@ from typing import ClassVar, Self
 from pipeline.errors import UserError
 from pipeline.evaluate.benchmarks.base import ALL, Benchmark, Figure, Outcome, Scorer, require, subfolder
 from pipeline.evaluate.statistics import correlation, correlation_interval
-from pipeline.evaluate.tables import read_table
+from pipeline.tables import read_table
 
 WORDS, TIMES = "all_stories.tok", "processed_wordinfo.tsv"
 KEY = ("item", "zone")
@@ -82,14 +82,11 @@ def _mean_times(path: Path) -> dict[tuple[str, str], tuple[str, float]]:
     """(item, zone) → word and mean time."""
     table = read_table(str(path))
     times: dict[tuple[str, str], tuple[str, float]] = {}
-    for row in table.rows:
-        item, zone, word, time = (table.text(row, column) for column in (*KEY, "word", MEAN_TIME))
+    for row, time in zip(table.rows, table.floats(MEAN_TIME).tolist(), strict=True):
+        item, zone, word = (table.text(row, column) for column in (*KEY, "word"))
         if (item, zone) in times:
             raise table.error(row.number, f"has item {item} zone {zone} a second time")
-        try:
-            times[item, zone] = word, float(time)
-        except ValueError:
-            raise table.error(row.number, f"has {time!r} in its column {MEAN_TIME!r}, which is no number") from None
+        times[item, zone] = word, time
     return times
 
 
