@@ -26,7 +26,9 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "python.md"
 TEXTS = ["The quick brown fox", "", "It's 3.14, they'd said", "T", "To be, or not to be: that is the question."]
 
 
-@pytest.fixture(params=[("lstm", "bpe"), ("gru", "char"), ("qrnn", "word"), ("minlstm", "sentencepiece")])
+@pytest.fixture(
+    params=[("lstm", "bpe"), ("gru", "char"), ("qrnn", "word"), ("minlstm", "sentencepiece"), ("slstm", "char")]
+)
 def model(request: pytest.FixtureRequest) -> Model:
     cell, tokenizer = request.param
     return Model(make_loaded(tokenizer_of(tokenizer), cell=cell))

@@ -15,6 +15,8 @@ from torch import nn
 
 from pipeline.compress.onnx_nodes import Nodes
 from pipeline.model.cells import QRNN, MinGRU, MinLSTM, ResetBeforeGRU
+from pipeline.model.mogrifier import MogrifierLSTM
+from pipeline.model.slstm import NORM_EPSILON, SLSTM
 
 if TYPE_CHECKING:
     from pipeline.compress.onnx_graph import Graph
@@ -46,14 +48,14 @@ class CellLoop:
     """A kind of layer: the parts of its state, what goes into the loop, a step of it, what comes out of the layer.
 
     ``before`` makes (T, B, ·) inputs of the loop from (T, B, E); ``step`` fills in the ends; ``after`` makes (T, B, H)
-    from the first part of the state after each step and the inputs of the loop.
+    of ``layer`` from the first part of the state after each step and the inputs of the loop.
     """
 
     name: str
     state: str
     before: Callable[[Graph, int, Any, str], list[str]]
     step: Callable[[Step], None]
-    after: Callable[[Graph, str, list[str]], str] = lambda graph, states, inputs: states
+    after: Callable[[Graph, Any, str, list[str]], str] = lambda graph, layer, states, inputs: states
 
 
 def add_loop(graph: Graph, index: int, layer: Any, hidden: str, states: list[str]) -> str:
@@ -82,7 +84,7 @@ def add_loop(graph: Graph, index: int, layer: Any, hidden: str, states: list[str
     outputs = nodes.add_many("Scan", operands, results, body=loop, num_scan_inputs=len(inputs))
     for name, end in zip(carried, outputs[:-1], strict=True):
         nodes.add("Unsqueeze", end, axis, result=f"next_{name}")
-    return cell.after(graph, outputs[-1], inputs)
+    return cell.after(graph, layer, outputs[-1], inputs)
 
 
 def _beside_the_input_before(nodes: Nodes, layer: QRNN, hidden: str, states: list[str]) -> str:
@@ -103,8 +105,13 @@ def _gates_before(graph: Graph, index: int, layer: Any, hidden: str) -> list[str
 
 
 def _lstm(step: Step) -> None:
+    _lstm_from(step, step.nodes.add("Add", step.inputs[0], step.times(step.begins[0], "weight_hh_l0")))
+
+
+def _lstm_from(step: Step, sums: str) -> None:
+    """From the sums under the gates i, f, k, o."""
     nodes = step.nodes
-    gates = nodes.parted(nodes.add("Add", step.inputs[0], step.times(step.begins[0], "weight_hh_l0")), 4)
+    gates = nodes.parted(sums, 4)
     enter, forget, output = (nodes.add("Sigmoid", gates[place]) for place in (0, 1, 3))
     kept = nodes.add("Mul", forget, step.begins[1])
     cell = nodes.add("Add", kept, nodes.add("Mul", enter, nodes.add("Tanh", gates[2])), result=step.ends[1])
@@ -150,7 +157,7 @@ def _qrnn_before(graph: Graph, index: int, layer: Any, hidden: str) -> list[str]
     return [nodes.add("Tanh", candidate), nodes.add("Sigmoid", forget), nodes.add("Sigmoid", output)]
 
 
-def _qrnn_after(graph: Graph, states: str, inputs: list[str]) -> str:
+def _qrnn_after(graph: Graph, layer: Any, states: str, inputs: list[str]) -> str:
     return graph.nodes.add("Mul", inputs[2], states)
 
 
@@ -159,7 +166,8 @@ def _average(step: Step) -> None:
     step.nodes.between(step.inputs[0], step.begins[0], step.inputs[1], result=step.ends[0])
 
 
-def _reset_before_inputs(graph: Graph, index: int, layer: Any, hidden: str) -> list[str]:
+def _inputs_times_weight(graph: Graph, index: int, layer: Any, hidden: str) -> list[str]:
+    """The products of the inputs, for our cells."""
     return [graph.times(graph.nodes, hidden, f"weight{index}", layer.weight, layer.bias)]
 
 
@@ -175,12 +183,71 @@ def _reset_before(step: Step) -> None:
     nodes.between(nodes.add("Tanh", nodes.add("Add", of_new, shown)), before, update, result=step.ends[0])
 
 
+def _mogrified(step: Step) -> None:
+    nodes, layer = step.nodes, step.layer
+    both = [step.inputs[0], step.begins[0]]
+    names = iter(range(len(layer.mixers)))
+    for index, factors in enumerate(layer.factors):
+        sums, places = both[1 - index % 2], [next(names) for _ in factors]
+        for place, factor in zip(reversed(places), reversed(factors), strict=True):
+            sums = step.graph.times(nodes, sums, f"mixers{step.index}_{place}", factor)
+        opened = nodes.add("Mul", nodes.add("Sigmoid", sums), nodes.weight("two", np.float32(2)))
+        both[index % 2] = nodes.add("Mul", opened, both[index % 2])
+    from_input = step.graph.times(nodes, both[0], f"weight{step.index}", layer.weight, layer.bias)
+    _lstm_from(step, nodes.add("Add", from_input, step.times(both[1], "weight_hh")))
+
+
+def _slstm(step: Step) -> None:
+    """As ``LoopedSLSTM``, with l = −∞ inside where the state says 0."""
+    nodes, layer = step.nodes, step.layer
+    rows = 4 * layer.hidden_size // layer.num_heads  # of the weight, for each head
+    heads = []
+    parts = [nodes.parted(name, layer.num_heads) for name in (step.inputs[0], step.begins[0])]
+    for head, (of_inputs, before) in enumerate(zip(*parts, strict=True)):
+        products = step.times(before, "weight_hh", part=slice(head * rows, (head + 1) * rows))
+        heads.append(nodes.parted(nodes.add("Add", of_inputs, products), 4))
+    forget, enter, candidate, output = (_joined(nodes, list(gates)) for gates in zip(*heads, strict=True))
+    zero = nodes.weight("zero", np.float32(0))
+    begins_anew = nodes.add("Equal", step.begins[2], zero)
+    before = nodes.add("Where", begins_anew, nodes.weight("nothing", np.float32(-np.inf)), step.begins[2])
+    # log σ(x) = −softplus(−x)
+    if layer.is_exponential:
+        kept = nodes.add("Add", before, forget)
+    else:
+        kept = nodes.add("Sub", before, nodes.add("Softplus", nodes.add("Neg", forget)))
+    less = nodes.add("Softplus", nodes.add("Sub", kept, enter))  # −log g
+    log = nodes.add("Add", enter, less)
+    smallest = nodes.weight("smallest", np.finfo(np.float32).tiny)
+    nodes.add("Where", nodes.add("Equal", log, zero), smallest, log, result=step.ends[2])
+    share = nodes.add("Exp", nodes.add("Neg", less))
+    average = nodes.between(step.begins[1], nodes.add("Tanh", candidate), share, result=step.ends[1])
+    nodes.add("Mul", nodes.add("Sigmoid", output), average, result=step.ends[0])
+
+
+def _slstm_after(graph: Graph, layer: Any, states: str, inputs: list[str]) -> str:
+    """Each head normalised, (T, B, H)."""
+    nodes, size = graph.nodes, layer.hidden_size // layer.num_heads
+    in_heads = nodes.weight(f"heads_of_{size}", np.array([0, 0, -1, size]))
+    ones = nodes.weight(f"ones{size}", np.ones(size, dtype=np.float32))
+    heads = nodes.add("Reshape", states, in_heads)
+    normalized = nodes.add("LayerNormalization", heads, ones, axis=-1, epsilon=NORM_EPSILON)
+    scale = nodes.weight(f"{states}_scale", layer.head_norm.detach().float().cpu().numpy())
+    return nodes.add("Mul", nodes.add("Reshape", normalized, nodes.weight("in_one", np.array([0, 0, -1]))), scale)
+
+
+def _joined(nodes: Nodes, parts: list[str]) -> str:
+    """(B, D) each, side by side."""
+    return nodes.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+
+
 CELLS: dict[type[nn.Module], CellLoop] = {
     nn.LSTM: CellLoop("lstm", "hc", _gates_before, _lstm),
     nn.GRU: CellLoop("gru", "h", _gates_before, _gru),
     nn.RNN: CellLoop("rnn", "h", _gates_before, _rnn),
-    ResetBeforeGRU: CellLoop("gru_reset_before", "h", _reset_before_inputs, _reset_before),
+    ResetBeforeGRU: CellLoop("gru_reset_before", "h", _inputs_times_weight, _reset_before),
     MinGRU: CellLoop("mingru", "h", _mingru_before, _average),
     MinLSTM: CellLoop("minlstm", "h", _minlstm_before, _average),
     QRNN: CellLoop("qrnn", "cx", _qrnn_before, _average, _qrnn_after),
+    MogrifierLSTM: CellLoop("mogrifier", "hc", lambda graph, index, layer, hidden: [hidden], _mogrified),
+    SLSTM: CellLoop("slstm", "hal", _inputs_times_weight, _slstm, _slstm_after),
 }

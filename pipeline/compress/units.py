@@ -25,6 +25,7 @@ from pipeline.evaluate.dynamic import Follower
 from pipeline.files import write_file
 from pipeline.model.head import Softmax
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.mogrifier import MogrifierLSTM
 from pipeline.training.checkpoint import Loaded
 from pipeline.training.directory import RunDirectory
 
@@ -38,6 +39,8 @@ def check_removable(config: Config, model: LanguageModel) -> None:
     """Raise ``UserError`` for a model that units cannot be taken out of."""
     if config.model.layer_norm or config.model.residual:
         raise UserError("with model.layer_norm or model.residual each unit has a part in all others", argument="units")
+    if config.model.cell == "slstm":
+        raise UserError("the norm of an slstm's heads gives each unit a part in others of its head", argument="units")
     if type(model.head) is not Softmax:
         raise UserError(f"model.head must be softmax, not {config.model.head}", argument="units")
 
@@ -80,9 +83,10 @@ def readers(model: LanguageModel, values: Mapping[str, Tensor]) -> list[Tensor]:
     layers: Any = model.recurrence.layers
     found = []
     for index, layer in enumerate(layers):
-        parts = [values[name] for name in _names(model, index, "weight_hh")]
+        parts = [values[name] for name in _names(model, index, "weight_hh", *_mixers_reading(layer, "hidden"))]
         if index + 1 < len(layers):
-            parts += [values[name] for name in _names(model, index + 1, "weight", "weight_ih")]
+            mixers = _mixers_reading(layers[index + 1], "inputs")
+            parts += [values[name] for name in _names(model, index + 1, "weight", "weight_ih", *mixers)]
         else:
             parts.append(values[_last_reader(model)])
         found.append(torch.cat([part.reshape(-1, layer.hidden_size) for part in parts]))
@@ -156,6 +160,14 @@ def _cut(
         return weight[:, kept[-1]] if name == reads_last else weight
     index = int(name.split(".")[2])
     layer, units = layers[index], kept[index]
+    if ".mixers." in name:
+        of: dict[str, Any] = {
+            "inputs": kept[index - 1] if index else embedding_columns,
+            "hidden": units,
+            "rank": slice(None),
+        }
+        rows, columns = layer.mixed[int(name.split(".")[-1])]
+        return weight[of[rows]][:, of[columns]]
     rows = weight.unflatten(0, (-1, layer.hidden_size))[:, units].flatten(0, 1)  # of every gate
     if weight.dim() == 1:
         return rows
@@ -180,3 +192,10 @@ def _names(model: LanguageModel, index: int, *kinds: str) -> list[str]:
         for name, _ in model.named_parameters()
         if name.startswith(prefix) and name[len(prefix) :].removesuffix("_l0") in kinds
     ]
+
+
+def _mixers_reading(layer: Any, what: str) -> list[str]:
+    """Names of the matrices of a mogrifier that read its ``hidden`` vector or its ``inputs``."""
+    if not isinstance(layer, MogrifierLSTM):
+        return []
+    return [f"mixers.{place}" for place, (_, columns) in enumerate(layer.mixed) if columns == what]

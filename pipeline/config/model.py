@@ -16,16 +16,44 @@ LOCKED = "Gal & Ghahramani 2016; Merity et al. 2018"
 class ModelConfig(Section):
     """Embedding, recurrence and head."""
 
-    cell: Literal["rnn", "lstm", "gru", "gru_reset_before", "mingru", "minlstm", "qrnn"] = setting(
+    cell: Literal["rnn", "lstm", "gru", "gru_reset_before", "mingru", "minlstm", "qrnn", "slstm"] = setting(
         "lstm",
         "The recurrence: tanh RNN, LSTM, GRU (its reset gate after the recurrent product, as in fused kernels, or "
-        "before it, as published), or one of those that a parallel scan trains: minGRU, minLSTM, QRNN.",
-        source="Elman 1990; Hochreiter & Schmidhuber 1997; Cho et al. 2014; Feng et al. 2024; Bradbury et al. 2017",
+        "before it, as published), one of those that a parallel scan trains: minGRU, minLSTM, QRNN, or sLSTM, an LSTM "
+        "with exponential gates and several heads.",
+        source="Elman 1990; Hochreiter & Schmidhuber 1997; Cho et al. 2014; Feng et al. 2024; Bradbury et al. 2017; "
+        "Beck et al. 2024",
     )
     qrnn_wide_layers: Literal["first", "all"] = setting(
         "first",
         "Layers of a QRNN that see the input before beside the present one.",
         source="first: Merity et al. 2018b; all: Bradbury et al. 2017",
+    )
+    num_heads: int = setting(
+        4,
+        "Heads of an sLSTM: only units of the same head see each other in its recurrence.",
+        unit="heads",
+        source="Beck et al. 2024",
+        ge=1,
+        le=MOST_UNITS,
+    )
+    slstm_forget_gate: Literal["sigmoid", "exponential"] = setting(
+        "sigmoid", "What an sLSTM's forget gate is made by.", source="Beck et al. 2024"
+    )
+    mogrifier_rounds: int = setting(
+        0,
+        "Rounds in which the input of an LSTM and its hidden vector gate each other before each step; 0: a plain LSTM.",
+        unit="rounds",
+        source="Melis et al. 2020",
+        ge=0,
+        le=100,
+    )
+    mogrifier_rank: int | None = setting(
+        None,
+        "Rank of the matrices of these rounds, each then a product of two; null: they are whole.",
+        source="Melis et al. 2020",
+        ge=1,
+        le=MOST_UNITS,
     )
     embedding_size: int | None = setting(
         None, "Size of a token's embedding; null: as the first layer's.", unit="units", ge=1, le=MOST_UNITS
@@ -134,4 +162,39 @@ def check_model(model: ModelConfig) -> None:
     if model.residual and all(a != b for a, b in zip(inputs, sizes, strict=True)):
         raise UserError(
             f"model.residual: no layer has inputs of its own size: embedding {inputs[0]}, layers of {sizes}"
+        )
+    check_heads(model)
+    check_mogrifier(model, inputs)
+
+
+def check_heads(model: ModelConfig) -> None:
+    """Raise ``UserError`` for heads that layers do not have or cannot be cut into."""
+    if model.cell != "slstm":
+        for name, default in (("num_heads", 4), ("slstm_forget_gate", "sigmoid")):
+            if (value := getattr(model, name)) != default:
+                raise UserError(f"model.{name}: {value}, but model.cell={model.cell} is no slstm")
+        return
+    for size in model.layer_sizes:
+        if size % model.num_heads:
+            raise UserError(
+                f"model.num_heads: a layer of {size} units (model.hidden_size) does not go into {model.num_heads} "
+                "equal heads"
+            )
+
+
+def check_mogrifier(model: ModelConfig, inputs: list[int]) -> None:
+    """Raise ``UserError`` for rounds that the cell does not have, or a rank that is none; ``inputs``: of each layer."""
+    if model.mogrifier_rounds and model.cell != "lstm":
+        raise UserError(
+            f"model.mogrifier_rounds: {model.mogrifier_rounds}, but only model.cell=lstm has them, not {model.cell}"
+        )
+    if model.mogrifier_rank is None:
+        return
+    if not model.mogrifier_rounds:
+        raise UserError(f"model.mogrifier_rank: {model.mogrifier_rank}, but model.mogrifier_rounds is 0")
+    smallest = min(*inputs, *model.layer_sizes)
+    if model.mogrifier_rank >= smallest:
+        raise UserError(
+            f"model.mogrifier_rank: must be less than {smallest}, the smallest size of inputs and layers, not "
+            f"{model.mogrifier_rank}"
         )

@@ -23,10 +23,12 @@ class RecurrayConfig(PretrainedConfig):
     """The shape of the model.
 
     Args:
-        cell: rnn, lstm, gru, gru_reset_before, mingru, minlstm or qrnn.
+        cell: rnn, lstm, gru, gru_reset_before, mingru, minlstm, qrnn or slstm.
         hidden_sizes: the size of each recurrent layer.
         embedding_size: the size of a token's embedding.
         num_wide: the first layers of a QRNN, which see the input before beside the present one.
+        num_heads, slstm_forget_gate: of an sLSTM; the gate is sigmoid or exponential.
+        mogrifier_rounds, mogrifier_rank: of an LSTM; 0 rounds: none.
         layer_norm: whether the input of each layer and the output of the last are normalised.
         residual: whether a layer's input is added to its output where both have one size.
         head: softmax, adaptive or mixture; the logits of the last two are log-probabilities.
@@ -46,6 +48,10 @@ class RecurrayConfig(PretrainedConfig):
         hidden_sizes: list[int] | None = None,
         embedding_size: int = 256,
         num_wide: int = 1,
+        num_heads: int = 4,
+        slstm_forget_gate: str = "sigmoid",
+        mogrifier_rounds: int = 0,
+        mogrifier_rank: int | None = None,
         layer_norm: bool = False,
         residual: bool = False,
         head: str = "softmax",
@@ -64,6 +70,10 @@ class RecurrayConfig(PretrainedConfig):
         self.num_hidden_layers = len(self.hidden_sizes)
         self.embedding_size = embedding_size
         self.num_wide = num_wide
+        self.num_heads = num_heads
+        self.slstm_forget_gate = slstm_forget_gate
+        self.mogrifier_rounds = mogrifier_rounds
+        self.mogrifier_rank = mogrifier_rank
         self.layer_norm = layer_norm
         self.residual = residual
         self.head = head
@@ -307,6 +317,75 @@ class ResetBeforeGRU(Cell):
         return outputs, (outputs,)
 
 
+class MogrifierLSTM(Cell):
+    """x ← 2σ(Q h) x and h ← 2σ(R x) h by turns, then an LSTM's step (Melis et al. 2020); its state is (h, c)."""
+
+    num_products = 4  # i, f, candidate, o
+
+    def __init__(self, input_size: int, hidden_size: int, *, num_rounds: int, rank: int | None) -> None:
+        super().__init__(input_size, hidden_size)
+        self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, hidden_size))
+        self.mixers = nn.ParameterList()  # of each round; with a rank two, whose product it is
+        for index in range(num_rounds):
+            rows, columns = (hidden_size, input_size) if index % 2 else (input_size, hidden_size)
+            shapes = [(rows, columns)] if rank is None else [(rows, rank), (rank, columns)]
+            self.mixers.extend(nn.Parameter(torch.empty(shape)) for shape in shapes)
+        self.state_sizes = hidden_size, hidden_size
+        self.num_factors = 1 if rank is None else 2
+
+    def unrolled(self, inputs: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        (hidden, cell), steps, mixers = state, [], list(self.mixers)
+        for seen in inputs.unbind(1):  # (B, E)
+            both = [seen, hidden]
+            for index, place in enumerate(range(0, len(mixers), self.num_factors)):
+                sums = both[1 - index % 2]
+                for factor in reversed(mixers[place : place + self.num_factors]):
+                    sums = F.linear(sums, factor)
+                both[index % 2] = both[index % 2] * 2 * torch.sigmoid(sums)
+            sums = F.linear(both[0], self.weight, self.bias) + F.linear(both[1], self.weight_hh)
+            enter, forget, candidate, output = sums.chunk(4, dim=1)
+            cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(candidate)
+            hidden = torch.sigmoid(output) * torch.tanh(cell)
+            steps.append((hidden, cell))
+        hiddens, cells = (torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
+        return hiddens, (hiddens, cells)
+
+
+class SLSTM(Cell):
+    """An LSTM with exponential gates and several heads (Beck et al. 2024).
+
+    Its state is (h, a, l): a is the average c/n that is shown, l = log n, and 0 in its place stands for n = 0.
+    """
+
+    num_products = 4  # of each head f, i, z, o
+
+    def __init__(self, input_size: int, hidden_size: int, *, num_heads: int, is_exponential: bool) -> None:
+        super().__init__(input_size, hidden_size)
+        self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, hidden_size // num_heads))
+        self.head_norm = nn.Parameter(torch.ones(hidden_size))
+        self.state_sizes = (hidden_size,) * 3
+        self.num_heads, self.is_exponential = num_heads, is_exponential
+
+    def unrolled(self, inputs: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        (hidden, average, log), steps = state, []
+        blocks = self.weight_hh.unflatten(0, (self.num_heads, -1))  # (K, 4D, D)
+        for product in F.linear(inputs, self.weight, self.bias).unbind(1):  # (B, 4H)
+            heads = torch.einsum("bkd,kgd->bkg", hidden.unflatten(1, (self.num_heads, -1)), blocks)
+            gates = (product.unflatten(1, (self.num_heads, -1)) + heads).chunk(4, dim=2)  # (B, K, D) each
+            forget, enter, candidate, output = (gate.flatten(1) for gate in gates)
+            log = log.masked_fill(log == 0, -torch.inf)
+            kept = (forget if self.is_exponential else F.logsigmoid(forget)) + log
+            log_share = F.logsigmoid(enter - kept)
+            average = torch.lerp(average, torch.tanh(candidate), torch.exp(log_share))
+            log = enter - log_share
+            log = log.masked_fill(log == 0, torch.finfo(log.dtype).tiny)
+            hidden = torch.sigmoid(output) * average
+            steps.append((hidden, average, log))
+        states = tuple(torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
+        heads = states[0].unflatten(2, (self.num_heads, -1))
+        return F.layer_norm(heads, heads.shape[3:]).flatten(2) * self.head_norm, states
+
+
 CELLS: dict[str, Any] = {
     "rnn": RNN,
     "lstm": LSTM,
@@ -315,7 +394,22 @@ CELLS: dict[str, Any] = {
     "mingru": MinGRU,
     "minlstm": MinLSTM,
     "qrnn": QRNN,
+    "slstm": SLSTM,
 }
+
+
+def new_layer(config: RecurrayConfig, index: int, input_size: int) -> nn.Module:
+    """Layer ``index``."""
+    cell: Any = CELLS[config.cell]
+    options: dict[str, Any] = {}
+    if config.cell == "qrnn":
+        options = {"width": 2 if index < config.num_wide else 1}
+    elif config.cell == "slstm":
+        options = {"num_heads": config.num_heads, "is_exponential": config.slstm_forget_gate == "exponential"}
+    elif config.mogrifier_rounds:
+        cell, options = MogrifierLSTM, {"num_rounds": config.mogrifier_rounds, "rank": config.mogrifier_rank}
+    layer: nn.Module = cell(input_size, config.hidden_sizes[index], **options)
+    return layer
 
 
 class Recurrence(nn.Module):
@@ -324,10 +418,7 @@ class Recurrence(nn.Module):
     def __init__(self, config: RecurrayConfig) -> None:
         super().__init__()
         sizes = [config.embedding_size, *config.hidden_sizes]
-        self.layers = nn.ModuleList()
-        for index, (before, size) in enumerate(zip(sizes, config.hidden_sizes, strict=False)):
-            options = {"width": 2 if index < config.num_wide else 1} if config.cell == "qrnn" else {}
-            self.layers.append(CELLS[config.cell](before, size, **options))
+        self.layers = nn.ModuleList(new_layer(config, index, size) for index, size in enumerate(sizes[:-1]))
         self.norms = nn.ModuleList(nn.LayerNorm(size) for size in sizes) if config.layer_norm else None
         self.residual, self.dropout = config.residual, config.dropout
 

@@ -42,6 +42,10 @@ class LanguageModel(nn.Module):
             layer_norm=config.layer_norm,
             residual=config.residual,
             num_wide=config.num_layers if config.qrnn_wide_layers == "all" else 1,
+            num_heads=config.num_heads,
+            forget_gate=config.slstm_forget_gate,
+            mogrifier_rounds=config.mogrifier_rounds,
+            mogrifier_rank=config.mogrifier_rank,
         )
         tied_to = self.embedding.weight if config.tie_weights else None
         # a mixture has vectors of the embedding's size whatever it takes
@@ -56,7 +60,7 @@ class LanguageModel(nn.Module):
         with torch.no_grad():
             if init_range is not None:
                 for name, parameter in self.named_parameters():
-                    if ".norms." not in name:
+                    if ".norms." not in name and not name.endswith(".head_norm"):
                         parameter.uniform_(-init_range, init_range)
                 return
             self.head.reset_parameters()

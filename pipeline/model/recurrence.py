@@ -2,7 +2,8 @@
 
 tanh RNN (Elman 1990), LSTM (Hochreiter & Schmidhuber 1997) and GRU (Cho et al. 2014, reset after the product as the
 fused kernels have it), each layer one call (of cuDNN on a GPU, of oneDNN or a loop of ours on a CPU), so that what
-comes between layers is ours; and the cells of ``cells``. Letters: T time, B streams, E embedding, H hidden.
+comes between layers is ours; and the cells of ``cells``, ``slstm`` and ``mogrifier``.
+Letters: T time, B streams, E embedding, H hidden.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from torch.nn import functional as F
 
 from pipeline.model.cells import QRNN, Cell, MinGRU, MinLSTM, ResetBeforeGRU
 from pipeline.model.kernels import run_layer
+from pipeline.model.mogrifier import MogrifierLSTM
 from pipeline.model.precision import ProductFormats, autocast_where_native, runs_in_autocast
 from pipeline.model.regularization import HIDDEN, Masks
 from pipeline.model.segments import Segments
+from pipeline.model.slstm import SLSTM
 from pipeline.model.state import State
 
 CELLS: dict[str, Any] = {
@@ -29,6 +32,7 @@ CELLS: dict[str, Any] = {
     "mingru": MinGRU,
     "minlstm": MinLSTM,
     "qrnn": QRNN,
+    "slstm": SLSTM,
 }
 
 
@@ -47,18 +51,31 @@ class Recurrence(nn.Module):
         layer_norm: bool = False,
         residual: bool = False,
         num_wide: int = 1,
+        num_heads: int = 1,
+        forget_gate: str = "sigmoid",
+        mogrifier_rounds: int = 0,
+        mogrifier_rank: int | None = None,
     ) -> None:
         """
         Args:
             layer_norm: normalise the input of each layer, and the output of the last.
             residual: add a layer's input to its output where both have one size.
             num_wide: the first layers of a QRNN, which see the input before beside the present one.
+            num_heads, forget_gate: of an sLSTM; the gate is sigmoid or exponential.
+            mogrifier_rounds, mogrifier_rank: of an LSTM; 0 rounds: it is torch's.
         """
         super().__init__()
         sizes = [input_size, *hidden_sizes]
         self.layers = nn.ModuleList()
         for index, (before, size) in enumerate(zip(sizes, hidden_sizes, strict=False)):
-            options = {"width": 2 if index < num_wide else 1} if cell == "qrnn" else {}
+            if mogrifier_rounds:
+                self.layers.append(MogrifierLSTM(before, size, num_rounds=mogrifier_rounds, rank=mogrifier_rank))
+                continue
+            options: dict[str, Any] = {}
+            if cell == "qrnn":
+                options = {"width": 2 if index < num_wide else 1}
+            elif cell == "slstm":
+                options = {"num_heads": num_heads, "is_exponential": forget_gate == "exponential"}
             self.layers.append(CELLS[cell](before, size, **options))
         self.norms = nn.ModuleList(nn.LayerNorm(size) for size in sizes) if layer_norm else None
         self.residual = residual

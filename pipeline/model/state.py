@@ -1,4 +1,5 @@
-"""Hidden state: a tuple of tensors (layers, B, H): LSTM's (h, c), QRNN's (c, the input before), the others' (h,).
+"""Hidden state: a tuple of tensors (layers, B, H): LSTM's (h, c), QRNN's (c, the input before), sLSTM's (h,
+average, log n), the others' (h,).
 
 Where layers differ in size, H is the largest and a smaller one uses the first of its row. Letters: B streams, H hidden.
 """

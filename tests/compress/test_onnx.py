@@ -20,7 +20,15 @@ from pipeline.errors import UserError
 from pipeline.model.language_model import LanguageModel
 
 IDS = np.random.default_rng(0).integers(0, 30, 150)
-CELLS = ["lstm", "gru", "rnn", "gru_reset_before", "mingru", "minlstm", "qrnn"]
+CELLS: dict[str, dict[str, object]] = {
+    **{cell: {"cell": cell} for cell in ("lstm", "gru", "rnn", "gru_reset_before", "mingru", "minlstm", "qrnn")},
+    "slstm": {"cell": "slstm", "num_heads": 2},
+    "slstm with one head and an exponential forget gate": {
+        "cell": "slstm", "num_heads": 1, "slstm_forget_gate": "exponential",
+    },
+    "mogrifier": {"mogrifier_rounds": 3},
+    "mogrifier of low rank": {"mogrifier_rounds": 2, "mogrifier_rank": 3},
+}  # fmt: skip
 SHAPES: list[dict[str, object]] = [
     {},
     {"tie_weights": True, "embedding_size": 10, "hidden_size": [16, 12]},
@@ -39,7 +47,7 @@ def make_model(**changes: object) -> LanguageModel:
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_exported_file_is_the_model_in_windows_of_any_length(cell: str, shape: dict[str, object]) -> None:
-    model = make_model(cell=cell, **shape)
+    model = make_model(**CELLS[cell], **shape)
     tokens = IDS[:140].reshape(70, 2)
     hidden, _ = model(torch.from_numpy(tokens), model.initial_state(2))
     expected = model.head.logits(hidden).detach().numpy()
@@ -60,7 +68,7 @@ def in_windows(exported: OnnxModel, tokens: Any, length: int) -> Any:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_int8_gives_each_step_and_row_what_it_gives_alone(cell: str) -> None:
-    model = make_model(cell=cell, tie_weights=True, embedding_size=10, hidden_size=[16, 12])
+    model = make_model(**CELLS[cell], tie_weights=True, embedding_size=10, hidden_size=[16, 12])
     outlier = 7  # a type with an embedding 50 times as large as the others'
     with torch.no_grad():
         model.embedding.weight[outlier] *= 50

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -13,14 +13,15 @@ from jobs.shared.cli import run_job
 from pipeline import config as configuration
 from pipeline import launch
 from pipeline.compress.units import saliency, without_units
-from pipeline.config import Config, ModelConfig
+from pipeline.config import Config
 from pipeline.data.tokenizer import train_tokenizer
 from pipeline.data.windows import Window
 from pipeline.model.language_model import LanguageModel
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import Loaded
+from tests.model.reference import SETTINGS
 
-CELLS = get_args(ModelConfig.model_fields["cell"].annotation)
+CELLS = [cell for cell in SETTINGS if cell != "slstm"]
 FORMS: list[dict[str, Any]] = [
     {"hidden_size": [8, 6, 10], "num_layers": 3, "embedding_size": 5},
     {"hidden_size": 8, "num_layers": 2, "tie_weights": True},
@@ -51,23 +52,33 @@ def logits_of(loaded: Loaded) -> torch.Tensor:
         return loaded.model.head.logits(hidden)
 
 
+def rounds_reading(layer: Any, what: str) -> list[str]:
+    """Of a mogrifier the matrices of the first, third, … round read the hidden vector, the others the inputs."""
+    if not hasattr(layer, "mixers"):
+        return []
+    size = 1 if layer.rank is None else 2  # (rows, rank) and (rank, columns): the second of them reads
+    rounds = range(0 if what == "hidden" else 1, layer.num_rounds, 2)
+    return [f"mixers.{size * index + size - 1}" for index in rounds]
+
+
 def leave_unread(model: Any, units: list[torch.Tensor]) -> None:
     layers = model.recurrence.layers
     with torch.no_grad():
         for index, (layer, gone) in enumerate(zip(layers, units, strict=True)):
             for name, weight in layer.named_parameters():
-                if name.startswith("weight_hh"):
+                if name.startswith("weight_hh") or name in rounds_reading(layer, "hidden"):
                     weight[:, gone] = 0
             if index + 1 < len(layers):
-                inputs = next(p for n, p in layers[index + 1].named_parameters() if n in ("weight", "weight_ih_l0"))
-                inputs.unflatten(1, (-1, layer.hidden_size))[:, :, gone] = 0
+                for name, weight in layers[index + 1].named_parameters():
+                    if name in ("weight", "weight_ih_l0", *rounds_reading(layers[index + 1], "inputs")):
+                        weight.unflatten(1, (-1, layer.hidden_size))[:, :, gone] = 0
         (model.head if model.projection is None else model.projection).weight[:, units[-1]] = 0
 
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("form", FORMS)
 def test_units_that_nothing_reads_are_removed_exactly(cell: str, form: dict[str, Any]) -> None:
-    loaded = make(cell=cell, **form)
+    loaded = make(**SETTINGS[cell], **form)
     sizes = loaded.config.model.layer_sizes
     unread = [torch.randperm(size, generator=torch.Generator().manual_seed(size))[: size // 2] for size in sizes]
     leave_unread(loaded.model, unread)
@@ -83,7 +94,11 @@ def test_units_that_nothing_reads_are_removed_exactly(cell: str, form: dict[str,
 def test_a_projection_stays_one_and_what_cannot_be_cut_is_refused() -> None:
     projected = make(hidden_size=10, num_layers=1, tie_weights=True, embedding_size=5)
     assert without_units(projected, 0.5, [window_of(projected)]).config.model.layer_sizes == [6]
-    for changes, reason in ({"residual": True}, "model.residual"), ({"head": "mixture"}, "model.head must be softmax"):
+    for changes, reason in (
+        ({"residual": True}, "model.residual"),
+        ({"head": "mixture"}, "model.head must be softmax"),
+        ({"cell": "slstm"}, "the norm of an slstm's heads"),
+    ):
         other = make(hidden_size=8, **changes)
         with pytest.raises(ValueError, match=f"^units: .*{reason}"):
             without_units(other, 0.5, [window_of(other)])

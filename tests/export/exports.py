@@ -16,7 +16,7 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.training.checkpoint import Loaded
 from tests.data.sentencepiece_models import train
 
-CELLS = ["rnn", "lstm", "gru", "gru_reset_before", "mingru", "minlstm", "qrnn"]
+CELLS = ["rnn", "lstm", "gru", "gru_reset_before", "mingru", "minlstm", "qrnn", "slstm"]
 HEADS = ["softmax", "adaptive", "mixture"]
 TOKENIZERS = ["byte", "char", "word", "bpe", "sentencepiece"]
 SENTENCES = [

@@ -38,6 +38,9 @@ FEW: list[tuple[str, str, dict[str, Any]]] = [
     ("minlstm", "word", {"head": "softmax", "hidden_size": [10, 14], "residual": True}),
     ("qrnn", "char", {"head": "softmax", "qrnn_wide_layers": "all", "layer_norm": True}),
     ("qrnn", "bpe", {"head": "mixture", "tie_weights": True, "num_layers": 3}),
+    ("slstm", "char", {"hidden_size": 12, "num_heads": 3, "residual": True}),
+    ("slstm", "byte", {"num_heads": 1, "slstm_forget_gate": "exponential", "num_layers": 1}),
+    ("lstm", "char", {"mogrifier_rounds": 3, "mogrifier_rank": 4, "layer_norm": True}),
 ]
 
 

@@ -3,7 +3,6 @@
 import itertools
 import json
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -30,9 +29,9 @@ from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.stepper import Stepper
 from pipeline.options import Sampling
+from tests.model.reference import SETTINGS
 
 TEXT = "the cat sat on the mat\nand the dog ran\n"
-CELLS = get_args(ModelConfig.model_fields["cell"].annotation)
 
 
 def make_tokenizer(kind: str) -> Tokenizer:
@@ -55,7 +54,7 @@ def test_repetition_penalty_makes_seen_tokens_less_likely() -> None:
     assert tokens[0] == int(first.argmax())
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", SETTINGS)
 @pytest.mark.parametrize(
     "sizes",
     [
@@ -66,7 +65,7 @@ def test_repetition_penalty_makes_seen_tokens_less_likely() -> None:
     ],
 )
 def test_single_steps_are_the_model(cell: str, sizes: dict[str, object]) -> None:
-    model = make_model(11, cell=cell, **sizes).double()
+    model = make_model(11, **SETTINGS[cell], **sizes).double()
     tokens = torch.randint(11, (6, 3), generator=torch.Generator().manual_seed(2))
     with evaluating(model):
         state = model.initial_state(3)

@@ -1,14 +1,24 @@
 """The cells written from their equations, one step at a time, gates in torch's order (i f g o; r z n)."""
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
+from pipeline.config import ModelConfig
+
+# what the tests of every cell go over, by name: each cell as it is by default, and what an LSTM may be besides
+SETTINGS: dict[str, dict[str, Any]] = {
+    **{cell: {"cell": cell} for cell in get_args(ModelConfig.model_fields["cell"].annotation)},
+    "slstm": {"cell": "slstm", "num_heads": 1},
+    "mogrifier": {"cell": "lstm", "mogrifier_rounds": 3},
+    "mogrifier of low rank": {"cell": "lstm", "mogrifier_rounds": 2, "mogrifier_rank": 2},
+}
+
 
 def zero_state(layer: Any, num_streams: int) -> list[Tensor]:
-    """The state before the first step: h, c, and the input before."""
-    sizes = layer.hidden_size, layer.hidden_size, layer.input_size
+    """The state before the first step: h, c, and the input before; of an sLSTM what comes out, h, c and n."""
+    sizes = [layer.hidden_size] * 4 if hasattr(layer, "head_norm") else [layer.hidden_size] * 2 + [layer.input_size]
     return [torch.zeros(num_streams, size, dtype=torch.float64) for size in sizes]
 
 
@@ -25,6 +35,10 @@ def cell_step(cell: str, x: Tensor, state: list[Tensor], layer: Any, recurrent: 
     """(B, E) and (B, H) each → the next state, whose first part is the output; ``recurrent`` replaces W_h."""
     if cell in ("gru_reset_before", "mingru", "minlstm", "qrnn"):
         return own_cell_step(cell, x, state, layer, recurrent)
+    if cell == "slstm":
+        return slstm_step(x, state, layer, recurrent)
+    if cell.startswith("mogrifier"):
+        return mogrifier_step(x, state, layer, recurrent)
     w_x, w_h = layer.weight_ih_l0, layer.weight_hh_l0 if recurrent is None else recurrent
     from_x, from_h = x @ w_x.T + layer.bias_ih_l0, state[0] @ w_h.T + layer.bias_hh_l0
     if cell == "rnn":
@@ -60,3 +74,45 @@ def own_cell_step(cell: str, x: Tensor, state: list[Tensor], layer: Any, recurre
     f, i, new = (x @ layer.weight.T + bias).chunk(3, dim=1)
     f, i = sigmoid(f), sigmoid(i)
     return [f / (f + i) * h + i / (f + i) * new]
+
+
+def slstm_step(x: Tensor, state: list[Tensor], layer: Any, recurrent: Tensor | None) -> list[Tensor]:
+    """Beck et al. 2024, equations 8 to 14, without a stabiliser; then each head normalised.
+
+    (B, E), and what came out, h, c and n → what comes out, h, c and n. One unit after another.
+    """
+    _, h, c, n = state
+    w_h = layer.weight_hh if recurrent is None else recurrent
+    num_heads, size = layer.num_heads, layer.hidden_size // layer.num_heads
+    columns: dict[str, list[Tensor]] = {"h": [], "c": [], "n": []}
+    for unit in range(layer.hidden_size):
+        head, place = divmod(unit, size)
+        seen = h[:, head * size : (head + 1) * size]
+        rows = [head * 4 * size + gate * size + place for gate in range(4)]
+        f, i, z, o = (x @ layer.weight[row] + seen @ w_h[row] + layer.bias[row] for row in rows)
+        f = f.exp() if layer.is_exponential else 1 / (1 + (-f).exp())
+        columns["c"].append(f * c[:, unit] + i.exp() * torch.tanh(z))
+        columns["n"].append(f * n[:, unit] + i.exp())
+        columns["h"].append(columns["c"][-1] / columns["n"][-1] / (1 + (-o).exp()))
+    h, c, n = (torch.stack(part, dim=1) for part in columns.values())
+    heads = h.view(-1, num_heads, size)
+    centred = heads - heads.mean(2, keepdim=True)
+    output = (centred / (centred.square().mean(2, keepdim=True) + 1e-5).sqrt()).view(h.shape) * layer.head_norm
+    return [output, h, c, n]
+
+
+def mogrifier_step(x: Tensor, state: list[Tensor], layer: Any, recurrent: Tensor | None) -> list[Tensor]:
+    """Melis et al. 2020, equations 1 and 2, then the LSTM."""
+    h, c = state[:2]
+    matrices = list(layer.mixers)
+    if layer.rank is not None:
+        matrices = [left @ right for left, right in zip(matrices[::2], matrices[1::2], strict=True)]
+    for i, matrix in enumerate(matrices, start=1):
+        if i % 2 == 1:
+            x = 2 * torch.sigmoid(h @ matrix.T) * x
+        else:
+            h = 2 * torch.sigmoid(x @ matrix.T) * h
+    w_h = layer.weight_hh if recurrent is None else recurrent
+    i, f, g, o = (x @ layer.weight.T + h @ w_h.T + layer.bias).chunk(4, dim=1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return [torch.sigmoid(o) * torch.tanh(c), c]

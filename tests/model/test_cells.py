@@ -84,7 +84,7 @@ def test_saturated_gates_over_a_long_window_stay_finite_and_exact() -> None:
     assert gates.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("cell", ["gru_reset_before", "mingru", "minlstm", "qrnn"])
+@pytest.mark.parametrize("cell", ["gru_reset_before", "mingru", "minlstm", "qrnn", "slstm"])
 def test_float32_stays_near_float64(cell: str) -> None:
     torch.manual_seed(0)
     layer = Recurrence(cell, input_size=EMBED, hidden_sizes=[16])
@@ -127,7 +127,7 @@ def test_layer_norm_and_residual_connections_of_layers_of_different_sizes(cell: 
     expected = torch.stack(outputs)
     found, end = model(inputs, model.initial_state(STREAMS, device=inputs.device, dtype=torch.float64))
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
-    part = 1 if cell == "qrnn" else 0  # its state is c, the others' begins with h
+    part = 1 if cell in ("qrnn", "slstm") else 0  # before h, or in its place, what comes out
     for index, size in enumerate(sizes):
         own = F.pad(states[index][part], (0, 7 - size))
         torch.testing.assert_close(end[0][index], own, rtol=1e-11, atol=1e-12)

@@ -1,7 +1,6 @@
 """Each cell against its equations in float64, forward and gradients, and the model around it."""
 
 import math
-from typing import get_args
 
 import pytest
 import torch
@@ -10,15 +9,14 @@ from torch import Tensor
 from pipeline.config import ModelConfig
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
-from tests.model.reference import cell_step, zero_state
+from tests.model.reference import SETTINGS, cell_step, zero_state
 
 VOCAB, TIME, STREAMS, EMBED, HIDDEN = 13, 6, 3, 5, 7
-CELLS = get_args(ModelConfig.model_fields["cell"].annotation)
 
 
 def make(cell: str = "lstm", **settings: object) -> LanguageModel:
     torch.manual_seed(0)
-    values = {"cell": cell, "embedding_size": EMBED, "hidden_size": HIDDEN, "num_layers": 2, **settings}
+    values = {**SETTINGS[cell], "embedding_size": EMBED, "hidden_size": HIDDEN, "num_layers": 2, **settings}
     return LanguageModel(ModelConfig(**values), VOCAB).double()  # type: ignore[arg-type]
 
 
@@ -44,7 +42,7 @@ def reference_nats(model: LanguageModel, cell: str, inputs: Tensor, targets: Ten
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", SETTINGS)
 def test_cells_equal_their_equations(cell: str, tied: bool) -> None:
     model = make(cell, tie_weights=tied)
     inputs, targets = tokens(), tokens().roll(1, 0)
@@ -58,7 +56,7 @@ def test_cells_equal_their_equations(cell: str, tied: bool) -> None:
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", SETTINGS)
 def test_two_windows_with_carried_state_are_one_long_window(cell: str) -> None:
     model = make(cell, qrnn_wide_layers="all")
     inputs = tokens(10)
@@ -141,7 +139,7 @@ def test_dropout_falls_on_the_embedding_and_between_layers() -> None:
     torch.testing.assert_close(seen[0][kept], (model.embedding(inputs).detach() / 0.75)[kept])
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", SETTINGS)
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_autocast_on_a_cpu_stays_near_float32(cell: str, precision: str) -> None:
     model = make(cell).float()

@@ -110,6 +110,8 @@ def test_a_bias_with_strides(library: str) -> None:
         {"cell": "gru"},
         {"cell": "rnn"},
         {"cell": "gru_reset_before"},
+        {"cell": "slstm", "num_heads": 2},
+        {"mogrifier_rounds": 2},
     ],
 )
 def test_a_model_and_its_gradients(library: str, options: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from pipeline.model.segments import Segments
 from pipeline.training.clipping import Clipping
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.step import TrainingStep
-from tests.model.reference import cell_step, recurrent_weight, zero_state
+from tests.model.reference import SETTINGS, cell_step, recurrent_weight, zero_state
 
 VOCAB, TIME, STREAMS, EMBED, HIDDEN_SIZE = 13, 6, 4, 5, 7
 DROPOUTS = {"input": 0.3, "hidden": 0.4, "output": 0.45, "embedding": 0.2, "weight": 0.5}
@@ -30,7 +30,7 @@ def make(cell: str = "lstm", **settings: Any) -> LanguageModel:
     torch.manual_seed(0)
     dropouts = {f"{kind}_dropout": p for kind, p in settings.pop("dropouts", DROPOUTS).items()}
     sizes = {"embedding_size": EMBED, "hidden_size": HIDDEN_SIZE, "last_hidden_size": EMBED, "num_layers": 3}
-    config = ModelConfig(cell=cell, tie_weights=True, **{**sizes, **dropouts, **settings})  # type: ignore[arg-type]
+    config = ModelConfig(tie_weights=True, **{**SETTINGS[cell], **sizes, **dropouts, **settings})
     return LanguageModel(config, VOCAB).double()
 
 
@@ -66,7 +66,7 @@ def reference_loss(model: LanguageModel, cell: str, inputs: Tensor, targets: Ten
     return nats + 2 * (dropped**2).sum() / dropped.numel() + change / hidden[1:].numel()
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "gru_reset_before", "qrnn"])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "gru_reset_before", "qrnn", "slstm", "mogrifier"])
 def test_one_update_equals_the_equations(cell: str) -> None:
     model, inputs, targets = make(cell), tokens()[:-1], tokens()[1:]
     parameters = list(model.parameters())
@@ -160,7 +160,7 @@ def test_dropped_words_are_dropped_wherever_they_stand() -> None:
     assert (dropped == 0).double().mean().item() == pytest.approx(0.1, abs=0.08)
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "gru_reset_before", "qrnn"])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "gru_reset_before", "qrnn", "slstm", "mogrifier"])
 def test_weight_dropout_where_streams_begin_anew(cell: str) -> None:
     model, inputs = make(cell), tokens()
     resets = np.zeros((TIME + 1, STREAMS), dtype=bool)

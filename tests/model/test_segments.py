@@ -1,7 +1,7 @@
 """Streams that begin anew within a window, against each stretch run alone."""
 
 import itertools
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ import torch
 from pipeline.config import ModelConfig
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.segments import Segments
+from tests.model.reference import SETTINGS
 
 T, B, VOCAB = 9, 4, 11
 CPU = torch.device("cpu")
@@ -57,11 +58,12 @@ def grads(model: LanguageModel, hidden: torch.Tensor, state: Any) -> list[torch.
     return list(torch.autograd.grad(total, list(model.recurrence.parameters())))
 
 
-@pytest.mark.parametrize("cell", get_args(ModelConfig.model_fields["cell"].annotation))
+@pytest.mark.parametrize("cell", SETTINGS)
 @pytest.mark.parametrize("name", RESETS)
 def test_each_stretch_is_as_if_run_alone(cell: Any, name: str) -> None:
     torch.manual_seed(0)
-    model = LanguageModel(ModelConfig(cell=cell, hidden_size=5, num_layers=2, qrnn_wide_layers="all"), VOCAB).double()
+    settings = {**SETTINGS[cell], "hidden_size": 5, "num_layers": 2, "qrnn_wide_layers": "all"}
+    model = LanguageModel(ModelConfig(**settings), VOCAB).double()
     tokens = torch.randint(VOCAB, (T, B))
     state = tuple(torch.randn(2, B, 5, dtype=torch.float64) for _ in model.initial_state(1))
     expected, expected_end = alone(model, tokens, state, RESETS[name])

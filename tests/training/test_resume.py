@@ -232,6 +232,20 @@ ORDERS = {
         "model.residual": True,
         "model.weight_dropout": 0.3,
     },
+    "an sLSTM of two heads": {
+        "train.reset_state": "document",
+        "train.max_steps": 50,
+        "model.cell": "slstm",
+        "model.num_heads": 2,
+        "model.weight_dropout": 0.3,
+    },
+    "a mogrifier of low rank": {
+        "train.reset_state": "document",
+        "train.max_steps": 50,
+        "model.mogrifier_rounds": 3,
+        "model.mogrifier_rank": 4,
+        "model.weight_dropout": 0.3,
+    },
     "rotated, reset at documents": {"train.epoch_order": "rotated", "train.reset_state": "document"},
 }
 

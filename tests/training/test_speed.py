@@ -56,7 +56,7 @@ def test_an_earlier_start_s_tokens_do_not_count_for_the_speed(
     assert [record["tokens_per_second"] for record in records if record["kind"] == "train"] == [60.0, 60.0]
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn", "mingru", "qrnn", "gru_reset_before"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn", "mingru", "qrnn", "gru_reset_before", "slstm"])
 def test_the_format_of_the_recurrence_is_that_of_its_products(make_config: Callable[..., Config], cell: str) -> None:
     settings = {"model.residual": True, "model.hidden_size": 64, "train.batch_size": 32, "train.precision": "bf16"}
     config = make_config({"model.cell": cell, "train.max_steps": 1, **settings})

@@ -90,12 +90,28 @@ def product_with(weight: Tensor, bias: Tensor | None = None, *, num_rows: int) -
 
     For oneDNN the weight is laid out only once.
     """
-    is_low = weight.dtype == torch.bfloat16 and not weight.is_cuda
-    if not (takes_onednn(weight) or (is_low and onednn.has_products() and onednn.has_bf16_products())):
+    if not is_laid_out(weight):
         return lambda rows: F.linear(rows, weight, bias)
     packed = onednn.packed(weight, num_rows)
     bias = None if bias is None else bias.contiguous()  # oneDNN looks at no strides
-    return lambda rows: onednn.linear(rows, packed, bias)
+    return lambda rows: onednn.linear(rows.contiguous(), packed, bias)
+
+
+def product_by_heads(weights: Tensor, *, num_rows: int) -> Callable[[Tensor], Tensor]:
+    """Return a function that multiplies (K, num_rows, D) by ``weights`` (K, V, D), each head by its own, outside
+    autograd: (K, num_rows, V).
+    """
+    if not is_laid_out(weights):
+        columns = weights.transpose(1, 2)
+        return lambda rows: torch.bmm(rows, columns)
+    heads = [product_with(weight.contiguous(), num_rows=num_rows) for weight in weights]
+    return lambda rows: torch.stack([head(part) for head, part in zip(heads, rows, strict=True)])
+
+
+def is_laid_out(weight: Tensor) -> bool:
+    """Return whether ``product_with`` lays ``weight`` out for oneDNN, in float32 or in bf16."""
+    is_low = weight.dtype == torch.bfloat16 and not weight.is_cuda
+    return takes_onednn(weight) or (is_low and onednn.has_products() and onednn.has_bf16_products())
 
 
 def column_sums(values: Tensor, dtype: torch.dtype) -> Tensor:

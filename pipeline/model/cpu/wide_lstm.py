@@ -72,7 +72,7 @@ class WideLSTM(torch.autograd.Function):
         rows, weight_ih, weight_hh, gates, hiddens, cells, squashed = ctx.saved_tensors
         num_steps, num_streams, _, size = gates.shape
         with torch.autocast(rows.device.type, enabled=False):
-            from_cell, output_factor, to_cell = _factors(gates, cells, squashed)
+            from_cell, output_factor, to_cell = gradient_factors(gates, cells[:-1], squashed)
             grad_hidden, grad_cell = grad_hidden[0].to(rows.dtype), grad_cell[0].to(gates.dtype, copy=True)
             grad_gates = torch.empty_like(gates, dtype=rows.dtype)
             recurrent = product_with(transposed(weight_hh), num_rows=num_streams)
@@ -96,8 +96,13 @@ class WideLSTM(torch.autograd.Function):
         )  # fmt: skip
 
 
-def _factors(gates: Tensor, cells: Tensor, squashed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What gradients are multiplied with, for the whole window at once.
+def gradient_factors(gates: Tensor, befores: Tensor, squashed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What gradients of an LSTM are multiplied with, for the whole window at once.
+
+    Args:
+        gates: i, f, k, o of each step, (T, B, 4, H).
+        befores: the cells before each step, (T, B, H).
+        squashed: tanh of the cells after each step, (T, B, H).
 
     Returns:
         Of ∂c to the sums under i, f and k, (T, B, 3, H); of ∂h to the sum under o, (T, B, H); of ∂h to ∂c, (T, B, H).
@@ -106,7 +111,7 @@ def _factors(gates: Tensor, cells: Tensor, squashed: Tensor) -> tuple[Tensor, Te
     from_cell = torch.empty_like(gates[:, :, :3])
     to_enter = torch.mul(enter, candidate, out=from_cell[:, :, 0])  # k i (1 − i)
     to_enter.addcmul_(to_enter, enter, value=-1)
-    torch.addcmul(forget, forget, forget, value=-1, out=from_cell[:, :, 1]).mul_(cells[:-1])  # c f (1 − f)
+    torch.addcmul(forget, forget, forget, value=-1, out=from_cell[:, :, 1]).mul_(befores)  # c f (1 − f)
     torch.addcmul(enter, enter * candidate, candidate, value=-1, out=from_cell[:, :, 2])  # i (1 − k²)
     shown = output * squashed
     to_cell = torch.addcmul(output, shown, squashed, value=-1)  # o (1 − tanh² c)

@@ -1,0 +1,90 @@
+"""The Mogrifier LSTM (Melis, Kočiský & Blunsom 2020): input and hidden vector gate each other before each step.
+
+Letters: T time, B streams, E embedding, H hidden, R rank.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.model.cells import Cell
+from pipeline.model.cpu.mogrified_lstm import MogrifiedLSTM
+from pipeline.model.state import State
+
+
+class MogrifierLSTM(Cell):
+    """x ← 2σ(Q h) x and h ← 2σ(R x) h by turns, as often as there are rounds, then torch's LSTM, gates i, f, k, o.
+
+    ``mixers`` are the matrices of the rounds, (E, H) and (H, E) by turns; with a rank two each, (·, R) and (R, ·).
+    """
+
+    num_products = 4  # i, f, k, o
+
+    def __init__(self, input_size: int, hidden_size: int, *, num_rounds: int, rank: int | None = None) -> None:
+        """
+        Args:
+            num_rounds: 1 at least.
+            rank: of the matrices of the rounds; None: they are whole.
+        """
+        super().__init__(input_size, hidden_size)
+        self.num_rounds, self.rank = num_rounds, rank
+        self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, hidden_size))
+        sizes = {"inputs": input_size, "hidden": hidden_size, "rank": rank or 0}
+        self.mixers = nn.ParameterList(
+            nn.Parameter(torch.empty(sizes[rows], sizes[columns])) for rows, columns in self.mixed
+        )
+        limit = 1 / math.sqrt(hidden_size)  # as torch's LSTM
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -limit, limit)
+
+    @property
+    def mixed(self) -> list[tuple[str, str]]:
+        """Return of each of ``mixers`` what its rows make and what its columns read: inputs, hidden or rank."""
+        wholes = [("hidden", "inputs") if index % 2 else ("inputs", "hidden") for index in range(self.num_rounds)]
+        if self.rank is None:
+            return wholes
+        return [pair for rows, columns in wholes for pair in ((rows, "rank"), ("rank", columns))]
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        return self.hidden_size, self.hidden_size
+
+    @property
+    def recurrent(self) -> Tensor | None:
+        return self.weight_hh
+
+    @property
+    def factors(self) -> list[list[nn.Parameter]]:
+        """Return the matrices whose product is that of a round, one or two for each."""
+        size = 1 if self.rank is None else 2
+        mixers = list(self.mixers)
+        return [mixers[start : start + size] for start in range(0, len(mixers), size)]
+
+    def forward(
+        self, inputs: Tensor, state: State, resets: Tensor | None = None, recurrent: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        with torch.autocast(inputs.device.type, enabled=False):
+            mixers = [factors[0] if len(factors) == 1 else factors[0] @ factors[1] for factors in self.factors]
+        exact = torch.promote_types(inputs.dtype, torch.float32)
+        start = (part[0].to(exact) for part in state)
+        weight = self.weight_hh if recurrent is None else recurrent
+        hidden, cell = MogrifiedLSTM.apply(inputs, *start, resets, self.weight, weight, self.bias, *mixers)
+        return hidden, (hidden[-1:], cell.unsqueeze(0))
+
+    def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        hidden, cell = state
+        both = [inputs, hidden]
+        for index, factors in enumerate(self.factors):
+            sums = both[1 - index % 2]
+            for factor in reversed(factors):
+                sums = F.linear(sums, factor)
+            both[index % 2] = both[index % 2] * torch.sigmoid(sums).mul_(2)
+        sums = F.linear(both[0], self.weight, self.bias) + F.linear(both[1], self.weight_hh)
+        enter, forget, candidate, output = sums.chunk(4, dim=1)
+        cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(candidate)
+        hidden = torch.sigmoid(output) * torch.tanh(cell)
+        return hidden, (hidden, cell)
