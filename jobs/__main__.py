@@ -17,6 +17,7 @@ COMMANDS = (
     "generate",
     "search",
     "prepare",
+    "teach",
     "compress",
     "export",
     "gradients",

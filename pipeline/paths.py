@@ -20,8 +20,8 @@ def absolute(config: Config) -> Config:
     if in_submitted_job():
         refuse_relative(config)
     changes = {}
-    names = ["run.directory", "data.directory", *(["train.initial_weights"] if config.train.initial_weights else [])]
-    for name in names:
+    optional = ("train.initial_weights", "train.teacher")
+    for name in ("run.directory", "data.directory", *(name for name in optional if configuration.get(config, name))):
         directory = configuration.get(config, name)
         changes[name] = directory if storage.is_uri(directory) else str(Path(directory).expanduser().absolute())
     return configuration.with_values(config, changes)
@@ -38,7 +38,7 @@ def refuse_relative(config: Config) -> None:
     Raises:
         UserError: naming each setting that is a relative path.
     """
-    names = ("run.directory", "data.directory", "train.initial_weights")
+    names = ("run.directory", "data.directory", "train.initial_weights", "train.teacher")
     paths = [(name, configuration.get(config, name)) for name in names]
     for name in ("corpus.train", "corpus.valid", "corpus.test"):
         paths += [(name, path) for path in configuration.get(config, name)]

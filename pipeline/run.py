@@ -45,6 +45,7 @@ from pipeline.training.selection import manifest_of_step
 from pipeline.training.stateful import HiddenState, Interval
 from pipeline.training.step import TrainingStep
 from pipeline.training.stragglers import Stragglers
+from pipeline.training.teaching.part import teaching_of
 from pipeline.training.watchdog import Watchdog
 
 
@@ -58,9 +59,10 @@ def corpus_of(loaded: checkpoint.Loaded) -> PreparedCorpus:
     return corpus
 
 
-def fingerprints(corpus: PreparedCorpus) -> dict[str, str]:
-    """Return what a checkpoint must have been trained on for a run to go on from it."""
-    return {"corpus": corpus.fingerprint, "tokenizer": corpus.tokenizer.fingerprint}
+def fingerprints(corpus: PreparedCorpus, *, teacher: str | None = None) -> dict[str, str]:
+    """Return what a checkpoint must have been trained on for a run to go on from it; ``teacher``: its fingerprint."""
+    found = {"corpus": corpus.fingerprint, "tokenizer": corpus.tokenizer.fingerprint}
+    return found if teacher is None else {**found, "teacher": teacher}
 
 
 def train(
@@ -174,13 +176,15 @@ def build_state(
     horizon = Horizon.of(config, data_of)
     data = horizon.first if now.train.bptt == config.train.bptt else data_of(now)
     zeros = model.initial_state(len(data.rows), device=worker.device, dtype=model.dtype)
+    ranks: dict[str, Any] = {"rank": worker.rank, "world_size": worker.world_size}
     return RunState(
         data=data,
         horizon=horizon,
         step=build_step(now, worker, model, total_steps=horizon.total_steps, vocab_size=corpus.vocab_size),
         hidden=HiddenState(zeros, data),
-        interval=Interval(worker.device, rank=worker.rank, world_size=worker.world_size),
+        interval=Interval(worker.device, **ranks),
         progress=Progress(),
+        teaching=teaching_of(now.train, corpus, data, device=worker.device, **ranks),
     )
 
 
@@ -212,7 +216,7 @@ def build_loop(
     model = state.step.model
     now = changes.in_force(config, state.progress.tokens)
     facts = {
-        "fingerprints": fingerprints(corpus),
+        "fingerprints": fingerprints(corpus, teacher=state.teaching.fingerprint if state.teaching else None),
         "num_workers": worker.world_size,
         "num_threads": worker.num_threads,
         "device": worker.device.type,

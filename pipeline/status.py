@@ -23,6 +23,7 @@ from pipeline.training import checkpoint
 from pipeline.training.horizon import Horizon, out_of_patience
 from pipeline.training.resume import check_continues
 from pipeline.training.selection import reading
+from pipeline.training.teaching.part import check_teacher
 
 
 def check(config: Config, corpus: PreparedCorpus, *, num_workers: int, fresh: bool = False) -> None:
@@ -30,8 +31,8 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int, fresh: bo
 
     Raises:
         UserError: too little text for a window or to score, more workers than rows, a head that does not fit the
-            vocabulary, a sample's prompt that the tokenizer does not know, initial weights that are not there, or a run
-            directory that holds another run.
+            vocabulary, a sample's prompt that the tokenizer does not know, initial weights or a teacher that are not
+            there or do not fit, or a run directory that holds another run.
     """
     check_data(config, corpus, num_workers)
     configuration.check_accumulation(config.train, num_workers)
@@ -39,8 +40,11 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int, fresh: bo
         LanguageModel(config.model, corpus.vocab_size)
     check_between_windows(config, corpus)
     found = None if fresh else checkpoint.newest(str(config.run.directory))
+    teacher = None
+    if config.train.teacher is not None and (found is None or not ended(config, corpus)):
+        teacher = check_teacher(config.train, corpus).fingerprint
     if found is not None:
-        check_continues(*found, config, fingerprints=run.fingerprints(corpus))
+        check_continues(*found, config, fingerprints=run.fingerprints(corpus, teacher=teacher))
     elif config.train.initial_weights is not None:
         weights, directory = (Path(str(path)) for path in (config.train.initial_weights, config.run.directory))
         if fresh and weights.resolve().is_relative_to(directory.resolve()):

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable
 from types import ModuleType
 
-from jobs import compress, evaluate, export, generate, gradients, ngram, prepare, search, submit, train
+from jobs import compress, evaluate, export, generate, gradients, ngram, prepare, search, submit, teach, train
 from jobs.shared.numbers import number, seed, whole
 from pipeline import config as configuration
 from pipeline.errors import UserError
@@ -19,7 +19,7 @@ Content = Callable[[random.Random], str | bytes]
 
 JOBS: dict[str, ModuleType] = {
     job.__name__.removeprefix("jobs."): job
-    for job in (prepare, train, search, evaluate, generate, compress, export, gradients, ngram, submit)
+    for job in (prepare, teach, train, search, evaluate, generate, compress, export, gradients, ngram, submit)
 }
 WITH_SETTINGS = ("prepare", "train", "search", "submit")
 SETTINGS = ["corpus.train=text.txt", "tokenizer.kind=char", "run.directory=new-run", "data.directory=new-data"]
@@ -34,6 +34,7 @@ WHOLE = {
     "compress": ["--run", "run"],
     "gradients": ["--run", "run"],
     "ngram": ["--data", "data"],
+    "teach": ["--teacher", "run", "--data", "data", "--to", "new-folder"],
     "export": ["--run", "run", "--to", "new-folder", "--format", "torch"],
 }
 LONG = "x" * 5000
@@ -141,6 +142,10 @@ NO_SENSE = {
         run.directory=text.txt/below
         train.initial_weights=none
         train.initial_weights=folder
+        train.teacher=none
+        train.teacher=folder
+        train.teacher_weight=2
+        train.teacher_temperature=0
         cluster.num_workers=3
         cluster.device=cuda
         corpus.train=none.txt""",
@@ -236,6 +241,20 @@ NO_SENSE = {
         --split test
         --to folder
         --to none/below/x.arpa""",
+    "teach": """
+        --teacher none
+        --teacher folder
+        --teacher text.txt
+        --data none
+        --data folder
+        --to folder
+        --to text.txt/below
+        --to s3://bucket/x
+        --top-k 0
+        --streams 0
+        --burn-in -1
+        --temperatures 0
+        --split test""",
     "submit": """
         run.directory=relative data.directory=relative
         corpus.train=none.txt

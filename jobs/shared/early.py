@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UserError
@@ -18,12 +19,12 @@ def check(config: Config) -> None:
     """Find at once what the job would otherwise find later.
 
     Raises:
-        UserError: texts or initial weights that are not there, or no cluster at the address.
+        UserError: texts, initial weights or a teacher that are not there, or no cluster at the address.
     """
     from pipeline.cluster.address import address_of, check_answers
 
     check_texts(config)
-    check_initial_weights(config)
+    check_models(config)
     if config.cluster.backend == "ray" and (address := address_of(config.cluster)):
         check_answers(address)
 
@@ -48,14 +49,19 @@ def check_prepared(directory: str) -> None:
         raise UserError(f"--verify: no prepared corpus in {directory} (run jobs.prepare)")
 
 
-def check_initial_weights(config: Config) -> None:
-    """Raise ``UserError`` where ``train.initial_weights`` holds no model, unless the run may have begun already."""
+def check_models(config: Config) -> None:
+    """Raise ``UserError`` where ``train.initial_weights`` or ``train.teacher`` holds no model, unless the run may have
+    begun already."""
     from pipeline.training.selection import CHECKPOINTS, choose
+    from pipeline.training.teaching.kinds import kind_of
 
-    path = config.train.initial_weights
-    if path is None or os.path.exists(os.path.join(os.path.expanduser(str(config.run.directory)), CHECKPOINTS)):
+    if os.path.exists(os.path.join(os.path.expanduser(str(config.run.directory)), CHECKPOINTS)):
         return
-    try:
-        choose(os.path.expanduser(path))
-    except UserError as error:
-        raise UserError(f"train.initial_weights: {error}") from None
+    looks: dict[str, Callable[[str], object]] = {"initial_weights": choose, "teacher": kind_of}
+    for name, look in looks.items():
+        path = getattr(config.train, name)
+        try:
+            if path is not None:
+                look(os.path.expanduser(path))
+        except UserError as error:
+            raise UserError(f"train.{name}: {error}") from None

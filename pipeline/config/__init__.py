@@ -23,9 +23,10 @@ from pipeline.config.loading import (
 )
 from pipeline.config.model import ModelConfig
 from pipeline.config.names import meant_by, section_fields
+from pipeline.config.running import EvaluateConfig, RunConfig
 from pipeline.config.schema import Config, check_accumulation
 from pipeline.config.search import SearchConfig
-from pipeline.config.training import EvaluateConfig, OptimizerConfig, PruneConfig, RunConfig, TrainConfig
+from pipeline.config.training import OptimizerConfig, PruneConfig, TrainConfig
 
 __all__ = [
     "FORMATS",

@@ -11,14 +11,9 @@ from pipeline.config.data import CorpusConfig, DataConfig, TokenizerConfig
 from pipeline.config.ddp import DdpConfig
 from pipeline.config.fields import Section, no_blank, shown
 from pipeline.config.model import ModelConfig, check_model
+from pipeline.config.running import EvaluateConfig, RunConfig
 from pipeline.config.search import SearchConfig
-from pipeline.config.training import (
-    EvaluateConfig,
-    OptimizerConfig,
-    PruneConfig,
-    RunConfig,
-    TrainConfig,
-)
+from pipeline.config.training import OptimizerConfig, PruneConfig, TrainConfig
 from pipeline.config.word_numbers import BABYLM, BABYLM_EPOCHS
 from pipeline.errors import UserError
 

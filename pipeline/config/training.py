@@ -1,4 +1,4 @@
-"""Sections of training: the loop, the optimizer, the held-out score, the run."""
+"""Sections of training: the loop, the optimizer, pruning."""
 
 from __future__ import annotations
 
@@ -144,6 +144,34 @@ class TrainConfig(Section):
         "A run directory (its best checkpoint), checkpoint or model folder of the same shape and tokenizer, whose "
         "weights training begins with; null: random ones.",
     )
+    teacher: str | None = setting(
+        None,
+        "A model of the same tokenizer to learn from beside the text: a run directory (its best checkpoint), "
+        "checkpoint or model folder, a folder of stored logits (jobs.teach), or a Hugging Face causal model; null: "
+        "none.",
+        source="Hinton et al. 2015",
+    )
+    teacher_weight: float = setting(
+        0.5,
+        "Share of the divergence from the teacher in the trained loss: (1 − w) · cross-entropy + w · τ² · KL. With 0 "
+        "the divergence is only measured.",
+        ge=0,
+        le=1,
+    )
+    teacher_temperature: float = setting(
+        1.0,
+        "τ, by which both models' logits are divided for the divergence.",
+        source="Hinton et al. 2015",
+        ge=0.01,
+        le=100,
+    )
+    teacher_top_k: int | None = setting(
+        None,
+        "Likeliest types of the teacher that are looked at, all others together being one more outcome; null: all "
+        "types, or all that are stored.",
+        unit="types",
+        ge=1,
+    )
     patience: int | None = setting(
         None, "End after so many validations without a better perplexity; null: never.", unit="validations", ge=1
     )
@@ -251,36 +279,3 @@ class PruneConfig(Section):
     begin_fraction: float = setting(0.0, "Share of the run after which pruning begins.", ge=0, le=1)
     end_fraction: float = setting(0.75, "Share of the run after which nothing more is pruned.", ge=0, le=1)
     every_steps: int = setting(100, "Updates between two renewals of what is pruned.", unit="steps", ge=1)
-
-
-class EvaluateConfig(Section):
-    """Held-out perplexity."""
-
-    streams: int = setting(
-        16,
-        "Streams, or documents side by side, over which held-out text is scored, whatever the workers.",
-        unit="streams",
-        ge=1,
-    )
-    burn_in: int = setting(
-        64, "Tokens before each stream but the first that are read first, unscored.", unit="tokens", ge=0
-    )
-
-
-class RunConfig(Section):
-    """Where a run lives and what it shows."""
-
-    directory: str | None = setting(None, "Checkpoints, metrics and TensorBoard files; null: runs/<config name>.")
-    sample_tokens: int = setting(
-        200, "Tokens of sample text written after each validation; 0: none.", unit="tokens", ge=0, le=1_000_000
-    )
-    sample_prompt: str = setting("", "What the sample text begins with; empty: a zero state.")
-
-    @field_validator("directory")
-    @classmethod
-    def _is_no_bucket(cls, directory: str | None) -> str | None:
-        if directory is not None and "://" in directory:
-            raise UserError(
-                f"{directory} is no folder; a run needs one that every worker writes to (data may be a bucket)"
-            )
-        return directory

@@ -132,6 +132,7 @@ class Documents:
         seed: int,
         bucket_windows: int = 1,
         word_begins: WordBegins | None = None,
+        with_places: bool = False,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -141,6 +142,7 @@ class Documents:
             begin_id: the type that the model reads before a document's first token.
             bucket_windows: windows whose documents are sorted by length together.
             word_begins: count the words that are read; None: do not.
+            with_places: give windows the places of their targets.
 
         Raises:
             UserError: more ranks than documents in a window, or fewer documents than that.
@@ -156,6 +158,7 @@ class Documents:
         self.batch_size = batch_size
         self.most_tokens = most_tokens
         self.begin_id = begin_id
+        self.with_places = with_places
         self.seed = seed
         self.bucket_windows = bucket_windows
         self.rows = range(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
@@ -188,6 +191,7 @@ class Documents:
             seed=mix(train.seed, ORDER),
             bucket_windows=data.bucket_windows,
             word_begins=word_begins,
+            with_places=train.teacher is not None,
             rank=rank,
             world_size=world_size,
         )
@@ -248,7 +252,8 @@ class Documents:
                 batches = self._batches(pool, epoch, lengths)[position - first :]
                 tokens, starts = self.pools.read(pool)
                 for batch in batches:
-                    yield self._window(batch, position, tokens, starts, lengths)
+                    window = self._window(batch, position, tokens, starts, lengths)
+                    yield self._with_places(window, batch, pool) if self.with_places else window
                     position += 1
             first = last
 
@@ -270,6 +275,12 @@ class Documents:
             num_inputs=num_tokens,
             num_targets=num_tokens,
         )
+
+    def _with_places(self, window: Window, batch: Ids, pool: int) -> Window:
+        """``window`` with where in the split each target stands; in the padding any place."""
+        starts = self.pools.places(pool)[batch[self.rows.start : self.rows.stop]]  # (B,)
+        places = np.minimum(starts + np.arange(len(window.inputs))[:, None], len(self.pools.tokens) - 1)
+        return window._replace(places=places)
 
     def _order(self, epoch: int) -> list[int]:
         """The pools as they come in ``epoch``."""

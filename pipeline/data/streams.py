@@ -74,6 +74,7 @@ class Streams:
         rotation_seed: int | None = None,
         length_seed: int | None = None,
         word_begins: WordBegins | None = None,
+        with_places: bool = False,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -83,6 +84,7 @@ class Streams:
                 2019); None: every epoch is in order.
             length_seed: draw the lengths of the windows of each epoch from this and the epoch; None: all ``bptt``.
             word_begins: count the words that are read; None: do not.
+            with_places: give windows the places of their targets.
 
         Raises:
             UserError: more ranks than streams, or too few tokens for one window per stream.
@@ -99,6 +101,7 @@ class Streams:
             )
         self.tokens = tokens
         self.reset = reset
+        self.with_places = with_places
         self.rotation_seed = rotation_seed
         self.length_seed = length_seed
         self.batch_size = batch_size
@@ -129,6 +132,7 @@ class Streams:
             rotation_seed=mix(train.seed, ROTATION) if train.epoch_order == "rotated" else None,
             length_seed=mix(train.seed, LENGTHS) if train.window_lengths == "random" else None,
             word_begins=word_begins,
+            with_places=train.teacher is not None,
             rank=rank,
             world_size=world_size,
         )
@@ -225,6 +229,7 @@ class Streams:
             inputs, targets, resets = self._block(offsets, position, length)
             for end, without_target in zip(ends[:num_windows].tolist(), num_seams.tolist(), strict=False):
                 part = slice(position - begin, end - begin)
+                places = self._places(offsets, position, end - position) if self.with_places else None
                 yield Window(
                     inputs=inputs[:, part].T,
                     targets=targets[:, part].T,
@@ -234,9 +239,16 @@ class Streams:
                     resets=part_of(resets, part.start, part.stop),
                     num_inputs=(end - position) * self.batch_size,
                     num_targets=(end - position) * self.batch_size - without_target,
+                    places=places,
                 )
                 position = end
             ends, num_seams = ends[num_windows:], num_seams[num_windows:]
+
+    def _places(self, offsets: Ids, position: int, length: int) -> Ids:
+        """(T, B) places in the split of the targets of this rank's rows; at a seam, where there is none, any."""
+        rows = np.arange(self.rows.start, self.rows.stop)
+        within = (offsets[rows] + position + np.arange(length)[:, None]) % self.tokens_per_stream
+        return rows * self.tokens_per_stream + within + 1
 
     def _block(self, offsets: Ids, position: int, length: int) -> tuple[Ids, Ids, Resets | None]:
         """(B, length) inputs, targets and resets of this rank's rows."""

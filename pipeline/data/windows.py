@@ -61,7 +61,8 @@ class Window(NamedTuple):
     ``begins``: the hidden state before it is zero. ``resets``, (T, B), is true where a row's state is made zero
     before that input; None: nowhere. Over all ranks, ``num_inputs`` are the inputs that are no padding and
     ``num_targets`` the targets that count; held-out text has neither, there each rank counts its own, and ``first``,
-    (B,), is where in the text the first target of each row stands.
+    (B,), is where in the text the first target of each row stands. ``places``, (T, B), is that of every target that
+    counts in training, where it was asked for.
     """
 
     inputs: np.ndarray[Any, np.dtype[np.int64]]
@@ -73,6 +74,7 @@ class Window(NamedTuple):
     num_inputs: int = 0
     num_targets: int = 0
     first: Ids | None = None
+    places: Ids | None = None
 
 
 class TrainingData(Protocol):

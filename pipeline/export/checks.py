@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -14,28 +10,11 @@ from pipeline.data.tokenizer import Ids, Tokenizer
 from pipeline.errors import UserError
 from pipeline.generate.text import ids_of_prompt
 from pipeline.model.evaluating import evaluating
+from pipeline.offline import offline
 from pipeline.training.checkpoint import Loaded
 
 # of float32 logits; those of one model by two ways of summing differ by a few millionths
 TOLERANCE = 1e-4
-
-
-@contextmanager
-def offline() -> Iterator[Any]:
-    """transformers, without a look at the hub and without its log."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    import transformers
-
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    bars = transformers.logging.is_progress_bar_enabled()
-    transformers.logging.disable_progress_bar()
-    try:
-        yield transformers
-    finally:
-        transformers.logging.set_verbosity(level)
-        if bars:
-            transformers.logging.enable_progress_bar()
 
 
 def check_tokenizer(tokenizer: Tokenizer, folder: Path, texts: list[str]) -> None:

@@ -103,6 +103,7 @@ def train_on(loop: Loop, window: Window) -> None:
     progress, device = loop.progress, loop.step.device
     inputs = torch.from_numpy(window.inputs).to(device, non_blocking=True)  # (T, B)
     targets = torch.from_numpy(window.targets).to(device, non_blocking=True)  # (T, B)
+    soft = None if loop.teaching is None else loop.teaching(window, inputs)
     loop.step.times.mark("data")
     update = partial(
         loop.step,
@@ -113,6 +114,7 @@ def train_on(loop: Loop, window: Window) -> None:
         lr=loop.lr * (len(window.inputs) / loop.train.bptt if loop.train.window_lengths == "random" else 1.0),
         index=progress.step,
         resets=window.resets,
+        soft=soft,
     )
     if loop.rollback is None:
         nats, loop.last_norm, loop.hidden.state = update()
@@ -121,6 +123,8 @@ def train_on(loop: Loop, window: Window) -> None:
             loop, loop.rollback, update, num_targets=window.num_targets
         )
     loop.interval.nats += nats
+    if loop.teaching is not None:
+        loop.teaching.divergence += loop.step.divergence
     loop.interval.tokens += window.num_targets
     loop.tokens_before = progress.tokens
     progress.step += 1
@@ -157,6 +161,7 @@ def log(loop: Loop) -> None:
         progress.lowest_loss = min(loss, progress.lowest_loss or loss)
     clipped = loop.step.clipping.take_share()
     interval = loop.interval
+    taught = {} if loop.teaching is None else {"divergence": loop.teaching.take(interval.tokens)}
     num_tokens, started = interval.tokens - interval.tokens_before, interval.started
     interval.begin()
     num_steps, times = loop.step.times.num_steps, loop.step.times.take()
@@ -173,6 +178,7 @@ def log(loop: Loop) -> None:
         tokens=progress.tokens,
         loss=loss,
         perplexity=perplexity(loss, 1),
+        **taught,
         lr=loop.step.optimizer.param_groups[0]["lr"],
         grad_norm=float(loop.last_norm),
         clipped=clipped,

@@ -31,6 +31,7 @@ SCALARS = {
     "train": {
         "loss": "loss/train",
         "perplexity": "perplexity/train",
+        "divergence": "divergence/train",
         "lr": "optimizer/learning_rate",
         "grad_norm": "optimizer/gradient_norm",
         "clipped": "optimizer/clipped_share",

@@ -23,6 +23,7 @@ from pipeline.training.schedules import learning_rate
 from pipeline.training.stateful import HiddenState, Interval, Stateful
 from pipeline.training.step import TrainingStep
 from pipeline.training.stragglers import Stragglers
+from pipeline.training.teaching.part import Teaching
 from pipeline.training.utilization import Utilization
 from pipeline.training.watchdog import Watchdog
 
@@ -40,11 +41,19 @@ class RunState:
     hidden: HiddenState
     interval: Interval
     progress: Progress
+    teaching: Teaching | None = None  # None: there is no teacher
 
     @property
     def parts(self) -> dict[str, Stateful]:
         """What a checkpoint holds. A new part that updates change is listed in ``TrainingStep.parts``, another here."""
-        return {**self.step.parts, "hidden": self.hidden, "interval": self.interval, "progress": self.progress}
+        taught: dict[str, Stateful] = {} if self.teaching is None else {"teaching": self.teaching}
+        return {
+            **self.step.parts,
+            "hidden": self.hidden,
+            "interval": self.interval,
+            "progress": self.progress,
+            **taught,
+        }
 
 
 @dataclass(kw_only=True)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pipeline.config import DdpConfig, OptimizerConfig, PruneConfig
 from pipeline.data.windows import Resets
 from pipeline.model import foreach
+from pipeline.model.head.distillation import Distilled, SoftTargets
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
 from pipeline.model.regularization import NO_PENALTIES, Masks, Penalties
@@ -38,13 +39,24 @@ class WindowLoss(nn.Module):
         self.penalties = penalties
 
     def forward(
-        self, inputs: Tensor, targets: Tensor, state: State, segments: Segments | None, masks: Masks
-    ) -> tuple[Tensor, Tensor | None, State]:
-        """Return the summed nats of (T, B) targets, the weighted mean penalties, and the next state."""
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State,
+        segments: Segments | None,
+        masks: Masks,
+        soft: SoftTargets | None = None,
+    ) -> tuple[Tensor | Distilled, Tensor | None, State]:
+        """Return the summed nats of (T, B) targets, the weighted mean penalties, and the next state.
+
+        With the ``soft`` targets of a teacher, the sums of ``Head.distill`` are in place of the nats.
+        """
         model = self.model
         hidden, state = model.outputs(inputs, state, segments, masks)  # (T, B, H)
         dropped = model.drop_output(hidden, masks)
-        return model.head.loss(model.for_head(dropped), targets), self.penalties(hidden, dropped), state
+        vectors = model.for_head(dropped)
+        sums = model.head.loss(vectors, targets) if soft is None else model.head.distill(vectors, targets, soft)
+        return sums, self.penalties(hidden, dropped), state
 
 
 class LossScale:
@@ -127,6 +139,7 @@ class TrainingStep:
         self.loss_scale = LossScale(enabled=precision == "fp16", device=self.device)
         self.refusals = Refusals(self.device)
         self.times = StepTimes(self.device)
+        self.divergence = torch.zeros((), dtype=torch.float64, device=self.device)  # of the last window, summed
         self.embedding_rows = EmbeddingRows(model) if embedding_rows else None
         self.module: nn.Module = WindowLoss(model, penalties)
         self.exchange: Exchange | None = None
@@ -171,6 +184,7 @@ class TrainingStep:
         lr: float,
         index: int,
         resets: Resets | None = None,
+        soft: SoftTargets | None = None,
     ) -> tuple[Tensor, Tensor, State]:
         """Update the weights from one window, ``accumulation_steps`` groups of its rows one after another.
 
@@ -180,6 +194,7 @@ class TrainingStep:
             num_targets: targets of this window over all ranks.
             index: number of the window in the run, from which its dropout masks are seeded.
             resets: (T, B), where in the window streams begin anew, if any does.
+            soft: what a teacher says of the targets; this rank's summed divergence is then ``divergence``.
 
         Returns:
             This rank's summed nats, the global gradient norm before clipping (not finite: the update was refused),
@@ -191,7 +206,7 @@ class TrainingStep:
         num_streams = inputs.shape[1]
         batch_size = self.batch_size or num_streams
         first = self.rank * batch_size // self.world_size
-        nats = torch.zeros((), dtype=torch.float64, device=self.device)
+        nats, divergence = (torch.zeros((), dtype=torch.float64, device=self.device) for _ in range(2))
         ends: list[State] = []
         num_groups = self.accumulation_steps
         for group in range(num_groups):
@@ -200,9 +215,11 @@ class TrainingStep:
             with self.synchronization(is_last=group == num_groups - 1):
                 with autocast(self.precision, self.device):
                     masks = Masks(mix(self.seed, index), batch_size, range(first + rows.start, first + rows.stop))
-                    part, penalty, end = self.module(
-                        inputs[:, rows], targets[:, rows], select(state, rows), segments, masks
+                    taught = () if soft is None else (soft.select(rows),)
+                    sums, penalty, end = self.module(
+                        inputs[:, rows], targets[:, rows], select(state, rows), segments, masks, *taught
                     )
+                part = sums if soft is None else sums.loss
                 # DDP averages over ranks; times W, divided by all targets, that average is the mean per token
                 loss = part * (self.world_size / max(1, num_targets))
                 if penalty is not None:
@@ -213,11 +230,13 @@ class TrainingStep:
                 # the last gradient has set off the last exchange: what is left of the pass is waiting for that
                 is_exchanged = self.exchange is not None and group == num_groups - 1
                 self.times.mark("communication" if is_exchanged else "backward")
-            nats += part.detach()
+            nats += part.detach() if soft is None else sums.nats
+            divergence += 0 if soft is None else sums.divergence
             ends.append(end)
         if self.embedding_rows is not None:
             self.embedding_rows.take(most=inputs.shape[0] * -(-batch_size // self.world_size))
             self.times.mark("backward" if self.exchange is None else "communication")
+        self.divergence = divergence
         norm = self.update(lr, index)
         self.times.mark("optimizer")
         return nats, norm, ends[0] if len(ends) == 1 else concatenate(ends)

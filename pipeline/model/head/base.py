@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pipeline.model.head.cross_entropy import IGNORED, rows_at_a_time
+from pipeline.model.head.distillation import Distilled, Likeliest, SoftTargets, mixed_nats
 from pipeline.model.token_ids import as_int64
 
 # rows whose distributions are looked at at a time on a CPU: they stay in the cache
@@ -43,6 +45,21 @@ class Head(nn.Module, ABC):
         if not torch.is_grad_enabled():
             return self._token_nats(rows, flat, most_logits).sum()
         return self._loss(rows, flat, most_logits)
+
+    def distill(
+        self, hidden: Tensor, targets: Tensor, soft: SoftTargets, *, most_logits: int | None = None
+    ) -> Distilled:
+        """Sum over (T, B) targets after (T, B, H) the loss that mixes their nats with the divergence from a teacher.
+
+        With a weight of 0 the loss is that of ``loss``, bit for bit, and the divergence is only measured.
+        """
+        rows, flat = hidden.reshape(-1, hidden.shape[-1]), as_int64(targets).reshape(-1)  # (N, H), (N,)
+        if soft.weight:
+            return self._distill(rows, flat, soft, most_logits)
+        loss = self.loss(hidden, targets, most_logits=most_logits)
+        with torch.no_grad():
+            measured = Head._distill(self, rows, flat, soft, most_logits)
+        return Distilled(loss, loss.detach(), measured.divergence)
 
     def token_nats(self, hidden: Tensor, targets: Tensor, *, most_logits: int | None = None) -> Tensor:
         """Return the nats of each of (T, B) targets, 0 where it is −100; without gradients, in chunks as ``loss``."""
@@ -84,6 +101,34 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def _loss(self, rows: Tensor, targets: Tensor, most_logits: int | None) -> Tensor:
         """Sum the nats of (N,) targets after (N, H), with every parameter in the graph whatever the targets are."""
+
+    def _distill(self, rows: Tensor, targets: Tensor, soft: SoftTargets, most_logits: int | None) -> Distilled:
+        """As ``distill`` of (N,) targets after (N, H): from whole logits, of a chunk at a time and once more for the
+        gradients."""
+        # logits, their logarithms, probabilities and gradients exist side by side
+        chunk = rows_at_a_time(4 * soft.vocab_size, rows.device, most_logits)
+        nats, divergences = [], []
+
+        def of_part(part: Tensor, part_targets: Tensor, *taught: Tensor | None) -> tuple[Tensor, Tensor]:
+            logits = self.logits(part)  # (n, V)
+            with torch.autocast(rows.device.type, enabled=False):
+                types, log_q = taught
+                assert log_q is not None
+                found = mixed_nats(logits, part_targets, Likeliest(types, log_q), soft)
+                return found[0].sum(), found[1].sum()
+
+        for start in range(0, max(1, len(rows)), chunk):
+            part = slice(start, start + chunk)
+            inputs = (rows[part], targets[part], *soft.of(part))
+            if torch.is_grad_enabled():
+                found = checkpoint(of_part, *inputs, use_reentrant=False, preserve_rng_state=False)
+            else:
+                found = of_part(*inputs)
+            nats.append(found[0])
+            divergences.append(found[1])
+        total, divergence = torch.stack(nats).sum(), torch.stack(divergences).sum()
+        loss = (1 - soft.weight) * total + soft.weight * soft.temperature**2 * divergence
+        return Distilled(loss, total.detach(), divergence.detach())
 
     @abstractmethod
     def _token_nats(self, rows: Tensor, targets: Tensor, most_logits: int | None) -> Tensor:

@@ -9,6 +9,7 @@ V vocabulary.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -120,9 +121,21 @@ def scaled_once(ctx: Any, factor: Tensor) -> list[Tensor]:
 
 
 def add_gradients(
-    gradients: tuple[Tensor, ...], hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, *, chunk: int
+    gradients: tuple[Tensor, ...],
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    *,
+    chunk: int,
+    to_gradient: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Add ∂nats/∂hidden (N, H), ∂weight (V, H), ∂bias (V,) to ``gradients``, ``chunk`` rows at a time; the nats."""
+    """Add ∂nats/∂hidden (N, H), ∂weight (V, H), ∂bias (V,) to ``gradients``, ``chunk`` rows at a time; the nats.
+
+    Args:
+        to_gradient: of another loss than the nats, as ``logits_to_gradient``, for one chunk after another.
+    """
+    to_gradient = to_gradient or logits_to_gradient
     grad_hidden, grad_weight, grad_bias = gradients
     low = product_dtype(weight)
     nats = []
@@ -133,7 +146,7 @@ def add_gradients(
         ):
             part = part.to(low)
             logits = product(part, low_weight.t(), low_bias)  # (chunk, V)
-            nats.append(logits_to_gradient(logits, part_targets).sum())
+            nats.append(to_gradient(logits, part_targets).sum())
             grad_part += product(logits, low_weight)
             add_over_rows(grad_weight, logits, part)
             grad_bias += column_sums(logits, bias.dtype)

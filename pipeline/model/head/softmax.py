@@ -6,7 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.model.head.base import Head
-from pipeline.model.head.cross_entropy import linear_cross_entropy, linear_logits, linear_token_nats, spread
+from pipeline.model.head.cross_entropy import (
+    linear_cross_entropy,
+    linear_logits,
+    linear_token_nats,
+    rows_at_a_time,
+    spread,
+)
+from pipeline.model.head.distillation import Distilled, DistilledCrossEntropy, SoftTargets
+from pipeline.model.precision import autocast_where_native
 
 
 class Softmax(Head):
@@ -25,6 +33,13 @@ class Softmax(Head):
 
     def _loss(self, rows: Tensor, targets: Tensor, most_logits: int | None) -> Tensor:
         return linear_cross_entropy(rows, self.weight, self.bias, targets, most_logits=most_logits)
+
+    def _distill(self, rows: Tensor, targets: Tensor, soft: SoftTargets, most_logits: int | None) -> Distilled:
+        # a chunk's logits, and the teacher's where all of them are looked at
+        chunk = rows_at_a_time(2 * len(self.bias), rows.device, most_logits)
+        with autocast_where_native(rows.device.type):
+            sums = DistilledCrossEntropy.apply(rows, self.weight, self.bias, targets, soft, chunk)
+        return Distilled(*sums)
 
     def _token_nats(self, rows: Tensor, targets: Tensor, most_logits: int | None) -> Tensor:
         return linear_token_nats(rows, self.weight, self.bias, targets, most_logits=most_logits)
