@@ -140,11 +140,13 @@ def meant_by(option: str, following: str, known: Sequence[str], *, takes_config:
     """
     name, equals, value = option.partition("=")
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-    if not near and takes_config:
+    if takes_config:
         if not equals and not following.startswith("-") and "=" not in following:
             value = following
-        settings = configuration.meant_by(name.lstrip("-").replace("-", "_"))
-        near = [f"{setting}={value or '…'}" for setting in settings if "." in setting]
+        field = name.lstrip("-").replace("-", "_")
+        settings = [setting for setting in configuration.meant_by(field) if "." in setting]
+        if not near or any(setting.endswith(f".{field}") for setting in settings):
+            near = [f"{setting}={value or '…'}" for setting in settings]
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 

@@ -11,31 +11,54 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.shared import early
 from jobs.shared.cli import config_from, executor, print_dry_run, run_job
+from jobs.shared.numbers import seeds as number_or_list
 from jobs.shared.options import command_line, parser
 
 if TYPE_CHECKING:
     from pipeline.config import Config
 
+FORMS = {"perplexity": ",.2f", "bits_per_byte": ".4f"}  # of the figures of several seeds
+
 
 def main(argv: list[str]) -> dict[str, Any] | None:
     arguments = argument_parser().parse_args(argv)
     config = config_from(arguments)
-    early.check(config)
+    seeds = seeds_of(arguments, config)
+    if seeds:
+        from pipeline.paths import of_seed
+
+        early.check(of_seed(config, seeds[0]))  # the others have the same texts
+    else:
+        early.check(config)
 
     from pipeline.dry_run import dry_run
 
     if arguments.dry_run:
-        return print_dry_run(config, dry_run(config))
+        return print_dry_run(config, {**dry_run(config), **({"seeds": seeds} if seeds else {})})
     again = command_line("train", [argument for argument in argv if argument != "--fresh"])
-    result = train(config, again=again, fresh=arguments.fresh, verbose=arguments.verbose)
-    print_result(config, result)
+    how: dict[str, Any] = {"again": again, "fresh": arguments.fresh, "verbose": arguments.verbose}
+    if seeds:
+        result = train_seeds(config, seeds, **how)
+        print_seeds(config, result)
+    else:
+        result = train(config, **how)
+        print_result(config, result)
     return result
 
 
 def argument_parser() -> argparse.ArgumentParser:
     result = parser("train", __doc__ or "")
     result.add_argument("--fresh", action="store_true", help="start over; what is there is set aside")
+    result.add_argument(
+        "--seeds", type=number_or_list, metavar="N", help="N runs, or those of seeds such as 1,2,5; their mean"
+    )
     return result
+
+
+def seeds_of(arguments: argparse.Namespace, config: Config) -> list[int]:
+    """Return the seeds of --seeds, from train.seed on where it is a number; none without it."""
+    found = arguments.seeds
+    return list(range(config.train.seed, config.train.seed + found)) if isinstance(found, int) else found or []
 
 
 def train(config: Config, *, again: str, fresh: bool = False, verbose: bool = False) -> dict[str, Any]:
@@ -62,6 +85,61 @@ def train(config: Config, *, again: str, fresh: bool = False, verbose: bool = Fa
         raise SystemExit(1) from None
     finally:
         progress.close()
+
+
+def train_seeds(
+    config: Config, seeds: list[int], *, again: str, fresh: bool = False, verbose: bool = False
+) -> dict[str, Any]:
+    """Train with each of ``seeds``, as ``train`` does; return ``pipeline.repeats.summary``."""
+    from threading import Lock
+
+    from jobs.terminal.progress import MovingLine, SeedProgress, ShardProgress
+    from pipeline import repeats
+    from pipeline.launch import TrainingStoppedError
+
+    line, lock = MovingLine(), Lock()
+    try:
+        return repeats.train(
+            config,
+            seeds,
+            partial(executor, verbose=verbose),
+            fresh=fresh,
+            start_over="--fresh",
+            listener=lambda seed: SeedProgress(seed, line, lock),
+            on_shard=ShardProgress().show,
+            say=line.say,
+        )
+    except repeats.InterruptedSeedsError as interrupted:
+        line.say(f"{interrupted}; to continue:\n  {again}")
+        raise SystemExit(128 + interrupted.signum) from None
+    except TrainingStoppedError as stopped:
+        line.say(f"training stopped: {stopped}; to go on from the last checkpoints:\n  {again}")
+        raise SystemExit(1) from None
+    finally:
+        line.close()
+
+
+def print_seeds(config: Config, found: dict[str, Any]) -> None:
+    """Print a line for each run, and the mean of all with its interval."""
+    from jobs.terminal.progress import duration
+    from pipeline.repeats import SUMMARY, TABLE
+
+    def row(name: object, figures: list[str], length: str = "") -> None:
+        print(f"{name:>11}  {figures[0]:>21}  {figures[1]:>16}  {length}".rstrip())
+
+    def shown(name: str, *values: float | None) -> str:
+        return " to ".join(format(value, FORMS[name]) for value in values if value is not None)
+
+    print()
+    row("seed", ["validation perplexity", "bits per byte"], "tokens, steps, time")
+    for run in found["runs"]:
+        length = f"{run['tokens']:,}, {run['steps']:,}, {duration(run['seconds'])}"
+        row(run["seed"], [shown(name, run[name]) for name in FORMS], length)
+    row("mean", [shown(name, found["mean"][name]) for name in FORMS])
+    row("95 % of it", [shown(name, *found["interval"][name] or ()) for name in FORMS])
+    directory = config.run.directory
+    print(f"\nthe same as files: {directory}/{TABLE}, {directory}/{SUMMARY}")
+    print(f"TensorBoard:       tensorboard --logdir {directory}")
 
 
 def print_result(config: Config, result: dict[str, Any]) -> None:

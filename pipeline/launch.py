@@ -41,10 +41,15 @@ class InterruptedRunError(Exception):
 __all__ = ["InterruptedRunError", "TrainingStoppedError", "in_process", "train"]
 
 
+# (request a stop, announce it) → a context that yields the list of signals received
+Stopping = Callable[[Callable[[], None], Callable[[], None]], AbstractContextManager[list[int]]]
+
+
 class Executor(Protocol):
     """Prepares a corpus and runs the ranks of a training job somewhere."""
 
     num_workers: int
+    num_at_once: int  # so many runs have room beside each other
 
     def prepare(self, config: Config, *, on_shard: OnShard, say: Say) -> PreparedCorpus:
         """Return the corpus of ``config``; prepare it if necessary."""
@@ -59,6 +64,7 @@ class InProcess:
 
     evaluate_at_tokens: Sequence[int] = ()
     num_workers: int = field(default=1, init=False)
+    num_at_once: int = field(default=1, init=False)
 
     def prepare(self, config: Config, *, on_shard: OnShard, say: Say) -> PreparedCorpus:
         return prepare_in_process(config, on_shard=on_shard, say=say)
@@ -89,6 +95,7 @@ def train(
     on_record: Callable[[Record], None] = lambda record: None,
     on_shard: OnShard = lambda entry, total: None,
     say: Say = lambda sentence: None,
+    stopping: Stopping | None = None,
 ) -> dict[str, Any]:
     """Train ``config`` to its end, from its last checkpoint if there is one; return ``status.result``.
 
@@ -97,6 +104,7 @@ def train(
         start_over: how the caller's user asks for ``fresh``, for sentences.
         on_record, on_shard: told of each line of the metrics file, of each shard that is prepared.
         say: told in a sentence what was found and done.
+        stopping: what asks for a stop; default: Ctrl-C and SIGTERM, of which only the main thread is told.
 
     Raises:
         UserError: a mistake in the settings, the text, or the run directory.
@@ -109,22 +117,33 @@ def train(
         for name, tokens in corpus.splits.items():
             if tokens.num_unknown:
                 say(f"{name}: {tokens.num_unknown:,} of {len(tokens):,} tokens are <unk>")
-        try:
-            status.check(config, corpus, num_workers=ranks.num_workers, fresh=fresh)
-        except CannotContinueError as error:
-            raise UserError(f"{error}\n({start_over} starts over)") from None
-        if fresh and (aside := directory.set_aside(but=str(config.data.directory))):
-            say(f"set aside what {directory.path} held as {aside}")
+        check(config, corpus, ranks, fresh=fresh, start_over=start_over)
+        if fresh:
+            set_aside(config, directory, say)
         if ended := status.ended(config, corpus):
             say(f"{directory.path} holds this run, {ended}; {start_over} starts over")
         else:
             announce = partial(say, "stopping: finishing the step and saving (again to stop at once)")
-            with stopping_on_signals(directory.request_stop, announce) as received:
+            with (stopping or stopping_on_signals)(directory.request_stop, announce) as received:
                 outcome = ranks.train(config, owner=directory.owner, on_record=on_record)
             if outcome == INTERRUPTED:
                 step = manifests(directory.path)[-1][1]["step"]
                 raise InterruptedRunError(received[0] if received else signal.SIGTERM, step)
     return status.result(config, say=say)
+
+
+def check(config: Config, corpus: PreparedCorpus, ranks: Executor, *, fresh: bool, start_over: str) -> None:
+    """Do what ``status.check`` does; where only the run that is there hinders, say how to ``start_over``."""
+    try:
+        status.check(config, corpus, num_workers=ranks.num_workers, fresh=fresh)
+    except CannotContinueError as error:
+        raise UserError(f"{error}\n({start_over} starts over)") from None
+
+
+def set_aside(config: Config, directory: RunDirectory, say: Say) -> None:
+    """Set aside what the ``locked`` directory of ``config`` holds, but for the corpus."""
+    if aside := directory.set_aside(but=str(config.data.directory)):
+        say(f"set aside what {directory.path} held as {aside}")
 
 
 @contextmanager

@@ -27,6 +27,12 @@ def absolute(config: Config) -> Config:
     return configuration.with_values(config, changes)
 
 
+def of_seed(config: Config, seed: int) -> Config:
+    """Return the run of ``config`` with another seed, one of several: it has a directory of its own."""
+    directory = str(Path(str(config.run.directory)) / f"seed-{seed}")
+    return configuration.with_values(config, {"train.seed": seed, "run.directory": directory})
+
+
 def in_submitted_job() -> bool:
     """Whether this process is the entry point of a job that was submitted to a cluster."""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ

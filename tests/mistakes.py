@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 from jobs import compress, evaluate, export, generate, gradients, ngram, prepare, search, submit, teach, train
-from jobs.shared.numbers import number, seed, whole
+from jobs.shared.numbers import number, seed, seeds, whole
 from pipeline import config as configuration
 from pipeline.errors import UserError
 from tests import absurd
@@ -43,6 +43,7 @@ WORDS = [
     *("\x1b[31m", "a\nb\nc\nd\ne\nf\ng", "\t", "\r", "\0", "\udcff", "\u202e", "\ufeff", "://", "é" * 300, LONG),
 ]
 NO_NUMBERS = ["", "x", "nan", "-nan", "inf", "1e400", "1.5e", "0x10", "1,5", "9" * 5000, "1" * 400 + ".5", "--", "None"]
+NO_SEEDS = ["", "x", "0", "1", "-3", "1001", "1,", ",", "2,2", "1,x", "1,-1", "1,1.5", "5,4294967296", "9" * 5000]
 NO_WHOLE = [*NO_NUMBERS, "1.5", "1e3", "9" * 20, "-" + "9" * 20]
 # names that are no settings, and what looks like a setting
 NO_SETTINGS = [
@@ -148,6 +149,8 @@ NO_SENSE = {
         train.teacher_temperature=0
         cluster.num_workers=3
         cluster.device=cuda
+        --seeds 2 corpus.train=none.txt
+        --seeds 3 run.directory=text.txt
         corpus.train=none.txt""",
     "search": """
         cluster.backend=local
@@ -296,6 +299,8 @@ class Drawn:
             self.argv.append(f"{option}={self.source.choice(WORDS)}")
         elif action.type in (whole, seed, number):
             self.argv.append(f"{option}={self.source.choice(NO_NUMBERS if action.type is number else NO_WHOLE)}")
+        elif action.type is seeds:
+            self.argv.append(f"{option}={self.source.choice(NO_SEEDS)}")
         else:
             self.last = [option]
 

@@ -8,6 +8,7 @@ from math import isfinite
 # more of anything that is counted would only fill the memory or never end
 MOST = 2**31 - 1
 LARGEST_SEED = 2**63 - 1
+MOST_SEEDS, END_OF_TRAIN_SEEDS = 1000, 2**32  # train.seed is below
 
 
 def whole(text: str, *, most: int = MOST) -> int:
@@ -24,6 +25,21 @@ def whole(text: str, *, most: int = MOST) -> int:
 def seed(text: str) -> int:
     """Read a seed; an ``argparse`` type."""
     return whole(text, most=LARGEST_SEED)
+
+
+def seeds(text: str) -> int | list[int]:
+    """Read how many seeds, or which ones, with commas between them; an ``argparse`` type."""
+    found = [seed(part) for part in text.split(",")]
+    if len(found) == 1:
+        if not 2 <= found[0] <= MOST_SEEDS:
+            raise ArgumentTypeError(f"{found[0]:,} is not between 2 and {MOST_SEEDS:,}")
+        return found[0]
+    for each in found:
+        if not 0 <= each < END_OF_TRAIN_SEEDS:
+            raise ArgumentTypeError(f"{each:,} is not between 0 and {END_OF_TRAIN_SEEDS - 1:,}")
+        if found.count(each) > 1:
+            raise ArgumentTypeError(f"{each} is there twice")
+    return found
 
 
 def number(text: str) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
+import threading
 import time
 from typing import Any, TextIO
 
@@ -163,6 +164,24 @@ class RunProgress(MovingLine):
                 f"step {record['step']:,}, epoch {record['epoch']:.2f}: "
                 f"validation perplexity {shown(record['perplexity'], ',.2f')}{bits}{best}"
             )
+
+
+class SeedProgress(RunProgress):
+    """Shows one of several runs, which may train side by side, on the ``line`` of all of them."""
+
+    def __init__(self, seed: int, line: MovingLine, lock: threading.Lock) -> None:
+        super().__init__(stream=line.stream)
+        self.name = f"seed {seed}"
+        self.line = line
+        self.lock = lock
+
+    def move(self, done: float, text: str) -> None:
+        with self.lock:
+            self.line.move(done, f"{self.name}  {text}")
+
+    def say(self, sentence: str) -> None:
+        with self.lock:
+            self.line.say(f"{self.name}: {sentence}")
 
 
 def shown(value: float | None, form: str) -> str:

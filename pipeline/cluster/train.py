@@ -28,7 +28,9 @@ from pipeline.cluster.prepare import prepare
 from pipeline.cluster.session import (
     check_capacity,
     growth,
+    node_resources,
     own_node,
+    places,
     ray_session,
 )
 from pipeline.cluster.worker import FailureNotes, QuickExit, read_mailbox, run_rank, take_mailbox
@@ -108,6 +110,14 @@ class OnRay:
     @property
     def num_workers(self) -> int:
         return self.plan.num_workers
+
+    @property
+    def num_at_once(self) -> int:
+        """Return how many runs of this plan the cluster has room for, as large as it may grow to."""
+        plan = self.plan
+        gpus = plan.gpus_per_worker if plan.use_gpu else 0.0
+        room = places(node_resources(), cpus_per_worker=plan.cpus_per_worker, gpus_per_worker=gpus)
+        return max(1, room // plan.num_workers)
 
     def prepare(self, config: Config, *, on_shard: OnShard, say: Say) -> PreparedCorpus:
         return prepare(config, on_shard=on_shard, say=say)

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import exp, inf, sqrt
-from statistics import fmean, stdev
+from math import exp, inf
 
 from pipeline.config import SearchConfig
+from pipeline.means import mean_interval
 from pipeline.search.standing import DONE, Standing, Trial
 
 CONFIRMS = "confirms"
-# the 97.5 % point of Student's t with 1, 2, … degrees of freedom; beyond, the normal one
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
-NORMAL = 1.960
 
 
 @dataclass(frozen=True)
@@ -79,9 +76,5 @@ def confirmed(standing: Standing) -> dict[str, Confirmed]:
 
 def summary(losses: list[float]) -> Confirmed:
     """The mean of ``losses`` and its interval, as perplexities: they are averaged in nats per token."""
-    mean, number = fmean(losses), len(losses)
-    if number == 1:
-        return Confirmed(exp(mean), 1, None, None)
-    t = STUDENT[number - 2] if number - 2 < len(STUDENT) else NORMAL
-    half = t * stdev(losses) / sqrt(number)
-    return Confirmed(exp(mean), number, exp(mean - half), exp(mean + half))
+    mean, low, high = mean_interval(losses)
+    return Confirmed(exp(mean), len(losses), *(None if end is None else exp(end) for end in (low, high)))

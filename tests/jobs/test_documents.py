@@ -35,7 +35,7 @@ SMALL = [
 ]
 # after it, and in place of what it says of the same options
 SHORT = ["train.max_steps=3", "run.sample_tokens=5", "cluster.cpus_per_worker=1"]
-FEW = {"--tokens": "9", "--fine-tune-steps": "3", "--bleu": "5", "--length": "20"}
+FEW = {"--tokens": "9", "--seeds": "2", "--fine-tune-steps": "3", "--bleu": "5", "--length": "20"}
 NAMES = {"DIR": "runs/quickstart", "OTHER": "runs/other", "FOLDER": "folder-hf", "CELL": "gru"}
 FILES = {"--config": QUICKSTART, "--prompts": "prompts.txt", "--verify": "data/quickstart"}
 
