@@ -247,7 +247,7 @@ def test_a_worker_a_node_and_the_driver_are_killed(
 ) -> None:
     config = make_config(
         {
-            "model.hidden_size": 96,
+            "model.hidden_size": 24,
             "model.dropout": 0.1,
             "train.epochs": 1000,  # far longer than all of it takes
             "train.checkpoint_every_steps": 40,

@@ -90,8 +90,8 @@ def test_an_argument_that_is_no_text_is_refused(capsys: pytest.CaptureFixture[st
     )
 
 
-def test_settings_may_stand_on_both_sides_of_options(capsys: pytest.CaptureFixture[str]) -> None:
-    result = train.main(["train.max_steps=5", "--dry-run", "corpus.train=builtin:python-docs"])
+def test_settings_may_stand_on_both_sides_of_options(tiny_text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = train.main(["train.max_steps=5", "tokenizer.kind=byte", "--dry-run", f"corpus.train={tiny_text}"])
     assert result is not None
     assert result["steps"] == 5
 

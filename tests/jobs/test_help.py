@@ -33,8 +33,9 @@ def test_recurray_lists_every_command() -> None:
         assert line.endswith(".")
 
 
-def test_recurray_is_the_same_as_the_module() -> None:
-    ours, module = shown_by(["jobs", "train", "--dry-run", "--json"]), shown_by(["jobs.train", "--dry-run", "--json"])
+def test_recurray_is_the_same_as_the_module(tiny_text: Path) -> None:
+    argv = ["--dry-run", "--json", f"corpus.train={tiny_text}", "tokenizer.kind=byte"]
+    ours, module = shown_by(["jobs", "train", *argv]), shown_by(["jobs.train", *argv])
     assert ours == module
     assert json.loads(ours.splitlines()[-1])["steps"] > 0
 

@@ -16,7 +16,14 @@ from pipeline.training import checkpoint, guard
 from pipeline.training.monitor import read
 from tests.training.ranks import Plan, carry_out, train_on_ranks
 
-CONVENTIONAL = {"train.epochs": 2, "train.bptt": 20, "model.dropout": 0.3, "train.checkpoint_every_steps": 13}
+# epochs of 81 steps
+CONVENTIONAL = {
+    "train.epochs": 2,
+    "train.bptt": 20,
+    "train.batch_size": 12,
+    "model.dropout": 0.3,
+    "train.checkpoint_every_steps": 13,
+}
 
 
 def curve(config: Config, kind: str = "train", figure: str = "loss") -> list[tuple[int, float]]:
@@ -91,7 +98,7 @@ def test_interrupted_anywhere_and_continued_is_bitwise_equal(
     prepare_in_process(config)
     launch.train(config, launch.in_process)
     # stops fall mid-epoch, mid-interval of the log, on a checkpoint's step, and across the epoch's end
-    for num_steps in (3, 10, 5, 130, 50):
+    for num_steps in (3, 10, 5, 60, 25):
         interrupt_after(broken, num_steps)
     launch.train(broken, launch.in_process)
     assert curve(config) == curve(broken)
@@ -178,7 +185,7 @@ def test_failing_within_a_window_or_before_the_report_and_continued_is_bitwise_e
 
 
 def test_a_finished_run_is_not_trained_again_and_more_epochs_go_on(make_config: Callable[..., Config]) -> None:
-    config = make_config({"optimizer.schedule": "constant"})
+    config = make_config({"optimizer.schedule": "constant", "train.batch_size": 30})
     sentences: list[str] = []
     first = launch.train(config, launch.in_process)
     assert launch.train(config, launch.in_process, say=sentences.append) == first
