@@ -1,18 +1,26 @@
 """The neural cache (Grave et al. 2017): tokens seen lately, found again by the hidden vectors before them.
 
 p(w) = (1 − λ) p_model(w) + λ p_cache(w), p_cache(w) ∝ Σ exp(θ hₜ·hᵢ) over the i among the last ``window`` places
-before t whose next token is w. Constant memory: that many vectors. Letters: T time, K remembered places, H hidden.
+before t whose next token is w. Constant memory: that many vectors.
+
+The sum over all places before t is by far most of the work. All hₜ·hᵢ of some t are one product, and the columns that
+lie within the window of each of its rows are a matrix by age, (T, W), without a copy. Of the places with the same token
+there are few, and only those are looked up. Letters: T time, K remembered places, H hidden, W places of the largest
+window, P pairs of a place and an earlier one with the same token, θ and ``windows`` the numbers of both.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pipeline.options import CacheSettings
 from pipeline.scoring import Scored
@@ -20,52 +28,157 @@ from pipeline.scoring import Scored
 THETAS = (0.05, 0.1, 0.2, 0.4, 0.8)
 WEIGHTS = (0.01, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3)
 WINDOWS = (100, 500, 2000)
+# similarities at a time on a CPU: they stay in its cache
+MOST_SIMILARITIES = 2**15
+
+Numbers = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Places and earlier ones with the same token, ordered by place."""
+
+    rows: Tensor  # (P,) of T
+    ages: Tensor  # (P,) by how many places the other one is earlier
+    bands: Tensor  # (P,) the smallest of the windows that it is in
+    bounds: list[int]  # (T + 1,) which pairs each place has
 
 
 class Memory:
-    """The hidden vectors of the last ``size`` places of one stream and the tokens that followed them."""
+    """The hidden vectors of the last places of one stream and the tokens that followed them.
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    Args:
+        thetas: factors of similarities to give probabilities for.
+        windows: numbers of places to give them for, the smallest first; as many as the last are remembered.
+    """
+
+    def __init__(self, thetas: Sequence[float], windows: Sequence[int]) -> None:
+        self.thetas = thetas
+        self.windows = windows
         self.hidden: Tensor | None = None  # (K, H)
         self.tokens: Tensor | None = None  # (K,)
-        self.texts: Tensor | None = None  # (K,): what is of another document is not looked at
-        self.num_texts = 0
+        self.num_places = 0  # so far, of the present document
 
-    def log_probabilities(
-        self, part: Scored, options: Sequence[tuple[float, int]], *, is_by_document: bool
-    ) -> tuple[Tensor, Tensor]:
-        """log p_cache of the targets of a window for each (θ, window), (options, T), and where nothing is remembered.
+    def log_probabilities(self, part: Scored, *, is_by_document: bool) -> tuple[Tensor, Tensor]:
+        """log p_cache of the targets of a window, (θ, windows, T), and where nothing is remembered, (T,).
 
         The window is remembered afterwards.
         """
         hidden = part.hidden[:, 0]  # (T, H)
-        device, num_steps = hidden.device, len(hidden)
-        targets = torch.from_numpy(part.window.targets[:, 0].copy()).to(device)  # (T,)
-        texts = torch.full((num_steps,), self.num_texts, device=device)
+        tokens = torch.from_numpy(part.window.targets[:, 0].copy()).to(hidden.device)  # (T,)
+        num_before = self._places_before(part, is_by_document=is_by_document)
+        if self.hidden is not None and self.tokens is not None:
+            hidden, tokens = torch.cat([self.hidden, hidden]), torch.cat([self.tokens, tokens])
+        width = min(self.windows[-1], len(hidden))  # W
+        num_before = np.minimum(num_before, width)
+        pairs = pairs_of(tokens, torch.from_numpy(num_before).to(hidden.device), self.windows)
+        everything, same = self._sums(hidden, num_before, width, pairs)
+        is_empty = torch.from_numpy(num_before == 0).to(hidden.device)
+        size = self.windows[-1]
+        self.hidden, self.tokens = hidden[-size:], tokens[-size:]
+        return (same - everything).masked_fill(is_empty, -torch.inf), is_empty
+
+    def _places_before(self, part: Scored, *, is_by_document: bool) -> Numbers:
+        """How many places of its document there are before each of the window, (T,), and go on counting."""
+        num_steps = len(part.hidden)
+        found = self.num_places + np.arange(num_steps)
         if is_by_document and part.window.resets is not None:
-            texts += torch.from_numpy(part.window.resets[:, 0].cumsum()).to(device)
-            self.num_texts = int(texts[-1])
-        num_before = 0
-        if self.hidden is not None and self.tokens is not None and self.texts is not None:
-            num_before = len(self.hidden)
-            keys, tokens = torch.cat([self.hidden, hidden]), torch.cat([self.tokens, targets])
-            text_of_key = torch.cat([self.texts, texts])
-        else:
-            keys, tokens, text_of_key = hidden, targets, texts
-        age = num_before + torch.arange(num_steps, device=device)[:, None] - torch.arange(len(keys), device=device)
-        is_before = (age > 0) & (texts[:, None] == text_of_key)  # (T, K)
-        is_target = tokens == targets[:, None]  # (T, K)
-        products = hidden @ keys.t()  # (T, K)
-        found, empty = [], []
-        for theta, window in options:
-            logits = (theta * products).masked_fill(~is_before | (age > window), -torch.inf)
-            everything = logits.logsumexp(1).double()
-            chosen = logits.masked_fill(~is_target, -torch.inf).logsumexp(1).double()
-            empty.append(everything == -torch.inf)
-            found.append((chosen - everything).masked_fill(empty[-1], -torch.inf))
-        self.hidden, self.tokens, self.texts = keys[-self.size :], tokens[-self.size :], text_of_key[-self.size :]
-        return torch.stack(found), torch.stack(empty)
+            (starts,) = part.window.resets[:, 0].nonzero()
+            for start in starts.tolist():
+                found[start:] = np.arange(num_steps - start)
+        self.num_places = int(found[-1]) + 1
+        return found
+
+    def _sums(self, hidden: Tensor, num_before: Numbers, width: int, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """ln Σ exp(θ hₜ·hᵢ) over all places of each window, and over ``pairs`` in it; (θ, windows, T) each.
+
+        Args:
+            hidden: (K + T, H).
+            num_before: (T,) how many of the ``width`` places before each count.
+        """
+        num_steps = len(num_before)
+        keys = F.pad(hidden, (0, 0, width + num_steps - len(hidden), 0))  # (W + T, H)
+        rows_at_once = num_steps if hidden.is_cuda else max(1, MOST_SIMILARITIES // width)
+        ages = torch.arange(width, 0, -1, device=hidden.device)
+        everything, of_pairs = [], []
+        for start in range(0, num_steps, rows_at_once):
+            stop = min(start + rows_at_once, num_steps)
+            num_rows = stop - start
+            products = keys[width + start : width + stop] @ keys[start : width + stop - 1].t()  # (n, W + n − 1)
+            by_age = products.as_strided((num_rows, width), (width + num_rows, 1))  # (n, W), the oldest first
+            is_out = None
+            if (num_before[start:stop] < width).any():
+                is_out = ages > torch.from_numpy(num_before[start:stop, None]).to(hidden.device)  # (n, W)
+            everything.append(log_sums(by_age, is_out, self.thetas, self.windows))
+            own = slice(pairs.bounds[start], pairs.bounds[stop])
+            of_pairs.append(by_age[pairs.rows[own] - start, width - pairs.ages[own]])
+        same = log_sums_of_pairs(torch.cat(of_pairs), pairs, num_steps, self.thetas, len(self.windows))
+        return torch.cat(everything, dim=2), same
+
+
+def pairs_of(tokens: Tensor, num_before: Tensor, windows: Sequence[int]) -> Pairs:
+    """For the last T of (K + T,) ``tokens``: the places with the same token among the ``num_before`` (T,) before each.
+
+    Tokens and places as one number are in order by token, then place: the earlier places of a token are neighbours.
+    """
+    device, length, num_steps = tokens.device, len(tokens), len(num_before)
+    numbers = tokens * length + torch.arange(length, device=device)  # (K + T,)
+    ordered = numbers.sort().values
+    own = numbers[-num_steps:]
+    begins = torch.searchsorted(ordered, own - num_before)  # (T,)
+    counts = torch.searchsorted(ordered, own) - begins
+    rows = torch.arange(num_steps, device=device).repeat_interleave(counts)  # (P,)
+    bounds = F.pad(counts.cumsum(0), (1, 0))  # (T + 1,)
+    numbered = torch.arange(len(rows), device=device) - bounds[rows]  # (P,) of each among its row's
+    ages = own[rows] - ordered[begins[rows] + numbered]
+    bands = torch.bucketize(ages, torch.tensor(windows, device=device))
+    return Pairs(rows, ages, bands, bounds.tolist())
+
+
+def log_sums(by_age: Tensor, is_out: Tensor | None, thetas: Sequence[float], windows: Sequence[int]) -> Tensor:
+    """ln Σ exp(θ x) over the last columns of (n, W), as many as each of ``windows`` says: (θ, windows, n) in float64.
+
+    Args:
+        is_out: (n, W), what does not count.
+    """
+    num_rows, width = by_age.shape
+    found = by_age.new_full((len(thetas), len(windows), num_rows), -torch.inf, dtype=torch.float64)
+    edges = [width - min(size, width) for size in (0, *windows)]
+    # by bands between two windows, each of its own maximum, beside which that of all could vanish
+    for index, (end, begin) in enumerate(pairwise(edges)):
+        if begin == end:
+            continue
+        band = by_age[:, begin:end]
+        if is_out is not None:
+            band = band.masked_fill(is_out[:, begin:end], -torch.inf)
+        most = finite(band.amax(1, keepdim=True))
+        behind = band - most
+        for number, theta in enumerate(thetas):
+            shares = (behind * theta).exp_()
+            if is_out is not None:
+                shares.masked_fill_(is_out[:, begin:end], 0)  # also where θ is 0
+            found[number, index] = shares.sum(1).double().log() + theta * most[:, 0].double()
+    return found.logcumsumexp(1)
+
+
+def log_sums_of_pairs(
+    similarities: Tensor, pairs: Pairs, num_steps: int, thetas: Sequence[float], num_windows: int
+) -> Tensor:
+    """ln Σ exp(θ x) over (P,) ``similarities`` of the pairs of each place in each window, (θ, windows, T), float64."""
+    groups = pairs.rows * num_windows + pairs.bands  # (P,)
+    most = similarities.new_full((num_steps * num_windows,), -torch.inf)
+    most = finite(most.scatter_reduce_(0, groups, similarities, "amax"))
+    behind = similarities - most[groups]
+    found = []
+    for theta in thetas:
+        sums = torch.zeros_like(most).index_add_(0, groups, (behind * theta).exp_())
+        found.append(sums.double().log() + theta * most.double())
+    return torch.stack(found).view(len(thetas), num_steps, num_windows).logcumsumexp(2).transpose(1, 2)
+
+
+def finite(values: Tensor) -> Tensor:
+    """``values`` with 0 in place of −∞, the largest of nothing."""
+    return values.masked_fill(values == -torch.inf, 0)
 
 
 def mixed(nats: Tensor, log_cache: Tensor, is_empty: Tensor, weight: float) -> Tensor:
@@ -78,23 +191,19 @@ def mixed(nats: Tensor, log_cache: Tensor, is_empty: Tensor, weight: float) -> T
 
 def with_cache(parts: Iterable[Scored], settings: CacheSettings, *, is_by_document: bool = False) -> Iterator[Scored]:
     """Score ``parts`` of one stream with a cache as well; ``is_by_document``: it is cleared where states are."""
-    memory = Memory(settings.window)
+    memory = Memory([settings.theta], [settings.window])
     for part in parts:
-        log_cache, is_empty = memory.log_probabilities(
-            part, [(settings.theta, settings.window)], is_by_document=is_by_document
-        )
-        yield replace(part, nats=mixed(part.nats[:, 0], log_cache[0], is_empty[0], settings.weight)[:, None])
+        log_cache, is_empty = memory.log_probabilities(part, is_by_document=is_by_document)
+        yield replace(part, nats=mixed(part.nats[:, 0], log_cache[0, 0], is_empty, settings.weight)[:, None])
 
 
 def tune_cache(parts: Iterable[Scored], *, is_by_document: bool = False) -> CacheSettings:
     """Return the best of a grid of settings on ``parts`` of one stream, all tried in one pass over them."""
-    options = list(itertools.product(THETAS, WINDOWS))
-    nats = torch.zeros(len(options), len(WEIGHTS), dtype=torch.float64)
-    memory = Memory(max(WINDOWS))
+    nats = torch.zeros(len(THETAS), len(WINDOWS), len(WEIGHTS), dtype=torch.float64)
+    memory = Memory(THETAS, WINDOWS)
     for part in parts:
-        log_cache, is_empty = memory.log_probabilities(part, options, is_by_document=is_by_document)
+        log_cache, is_empty = memory.log_probabilities(part, is_by_document=is_by_document)
         for column, weight in enumerate(WEIGHTS):
-            nats[:, column] += mixed(part.nats[:, 0], log_cache, is_empty, weight).sum(1).cpu()
-    option, column = divmod(int(nats.argmin()), len(WEIGHTS))
-    theta, window = options[option]
-    return CacheSettings(theta, WEIGHTS[column], window)
+            nats[:, :, column] += mixed(part.nats[:, 0], log_cache, is_empty, weight).sum(2).cpu()
+    theta, window, weight = np.unravel_index(int(nats.argmin()), nats.shape)
+    return CacheSettings(THETAS[theta], WEIGHTS[weight], WINDOWS[window])

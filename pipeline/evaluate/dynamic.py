@@ -18,12 +18,12 @@ from torch import Tensor
 
 from pipeline.data.scoring import ScoringStreams
 from pipeline.data.windows import Window
-from pipeline.model import foreach
+from pipeline.evaluate.moving import MovedRows, MovedWeight, rows_of
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import State, detach
 from pipeline.options import DynamicSettings
-from pipeline.scoring import Scored, read, score
+from pipeline.scoring import Scored, ids_of, read, score
 
 # windows of the training text that RMS is measured on
 GRADIENT_WINDOWS = 300
@@ -33,11 +33,16 @@ TRIED_DECAYS = (0.0, 1e-3, 5e-3, 0.02, 0.05)
 
 
 class Follower:
-    """A copy of a model whose weights are moved; the model itself stays as it is."""
+    """A copy of a model whose weights are moved; the model itself stays as it is.
+
+    The gradient of an embedding is sparse, the rows of the types that were read, unless the head has the same matrix.
+    """
 
     def __init__(self, model: LanguageModel) -> None:
         self.model = copy.deepcopy(model)
         self.parameters = [parameter.requires_grad_() for parameter in self.model.parameters()]
+        embedding = self.model.embedding
+        embedding.sparse = all(parameter is not embedding.weight for parameter in self.model.head.parameters())
 
     def read(self, window: Window, state: State | None) -> tuple[Tensor, Tensor, State, tuple[Tensor, ...]]:
         """Return (T, B, H) hidden, (T, B) targets, the state after ``window``, and the gradient of its mean loss."""
@@ -57,24 +62,31 @@ class Learner(Follower):
 
     def __init__(self, model: LanguageModel, settings: DynamicSettings, rms: list[Tensor] | None) -> None:
         super().__init__(model)
-        self.lr = settings.lr
-        self.trained = [parameter.detach().clone() for parameter in self.parameters]
-        self.weights = [parameter.detach() for parameter in self.parameters]
-        if rms is None:
-            self.steps = [torch.ones(())] * len(self.weights)
-            self.decays: list[Tensor] = [torch.tensor(settings.decay)] * len(self.weights)
-        else:
-            mean = torch.stack([part.mean() for part in rms]).mean()
-            self.steps = [1 / (part + settings.epsilon) for part in rms]
-            # what is beyond 1 would overshoot
-            self.decays = [(settings.decay * part / mean).clamp(max=1) for part in rms]
+        mean = None if rms is None else torch.stack([part.mean() for part in rms]).mean()
+        self.weights: list[MovedWeight] = []
+        self.rows: MovedRows | None = None
+        for index, parameter in enumerate(self.parameters):
+            decay, scale = settings.decay, None
+            if rms is not None:
+                # what is beyond 1 would overshoot
+                decay = (settings.decay * rms[index] / mean).clamp(max=1)
+                scale = 1 / (rms[index] + settings.epsilon)
+            if parameter is self.model.embedding.weight and self.model.embedding.sparse:
+                self.rows = MovedRows(parameter, settings.lr, decay, scale)
+                self.weights.append(self.rows)
+            else:
+                self.weights.append(MovedWeight(parameter, settings.lr, decay, scale))
 
+    def read(self, window: Window, state: State | None) -> tuple[Tensor, Tensor, State, tuple[Tensor, ...]]:
+        if self.rows is not None:
+            self.rows.catch_up(ids_of(window, self.model.device)[0].long().flatten())
+        return super().read(window, state)
+
+    @torch.no_grad()
     def learn(self, gradients: Sequence[Tensor]) -> None:
-        """Move the weights once. The ``gradients`` are used up."""
-        columns = (self.weights, self.trained, gradients, self.steps, self.decays)
-        for weight, start, gradient, step, decay in zip(*columns, strict=True):
-            back = (start - weight).mul_(decay)
-            weight.sub_(gradient.mul_(step), alpha=self.lr).add_(back)
+        """Move the weights once."""
+        for weight, gradient in zip(self.weights, gradients, strict=True):
+            weight.move(gradient)
 
 
 def gradient_rms(model: LanguageModel, parts: ScoringStreams) -> list[Tensor]:
@@ -84,9 +96,14 @@ def gradient_rms(model: LanguageModel, parts: ScoringStreams) -> list[Tensor]:
     state, num_windows = None, 0
     for window in islice(parts.windows(), GRADIENT_WINDOWS):
         _, _, state, gradients = follower.read(window, state)
-        foreach.addcmul_(sums, gradients, gradients)
+        for total, gradient in zip(sums, gradients, strict=True):
+            if gradient.is_sparse:
+                rows, values = rows_of(gradient)
+                total.index_add_(0, rows, values.square())
+            else:
+                total.addcmul_(gradient, gradient)
         num_windows += 1
-    return [(part / num_windows).sqrt() for part in sums]
+    return [part.div_(num_windows).sqrt_() for part in sums]
 
 
 def follow(

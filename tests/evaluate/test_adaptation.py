@@ -12,12 +12,13 @@ import torch
 from pipeline.config import ModelConfig
 from pipeline.data.scoring import ScoringStreams
 from pipeline.data.streams import ResetRule
-from pipeline.data.windows import ArrayTokens
+from pipeline.data.windows import ArrayTokens, Window
 from pipeline.evaluate import scored_windows, total
-from pipeline.evaluate.cache import tune_cache, with_cache
+from pipeline.evaluate.cache import Memory, tune_cache, with_cache
 from pipeline.evaluate.dynamic import follow, gradient_rms, tune_dynamic
 from pipeline.model.language_model import LanguageModel
 from pipeline.options import CacheSettings, DynamicSettings
+from pipeline.scoring import Scored
 
 VOCAB = 7
 IDS = np.random.default_rng(1).integers(0, VOCAB, 90).astype(np.uint16)
@@ -25,8 +26,13 @@ IDS = np.random.default_rng(1).integers(0, VOCAB, 90).astype(np.uint16)
 
 @pytest.fixture
 def model() -> LanguageModel:
+    return model_of(tie_weights=True)
+
+
+def model_of(*, tie_weights: bool) -> LanguageModel:
     torch.manual_seed(0)
-    model = LanguageModel(ModelConfig(hidden_size=6, num_layers=2, dropout=0.5, tie_weights=True), VOCAB).double()
+    config = ModelConfig(hidden_size=6, num_layers=2, dropout=0.5, tie_weights=tie_weights)
+    model = LanguageModel(config, VOCAB).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3)
@@ -43,7 +49,9 @@ def plain_cache(model: LanguageModel, settings: CacheSettings, starts: list[int]
             hidden, state = model(torch.tensor([[current]]), state)
         h = hidden[0, 0]
         p = model.head.logits(h).softmax(0)[following].item()
-        recent = [(math.exp(settings.theta * float(h @ past)), token) for past, token in pairs[-settings.window :]]
+        similar = [settings.theta * float(h @ past) for past, _ in pairs[-settings.window :]]
+        most = max(similar, default=0.0)
+        recent = [(math.exp(s - most), token) for s, (_, token) in zip(similar, pairs[-settings.window :], strict=True)]
         if recent:
             cached = sum(w for w, token in recent if token == following) / sum(w for w, _ in recent)
             p = (1 - settings.weight) * p + settings.weight * cached
@@ -64,10 +72,34 @@ def test_cache(model: LanguageModel, window: int, starts: list[int]) -> None:
     assert nats == pytest.approx(plain_cache(model, settings, starts), rel=1e-10)
 
 
+def test_cache_in_parts(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many places are looked at at a time, and whatever θ is: 0 makes every place count as much."""
+    parts = ScoringStreams(ArrayTokens(IDS), num_streams=1, bptt=40)
+    for theta, similarities in ((0.0, 20), (0.7, 100), (1000.0, 7)):
+        monkeypatch.setattr("pipeline.evaluate.cache.MOST_SIMILARITIES", similarities)
+        settings = CacheSettings(theta, weight=0.3, window=17)
+        nats, _ = total(with_cache(scored_windows(model, parts.windows()), settings))
+        assert nats == pytest.approx(plain_cache(model, settings, []), rel=1e-10)
+
+
+def test_cache_where_a_share_vanishes(model: LanguageModel) -> None:
+    """The place with the same token is so unlike the present one that float32 has no number for its share."""
+    hidden = torch.tensor([[1.0], [-1.0], [1.0]])[:, None]  # (T, 1, H)
+    targets = np.array([[4], [5], [5]])
+    window = Window(targets, targets, position=0, next_position=3, begins=True)
+    found, is_empty = Memory([1000.0], [1, 2]).log_probabilities(
+        Scored(window, hidden, torch.zeros(3, 1)), is_by_document=False
+    )
+    assert is_empty.tolist() == [True, False, False]
+    # of the last place alone that one is certain, of both it is e^−1000 beside e^1000
+    assert found[0, :, 2].tolist() == [0.0, -2000.0]
+    assert found[0, :, 1].tolist() == [-math.inf, -math.inf]
+
+
 def test_tuned_cache_is_the_best_of_the_grid(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, values in (("THETAS", (0.1, 0.9)), ("WEIGHTS", (0.05, 0.4)), ("WINDOWS", (3, 40))):
         monkeypatch.setattr(f"pipeline.evaluate.cache.{name}", values)
-    parts = ScoringStreams(ArrayTokens(IDS), num_streams=1, bptt=8)
+    parts = ScoringStreams(ArrayTokens(IDS), num_streams=1, bptt=13)
     grid = [CacheSettings(*values) for values in itertools.product((0.1, 0.9), (0.05, 0.4), (3, 40))]
     assert tune_cache(scored_windows(model, parts.windows())) == min(
         grid, key=lambda values: plain_cache(model, values, [])
@@ -99,13 +131,17 @@ def plain_dynamic(model: LanguageModel, settings: DynamicSettings, rms: list[tor
     return nats
 
 
+@pytest.mark.parametrize("tie_weights", [True, False])
 @pytest.mark.parametrize("rule", ["rms", "sgd"])
-def test_dynamic_evaluation(model: LanguageModel, rule: str) -> None:
+def test_dynamic_evaluation(rule: str, tie_weights: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.evaluate.moving.NUMBERS_AT_ONCE", 20)
+    model = model_of(tie_weights=tie_weights)
     before = [parameter.clone() for parameter in model.parameters()]
-    settings = DynamicSettings(rule=rule, lr=0.01 if rule == "rms" else 0.3, decay=0.05, segment=7)
-    training = ScoringStreams(ArrayTokens(IDS[::-1].copy()), num_streams=3, bptt=7)
+    # a row of the embedding that is not read for some segments goes back meanwhile
+    settings = DynamicSettings(rule=rule, lr=0.01 if rule == "rms" else 0.3, decay=0.05, segment=3)
+    training = ScoringStreams(ArrayTokens(IDS[::-1].copy()), num_streams=3, bptt=3)
     rms = gradient_rms(model, training) if rule == "rms" else None
-    parts = ScoringStreams(ArrayTokens(IDS), num_streams=1, bptt=7)
+    parts = ScoringStreams(ArrayTokens(IDS), num_streams=1, bptt=3)
     nats, count = total(follow(model, parts, settings, rms))
     still = total(scored_windows(model, parts.windows()))[0]
     assert count == 89
@@ -114,17 +150,20 @@ def test_dynamic_evaluation(model: LanguageModel, rule: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
-def test_root_mean_square_of_gradients(model: LanguageModel) -> None:
+@pytest.mark.parametrize("tie_weights", [True, False])
+def test_root_mean_square_of_gradients(tie_weights: bool) -> None:
+    model = model_of(tie_weights=tie_weights)
     windows = list(ScoringStreams(ArrayTokens(IDS[:13]), num_streams=1, bptt=6).windows())  # two
-    state, squares = model.initial_state(1), 0.0
+    state, parameters = model.initial_state(1), list(model.parameters())
+    squares = [torch.zeros_like(parameter) for parameter in parameters]
     for window in windows:
         hidden, state = model(torch.from_numpy(window.inputs), tuple(part.detach() for part in state))
         logits = model.head.logits(hidden).view(-1, VOCAB)
         loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(window.targets).reshape(-1))
-        squares = squares + torch.autograd.grad(loss, model.head.bias)[0] ** 2 / 2
+        for total_squares, gradient in zip(squares, torch.autograd.grad(loss, parameters), strict=True):
+            total_squares += gradient**2 / 2
     rms = gradient_rms(model, ScoringStreams(ArrayTokens(IDS[:13]), num_streams=1, bptt=6))
-    index = [name for name, _ in model.named_parameters()].index("head.bias")
-    torch.testing.assert_close(rms[index], squares.sqrt())  # type: ignore[attr-defined]
+    torch.testing.assert_close(rms, [part.sqrt() for part in squares])
 
 
 def test_tuning_takes_the_best_rate_then_epsilon_then_decay() -> None:
