@@ -122,7 +122,7 @@ def show(what: str, rounds: dict[str, Rounds]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=[*STEPS, *JOBS, []], default=[*STEPS, *JOBS])
+    parser.add_argument("what", nargs="*", choices=[*STEPS, *JOBS, []], default=[])
     parser.add_argument("--before", required=True, type=Path, help="a checkout of another commit")
     parser.add_argument("--corpus", required=True, type=Path, help="a folder with train.txt and valid.txt")
     parser.add_argument("--folder", required=True, type=Path, help="for what is made")
@@ -136,7 +136,7 @@ def main() -> None:
         return
     arguments.folder.mkdir(parents=True, exist_ok=True)
     print("| | now, s | times as fast, medians | fastest | neighbours |\n|---|---|---|---|---|")
-    for what in arguments.what:
+    for what in arguments.what or (*STEPS, *JOBS):
         if what in STEPS:
             show(what, steps_in_turns(arguments, STEPS[what]))
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
 from typing import Any
 
@@ -16,7 +16,7 @@ from pipeline import metrics, run
 from pipeline.data.scoring import ScoringStreams
 from pipeline.data.streams import ResetRule
 from pipeline.errors import UserError
-from pipeline.evaluate import Breakdown, HeldOut, Score, Scored, counted, scored_windows, split_held_out, total
+from pipeline.evaluate import Breakdown, HeldOut, Score, Scored, Total, counted, scored_windows, split_held_out, total
 from pipeline.evaluate.cache import tune_cache, with_cache
 from pipeline.evaluate.dynamic import follow, gradient_rms, tune_dynamic
 from pipeline.options import Adaptive, CacheSettings, DynamicSettings
@@ -34,11 +34,17 @@ def check_layout(loaded: Loaded) -> None:
 
 def adapted(loaded: Loaded, arguments: argparse.Namespace, settings: Adaptive, text: HeldOut) -> dict[str, Any]:
     """Measure perplexity on one stream: of the model as it is, then with a cache, dynamic evaluation or both."""
-    plain = Adaptation(loaded, None, None).score(text)
     name = arguments.text or f"the {arguments.split} split"
-    figure = metrics.shown(plain.perplexity)
-    print(f"{loaded.title} on {name}: {scored_of(plain, text)} in one stream: perplexity {figure}")
+
+    def show(plain: Score) -> None:
+        figure = metrics.shown(plain.perplexity)
+        print(f"{loaded.title} on {name}: {scored_of(plain, text)} in one stream: perplexity {figure}")
+
     cache, dynamic = settings
+    plain = None
+    if dynamic is not None:
+        plain, _ = Adaptation(loaded, None, None).score(text)
+        show(plain)
     job = Adaptation(loaded, None if arguments.tune else cache, dynamic)
     job.measure_rms()
     if arguments.tune:
@@ -48,7 +54,11 @@ def adapted(loaded: Loaded, arguments: argparse.Namespace, settings: Adaptive, t
         if found is not None:
             print(f"{title}: {', '.join(f'{name} {value}' for name, value in asdict(found).items())}")
     sums = Breakdown(text.tokens, loaded.tokenizer.vocab_size)
-    result = figures(loaded, text, job.score(text, sums), sums, seed=arguments.seed)
+    score, without_cache = job.score(text, sums)
+    if plain is None:  # a cache leaves the model as it is
+        plain = without_cache
+        show(plain)
+    result = figures(loaded, text, score, sums, seed=arguments.seed)
     result |= {"plain_perplexity": plain.perplexity}
     return result | {key: None if found is None else asdict(found) for key, found in used.items()}
 
@@ -91,15 +101,24 @@ class Adaptation:
     def reset(self) -> ResetRule:
         return ResetRule.of(self.loaded.config.train)
 
-    def windows(self, text: HeldOut) -> Iterator[Scored]:
-        """Score the windows of ``text`` on one stream with the present settings."""
+    def windows(self, text: HeldOut, without_cache: Total | None = None) -> Iterator[Scored]:
+        """Score the windows of ``text`` on one stream with the present settings.
+
+        Args:
+            without_cache: adds up what is scored before there is a cache.
+        """
         model, length = self.loaded.model, self.dynamic.segment if self.dynamic else WINDOW_TOKENS
         parts = ScoringStreams(text.tokens, num_streams=1, bptt=length, reset=self.reset)
         plain = scored_windows(model, parts.windows())
         scored = follow(model, parts, self.dynamic, self.rms) if self.dynamic else plain
+        if without_cache is not None:
+            scored = without_cache.along(scored)
         return with_cache(scored, self.cache, is_by_document=self.reset.at_documents) if self.cache else scored
 
-    def score(self, text: HeldOut, sums: Breakdown | None = None) -> Score:
+    def score(self, text: HeldOut, sums: Breakdown | None = None) -> tuple[Score, Score]:
+        """Score ``text`` with the present settings, and what the model comes to without the cache."""
+        without_cache = Total()
         with Count("scored", len(text.tokens), "tokens") as progress:
-            nats, tokens = total(counted(self.windows(text), progress.add), sums)
-        return Score(nats, tokens, 1, num_bytes=text.num_bytes, why_not=text.why_not)
+            nats, tokens = total(counted(self.windows(text, without_cache), progress.add), sums)
+        scored = Score(nats, tokens, 1, num_bytes=text.num_bytes, why_not=text.why_not)
+        return scored, replace(scored, nats=float(without_cache.nats))

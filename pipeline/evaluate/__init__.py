@@ -6,7 +6,7 @@ position and document (``breakdown``) → perplexity, bits per byte, intervals a
 
 from pipeline.evaluate.breakdown import Breakdown, Group, count_types
 from pipeline.evaluate.held_out import HeldOut, count_words, held_out, split_held_out, text_held_out
-from pipeline.evaluate.score import Score, counted, evaluate, total
+from pipeline.evaluate.score import Score, Total, counted, evaluate, total
 from pipeline.evaluate.statistics import Comparison, compare, perplexity_interval
 from pipeline.scoring import Scored, scored_windows
 
@@ -17,6 +17,7 @@ __all__ = [
     "HeldOut",
     "Score",
     "Scored",
+    "Total",
     "compare",
     "count_types",
     "count_words",

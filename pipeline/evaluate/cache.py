@@ -28,8 +28,8 @@ from pipeline.scoring import Scored
 THETAS = (0.05, 0.1, 0.2, 0.4, 0.8)
 WEIGHTS = (0.01, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3)
 WINDOWS = (100, 500, 2000)
-# similarities at a time on a CPU: they stay in its cache
-MOST_SIMILARITIES = 2**15
+# similarities at a time on a CPU: they stay in its cache; but fewer rows are multiplied slowly
+MOST_SIMILARITIES, ROWS_AT_LEAST = 2**15, 32
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -96,24 +96,26 @@ class Memory:
             hidden: (K + T, H).
             num_before: (T,) how many of the ``width`` places before each count.
         """
-        num_steps = len(num_before)
-        keys = F.pad(hidden, (0, 0, width + num_steps - len(hidden), 0))  # (W + T, H)
-        rows_at_once = num_steps if hidden.is_cuda else max(1, MOST_SIMILARITIES // width)
-        ages = torch.arange(width, 0, -1, device=hidden.device)
-        everything, of_pairs = [], []
+        num_steps, device = len(num_before), hidden.device
+        missing = width + num_steps - len(hidden)
+        keys = F.pad(hidden, (0, 0, missing, 0)) if missing else hidden  # (W + T, H)
+        rows_at_once = num_steps if hidden.is_cuda else max(ROWS_AT_LEAST, MOST_SIMILARITIES // width)
+        ages = torch.arange(width, 0, -1, device=device)
+        everything = Sums(self.thetas, self.windows, num_steps, like=hidden)
+        of_pairs = []
         for start in range(0, num_steps, rows_at_once):
             stop = min(start + rows_at_once, num_steps)
             num_rows = stop - start
             products = keys[width + start : width + stop] @ keys[start : width + stop - 1].t()  # (n, W + n − 1)
             by_age = products.as_strided((num_rows, width), (width + num_rows, 1))  # (n, W), the oldest first
-            is_out = None
-            if (num_before[start:stop] < width).any():
-                is_out = ages > torch.from_numpy(num_before[start:stop, None]).to(hidden.device)  # (n, W)
-            everything.append(log_sums(by_age, is_out, self.thetas, self.windows))
             own = slice(pairs.bounds[start], pairs.bounds[stop])
             of_pairs.append(by_age[pairs.rows[own] - start, width - pairs.ages[own]])
+            is_out = None
+            if num_before[start:stop].min() < width:
+                is_out = ages > torch.from_numpy(num_before[start:stop, None]).to(device)  # (n, W)
+            everything.add(slice(start, stop), by_age, is_out)
         same = log_sums_of_pairs(torch.cat(of_pairs), pairs, num_steps, self.thetas, len(self.windows))
-        return torch.cat(everything, dim=2), same
+        return everything.logs(), same
 
 
 def pairs_of(tokens: Tensor, num_before: Tensor, windows: Sequence[int]) -> Pairs:
@@ -135,30 +137,48 @@ def pairs_of(tokens: Tensor, num_before: Tensor, windows: Sequence[int]) -> Pair
     return Pairs(rows, ages, bands, bounds.tolist())
 
 
-def log_sums(by_age: Tensor, is_out: Tensor | None, thetas: Sequence[float], windows: Sequence[int]) -> Tensor:
-    """ln Σ exp(θ x) over the last columns of (n, W), as many as each of ``windows`` says: (θ, windows, n) in float64.
+class Sums:
+    """Σ exp(θ x) over the places of each window before each of T, kept as sums beside the largest of what they sum.
 
     Args:
-        is_out: (n, W), what does not count.
+        like: of its kind are the sums.
     """
-    num_rows, width = by_age.shape
-    found = by_age.new_full((len(thetas), len(windows), num_rows), -torch.inf, dtype=torch.float64)
-    edges = [width - min(size, width) for size in (0, *windows)]
-    # by bands between two windows, each of its own maximum, beside which that of all could vanish
-    for index, (end, begin) in enumerate(pairwise(edges)):
-        if begin == end:
-            continue
-        band = by_age[:, begin:end]
-        if is_out is not None:
-            band = band.masked_fill(is_out[:, begin:end], -torch.inf)
-        most = finite(band.amax(1, keepdim=True))
-        behind = band - most
-        for number, theta in enumerate(thetas):
-            shares = (behind * theta).exp_()
+
+    def __init__(self, thetas: Sequence[float], windows: Sequence[int], num_steps: int, *, like: Tensor) -> None:
+        self.thetas, self.windows = thetas, windows
+        # by bands between two windows, each beside its own largest, beside which that of all could vanish
+        self.most = like.new_zeros(len(windows), num_steps)
+        self.sums = like.new_zeros(len(thetas), len(windows), num_steps)
+
+    def add(self, rows: slice, by_age: Tensor, is_out: Tensor | None) -> None:
+        """Sum the last columns of (n, W) ``by_age``, the x of n ``rows``, but for what ``is_out``, (n, W)."""
+        width = by_age.shape[1]
+        edges = [width - min(size, width) for size in (0, *self.windows)]
+        for index, (end, begin) in enumerate(pairwise(edges)):
+            if begin == end:
+                continue
+            band = by_age[:, begin:end]
             if is_out is not None:
-                shares.masked_fill_(is_out[:, begin:end], 0)  # also where θ is 0
-            found[number, index] = shares.sum(1).double().log() + theta * most[:, 0].double()
-    return found.logcumsumexp(1)
+                band = band.masked_fill(is_out[:, begin:end], -torch.inf)
+            most = band.amax(1, keepdim=True)
+            if is_out is not None:
+                most = finite(most)
+            self.most[index, rows] = most[:, 0]
+            behind = band - most
+            for theta, sums in zip(self.thetas, self.sums, strict=True):
+                shares = (behind * theta).exp_()
+                if is_out is not None:
+                    shares.masked_fill_(is_out[:, begin:end], 0)  # also where θ is 0
+                torch.sum(shares, 1, out=sums[index, rows])
+
+    def logs(self) -> Tensor:
+        """Logarithms of the sums over each window, (θ, windows, T) in float64."""
+        return log_sums(self.sums, self.most, self.thetas).logcumsumexp(1)
+
+
+def log_sums(sums: Tensor, most: Tensor, thetas: Sequence[float]) -> Tensor:
+    """ln Σ exp(θ x) in float64 from (θ, …) sums of exp(θ (x − most)) and (…) ``most``."""
+    return torch.stack([part.double().log() + theta * most.double() for part, theta in zip(sums, thetas, strict=True)])
 
 
 def log_sums_of_pairs(
@@ -169,11 +189,9 @@ def log_sums_of_pairs(
     most = similarities.new_full((num_steps * num_windows,), -torch.inf)
     most = finite(most.scatter_reduce_(0, groups, similarities, "amax"))
     behind = similarities - most[groups]
-    found = []
-    for theta in thetas:
-        sums = torch.zeros_like(most).index_add_(0, groups, (behind * theta).exp_())
-        found.append(sums.double().log() + theta * most.double())
-    return torch.stack(found).view(len(thetas), num_steps, num_windows).logcumsumexp(2).transpose(1, 2)
+    sums = torch.stack([torch.zeros_like(most).index_add_(0, groups, (behind * theta).exp_()) for theta in thetas])
+    by_band = log_sums(sums, most, thetas).view(len(thetas), num_steps, num_windows)
+    return by_band.logcumsumexp(2).transpose(1, 2)
 
 
 def finite(values: Tensor) -> Tensor:
@@ -203,7 +221,7 @@ def tune_cache(parts: Iterable[Scored], *, is_by_document: bool = False) -> Cach
     memory = Memory(THETAS, WINDOWS)
     for part in parts:
         log_cache, is_empty = memory.log_probabilities(part, is_by_document=is_by_document)
-        for column, weight in enumerate(WEIGHTS):
-            nats[:, :, column] += mixed(part.nats[:, 0], log_cache, is_empty, weight).sum(2).cpu()
-    theta, window, weight = np.unravel_index(int(nats.argmin()), nats.shape)
+        for column, share in enumerate(WEIGHTS):
+            nats[:, :, column] += mixed(part.nats[:, 0], log_cache, is_empty, share).sum(2).cpu()
+    theta, window, weight = map(int, np.unravel_index(int(nats.argmin()), nats.shape))
     return CacheSettings(THETAS[theta], WEIGHTS[weight], WINDOWS[window])

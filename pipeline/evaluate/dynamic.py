@@ -62,11 +62,12 @@ class Learner(Follower):
 
     def __init__(self, model: LanguageModel, settings: DynamicSettings, rms: list[Tensor] | None) -> None:
         super().__init__(model)
-        mean = None if rms is None else torch.stack([part.mean() for part in rms]).mean()
+        mean = 1.0 if rms is None else torch.stack([part.mean() for part in rms]).mean()
         self.weights: list[MovedWeight] = []
         self.rows: MovedRows | None = None
         for index, parameter in enumerate(self.parameters):
-            decay, scale = settings.decay, None
+            decay: float | Tensor = settings.decay
+            scale = None
             if rms is not None:
                 # what is beyond 1 would overshoot
                 decay = (settings.decay * rms[index] / mean).clamp(max=1)

@@ -91,14 +91,29 @@ def counted(parts: Iterable[Scored], on_tokens: Callable[[int], None]) -> Iterat
         on_tokens(int((part.window.targets >= 0).sum()))
 
 
+@dataclass
+class Total:
+    """The nats and tokens of parts, added up one by one."""
+
+    nats: Tensor | float = 0.0
+    num_tokens: int = 0
+
+    def add(self, part: Scored) -> None:
+        self.nats = self.nats + part.nats.sum(dtype=torch.float64)
+        self.num_tokens += int((part.window.targets >= 0).sum())
+
+    def along(self, parts: Iterable[Scored]) -> Iterator[Scored]:
+        """Pass ``parts`` on, and add up each."""
+        for part in parts:
+            self.add(part)
+            yield part
+
+
 def total(parts: Iterable[Scored], breakdown: Breakdown | None = None) -> tuple[float, int]:
     """Add up the nats of all ``parts`` and count their tokens; ``breakdown`` adds them up one by one."""
-    nats: Tensor | float = 0.0
-    num_tokens = 0
-    for part in parts:
-        nats = nats + part.nats.sum(dtype=torch.float64)
-        num_tokens += int((part.window.targets >= 0).sum())
+    found = Total()
+    for part in found.along(parts):
         if breakdown is not None:
             assert part.window.first is not None
             breakdown.add(part.window.first, part.window.targets, part.nats.double().cpu().numpy())
-    return float(nats), num_tokens
+    return float(found.nats), found.num_tokens

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,7 +22,7 @@ from pipeline.errors import UserError
 from pipeline.evaluate.held_out import HeldOut
 from pipeline.evaluate.reading import Reading
 from pipeline.evaluate.stimuli import ROW, Stimuli
-from pipeline.evaluate.words import Row, WordBoundary, groups_of_types
+from pipeline.evaluate.words import SHOWN, Row, WordBoundary, groups_of_types
 from pipeline.files import new_file
 from pipeline.model.language_model import LanguageModel
 from pipeline.scoring import scored_windows
@@ -37,6 +38,8 @@ WRITERS: dict[str, Callable[..., Any]] = {
     ".tsv": partial(csv.CSVWriter, write_options=csv.WriteOptions(delimiter="\t")),
 }
 ROWS_AT_ONCE = 1 << 14
+
+T = TypeVar("T")
 
 
 def surprisal_rows(
@@ -89,24 +92,31 @@ def write_rows(path: str, rows: Iterable[Row], *, schema: pa.Schema = SCHEMA) ->
     """
     counts = {"token": 0, "word": 0}
 
-    def counted() -> Iterator[dict[str, object]]:
-        for row in rows:
-            counts[row.level] += 1
-            yield row.to_json()
+    def arrays_of(batch: list[Row]) -> list[pa.Array]:
+        for level in counts:
+            counts[level] += sum(row.level == level for row in batch)
+        return [pa.array(column(batch, field.name), field.type) for field in schema]
 
-    write_table(path, counted(), schema)
+    _write(path, rows, schema, lambda batch: pa.RecordBatch.from_arrays(arrays_of(batch), schema=schema))
     return counts
+
+
+def column(rows: Iterable[Row], name: str) -> list[object]:
+    """What ``Row.to_json`` has as ``name``, of each of ``rows``; None where it has nothing."""
+    shown = SHOWN.get(name, lambda row: row.labels.get(name))
+    return [row.values[name] if name in row.values else shown(row) for row in rows]
 
 
 def write_table(path: str, rows: Iterable[dict[str, object]], schema: pa.Schema) -> None:
     """Write ``rows`` whole or not at all, as ``write_rows``."""
+    _write(path, rows, schema, lambda batch: pa.RecordBatch.from_pylist(batch, schema=schema))
+
+
+def _write(path: str, rows: Iterable[T], schema: pa.Schema, batch_of: Callable[[list[T]], pa.RecordBatch]) -> None:
     check_ending(path)
-    writer_of = WRITERS[Path(path).suffix.lower()]
+    writer_of, rows = WRITERS[Path(path).suffix.lower()], iter(rows)
     with new_file(path, argument="surprisal") as temporary, writer_of(temporary, schema=schema) as writer:
-        batch: list[dict[str, object]] = []
-        for row in rows:
-            batch.append(row)
-            if len(batch) == ROWS_AT_ONCE:
-                writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
-                batch = []
-        writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
+        batch = None
+        while batch is None or len(batch) == ROWS_AT_ONCE:  # once even if there is no row
+            batch = list(islice(rows, ROWS_AT_ONCE))
+            writer.write_batch(batch_of(batch))

@@ -19,9 +19,10 @@ its word by itself. ``<eos>``, and every token of a word tokenizer, is a word of
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from operator import attrgetter
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -57,7 +58,7 @@ class Known(Enum):
     OVER = "it begins with white space, or is the end"
 
 
-@dataclass
+@dataclass(slots=True)
 class Row:
     """A token or word, the number of its document, its place in it among its like, and its nats."""
 
@@ -78,10 +79,7 @@ class Row:
 
     def to_json(self) -> dict[str, object]:
         """The row of the table."""
-        unknown = None if self.own is None else self._shown(self.own)
-        rank = self.rank if self.num_tokens == 1 else None
-        shown = {"text": self._shown(self.data), "unknown": unknown, "rank": rank}
-        return {**self.labels, **vars(self), **shown, **self.values}
+        return {**self.labels, **{name: shown(self) for name, shown in SHOWN.items()}, **self.values}
 
     @property
     def word(self) -> str | None:
@@ -89,10 +87,21 @@ class Row:
         data = (self.data if self.own is None else self.own).strip()
         return data.decode(errors="replace") if data and not self.is_end else None
 
-    def _shown(self, data: bytes) -> str:
+    def shown(self, data: bytes | None) -> str | None:
         """``data`` as a text, without white space around a word."""
+        if data is None:
+            return None
         text = data.decode(errors="replace")
         return text if self.level == "token" else text.strip() or text
+
+
+# the columns that every row has: what stands there, unless ``values`` says something else
+SHOWN: dict[str, Callable[[Row], object]] = {
+    **{name: attrgetter(name) for name in ("level", "document", "position", "nats", "entropy_nats")},
+    "text": lambda row: row.shown(row.data),
+    "unknown": lambda row: row.shown(row.own),
+    "rank": lambda row: row.rank if row.num_tokens == 1 else None,
+}
 
 
 class Before(Enum):
