@@ -1,10 +1,13 @@
-"""The cells that a scan trains beside the fused LSTM at equal parameters: tokens/s in training and time to write one.
+"""Cells beside the fused LSTM at equal parameters: tokens/s in training and time to write one.
 
     python benchmarks/models.py                       # windows of 35, 128, 512 and 2,048 tokens
     python benchmarks/models.py --steps 35 --rounds 5 # a short look
+    python benchmarks/models.py --cells lstm slstm mogrifier --words         # a step of 2×650 on 10,000 words
+    python benchmarks/models.py --cells lstm slstm mogrifier --steps 128     # of 2×256 on characters
 
-Each model has two layers whose size brings it to the LSTM's number of parameters in the recurrence, and a small
-vocabulary, so that the recurrence is what is measured. Each runs in its own process; they take turns, a round being one
+Each model has two layers whose size brings it to the LSTM's number of parameters in the recurrence, and, but for
+``--words``, a small vocabulary, so that the recurrence is what is measured. A mogrifier is of five rounds, or
+``--rank``. Each runs in its own process; they take turns, a round being one
 update with ``--tokens`` tokens, in windows of ``--steps``, or that many single steps of writing.
 Letters: T time, B streams.
 """
@@ -14,11 +17,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from turns import cpu_name, median_seconds, serve, take_turns
 
+from pipeline.allocator import keep_freed_memory
 from pipeline.config import ModelConfig, OptimizerConfig
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
@@ -27,38 +31,43 @@ from pipeline.training.clipping import Clipping
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.step import TrainingStep
 
-CELLS = get_args(ModelConfig.model_fields["cell"].annotation)
-VOCAB_SIZE, NUM_LAYERS, EMBEDDING_SIZE = 256, 2, 256
+CELLS: dict[str, dict[str, Any]] = {
+    **{cell: {"cell": cell} for cell in get_args(ModelConfig.model_fields["cell"].annotation)},
+    "mogrifier": {"cell": "lstm", "mogrifier_rounds": 5},
+}
+NUM_LAYERS = 2
 TRAINED, WRITTEN, WARM_UP = "trained", "written", 2
 
 
-def build(cell: str, hidden_size: int) -> LanguageModel:
+def build(arguments: argparse.Namespace, cell: str, hidden_size: int) -> LanguageModel:
     torch.manual_seed(0)
-    config = ModelConfig(
-        cell=cell, embedding_size=EMBEDDING_SIZE, hidden_size=hidden_size, num_layers=NUM_LAYERS  # type: ignore[arg-type]
-    )  # fmt: skip
-    return LanguageModel(config, VOCAB_SIZE)
+    sizes = {"embedding_size": arguments.embedding_size, "hidden_size": hidden_size, "num_layers": NUM_LAYERS}
+    rank = {"mogrifier_rank": arguments.rank} if cell == "mogrifier" else {}
+    return LanguageModel(ModelConfig(**CELLS[cell], **sizes, **rank), arguments.vocab_size)
 
 
 def num_recurrent(model: LanguageModel) -> int:
     return sum(parameter.numel() for parameter in model.recurrence.parameters())
 
 
-def equal_size(cell: str, wanted: int) -> int:
+def equal_size(arguments: argparse.Namespace, cell: str, wanted: int) -> int:
     """The hidden size whose recurrence has about ``wanted`` parameters."""
+    if cell == "lstm":
+        return int(arguments.hidden_size)
+    smallest = 8 * ((arguments.rank or 0) // 8 + 1)
     with torch.device("meta"):
-        return min(range(8, 2048, 8), key=lambda size: abs(num_recurrent(build(cell, size)) - wanted))
+        return min(range(smallest, 2048, 8), key=lambda size: abs(num_recurrent(build(arguments, cell, size)) - wanted))
 
 
 def sizes_of(arguments: argparse.Namespace) -> dict[str, int]:
     with torch.device("meta"):
-        wanted = num_recurrent(build("lstm", arguments.hidden_size))
-    return {cell: equal_size(cell, wanted) for cell in arguments.cells}
+        wanted = num_recurrent(build(arguments, "lstm", arguments.hidden_size))
+    return {cell: equal_size(arguments, cell, wanted) for cell in arguments.cells}
 
 
-def trained(cell: str, hidden_size: int, num_steps: int, num_tokens: int) -> Callable[[], float]:
+def trained(model: LanguageModel, num_steps: int, num_tokens: int) -> Callable[[], float]:
     """One update with ``num_tokens`` tokens in streams of ``num_steps``; returns the loss."""
-    model = build(cell, hidden_size)
+    vocab_size = model.embedding.num_embeddings
     optimizer = build_optimizer(OptimizerConfig(name="adamw", lr=1e-3), model)
     update = TrainingStep(model, optimizer, clipping=Clipping(norm=1.0), precision="float32", seed=1)
     num_streams = max(1, num_tokens // num_steps)
@@ -68,7 +77,7 @@ def trained(cell: str, hidden_size: int, num_steps: int, num_tokens: int) -> Cal
 
     def round_of() -> float:
         nonlocal state, index
-        tokens = torch.randint(VOCAB_SIZE, (num_steps + 1, num_streams), generator=generator)
+        tokens = torch.randint(vocab_size, (num_steps + 1, num_streams), generator=generator)
         inputs, targets = tokens[:-1], tokens[1:]
         nats, _, state = update(inputs, targets, state, num_targets=inputs.numel(), lr=1e-3, index=index)
         index += 1
@@ -77,9 +86,8 @@ def trained(cell: str, hidden_size: int, num_steps: int, num_tokens: int) -> Cal
     return round_of
 
 
-def written(cell: str, hidden_size: int, num_tokens: int) -> Callable[[], float]:
+def written(model: LanguageModel, num_tokens: int) -> Callable[[], float]:
     """``num_tokens`` single steps of one text, each taking the likeliest token."""
-    model = build(cell, hidden_size)
 
     def round_of() -> float:
         with evaluating(model):
@@ -96,19 +104,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=["lstm", "mingru", "minlstm", "qrnn"])
     parser.add_argument("--hidden-size", type=int, default=256, help="of the LSTM")
+    parser.add_argument("--embedding-size", type=int, default=256)
+    parser.add_argument("--vocab-size", type=int, default=256)
+    parser.add_argument("--rank", type=int, help="of the mogrifier's matrices; by default they are whole")
+    parser.add_argument("--words", action="store_true", help="sizes of 650, 10,000 types, 20 streams of 35 steps")
     parser.add_argument("--steps", type=int, nargs="+", default=[35, 128, 512, 2048], help="T")
     parser.add_argument("--tokens", type=int, default=2048, help="of an update, B·T; of a text a 16th")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.words:
+        arguments.hidden_size = arguments.embedding_size = 650
+        arguments.vocab_size, arguments.steps, arguments.tokens = 10_000, [35], 700
     if arguments.worker:
         cell, size, kind, num_steps = arguments.worker.split(":")
         torch.set_num_threads(arguments.threads)
+        keep_freed_memory()
+        model = build(arguments, cell, int(size))
         if kind == TRAINED:
-            serve(trained(cell, int(size), int(num_steps), arguments.tokens))
+            serve(trained(model, int(num_steps), arguments.tokens))
         else:
-            serve(written(cell, int(size), arguments.tokens // 16))
+            serve(written(model, arguments.tokens // 16))
         return
     sizes = sizes_of(arguments)
     print(f"{cpu_name()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, "
