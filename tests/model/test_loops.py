@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.model import kernels
+from pipeline.model import kernels, precision
 from pipeline.model.cpu import products, wide_lstm
 from pipeline.model.cpu.looped_gru import LoopedGRU
 from pipeline.model.cpu.looped_rnn import LoopedRNN
 from pipeline.model.cpu.wide_lstm import WideLSTM
+from pipeline.model.recurrence import Recurrence
 from pipeline.model.segments import Segments
 
 T, B, E, H = 5, 3, 4, 6
@@ -112,6 +113,31 @@ def test_in_bf16_gradients_are_as_near_to_float64_as_the_fused_kernel_s(
         found = torch.cat([parameter.grad.flatten() for parameter in layer.parameters()])
         errors.append(float((found - exact).norm() / exact.norm()))
     assert errors[1] < max(2 * errors[0], 0.02)
+
+
+@pytest.mark.parametrize("cell", ["slstm", "mogrifier"])
+def test_our_own_cells_in_bf16_are_as_near_to_float64_as_its_rounding(
+    cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Products in bf16, which has 8 bits, also where this CPU would not take it by itself."""
+    monkeypatch.setattr(precision, "has_bf16_products", lambda: True)
+    torch.manual_seed(0)
+    settings: dict[str, Any] = (
+        {"cell": "slstm", "num_heads": 2} if cell == "slstm" else {"cell": "lstm", "mogrifier_rounds": 3}
+    )
+    layers, inputs, found = Recurrence(input_size=24, hidden_sizes=[32], **settings), torch.randn(9, B, 24), []
+    resets = torch.rand(9, B).lt(0.2).numpy()
+    for dtype in (torch.float64, torch.float32):
+        model, state = layers.to(dtype), layers.initial_state(B, device=inputs.device, dtype=dtype)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.float32, cache_enabled=False):
+            assert model.product_formats(inputs.to(dtype)) == {torch.bfloat16 if dtype == torch.float32 else dtype}
+            hidden, end = model(inputs.to(dtype), state, Segments(resets, device=inputs.device))
+        assert {part.dtype for part in end} == {dtype}
+        gradients = torch.autograd.grad(hidden.to(dtype).square().sum(), list(model.parameters()))
+        found.append([hidden, *end, *gradients])
+    for exact, low in zip(*found, strict=True):
+        error = float(((low.double() - exact).norm() / exact.norm()).detach())
+        assert 0 < error < 0.05
 
 
 def test_only_a_wide_lstm_trained_in_bf16_on_a_cpu_loops() -> None:
