@@ -29,14 +29,12 @@ WITHOUT_CONFIG = ("evaluate", "generate")
 def main(argv: list[str]) -> None:
     arguments, passed_on = argument_parser().parse_known_args(argv)
     # what the job itself would refuse once it runs on the cluster
-    import_module(f"jobs.{arguments.job}").argument_parser().parse_args(passed_on)
+    job_parser = import_module(f"jobs.{arguments.job}").argument_parser()
+    job_arguments = job_parser.parse_args(passed_on)
     config = None
     if arguments.job in WITH_CONFIG:
-        job_parser = parser(arguments.job, "")
-        job_arguments, passed_on = job_parser.parse_known_intermixed_args(passed_on)
         config = config_from(job_arguments)
-        flags = {"--json": job_arguments.json, "--dry-run": job_arguments.dry_run}
-        passed_on += [flag for flag, given in flags.items() if given]
+        passed_on = own_options(job_parser, passed_on)
     if arguments.verbose:
         passed_on.append("--verbose")
 
@@ -54,6 +52,18 @@ def main(argv: list[str]) -> None:
     except ClusterFailedError as failed:
         print(f"error: {failed}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def own_options(job_parser: argparse.ArgumentParser, argv: list[str]) -> list[str]:
+    """Return the options in ``argv`` that ``job_parser`` takes, with their values, but for settings and --config."""
+    takes_value = {name: one.nargs != 0 for one in job_parser._actions for name in one.option_strings}
+    kept, words = [], iter(argv)
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name in takes_value:
+            option = [word, next(words)] if takes_value[name] and not equals else [word]
+            kept += option if name != "--config" else []
+    return kept
 
 
 def argument_parser() -> argparse.ArgumentParser:

@@ -78,6 +78,24 @@ def test_a_head_that_is_none_is_told_in_a_sentence(
     assert len(head.requests) == 1
 
 
+def test_options_of_a_job_are_passed_on_and_its_settings_sent_as_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sent: list[Any] = []
+    monkeypatch.setattr(
+        "jobs.submit.submit", lambda api, arguments, passed_on, config: sent.append((passed_on, config))
+    )
+    (tmp_path / "mine.yaml").write_text("model: {hidden_size: 7}")
+    settings = ["run.directory=/mnt/run", "data.directory=/mnt/data"]
+    with fake_head(**HEAD) as head:
+        options = ["--seeds", "1,5", settings[0], "--fresh", "--config", str(tmp_path / "mine.yaml"), "--json"]
+        main(["train", *options, settings[1], "--address", head.address])
+        main(["train", "--seeds=3", *settings, "--address", head.address])
+    (first, config), (second, _) = sent
+    assert (first, second) == (["--seeds", "1,5", "--fresh", "--json"], ["--seeds=3"])
+    assert (config.model.hidden_size, config.run.directory, config.data.directory) == (7, "/mnt/run", "/mnt/data")
+
+
 def test_a_head_that_says_nothing_is_not_waited_for(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
