@@ -21,6 +21,7 @@ COMMANDS = (
     "compress",
     "export",
     "gradients",
+    "context",
     "ngram",
     "reading",
     "submit",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipeline.config import Config
 
 WITH_CONFIG = ("prepare", "train", "search")
-WITHOUT_CONFIG = ("evaluate", "generate")
+WITHOUT_CONFIG = ("evaluate", "generate", "context")
 
 
 def main(argv: list[str]) -> None:
@@ -68,9 +68,8 @@ def own_options(job_parser: argparse.ArgumentParser, argv: list[str]) -> list[st
 
 def argument_parser() -> argparse.ArgumentParser:
     result = parser("submit", __doc__ or "", takes_config=False, takes_json=False)
-    result.add_argument(
-        "job", choices=WITH_CONFIG + WITHOUT_CONFIG, metavar="JOB", help="prepare, train, search, evaluate or generate"
-    )
+    jobs = WITH_CONFIG + WITHOUT_CONFIG
+    result.add_argument("job", choices=jobs, metavar="JOB", help=f"{', '.join(jobs[:-1])} or {jobs[-1]}")
     result.add_argument("--address", metavar="URL", help="the cluster's job API; default: that of ray job submit")
     result.add_argument("--pip", metavar="FILE", help="requirements that Ray installs for the job")
     result.add_argument("--no-wait", action="store_true", help="do not follow the job")

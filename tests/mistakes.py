@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable
 from types import ModuleType
 
-from jobs import compress, evaluate, export, generate, gradients, ngram, prepare, search, submit, teach, train
+from jobs import compress, context, evaluate, export, generate, gradients, ngram, prepare, search, submit, teach, train
 from jobs.shared.numbers import number, seed, seeds, whole
 from pipeline import config as configuration
 from pipeline.errors import UserError
@@ -19,7 +19,7 @@ Content = Callable[[random.Random], str | bytes]
 
 JOBS: dict[str, ModuleType] = {
     job.__name__.removeprefix("jobs."): job
-    for job in (prepare, teach, train, search, evaluate, generate, compress, export, gradients, ngram, submit)
+    for job in (prepare, teach, train, search, evaluate, generate, compress, export, gradients, context, ngram, submit)
 }
 WITH_SETTINGS = ("prepare", "train", "search", "submit")
 SETTINGS = ["corpus.train=text.txt", "tokenizer.kind=char", "run.directory=new-run", "data.directory=new-data"]
@@ -33,6 +33,7 @@ WHOLE = {
     "generate": ["--run", "run"],
     "compress": ["--run", "run"],
     "gradients": ["--run", "run"],
+    "context": ["--run", "run"],
     "ngram": ["--data", "data"],
     "teach": ["--teacher", "run", "--data", "data", "--to", "new-folder"],
     "export": ["--run", "run", "--to", "new-folder", "--format", "torch"],
@@ -235,6 +236,24 @@ NO_SENSE = {
         --figure x.xlsx
         --streams 0
         --windows -3
+        --split test""",
+    "context": """
+        --share 1
+        --longest 0
+        --longest 2000000000
+        --contexts 3 0
+        --contexts
+        --longest 9 --contexts 3
+        --targets 0
+        --within 1
+        --within -0.1
+        --change nosuch
+        --changed-tokens 3
+        --change shuffled --changed-tokens 0
+        --change replaced --longest 900000
+        --run run run
+        --figure x.xlsx
+        --seed -1
         --split test""",
     "ngram": """
         --order 0

@@ -30,7 +30,19 @@ def test_the_core_does_not_load_ray() -> None:
 
 @pytest.mark.parametrize(
     "job",
-    ["prepare", "train", "search", "evaluate", "generate", "compress", "gradients", "export", "submit", "settings"],
+    [
+        "prepare",
+        "train",
+        "search",
+        "evaluate",
+        "generate",
+        "compress",
+        "gradients",
+        "context",
+        "export",
+        "submit",
+        "settings",
+    ],
 )
 def test_help_loads_neither_torch_nor_ray(job: str) -> None:
     modules = loaded_by(
@@ -56,6 +68,8 @@ REFUSED = [
     ("generate", "--run", "/nowhere", "--top-p", "3"),
     ("compress", "--run", "/nowhere"),
     ("gradients", "--run", "/nowhere"),
+    ("context", "--run", "/nowhere"),
+    ("context", "--run", "/nowhere", "--contexts", "0"),
     ("export", "--run", "/nowhere", "--to", "/nowhere-else", "--format", "hf"),
     ("submit", "train", "train.bptt=0"),
 ]

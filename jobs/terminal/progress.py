@@ -115,6 +115,10 @@ class Count(MovingLine):
         self.done = 0
         self.started = self.last_shown = self.looked = time.monotonic()
 
+    def expect(self, total: int) -> None:
+        """Set how much there is to do, where that is only known once it begins."""
+        self.total = total
+
     def add(self, number: int = 1) -> None:
         """Add ``number`` to what is done."""
         self.done += number

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import compress, evaluate, export, generate, gradients
+from jobs import compress, context, evaluate, export, generate, gradients
 from pipeline import launch
 from pipeline.config import Config
 from tests.jobs.test_cli import refused
@@ -18,6 +18,7 @@ JOBS = {
     "compress": (compress.main, ["--tokens", "5"]),
     "export": (export.main, ["--to", "exported", "--format", "torch"]),
     "gradients": (gradients.main, []),
+    "context": (context.main, []),
 }
 
 

@@ -1,0 +1,270 @@
+"""Measure how much of the text before it each token's prediction uses.
+
+The loss of held-out tokens when all before the last k tokens is dropped,
+shuffled or replaced by other text, for many k: where it no longer matters, and
+how far gradients flow back beside that. Recommends train.bptt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any
+
+from jobs.shared import models
+from jobs.shared.cli import run_job
+from jobs.shared.models import add_device, add_run, load, names_of
+from jobs.shared.numbers import number, seed, whole
+from jobs.shared.options import parser
+from pipeline.errors import UserError
+from pipeline.files import check_writable
+
+CHANGES = ("dropped", "shuffled", "replaced")
+# streams and windows of the gradient flow beside the curve; targets of a class that has figures of its own
+GRADIENT_STREAMS, GRADIENT_WINDOWS = 20, 2
+FEWEST_TARGETS = 30
+
+
+def main(argv: list[str]) -> dict[str, Any] | None:
+    arguments = argument_parser().parse_args(argv)
+    check(arguments)
+    directories = dict(zip(names_of(arguments.run), arguments.run, strict=True))
+    models.check(arguments)
+    if arguments.figure is not None:
+        check_writable(arguments.figure, argument="figure")
+
+    from pipeline import resources
+    from pipeline.context_use.figure import draw
+    from pipeline.drawing import check_drawing, save
+
+    if arguments.figure is not None:
+        check_drawing(arguments.figure)
+    figures, drawn = {}, {}
+    for name, directory in directories.items():
+        loaded = load(directory, arguments, resources.resolve_device(arguments.device))
+        if loaded.config.data.layout == "documents":
+            raise UserError(f"--run: {directory} reads data.layout=documents, but context is followed along a stream")
+        figures[name], drawn[name] = measured(name, loaded, arguments)
+    if arguments.figure is not None:
+        save(draw(drawn, share=arguments.share), arguments.figure)
+        print(f"figure: {arguments.figure}")
+    return {"share": arguments.share, "runs": figures}
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    result = parser("context", __doc__ or "", takes_config=False)
+    add_run(result, several=True)
+    result.add_argument("--split", choices=["train", "valid", "test"], default="valid", help="of the prepared corpus")
+    result.add_argument(
+        "--change",
+        nargs="+",
+        choices=CHANGES,
+        default=["dropped"],
+        help="what becomes of all before; default: dropped",
+    )
+    which = result.add_mutually_exclusive_group()
+    which.add_argument("--longest", type=whole, default=300, metavar="K", help="the longest context; default: 300")
+    which.add_argument("--contexts", type=whole, nargs="+", metavar="K", help="these contexts, and no others")
+    result.add_argument(
+        "--targets", type=whole, default=1000, metavar="N", help="tokens whose loss is measured; default: 1000"
+    )
+    result.add_argument("--all", action="store_true", help="measure every token, with k exactly; slow")
+    result.add_argument(
+        "--within", type=number, default=0.1, metavar="X", help="k may be longer by this share; default: 0.1; 0: exact"
+    )
+    result.add_argument(
+        "--changed-tokens", type=whole, metavar="N", help="shuffled or replaced ones before; default: the longest K"
+    )
+    result.add_argument(
+        "--share", type=number, default=0.01, metavar="X", help="of perplexity, what no longer matters; default: 0.01"
+    )
+    result.add_argument("--no-gradients", action="store_true", help="leave out the gradient flow")
+    result.add_argument("--seed", type=seed, default=1, metavar="N", help="of shuffling and replacing; default: 1")
+    result.add_argument("--figure", metavar="FILE", help="draw all runs there: .png, .svg, .pdf")
+    add_device(result)
+    return result
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Raise ``UserError`` naming the option that is out of its range."""
+    for name in ("longest", "targets", "changed_tokens"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise UserError(f"{value} is below 1", argument=name)
+    for context in arguments.contexts or ():
+        if context < 1:
+            raise UserError(f"--contexts: {context} is below 1")
+    if not 0 <= arguments.within < 1:
+        raise UserError(f"--within: {arguments.within} is not in [0, 1)")
+    if not 0 < arguments.share < 1:
+        raise UserError(f"--share: must be between 0 and 1, not {arguments.share}")
+    if arguments.seed < 0:
+        raise UserError(f"--seed: {arguments.seed} is below 0")
+    if arguments.changed_tokens is not None and arguments.change == ["dropped"]:
+        raise UserError("--changed-tokens: nothing is changed without --change shuffled or replaced")
+
+
+def measured(name: str, loaded: Any, arguments: argparse.Namespace) -> tuple[dict[str, Any], Any]:
+    """Measure one model and print it; returns its figures, and what is drawn of it."""
+    from jobs.terminal.progress import Count
+    from pipeline import metrics, run
+    from pipeline.context_use import measure, recommended_bptt
+    from pipeline.context_use.figure import Drawn
+    from pipeline.context_use.places import usual_contexts
+    from pipeline.data.streams import ResetRule
+    from pipeline.evaluate import count_types, split_held_out
+
+    corpus = run.corpus_of(loaded)
+    tokens = split_held_out(corpus, arguments.split).tokens
+    changes = [change for change in CHANGES if change in arguments.change]
+    contexts = sorted(set(arguments.contexts or usual_contexts(arguments.longest)))
+    with Count(f"{name}: read", 0, "tokens") as progress:
+        found = measure(
+            loaded.model,
+            tokens,
+            contexts=contexts,
+            changes=changes,
+            num_targets=None if arguments.all else arguments.targets,
+            length=arguments.changed_tokens,
+            within=0.0 if arguments.all else arguments.within,
+            share=arguments.share if arguments.contexts is None else None,
+            reset=ResetRule.of(loaded.config.train),
+            seed=arguments.seed,
+            on_tokens=progress.add,
+            on_plan=progress.expect,
+        )
+    longest = contexts[-1]
+    flow = None if arguments.no_gradients else gradient_flow(loaded, tokens, longest)
+    curves = {change: found.curve(change) for change in changes}
+    counts = count_types(corpus.splits["train"], loaded.tokenizer.vocab_size)
+    effective = curves[changes[0]].effective(arguments.share)
+    horizon = None if flow is None else flow.horizon(arguments.share)
+    figures = {
+        "cell": loaded.config.model.cell,
+        "bptt": loaded.config.train.bptt,
+        "targets": len(found.whole),
+        "tokens_read": found.num_read,
+        "perplexity": metrics.perplexity(float(found.whole.sum()), len(found.whole)),
+        "curves": {change: [point.to_json() for point in curve.points] for change, curve in curves.items()},
+        "effective": {change: effective_of(curve, arguments.share) for change, curve in curves.items()},
+        "classes": classes_of(found, counts, changes[0], arguments.share),
+        "gradient": None if flow is None else {"shares": flow.shares, "horizon": horizon},
+        "recommended_bptt": recommended_bptt(effective, horizon, longest=longest),
+    }
+    print_figures(name, figures, arguments, longest)
+    return figures, Drawn(curves, () if flow is None else flow.shares)
+
+
+def gradient_flow(loaded: Any, tokens: Any, longest: int) -> Any:
+    """Measure how far back gradients flow, in windows of as many tokens as the longest context.
+
+    None in too short a text, and of a model that attends to the past, where gradients do not only flow through states.
+    """
+    from pipeline.gradient_flow import measure
+
+    num_streams = min(GRADIENT_STREAMS, (len(tokens) - 1) // (2 * longest))
+    if num_streams < 1 or getattr(loaded.model, "attends", False):
+        return None
+    return measure(loaded.model, tokens, length=longest, num_streams=num_streams, num_windows=GRADIENT_WINDOWS)
+
+
+def effective_of(curve: Any, share: float) -> dict[str, int | None]:
+    """The effective context of ``curve``, and those at both ends of the intervals of its points."""
+    bounds = {"context": "value", "low": "low", "high": "high"}
+    return {name: curve.effective(share, bound=bound) for name, bound in bounds.items()}
+
+
+def classes_of(found: Any, counts: Any, change: str, share: float) -> list[dict[str, Any]]:
+    """The figures of targets by the count of their type in the training text, (V,) ``counts``."""
+    import numpy as np
+
+    from pipeline import metrics
+    from pipeline.evaluate.breakdown import COUNTS, Group
+
+    classes = np.searchsorted(COUNTS, counts[found.types], side="right") - 1  # (N,)
+    result = []
+    for index, first in enumerate(COUNTS):
+        chosen = classes == index
+        number, nats = int(chosen.sum()), float(found.whole[chosen].sum())
+        if number < FEWEST_TARGETS:
+            continue
+        last = COUNTS[index + 1] - 1 if index + 1 < len(COUNTS) else None
+        curve = found.curve(change, chosen)
+        result.append(
+            {
+                "count": Group(first, last, nats, number).name,
+                "targets": number,
+                "perplexity": metrics.perplexity(nats, number),
+                "curve": [point.to_json() for point in curve.points],
+                "effective": effective_of(curve, share),
+            }
+        )
+    return result
+
+
+def print_figures(name: str, figures: dict[str, Any], arguments: argparse.Namespace, longest: int) -> None:
+    """Print the curves, the effective context of all targets and of classes, and the window that follows."""
+    share, percent = arguments.share, f"{100 * arguments.share:.3g} %"
+    print(
+        f"{name} ({figures['cell']}, trained with train.bptt={figures['bptt']}): perplexity "
+        f"{figures['perplexity']:,.3f} with the whole context of {figures['targets']:,} tokens "
+        f"of the {arguments.split} split"
+    )
+    print_curves(figures["curves"])
+    for change, found in figures["effective"].items():
+        print(f"perplexity within {percent} of that, all before {change}: {reach(found, longest)}")
+    if figures["classes"]:
+        width = max(len(each["count"]) for each in figures["classes"])
+        print(f"{'count in training':<{max(17, width)}}  targets  perplexity  within {percent}")
+        for each in figures["classes"]:
+            row = f"{each['count']:<{max(17, width)}}  {each['targets']:>7,}  {each['perplexity']:>10,.3f}"
+            print(f"{row}  {reach(each['effective'], longest)}")
+    gradient = figures["gradient"]
+    if gradient is not None:
+        end = gradient["horizon"]
+        told = (
+            f"more than {share:g} still flows at k = {longest}"
+            if end is None
+            else f"less than {share:g} from k = {end}"
+        )
+        print(f"gradient, relative to one step back: {told}{'' if end is None else ' on'}")
+    print(f"recommended for such a model: train.bptt={figures['recommended_bptt']}")
+
+
+def print_curves(curves: dict[str, Any]) -> None:
+    """Print perplexity by context and, in per cent, by how much it is above that with the whole context."""
+    print("     k  " + "  ".join(f"{change + ', perplexity':>20}  {'above, % (95 %)':>24}" for change in curves))
+    for context in sorted({point["context"] for points in curves.values() for point in points}):
+        cells = []
+        for points in curves.values():
+            point = next((point for point in points if point["context"] == context), None)
+            cells.append(f"{'':>46}" if point is None else cell_of(point))
+        print(f"{context:>6}  " + "  ".join(cells).rstrip())
+
+
+def cell_of(point: dict[str, Any]) -> str:
+    """Return perplexity at a point, and its increase with the interval, as they stand in the table."""
+    value, low, high = (percent_of(point[name]) for name in ("increase", "increase_low", "increase_high"))
+    return f"{perplexity_of(point['nats']):>20}  {f'{value} ({low} to {high})':>24}"
+
+
+def perplexity_of(nats: float) -> str:
+    from pipeline import metrics
+
+    return metrics.shown(metrics.perplexity(nats, 1))
+
+
+def percent_of(nats: float) -> str:
+    """Return by how many per cent so many nats raise perplexity."""
+    return f"{100 * math.expm1(nats):+.2f}" if nats < 10 else "more"
+
+
+def reach(found: dict[str, int | None], longest: int) -> str:
+    """Return an effective context in words, with what the intervals of the curve leave open."""
+    value, low, high = (f"more than {longest}" if end is None else str(end) for end in found.values())
+    interval = "" if low == high else f" ({low} to {high})"
+    return f"with the last {value} tokens{interval}"
+
+
+if __name__ == "__main__":
+    run_job(main)

@@ -1,0 +1,116 @@
+"""Means and intervals of the loss by context, the effective context, and the window length that follows from it.
+
+Letters: N targets, G groups of targets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.data.tokenizer import Ids
+
+Numbers = np.ndarray[Any, np.dtype[np.float64]]
+
+# of a normal distribution, 95 % lie within so many standard deviations
+DEVIATIONS = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean of ``number`` values with its 95 % interval.
+
+    Values of one group, which follow one another in a text, are not independent, so it is groups whose sums tell how
+    sure the mean is (Liang & Zeger 1986): the variance is G ÷ (G−1) · Σ (sum of a group's values less the mean)² ÷ N².
+    """
+
+    value: float
+    low: float
+    high: float
+    number: int
+
+    @classmethod
+    def of(cls, values: Numbers, groups: Ids) -> Mean:
+        """Of (N,) ``values`` in (N,) ``groups``."""
+        value = float(values.mean())
+        _, index = np.unique(groups, return_inverse=True)
+        sums = np.bincount(index, weights=values - value)  # (G,)
+        half = math.inf
+        if len(sums) > 1:
+            half = DEVIATIONS * math.sqrt(len(sums) / (len(sums) - 1) * float((sums**2).sum())) / len(values)
+        return cls(value, value - half, value + half, len(values))
+
+
+@dataclass(frozen=True)
+class Point:
+    """The loss with a context of ``context`` tokens, in nats, and by how much it exceeds that with the whole context.
+
+    ``increase`` is the mean of differences, each of one target with both contexts, so its interval is much the
+    narrower one.
+    """
+
+    context: int
+    nats: Mean
+    increase: Mean
+
+    @classmethod
+    def of(cls, context: int, nats: Numbers, whole: Numbers, groups: Ids) -> Point:
+        """Of (N,) nats with ``context`` tokens and with the whole context."""
+        return cls(context, Mean.of(nats, groups), Mean.of(nats - whole, groups))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "context": self.context,
+            "nats": self.nats.value,
+            "low": self.nats.low,
+            "high": self.nats.high,
+            "increase": self.increase.value,
+            "increase_low": self.increase.low,
+            "increase_high": self.increase.high,
+            "targets": self.nats.number,
+        }
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points by ascending context."""
+
+    points: Sequence[Point]
+
+    def effective(self, share: float, *, bound: str = "value") -> int | None:
+        """The least context from which on perplexity is less than ``share`` above that with the whole context.
+
+        None where the longest context that was measured is too short.
+
+        Args:
+            bound: ``value`` of the increase, or ``low`` or ``high``, the ends of its interval.
+        """
+        most = math.log1p(share)
+        found = None
+        for point in reversed(self.points):
+            if not getattr(point.increase, bound) < most:
+                break
+            found = point.context
+        return found
+
+    def before(self, context: int) -> int:
+        """The longest measured context below ``context``; 0 if there is none."""
+        return max((point.context for point in self.points if point.context < context), default=0)
+
+
+def recommended_bptt(effective: int | None, horizon: int | None, *, longest: int) -> int:
+    """The window that the model can use: as far as both context and gradient reach, rounded up to a round number.
+
+    Args:
+        effective: the effective context; None: more than was measured.
+        horizon: the steps back from which on hardly any gradient flows; None: it still flows at the last, or was not
+            measured.
+        longest: what was measured.
+    """
+    reach = min(longest if value is None else value for value in (effective, horizon))
+    unit = 1 if reach < 20 else 5 if reach < 100 else 10
+    return -(-reach // unit) * unit

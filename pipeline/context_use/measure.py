@@ -1,0 +1,152 @@
+"""The loss of held-out tokens when all before the last k tokens is dropped, shuffled or replaced.
+
+Khandelwal, He, Qi & Jurafsky 2018, Sharp Nearby, Fuzzy Far Away: How Neural Language Models Use Context. Letters:
+N targets, P pairs, H hidden.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.context_use.changed import changed_contexts
+from pipeline.context_use.curve import Curve, Numbers, Point
+from pipeline.context_use.places import (
+    Pairs,
+    Targets,
+    after_contexts,
+    all_targets,
+    choose_targets,
+    whole_contexts,
+)
+from pipeline.context_use.rows import Changed, Rows, hidden_of
+from pipeline.data.streams import NO_RESETS, ResetRule
+from pipeline.data.tokenizer import Ids
+from pipeline.data.windows import Tokens
+from pipeline.model.evaluating import evaluating
+from pipeline.model.language_model import LanguageModel
+
+# tokens before a stretch of targets that count as the whole context, in longest contexts, and at least
+HISTORY, LEAST_HISTORY = 2, 500
+# by this factor the effective context may differ from the next shorter one that was measured
+FINEST = 1.1
+
+
+@dataclass(frozen=True)
+class ContextUse:
+    """Nats of N targets with their whole context and, by change and context, with less."""
+
+    targets: Targets
+    types: Ids  # (N,) ids of the targets
+    whole: Numbers  # (N,)
+    nats: dict[str, dict[int, Numbers]]  # (N,) each
+    num_read: dict[str, int]  # tokens that were read, by change and for the "whole"
+
+    def curve(self, change: str, chosen: np.ndarray[Any, np.dtype[np.bool_]] | None = None) -> Curve:
+        """The curve of ``change``, of all targets or of those where ``chosen``, (N,), is."""
+        own = np.ones(len(self.whole), dtype=bool) if chosen is None else chosen
+        groups = self.targets.stretch[own]
+        measured = sorted(self.nats[change].items())
+        return Curve([Point.of(context, nats[own], self.whole[own], groups) for context, nats in measured])
+
+
+def measure(
+    model: LanguageModel,
+    tokens: Tokens,
+    *,
+    contexts: Sequence[int],
+    changes: Sequence[str] = ("dropped",),
+    num_targets: int | None = 1000,
+    within: float = 0.1,
+    length: int | None = None,
+    share: float | None = None,
+    reset: ResetRule = NO_RESETS,
+    seed: int = 1,
+    on_plan: Callable[[int], None] = lambda number: None,
+    on_tokens: Callable[[int], None] = lambda number: None,
+) -> ContextUse:
+    """Measure how the loss of ``tokens`` depends on the last k tokens before each, for each k of ``contexts``.
+
+    Args:
+        changes: what becomes of all before them: ``dropped``, ``shuffled``, ``replaced``.
+        num_targets: spread over the text, the same for every k; None: every token, each with all of its history.
+        within: a context of k may be longer by this share; 0: each is exactly k.
+        length: tokens that are read shuffled, or of another text, before the k; by default the longest k.
+        share: of perplexity; measure further k where less than it is left to be gained; None: only ``contexts``.
+        reset: where states are made zero; only documents count.
+        on_plan: told how many tokens will be read.
+        on_tokens: told how many more of them were.
+
+    Raises:
+        UserError: the text is too short.
+    """
+    contexts = sorted(set(contexts))
+    longest = contexts[-1]
+    length = min(longest if length is None else length, len(tokens))
+    reset = ResetRule(reset.at_documents)
+    num_changed = sum(change != "dropped" for change in changes)
+    if num_targets is None:
+        targets = all_targets(len(tokens))
+    else:
+        targets = choose_targets(len(tokens), num_targets, before=longest + (length if num_changed else 0))
+    history = None if num_targets is None else max(HISTORY * longest, LEAST_HISTORY)
+    with_all = whole_contexts(targets, history=history)
+    with_some = after_contexts(targets, contexts, within=within)
+    rows = Rows.of(with_some)
+    num_tokens = len(changes) * rows.num_tokens + num_changed * length * len(rows.starts)
+    on_plan(Rows.of(with_all).num_tokens + num_tokens)
+
+    scorer = _Scorer(model, tokens, reset, on_tokens)
+    whole = scorer.nats(with_all)
+    result = ContextUse(targets, tokens.rows(targets.places, 1)[:, 0], whole, {}, {"whole": scorer.num_read})
+    for change in changes:
+        already = scorer.num_read
+        changed = changed_contexts(change, tokens, length=length, longest=int(rows.lengths[0]), reset=reset, seed=seed)
+        nats = scorer.nats(with_some, changed).reshape(len(contexts), len(targets))
+        result.nats[change] = dict(zip(contexts, nats, strict=True))
+        while share is not None and (context := next_context(result.curve(change), share)) is not None:
+            nats = scorer.nats(after_contexts(targets, [context], within=within), changed)
+            result.nats[change][context] = nats
+        result.num_read[change] = scorer.num_read - already
+    return result
+
+
+def next_context(curve: Curve, share: float) -> int | None:
+    """The context to measure next: halfway, by ratio, between the effective one and the one before it; None: enough."""
+    high = curve.effective(share)
+    if high is None:
+        return None
+    low = curve.before(high)
+    return round(math.sqrt(low * high)) if low and high > max(FINEST * low, low + 1) else None
+
+
+class _Scorer:
+    """Reads rows of a text and scores what follows; ``num_read`` counts the tokens that were read."""
+
+    def __init__(
+        self, model: LanguageModel, tokens: Tokens, reset: ResetRule, on_tokens: Callable[[int], None]
+    ) -> None:
+        self.model, self.tokens, self.reset, self.on_tokens = model, tokens, reset, on_tokens
+        self.num_read = 0
+
+    def nats(self, pairs: Pairs, changed: Changed | None = None) -> Numbers:
+        """(P,) nats of the targets of ``pairs``."""
+        types = torch.from_numpy(self.tokens.rows(pairs.targets, 1)[:, 0])  # (P,)
+        result = np.zeros(len(pairs))
+        rows, model = Rows.of(pairs), self.model
+        read = hidden_of(model, self.tokens, rows, reset=self.reset, changed=changed, on_tokens=self._count)
+        for found, hidden in read:
+            targets = types[torch.from_numpy(found)].to(hidden.device)
+            with evaluating(model):
+                nats = model.head.token_nats(hidden.unsqueeze(0), targets.unsqueeze(0))[0]
+            result[found] = nats.double().cpu().numpy()
+        return result
+
+    def _count(self, number: int) -> None:
+        self.num_read += number
+        self.on_tokens(number)
