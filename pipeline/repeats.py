@@ -79,14 +79,14 @@ def train(
     """
     config = absolute(config)
     runs = {seed: of_seed(config, seed) for seed in seeds}
-    with executor(config) as ranks:
+    with RunDirectory(str(config.run.directory)).locked() as directory, executor(config) as ranks:
         corpus = ranks.prepare(config, on_shard=on_shard, say=say)
         for one in runs.values():
             launch.check(one, corpus, ranks, fresh=fresh, start_over=start_over)
         if fresh:  # all of them now: after an interruption the command goes on without --fresh
             for one in runs.values():
-                with RunDirectory(str(one.run.directory)).locked() as directory:
-                    launch.set_aside(one, directory, say)
+                with RunDirectory(str(one.run.directory)).locked() as own:
+                    launch.set_aside(one, own, say)
 
         stop = SharedStop()
 
@@ -98,8 +98,8 @@ def train(
 
         with stopping_on_signals(stop.request, lambda: say(STOPPING)) as stop.received:
             outcomes = side_by_side(train_one, seeds, num_at_once=ranks.num_at_once, stop=stop)
-    results = ended_well(outcomes, len(seeds), stop.received)
-    return written(Path(str(config.run.directory)), {seed: results[seed] for seed in seeds})
+        results = ended_well(outcomes, len(seeds), stop.received)
+        return written(directory.path, {seed: results[seed] for seed in seeds})
 
 
 class SharedStop:

@@ -53,19 +53,14 @@ def shares_with_its_file(item: pytest.Item) -> bool:
     return any(each[-1].scope in ("class", "module") for each in definitions)
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """End here if several processes would start Ray: grouping fails without a word."""
-    apart = [item for item in session.items if uses_ray(item) and not item.nodeid.endswith("@ray")]
-    if apart and hasattr(session.config, "workerinput"):
-        raise pytest.UsageError("tests on Ray in several processes: use --dist loadgroup, and pytest below 9.2")
-
-
 RAY_REFUSED = pytest.MonkeyPatch()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Let only tests with the mark ``ray`` start Ray in this process, and end it after the last of them."""
+    if uses_ray(item) and hasattr(item.config, "workerinput") and not item.nodeid.endswith("@ray"):
+        pytest.fail("tests on Ray are in several processes: use --dist loadgroup, and pytest below 9.2")
     RAY_REFUSED.undo()
     ray = sys.modules.get("ray")
     if ray is None or uses_ray(item):

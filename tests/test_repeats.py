@@ -165,12 +165,14 @@ def test_a_run_that_diverges_does_not_keep_the_others_from_their_end(
     assert trained == [1, 2]
 
 
-def test_a_directory_in_use_ends_it(given: tuple[Config, list[str]]) -> None:
-    with (
-        RunDirectory(str(of_seed(given[0], 1).run.directory)).locked(),
-        pytest.raises(UserError, match=r"seed-1 is in use by another run"),
-    ):
-        repeats.train(given[0], [1, 2], launch.in_process, listener=lambda seed: Silent())
+def test_a_directory_in_use_ends_it(given: tuple[Config, list[str]], tmp_path: Path) -> None:
+    for config, name in ((given[0], "several"), (of_seed(given[0], 1), "seed-1")):
+        with (
+            RunDirectory(str(config.run.directory)).locked(),
+            pytest.raises(UserError, match=f"{name} is in use by another run"),
+        ):
+            repeats.train(given[0], [1, 2], launch.in_process, listener=lambda seed: Silent())
+    assert not (tmp_path / "several").exists()
 
 
 @pytest.mark.parametrize(
