@@ -65,7 +65,8 @@ def observations(
             left_out[FIRST] += 1
             continue
         found = [[words.place_of[item, position - lag] for lag in LAGS] for words, _ in models.values()]
-        if any(words.is_unknown[at] for (words, _), own in zip(models.values(), found, strict=True) for at in own):
+        asked = zip(models.values(), found, strict=True)
+        if any(words.is_unknown[column][at] for (words, column), own in asked for at in own):
             left_out[UNKNOWN] += 1
         elif np.isnan(frequencies[found[0]]).any():
             left_out[RARE] += 1

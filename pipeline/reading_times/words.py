@@ -18,6 +18,8 @@ from pipeline.errors import UserError
 from pipeline.tables import Numbers, Table
 
 Place = tuple[str, int]  # of a word: its item, and which word of it, from 0
+# of surprisal under n-grams, and of how long the longest of them was: 0 for a word that they do not know
+NGRAM_NATS, NGRAM_ORDER = "ngram_nats", "ngram_order"
 # how the columns of a table of times are called in the sets that are published, in small letters
 KNOWN: dict[str, tuple[str, ...]] = {
     "item": ("item", "story", "text_id", "item_id", "document"),
@@ -36,7 +38,7 @@ class Surprisals:
     place_of: dict[Place, int]  # → row
     num_words: dict[str, int]  # item → words
     texts: list[str]
-    is_unknown: list[bool]  # the model knows only <unk>: the figure is not that of the word
+    is_unknown: dict[str, list[bool]]  # by column: the model knows only <unk>, so that the figure is not the word's
     nats: dict[str, Numbers]  # by column
 
 
@@ -85,9 +87,16 @@ def read_surprisals(table: Table, columns: Sequence[str], *, items: Sequence[str
         last[item] = position
         place_of[item, num_words.get(item, 0)] = row
         num_words[item] = num_words.get(item, 0) + 1
-    is_unknown = [bool(own) for own in unknown]
-    nats = {name: table.floats(name, may_miss=is_unknown) for name in columns}
+    is_unknown = {name: _unknown_to(name, table, [bool(own) for own in unknown]) for name in columns}
+    nats = {name: table.floats(name, may_miss=is_unknown[name]) for name in columns}
     return Surprisals(table, place_of, num_words, texts, is_unknown, nats)
+
+
+def _unknown_to(column: str, table: Table, unknown: list[bool]) -> list[bool]:
+    """Which words the model of a column does not know; n-grams have other words than the model of ``unknown``."""
+    if column != NGRAM_NATS or NGRAM_ORDER not in table.columns:
+        return unknown
+    return [order == 0 for order in table.whole_numbers(NGRAM_ORDER)]
 
 
 def _items_of(table: Table, items: Sequence[str]) -> list[str]:

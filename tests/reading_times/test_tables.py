@@ -83,6 +83,22 @@ def test_times_find_their_words(tmp_path: Path) -> None:
     expected = {"length": 5, "length_lag_1": 3, "length_lag_2": 3, "position": 3}
     assert {name: data.baseline[name][last] for name in expected} == expected
 
+def test_words_that_n_grams_do_not_know_have_no_surprisal_under_them(tmp_path: Path) -> None:
+    times = read_times(read_table(str(write_times(tmp_path / "times.tsv", all_rows()))), {}, wants_subjects=False)
+    path = write_surprisal(tmp_path / "words.tsv", unknown=("cat",))
+    header, *rows = path.read_text().splitlines()
+    # the n-grams know "cat", and do not know "away
+    rows = [row + ("\t\t" if row.startswith("token") else f"\t7.5\t{0 if 'away' in row else 2}") for row in rows]
+    path.write_text("\n".join([f"{header}\tngram_nats\tngram_order", *rows]) + "\n")
+    words = read_surprisals(read_table(str(path)), ["nats", "ngram_nats"], items=["b", "a"])
+    known = observations(times, {"m": (words, "nats")}, frequency=len)  # type: ignore[arg-type]
+    by_n_grams = observations(times, {"n": (words, "ngram_nats")}, frequency=len)  # type: ignore[arg-type]
+    by_both = observations(times, {"m": (words, "nats"), "n": (words, "ngram_nats")}, frequency=len)  # type: ignore[arg-type]
+    assert known.times.tolist() == [304, 303]  # of "away and 'ran; sat and down, come after cat
+    assert sorted(by_n_grams.times.tolist()) == [303, 303, 304]
+    assert by_both.times.tolist() == [303]
+
+
 
 def test_counts_of_the_table_are_frequencies_and_what_is_not_known_is_left_out(tmp_path: Path) -> None:
     """As ``jobs.evaluate --columns frequency`` writes them: a word that never came has a count, and no logarithm."""
