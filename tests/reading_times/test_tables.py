@@ -83,6 +83,7 @@ def test_times_find_their_words(tmp_path: Path) -> None:
     expected = {"length": 5, "length_lag_1": 3, "length_lag_2": 3, "position": 3}
     assert {name: data.baseline[name][last] for name in expected} == expected
 
+
 def test_words_that_n_grams_do_not_know_have_no_surprisal_under_them(tmp_path: Path) -> None:
     times = read_times(read_table(str(write_times(tmp_path / "times.tsv", all_rows()))), {}, wants_subjects=False)
     path = write_surprisal(tmp_path / "words.tsv", unknown=("cat",))
@@ -97,7 +98,6 @@ def test_words_that_n_grams_do_not_know_have_no_surprisal_under_them(tmp_path: P
     assert known.times.tolist() == [304, 303]  # of "away and 'ran; sat and down, come after cat
     assert sorted(by_n_grams.times.tolist()) == [303, 303, 304]
     assert by_both.times.tolist() == [303]
-
 
 
 def test_counts_of_the_table_are_frequencies_and_what_is_not_known_is_left_out(tmp_path: Path) -> None:
