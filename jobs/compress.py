@@ -35,6 +35,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
     from pipeline import run
     from pipeline.compress.measure import held_out_windows
+    from pipeline.compress.onnx_graph import NO_CACHE
     from pipeline.compress.units import check_removable
     from pipeline.compress.variants import make_variants
     from pipeline.data.streams import ResetRule
@@ -49,6 +50,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         raise UserError(f"--output: {arguments.run} is a single model, not a run to put others in; name a directory")
     output = Path(arguments.output or Path(arguments.run) / "compressed")
     check_writable(output)
+    if loaded.model.attends:
+        print(f"no ONNX form: {NO_CACHE} ({loaded.model.attends})")
     variants = make_variants(loaded, text.tokens, output, sparsities=arguments.prune, scope=arguments.scope)
     for share in arguments.units:
         variants += smaller_models(loaded, share, output, arguments, again=command_line("compress", argv))

@@ -76,7 +76,7 @@ def test_values_on_the_command_line_are_taken_as_they_are_meant(override: str, v
         (
             "model.cell=lstmm",
             "model.cell: input should be 'rnn', 'lstm', 'gru', 'gru_reset_before', "
-            "'mingru', 'minlstm', 'qrnn' or 'slstm', not 'lstmm'",
+            "'mingru', 'minlstm', 'qrnn', 'slstm' or 'transformer', not 'lstmm'",
         ),
         ("cluster.num_workers=many", "cluster.num_workers: must be a whole number of at least 1, or auto, not 'many'"),
         ("model=3", "model: a section; set one of its fields, model.field=value"),

@@ -17,8 +17,10 @@ from pipeline.compress.onnx_cells import CELLS, add_loop
 from pipeline.compress.onnx_heads import add_head
 from pipeline.compress.onnx_model import WEIGHTS
 from pipeline.compress.onnx_nodes import Nodes
+from pipeline.errors import UserError
 from pipeline.model.language_model import LanguageModel
 
+NO_CACHE = "the ONNX files of this project hold recurrent layers, not a cache of the past"
 # the operator of a layer, and torch's blocks of gates in the order of ONNX
 OPERATORS: dict[type[nn.Module], tuple[str, list[int]]] = {
     nn.LSTM: ("LSTM", [0, 3, 1, 2]),
@@ -33,14 +35,17 @@ class Graph:
     weights_are = "float32"
 
     def __init__(self, model: LanguageModel) -> None:
-        """Raises ``UserError`` where ONNX is not installed."""
+        """Raises ``UserError`` where ONNX is not installed, or for a model that attends to the past."""
+        if model.attends:
+            raise UserError(f"{NO_CACHE} ({model.attends})", argument="format")
         self.model = model
         self.nodes = Nodes()
 
     def content(self, facts: Mapping[str, str]) -> bytes:
         """The file."""
         model, nodes = self.model, self.nodes
-        recurrence, head = model.recurrence, model.head
+        recurrence: Any = model.recurrence
+        head = model.head
         layers: Any = recurrence.layers
         num_types = model.embedding.num_embeddings
         inputs = [nodes.onnx.helper.make_tensor_value_info("tokens", nodes.onnx.TensorProto.INT64, ["T", "B"])]

@@ -37,6 +37,8 @@ PRUNED_FROM = "pruned_from"
 
 def check_removable(config: Config, model: LanguageModel) -> None:
     """Raise ``UserError`` for a model that units cannot be taken out of."""
+    if model.attends:
+        raise UserError(f"each unit has a part in all others where a model attends ({model.attends})", argument="units")
     if config.model.layer_norm or config.model.residual:
         raise UserError("with model.layer_norm or model.residual each unit has a part in all others", argument="units")
     if config.model.cell == "slstm":

@@ -26,7 +26,7 @@ CHECKED_TOKENS = 512
 def make_variants(
     loaded: Loaded, tokens: Tokens, output: Path, *, sparsities: Sequence[float], scope: str
 ) -> list[Variant]:
-    """The variants, their folders written below ``output``.
+    """The variants, their folders written below ``output``; those of ONNX only of a model that does not attend.
 
     An export is checked on the first of ``tokens``.
 
@@ -36,7 +36,7 @@ def make_variants(
     model = loaded.model.float()
     exported = {
         weights: export(model, tokens[:CHECKED_TOKENS], int8=weights == "int8", facts=onnx_facts(loaded))
-        for weights in ("float32", "int8")
+        for weights in (() if model.attends else ("float32", "int8"))
     }
     variants = [in_torch("float32", loaded, model, output), in_torch("bf16", loaded, model, output, torch.bfloat16)]
     for weights, content in exported.items():

@@ -10,20 +10,25 @@ from pydantic import field_validator
 from pipeline.config.fields import MOST_UNITS, Section, SizeOrSizes, setting
 from pipeline.errors import UserError
 
+# of what attends, where model.context is null
+DEFAULT_CONTEXT = 256
 LOCKED = "Gal & Ghahramani 2016; Merity et al. 2018"
 
 
 class ModelConfig(Section):
     """Embedding, recurrence and head."""
 
-    cell: Literal["rnn", "lstm", "gru", "gru_reset_before", "mingru", "minlstm", "qrnn", "slstm"] = setting(
+    cell: Literal[
+        "rnn", "lstm", "gru", "gru_reset_before", "mingru", "minlstm", "qrnn", "slstm", "transformer"
+    ] = setting(
         "lstm",
         "The recurrence: tanh RNN, LSTM, GRU (its reset gate after the recurrent product, as in fused kernels, or "
         "before it, as published), one of those that a parallel scan trains: minGRU, minLSTM, QRNN, or sLSTM, an LSTM "
-        "with exponential gates and several heads.",
+        "with exponential gates and several heads. In its place, a transformer, whose state is a cache of "
+        "keys and values.",
         source="Elman 1990; Hochreiter & Schmidhuber 1997; Cho et al. 2014; Feng et al. 2024; Bradbury et al. 2017; "
-        "Beck et al. 2024",
-    )
+        "Beck et al. 2024; Vaswani et al. 2017; Dai et al. 2019",
+    )  # fmt: skip
     qrnn_wide_layers: Literal["first", "all"] = setting(
         "first",
         "Layers of a QRNN that see the input before beside the present one.",
@@ -31,9 +36,10 @@ class ModelConfig(Section):
     )
     num_heads: int = setting(
         4,
-        "Heads of an sLSTM: only units of the same head see each other in its recurrence.",
+        "Heads of an sLSTM, whose units see only those of their head in its recurrence, or of a Transformer's "
+        "attention.",
         unit="heads",
-        source="Beck et al. 2024",
+        source="Beck et al. 2024; Vaswani et al. 2017",
         ge=1,
         le=MOST_UNITS,
     )
@@ -52,6 +58,48 @@ class ModelConfig(Section):
         None,
         "Rank of the matrices of these rounds, each then a product of two; null: they are whole.",
         source="Melis et al. 2020",
+        ge=1,
+        le=MOST_UNITS,
+    )
+    num_kv_heads: int | None = setting(
+        None,
+        "Heads of its keys and values, each for as many of num_heads in a row; null: as num_heads.",
+        unit="heads",
+        source="Ainslie et al. 2023",
+        ge=1,
+        le=MOST_UNITS,
+    )
+    feedforward: Literal["swiglu", "gelu"] = setting(
+        "swiglu",
+        "A Transformer's feed-forward layers: SwiGLU of 8/3 hidden_size, or GELU of 4 hidden_size.",
+        source="Shazeer 2020; Hendrycks & Gimpel 2016",
+    )
+    positions: Literal["rotary", "learned"] = setting(
+        "rotary",
+        "How a Transformer knows the order of tokens: keys and queries turned by their positions, or a learned vector "
+        "for each place of a block (context: 0), added to the embedding.",
+        source="Su et al. 2021; Radford et al. 2019",
+    )
+    attention: int | None = setting(
+        None,
+        "The recurrent layer, from 1, whose last context outputs one head of attention looks at after it; null: none.",
+        source="Merity 2019",
+        ge=1,
+        le=1000,
+    )
+    context: int | None = setting(
+        None,
+        "Tokens before it that each token of a Transformer attends to in each layer, or a recurrence's attention; at "
+        "least train.bptt; 0: the text is read in blocks of block_size tokens, each by itself; null: 256.",
+        unit="tokens",
+        source="Dai et al. 2019",
+        ge=0,
+        le=MOST_UNITS,
+    )
+    block_size: int | None = setting(
+        None,
+        "Tokens of a block of a Transformer where context is 0; at least train.bptt.",
+        unit="tokens",
         ge=1,
         le=MOST_UNITS,
     )
@@ -130,7 +178,8 @@ class ModelConfig(Section):
     init_range: float | None = setting(
         None,
         "All weights but norms start uniform in ± this; null: embeddings ±0.1, head ±1/sqrt(its input's size), "
-        "recurrence ±1/sqrt(hidden size), in minGRU, minLSTM and QRNN ±1/sqrt(inputs of a product).",
+        "recurrence ±1/sqrt(hidden size), in minGRU, minLSTM and QRNN ±1/sqrt(inputs of a product); a Transformer "
+        "normal, of deviation 0.02, where a layer adds to its input 0.02/sqrt(2 num_layers).",
         gt=0,
     )
 
@@ -147,6 +196,20 @@ class ModelConfig(Section):
         if isinstance(self.hidden_size, list):
             return self.hidden_size
         return [self.hidden_size] * (self.num_layers - 1) + [self.last_hidden_size or self.hidden_size]
+
+    @property
+    def attends(self) -> str:
+        """The setting by which a model attends to the past; empty: it does not."""
+        if self.cell == "transformer":
+            return "model.cell=transformer"
+        return "" if self.attention is None else f"model.attention={self.attention}"
+
+    @property
+    def num_slots(self) -> int:
+        """Tokens before the present one that a cache holds."""
+        if self.context == 0 and self.block_size is not None:
+            return self.block_size
+        return DEFAULT_CONTEXT if self.context is None else self.context
 
 
 def check_model(model: ModelConfig) -> None:
@@ -165,14 +228,21 @@ def check_model(model: ModelConfig) -> None:
         )
     check_heads(model)
     check_mogrifier(model, inputs)
+    if model.cell == "transformer":
+        check_transformer(model)
+    else:
+        check_recurrence(model)
 
 
 def check_heads(model: ModelConfig) -> None:
     """Raise ``UserError`` for heads that layers do not have or cannot be cut into."""
-    if model.cell != "slstm":
-        for name, default in (("num_heads", 4), ("slstm_forget_gate", "sigmoid")):
-            if (value := getattr(model, name)) != default:
-                raise UserError(f"model.{name}: {value}, but model.cell={model.cell} is no slstm")
+    if model.cell != "slstm" and model.slstm_forget_gate != "sigmoid":
+        raise UserError(f"model.slstm_forget_gate: {model.slstm_forget_gate}, but model.cell={model.cell} is no slstm")
+    if model.cell not in ("slstm", "transformer"):
+        if model.num_heads != 4:
+            raise UserError(
+                f"model.num_heads: {model.num_heads}, but model.cell={model.cell} is no slstm or transformer"
+            )
         return
     for size in model.layer_sizes:
         if size % model.num_heads:
@@ -197,4 +267,70 @@ def check_mogrifier(model: ModelConfig, inputs: list[int]) -> None:
         raise UserError(
             f"model.mogrifier_rank: must be less than {smallest}, the smallest size of inputs and layers, not "
             f"{model.mogrifier_rank}"
+        )
+
+
+def check_transformer(model: ModelConfig) -> None:
+    """Raise ``UserError`` for settings that no Transformer can have."""
+    sizes = model.layer_sizes
+    size, key_heads = sizes[0], model.num_kv_heads or model.num_heads
+    if set(sizes) != {size}:
+        raise UserError(f"model.hidden_size: all layers of a transformer have one size, not {sizes}")
+    if model.embedding_size not in (None, size):
+        raise UserError(
+            f"model.embedding_size: a transformer's is its model.hidden_size, {size}, not {model.embedding_size}"
+        )
+    for name in ("weight_dropout", "layer_norm", "residual", "attention"):
+        if value := getattr(model, name):
+            raise UserError(f"model.{name}: {str(value).lower()}, but a transformer {OF_ITS_OWN[name]}")
+    if model.num_heads % key_heads:
+        raise UserError(
+            f"model.num_kv_heads: {model.num_heads} heads (model.num_heads) cannot share {key_heads} equally"
+        )
+    if model.positions == "rotary" and size // model.num_heads % 2:
+        raise UserError(
+            f"model.positions: rotary turns pairs of numbers, but a head has {size // model.num_heads} "
+            f"(model.hidden_size={size}, model.num_heads={model.num_heads})"
+        )
+    if model.context == 0 and model.block_size is None:
+        raise UserError("model.block_size: model.context=0 reads a text in blocks; say of how many tokens")
+    if model.context != 0 and model.block_size is not None:
+        raise UserError(f"model.block_size: {model.block_size}, but there are blocks only with model.context=0")
+    if model.context != 0 and model.positions == "learned":
+        raise UserError("model.positions: learned positions are those of a block: set model.context=0")
+
+
+OF_ITS_OWN = {
+    "weight_dropout": "has no recurrent weights",
+    "layer_norm": "normalises in every layer anyway",
+    "residual": "adds each layer's input to its output anyway",
+    "attention": "attends in every layer anyway",
+}
+
+
+def check_recurrence(model: ModelConfig) -> None:
+    """Raise ``UserError`` for settings of a Transformer, or of an attention that a recurrence cannot have."""
+    for name in ("num_kv_heads", "feedforward", "positions", "block_size"):
+        if getattr(model, name) != ModelConfig.model_fields[name].default:
+            raise UserError(f"model.{name}: is for model.cell=transformer, not {model.cell}")
+    if model.attention is None:
+        if model.context is not None:
+            raise UserError(
+                f"model.context: is for model.cell=transformer or with model.attention, not for {model.cell} alone"
+            )
+    elif model.attention > model.num_layers:
+        raise UserError(f"model.attention: there is no layer {model.attention} (model.num_layers={model.num_layers})")
+    elif model.context == 0:
+        raise UserError("model.context: attention beside a recurrence needs a past of at least one state, not 0")
+
+
+def check_context(model: ModelConfig, bptt: int) -> None:
+    """Raise ``UserError`` where what is attended to is shorter than a window."""
+    if model.cell != "transformer" and model.attention is None:
+        return
+    if bptt > model.num_slots:
+        name = "block_size" if model.context == 0 else "context"
+        default = " (the default)" if getattr(model, name) is None else ""
+        raise UserError(
+            f"model.{name}: {model.num_slots} tokens{default} are shorter than the window, train.bptt={bptt}"
         )

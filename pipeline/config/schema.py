@@ -10,7 +10,7 @@ from pipeline.config.cluster import ClusterConfig
 from pipeline.config.data import CorpusConfig, DataConfig, TokenizerConfig
 from pipeline.config.ddp import DdpConfig
 from pipeline.config.fields import Section, no_blank, shown
-from pipeline.config.model import ModelConfig, check_model
+from pipeline.config.model import ModelConfig, check_context, check_model
 from pipeline.config.running import EvaluateConfig, RunConfig
 from pipeline.config.search import SearchConfig
 from pipeline.config.training import OptimizerConfig, PruneConfig, TrainConfig
@@ -55,6 +55,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Config:
         check_model(self.model)
+        check_context(self.model, self.train.bptt)
         if self.prune.begin_fraction > self.prune.end_fraction:
             raise UserError(
                 f"prune.begin_fraction: {self.prune.begin_fraction} is after "

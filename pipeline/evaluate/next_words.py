@@ -36,6 +36,7 @@ from pipeline.model.state import State, concatenate, select
 MOST_TOKENS_LEFT = 10
 # beginnings that are expanded at most at a place, and at a time
 MOST_EXPANDED, ROWS_AT_ONCE = 20_000, 512
+MOST_STATE_BYTES = 2**18
 # beginnings less likely than this part of what may be left are not followed
 SMALLEST_PART = 1e-6
 
@@ -77,10 +78,17 @@ class NextWords:
         mass: of the probability, the part that is to be found in whole words.
 
     Raises:
-        UserError: no type of the tokenizer shows where a word is over.
+        UserError: no type of the tokenizer shows where a word is over, or the model's state is too large.
     """
 
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer, *, mass: float = 0.9) -> None:
+        state_bytes = sum(part.numel() * part.element_size() for part in model.initial_state(1))
+        if state_bytes > MOST_STATE_BYTES:
+            raise UserError(
+                f"word-entropy: each of thousands of beginnings of words has a state of its own, of at most "
+                f"{MOST_STATE_BYTES:,} bytes; this model's takes {state_bytes:,} "
+                f"({model.attends or 'model.hidden_size'})"
+            )
         self.model, self.mass = model, mass
         classes = classes_of_types(tokenizer)  # (V, 3)
         self.num_types = len(classes)  # the model may have more, which are never read

@@ -34,8 +34,15 @@ def export_hugging_face(loaded: Loaded, folder: Path, *, num_texts: int, license
     """Write ``loaded`` to ``folder``; on so many texts the exported tokenizer is compared with ours.
 
     Raises:
-        UserError: transformers is not installed, or what it reads is not what we have; nothing is written then.
+        UserError: transformers is not installed, the model attends to the past, or what it reads is not what we have;
+            nothing is written then.
     """
+    if loaded.model.attends:
+        raise UserError(
+            f"the modeling file of this format has recurrent layers only, no attention ({loaded.model.attends}); "
+            "torch is for any model",
+            argument="format",
+        )
     check_installed()
     fast = fast_tokenizer(loaded.tokenizer)
     texts = sample_texts(loaded, num_texts)

@@ -53,8 +53,13 @@ def measure(
     The text is read as ``num_streams`` streams; the first window only warms the state up, ``num_windows`` count.
 
     Raises:
-        UserError: too few tokens for two windows.
+        UserError: too few tokens for two windows, or a model that attends to the past.
     """
+    if model.attends:
+        raise UserError(
+            f"gradients are followed from hidden state to hidden state, and attention goes past them ({model.attends})",
+            argument="run",
+        )
     streams = ScoringStreams(tokens, num_streams=num_streams, bptt=length)
     batch_size = len(streams.rows)
     windows = [w for w, _ in zip(streams.windows(), range(num_windows + 1), strict=False) if len(w.inputs) == length]

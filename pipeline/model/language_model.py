@@ -1,4 +1,4 @@
-"""The language model: embedding → recurrence → head.
+"""The language model: embedding → recurrence, or a Transformer in its place → head.
 
 ``forward`` is (tokens, state) → (hidden, state); ``head`` turns hidden vectors into logits or nats.
 Letters: T time, B streams, E embedding, H hidden, V vocabulary.
@@ -18,6 +18,7 @@ from pipeline.model.regularization import INPUT, OUTPUT, Masks
 from pipeline.model.segments import Segments
 from pipeline.model.state import State
 from pipeline.model.token_ids import as_int64
+from pipeline.model.transformer import Transformer
 
 
 class LanguageModel(nn.Module):
@@ -31,22 +32,9 @@ class LanguageModel(nn.Module):
         self.embedding_dropout = config.embedding_dropout
         self.input_dropout = config.input_dropout
         self.output_dropout = config.output_dropout
+        self.attends = config.attends  # by which setting; empty: not at all
         self.embedding = nn.Embedding(vocab_size, embedding_size)
-        self.recurrence = Recurrence(
-            config.cell,
-            input_size=embedding_size,
-            hidden_sizes=hidden_sizes,
-            dropout=config.dropout,
-            hidden_dropout=config.hidden_dropout,
-            weight_dropout=config.weight_dropout,
-            layer_norm=config.layer_norm,
-            residual=config.residual,
-            num_wide=config.num_layers if config.qrnn_wide_layers == "all" else 1,
-            num_heads=config.num_heads,
-            forget_gate=config.slstm_forget_gate,
-            mogrifier_rounds=config.mogrifier_rounds,
-            mogrifier_rank=config.mogrifier_rank,
-        )
+        self.recurrence = Transformer(config) if config.cell == "transformer" else Recurrence.of(config)
         tied_to = self.embedding.weight if config.tie_weights else None
         # a mixture has vectors of the embedding's size whatever it takes
         needs_projection = config.tie_weights and embedding_size != hidden_sizes[-1] and config.head != "mixture"

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.config import ModelConfig
 from pipeline.model.cells import QRNN, Cell, MinGRU, MinLSTM, ResetBeforeGRU
 from pipeline.model.kernels import run_layer
 from pipeline.model.mogrifier import MogrifierLSTM
+from pipeline.model.past_attention import PastAttention
 from pipeline.model.precision import ProductFormats, autocast_where_native, runs_in_autocast
 from pipeline.model.regularization import HIDDEN, Masks
 from pipeline.model.segments import Segments
@@ -37,7 +39,10 @@ CELLS: dict[str, Any] = {
 
 
 class Recurrence(nn.Module):
-    """Layers of one cell, with dropout between them and on their recurrent weights."""
+    """Layers of one cell, with dropout between them and on their recurrent weights, and perhaps attention to the past.
+
+    The state is that of the layers, then that of the attention.
+    """
 
     def __init__(
         self,
@@ -55,9 +60,12 @@ class Recurrence(nn.Module):
         forget_gate: str = "sigmoid",
         mogrifier_rounds: int = 0,
         mogrifier_rank: int | None = None,
+        attention: int | None = None,
+        context: int = 0,
     ) -> None:
         """
         Args:
+            attention: the layer, from 1, whose last ``context`` outputs are attended to; None: none is.
             layer_norm: normalise the input of each layer, and the output of the last.
             residual: add a layer's input to its output where both have one size.
             num_wide: the first layers of a QRNN, which see the input before beside the present one.
@@ -79,10 +87,34 @@ class Recurrence(nn.Module):
             self.layers.append(CELLS[cell](before, size, **options))
         self.norms = nn.ModuleList(nn.LayerNorm(size) for size in sizes) if layer_norm else None
         self.residual = residual
+        self.attended = None if attention is None else attention - 1
+        self.past = None if attention is None else PastAttention(hidden_sizes[attention - 1], context)
         # of each part of the state of each layer: (h, c) or (h,) or as the cell says
         self.state_sizes = [_state_sizes(layer) for layer in self.layers]
         self.hidden_sizes = tuple(hidden_sizes)
         self.dropout, self.hidden_dropout, self.weight_dropout = dropout, hidden_dropout, weight_dropout
+
+    @classmethod
+    def of(cls, config: ModelConfig) -> Recurrence:
+        """As ``config`` says."""
+        sizes = config.layer_sizes
+        return cls(
+            config.cell,
+            input_size=config.embedding_size or sizes[0],
+            hidden_sizes=sizes,
+            dropout=config.dropout,
+            hidden_dropout=config.hidden_dropout,
+            weight_dropout=config.weight_dropout,
+            layer_norm=config.layer_norm,
+            residual=config.residual,
+            num_wide=config.num_layers if config.qrnn_wide_layers == "all" else 1,
+            num_heads=config.num_heads,
+            forget_gate=config.slstm_forget_gate,
+            mogrifier_rounds=config.mogrifier_rounds,
+            mogrifier_rank=config.mogrifier_rank,
+            attention=config.attention,
+            context=config.num_slots,
+        )
 
     def forward(
         self,
@@ -115,6 +147,7 @@ class Recurrence(nn.Module):
         layers: Any = self.layers
         hidden = inputs
         ends: list[State] = []
+        past: State = ()
         for index, layer in enumerate(layers):
             branch = self.normalized(hidden, index)
             if index > 0:
@@ -124,14 +157,22 @@ class Recurrence(nn.Module):
             recurrent = None
             if self.weight_dropout and masks is not None:
                 recurrent = masks.weight(_recurrent(layer), self.weight_dropout, layer=index)
-            sizes = self.state_sizes[index]
-            begin = tuple(part[index : index + 1, :, :size] for part, size in zip(state, sizes, strict=True))
+            begin = self.begin_of(state, index)
             output, end = _run(layer, branch, begin, segments, recurrent)
             hidden = self.joined(hidden, output)
             ends.append(end)
+            if self.past is not None and index == self.attended:
+                resets = None if segments is None else segments.resets
+                hidden, past = self.past(hidden, state[-2:], resets)
             if outputs is not None:
                 outputs.append(hidden)
-        return self.normalized(hidden, len(layers)), self.stacked(ends, state[0].dtype)
+        return self.normalized(hidden, len(layers)), self.stacked(ends, state[0].dtype) + past
+
+    def begin_of(self, state: State, index: int) -> State:
+        """Return the part of layer ``index`` in ``state``, (1, B, its size) each."""
+        return tuple(
+            part[index : index + 1, :, :size] for part, size in zip(state, self.state_sizes[index], strict=False)
+        )
 
     def product_formats(self, inputs: Tensor) -> set[torch.dtype]:
         """Run the first layer over (T, B, E) ``inputs`` and return the formats that it multiplied in."""
@@ -148,12 +189,16 @@ class Recurrence(nn.Module):
         """
         hidden = inputs
         ends: list[State] = []
+        past: State = ()
         for index, step in enumerate(steps):
-            begin = tuple(part[index, :, :size] for part, size in zip(state, self.state_sizes[index], strict=True))
+            begin = tuple(part[0] for part in self.begin_of(state, index))
             output, end = step(self.normalized(hidden, index), begin)
             hidden = self.joined(hidden, output)
             ends.append(tuple(part.unsqueeze(0) for part in end))
-        return self.normalized(hidden, len(steps)), self.stacked(ends, state[0].dtype)
+            if self.past is not None and index == self.attended:
+                attended, past = self.past(hidden.unsqueeze(0), state[-2:])
+                hidden = attended[0]
+        return self.normalized(hidden, len(steps)), self.stacked(ends, state[0].dtype) + past
 
     def normalized(self, hidden: Tensor, index: int) -> Tensor:
         """Normalise what layer ``index`` takes, or, after the last layer, what comes out."""
@@ -174,14 +219,20 @@ class Recurrence(nn.Module):
         return tuple(torch.cat(parts).to(dtype) for parts in zip(*ends, strict=True))
 
     @property
+    def num_attended(self) -> int:
+        """Numbers of the past states that a token attends to."""
+        return 0 if self.past is None else self.past.size * self.past.num_slots
+
+    @property
     def largest_sizes(self) -> list[int]:
         """Return the size of each part of the state."""
         return [max(sizes) for sizes in zip(*self.state_sizes, strict=True)]
 
     def initial_state(self, batch_size: int, *, device: torch.device, dtype: torch.dtype) -> State:
-        """Return a zero state, (layers, B, H) each, with the largest layer's H."""
+        """Return a zero state, (layers, B, H) each, with the largest layer's H; then that of the attention."""
         shape = (len(self.layers), batch_size)
-        return tuple(torch.zeros(*shape, size, device=device, dtype=dtype) for size in self.largest_sizes)
+        state = tuple(torch.zeros(*shape, size, device=device, dtype=dtype) for size in self.largest_sizes)
+        return state if self.past is None else state + self.past.initial_state(batch_size, device=device, dtype=dtype)
 
 
 def _run(

@@ -1,7 +1,9 @@
 """Hidden state: a tuple of tensors (layers, B, H): LSTM's (h, c), QRNN's (c, the input before), sLSTM's (h,
 average, log n), the others' (h,).
 
-Where layers differ in size, H is the largest and a smaller one uses the first of its row. Letters: B streams, H hidden.
+Where layers differ in size, H is the largest and a smaller one uses the first of its row. What attends to the past has
+further parts: what it keeps, and (1, B, 1) how many tokens there were (``reach``). Whatever a part is, its second
+dimension is the streams', and zeros are the state before any text. Letters: B streams, H hidden.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ class Stepper:
             hidden, state = model(tokens.unsqueeze(0), state)  # (1, B, H)
             return model.head.logits(hidden[0]), state
         steps, head = self._laid_out(len(tokens))
-        hidden, state = model.recurrence.step(model.embedding(tokens), state, steps)  # (B, H)
+        recurrence: Any = model.recurrence
+        hidden, state = recurrence.step(model.embedding(tokens), state, steps)  # (B, H)
         if model.projection is not None:
             hidden = linear(hidden, model.projection.weight)
         return head(hidden), state

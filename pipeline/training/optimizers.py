@@ -73,11 +73,12 @@ def _begin_momentum(optimizer: torch.optim.Optimizer) -> None:
 
 
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
-    """Return the matrices of ``model`` that are neither embedding nor head: those that muon is for."""
+    """Return the matrices of ``model`` that are neither embeddings (of tokens or places) nor head: muon's."""
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     return [
         parameter
         for name, parameter in model.named_parameters()
-        if parameter.dim() == 2 and name.partition(".")[0] not in ("embedding", "head")
+        if parameter.dim() == 2 and id(parameter) not in embeddings and name.partition(".")[0] != "head"
     ]
 
 

@@ -1,8 +1,9 @@
 """How much of a machine a run uses: peak memory, and model FLOPs utilisation on a GPU.
 
 Model FLOPs of a token are 6 × the numbers of its matrix products: a multiplication and an addition forward, twice that
-backward, for every weight of the recurrence, the projection and the output matrix. The embedding is a look-up. What is
-computed beside that (gates, softmax, masks) does not count, as in Chowdhery et al. 2022, PaLM, appendix B.
+backward, for every weight of the recurrence, the projection and the output matrix, and for attention twice every number
+that is attended to, as key and as value. The embedding and learned positions are looked up. What is computed beside
+that (gates, softmax, masks) does not count, as in Chowdhery et al. 2022, PaLM, appendix B.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import resource
 import sys
 
 import torch
+from torch import nn
 
 from pipeline.model.language_model import LanguageModel
 
@@ -38,8 +40,11 @@ def flops_per_token(model: LanguageModel) -> int:
         for name, parameter in model.named_parameters(remove_duplicate=False)
         if name != "embedding.weight"
     )
-    products = sum(parameter.numel() for parameter in model.parameters() if parameter.dim() > 1)
-    return 6 * (products - (0 if is_tied else embedding.numel()))
+    looked_up = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    if is_tied:
+        looked_up.remove(id(embedding))
+    matrices = [p.numel() for p in model.parameters() if p.dim() > 1 and id(p) not in looked_up]
+    return 6 * (sum(matrices) + 2 * model.recurrence.num_attended)
 
 
 def peak_flops(device_name: str, precision: str, *, tf32: bool) -> float | None:

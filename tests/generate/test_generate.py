@@ -3,6 +3,7 @@
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,10 +63,21 @@ def test_repetition_penalty_makes_seen_tokens_less_likely() -> None:
         {"embedding_size": 5, "tie_weights": True, "qrnn_wide_layers": "all"},
         {"last_hidden_size": 5},
         {"hidden_size": [5, 8, 8], "num_layers": 3, "layer_norm": True, "residual": True},
+        {"attention": 1, "context": 3},
     ],
 )
 def test_single_steps_are_the_model(cell: str, sizes: dict[str, object]) -> None:
-    model = make_model(11, **SETTINGS[cell], **sizes).double()
+    assert_single_steps_are_windows(make_model(11, **SETTINGS[cell], **sizes).double())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"context": 3, "num_kv_heads": 2}, {"context": 0, "block_size": 4, "positions": "learned"}]
+)
+def test_single_steps_of_a_transformer(settings: dict[str, Any]) -> None:
+    assert_single_steps_are_windows(make_model(11, cell="transformer", **settings).double())
+
+
+def assert_single_steps_are_windows(model: LanguageModel) -> None:
     tokens = torch.randint(11, (6, 3), generator=torch.Generator().manual_seed(2))
     with evaluating(model):
         state = model.initial_state(3)
@@ -75,8 +87,9 @@ def test_single_steps_are_the_model(cell: str, sizes: dict[str, object]) -> None
         for step in range(6):
             logits, state = stepper(tokens[step], state)
             torch.testing.assert_close(logits, expected[step], rtol=1e-10, atol=1e-12)
-        for part, expected_part in zip(state, end, strict=True):
-            torch.testing.assert_close(part, expected_part, rtol=1e-10, atol=1e-12)
+        assert [part.shape for part in state] == [part.shape for part in end]
+        # the same state: it is read on from alike
+        torch.testing.assert_close(model(tokens, state)[0], model(tokens, end)[0], rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])

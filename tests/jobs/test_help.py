@@ -92,7 +92,7 @@ def test_every_setting_is_described(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "words", "bounds"),
     [
-        ("model.cell", "rnn | lstm | gru | gru_reset_before | mingru | minlstm | qrnn | slstm", ""),
+        ("model.cell", "rnn | lstm | gru | gru_reset_before | mingru | minlstm | qrnn | slstm | transformer", ""),
         ("model.dropout", "number", "at least 0, below 1"),
         ("model.hidden_size", "whole number or list of whole numbers", "from 1 to 100,000"),
         ("corpus.weights", "list of numbers, each above 0, at most 10,000 or null", ""),

@@ -1,15 +1,15 @@
 """The cells written from their equations, one step at a time, gates in torch's order (i f g o; r z n)."""
 
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipeline.config import ModelConfig
+from pipeline.model.recurrence import CELLS
 
 # what the tests of every cell go over, by name: each cell as it is by default, and what an LSTM may be besides
 SETTINGS: dict[str, dict[str, Any]] = {
-    **{cell: {"cell": cell} for cell in get_args(ModelConfig.model_fields["cell"].annotation)},
+    **{cell: {"cell": cell} for cell in CELLS},
     "slstm": {"cell": "slstm", "num_heads": 1},
     "mogrifier": {"cell": "lstm", "mogrifier_rounds": 3},
     "mogrifier of low rank": {"cell": "lstm", "mogrifier_rounds": 2, "mogrifier_rank": 2},

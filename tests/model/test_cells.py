@@ -193,4 +193,4 @@ def test_settings_that_do_not_go_together(overrides: str, sentence: str) -> None
 def test_sizes_of_layers() -> None:
     assert load(None, ["model.hidden_size=[8,9,7]", "model.num_layers=3"]).model.layer_sizes == [8, 9, 7]
     assert ModelConfig(hidden_size=8, num_layers=3, last_hidden_size=7).layer_sizes == [8, 8, 7]
-    assert set(CELLS) == set(get_args(ModelConfig.model_fields["cell"].annotation))
+    assert {*CELLS, "transformer"} == set(get_args(ModelConfig.model_fields["cell"].annotation))

@@ -159,7 +159,7 @@ def test_norms_begin_at_one_and_have_no_part_in_the_range() -> None:
             "cell=slstm hidden_size=[8,9] num_heads=2",
             "model.num_heads: a layer of 9 units (model.hidden_size) does not go into 2 equal heads",
         ),
-        ("cell=gru num_heads=2", "model.num_heads: 2, but model.cell=gru is no slstm"),
+        ("cell=gru num_heads=2", "model.num_heads: 2, but model.cell=gru is no slstm or transformer"),
         ("slstm_forget_gate=exponential", "model.slstm_forget_gate: exponential, but model.cell=lstm is no slstm"),
     ],
 )

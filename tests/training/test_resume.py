@@ -253,6 +253,32 @@ ORDERS = {
         "model.mogrifier_rank": 4,
         "model.weight_dropout": 0.3,
     },
+    "a Transformer": {
+        "train.reset_state": "document",
+        "train.bptt": 16,
+        "model.cell": "transformer",
+        "model.num_heads": 2,
+        "model.num_kv_heads": 1,
+        "model.context": 20,
+        "model.hidden_dropout": 0.3,
+    },
+    "a Transformer that reads blocks": {
+        "train.bptt": 16,
+        "train.reset_state": "windows",
+        "train.reset_every_windows": 3,
+        "model.cell": "transformer",
+        "model.num_heads": 2,
+        "model.positions": "learned",
+        "model.context": 0,
+        "model.block_size": 24,
+    },
+    "attention beside an LSTM": {
+        "train.reset_state": "document",
+        "train.bptt": 16,
+        "model.attention": 1,
+        "model.context": 20,
+        "model.weight_dropout": 0.3,
+    },
     "rotated, reset at documents": {"train.epoch_order": "rotated", "train.reset_state": "document"},
 }
 

@@ -1,0 +1,95 @@
+"""How far back each token of a window attends: over the window, and a cache of what the tokens before it left.
+
+The cache of a stream has M slots, the newest token's the last, and counts the tokens that it has seen. A token attends
+to itself and to the tokens before it, M of them at most, whatever window they were read in; none before the stream
+began anew. Or, where a text is read in blocks of M tokens, to all before it in its block. So how a text is cut into
+windows changes nothing. Letters: T time, B streams, M slots, K slots and tokens that are attended to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# Counts that reach twice as much lose so much: float32 has room for them, they stay above M, and positions by whole
+# turns (``attention.rotary_turns``) are as before.
+PERIOD = 2**23
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What the tokens of one window attend to; the same for every layer."""
+
+    num_cached: int  # of the newest slots, which come before the T tokens
+    mask: Tensor | None  # (T, K) or (B, 1, T, K), true where a token attends; None: as ``is_causal`` says
+    is_causal: bool  # without a mask: all up to itself; else everything
+    places: Tensor  # (T,) or (T, B), tokens before it in its block, or since its stream began
+    count: Tensor  # (B,) after the window
+    starts_anew: bool = False  # the count of every stream is 0, as far as that is known
+
+    def joined(self, cached: Tensor, new: Tensor) -> Tensor:
+        """(B, M, S) cached and (B, T, S) new → (B, K, S)."""
+        if not self.num_cached:
+            return new
+        return torch.cat([cached[:, cached.shape[1] - self.num_cached :].to(new.dtype), new], dim=1)
+
+
+def reach(count: Tensor, num_steps: int, *, size: int, in_blocks: bool = False, resets: Tensor | None = None) -> Reach:
+    """What ``num_steps`` tokens attend to.
+
+    Args:
+        count: (B,) tokens before the window, of which a cache of ``size`` slots has the newest.
+        in_blocks: a text is read in blocks of ``size`` tokens.
+        resets: (T, B), true where a stream begins anew before that token.
+    """
+    steps = torch.arange(num_steps, device=count.device)
+    number = _common(count) if resets is None else None
+    if number is not None:
+        return _of_streams_alike(number, count, steps, size=size, in_blocks=in_blocks)
+    column = steps.unsqueeze(1)
+    places = count.long() + column  # (T, B)
+    if resets is not None:
+        begun = torch.where(resets, column, -1).cummax(0).values
+        places = torch.where(begun < 0, places, column - begun)
+    if in_blocks:
+        places = places % size
+    distances = size + column - torch.arange(size + num_steps, device=count.device)  # (T, K)
+    mask = (distances >= 0) & (distances <= places.clamp(max=size).t().unsqueeze(2))  # (B, T, K)
+    return Reach(size, mask.unsqueeze(1), False, places, _counted(places[-1] + 1, size, in_blocks))
+
+
+def _of_streams_alike(number: int, count: Tensor, steps: Tensor, *, size: int, in_blocks: bool) -> Reach:
+    """What the tokens attend to where each stream has had ``number`` before, and none begins anew."""
+    num_steps = len(steps)
+    places = number + steps  # (T,)
+    if in_blocks:
+        places = places % size
+    after = _counted(count.long() + num_steps, size, in_blocks)
+    starts_anew = in_blocks and (number + num_steps) % size == 0
+    num_cached = min(number, size)
+    if num_steps == 1 or (number == 0 and num_steps <= size):
+        return Reach(num_cached, None, num_steps > 1, places, after, starts_anew)
+    distances = num_cached + steps.unsqueeze(1) - torch.arange(num_cached + num_steps, device=steps.device)  # (T, K)
+    mask = (distances >= 0) & (distances <= places.clamp(max=size).unsqueeze(1))
+    return Reach(num_cached, mask, False, places, after, starts_anew)
+
+
+def _counted(count: Tensor, size: int, in_blocks: bool) -> Tensor:
+    return count % size if in_blocks else torch.where(count >= 2 * PERIOD, count - PERIOD, count)
+
+
+def _common(count: Tensor) -> int | None:
+    """The number that all streams have in common; None where there is none, or the host would have to wait for it."""
+    if count.device.type != "cpu":
+        return None
+    first = int(count[0])
+    return first if bool((count == first).all()) else None
+
+
+def newest(joined: Tensor, size: int) -> Tensor:
+    """(B, K, S) → (B, M · S): the last ``size`` of K, with zeros before them where there are fewer."""
+    missing = size - joined.shape[1]
+    return (F.pad(joined, (0, 0, missing, 0)) if missing > 0 else joined[:, -missing:]).flatten(1)
