@@ -23,7 +23,7 @@ from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import State, detach
 from pipeline.options import DynamicSettings
-from pipeline.scoring import Scored, ids_of, read, score
+from pipeline.scoring import Scored, ids_of, read
 
 # windows of the training text that RMS is measured on
 GRADIENT_WINDOWS = 300
@@ -44,11 +44,22 @@ class Follower:
         embedding = self.model.embedding
         embedding.sparse = all(parameter is not embedding.weight for parameter in self.model.head.parameters())
 
-    def read(self, window: Window, state: State | None) -> tuple[Tensor, Tensor, State, tuple[Tensor, ...]]:
-        """Return (T, B, H) hidden, (T, B) targets, the state after ``window``, and the gradient of its mean loss."""
+    def read(
+        self, window: Window, state: State | None, nats: list[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, State, tuple[Tensor, ...]]:
+        """Return (T, B, H) hidden, (T, B) targets, the state after ``window``, and the gradient of its mean loss.
+
+        Args:
+            nats: gets the (T, B) nats that the loss sums.
+        """
         with evaluating(self.model, gradients=True):
             hidden, targets, state = read(self.model, window, state)
-            loss = self.model.head.loss(hidden, targets) / max(1, int((window.targets >= 0).sum()))
+            if nats is None:
+                loss = self.model.head.loss(hidden, targets)
+            else:
+                loss, each = self.model.head.loss_and_nats(hidden, targets)
+                nats.append(each)
+            loss = loss / max(1, int((window.targets >= 0).sum()))
             gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
         return hidden.detach(), targets, detach(state), gradients
 
@@ -78,10 +89,12 @@ class Learner(Follower):
             else:
                 self.weights.append(MovedWeight(parameter, settings.lr, decay, scale))
 
-    def read(self, window: Window, state: State | None) -> tuple[Tensor, Tensor, State, tuple[Tensor, ...]]:
+    def read(
+        self, window: Window, state: State | None, nats: list[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, State, tuple[Tensor, ...]]:
         if self.rows is not None:
             self.rows.catch_up(ids_of(window, self.model.device)[0].long().flatten())
-        return super().read(window, state)
+        return super().read(window, state, nats)
 
     @torch.no_grad()
     def learn(self, gradients: Sequence[Tensor]) -> None:
@@ -118,8 +131,9 @@ def follow(
     learner = Learner(model, settings, rms)
     state = None
     for window in parts.windows():
-        hidden, targets, state, gradients = learner.read(window, state)
-        yield score(learner.model, window, hidden, targets)
+        nats: list[Tensor] = []
+        hidden, _, state, gradients = learner.read(window, state, nats)
+        yield Scored(window, hidden, nats[0])
         learner.learn(gradients)
 
 

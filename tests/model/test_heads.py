@@ -84,6 +84,13 @@ def test_loss_and_gradients_equal_the_equations(kind: str, tied: bool, most_logi
         torch.autograd.grad(3 * ours, inputs), torch.autograd.grad(3 * expected.sum(), inputs), strict=True
     ):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+    loss, each = head.loss_and_nats(hidden, targets, most_logits=most_logits)
+    assert torch.equal(loss, ours)
+    assert not each.requires_grad
+    torch.testing.assert_close(each, expected.detach().view(5, 9), rtol=1e-12, atol=0)
+    again = head.loss(hidden, targets, most_logits=most_logits)
+    for a, b in zip(torch.autograd.grad(3 * loss, inputs), torch.autograd.grad(3 * again, inputs), strict=True):
+        assert torch.equal(a, b)
     nats = head.token_nats(hidden, targets, most_logits=most_logits)
     assert not nats.requires_grad
     torch.testing.assert_close(nats, expected.detach().view(5, 9), rtol=1e-12, atol=0)

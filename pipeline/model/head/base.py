@@ -61,6 +61,14 @@ class Head(nn.Module, ABC):
             measured = Head._distill(self, rows, flat, soft, most_logits)
         return Distilled(loss, loss.detach(), measured.divergence)
 
+    def loss_and_nats(
+        self, hidden: Tensor, targets: Tensor, *, most_logits: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """``loss``, with a gradient, and ``token_nats``, without one."""
+        rows, flat = hidden.reshape(-1, hidden.shape[-1]), as_int64(targets).reshape(-1)  # (N, H), (N,)
+        loss, nats = self._loss_and_nats(rows, flat, most_logits)
+        return loss, nats.view(targets.shape)
+
     def token_nats(self, hidden: Tensor, targets: Tensor, *, most_logits: int | None = None) -> Tensor:
         """Return the nats of each of (T, B) targets, 0 where it is −100; without gradients, in chunks as ``loss``."""
         rows, flat = hidden.reshape(-1, hidden.shape[-1]), as_int64(targets).reshape(-1)  # (N, H), (N,)
@@ -129,6 +137,12 @@ class Head(nn.Module, ABC):
         total, divergence = torch.stack(nats).sum(), torch.stack(divergences).sum()
         loss = (1 - soft.weight) * total + soft.weight * soft.temperature**2 * divergence
         return Distilled(loss, total.detach(), divergence.detach())
+
+    def _loss_and_nats(self, rows: Tensor, targets: Tensor, most_logits: int | None) -> tuple[Tensor, Tensor]:
+        """``_loss`` and ``_token_nats``, for a head that has both from the same logits to do better."""
+        with torch.no_grad():
+            nats = self._token_nats(rows, targets, most_logits)
+        return self._loss(rows, targets, most_logits), nats
 
     @abstractmethod
     def _token_nats(self, rows: Tensor, targets: Tensor, most_logits: int | None) -> Tensor:

@@ -48,6 +48,19 @@ def linear_cross_entropy(
     return nats
 
 
+def linear_loss_and_nats(
+    rows: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, *, most_logits: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """``linear_cross_entropy`` and, without a gradient, the (N,) nats that it sums, of the same logits if they fit."""
+    if len(rows) > rows_at_a_time(len(bias), rows.device, most_logits):
+        nats = linear_token_nats(rows.detach(), weight.detach(), bias.detach(), targets, most_logits=most_logits)
+        return linear_cross_entropy(rows, weight, bias, targets, most_logits=most_logits), nats
+    found: tuple[Tensor, Tensor]
+    with autocast_where_native(rows.device.type):
+        found = LinearLossAndNats.apply(rows, weight, bias, targets)
+    return found
+
+
 def linear_token_nats(
     rows: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, *, most_logits: int | None = None
 ) -> Tensor:
@@ -75,12 +88,17 @@ class LinearCrossEntropy(torch.autograd.Function):
     """Σ over N of −log softmax(hidden · weightᵀ + bias)[target], with ∂/∂logits = softmax − onehot(target)."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Any:
+        return LinearCrossEntropy.nats_of(ctx, hidden, weight, bias, targets).sum()
+
+    @staticmethod
+    def nats_of(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+        """Return the nats of each row, (N,), and keep in ``ctx`` what the gradients are made of."""
         low = product_dtype(weight)
         with torch.autocast(hidden.device.type, enabled=False):
             hidden, low_weight = hidden.to(low), weight.to(low)
             logits = product(hidden, low_weight.t(), bias.to(low))  # (N, V)
-            nats = logits_to_gradient(logits, targets).sum()
+            nats = logits_to_gradient(logits, targets)
         ctx.save_for_backward(hidden, low_weight, logits)
         ctx.dtypes = weight.dtype, bias.dtype
         return nats
@@ -95,6 +113,20 @@ class LinearCrossEntropy(torch.autograd.Function):
         grad_weight = product_over_rows(grad_logits, hidden * scale).to(weight_dtype)
         grad_bias = column_sums(grad_logits, bias_dtype) * grad_nats
         return grad_hidden, grad_weight, grad_bias, None
+
+
+class LinearLossAndNats(torch.autograd.Function):
+    """The same sum, and (N,) what it sums, which has no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        nats = LinearCrossEntropy.nats_of(ctx, hidden, weight, bias, targets)
+        ctx.mark_non_differentiable(nats)
+        return nats.sum(), nats
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        return LinearCrossEntropy.backward(ctx, grad_loss)
 
 
 class ChunkedLinearCrossEntropy(torch.autograd.Function):

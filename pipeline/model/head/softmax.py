@@ -9,6 +9,7 @@ from pipeline.model.head.base import Head
 from pipeline.model.head.cross_entropy import (
     linear_cross_entropy,
     linear_logits,
+    linear_loss_and_nats,
     linear_token_nats,
     rows_at_a_time,
     spread,
@@ -40,6 +41,9 @@ class Softmax(Head):
         with autocast_where_native(rows.device.type):
             sums = DistilledCrossEntropy.apply(rows, self.weight, self.bias, targets, soft, chunk)
         return Distilled(*sums)
+
+    def _loss_and_nats(self, rows: Tensor, targets: Tensor, most_logits: int | None) -> tuple[Tensor, Tensor]:
+        return linear_loss_and_nats(rows, self.weight, self.bias, targets, most_logits=most_logits)
 
     def _token_nats(self, rows: Tensor, targets: Tensor, most_logits: int | None) -> Tensor:
         return linear_token_nats(rows, self.weight, self.bias, targets, most_logits=most_logits)
