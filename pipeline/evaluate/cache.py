@@ -151,7 +151,7 @@ class Sums:
         self.sums = like.new_zeros(len(thetas), len(windows), num_steps)
 
     def add(self, rows: slice, by_age: Tensor, is_out: Tensor | None) -> None:
-        """Sum the last columns of (n, W) ``by_age``, the x of n ``rows``, but for what ``is_out``, (n, W)."""
+        """Sum the last columns of (n, W) ``by_age``, the x of n ``rows``, but for ``is_out``, (n, W); it is used up."""
         width = by_age.shape[1]
         edges = [width - min(size, width) for size in (0, *self.windows)]
         for index, (end, begin) in enumerate(pairwise(edges)):
@@ -159,14 +159,14 @@ class Sums:
                 continue
             band = by_age[:, begin:end]
             if is_out is not None:
-                band = band.masked_fill(is_out[:, begin:end], -torch.inf)
+                band.masked_fill_(is_out[:, begin:end], -torch.inf)
             most = band.amax(1, keepdim=True)
             if is_out is not None:
                 most = finite(most)
             self.most[index, rows] = most[:, 0]
-            behind = band - most
-            for theta, sums in zip(self.thetas, self.sums, strict=True):
-                shares = (behind * theta).exp_()
+            band.sub_(most)
+            for number, (theta, sums) in enumerate(zip(self.thetas, self.sums, strict=True), start=1):
+                shares = (band.mul_(theta) if number == len(self.thetas) else band * theta).exp_()
                 if is_out is not None:
                     shares.masked_fill_(is_out[:, begin:end], 0)  # also where θ is 0
                 torch.sum(shares, 1, out=sums[index, rows])

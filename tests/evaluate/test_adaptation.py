@@ -133,8 +133,7 @@ def plain_dynamic(model: LanguageModel, settings: DynamicSettings, rms: list[tor
 
 @pytest.mark.parametrize("tie_weights", [True, False])
 @pytest.mark.parametrize("rule", ["rms", "sgd"])
-def test_dynamic_evaluation(rule: str, tie_weights: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.evaluate.moving.NUMBERS_AT_ONCE", 20)
+def test_dynamic_evaluation(rule: str, tie_weights: bool) -> None:
     model = model_of(tie_weights=tie_weights)
     before = [parameter.clone() for parameter in model.parameters()]
     # a row of the embedding that is not read for some segments goes back meanwhile
