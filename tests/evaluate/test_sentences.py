@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -21,7 +22,7 @@ from pipeline.errors import UserError
 from pipeline.evaluate import HeldOut, count_words, evaluate, text_held_out
 from pipeline.evaluate.pairs import Pair, accuracies, read_pairs
 from pipeline.evaluate.side_by_side import sentence_nats
-from pipeline.evaluate.surprisal import surprisal_rows, write_rows
+from pipeline.evaluate.surprisal import SCHEMA, surprisal_rows, write_rows
 from pipeline.evaluate.words import Before, Place, Row, WordBoundary, Words
 from pipeline.generate.text import text_of
 from pipeline.model.language_model import LanguageModel
@@ -127,6 +128,18 @@ def test_a_table_is_of_the_kind_that_its_ending_says(tmp_path: Path) -> None:
     for name in ("rows", "rows.txt", "rows.xlsx", "tsv"):
         with pytest.raises(UserError, match=r"^surprisal: .* must end with \.parquet, \.csv, \.tsv$"):
             write_rows(str(tmp_path / name), rows)
+
+
+def test_a_label_may_be_called_what_no_column_is(tmp_path: Path) -> None:
+    row = Row("word", b"a", 0, 0, 1.0, labels={"begin": "x", "data": "y"}, values={"nats": None, "length": 1})
+    schema = pa.schema([*SCHEMA, ("begin", pa.string()), ("data", pa.string()), ("length", pa.int64())])
+    write_rows(str(tmp_path / "rows.parquet"), [row], schema=schema)
+    (found,) = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    assert found == {
+        "level": "word", "text": "a", "document": 0, "position": 0, "nats": None, "unknown": None,
+        "entropy_nats": None, "begin": "x", "data": "y", "length": 1,
+    }  # fmt: skip
+    assert row.to_json() == {**found, "rank": None}
 
 
 @pytest.mark.parametrize(
