@@ -16,6 +16,7 @@ COMMANDS = (
     "evaluate",
     "generate",
     "search",
+    "compare",
     "prepare",
     "teach",
     "compress",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pipeline.cluster.job_api import JobApi
     from pipeline.config import Config
 
-WITH_CONFIG = ("prepare", "train", "search")
+WITH_CONFIG = ("prepare", "train", "search", "compare")
 WITHOUT_CONFIG = ("evaluate", "generate", "context")
 
 

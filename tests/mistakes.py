@@ -9,7 +9,21 @@ import shlex
 from collections.abc import Callable
 from types import ModuleType
 
-from jobs import compress, context, evaluate, export, generate, gradients, ngram, prepare, search, submit, teach, train
+from jobs import (
+    compare,
+    compress,
+    context,
+    evaluate,
+    export,
+    generate,
+    gradients,
+    ngram,
+    prepare,
+    search,
+    submit,
+    teach,
+    train,
+)
 from jobs.shared.numbers import number, seed, seeds, whole
 from pipeline import config as configuration
 from pipeline.errors import UserError
@@ -19,15 +33,32 @@ Content = Callable[[random.Random], str | bytes]
 
 JOBS: dict[str, ModuleType] = {
     job.__name__.removeprefix("jobs."): job
-    for job in (prepare, teach, train, search, evaluate, generate, compress, export, gradients, context, ngram, submit)
+    for job in (
+        *(
+            prepare,
+            teach,
+            train,
+            search,
+            compare,
+            evaluate,
+            generate,
+            compress,
+            export,
+            gradients,
+            context,
+            ngram,
+            submit,
+        ),
+    )
 }
-WITH_SETTINGS = ("prepare", "train", "search", "submit")
+WITH_SETTINGS = ("prepare", "train", "search", "compare", "submit")
 SETTINGS = ["corpus.train=text.txt", "tokenizer.kind=char", "run.directory=new-run", "data.directory=new-data"]
 # what each job could do something with
 WHOLE = {
     "prepare": [*SETTINGS, "cluster.backend=local"],
     "train": [*SETTINGS, "cluster.backend=local"],
     "search": SETTINGS,
+    "compare": [*SETTINGS, "compare.variants={a: {model.cell: lstm}, b: {model.cell: gru}}", "compare.seeds=[1]"],
     "submit": ["train", "--address", "http://127.0.0.1:9", "run.directory=/none/run", "data.directory=/none/data"],
     "evaluate": ["--run", "run"],
     "generate": ["--run", "run"],
@@ -165,6 +196,30 @@ NO_SENSE = {
         'search.space={train.bptt: {min: 3}}'
         'search.space={run.directory: [a, b]}'
         'search.space={model: [1]}'""",
+    "compare": """
+        cluster.backend=local
+        corpus.train=none.txt
+        compare.seeds=[]
+        compare.seeds=[1,1]
+        compare.seeds=x
+        compare.parameters=0
+        compare.tokens=[]x
+        compare.split=test
+        compare.rounds=1
+        train.patience=3
+        train.max_steps=3
+        corpus.valid_fraction=0
+        'compare.variants={}'
+        'compare.variants={a: {model.cell: gru}}'
+        'compare.variants={a: {}, b: {}}'
+        'compare.variants={a: {}, b: {model.hidden_size: 3}}'
+        'compare.variants={a: {}, b: {corpus.train: other.txt}}'
+        'compare.variants={a: {}, b: {tokenizer.kind: word}}'
+        'compare.variants={a: {}, b: [1]}'
+        'compare.variants={a: {}, b: {model: 1}}'
+        'compare.search={num_trials: 3}'
+        'compare.search={train.seed: [1, 2]}'
+        'compare.search={optimizer.lr: {loguniform: [1, 0]}}'""",
     "evaluate": """
         --split test
         --text text.txt --split test

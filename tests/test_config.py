@@ -297,3 +297,30 @@ def test_removed_settings_are_refused_with_what_replaces_them(tmp_path: Path) ->
         "ddp.bucket_megabytes: is no longer a setting: gradients are exchanged in buckets of 25 MB, and no other size "
         "was faster",
     ]
+
+
+def test_a_base_comes_before_the_file(tmp_path: Path) -> None:
+    (tmp_path / "below.yaml").write_text("model: {hidden_size: 99, cell: gru}\ntrain: {accumulate: 2}\n")
+    (tmp_path / "mine.yaml").write_text(f"base: {tmp_path}/below.yaml\nmodel: {{cell: rnn}}\noptimizer: {{lr: 0.5}}\n")
+    with pytest.warns(match=r"below\.yaml: .*accumulate"):
+        config = load(tmp_path / "mine.yaml", ["optimizer.lr=0.25"])
+    assert (config.model.hidden_size, config.model.cell, config.optimizer.lr) == (99, "rnn", 0.25)
+    assert config.train.gradient_accumulation_steps == 2
+    assert config.run.directory == "runs/mine"
+
+
+@pytest.mark.parametrize(
+    ("base", "sentence"),
+    [
+        ("nowhere.yaml", "^base: no such file: nowhere.yaml$"),
+        ("[1]", r"^base: must be the path of a YAML file, not \[1\]$"),
+        ("{here}/again.yaml", r"^base: .*again\.yaml has a base of its own"),
+        ("{here}/list.yaml", r"^base: .*list\.yaml must hold sections"),
+    ],
+)
+def test_a_base_that_is_none_is_refused(tmp_path: Path, base: str, sentence: str) -> None:
+    (tmp_path / "again.yaml").write_text("base: x.yaml\n")
+    (tmp_path / "list.yaml").write_text("[1]\n")
+    (tmp_path / "mine.yaml").write_text(f"base: {base.format(here=tmp_path)}\n")
+    with pytest.raises(ValueError, match=sentence):
+        load(tmp_path / "mine.yaml")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -57,6 +57,12 @@ class Rules:
     budget_tokens: int
     first: list[dict[str, Any]]
     plan: Plan
+
+    what: ClassVar[str] = "search"
+
+    def milestones(self, directory: RunDirectory) -> list[int]:
+        """Numbers of tokens at which every trial validates, beside its own cadence."""
+        return self.engine(directory).milestones
 
     def engine(
         self,

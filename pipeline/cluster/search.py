@@ -38,7 +38,7 @@ from pipeline.search.adopted import records_of_trials
 from pipeline.search.checks import first_settings
 from pipeline.search.corpora import check_comparable, has_other_tokens
 from pipeline.search.exploits import Exploits
-from pipeline.search.journal import JOURNAL, Journal, JournalTail, begin_journal, read_journal
+from pipeline.search.journal import JOURNAL, SEARCH, Journal, JournalTail, begin_journal, kind_of, read_journal
 from pipeline.search.keeping import Keeper
 from pipeline.search.leaderboard import LEADERBOARD, Row, as_csv, leaderboard, rows_of, save
 from pipeline.search.lives import exploits_of
@@ -55,7 +55,7 @@ SCRATCH = "ray"  # what Ray Tune writes for itself
 # what may differ between two starts of one search; anything else would make its trials incomparable
 MAY_DIFFER = (
     "cluster.", "run.", "data.directory", "search.max_concurrent", "search.num_trials", "search.max_total_tokens",
-    "search.max_hours", "search.confirm", "search.keep",
+    "search.max_hours", "search.confirm", "search.keep", "compare.",
 )  # fmt: skip
 
 
@@ -145,10 +145,19 @@ def settings_of(config: Config) -> str:
     return configuration.to_yaml(config, without=["cluster"])
 
 
-def check_same_search(directory: RunDirectory, config: Config) -> None:
-    """Raise ``UserError`` if the directory holds another search, naming the settings, or something else."""
+def check_same_search(
+    directory: RunDirectory, config: Config, *, what: str = SEARCH, may_differ: tuple[str, ...] = MAY_DIFFER
+) -> None:
+    """Raise ``UserError`` if the directory holds another search, naming the settings, or something else.
+
+    Args:
+        what: a search, or a comparison, which is one of another kind.
+        may_differ: beginnings of the paths of settings in which two starts of it may differ.
+    """
     if directory.metrics.exists() or directory.checkpoints.exists():
-        raise UserError(f"run.directory: {directory.path} holds a run, not a search; name another directory")
+        raise UserError(f"run.directory: {directory.path} holds a run, not a {what}; name another directory")
+    if (found := kind_of(read_journal(directory.path))) != what and found:
+        raise UserError(f"run.directory: {directory.path} holds a {found}, not a {what}; name another directory")
     if not directory.config.exists():
         return
     try:
@@ -156,16 +165,16 @@ def check_same_search(directory: RunDirectory, config: Config) -> None:
     except UserError as error:
         raise UserError(
             f"run.directory: {directory.config} is not a whole configuration ({' '.join(str(error).split())}); without "
-            "this file the search goes on with the settings that it is given"
+            f"this file the {what} goes on with the settings that it is given"
         ) from None
     different = [
-        f"{section}.{name}: this search was started with {old[section].get(name)!r} and cannot go on with {value!r}"
+        f"{section}.{name}: this {what} was started with {old[section].get(name)!r} and cannot go on with {value!r}"
         for section, values in configuration.dump(config).items()
         for name, value in values.items()
-        if old[section].get(name) != value and not f"{section}.{name}".startswith(MAY_DIFFER)
+        if old[section].get(name) != value and not f"{section}.{name}".startswith(may_differ)
     ]
     if different:
-        beside = f"(so {directory.config} says; another run.directory starts a search beside it)"
+        beside = f"(so {directory.config} says; another run.directory starts a {what} beside it)"
         raise UserError("\n".join([*different, beside]))
 
 
@@ -193,7 +202,7 @@ def run_trials(
     standing = Standing.of(read_journal(directory.path))
     if standing.trials:
         planned = num_planned(rules.config, standing)
-        say(f"continuing the search in {directory.path}: {standing.num_ended} of {planned} trials are done")
+        say(f"continuing the {rules.what} in {directory.path}: {standing.num_ended} of {planned} trials are done")
     standing.begin_sitting()
     tail = JournalTail(directory.path)
 
@@ -229,7 +238,7 @@ def why_unwritable(directory: RunDirectory) -> str:
 def tune_trials(rules: Rules, directory: RunDirectory) -> None:
     """Run what the engine says with Ray Tune, until it says that nothing is left, or at a stop request for now."""
     plan = rules.plan
-    milestones = rules.engine(directory).milestones
+    milestones = rules.milestones(directory)
     runner = Runner(rules.config, directory, plan, milestones)
     keeper = Keeper(directory.path, rules.config.search.keep)
     conductor = Conductor(

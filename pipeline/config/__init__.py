@@ -1,6 +1,6 @@
 """The whole configuration: one schema, one merge, one validator.
 
-defaults < YAML file < ``section.field=value`` on the command line < a search sample
+defaults < the base of a YAML file < the file < ``section.field=value`` on the command line < a search sample
 
 ``load`` turns those layers into one frozen ``Config``, or raises one ``UserError`` that lists every
 mistake by its dotted path. Each module downstream receives only its own section. Neither torch nor Ray
@@ -8,6 +8,7 @@ is imported here, so help and every complaint about a setting come at once.
 """
 
 from pipeline.config.cluster import ClusterConfig
+from pipeline.config.compare import CompareConfig
 from pipeline.config.data import FORMATS, CorpusConfig, DataConfig, Layout, TokenizerConfig
 from pipeline.config.ddp import DdpConfig
 from pipeline.config.former import name_now
@@ -31,6 +32,7 @@ from pipeline.config.training import OptimizerConfig, PruneConfig, TrainConfig
 __all__ = [
     "FORMATS",
     "ClusterConfig",
+    "CompareConfig",
     "Config",
     "CorpusConfig",
     "DataConfig",

@@ -19,6 +19,7 @@ from pipeline.config.names import section_fields, section_model, unknown
 from pipeline.config.schema import Config
 from pipeline.errors import KEY_IN_ADDRESS, UserError, carries_key
 
+BASE = "base"  # of a file: the path of another one, whose settings come before its own
 # what YAML would read the same; it need not be loaded for that
 PLAIN_WHOLE, PLAIN_WORD = re.compile(r"0|-?[1-9][0-9]{,17}"), re.compile(r"[a-z][a-z0-9_]{3,}")
 
@@ -26,12 +27,13 @@ PLAIN_WHOLE, PLAIN_WORD = re.compile(r"0|-?[1-9][0-9]{,17}"), re.compile(r"[a-z]
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """Merge defaults, the YAML file at ``path`` and ``section.field=value`` overrides into one ``Config``.
 
-    ``run.directory`` and ``data.directory`` are filled in from the file's name where they are null.
+    Where the file names another one as its ``base``, that one's settings come before its own. ``run.directory`` and
+    ``data.directory`` are filled in from the file's name where they are null.
 
     Raises:
         UserError: naming every unknown or invalid setting by its dotted path, one a line.
     """
-    values, problems = up_to_date(_read_yaml(Path(path)), file=path) if path is not None else ({}, [])
+    values, problems = _read_layers(Path(path)) if path is not None else ({}, [])
     for override in overrides:
         _apply(values, override, problems)
     config = validate(values, problems)
@@ -145,6 +147,28 @@ def _fill_directories(config: Config, name: str) -> Config:
     if config.data.directory is None:
         changes["data.directory"] = f"data/{name}-{data_fingerprint(config)[:8]}"
     return with_values(config, changes)
+
+
+def _read_layers(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The values of the file at ``path`` over those of its ``base``, and a sentence for each that cannot be read."""
+    own = _read_yaml(path)
+    base = own.pop(BASE, None)
+    values, problems = up_to_date(own, file=path)
+    if base is None:
+        return values, problems
+    if not isinstance(base, str):
+        return values, [*problems, f"{BASE}: must be the path of a YAML file, not {shown(base)}"]
+    try:
+        below = _read_yaml(Path(base).expanduser())
+    except UserError as error:
+        raise UserError("\n".join(f"{BASE}: {line}" for line in str(error).splitlines())) from None
+    if BASE in below:
+        raise UserError(f"{BASE}: {base} has a base of its own; name that one, or put its settings here")
+    under, former = up_to_date(below, file=base)
+    for section, settings in values.items():
+        is_merged = isinstance(settings, dict) and isinstance(under.get(section), dict)
+        under[section] = {**under[section], **settings} if is_merged else settings
+    return under, [*former, *problems]
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

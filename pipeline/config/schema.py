@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.cluster import ClusterConfig
+from pipeline.config.compare import CompareConfig
 from pipeline.config.data import CorpusConfig, DataConfig, TokenizerConfig
 from pipeline.config.ddp import DdpConfig
 from pipeline.config.fields import Section, no_blank, shown
@@ -33,6 +34,7 @@ class Config(Section):
     run: RunConfig = Field(default_factory=RunConfig)
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)
     search: SearchConfig = Field(default_factory=SearchConfig)
+    compare: CompareConfig = Field(default_factory=CompareConfig)
 
     @model_validator(mode="before")
     @classmethod

@@ -42,7 +42,7 @@ def model_card(loaded: Loaded, *, license_name: str) -> str:
 ## Settings
 
 ```yaml
-{configuration.to_yaml(loaded.config, without=("run", "cluster", "search", "data")).strip()}
+{configuration.to_yaml(loaded.config, without=("run", "cluster", "search", "compare", "data")).strip()}
 ```
 """
 

@@ -3,7 +3,7 @@
 It is the one truth of a search, one JSON record a line, each with its checksum. Ray Tune's own files are never read:
 they count a trial that was cut off as finished. A trial without an end goes on from its own last checkpoint.
 
-    search   the format, once, at the beginning
+    search   the format, once, at the beginning; of a comparison of variants (``pipeline.compare``), that it is one
     sitting  a driver begins
     start    a trial begins, or goes on after so many tokens: its name, number and settings; how many draws before it
              were refused
@@ -24,7 +24,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from pipeline.training.monitor import CHECKSUM, Record, checksum_of
 
 JOURNAL = "search.jsonl"
 FORMAT, EARLIER = 2, 1  # what this version writes; what it reads, and goes on with, beside that
+SEARCH, COMPARISON = "search", "comparison"  # whose trials the records are about
 
 
 def read_journal(directory: Path) -> list[Record]:
@@ -79,9 +80,16 @@ def whole_record(line: bytes) -> Record | None:
     return record if record.pop(CHECKSUM, None) == checksum_of(record) else None
 
 
-def begin_journal(directory: Path, records: Iterable[Record]) -> None:
+def kind_of(records: Sequence[Record]) -> str:
+    """Whether ``records`` are those of a search or of a comparison; empty where there are none."""
+    return str(records[0].get("of", SEARCH)) if records else ""
+
+
+def begin_journal(directory: Path, records: Iterable[Record], *, of: str = SEARCH) -> None:
     """Write the journal anew with these ``records``, as ``read_journal`` gives them. Raises ``UnwritableError``."""
     whole = list(records) or [{"kind": "search", "format": FORMAT, "time": time.time()}]
+    if of != SEARCH:
+        whole[0] = {**whole[0], "of": of}
     write_file(directory / JOURNAL, "".join(map(as_line, whole)))
 
 

@@ -101,7 +101,7 @@ def save(
     own = {"run.directory": str(directory / "best"), "run.sample_tokens": sample_tokens}
     settings = rows[0].life.overrides if rows[0].life is not None else rows[0].settings
     best = configuration.with_values(of_trial(config, settings), {**own, **(pins or {})})
-    write_file(directory / BEST, configuration.to_yaml(best, without=["search"]))
+    write_file(directory / BEST, configuration.to_yaml(best, without=["search", "compare"]))
 
 
 def as_csv(rows: Sequence[Row]) -> str:

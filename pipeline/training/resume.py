@@ -22,7 +22,7 @@ MAY_DIFFER = (
     "train.checkpoint_at_words", "train.gradient_accumulation_steps", "train.log_every_steps",
     "train.evaluate_every_steps", "train.evaluate_at_tokens", "train.checkpoint_every_steps",
     "train.checkpoint_every_minutes", "train.keep_checkpoints", "train.patience", "train.max_loss_rise",
-    "train.on_bad_window", "train.profile_steps", "data.directory", "run.", "cluster.", "search.",
+    "train.on_bad_window", "train.profile_steps", "data.directory", "run.", "cluster.", "search.", "compare.",
 )  # fmt: skip
 
 

@@ -35,6 +35,10 @@ SMALL = [
 ]
 # after it, and in place of what it says of the same options
 SHORT = ["train.max_steps=3", "run.sample_tokens=5", "cluster.cpus_per_worker=1"]
+COMPARED = [
+    *("compare.parameters=60000", "compare.tokens=300", "compare.rounds=3", "compare.seeds=[1]", "compare.search={}"),
+    *("compare.contexts=[5]", "compare.window_lengths=[8]", "train.epochs=1", "train.bptt=8"),
+]
 FEW = {"--tokens": "9", "--seeds": "2", "--fine-tune-steps": "3", "--bleu": "5", "--length": "20"}
 NAMES = {"DIR": "runs/quickstart", "OTHER": "runs/other", "FOLDER": "folder-hf", "CELL": "gru"}
 FILES = {"--config": QUICKSTART, "--prompts": "prompts.txt", "--verify": "data/quickstart"}
@@ -51,13 +55,14 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_text: Path) -> Path:
 
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(PROJECT / "configs", folder / "configs")
-    for name in ("texts/more", "tiny-shakespeare", "war-and-peace", "docs", "babylm/train_10M", "babylm/dev"):
+    for name in ("texts/more", "tiny-shakespeare", "war-and-peace", "ptb", "docs", "babylm/train_10M", "babylm/dev"):
         (folder / name).mkdir(parents=True)
     shutil.copy(PROJECT / "docs" / "agreement.jsonl", folder / "docs")
     text = tiny_text.read_text()
     for name in ("story.txt", "other.txt", "texts/a.txt", "texts/more/b.txt", "tiny-shakespeare/input.txt"):
         (folder / name).write_text(f"{name}\nROMEO:\n{text}")
     for name in ("train.txt", "valid.txt"):
+        (folder / "ptb" / name).write_text(f"{name}\n{text}")
         (folder / "war-and-peace" / name).write_text(f"{name}\n{text}")
     lines = text.splitlines()
     (folder / "names.txt").write_text("\n".join(line[:20] for line in lines))
@@ -123,6 +128,8 @@ def argv_of(command: Command) -> tuple[Callable[..., Any], list[str]]:
         meant = f"{setting}={NAMES[value]}" if value in NAMES else NAMES.get(word, word)
         words[index] = named or FEW.get(before) or meant
     job = module.removeprefix("jobs.")
+    if job == "compare":
+        words = [*SMALL, *words, *COMPARED, "cluster.cpus_per_worker=1"]
     if job in ("prepare", "train", "search") and "--verify" not in words:
         backend = [] if job == "search" else ["cluster.backend=local"]
         few = ["search.num_trials=2", "search.max_tokens=200"] * (job == "search")
@@ -136,7 +143,7 @@ def cases() -> Iterator[Any]:
         texts = [command.text for command in commands(name)]
         if texts and name not in ELSEWHERE:
             yield pytest.param(name, ["--dry-run"], marks=[pytest.mark.slow] * (name in LONG))
-            if any(text.startswith("python -m jobs.search") for text in texts):
+            if any(text.startswith(("python -m jobs.search", "python -m jobs.compare")) for text in texts):
                 yield pytest.param(name, [], marks=[pytest.mark.ray, pytest.mark.slow])
 
 
@@ -150,7 +157,7 @@ def test_every_command_runs(
         request.getfixturevalue("ray_cluster")
     for command in filter(is_run, commands(document)):
         main, argv = argv_of(command)
-        argv += in_search * ("jobs.search" in command.words)
+        argv += in_search * bool({"jobs.search", "jobs.compare"} & set(command.words))
         before = set(here.rglob("*"))
         try:
             run_job(main, argv)

@@ -1,0 +1,249 @@
+"""Compare variants on Ray: their runs are trials of a search engine; then each is scored, and its cost measured.
+
+compare.variants → equal parameters → trials (as those of a search, see ``search``) → scores, costs → tables and page
+
+    <run.directory>/config.yaml         the settings of the comparison
+    <run.directory>/search.jsonl        its journal, as of a search
+    <run.directory>/trials/<name>/      a run directory like any other
+    <run.directory>/scores/…            what each trained model says of the held-out text
+    <run.directory>/costs.json          what was measured of the models, in turns, in one process
+    <run.directory>/comparison.html     the page; table.csv and pairs.csv beside it
+
+``pipeline.compare`` says which runs there are; they are driven by ``search.run_trials``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import ray
+from ray.exceptions import RayTaskError
+
+from pipeline import resources
+from pipeline.cluster.prepare import prepare
+from pipeline.cluster.rules import Rules, budget, plan_trials
+from pipeline.cluster.search import check_same_search, run_trials, settings_of
+from pipeline.cluster.session import check_capacity, ray_session
+from pipeline.cluster.train import Plan
+from pipeline.compare import costs as costing
+from pipeline.compare import page, scores
+from pipeline.compare.findings import Findings, findings_of
+from pipeline.compare.plan import Comparison, Planned, check_lengths, tokens_per_epoch
+from pipeline.compare.variants import check_comparison
+from pipeline.config import Config
+from pipeline.data.prepare import OnShard
+from pipeline.data.shards import PreparedCorpus, open_prepared
+from pipeline.errors import UserError
+from pipeline.files import write_file
+from pipeline.paths import absolute
+from pipeline.search.adopted import records_of_trials
+from pipeline.search.engine import Engine
+from pipeline.search.journal import COMPARISON, begin_journal, read_journal
+from pipeline.search.naming import TRIALS
+from pipeline.search.plan import SearchPlan
+from pipeline.search.space import Space
+from pipeline.search.standing import DONE, Standing, Trial
+from pipeline.training.directory import RunDirectory
+from pipeline.training.monitor import Record
+
+SCORES = "scores"
+# what may differ between two starts: runs are known by their settings, so more variants, seeds or lengths go on
+MAY_DIFFER = ("cluster.", "run.", "data.directory", "search.", "compare.")
+Say = Callable[[str], None]
+# a function, and the arguments of each call → what each returns
+Tasks = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], list[Any]]
+
+
+@dataclass(frozen=True)
+class ComparisonRules(Rules):
+    """What makes the engine of a comparison."""
+
+    comparison: Comparison
+    what: ClassVar[str] = COMPARISON
+
+    def milestones(self, directory: RunDirectory) -> list[int]:
+        return self.comparison.milestones
+
+    def engine(
+        self,
+        directory: RunDirectory,
+        write: Callable[..., None] = lambda *records: None,
+        *,
+        retries_failed: bool = True,
+    ) -> Engine:
+        return Engine(
+            self.config.search,
+            self.space,
+            self.budget_tokens,
+            records=read_journal(directory.path),
+            write=write,
+            candidates=Planned(self.comparison),
+            retries_failed=retries_failed,
+        )
+
+
+def compare(
+    config: Config,
+    *,
+    verbose: bool = False,
+    say: Say = lambda sentence: None,
+    on_record: Callable[[Record, Standing], None] = lambda record, standing: None,
+    on_shard: OnShard = lambda entry, total: None,
+    on_plan: Callable[[SearchPlan], None] = lambda plan: None,
+) -> Findings:
+    """Make the runs of ``config.compare``, going on where a stopped comparison left off, and write what they come to.
+
+    Args:
+        say, on_record, on_shard, on_plan: as those of ``search.search``.
+
+    Raises:
+        UserError: variants that cannot be compared, a directory that holds something else, or fewer than two variants
+            that trained well.
+        InterruptedSearchError: asked to stop by Ctrl-C or SIGTERM; runs go on from their last checkpoints.
+    """
+    config = absolute(config)
+    check_comparison(config)
+    directory = RunDirectory(str(config.run.directory))
+    with directory.locked():
+        check_same_search(directory, config, what=COMPARISON, may_differ=MAY_DIFFER)
+        records = read_journal(directory.path)
+        with ray_session(config.cluster, verbose=verbose):
+            plan = plan_trials(config)
+            check_capacity(
+                num_workers=plan.num_workers,
+                cpus_per_worker=plan.cpus_per_worker,
+                use_gpu=plan.use_gpu,
+                gpus_per_worker=plan.gpus_per_worker,
+            )
+            corpus = prepare(config, on_shard=on_shard, say=say)
+            rules = rules_of(config, corpus, plan)
+            write_file(directory.config, settings_of(config))
+            adopted = records or records_of_trials(directory.path, config, corpus)
+            begin_journal(directory.path, adopted, of=COMPARISON)
+            on_plan(rules.comparison.search_plan())
+            run_trials(rules, directory, say=say, on_record=on_record)
+            return finish(rules, config, directory, tasks=on_ray(plan), say=say)
+
+
+def rules_of(config: Config, corpus: PreparedCorpus, plan: Plan) -> ComparisonRules:
+    """What the comparison of ``config`` on ``corpus`` comes to. Raises ``UserError`` as ``compare``."""
+    comparison = comparison_of(config, corpus)
+    check_lengths(config, comparison.sizes, corpus)
+    if scores.split_of(corpus, config) not in corpus.splits:
+        raise UserError(f"compare.split: the prepared corpus has no {config.compare.split} split")
+    trial = comparison.trial_config(config, tokens_per_epoch=tokens_per_epoch(config, corpus))
+    return ComparisonRules(trial, Space({}), max(comparison.lengths), [], plan, comparison)
+
+
+def comparison_of(config: Config, corpus: PreparedCorpus) -> Comparison:
+    """All runs of the comparison of ``config``. Raises ``UserError`` as ``compare``."""
+    variants, search = check_comparison(config)
+    tokens = budget(config, corpus)
+    return Comparison.of(config, variants, search, vocab_size=corpus.vocab_size, tokens=tokens)
+
+
+def finish(rules: ComparisonRules, config: Config, directory: RunDirectory, *, tasks: Tasks, say: Say) -> Findings:
+    """Score and measure what was not yet, then write the tables and the page."""
+    standing = Standing.of(read_journal(directory.path))
+    split = scores.split_of(open_prepared(config.data.directory), config)
+    scored = score_all(rules, config, directory, standing, split=split, tasks=tasks, say=say)
+    costs = measure_all(rules, config, directory, tasks=tasks, say=say)
+    found = findings_of(rules.comparison, standing, scored, costs, split=split, title=directory.path.name)
+    if missing := page.write(directory.path, found):
+        say(f"{directory.path / page.PAGE}: {missing}")
+    return found
+
+
+def compared_trials(comparison: Comparison, standing: Standing) -> list[Trial]:
+    """The runs that are compared, of those that trained well."""
+    runs = [
+        comparison.run_of(one, standing, tokens=tokens, seed=seed)
+        for one in comparison.sizes
+        for tokens in comparison.lengths
+        for seed in comparison.compare.seeds
+    ]
+    return [trial for trial in runs if trial is not None and trial.status == DONE]
+
+
+def score_all(
+    rules: ComparisonRules,
+    config: Config,
+    directory: RunDirectory,
+    standing: Standing,
+    *,
+    split: str,
+    tasks: Tasks,
+    say: Say,
+) -> dict[str, scores.Scored]:
+    """What each trained model says of the ``split``, by the name of its run; those scored before are read."""
+    trials = compared_trials(rules.comparison, standing)
+    places = {trial.name: directory.path / SCORES / split / f"{trial.name}.json" for trial in trials}
+    missing = {name: place for name, place in places.items() if not place.exists()}
+    if missing:
+        say(f"scoring {len(missing)} trained models on the {split} split")
+    tasks(
+        score_one,
+        [(directory.path / TRIALS / name, place, config, rules.plan, split) for name, place in missing.items()],
+    )
+    return {name: read_score(place) for name, place in places.items()}
+
+
+def read_score(place: Path) -> scores.Scored:
+    """A score that was written. Raises ``UserError`` where the file was altered."""
+    try:
+        return scores.Scored.of_json(json.loads(place.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{place}: is not what a comparison wrote; without this file it is scored again") from None
+
+
+def measure_all(
+    rules: ComparisonRules, config: Config, directory: RunDirectory, *, tasks: Tasks, say: Say
+) -> costing.Costs:
+    """What the models cost, measured now unless it was before."""
+    wanted = costing.wanted_of(config, rules.comparison.sizes)
+    costs = costing.load(directory.path, wanted=wanted)
+    if costs is None:
+        say("measuring the models side by side, in turns")
+        trial = rules.config.model_copy(update={"compare": config.compare})
+        (costs,) = tasks(measure_here, [(trial, rules.comparison, rules.plan)])
+        costing.save(directory.path, costs, wanted=wanted)
+    return costs
+
+
+def on_ray(plan: Plan) -> Tasks:
+    """Runs a function somewhere on the cluster, once for each of the arguments, with what one worker of a run has."""
+    num_gpus = plan.gpus_per_worker if plan.use_gpu else 0
+
+    def run_tasks(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        task = ray.remote(num_cpus=plan.cpus_per_worker, num_gpus=num_gpus, max_retries=0)(function)
+        try:
+            return ray.get([task.remote(*each) for each in arguments])
+        except RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise error.cause from None
+            raise
+
+    return run_tasks
+
+
+def worker_of(plan: Plan) -> resources.Worker:
+    return resources.Worker(
+        resources.resolve_device("cuda" if plan.use_gpu else "cpu"), num_threads=plan.cpus_per_worker
+    )
+
+
+def score_one(folder: Path, place: Path, config: Config, plan: Plan, split: str) -> None:
+    """A task: score the run in ``folder``."""
+    import torch
+
+    torch.set_num_threads(plan.cpus_per_worker)
+    scores.score_run(folder, place, open_prepared(config.data.directory), worker_of(plan), split=split)
+
+
+def measure_here(config: Config, comparison: Comparison, plan: Plan) -> costing.Costs:
+    """A task: measure all models."""
+    return costing.measure(config, comparison.sizes, open_prepared(config.data.directory), worker_of(plan))

@@ -1,0 +1,107 @@
+"""The peak memory of training steps: on a GPU what torch allocates, on a CPU what the process holds at most.
+
+On Linux the kernel keeps the most memory that a process has held since it was told to forget (``clear_refs``). Freed
+memory goes back to the system before each measurement, so that no model uses what another has left.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline import config as configuration
+from pipeline.compare.speed import RATE, training_step
+from pipeline.config import Config
+from pipeline.resources import Worker
+
+CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+FORGET_PEAK = "5"
+NUM_STEPS = 2
+
+
+def peak_of(work: Callable[[], object], worker: Worker) -> int | None:
+    """Bytes that ``work`` holds at most beyond what is held before; None where this machine does not say."""
+    gc.collect()
+    if worker.device.type == "cuda":
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_allocated(worker.device)
+        torch.cuda.reset_peak_memory_stats(worker.device)
+        work()
+        torch.cuda.synchronize(worker.device)
+        return torch.cuda.max_memory_allocated(worker.device) - before
+    trim()
+    try:
+        CLEAR_REFS.write_text(FORGET_PEAK)
+        before = status_bytes("VmRSS")
+        work()
+        return status_bytes("VmHWM") - before
+    except (OSError, KeyError):
+        return None
+
+
+def trim() -> None:
+    """Give freed memory back to the system."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def status_bytes(name: str) -> int:
+    """A figure of this process as Linux tells it. Raises ``KeyError`` where it does not."""
+    figures = dict(line.split(":", 1) for line in STATUS.read_text().splitlines() if ":" in line)
+    return int(figures[name].split()[0]) << 10
+
+
+def training_peaks(
+    config: Config, lengths: Sequence[int], worker: Worker, *, vocab_size: int
+) -> Mapping[int, int | None]:
+    """Window length → bytes that building the model and its steps on such windows hold at most."""
+    found = {}
+    for length in lengths:
+        longer = with_window(config, length)
+        found[length] = peak_of(lambda longer=longer: make_steps(longer, worker, vocab_size), worker)  # type: ignore[misc]
+    return found
+
+
+def with_window(config: Config, length: int) -> Config:
+    """``config`` with windows of ``length`` tokens, and with a memory of so many where it has one of fixed length."""
+    values: dict[str, Any] = {"train.bptt": length}
+    name, model = memory_of(config), as_any(config.model)
+    if name and model.num_slots < length:
+        values[name] = length
+    return configuration.with_values(config, values)
+
+
+def with_context(config: Config, context: int) -> Config:
+    """``config`` with a memory of ``context`` tokens where it has one of fixed length."""
+    name = memory_of(config)
+    shorter = {"train.bptt": min(config.train.bptt, context)}
+    return configuration.with_values(config, {name: context, **shorter}) if name else config
+
+
+def memory_of(config: Config) -> str:
+    """The setting that says how many tokens attention has before it; empty where nothing attends."""
+    model = as_any(config.model)
+    if not getattr(model, "attends", ""):
+        return ""
+    return "model.block_size" if model.context == 0 else "model.context"
+
+
+def as_any(model: Any) -> Any:
+    return model
+
+
+def make_steps(config: Config, worker: Worker, vocab_size: int) -> None:
+    """Build an untrained model and make updates from windows of random tokens, (T, B)."""
+    step = training_step(config, worker, vocab_size=vocab_size)
+    shape = config.train.bptt, config.train.batch_size
+    state = step.model.initial_state(shape[1], device=worker.device)
+    generator = torch.Generator().manual_seed(1)
+    for index in range(NUM_STEPS):
+        inputs, targets = (torch.randint(vocab_size, shape, generator=generator).to(worker.device) for _ in range(2))
+        _, _, state = step(inputs, targets, state, num_targets=inputs.numel(), lr=RATE, index=index)

@@ -1,0 +1,202 @@
+"""The runs of a comparison as trials of a search engine: which there are, in which order, and what each one is.
+
+First, if ``compare.search`` is given, draws for each variant at each size, of a seed apart; then each variant at each
+size with the best of its draws, on each number of tokens, with each seed. A run is known by its settings, so a
+comparison that is given more seeds, lengths or variants goes on with the runs that it has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from pipeline import config as configuration
+from pipeline.compare.variants import OwnSearch, Variant
+from pipeline.compare.widths import Sized, sized
+from pipeline.config import CompareConfig, Config, SearchConfig
+from pipeline.data.shards import PreparedCorpus
+from pipeline.data.training_data import training_data
+from pipeline.errors import UserError
+from pipeline.search.candidates import Candidates, Drawn, as_key
+from pipeline.search.plan import SearchPlan
+from pipeline.search.space import random_settings
+from pipeline.search.standing import DONE, ENDED, Standing, Trial
+
+SEARCHED, COMPARED = "searched", "compared"  # the origin of a trial
+# validations of a run, evenly over its tokens: its curve is read between them
+NUM_VALIDATIONS = 16
+MOST_DRAWS = 1_000
+
+
+@dataclass(frozen=True)
+class Group:
+    """What is tested against each other: the variants at one number of parameters and of tokens."""
+
+    target: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All runs of a comparison, as far as the corpus and the settings say."""
+
+    compare: CompareConfig
+    sizes: Sequence[Sized]
+    lengths: Sequence[int]  # tokens of a run, rising
+    search: OwnSearch | None
+    draws: Sequence[Mapping[str, Any]]  # the same for each variant
+    cell: str  # of a variant that has none of its own
+
+    @classmethod
+    def of(
+        cls, config: Config, variants: Sequence[Variant], search: OwnSearch | None, *, vocab_size: int, tokens: int
+    ) -> Comparison:
+        """``tokens``: of a run where ``compare.tokens`` is null.
+
+        Raises:
+            UserError: a variant that cannot be brought to equal parameters, or that a draw makes impossible.
+        """
+        sizes = sized(config, variants, vocab_size)
+        lengths = sorted(config.compare.tokens or [tokens])
+        draws = draws_of(search) if search is not None else []
+        for one in sizes:
+            for draw in draws:
+                one.variant.config(config, {**one.settings, **draw})
+        return cls(config.compare, sizes, lengths, search, draws, config.model.cell)
+
+    @property
+    def groups(self) -> list[Group]:
+        targets = dict.fromkeys(one.target for one in self.sizes)
+        return [Group(target, tokens) for target in targets for tokens in self.lengths]
+
+    @property
+    def num_runs(self) -> int:
+        return len(self.sizes) * (len(self.draws) + len(self.lengths) * len(self.compare.seeds))
+
+    @property
+    def total_tokens(self) -> int:
+        each = len(self.draws) * self.search_tokens + sum(self.lengths) * len(self.compare.seeds)
+        return len(self.sizes) * each
+
+    @property
+    def search_tokens(self) -> int:
+        """Tokens of a trial of the searches."""
+        own = self.search.max_tokens if self.search is not None else None
+        return own or self.lengths[0]
+
+    @property
+    def milestones(self) -> list[int]:
+        """Numbers of tokens at which runs validate, beside the ends of epochs."""
+        places = {tokens * k // NUM_VALIDATIONS for tokens in self.lengths for k in range(1, NUM_VALIDATIONS + 1)}
+        return sorted(place for place in places if place)
+
+    def searched(self, one: Sized) -> list[dict[str, Any]]:
+        """The settings of the trials of the search for one variant at one size."""
+        if self.search is None:
+            return []
+        how = {"train.max_tokens": self.search_tokens, "train.seed": self.search.seed}
+        return [{**one.settings, **draw, **how} for draw in self.draws]
+
+    def compared(self, one: Sized, own: Mapping[str, Any], *, tokens: int, seed: int) -> dict[str, Any]:
+        """The settings of a run that is compared; ``own``: what the search of the variant found."""
+        return {**one.settings, **own, "train.max_tokens": tokens, "train.seed": seed}
+
+    def found(self, one: Sized, standing: Standing) -> dict[str, Any] | None:
+        """What the search of one variant at one size found; None: it has not ended, or nothing trained well."""
+        if self.search is None:
+            return {}
+        trials = by_settings(standing)
+        ended = [trials.get(as_key(settings)) for settings in self.searched(one)]
+        if any(trial is None or trial.state != ENDED for trial in ended):
+            return None
+        losses = [trial.best_loss if trial is not None and trial.status == DONE else math.inf for trial in ended]
+        best = min(losses)
+        return dict(self.draws[losses.index(best)]) if best < math.inf else None
+
+    def ready(self, standing: Standing) -> Iterator[tuple[dict[str, Any], str]]:
+        """Settings and origin of every run that can be made by now, in the order in which they begin."""
+        for one in self.sizes:
+            yield from ((settings, SEARCHED) for settings in self.searched(one))
+        own = [(one, self.found(one, standing)) for one in self.sizes]
+        for seed in self.compare.seeds:
+            for tokens in self.lengths:
+                for one, found in own:
+                    if found is not None:
+                        yield self.compared(one, found, tokens=tokens, seed=seed), COMPARED
+
+    def run_of(self, one: Sized, standing: Standing, *, tokens: int, seed: int) -> Trial | None:
+        """The trial of a run that is compared; None: it was not begun."""
+        own = self.found(one, standing)
+        if own is None:
+            return None
+        return by_settings(standing).get(as_key(self.compared(one, own, tokens=tokens, seed=seed)))
+
+    def as_search(self, config: Config) -> SearchConfig:
+        """The search that these runs are: all to their end, none of them drawn from a space."""
+        return SearchConfig(
+            space={},
+            scheduler="none",
+            algorithm="random",
+            num_trials=self.num_runs,
+            max_concurrent=config.search.max_concurrent,
+            keep=self.num_runs,
+        )
+
+    def trial_config(self, config: Config, *, tokens_per_epoch: int) -> Config:
+        """The configuration of a run before its settings; it has epochs enough for its tokens."""
+        longest = max(*self.lengths, self.search_tokens)
+        values = {"run.sample_tokens": 0, "train.epochs": max(config.train.epochs, -(-longest // tokens_per_epoch))}
+        trial = configuration.with_values(config, values)
+        return trial.model_copy(update={"compare": CompareConfig(), "search": self.as_search(config)})
+
+    def search_plan(self) -> SearchPlan:
+        """What is expected, as progress shows it."""
+        levels = ((self.lengths[-1], float(self.num_runs)),)
+        return SearchPlan(self.num_runs, levels, self.total_tokens, 0, all_go_to_the_end=True)
+
+
+class Planned(Candidates):
+    """Gives the engine of a comparison its next run: the first that can be made and was not begun."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        super().__init__()
+        self.comparison = comparison
+
+    def draw(self, standing: Standing) -> Drawn | None:
+        begun = by_settings(standing)
+        for settings, origin in self.comparison.ready(standing):
+            if as_key(settings) not in begun:
+                return Drawn(len(standing.drawn) + 1, settings, origin)
+        return None
+
+
+def by_settings(standing: Standing) -> dict[str, Trial]:
+    return {as_key(trial.settings): trial for trial in standing.drawn}
+
+
+def draws_of(search: OwnSearch) -> list[dict[str, Any]]:
+    """Different draws of a search, as many as there are to be or as the space holds."""
+    found: dict[str, dict[str, Any]] = {}
+    for settings in islice(random_settings(search.space, seed=search.seed), MOST_DRAWS):
+        found.setdefault(as_key(settings), settings)
+        if len(found) == search.num_trials:
+            break
+    return list(found.values())
+
+
+def tokens_per_epoch(config: Config, corpus: PreparedCorpus) -> int:
+    """Tokens that one epoch trains on."""
+    return training_data(config, corpus, rank=0, world_size=1).tokens_per_epoch
+
+
+def check_lengths(config: Config, sizes: Sequence[Sized], corpus: PreparedCorpus) -> None:
+    """Raise ``UserError`` for a variant with too little text for one of its windows."""
+    for variant in dict.fromkeys(one.variant.name for one in sizes):
+        one = next(one for one in sizes if one.name == variant)
+        try:
+            training_data(one.variant.config(config, one.settings), corpus, rank=0, world_size=1)
+        except UserError as error:
+            raise UserError(f"compare.variants: {variant}: {error}") from None

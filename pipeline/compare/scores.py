@@ -1,0 +1,145 @@
+"""What a trained model says of the held-out text: nats by stretch of it, by frequency, by position in the context.
+
+Letters: T time, R rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import Config
+from pipeline.data.shards import PreparedCorpus
+from pipeline.data.streams import ResetRule
+from pipeline.data.tokenizer import Ids
+from pipeline.data.windows import Tokens, Window
+from pipeline.evaluate import Breakdown, Group, count_types, evaluate, split_held_out
+from pipeline.evaluate.breakdown import Numbers
+from pipeline.files import write_file
+from pipeline.model.language_model import LanguageModel
+from pipeline.resources import Worker
+from pipeline.scoring import scored_windows
+from pipeline.strict_json import to_json
+from pipeline.training import checkpoint
+
+# rows that begin with a zero state, and how far each is read; of all rows, tokens scored at a time
+NUM_ROWS, LONGEST_CONTEXT, TOKENS_AT_ONCE = 512, 512, 1 << 13
+# tokens read before the target, the fewest of each group; the last reaches to the longest context
+DEPTHS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Sums over the held-out text of one trained model: nats and tokens of all of it and of its parts."""
+
+    checkpoint: str
+    nats: float
+    tokens: int
+    num_bytes: int | None
+    unit: str  # what intervals and tests over the text draw
+    unit_nats: list[float]
+    unit_tokens: list[float]
+    frequencies: list[Group]  # by the count of the type in the training text
+    depths: list[Group]  # by the number of tokens read before, from a zero state on
+
+    @property
+    def loss(self) -> float:
+        """Nats per token."""
+        return self.nats / self.tokens
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of_json(cls, values: dict[str, Any]) -> Scored:
+        groups = {name: [Group(**group) for group in values[name]] for name in ("frequencies", "depths")}
+        return cls(**{**values, **groups})
+
+
+def split_of(corpus: PreparedCorpus, config: Config) -> str:
+    """The split that ``compare.split`` names."""
+    if config.compare.split != "auto":
+        return config.compare.split
+    return "test" if "test" in corpus.splits else "valid"
+
+
+def score_run(folder: Path, target: Path, corpus: PreparedCorpus, worker: Worker, *, split: str) -> None:
+    """Score the best checkpoint of the run in ``folder`` and write what it says to ``target``.
+
+    Raises:
+        UserError: the run has no whole checkpoint.
+    """
+    loaded = checkpoint.load_model(folder, worker.device, which="best")
+    model, config = loaded.model, loaded.config
+    text = split_held_out(corpus, split, layout=config.data.layout)
+    breakdown = Breakdown(text.tokens, model.embedding.num_embeddings)
+    score = evaluate(
+        model,
+        text,
+        streams=config.evaluate.streams,
+        bptt=config.train.bptt,
+        reset=ResetRule.of(config.train),
+        burn_in=config.evaluate.burn_in,
+        precision=config.train.precision,
+        breakdown=breakdown,
+    )
+    nats, tokens = breakdown.per_unit()
+    counts = count_types(corpus.splits["train"], model.embedding.num_embeddings)
+    found = Scored(
+        checkpoint=loaded.path.name,
+        nats=score.nats,
+        tokens=score.tokens,
+        num_bytes=score.num_bytes,
+        unit=breakdown.unit,
+        unit_nats=nats.tolist(),
+        unit_tokens=tokens.tolist(),
+        frequencies=breakdown.frequency_groups(counts),
+        depths=by_depth(model, text.tokens, precision=config.train.precision),
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_file(target, to_json(found.to_json(), indent=1) + "\n")
+
+
+def by_depth(model: LanguageModel, tokens: Tokens, *, precision: str) -> list[Group]:
+    """Nats by the number of tokens read before: rows begin evenly over the text, each with a zero state."""
+    longest = min(LONGEST_CONTEXT, max(1, len(tokens) // 2))
+    starts = rows_of(len(tokens), longest)
+    sums = np.zeros(longest)
+    for part in scored_windows(model, context_windows(tokens, starts, longest), precision=precision):
+        first = part.window.position
+        sums[first : first + len(part.nats)] += part.nats.double().sum(1).cpu().numpy()
+    return depth_groups(sums, len(starts))
+
+
+def rows_of(num_tokens: int, length: int) -> Ids:
+    """Where rows of ``length`` inputs and targets begin, evenly over the text; each place once."""
+    last = num_tokens - 1 - length
+    return np.unique(np.linspace(0, max(0, last), min(NUM_ROWS, max(1, last + 1))).astype(np.int64))
+
+
+def context_windows(tokens: Tokens, starts: Ids, length: int) -> Iterator[Window]:
+    """(T, R) windows of rows that begin at ``starts``, ``length`` inputs in all."""
+    step = max(1, TOKENS_AT_ONCE // len(starts))
+    for position in range(0, length, step):
+        block = tokens.rows(starts + position, min(step, length - position) + 1)  # (R, T + 1)
+        yield Window(
+            inputs=np.ascontiguousarray(block[:, :-1].T),
+            targets=np.ascontiguousarray(block[:, 1:].T),
+            position=position,
+            next_position=position + block.shape[1] - 1,
+            begins=position == 0,
+        )
+
+
+def depth_groups(sums: Numbers, num_rows: int) -> list[Group]:
+    """Groups of ``DEPTHS`` from (T,) nats after 1, 2, … tokens, summed over ``num_rows``."""
+    groups = []
+    for first, after in zip(DEPTHS, [*DEPTHS[1:], len(sums) + 1], strict=True):
+        last = min(after - 1, len(sums))
+        if first <= last:
+            groups.append(Group(first, last, float(sums[first - 1 : last].sum()), (last - first + 1) * num_rows))
+    return groups

@@ -1,0 +1,157 @@
+"""Which runs a comparison has, in which order, driven by made-up losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pipeline.compare.plan import COMPARED, SEARCHED, Comparison, Planned, draws_of
+from pipeline.compare.variants import check_comparison
+from pipeline.config import Config
+from pipeline.errors import UserError
+from pipeline.search.actions import End, Run, Wait
+from pipeline.search.engine import Engine
+from pipeline.search.space import Space
+from pipeline.search.standing import LOST, Standing
+from pipeline.training.monitor import Record
+
+VALUES = {
+    "compare.variants": {"lstm": {"model.cell": "lstm"}, "gru": {"model.cell": "gru"}},
+    "compare.seeds": [1, 2], "compare.tokens": [1_000, 3_000], "compare.parameters": [5_000, 20_000],
+}  # fmt: skip
+SEARCH = {"num_trials": 3, "optimizer.lr": {"loguniform": [1e-3, 1e-1]}}
+
+
+def comparison_of(config: Config) -> Comparison:
+    variants, search = check_comparison(config)
+    return Comparison.of(config, variants, search, vocab_size=30, tokens=9_999)
+
+
+class Driver:
+    """Runs what the engine says, ``at_once`` together, each to its end at once."""
+
+    def __init__(self, config: Config, loss: Callable[[dict[str, Any]], float], *, at_once: int = 1) -> None:
+        self.comparison, self.settings, self.loss, self.at_once = comparison_of(config), config, loss, at_once
+        self.records: list[Record] = [{"kind": "search", "format": 2}]
+
+    def run(self, *, most: int = 1_000) -> list[Record]:
+        """The starts of this sitting, ``most`` of them."""
+        engine = Engine(
+            self.comparison.as_search(self.settings), Space({}), 3_000, records=list(self.records),
+            write=lambda *records: self.records.extend(map(dict, records)), candidates=Planned(self.comparison),
+            clock=lambda: 0.0,
+        )  # fmt: skip
+        running: list[Any] = []
+        starts = []
+        while True:
+            action = engine.next_action(self.at_once - len(running))
+            if isinstance(action, Run) and len(starts) < most:
+                starts.append({"settings": action.trial.settings, "origin": action.trial.origin})
+                running.append(action.trial)
+                continue
+            if isinstance(action, End) or not running:
+                return starts
+            assert isinstance(action, (Wait, Run))
+            trial = running.pop()  # the last that began ends first
+            loss = self.loss(trial.settings)
+            if math.isfinite(loss):
+                tokens = trial.settings["train.max_tokens"]
+                engine.report(trial.name, tokens=tokens, loss=loss, perplexity=math.exp(loss), seconds=1.0)
+                engine.ended(trial.name, "done")
+            else:
+                engine.ended(trial.name, LOST, "the loss was not finite")
+
+    @property
+    def standing(self) -> Standing:
+        return Standing.of(self.records)
+
+
+def test_runs_are_all_variants_sizes_lengths_and_seeds(make_config: Callable[..., Config]) -> None:
+    driver = Driver(make_config(VALUES), lambda settings: 1.0)
+    starts = driver.run()
+    assert driver.comparison.num_runs == len(starts) == 2 * 2 * 2 * 2
+    assert driver.comparison.total_tokens == 8 * 1_000 + 8 * 3_000
+    assert {start["origin"] for start in starts} == {COMPARED}
+    # a seed of all comes before the next one
+    assert [start["settings"]["train.seed"] for start in starts] == [1] * 8 + [2] * 8
+    assert [start["settings"]["model.cell"] for start in starts[:4]] == ["lstm", "lstm", "gru", "gru"]
+    one = driver.comparison.sizes[0]
+    trial = driver.comparison.run_of(one, driver.standing, tokens=3_000, seed=2)
+    assert trial is not None
+    assert trial.settings == {
+        "model.cell": "lstm", "model.hidden_size": one.width, "train.max_tokens": 3_000, "train.seed": 2,
+    }  # fmt: skip
+    assert driver.run() == []
+
+
+def test_more_seeds_and_variants_go_on_with_the_runs_that_there_are(make_config: Callable[..., Config]) -> None:
+    driver = Driver(make_config(VALUES), lambda settings: 1.0)
+    driver.run()
+    more = {**VALUES, "compare.seeds": [1, 2, 7], "compare.tokens": [1_000, 2_000, 3_000]}
+    later = Driver(make_config(more), lambda settings: 1.0)
+    later.records = driver.records
+    starts = [start["settings"] for start in later.run()]
+    assert len(starts) == 2 * 2 * (3 * 3) - 16
+    assert all(settings["train.seed"] == 7 or settings["train.max_tokens"] == 2_000 for settings in starts)
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_each_variant_gets_the_best_of_its_own_search(make_config: Callable[..., Config], at_once: int) -> None:
+    config = make_config({**VALUES, "compare.search": SEARCH, "compare.tokens": 1_000, "compare.parameters": 5_000})
+    draws = draws_of(comparison_of(config).search)  # type: ignore[arg-type]
+    rates = [draw["optimizer.lr"] for draw in draws]
+    assert len(set(rates)) == 3
+    best = {"lstm": rates[1], "gru": rates[2]}
+    driver = Driver(config, lambda settings: 1 + abs(math.log(settings["optimizer.lr"] / best[settings["model.cell"]])),
+                    at_once=at_once)  # fmt: skip
+    starts = driver.run()
+    searched = [start["settings"] for start in starts if start["origin"] == SEARCHED]
+    compared = [start["settings"] for start in starts if start["origin"] == COMPARED]
+    assert len(searched) == 6
+    assert {settings["train.seed"] for settings in searched} == {3}  # none of those that are compared
+    assert {(s["model.cell"], s["optimizer.lr"], s["train.seed"]) for s in compared} == {
+        (cell, rate, seed) for cell, rate in best.items() for seed in (1, 2)
+    }
+    assert len(compared) == 4
+
+
+def test_a_comparison_that_was_cut_off_makes_the_runs_that_are_left(make_config: Callable[..., Config]) -> None:
+    config = make_config({**VALUES, "compare.search": SEARCH})
+
+    def loss(settings: dict[str, Any]) -> float:
+        return 1 + settings["optimizer.lr"] * settings["model.hidden_size"]
+
+    whole, parts = Driver(config, loss), Driver(config, loss)
+    expected = [start["settings"] for start in whole.run()]
+    found = []
+    while starts := parts.run(most=5):
+        found += [start["settings"] for start in starts]
+    assert found == expected
+
+
+def test_a_variant_of_which_nothing_trains_is_left_out(make_config: Callable[..., Config]) -> None:
+    config = make_config({**VALUES, "compare.search": SEARCH, "compare.tokens": 1_000, "compare.parameters": 5_000})
+    driver = Driver(config, lambda settings: math.inf if settings["model.cell"] == "gru" else 1.0)
+    starts = driver.run()
+    assert {start["settings"]["model.cell"] for start in starts if start["origin"] == COMPARED} == {"lstm"}
+    gru = next(one for one in driver.comparison.sizes if one.name == "gru")
+    assert driver.comparison.found(gru, driver.standing) is None
+
+
+def test_validations_lie_evenly_over_each_length(make_config: Callable[..., Config]) -> None:
+    config = make_config({**VALUES, "compare.tokens": [1_600, 3_200]})
+    milestones = comparison_of(config).milestones
+    assert milestones == [*range(100, 1_601, 100), *range(1_800, 3_201, 200)]
+    # epochs are as many as the longest run needs
+    assert comparison_of(config).trial_config(config, tokens_per_epoch=1_000).train.epochs == 4
+    assert comparison_of(make_config({**VALUES, "compare.tokens": None})).lengths == [9_999]
+
+
+def test_a_draw_that_a_variant_cannot_have_is_refused(make_config: Callable[..., Config]) -> None:
+    values = {**VALUES, "compare.variants": {"lstm": {"model.cell": "lstm"}, "mingru": {"model.cell": "mingru"}},
+              "compare.search": {"model.weight_dropout": [0.0, 0.5]}}  # fmt: skip
+    with pytest.raises(UserError, match=r"^compare\.variants: mingru: model\.weight_dropout: 0\.5, but mingru has no"):
+        comparison_of(make_config(values))

@@ -1,0 +1,125 @@
+"""Sentences of made-up figures, and a page that needs nothing but itself."""
+
+import csv
+import io
+import re
+
+import pytest
+
+from pipeline.compare.findings import loss_at
+from pipeline.compare.page import as_html
+from pipeline.compare.pictures import as_svg, perplexities, pictures_of
+from pipeline.compare.sentences import sentences
+from pipeline.compare.table import as_csv, pairs_of, rows_of
+from tests.compare.figures import cost, findings, row, three_rows
+
+
+def test_sentences_say_what_the_figures_are() -> None:
+    found = sentences(findings(three_rows(), no_laws=dict.fromkeys(("lstm", "gru", "attends"), "3 runs are too few")))
+    assert found["What was compared"] == [
+        "3 variants of 1,000,000 parameters (from 995,000 to 1,004,000, at most 0.5% off) were trained on 5,000,000 "
+        "tokens each, with 3 seeds, and scored on the valid split."
+    ]
+    first, beaten = found["At equal tokens"]
+    # exp(1.5) = 4.4817, exp(1.5005) = 4.4839
+    assert re.fullmatch(r"The lowest perplexity is that of lstm, 4\.482 \(95 % .*\), then gru with 4\.484\.", first)
+    assert beaten == "lstm is significantly better than attends."
+    assert found["At equal time"][0] == (
+        "After 50 s of training each, the validation perplexities are: gru 4.484, lstm 5.474, attends 6.050."
+    )
+    wins = found["Where a recurrent model wins here"]
+    # 1 − exp(−0.1) = 9.5 %
+    assert re.match(
+        r"lstm needs 0\.1000 nats a token fewer than attends at equal tokens \(95 %: 0\.0\d+ to 0\.1\d+\), a "
+        r"perplexity 9\.5% lower; p = 0\.0", wins[0],
+    )  # fmt: skip
+    assert "Training time of 1,000 tokens, ms: gru 10 (2 times less), against 20 of attends." in wins
+    assert (
+        "Peak memory of training with windows of 256 tokens, MB: gru 0.9 (4.44 times less), lstm 1 (4 times less), "
+        "against 4 of attends." in wins
+    )
+    after = (
+        "Time of one more token after 10,000, ms: lstm 1 (8 times less), gru 1 (8 times less), against 8 of attends."
+    )
+    assert after in wins
+    state = "lstm 1 (2,000 times less), gru 1 (2,000 times less), against 2,000 of attends."
+    assert f"State that holds 10,000 tokens of context, kB: {state}" in wins
+    # after a single token the Transformer is best, with 2.0 nats; after two or three the LSTM is
+    (depth,) = [line for line in wins if "tokens of context; the gains" in line]
+    assert depth.startswith("lstm has the lowest loss after 2 to 3 (0.100 nats) tokens of context")
+    assert found["Loss over size and tokens"] == ["L(N, D) is left out for all variants: 3 runs are too few."]
+    (unsure, *_) = found["What was not significant"]
+    assert re.match(r"At equal tokens, of 3 pairs, not significant .*: lstm and gru \(0\.0005 nats, p = ", unsure)
+
+
+def test_a_transformer_that_wins_is_said_to() -> None:
+    rows = [
+        row("gru", [1.6, 1.601, 1.599], cost(seconds=2e-5), cell="gru"),
+        row("attends", [1.5, 1.501, 1.499], cost(seconds=1e-5, state=10), cell="transformer"),
+    ]
+    found = sentences(findings(rows))
+    assert not any("needs" in line for line in found.get("Where a recurrent model wins here", []))
+    lines = found["Where it does not"]
+    assert lines[0] == "attends is significantly better at equal tokens, in nats a token, than gru by 0.1000."
+    assert "Training time of 1,000 tokens, ms: gru 20 (2 times as much), against 10 of attends." in lines
+
+
+def test_without_a_transformer_nothing_is_said_of_one() -> None:
+    found = sentences(findings(three_rows()[:2]))
+    assert "Where a recurrent model wins here" not in found
+    assert "gru and lstm" not in str(found["At equal tokens"])
+    assert found["At equal tokens"][1] == "No variant is significantly worse than lstm."
+
+
+def test_a_single_seed_is_said() -> None:
+    rows = [row("a", [1.5], cost(seconds=1e-5)), row("b", [1.6], cost(seconds=1e-5))]
+    found = findings(rows)
+    assert (
+        "With a single seed nothing is known of other seeds: the tests are over the text alone."
+        in sentences(found)["What was not significant"]
+    )
+    assert "one seed" in as_html(found, {})
+
+
+def test_a_curve_is_read_between_its_validations() -> None:
+    curve = [(100, 3.0), (200, 2.0), (300, 2.5), (400, 1.0)]
+    assert loss_at(curve, 100) == 3.0
+    assert loss_at(curve, 150) == pytest.approx(2.5)
+    assert loss_at(curve, 250) == pytest.approx(2.0)  # what was worse does not count
+    assert loss_at(curve, 350) == pytest.approx(1.5)
+    assert loss_at(curve, 9_999) == 1.0
+    assert loss_at(curve, 99) != loss_at(curve, 99)
+    assert loss_at([], 5) != loss_at([], 5)
+
+
+def test_the_page_needs_nothing_but_itself() -> None:
+    found = findings([*three_rows(), row('<b>&"x"', [1.7, 1.71, 1.69], cost(seconds=3e-5))])
+    drawn, missing = pictures_of(found)
+    assert missing == ""
+    assert len(drawn) == 6
+    assert as_svg(perplexities(found.main)) == next(iter(drawn.values()))
+    page = as_html(found, drawn)
+    addresses = set(re.findall(r"(?i)(?:https?:)?//[^\s\"'<>]+", page))
+    assert {address for address in addresses if not address.startswith("http://www.w3.org/")} == set()  # names of SVG
+    for fetched in ("<script", "<link", "<img", "<iframe", "@import", "src=", "url(http"):
+        assert fetched not in page
+    assert "<b>&" not in page
+    assert "&lt;b&gt;&amp;" in page
+    for lines in sentences(found).values():
+        assert all(line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;") in page
+                   for line in lines)  # fmt: skip
+
+
+def test_the_table_has_every_figure() -> None:
+    found = findings(three_rows())
+    lines = list(csv.DictReader(io.StringIO(as_csv(rows_of(found)))))
+    assert [line["variant"] for line in lines] == ["lstm", "gru", "attends"]
+    assert float(lines[0]["perplexity"]) == pytest.approx(4.4817, abs=1e-4)
+    assert float(lines[0]["bits_per_byte"]) == pytest.approx(1.5 / 0.6931472, abs=1e-5)
+    assert float(lines[1]["tokens_per_second"]) == pytest.approx(100_000)
+    assert (lines[2]["peak_bytes_256"], lines[2]["state_bytes_10000"]) == ("4000000", "2000000")
+    assert lines[0]["own_settings"] == "model.cell=lstm"
+    pairs = list(csv.DictReader(io.StringIO(as_csv(pairs_of(found)))))
+    assert [(line["at_equal"], line["better"], line["worse"]) for line in pairs][:3] == [
+        ("tokens", "lstm", "attends"), ("tokens", "gru", "attends"), ("tokens", "lstm", "gru"),
+    ]  # fmt: skip
