@@ -128,6 +128,7 @@ class Findings:
     count: str
     num_seeds: int
     title: str = "comparison"
+    asked: Sequence[int] = ()  # numbers of parameters that were wanted; none: those of the first variant
     left_out: Mapping[Group, str] = field(default_factory=dict)  # groups in which there was nothing to compare
 
     @property
@@ -186,7 +187,8 @@ def findings_of(
             no_laws[name] = str(error)
     unit = next(iter(scores.values())).unit
     count, num_seeds = comparison.compare.count, len(comparison.compare.seeds)
-    return Findings(groups, laws, no_laws, split, unit, costs.machine, count, num_seeds, title, left_out)
+    asked = comparison.compare.parameters or ()
+    return Findings(groups, laws, no_laws, split, unit, costs.machine, count, num_seeds, title, asked, left_out)
 
 
 def row_of(

@@ -44,6 +44,9 @@ def what(findings: Findings) -> Iterator[str]:
         f"at most {off:.1%} off) were trained on {group.tokens:,} tokens each, with {seeds}, and scored on the "
         f"{findings.split} split."
     )
+    if findings.asked and group.target not in findings.asked:
+        numbers = listed([f"{number:,}" for number in findings.asked])
+        yield f"Of {numbers} parameters, which were asked for, this is the nearest that all variants can have."
     for left, reason in findings.left_out.items():
         yield f"{left.target:,} parameters on {left.tokens:,} tokens are left out: {reason}."
     for name, reason in found.lost.items():

@@ -84,7 +84,7 @@ def sized(config: Config, variants: Sequence[Variant], vocab_size: int) -> list[
 
 
 def common_target(widths: Sequence[Widths], number: int) -> int:
-    """The number nearest to ``number`` within ``TOLERANCE`` of which every variant has a width.
+    """``number``, or else the middle of what variants have where they come nearest to it within ``TOLERANCE``.
 
     Raises:
         UserError: there is none within ``FARTHEST``; naming the variants that are too far from ``number`` itself.
@@ -98,7 +98,8 @@ def common_target(widths: Sequence[Widths], number: int) -> int:
     inner = [end + step for end in ends for step in (-1, 0, 1) if low <= end + step <= high]  # ends are rounded
     for target in sorted({number, *inner}, key=lambda target: (abs(target - number), target)):
         if all(any(is_near(count, target) for count in counts) for counts in reached):
-            return target
+            counts = [each.nearest(target).size.counted(each.count) for each in widths]
+            return (min(counts) + max(counts)) // 2
     raise UserError("\n".join(each.too_far(number) for each in far))
 
 
