@@ -19,8 +19,8 @@ from pipeline import run
 from pipeline.config import Config
 from pipeline.data.shards import PreparedCorpus
 from pipeline.data.windows import TrainingData, Window
-from pipeline.generate.stepper import Stepper
 from pipeline.model.evaluating import evaluating
+from pipeline.model.stepper import Stepper
 from pipeline.resources import Worker
 from pipeline.training.step import TrainingStep
 
