@@ -72,8 +72,11 @@ class Here:
                     return
                 engine.ended(name, ended["ended"], ended["reason"])
 
-    def finish(self) -> Findings:
-        with self.directory.locked():
+    def finish(self, *, draws: bool = True) -> Findings:
+        """``draws``: the pictures, which take most of the time."""
+        with pytest.MonkeyPatch.context() as patch, self.directory.locked():
+            if not draws:
+                patch.setattr("pipeline.compare.page.pictures_of", lambda found: ({}, "none are drawn"))
             return finish(self.rules, self.config, self.directory, tasks=in_turn, say=lambda sentence: None)
 
     def weights(self) -> dict[str, bytes]:
@@ -93,7 +96,7 @@ def losses(found: Findings) -> dict[str, list[float]]:
 def test_interrupted_and_continued_it_comes_to_the_same(make_config: Callable[..., Config], tmp_path: Path) -> None:
     whole = Here(make_config({**VALUES, "run.directory": str(tmp_path / "whole")}))
     whole.train()
-    expected = whole.finish()
+    expected = whole.finish(draws=False)
     parts = Here(make_config({**VALUES, "run.directory": str(tmp_path / "parts")}))
     parts.train(stop_after=3)
     assert len(parts.weights()) < len(whole.weights())
@@ -126,7 +129,7 @@ def test_interrupted_and_continued_it_comes_to_the_same(make_config: Callable[..
     more = Here(configuration.with_values(parts.config, {"compare.seeds": [1, 2, 3]}))
     more.train()
     assert len(list((directory / "trials").iterdir())) == 6
-    assert all(len(found) == 3 for found in losses(more.finish()).values())
+    assert all(len(found) == 3 for found in losses(more.finish(draws=False)).values())
     refuse_others(parts)
 
 
@@ -193,7 +196,7 @@ def test_a_comparison_on_ray_is_interrupted_and_goes_on(
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     alone = Here(make_config({**VALUES, "run.directory": str(tmp_path / "alone"), "compare.seeds": [1]}))
     alone.train()
-    expected = {row.name: row.confirmed.perplexity for row in alone.finish().main.rows}
+    expected = {row.name: row.confirmed.perplexity for row in alone.finish(draws=False).main.rows}
     assert {row["variant"]: row["perplexity"] for row in result["rows"]} == expected
     assert result["sentences"]["What was compared"][0].startswith("2 variants of 39,480 parameters (from 39,291 to")
     assert (tmp_path / "ray" / PAGE).exists()
@@ -220,4 +223,4 @@ def test_a_dry_run_says_the_widths(make_config: Callable[..., Config], tmp_path:
     printed = capsys.readouterr().out
     assert "\nruns: 4\n" in printed
     assert "\ntokens_of_all_runs: 7,200\n" in printed
-    assert "lstm at 40,000: model.hidden_size=" in printed
+    assert "lstm at 39,480: model.hidden_size=" in printed
