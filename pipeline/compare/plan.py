@@ -26,8 +26,8 @@ from pipeline.search.space import random_settings
 from pipeline.search.standing import DONE, ENDED, Standing, Trial
 
 SEARCHED, COMPARED = "searched", "compared"  # the origin of a trial
-# validations of a run, evenly over its tokens: its curve is read between them
-NUM_VALIDATIONS = 16
+# validations, evenly over the tokens of the longest runs and of the others: a curve is read between them
+NUM_VALIDATIONS, NUM_OF_SHORTER = 16, 4
 MOST_DRAWS = 1_000
 
 
@@ -90,7 +90,8 @@ class Comparison:
     @property
     def milestones(self) -> list[int]:
         """Numbers of tokens at which runs validate, beside the ends of epochs."""
-        places = {tokens * k // NUM_VALIDATIONS for tokens in self.lengths for k in range(1, NUM_VALIDATIONS + 1)}
+        numbers = dict.fromkeys(self.lengths, NUM_OF_SHORTER) | {self.lengths[-1]: NUM_VALIDATIONS}
+        places = {tokens * k // number for tokens, number in numbers.items() for k in range(1, number + 1)}
         return sorted(place for place in places if place)
 
     def searched(self, one: Sized) -> list[dict[str, Any]]:
