@@ -65,14 +65,13 @@ class Block(nn.Module):
         """
         num_kv_heads = self.num_kv_heads
         heads = linear(hidden, self.into_attention.weight).unflatten(2, (-1, self.head_size))  # (B, T, all heads, D)
-        turning, values = heads.split([self.num_heads + num_kv_heads, num_kv_heads], dim=2)
-        if turns is not None:
-            turning = rotated(turning, turns)
-        queries, keys = turning.split([self.num_heads, num_kv_heads], dim=2)
-        joined_keys, joined_values = (
-            reach.joined(cached[0], keys.flatten(2)),
-            reach.joined(cached[1], values.flatten(2)),
-        )
+        if turns is None:
+            queries, keys, values = heads.split([self.num_heads, num_kv_heads, num_kv_heads], dim=2)
+        else:
+            turning, values = heads.split([self.num_heads + num_kv_heads, num_kv_heads], dim=2)
+            queries, keys = rotated(turning, turns).split([self.num_heads, num_kv_heads], dim=2)
+        joined_keys = reach.joined(cached[0], keys.flatten(2))
+        joined_values = reach.joined(cached[1], values.flatten(2))
         keys, values = (part.unflatten(2, (num_kv_heads, -1)) for part in (joined_keys, joined_values))
         found = attend(queries, keys, values, reach)  # over (B, K, key heads, D)
         return linear(found, self.out_of_attention.weight), (joined_keys, joined_values)
