@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.model.reach import PERIOD, Reach
+from pipeline.model.reach import PERIOD, Reach, Ring
 
 ROTARY_BASE = 10_000.0
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, reach: Reach) -> Tensor:
+def attend(queries: Tensor, keys: Tensor, values: Tensor, reach: Reach | Ring) -> Tensor:
     """(B, T, heads, D) over (B, K, key heads, D) → (B, T, heads · D).
 
     Each key head serves as many heads in a row (Ainslie et al. 2023, grouped-query attention).

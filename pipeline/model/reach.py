@@ -37,6 +37,27 @@ class Reach:
         return torch.cat([cached[:, cached.shape[1] - self.num_cached :].to(new.dtype), new], dim=1)
 
 
+@dataclass(frozen=True)
+class Ring:
+    """What a single token of each stream attends to, itself the newest in a ring of R slots."""
+
+    slot: Tensor  # (B,) where it is written: the oldest slot before
+    mask: Tensor | None  # (B, 1, 1, R), true where a slot is attended to; None: all are
+    is_causal: bool = False
+
+    @classmethod
+    def of(cls, count: Tensor, oldest: Tensor, *, size: int) -> Ring:
+        """After (B,) tokens, the ``oldest`` slots (B,) of ``size``."""
+        ages = (oldest.unsqueeze(1) - torch.arange(size)) % size  # (B, R)
+        mask = ages <= count.unsqueeze(1)
+        return cls(oldest, None if bool(mask.all()) else mask.view(len(mask), 1, 1, size))
+
+    def joined(self, cached: Tensor, new: Tensor) -> Tensor:
+        """(B, R, S) with the (B, 1, S) ``new`` written into it, in place."""
+        cached[torch.arange(len(cached)), self.slot] = new[:, 0].to(cached.dtype)
+        return cached
+
+
 def reach(count: Tensor, num_steps: int, *, size: int, in_blocks: bool = False, resets: Tensor | None = None) -> Reach:
     """What ``num_steps`` tokens attend to.
 

@@ -21,6 +21,7 @@ from pipeline.model.head import Softmax
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.recurrence import Recurrence
 from pipeline.model.state import State
+from pipeline.model.transformer import Transformer
 
 Step = Callable[[Tensor, State], tuple[Tensor, State]]
 Product = Callable[[Tensor], Tensor]
@@ -32,16 +33,23 @@ class Stepper:
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
         self.is_plain = is_plain(model) and model.device.type == "cpu"
+        self.is_transformer = type(model.recurrence) is Transformer and model.device.type == "cpu"
         self.layouts: dict[bool, tuple[list[Step], Product]] = {}
 
     def __call__(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """Read (B,) tokens; returns the (B, V) logits of the next ones and the state after these."""
+        """Read (B,) tokens; returns the (B, V) logits of the next ones and the state after these.
+
+        ``state`` is used up: what it holds may be changed in place.
+        """
         model = self.model
+        recurrence: Any = model.recurrence
+        if self.is_transformer:
+            hidden, state = recurrence.step(model.embedding(tokens), state)
+            return model.head.logits(hidden), state
         if not self.is_plain:
             hidden, state = model(tokens.unsqueeze(0), state)  # (1, B, H)
             return model.head.logits(hidden[0]), state
         steps, head = self._laid_out(len(tokens))
-        recurrence: Any = model.recurrence
         hidden, state = recurrence.step(model.embedding(tokens), state, steps)  # (B, H)
         if model.projection is not None:
             hidden = linear(hidden, model.projection.weight)

@@ -1,8 +1,9 @@
 """A Transformer in place of the recurrence (Vaswani et al. 2017; pre-norm, Xiong et al. 2020).
 
 Its state is a cache of the keys and of the values that the last M tokens left in each layer, carried from window to
-window (Dai et al. 2019), and how many tokens there were: see ``reach``. Letters: T time, B streams, H hidden, L layers,
-M slots, K slots and tokens that are attended to, D size of a head, S numbers of all keys of a token.
+window (Dai et al. 2019), and how many tokens there were: see ``reach``. Single steps write into the cache in place, as
+into a ring; the state says which slot is the oldest. Letters: T time, B streams, H hidden, L layers, R slots of a ring,
+K keys that are attended to, D size of a head, S numbers of all keys of a token.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pipeline.config import ModelConfig
 from pipeline.model.attention import attend, rotary_turns, rotated
 from pipeline.model.cpu.products import linear
 from pipeline.model.precision import ProductFormats, autocast_where_native, runs_in_autocast
-from pipeline.model.reach import Reach, newest, reach
+from pipeline.model.reach import Reach, Ring, newest, reach
 from pipeline.model.regularization import HIDDEN, Masks
 from pipeline.model.segments import Segments
 from pipeline.model.state import State
@@ -55,12 +56,12 @@ class Block(nn.Module):
         return self.num_kv_heads * self.head_size
 
     def attention(
-        self, hidden: Tensor, cached: Sequence[Tensor], reach: Reach, turns: Tensor | None
+        self, hidden: Tensor, cached: Sequence[Tensor], reach: Reach | Ring, turns: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """(B, T, H), normalised → (B, T, H) to be added, and (B, K, S) keys and values.
 
         Args:
-            cached: (B, M, S) keys and values.
+            cached: (B, R, S) keys and values.
             turns: of the positions of the tokens; None: their positions are in ``hidden``.
         """
         num_kv_heads = self.num_kv_heads
@@ -96,6 +97,7 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norms = nn.ModuleList([nn.LayerNorm(size, bias=False)])
         self.in_blocks, self.num_slots = config.context == 0, config.num_slots
+        self.ring_size = self.num_slots if self.in_blocks else self.num_slots + 1
         self.positions = nn.Embedding(self.num_slots, size) if config.positions == "learned" else None
         if self.positions is not None:
             nn.init.normal_(self.positions.weight, std=DEVIATION)
@@ -124,6 +126,7 @@ class Transformer(nn.Module):
         outputs: list[Tensor] | None,
     ) -> tuple[Tensor, State]:
         layers: Any = self.layers
+        state = self.in_order(state)
         reaches, turns = self.reach_of(state, len(inputs), segments)
         hidden = inputs.transpose(0, 1).contiguous()  # (B, T, H), as products and attention take it
         if self.positions is not None:
@@ -149,8 +152,36 @@ class Transformer(nn.Module):
         return found, None if self.positions is not None else rotary_turns(found.places, layer.head_size, keys.dtype)
 
     def cached(self, state: State, index: int) -> list[Tensor]:
-        """(B, M, S) keys and values of layer ``index`` in ``state``."""
-        return [part[index].unflatten(1, (self.num_slots, -1)) for part in state[:2]]
+        """(B, R, S) keys and values of layer ``index`` in ``state``."""
+        return [part[index].unflatten(1, (self.ring_size, -1)) for part in state[:2]]
+
+    def in_order(self, state: State) -> State:
+        """Return ``state`` with the oldest slot first. It is so but after single steps, which are made on a CPU."""
+        *slots, count = state
+        oldest = count[0, :, 1].long()  # (B,)
+        if count.device.type != "cpu" or not oldest.any():
+            return state
+        order = (oldest.unsqueeze(1) + torch.arange(self.ring_size)) % self.ring_size  # (B, R)
+        rows = torch.arange(len(order)).unsqueeze(1)
+        keys, values = (part.unflatten(2, (self.ring_size, -1))[:, rows, order].flatten(2) for part in slots)
+        return keys, values, torch.stack([count[..., 0], torch.zeros_like(count[..., 1])], dim=2)
+
+    def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """Make a single step from (B, H), outside autograd; returns (B, H) and the state, changed in place."""
+        layers: Any = self.layers
+        count = state[2][0].long()  # (B, 2)
+        reaches, turns = self.reach_of(state, 1)
+        ring = Ring.of(count[:, 0], count[:, 1], size=self.ring_size)
+        hidden = inputs.unsqueeze(1)  # (B, 1, H)
+        if self.positions is not None:
+            hidden = hidden + self.positions(reaches.places).view(-1, 1, hidden.shape[2])
+        for index, layer in enumerate(layers):
+            output, _ = layer.attention(layer.norms[0](hidden), self.cached(state, index), ring, turns)
+            hidden = hidden + output
+            hidden = hidden + layer.feedforward(layer.norms[1](hidden))
+        final: Any = self.norms[0]
+        state[2][0] = torch.stack([reaches.count, (ring.slot + 1) % self.ring_size], dim=1)
+        return final(hidden)[:, 0], state
 
     def dropped(self, output: Tensor, masks: Masks | None, place: int) -> Tensor:
         """Drop from (B, T, H) what training drops of what is added number ``place``."""
@@ -162,10 +193,10 @@ class Transformer(nn.Module):
     def end_of(self, state: State, ends: list[tuple[Tensor, Tensor]], reaches: Reach) -> State:
         """The state after a window whose layers have the keys and values ``ends``, (B, K, S) each."""
         keys, values, count = state
-        count = reaches.count.to(count.dtype).view(1, -1, 1)
+        count = torch.stack([reaches.count.to(count.dtype), torch.zeros_like(count[0, :, 0])], dim=1).unsqueeze(0)
         if reaches.starts_anew:  # what the slots hold does not matter
             return keys, values, count
-        slots = [torch.stack([newest(joined, self.num_slots) for joined in part]) for part in zip(*ends, strict=True)]
+        slots = [torch.stack([newest(joined, self.ring_size) for joined in part]) for part in zip(*ends, strict=True)]
         return slots[0].to(keys.dtype), slots[1].to(values.dtype), count
 
     @property
@@ -184,8 +215,8 @@ class Transformer(nn.Module):
         return products.found
 
     def initial_state(self, batch_size: int, *, device: torch.device, dtype: torch.dtype) -> State:
-        """Return an empty cache: (L, B, M · S) keys and values, and a (1, B, 1) count of 0."""
+        """Return an empty cache: (L, B, R · S) keys and values; (1, B, 2) the count of tokens and the oldest slot."""
         layers: Any = self.layers
-        size = self.num_slots * layers[0].cache_size
-        shapes = (len(layers), batch_size, size), (len(layers), batch_size, size), (1, batch_size, 1)
+        size = self.ring_size * layers[0].cache_size
+        shapes = (len(layers), batch_size, size), (len(layers), batch_size, size), (1, batch_size, 2)
         return tuple(torch.zeros(shape, device=device, dtype=dtype) for shape in shapes)

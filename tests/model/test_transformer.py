@@ -12,11 +12,13 @@ from torch.nn import functional as F
 
 from benchmarks.nanogpt import NanoGPT
 from pipeline.config import ModelConfig, OptimizerConfig, load
+from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.past_attention import PastAttention
 from pipeline.model.regularization import Masks
 from pipeline.model.segments import Segments
 from pipeline.model.state import State, concatenate, detach, select
+from pipeline.model.stepper import Stepper
 from pipeline.training.clipping import Clipping
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.step import TrainingStep
@@ -258,14 +260,40 @@ def test_counts_go_around_where_float32_has_no_room_for_them() -> None:
     """What is read at a count of 2^24 − 2 is what is read 2^23 tokens earlier, and from there on."""
     model = make("rotary, SwiGLU, grouped")
     before, inputs = tokens(6), tokens(9, seed=2)
-    _, (keys, values, _) = read(model, before, [6])
+    _, (keys, values, counts) = read(model, before, [6])
     found = []
     for number in (2**24 - 2, 2**23 - 2):
-        state = (torch.zeros_like(keys), torch.zeros_like(values), torch.full((1, STREAMS, 1), float(number)).double())
+        state = (torch.zeros_like(keys), torch.zeros_like(values), counts.clone())
+        state[2][..., 0] = number
         hidden, state = read(model, torch.cat([before, inputs]), [6, 5, 4], state)
         found.append(hidden[6:])
-        assert state[2].unique().tolist() == [2**23 + 13]
+        assert state[2][..., 0].unique().tolist() == [2**23 + 13]
     torch.testing.assert_close(*found, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", [name for name in TRANSFORMERS if "beside" not in name])
+def test_single_steps_go_round_the_ring(name: str) -> None:
+    """Windows and steps by turns, streams of different places side by side."""
+    model = make(name)
+    inputs = tokens(40)
+    starts = resets_at(6, (2, 1), (5, 2))
+    with evaluating(model):
+        hidden, expected_state = model(inputs[:6], model.initial_state(STREAMS), Segments(starts, device=CPU))
+        state = select(expected_state, torch.arange(STREAMS))  # steps use it up
+        whole, _ = model(inputs[6:], expected_state)
+        expected = model.head.logits(whole)
+        stepper = Stepper(model)
+        at = 6
+        for length in (3, 9, 1, 4, 14):
+            for token in inputs[at : at + length]:
+                logits, state = stepper(token, state)
+                torch.testing.assert_close(logits, expected[at - 6], rtol=1e-10, atol=1e-11)
+                at += 1
+            state = select(state, torch.arange(STREAMS))
+            if at < 38:
+                hidden, state = model(inputs[at : at + 1], state)
+                torch.testing.assert_close(model.head.logits(hidden[0]), expected[at - 6], rtol=1e-10, atol=1e-11)
+                at += 1
 
 
 def test_the_state_does_not_grow() -> None:
