@@ -9,6 +9,7 @@ that is on, gates and averages at least in float32. Letters: T time, B streams, 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,11 @@ from pipeline.model.cpu.products import linear
 from pipeline.model.cpu.reset_before import ResetBefore
 from pipeline.model.scan import running_average
 from pipeline.model.state import State
+
+Step = Callable[[Tensor, State], tuple[Tensor, State]]
+Product = Callable[[Tensor], Tensor]
+# a matrix (V, H) and a bias (V,) or None → the product of (B, H) with them
+LayOut = Callable[[Tensor, Tensor | None], Product]
 
 
 class Cell(nn.Module):
@@ -59,6 +65,10 @@ class Cell(nn.Module):
         """Make a single step from (B, E) and a state of (B, H); returns (B, H) and the next state."""
         hidden, end = self(inputs.unsqueeze(0), tuple(part.unsqueeze(0) for part in state))
         return hidden[0], tuple(part[0] for part in end)
+
+    def stepper(self, lay_out: LayOut) -> Step:
+        """Return ``step`` for many calls, with large matrices as ``lay_out`` lays them out; here: as they are."""
+        return self.step
 
     def products(self, inputs: Tensor, weight: Tensor | None = None) -> tuple[Tensor, ...]:
         """(…, E) → (…, H) each, at least in float32."""

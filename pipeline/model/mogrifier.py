@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.model.cells import Cell
+from pipeline.model.cells import Cell, LayOut, Product, Step
 from pipeline.model.cpu.mogrified_lstm import MogrifiedLSTM
 from pipeline.model.state import State
 
@@ -76,15 +76,28 @@ class MogrifierLSTM(Cell):
         return hidden, (hidden[-1:], cell.unsqueeze(0))
 
     def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        hidden, cell = state
-        both = [inputs, hidden]
-        for index, factors in enumerate(self.factors):
-            sums = both[1 - index % 2]
-            for factor in reversed(factors):
-                sums = F.linear(sums, factor)
-            both[index % 2] = both[index % 2] * torch.sigmoid(sums).mul_(2)
-        sums = F.linear(both[0], self.weight, self.bias) + F.linear(both[1], self.weight_hh)
-        enter, forget, candidate, output = sums.chunk(4, dim=1)
-        cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(candidate)
-        hidden = torch.sigmoid(output) * torch.tanh(cell)
-        return hidden, (hidden, cell)
+        return self.stepper(_as_it_is)(inputs, state)
+
+    def stepper(self, lay_out: LayOut) -> Step:
+        rounds = [[lay_out(factor, None) for factor in reversed(factors)] for factors in self.factors]
+        from_inputs, from_hidden = lay_out(self.weight, self.bias), lay_out(self.weight_hh, None)
+
+        def step(inputs: Tensor, state: State) -> tuple[Tensor, State]:
+            hidden, cell = state
+            both = [inputs, hidden]
+            for index, products in enumerate(rounds):
+                sums = both[1 - index % 2]
+                for product in products:
+                    sums = product(sums)
+                both[index % 2] = both[index % 2] * (2 * torch.sigmoid(sums))
+            gates = (from_inputs(both[0]) + from_hidden(both[1])).chunk(4, dim=1)
+            enter, forget, candidate, output = gates
+            cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(candidate)
+            hidden = torch.sigmoid(output) * torch.tanh(cell)
+            return hidden, (hidden, cell)
+
+        return step
+
+
+def _as_it_is(weight: Tensor, bias: Tensor | None) -> Product:
+    return lambda rows: F.linear(rows, weight, bias)

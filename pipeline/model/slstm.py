@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.model.cells import Cell
+from pipeline.model.cells import Cell, LayOut, Step
 from pipeline.model.cpu.looped_slstm import LoopedSLSTM, begun, ended
 from pipeline.model.cpu.products import linear
 from pipeline.model.state import State
@@ -62,8 +62,16 @@ class SLSTM(Cell):
         return self.normalized(hidden), (hidden[-1:], average.unsqueeze(0), log.unsqueeze(0))
 
     def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        return self._step(linear(inputs, self.weight, self.bias), state)
+
+    def stepper(self, lay_out: LayOut) -> Step:
+        from_inputs = lay_out(self.weight, self.bias)
+        return lambda inputs, state: self._step(from_inputs(inputs), state)
+
+    def _step(self, from_inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """``step`` from the products of the inputs, (B, 4H)."""
         before, average, log = state
-        products = self._in_heads(linear(inputs, self.weight, self.bias))  # (K, B, 4D)
+        products = self._in_heads(from_inputs)  # (K, B, 4D)
         blocks = self.weight_hh.view(self.num_heads, -1, self.weight_hh.shape[1])  # (K, 4D, D)
         sums = torch.baddbmm(products.to(before.dtype), self._in_heads(before), blocks.transpose(1, 2))
         gates = sums.transpose(0, 1).chunk(4, dim=2)  # (B, K, D) each

@@ -15,16 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.model.cells import Cell
+from pipeline.model.cells import Cell, LayOut, Product, Step
 from pipeline.model.cpu.products import linear, product_with, takes_onednn
 from pipeline.model.head import Softmax
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.recurrence import Recurrence
 from pipeline.model.state import State
 from pipeline.model.transformer import Transformer
-
-Step = Callable[[Tensor, State], tuple[Tensor, State]]
-Product = Callable[[Tensor], Tensor]
 
 
 class Stepper:
@@ -60,9 +57,9 @@ class Stepper:
         head: Any = self.model.head
         is_packed = num_rows > 1 and takes_onednn(head.weight)
         if is_packed not in self.layouts:
-            lay_out = partial(product_with, num_rows=num_rows) if is_packed else _by_columns
+            lay_out: LayOut = partial(product_with, num_rows=num_rows) if is_packed else _by_columns
             steps = [
-                layer.step if isinstance(layer, Cell) else STEPS[type(layer)](*_products(layer, lay_out))
+                layer.stepper(lay_out) if isinstance(layer, Cell) else STEPS[type(layer)](*_products(layer, lay_out))
                 for layer in self.model.recurrence.layers
             ]
             self.layouts[is_packed] = steps, lay_out(head.weight, head.bias)
@@ -79,12 +76,12 @@ def is_plain(model: LanguageModel) -> bool:
     )
 
 
-def _by_columns(weight: Tensor, bias: Tensor) -> Product:
+def _by_columns(weight: Tensor, bias: Tensor | None) -> Product:
     columns = weight.t().contiguous().t()
     return lambda rows: F.linear(rows, columns, bias)
 
 
-def _products(layer: Any, lay_out: Callable[[Tensor, Tensor], Product]) -> Iterator[Product]:
+def _products(layer: Any, lay_out: LayOut) -> Iterator[Product]:
     """Of the inputs and of the hidden vectors, (B, E) and (B, H) → (B, gates · H) each; an LSTM's candidate twice."""
     for name in ("ih", "hh"):
         weight, bias = getattr(layer, f"weight_{name}_l0"), getattr(layer, f"bias_{name}_l0")

@@ -92,14 +92,14 @@ def assert_single_steps_are_windows(model: LanguageModel) -> None:
         torch.testing.assert_close(model(tokens, state)[0], model(tokens, end)[0], rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn", "slstm", "mogrifier"])
 @pytest.mark.parametrize("is_faster", [False, True])
 def test_one_stepper_for_one_prompt_and_for_many(cell: str, is_faster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways in which it lays out the weights, in float32, against the model in float64."""
     if is_faster and not onednn.has_products():
         pytest.skip("this torch has no products by oneDNN")
     monkeypatch.setattr(products, "onednn_is_faster", lambda: is_faster)
-    model = make_model(11, cell=cell)
+    model = make_model(11, **SETTINGS[cell])
     tokens = torch.randint(11, (4, 3), generator=torch.Generator().manual_seed(2))
     with evaluating(model):
         stepper = Stepper(model)
