@@ -33,7 +33,11 @@ class CharTokenizer(TypesTokenizer):
         return "".join("\ufffd" if i == 0 else "" if i == self.eos_id else self.types[i] for i in np.asarray(ids))
 
     def unknown_in(self, text: str) -> set[str]:
-        return set(text) - set(self.types[self.num_special :])
+        return set(text) - self._characters
+
+    @cached_property
+    def _characters(self) -> frozenset[str]:
+        return frozenset(self.types[self.num_special :])
 
     def is_type(self, value: Any) -> bool:
         return isinstance(value, str) and len(value) == 1

@@ -48,7 +48,7 @@ class WordTokenizer(TypesTokenizer):
         return text.replace(" \n ", "\n").replace("\n ", "\n").replace(" \n", "\n")
 
     def unknown_in(self, text: str) -> set[str]:
-        return set(text.split()) - self.id_of.keys()
+        return {word for word in text.split() if word not in self.id_of}
 
     def _unknown_parts(self, text: str) -> list[str]:
         return [word for word in text.split() if self.id_of.get(word, self.unk_id) == self.unk_id]
