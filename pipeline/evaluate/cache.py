@@ -5,15 +5,16 @@ before t whose next token is w. Constant memory: that many vectors.
 
 The sum over all places before t is by far most of the work. All hₜ·hᵢ of some t are one product, and the columns that
 lie within the window of each of its rows are a matrix by age, (T, W), without a copy. Of the places with the same token
-there are few, and only those are looked up. Letters: T time, K remembered places, H hidden, W places of the largest
-window, P pairs of a place and an earlier one with the same token, θ and ``windows`` the numbers of both.
+there are few, and only those are looked at by themselves. Letters: T time, K remembered places, H hidden, W places of
+the largest window, n of T rows, P pairs of a place and an earlier one with the same token, θ and ``windows`` the
+numbers of both.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -32,16 +33,6 @@ WINDOWS = (100, 500, 2000)
 MOST_SIMILARITIES, ROWS_AT_LEAST = 2**15, 32
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Places and earlier ones with the same token, ordered by place."""
-
-    rows: Tensor  # (P,) of T
-    ages: Tensor  # (P,) by how many places the other one is earlier
-    bands: Tensor  # (P,) the smallest of the windows that it is in
-    bounds: list[int]  # (T + 1,) which pairs each place has
 
 
 class Memory:
@@ -71,8 +62,7 @@ class Memory:
             hidden, tokens = torch.cat([self.hidden, hidden]), torch.cat([self.tokens, tokens])
         width = min(self.windows[-1], len(hidden))  # W
         num_before = np.minimum(num_before, width)
-        pairs = pairs_of(tokens, torch.from_numpy(num_before).to(hidden.device), self.windows)
-        everything, same = self._sums(hidden, num_before, width, pairs)
+        everything, same = self._sums(hidden, tokens, num_before, width)
         is_empty = torch.from_numpy(num_before == 0).to(hidden.device)
         size = self.windows[-1]
         self.hidden, self.tokens = hidden[-size:], tokens[-size:]
@@ -89,52 +79,38 @@ class Memory:
         self.num_places = int(found[-1]) + 1
         return found
 
-    def _sums(self, hidden: Tensor, num_before: Numbers, width: int, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """ln Σ exp(θ hₜ·hᵢ) over all places of each window, and over ``pairs`` in it; (θ, windows, T) each.
+    def _sums(self, hidden: Tensor, tokens: Tensor, num_before: Numbers, width: int) -> tuple[Tensor, Tensor]:
+        """ln Σ exp(θ hₜ·hᵢ) over all places of each window, and over those with the same token; (θ, windows, T) each.
 
         Args:
             hidden: (K + T, H).
+            tokens: (K + T,).
             num_before: (T,) how many of the ``width`` places before each count.
         """
         num_steps, device = len(num_before), hidden.device
-        missing = width + num_steps - len(hidden)
-        keys = F.pad(hidden, (0, 0, missing, 0)) if missing else hidden  # (W + T, H)
+        if missing := width + num_steps - len(hidden):
+            hidden, tokens = F.pad(hidden, (0, 0, missing, 0)), F.pad(tokens, (missing, 0))  # (W + T, H), (W + T,)
         rows_at_once = num_steps if hidden.is_cuda else max(ROWS_AT_LEAST, MOST_SIMILARITIES // width)
         ages = torch.arange(width, 0, -1, device=device)
+        bands = torch.bucketize(ages, torch.tensor(self.windows, device=device))  # the smallest window of each age
         everything = Sums(self.thetas, self.windows, num_steps, like=hidden)
-        of_pairs = []
+        groups, similarities = [], []
         for start in range(0, num_steps, rows_at_once):
             stop = min(start + rows_at_once, num_steps)
-            num_rows = stop - start
-            products = keys[width + start : width + stop] @ keys[start : width + stop - 1].t()  # (n, W + n − 1)
+            num_rows, own, before = stop - start, slice(width + start, width + stop), slice(start, width + stop - 1)
+            products = hidden[own] @ hidden[before].t()  # (n, W + n − 1)
             by_age = products.as_strided((num_rows, width), (width + num_rows, 1))  # (n, W), the oldest first
-            own = slice(pairs.bounds[start], pairs.bounds[stop])
-            of_pairs.append(by_age[pairs.rows[own] - start, width - pairs.ages[own]])
+            is_same = tokens[before].unfold(0, width, 1) == tokens[own, None]  # (n, W)
             is_out = None
             if num_before[start:stop].min() < width:
                 is_out = ages > torch.from_numpy(num_before[start:stop, None]).to(device)  # (n, W)
+                is_same &= ~is_out
+            rows, columns = is_same.nonzero(as_tuple=True)  # (P,) each
+            groups.append((start + rows) * len(self.windows) + bands[columns])
+            similarities.append(by_age[rows, columns])
             everything.add(slice(start, stop), by_age, is_out)
-        same = log_sums_of_pairs(torch.cat(of_pairs), pairs, num_steps, self.thetas, len(self.windows))
-        return everything.logs(), same
-
-
-def pairs_of(tokens: Tensor, num_before: Tensor, windows: Sequence[int]) -> Pairs:
-    """For the last T of (K + T,) ``tokens``: the places with the same token among the ``num_before`` (T,) before each.
-
-    Tokens and places as one number are in order by token, then place: the earlier places of a token are neighbours.
-    """
-    device, length, num_steps = tokens.device, len(tokens), len(num_before)
-    numbers = tokens * length + torch.arange(length, device=device)  # (K + T,)
-    ordered = numbers.sort().values
-    own = numbers[-num_steps:]
-    begins = torch.searchsorted(ordered, own - num_before)  # (T,)
-    counts = torch.searchsorted(ordered, own) - begins
-    rows = torch.arange(num_steps, device=device).repeat_interleave(counts)  # (P,)
-    bounds = F.pad(counts.cumsum(0), (1, 0))  # (T + 1,)
-    numbered = torch.arange(len(rows), device=device) - bounds[rows]  # (P,) of each among its row's
-    ages = own[rows] - ordered[begins[rows] + numbered]
-    bands = torch.bucketize(ages, torch.tensor(windows, device=device))
-    return Pairs(rows, ages, bands, bounds.tolist())
+        shape = num_steps, len(self.windows)
+        return everything.logs(), log_sums_of_groups(torch.cat(similarities), torch.cat(groups), shape, self.thetas)
 
 
 class Sums:
@@ -181,17 +157,18 @@ def log_sums(sums: Tensor, most: Tensor, thetas: Sequence[float]) -> Tensor:
     return torch.stack([part.double().log() + theta * most.double() for part, theta in zip(sums, thetas, strict=True)])
 
 
-def log_sums_of_pairs(
-    similarities: Tensor, pairs: Pairs, num_steps: int, thetas: Sequence[float], num_windows: int
-) -> Tensor:
-    """ln Σ exp(θ x) over (P,) ``similarities`` of the pairs of each place in each window, (θ, windows, T), float64."""
-    groups = pairs.rows * num_windows + pairs.bands  # (P,)
-    most = similarities.new_full((num_steps * num_windows,), -torch.inf)
+def log_sums_of_groups(similarities: Tensor, groups: Tensor, shape: tuple[int, int], thetas: Sequence[float]) -> Tensor:
+    """ln Σ exp(θ x) in float64 over the (P,) ``similarities`` of each place in each window, (θ, windows, T).
+
+    Args:
+        groups: (P,) the place, and the smallest window that it lies in, as one number.
+        shape: T, windows.
+    """
+    most = similarities.new_full((math.prod(shape),), -torch.inf)
     most = finite(most.scatter_reduce_(0, groups, similarities, "amax"))
     behind = similarities - most[groups]
     sums = torch.stack([torch.zeros_like(most).index_add_(0, groups, (behind * theta).exp_()) for theta in thetas])
-    by_band = log_sums(sums, most, thetas).view(len(thetas), num_steps, num_windows)
-    return by_band.logcumsumexp(2).transpose(1, 2)
+    return log_sums(sums, most, thetas).view(-1, *shape).logcumsumexp(2).transpose(1, 2)
 
 
 def finite(values: Tensor) -> Tensor:

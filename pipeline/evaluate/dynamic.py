@@ -35,14 +35,14 @@ TRIED_DECAYS = (0.0, 1e-3, 5e-3, 0.02, 0.05)
 class Follower:
     """A copy of a model whose weights are moved; the model itself stays as it is.
 
-    The gradient of an embedding is sparse, the rows of the types that were read, unless the head has the same matrix.
+    The gradient of an embedding is sparse, the rows of the types that were read. Where the head has the same matrix,
+    they are added to the gradient of that.
     """
 
     def __init__(self, model: LanguageModel) -> None:
         self.model = copy.deepcopy(model)
         self.parameters = [parameter.requires_grad_() for parameter in self.model.parameters()]
-        embedding = self.model.embedding
-        embedding.sparse = all(parameter is not embedding.weight for parameter in self.model.head.parameters())
+        self.model.embedding.sparse = True
 
     def read(
         self, window: Window, state: State | None, nats: list[Tensor] | None = None
@@ -76,6 +76,7 @@ class Learner(Follower):
         mean = 1.0 if rms is None else torch.stack([part.mean() for part in rms]).mean()
         self.weights: list[MovedWeight] = []
         self.rows: MovedRows | None = None
+        is_tied = any(parameter is self.model.embedding.weight for parameter in self.model.head.parameters())
         for index, parameter in enumerate(self.parameters):
             decay: float | Tensor = settings.decay
             scale = None
@@ -83,7 +84,7 @@ class Learner(Follower):
                 # what is beyond 1 would overshoot
                 decay = (settings.decay * rms[index] / mean).clamp(max=1)
                 scale = 1 / (rms[index] + settings.epsilon)
-            if parameter is self.model.embedding.weight and self.model.embedding.sparse:
+            if parameter is self.model.embedding.weight and not is_tied:
                 self.rows = MovedRows(parameter, settings.lr, decay, scale)
                 self.weights.append(self.rows)
             else:
