@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # two processes: one begins with the tests on Ray, the other with the rest; "make test PARALLEL=" has only one
-PARALLEL ?= -n auto --maxprocesses 2 --dist loadgroup --no-loadscope-reorder
+PARALLEL ?= -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: quickstart search test test-all lint tensorboard install clean
 

@@ -33,11 +33,11 @@ def test_recurray_lists_every_command() -> None:
         assert line.endswith(".")
 
 
-def test_recurray_is_the_same_as_the_module(tiny_text: Path) -> None:
-    argv = ["--dry-run", "--json", f"corpus.train={tiny_text}", "tokenizer.kind=byte"]
-    ours, module = shown_by(["jobs", "train", *argv]), shown_by(["jobs.train", *argv])
+def test_recurray_is_the_same_as_the_module() -> None:
+    argv = ["model.cell", "train.bptt", "--json"]  # of a command that starts quickly
+    ours, module = shown_by(["jobs", "settings", *argv]), shown_by(["jobs.settings", *argv])
     assert ours == module
-    assert json.loads(ours.splitlines()[-1])["steps"] > 0
+    assert list(json.loads(ours.splitlines()[-1])) == argv[:2]
 
 
 @pytest.mark.parametrize(
