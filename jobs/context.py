@@ -1,4 +1,4 @@
-"""Measure how much of the text before it each token's prediction uses.
+"""Measure how much of the text before it a token's prediction uses.
 
 The loss of held-out tokens when all before the last k tokens is dropped,
 shuffled or replaced by other text, for many k: where it no longer matters, and
