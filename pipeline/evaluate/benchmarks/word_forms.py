@@ -21,7 +21,8 @@ class WordForms:
         if tokenizer.kind != "word" or not isinstance(tokenizer, TypesTokenizer):
             return
         self.types = set(tokenizer.types) - {UNK, EOS}
-        self.is_lower = not any(word != word.lower() for word in self.types)
+        # a capital by itself is a sign: Penn Treebank's N stands for numbers
+        self.is_lower = not any(word != word.lower() for word in self.types if len(word) > 1)
         self.clitics = [clitic for clitic in CLITICS if clitic in self.types]
         self.marks = {mark for mark in MARKS if mark in self.types}
         # words that were only parted at white space have commas at their ends; Penn Treebank's have none

@@ -335,7 +335,7 @@ def test_words_are_written_as_a_vocabulary_has_them() -> None:
     treebank = forms("Mr. Smith did n't see Jane 's cat , herself .")
     assert treebank("Jane's cat can't see \"herself\".") == "Jane 's cat ca n't see herself ."
     assert treebank("Mr. Smith, did") == "Mr. Smith , did"
-    mikolov = forms("mr. smith did n't see jane 's cat herself")
+    mikolov = forms("mr. smith did n't see jane 's cat herself N times")
     assert mikolov("Mr. Smith didn't see Jane's cat, herself.") == "mr. smith did n't see jane 's cat herself"
     assert (mikolov(","), mikolov(" . ")) == ("", "")
     assert mikolov.notes == ["in lower case", "n't 's apart", "without punctuation"]
