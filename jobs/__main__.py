@@ -23,6 +23,7 @@ COMMANDS = (
     "export",
     "gradients",
     "context",
+    "probe",
     "ngram",
     "reading",
     "submit",

@@ -19,6 +19,7 @@ from jobs import (
     gradients,
     ngram,
     prepare,
+    probe,
     search,
     submit,
     teach,
@@ -46,6 +47,7 @@ JOBS: dict[str, ModuleType] = {
             export,
             gradients,
             context,
+            probe,
             ngram,
             submit,
         ),
@@ -65,6 +67,7 @@ WHOLE = {
     "compress": ["--run", "run"],
     "gradients": ["--run", "run"],
     "context": ["--run", "run"],
+    "probe": ["--run", "run"],
     "ngram": ["--data", "data"],
     "teach": ["--teacher", "run", "--data", "data", "--to", "new-folder"],
     "export": ["--run", "run", "--to", "new-folder", "--format", "torch"],
@@ -164,6 +167,7 @@ NO_SENSE = {
         corpus.train=hf://folder?split=none
         corpus.train=s3:/x
         corpus.train=builtin:none
+        corpus.train=builtin:copy?delay=0
         corpus.train={LONG}
         tokenizer.path=binary
         tokenizer.path=none
@@ -318,6 +322,16 @@ NO_SENSE = {
         --split test
         --to folder
         --to none/below/x.arpa""",
+    "probe": """
+        --probe nothing
+        --probe ''
+        --probe copy?delay=0
+        --probe 'copy?nosuch=3'
+        --examples 0
+        --examples 2000000000
+        --run run run
+        --figure x.xlsx
+        --figure none/below/x.png""",
     "teach": """
         --teacher none
         --teacher folder

@@ -39,7 +39,9 @@ class CorpusConfig(Section):
     train: Paths = setting(
         ["builtin:python-docs"],
         "Training text: files (plain, .gz, .bz2, .zst; JSON Lines, Parquet), globs, directories, URIs (s3://, gs://), "
-        "hf://NAME?config=&split=&revision=&streaming=1, builtin:python-docs or builtin:python-stdlib.",
+        "hf://NAME?config=&split=&revision=&streaming=1, builtin:python-docs or builtin:python-stdlib, or "
+        "made by rule to probe memory: builtin:copy, adding, dyck-2, counting, associative-recall "
+        "(builtin:copy?delay=50).",
         min_length=1,
     )
     valid: Paths = setting([], "Validation text; empty: a part of the training text (valid_fraction).")

@@ -1,15 +1,17 @@
-"""Texts that every Python carries: the source of its standard library, and its language reference."""
+"""Texts that every Python carries (its language reference, its standard library), and those that are made by rule."""
 
 from __future__ import annotations
 
 import os
 import sysconfig
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
 
+from pipeline.data.generated import TASKS, is_generated, task_of
 from pipeline.data.readers.base import Reader, TextSettings, as_version
 from pipeline.data.readers.text import TextReader
 from pipeline.errors import UserError
@@ -48,6 +50,28 @@ class StdlibReader(TextReader):
         return os.path.join(sysconfig.get_path("stdlib"), self.name.removeprefix(STDLIB + "/"))
 
 
+class GeneratedReader(TextReader):
+    """A part of a text that is made by rule: ``builtin:copy?delay=50/00000``."""
+
+    @property
+    def path(self) -> str:
+        return self.name
+
+    @property
+    def text(self) -> bytes:
+        pattern, _, number = self.name.rpartition("/")
+        return task_of(pattern).block(int(number))
+
+    def _open(self) -> pa.NativeFile:
+        return pa.BufferReader(self.text)
+
+    def changed_now(self) -> int:
+        return as_version(self.text)
+
+    def size_now(self) -> int | None:
+        return len(self.text)
+
+
 @cache
 def topics() -> dict[str, bytes]:
     """The topics of the language reference, sorted, as UTF-8."""
@@ -77,15 +101,26 @@ def modules() -> dict[str, int]:
 
 def find(pattern: str, settings: TextSettings, *, origin: int) -> list[Reader]:
     """The documents of a built-in corpus. Raises ``UserError`` if there is none of that name."""
+    if is_generated(pattern):
+        task = task_of(pattern)
+        sizes = {f"{number:05d}": len(task.block(number)) for number in range(task.num_blocks)}
+        return _readers(pattern, sizes, settings, origin)
     if pattern not in (DOCS, STDLIB):
-        raise UserError(f"no such corpus: {pattern} (there are {DOCS}, {STDLIB})")
-    kind, sizes = class_of(pattern), modules()
-    if kind is DocsReader:
-        sizes = {name: len(text) for name, text in topics().items()}
+        tasks = ", ".join(PREFIX + name for name in TASKS)
+        raise UserError(f"no such corpus: {pattern} (there are {DOCS}, {STDLIB}, {tasks})")
+    sizes = modules() if pattern == STDLIB else {name: len(text) for name, text in topics().items()}
+    return _readers(pattern, sizes, settings, origin)
+
+
+def _readers(pattern: str, sizes: Mapping[str, int], settings: TextSettings, origin: int) -> list[Reader]:
+    """A reader of each part of ``pattern``, by its name with its bytes."""
+    kind = class_of(pattern)
     readers = [kind(f"{pattern}/{name}", "", settings, n, n, n, origin) for name, n in sizes.items()]
     return [replace(reader, changed=reader.changed_now()) for reader in readers]
 
 
 def class_of(name: str) -> type[TextReader]:
     """What reads the built-in corpus ``name``, or a document of it."""
+    if is_generated(name):
+        return GeneratedReader
     return DocsReader if name.startswith(DOCS) else StdlibReader
