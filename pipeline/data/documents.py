@@ -14,15 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.config import DataConfig, TrainConfig
-from pipeline.data.tokenizer import Ids, Tokenizer
 from pipeline.data.windows import IGNORED, Tokens, Window
-from pipeline.data.word_counts import WordBegins, WordCounts
 from pipeline.errors import UserError
 from pipeline.seeds import mix
+
+if TYPE_CHECKING:  # as in streams
+    from pipeline.data.tokenizer import Ids, Tokenizer
+    from pipeline.data.word_counts import WordBegins, WordCounts
 
 # keeps the draws of the order apart from others of the same seed
 ORDER = 3
@@ -167,6 +170,8 @@ class Documents:
         self.num_unused = len(tokens) - self.tokens_per_epoch
         self.words: WordCounts | None = None
         if word_begins is not None:
+            from pipeline.data.word_counts import WordCounts
+
             each = [self._words_of(word_begins, pool) for pool in range(len(self.pools))]
             self.words = WordCounts(partial(self._words_reached, each), epochs_differ=True)
 

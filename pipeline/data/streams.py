@@ -11,15 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.config import TrainConfig
-from pipeline.data.tokenizer import Ids
 from pipeline.data.windows import IGNORED, Resets, Tokens, Window
-from pipeline.data.word_counts import WordBegins, WordCounts
 from pipeline.errors import UserError
 from pipeline.seeds import mix
+
+if TYPE_CHECKING:  # what windows of ids in memory need not load: pyarrow and the tokenizers
+    from pipeline.data.tokenizer import Ids
+    from pipeline.data.word_counts import WordBegins, WordCounts
 
 # keep the draws of the rotation and of window lengths apart from others of the same seed
 ROTATION, LENGTHS = 1, 2
@@ -110,6 +113,8 @@ class Streams:
         self.rows = range(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
         self.words: WordCounts | None = None
         if word_begins is not None:
+            from pipeline.data.word_counts import WordCounts
+
             reached = partial(self._words_reached, word_begins)
             self.words = WordCounts(reached, epochs_differ=rotation_seed is not None)
 

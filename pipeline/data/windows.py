@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from pipeline.data.tokenizer import Ids
-
 if TYPE_CHECKING:
+    from pipeline.data.tokenizer import Ids
     from pipeline.data.word_counts import WordCounts
 
 Resets = np.ndarray[Any, np.dtype[np.bool_]]

@@ -52,9 +52,13 @@ class Masks:
         """Drop some numbers of ``weight`` for the whole window (DropConnect, Wan et al. 2013)."""
         return weight * self._draw(tuple(weight.shape), dropout, weight, WEIGHT, layer) if dropout else weight
 
+    def generator(self, device: torch.device, place: int, layer: int) -> torch.Generator:
+        """What draws one mask, once it is seeded; here a new one."""
+        return torch.Generator(device)
+
     def _draw(self, shape: tuple[int, ...], dropout: float, like: Tensor, place: int, layer: int) -> Tensor:
         """0 with probability ``dropout``, rounded to 1/65,536, else 1/(1 − that)."""
-        generator = torch.Generator(like.device)
+        generator = self.generator(like.device, place, layer)
         generator.manual_seed(mix(self.seed, place, layer))
         size = torch.Size(shape).numel()
         words = torch.empty(-(-size // 4), dtype=torch.int64, device=like.device)

@@ -5,7 +5,7 @@ Letters: T time, B streams of this rank, V vocabulary, W ranks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -126,6 +126,8 @@ class TrainingStep:
         self.model = model
         self.optimizer = optimizer
         self.clipping = clipping
+        # (seed, batch size of all ranks, rows) → masks of a window
+        self.masks: Callable[[int, int, range], Masks] = Masks
         self.averaging = averaging or Averaging(OptimizerConfig(), model.parameters())
         self.pruning = pruning or Pruning(PruneConfig(), model.parameters(), 0)
         self.accumulation_steps = accumulation_steps
@@ -214,7 +216,7 @@ class TrainingStep:
             segments = None if resets is None else Segments(resets[:, rows], device=self.device)
             with self.synchronization(is_last=group == num_groups - 1):
                 with autocast(self.precision, self.device):
-                    masks = Masks(mix(self.seed, index), batch_size, range(first + rows.start, first + rows.stop))
+                    masks = self.masks(mix(self.seed, index), batch_size, range(first + rows.start, first + rows.stop))
                     taught = () if soft is None else (soft.select(rows),)
                     sums, penalty, end = self.module(
                         inputs[:, rows], targets[:, rows], select(state, rows), segments, masks, *taught
