@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -51,12 +52,17 @@ def num_recurrent(model: LanguageModel) -> int:
 
 
 def equal_size(arguments: argparse.Namespace, cell: str, wanted: int) -> int:
-    """The hidden size whose recurrence has about ``wanted`` parameters."""
+    """The hidden size whose recurrence has about ``wanted`` parameters: they grow with it."""
     if cell == "lstm":
         return int(arguments.hidden_size)
-    smallest = 8 * ((arguments.rank or 0) // 8 + 1)
+
+    def number(size: int) -> int:
+        return num_recurrent(build(arguments, cell, size))
+
+    sizes = range(8 * ((arguments.rank or 0) // 8 + 1), 2048, 8)
     with torch.device("meta"):
-        return min(range(smallest, 2048, 8), key=lambda size: abs(num_recurrent(build(arguments, cell, size)) - wanted))
+        above = bisect_left(sizes, wanted, key=number)
+        return min(sizes[max(0, above - 1) : above + 1], key=lambda size: abs(number(size) - wanted))
 
 
 def sizes_of(arguments: argparse.Namespace) -> dict[str, int]:

@@ -90,21 +90,26 @@ def our_model(arguments: argparse.Namespace) -> tuple[Setting, ModelConfig, Lang
     return setting, config, LanguageModel(config, setting.vocab_size)
 
 
-def our_step(arguments: argparse.Namespace) -> Step:
-    keep_freed_memory()
-    setting, _, model = our_model(arguments)
+def build_step(setting: Setting, model: LanguageModel, *, precision: str) -> TrainingStep:
+    """The project's training step of ``model``, on the model's device, as a run with these settings builds it."""
     optimizer = build_optimizer(
         OptimizerConfig(name=setting.optimizer, lr=setting.lr, weight_decay=setting.weight_decay, decayed="all"), model
     )
-    training_step = TrainingStep(
+    return TrainingStep(
         model,
         optimizer,
-        clipping=Clipping(norm=setting.clip_norm),
-        precision=arguments.precision,
+        clipping=Clipping(norm=setting.clip_norm, device=model.device),
+        precision=precision,
         seed=1,
         penalties=setting.penalties,
         embedding_rows=setting.embedding_rows,
     )
+
+
+def our_step(arguments: argparse.Namespace) -> Step:
+    keep_freed_memory()
+    setting, _, model = our_model(arguments)
+    training_step = build_step(setting, model, precision=arguments.precision)
     state = model.initial_state(setting.batch_size)
     index = 0
 
