@@ -86,7 +86,8 @@ GUARDED: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "clipped to a percentile": ({}, {}, {"clipping": {"percentile": 10, "history": 20}}),
     "streams that begin anew": ({}, {}, {"resets": True}),
     **{f"cell {cell}": ({"cell": cell}, {}, {}) for cell in
-       ("rnn", "gru", "gru_reset_before", "mingru", "minlstm", "qrnn")},
+       ("rnn", "gru", "gru_reset_before", "mingru", "minlstm", "qrnn", "slstm")},
+    "mogrifier": ({"mogrifier_rounds": 3}, {}, {}),
     "mixture of softmaxes": ({"head": "mixture", "num_experts": 3}, {}, {}),
     "adaptive softmax": ({"head": "adaptive"}, {}, {}),
 }  # fmt: skip
