@@ -61,6 +61,7 @@ def training_peaks(
     config: Config, lengths: Sequence[int], worker: Worker, *, vocab_size: int
 ) -> Mapping[int, int | None]:
     """Window length → bytes that building the model and its steps on such windows hold at most."""
+    make_steps(with_window(config, min(lengths)), worker, vocab_size)  # what libraries keep from their first use on
     found = {}
     for length in lengths:
         longer = with_window(config, length)
