@@ -24,6 +24,7 @@ COMMANDS = (
     "gradients",
     "context",
     "probe",
+    "units",
     "ngram",
     "reading",
     "submit",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipeline.config import Config
 
 WITH_CONFIG = ("prepare", "train", "search", "compare")
-WITHOUT_CONFIG = ("evaluate", "generate", "context")
+WITHOUT_CONFIG = ("evaluate", "generate", "context", "units")
 
 
 def main(argv: list[str]) -> None:

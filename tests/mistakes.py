@@ -24,6 +24,7 @@ from jobs import (
     submit,
     teach,
     train,
+    units,
 )
 from jobs.shared.numbers import number, seed, seeds, whole
 from pipeline import config as configuration
@@ -48,6 +49,7 @@ JOBS: dict[str, ModuleType] = {
             gradients,
             context,
             probe,
+            units,
             ngram,
             submit,
         ),
@@ -68,6 +70,7 @@ WHOLE = {
     "gradients": ["--run", "run"],
     "context": ["--run", "run"],
     "probe": ["--run", "run"],
+    "units": ["--run", "run"],
     "ngram": ["--data", "data"],
     "teach": ["--teacher", "run", "--data", "data", "--to", "new-folder"],
     "export": ["--run", "run", "--to", "new-folder", "--format", "torch"],
@@ -312,6 +315,21 @@ NO_SENSE = {
         --change replaced --longest 900000
         --run run run
         --figure x.xlsx
+        --seed -1
+        --split test""",
+    "units": """
+        --tokens 99
+        --tokens 2000000000
+        --shown 0
+        --unit 0.h.8
+        --unit 7.h.0
+        --unit ''
+        --unit x
+        --states x.csv
+        --states none/below/x.parquet
+        --output folder
+        --text none
+        --text text.txt --split valid
         --seed -1
         --split test""",
     "ngram": """

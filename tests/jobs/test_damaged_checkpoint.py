@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import compress, context, evaluate, export, generate, gradients
+from jobs import compress, context, evaluate, export, generate, gradients, units
 from pipeline import launch
 from pipeline.config import Config
 from tests.jobs.test_cli import refused
@@ -19,6 +19,7 @@ JOBS = {
     "export": (export.main, ["--to", "exported", "--format", "torch"]),
     "gradients": (gradients.main, []),
     "context": (context.main, []),
+    "units": (units.main, []),
 }
 
 

@@ -39,7 +39,7 @@ COMPARED = [
     *("compare.parameters=60000", "compare.tokens=300", "compare.rounds=3", "compare.seeds=[1]", "compare.search={}"),
     *("compare.contexts=[5]", "compare.window_lengths=[8]", "train.epochs=1", "train.bptt=8"),
 ]
-FEW = {"--tokens": "9", "--seeds": "2", "--fine-tune-steps": "3", "--bleu": "5", "--length": "20"}
+FEW = {"--tokens": "9", "--seeds": "2", "--fine-tune-steps": "3", "--bleu": "5", "--length": "20", "--longest": "20"}
 NAMES = {"DIR": "runs/quickstart", "OTHER": "runs/other", "FOLDER": "folder-hf", "CELL": "gru"}
 FILES = {"--config": QUICKSTART, "--prompts": "prompts.txt", "--verify": "data/quickstart"}
 

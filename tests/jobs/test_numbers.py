@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from jobs import compress, context, evaluate, generate, gradients
+from jobs import compress, context, evaluate, generate, gradients, units
 from jobs.shared.cli import run_job
 from jobs.shared.numbers import number, seed, whole
 from pipeline import launch
 from pipeline.config import Config
 
-JOBS = [compress, context, evaluate, generate, gradients]
+JOBS = [compress, context, evaluate, generate, gradients, units]
 RUN = ["--run", "nowhere"]  # refused only where the options are not
 
 
@@ -61,6 +61,7 @@ def test_what_is_no_number_of_its_kind_is_refused_by_every_option(
         (evaluate, ["--streams", "0"], "--streams: 0 is below 1"),
         (compress, ["--tokens", "2000000000"], "--tokens: 2000000000 is not between 1 and 1,000,000"),
         (gradients, ["--share", "1e300"], "--share: must be between 0 and 1, not 1e+300"),
+        (units, ["--tokens", "2000000000"], "--tokens: 2000000000 is not between 100 and 1,000,000"),
         (context, ["--changed-tokens", "0", "--change", "shuffled"], "--changed-tokens: 0 is below 1"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs import compress, context, evaluate, generate, gradients
+from jobs import compress, context, evaluate, generate, gradients, units
 from jobs.shared.cli import run_job
 from pipeline import launch
 from pipeline.config import Config
@@ -79,6 +79,7 @@ def test_figures_that_overflow_are_null_in_every_job(
     strict((tmp_path / "texts.jsonl").read_text())
     result_of(gradients, "--length", "9")
     result_of(context, "--longest", "9")
+    result_of(units, "--tokens", "300")
     output = tmp_path / "small"
     rows = result_of(compress, "--prune", "0.5", "--tokens", "2", "--output", str(output))["variants"]
     assert strict((output / "table.json").read_text()) == rows
