@@ -34,7 +34,6 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     from pipeline.units.states import sizes_of, unit_named
 
     loaded = load(arguments.run, arguments, resources.resolve_device(arguments.device))
-    output = output_of(loaded, arguments)
     text, name = text_of(loaded, arguments)
     number = min(arguments.tokens, len(text.tokens))
     if number < FEWEST_TOKENS:
@@ -45,6 +44,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
             f"--run: {arguments.run} is a Transformer, whose state is a cache of keys and values, not units"
         )
     asked = None if arguments.unit is None else unit_named(arguments.unit, sizes_of(loaded.model, cell))
+    output = output_of(loaded, arguments)
     with Count("read", number, "tokens") as progress:
         states = read_states(
             loaded.model,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-Numbers = np.ndarray[Any, np.dtype[np.float64]]
+Numbers = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 OPENING, CLOSING = "([{", ")]}"
 QUOTES = {"“": True, "”": False, "«": True, "»": False}  # which open; a straight one does both

@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.data.tokenizer import Ids
 
-Numbers = np.ndarray[Any, np.dtype[np.float64]]
+Numbers = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 # tokens in a row that go to the same part, of five that take turns: three to fit, one to choose, one to judge
 BLOCK_TOKENS = 200
@@ -98,7 +98,7 @@ def fit_probe(states: Numbers, labels: Numbers, parts: Parts, *, is_number: bool
         offset, size = float(labels[parts.fit].mean()), float(labels[parts.fit].std()) or 1.0
         targets = (labels - offset) / size
     found = []
-    start = np.zeros(len(units) + 1)
+    start: Numbers = np.zeros(len(units) + 1).astype(np.result_type(own, np.float64))
     strongest = float(np.abs((targets[parts.fit] - targets[parts.fit].mean()) @ own[parts.fit]).max()) / len(parts.fit)
     for share in PENALTIES:
         start = fit_sparse(own[parts.fit], targets[parts.fit], share * strongest, start, is_number=is_number)

@@ -9,7 +9,7 @@ import codecs
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from pipeline.errors import UserError
 from pipeline.files import new_file
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.recurrence import Recurrence
 
 Numbers = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -96,15 +97,16 @@ class States:
 
 def part_names(model: LanguageModel, cell: str) -> tuple[str, ...]:
     """What the parts of the state are called."""
-    return PARTS.get(cell) or ("h", *(f"s{index}" for index in range(1, len(model.recurrence.state_sizes[0]))))
+    recurrence: Any = model.recurrence
+    return PARTS.get(cell) or ("h", *(f"s{index}" for index in range(1, len(recurrence.state_sizes[0]))))
 
 
 def sizes_of(model: LanguageModel, cell: str) -> dict[tuple[int, str], int]:
     """How many units each part of each layer's state has, by the layer and the name of the part."""
-    names = part_names(model, cell)
+    names, recurrence = part_names(model, cell), cast(Any, model.recurrence)
     return {
         (layer, name): size
-        for layer, sizes in enumerate(model.recurrence.state_sizes)
+        for layer, sizes in enumerate(recurrence.state_sizes)
         for name, size in zip(names, sizes, strict=True)
         if size
     }
