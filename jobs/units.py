@@ -1,4 +1,4 @@
-"""Look at the units of a model: a page of text coloured by any of them.
+"""Show what units track, on a page of text coloured by any of them.
 
 Finds the units that track quotes, brackets, the position in the line and more,
 with sparse probes beside control tasks; --states writes the state of all layers

@@ -22,7 +22,6 @@ from pipeline.errors import UserError
 from pipeline.files import new_file
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.recurrence import Recurrence
 
 Numbers = np.ndarray[Any, np.dtype[np.float32]]
 
