@@ -100,6 +100,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["float32", "bf16"], default="float32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--windows", type=int, default=45)
+    parser.add_argument("--models", nargs="+", choices=[*MODELS], default=[*MODELS], help="beside nanogpt")
     parser.add_argument("--worker", choices=["nanogpt", *MODELS], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -109,7 +110,7 @@ def main() -> None:
         source = windows()
         serve(lambda: step(*next(source)))
         return
-    names = ["nanogpt", *MODELS]
+    names = ["nanogpt", *arguments.models]
     report(arguments, take_turns(__file__, sys.argv[1:], names, rounds=arguments.windows, warm_up=WARM_UP))
 
 
@@ -128,6 +129,8 @@ def report(arguments: argparse.Namespace, rounds: dict[str, Any]) -> None:
         ratio = statistics.median(a / b for (a, _), (b, _) in zip(peer, one, strict=True))
         print(f"{name:>8}  {1000 * median_seconds(one):>11.1f}  {1000 * min(one)[0]:>8.1f}  {ratio:>13.2f}  "
               f"{one[0][1]:>10.6f}  {one[-1][1]:>10.6f}")  # fmt: skip
+    if "ours" not in rounds:
+        return
     difference = max(abs(a - b) for (_, a), (_, b) in zip(peer, rounds["ours"], strict=True))
     print(f"largest difference between the losses of ours and nanogpt: {difference:.1e}")
 
