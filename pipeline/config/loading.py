@@ -161,7 +161,8 @@ def _read_layers(path: Path) -> tuple[dict[str, Any], list[str]]:
     try:
         below = _read_yaml(Path(base).expanduser())
     except UserError as error:
-        raise UserError("\n".join(f"{BASE}: {line}" for line in str(error).splitlines())) from None
+        sentences = [line.removeprefix("config: ") for line in str(error).splitlines()]
+        raise UserError("\n".join(f"{BASE}: {line}" for line in sentences)) from None
     if BASE in below:
         raise UserError(f"{BASE}: {base} has a base of its own; name that one, or put its settings here")
     under, former = up_to_date(below, file=base)
