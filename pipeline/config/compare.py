@@ -18,7 +18,7 @@ def _as_list(value: Any) -> Any:
 
 def _different(values: list[int]) -> list[int]:
     if any(value < 1 for value in values):
-        raise UserError(f"must be whole numbers of at least 1, not {min(values)}")
+        raise UserError(f"must be whole numbers of at least 1, not {shown(min(values))}")
     if len(set(values)) < len(values):
         raise UserError(f"must be different numbers, not {shown(values)}")
     if len(values) > MOST_VALUES:
