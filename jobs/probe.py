@@ -9,6 +9,7 @@ what comes, by the distance back to it.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from jobs.shared import models
@@ -50,6 +51,11 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         tasks[name] = task = asked or task_of_run(loaded.config, directory)
         if (other := tasks[next(iter(tasks))]).name != task.name:
             raise UserError(f"--run: {directory} was trained on {task.name}, not on {other.name}; probe them apart")
+        if not same_difficulty(other, task):
+            raise UserError(
+                f"--run: {directory} was trained on {task.name} of another difficulty than {next(iter(tasks))}; probe "
+                "them apart, or ask both the same with --probe"
+            )
         examples = task.fresh(arguments.examples, seed=arguments.seed)
         found = probe(loaded.model, loaded.tokenizer, task, examples, layout=loaded.config.data.layout)
         columns = ("from", "to", "answers", "accuracy")
@@ -67,6 +73,11 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         save(draw(task, figures), arguments.figure)
         print(f"figure: {arguments.figure}")
     return {"task": task.name, "chance": task.chance, "examples": arguments.examples, "runs": figures}
+
+
+def same_difficulty(a: Task, b: Task) -> bool:
+    """Whether two tasks differ in nothing but their examples."""
+    return type(a) is type(b) and replace(a, examples=1, seed=1) == replace(b, examples=1, seed=1)
 
 
 def task_from(pattern: str) -> Task:

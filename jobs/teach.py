@@ -36,8 +36,6 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     from pipeline.training.teaching.store import origin_of, store
 
     corpus = open_prepared(arguments.data)
-    if arguments.split not in corpus.splits:
-        raise UserError(f"--split: the prepared corpus has no {arguments.split} split")
     found = find(arguments.teacher, corpus, which=arguments.checkpoint, setting="teacher")
     device = resources.resolve_device(arguments.device)
     is_theirs = found.kind == HUGGING_FACE
@@ -47,7 +45,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         teacher=found.fingerprint,
         top_k=min(arguments.top_k, corpus.vocab_size),
         temperatures=sorted(set(arguments.temperatures)),
-        split=arguments.split,
+        split="train",
         streams=arguments.streams,
         burn_in=arguments.burn_in,
     )
@@ -113,7 +111,6 @@ def argument_parser() -> argparse.ArgumentParser:
         "--temperatures", type=number, nargs="+", default=[1.0, 2.0, 4.0], metavar="X",
         help="for train.teacher_temperature; default: 1 2 4",
     )  # fmt: skip
-    result.add_argument("--split", choices=["train", "valid", "test"], default="train", help="default: train")
     result.add_argument("--streams", type=whole, default=32, metavar="B", help="read side by side; default: 32")
     result.add_argument("--burn-in", type=whole, default=256, metavar="N", help="tokens read before each; default: 256")
     add_device(result)

@@ -84,6 +84,8 @@ def train(
         for one in runs.values():
             launch.check(one, corpus, ranks, fresh=fresh, start_over=start_over)
         if fresh:  # all of them now: after an interruption the command goes on without --fresh
+            for name in (TABLE, SUMMARY):
+                (directory.path / name).unlink(missing_ok=True)
             for one in runs.values():
                 with RunDirectory(str(one.run.directory)).locked() as own:
                     launch.set_aside(one, own, say)

@@ -42,14 +42,21 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int, fresh: bo
     found = None if fresh else checkpoint.newest(str(config.run.directory))
     teacher = None
     if config.train.teacher is not None and (found is None or not ended(config, corpus)):
+        if fresh:
+            refuse_inside("train.teacher", config.train.teacher, config)
         teacher = check_teacher(config.train, corpus).fingerprint
     if found is not None:
         check_continues(*found, config, fingerprints=run.fingerprints(corpus, teacher=teacher))
     elif config.train.initial_weights is not None:
-        weights, directory = (Path(str(path)) for path in (config.train.initial_weights, config.run.directory))
-        if fresh and weights.resolve().is_relative_to(directory.resolve()):
-            raise UserError(f"train.initial_weights: {weights} lies in run.directory, which starting over sets aside")
+        if fresh:
+            refuse_inside("train.initial_weights", config.train.initial_weights, config)
         check_initial_weights(config, corpus)
+
+
+def refuse_inside(setting: str, path: str, config: Config) -> None:
+    """Raise ``UserError`` for a model of ``setting`` that lies in the run directory, which is about to be set aside."""
+    if Path(path).resolve().is_relative_to(Path(str(config.run.directory)).resolve()):
+        raise UserError(f"{setting}: {path} lies in run.directory, which starting over sets aside")
 
 
 def check_data(config: Config, corpus: PreparedCorpus, num_workers: int) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from pipeline import resources
 from pipeline.cluster.prepare import prepare
@@ -225,9 +225,21 @@ def on_ray(plan: Plan) -> Tasks:
         except RayTaskError as error:
             if isinstance(error.cause, UserError):
                 raise error.cause from None
+            if isinstance(error.cause, MemoryError) or type(error.cause).__name__ == "OutOfMemoryError":
+                raise stopped(error.cause) from None
             raise
+        except RayError as error:  # the worker died, or was killed because the memory was full
+            raise stopped(error) from None
 
     return run_tasks
+
+
+def stopped(error: BaseException) -> UserError:
+    """What is said when a task that scores or measures was stopped from without."""
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return UserError(
+        f"compare: scoring or measuring was stopped: {reason}; the runs are kept, the same command goes on"
+    )
 
 
 def worker_of(plan: Plan) -> resources.Worker:

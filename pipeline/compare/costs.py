@@ -149,4 +149,6 @@ def wanted_of(config: Config, sizes: Sequence[Sized]) -> dict[str, Any]:
         "window_lengths": sorted(compare.window_lengths),
         "contexts": sorted(compare.contexts),
         "rounds": compare.rounds,
+        "device": config.cluster.device,
+        "threads": config.cluster.cpus_per_worker,
     }

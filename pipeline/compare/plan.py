@@ -29,6 +29,8 @@ SEARCHED, COMPARED = "searched", "compared"  # the origin of a trial
 # validations, evenly over the tokens of the longest runs and of the others: a curve is read between them
 NUM_VALIDATIONS, NUM_OF_SHORTER = 16, 4
 MOST_DRAWS = 1_000
+# trials whose checkpoints are kept: they are scored at the end, and the journal may have runs of former variants, too
+KEEP_ALL = 2**31
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ class Comparison:
         for one in sizes:
             for draw in draws:
                 one.variant.config(config, {**one.settings, **draw})
+            if one.variant.config(config, one.settings).train.teacher is not None:
+                raise UserError(
+                    f"train.teacher: {one.variant.name} has one; a comparison measures steps without a teacher, so "
+                    "none may have one"
+                )
         return cls(config.compare, sizes, lengths, search, draws, config.model.cell)
 
     @property
@@ -143,7 +150,7 @@ class Comparison:
             algorithm="random",
             num_trials=self.num_runs,
             max_concurrent=config.search.max_concurrent,
-            keep=self.num_runs,
+            keep=KEEP_ALL,
         )
 
     def trial_config(self, config: Config, *, tokens_per_epoch: int) -> Config:

@@ -17,6 +17,8 @@ def _as_list(value: Any) -> Any:
 
 
 def _different(values: list[int]) -> list[int]:
+    if not values:
+        raise UserError("must have one number at least, not []")
     if any(value < 1 for value in values):
         raise UserError(f"must be whole numbers of at least 1, not {shown(min(values))}")
     if len(set(values)) < len(values):

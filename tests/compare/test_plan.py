@@ -111,7 +111,7 @@ def test_each_variant_gets_the_best_of_its_own_search(make_config: Callable[...,
     searched = [start["settings"] for start in starts if start["origin"] == SEARCHED]
     compared = [start["settings"] for start in starts if start["origin"] == COMPARED]
     assert len(searched) == 6
-    assert {settings["train.seed"] for settings in searched} == {3}  # none of those that are compared
+    assert {settings["train.seed"] for settings in searched} == {0}  # none of those that are compared
     assert {(s["model.cell"], s["optimizer.lr"], s["train.seed"]) for s in compared} == {
         (cell, rate, seed) for cell, rate in best.items() for seed in (1, 2)
     }
@@ -155,3 +155,23 @@ def test_a_draw_that_a_variant_cannot_have_is_refused(make_config: Callable[...,
               "compare.search": {"model.weight_dropout": [0.0, 0.5]}}  # fmt: skip
     with pytest.raises(UserError, match=r"^compare\.variants: mingru: model\.weight_dropout: 0\.5, but mingru has no"):
         comparison_of(make_config(values))
+
+
+def test_one_more_seed_leaves_the_searches_as_they_are(make_config: Callable[..., Config]) -> None:
+    values = {**VALUES, "compare.search": SEARCH, "compare.tokens": 1_000, "compare.parameters": 5_000}
+    driver = Driver(make_config(values), lambda settings: settings["optimizer.lr"])
+    driver.run()
+    later = Driver(make_config({**values, "compare.seeds": [1, 2, 3]}), driver.loss)
+    later.records = driver.records
+    assert {start["settings"]["train.seed"] for start in later.run()} == {3}
+
+
+def test_checkpoints_of_all_runs_are_kept_until_they_are_scored(make_config: Callable[..., Config]) -> None:
+    config = make_config(VALUES)
+    # more than a journal ever holds: that of an edited comparison has runs of former variants as well
+    assert comparison_of(config).as_search(config).keep > 1_000_000
+
+
+def test_a_teacher_is_refused(make_config: Callable[..., Config]) -> None:
+    with pytest.raises(UserError, match=r"^train\.teacher: lstm has one"):
+        comparison_of(make_config({**VALUES, "train.teacher": "runs/big"}))

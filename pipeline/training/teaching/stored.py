@@ -171,6 +171,10 @@ class StoredLogits:
             raise UserError(f"{self.folder} holds logits over another tokenizer's types than the corpus has")
         if self.origin.corpus != corpus:
             raise UserError(f"{self.folder} holds logits of another corpus than the one prepared now")
+        if self.origin.split != "train":
+            raise UserError(
+                f"{self.folder} holds logits of the {self.origin.split} split; training needs those of train"
+            )
 
     def temperature_index(self, temperature: float) -> int:
         """Which of the stored temperatures this is. Raises ``UserError`` naming them."""
