@@ -260,3 +260,10 @@ def test_a_model_of_another_text_or_of_other_tokens_is_refused(make_config: Call
     launch.train(config, launch.in_process)
     with pytest.raises(UserError, match=r"^--run: .* was trained on .*tiny.txt, which is no single text made by rule"):
         job.main(["--run", str(config.run.directory)])
+
+
+def test_runs_of_one_table_have_one_difficulty() -> None:
+    copying, sooner = task_of("builtin:copy?delay=50"), task_of("builtin:copy?delay=10")
+    assert job.same_difficulty(copying, task_of("builtin:copy?delay=50&examples=7&seed=3"))
+    assert not job.same_difficulty(copying, sooner)
+    assert not job.same_difficulty(copying, task_of("builtin:counting"))

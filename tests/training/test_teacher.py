@@ -123,6 +123,16 @@ def test_losses_do_not_depend_on_the_number_of_workers(
         assert valid[1] == pytest.approx(valid[0], rel=1e-10)
 
 
+def test_a_teacher_that_starting_over_would_set_aside_is_refused(
+    make_student: MakeConfig, taught: tuple[Path, Path, Path]
+) -> None:
+    config = make_student({"train.max_steps": 2})
+    launch.train(config, launch.in_process)
+    own = configuration.with_values(config, {"train.teacher": str(config.run.directory)})
+    with pytest.raises(UserError, match=r"train\.teacher: .* lies in run\.directory, which starting over sets aside"):
+        launch.train(own, launch.in_process, fresh=True)
+
+
 def test_without_weight_training_is_bit_for_bit_that_without_a_teacher(
     make_student: MakeConfig, taught: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
