@@ -26,8 +26,10 @@ from pipeline.scoring import scored_windows
 from pipeline.strict_json import to_json
 from pipeline.training import checkpoint
 
-# rows that begin with a zero state, and how far each is read; of all rows, tokens scored at a time
-NUM_ROWS, LONGEST_CONTEXT, TOKENS_AT_ONCE = 512, 512, 1 << 13
+# rows that begin with a zero state, and how far each is read
+NUM_ROWS, LONGEST_CONTEXT = 512, 512
+# side by side, and how many tokens of all of these at a time: attention moves the cache of each row once a window
+ROWS_AT_ONCE, TOKENS_AT_ONCE = 64, 1 << 13
 # tokens read before the target, the fewest of each group; the last reaches to the longest context
 DEPTHS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 
@@ -109,9 +111,11 @@ def by_depth(model: LanguageModel, tokens: Tokens, *, precision: str) -> list[Gr
     longest = min(LONGEST_CONTEXT, max(1, len(tokens) // 2))
     starts = rows_of(len(tokens), longest)
     sums = np.zeros(longest)
-    for part in scored_windows(model, context_windows(tokens, starts, longest), precision=precision):
-        first = part.window.position
-        sums[first : first + len(part.nats)] += part.nats.double().sum(1).cpu().numpy()
+    for begin in range(0, len(starts), ROWS_AT_ONCE):
+        windows = context_windows(tokens, starts[begin : begin + ROWS_AT_ONCE], longest)
+        for part in scored_windows(model, windows, precision=precision):
+            first = part.window.position
+            sums[first : first + len(part.nats)] += part.nats.double().sum(1).cpu().numpy()
     return depth_groups(sums, len(starts))
 
 
