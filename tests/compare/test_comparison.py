@@ -75,6 +75,8 @@ class Here:
     def finish(self, *, draws: bool = True) -> Findings:
         """``draws``: the pictures, which take most of the time."""
         with pytest.MonkeyPatch.context() as patch, self.directory.locked():
+            patch.setattr("pipeline.compare.scores.NUM_ROWS", 4)
+            patch.setattr("pipeline.compare.scores.LONGEST_CONTEXT", 20)
             if not draws:
                 patch.setattr("pipeline.compare.page.pictures_of", lambda found: ({}, "none are drawn"))
             return finish(self.rules, self.config, self.directory, tasks=in_turn, say=lambda sentence: None)
