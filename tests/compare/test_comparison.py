@@ -34,7 +34,7 @@ from pipeline.training.loop import INTERRUPTED, LeaveError
 
 VALUES = {
     "compare.variants": {"lstm": {"model.cell": "lstm"}, "gru": {"model.cell": "gru", "optimizer.lr": 0.02}},
-    "compare.seeds": [1, 2], "compare.tokens": 1_800, "compare.parameters": 40_000, "compare.rounds": 3,
+    "compare.seeds": [1, 2], "compare.tokens": 600, "compare.parameters": 40_000, "compare.rounds": 3,
     "compare.window_lengths": [5, 10], "compare.contexts": [4, 20], "model.dropout": 0.1, "train.keep_checkpoints": 9,
 }  # fmt: skip
 
@@ -116,7 +116,7 @@ def test_interrupted_and_continued_it_comes_to_the_same(make_config: Callable[..
     for folder in sorted((directory / "trials").iterdir()):
         trial = configuration.load(folder / "config.yaml")
         assert trial.optimizer.lr == (0.02 if trial.model.cell == "gru" else 0.01)
-        assert trial.train.max_tokens == 1_800
+        assert trial.train.max_tokens == 600
         assert not trial.compare.variants
     assert len({score for row in found.main.rows for score in row.losses}) == 4
     assert kind_of(read_journal(directory)) == COMPARISON
@@ -224,5 +224,5 @@ def test_a_dry_run_says_the_widths(make_config: Callable[..., Config], tmp_path:
     run_job(job.main, ["--config", str(tmp_path / "mine.yaml"), "--dry-run"])
     printed = capsys.readouterr().out
     assert "\nruns: 4\n" in printed
-    assert "\ntokens_of_all_runs: 7,200\n" in printed
+    assert "\ntokens_of_all_runs: 2,400\n" in printed
     assert "lstm at 39,480: model.hidden_size=" in printed
