@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.compare.plan import COMPARED, SEARCHED, Comparison, Planned, draws_of
-from pipeline.compare.variants import check_comparison
+from pipeline.compare.variants import SEARCH_SEED, check_comparison
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.search.actions import End, Run, Wait
@@ -111,7 +111,7 @@ def test_each_variant_gets_the_best_of_its_own_search(make_config: Callable[...,
     searched = [start["settings"] for start in starts if start["origin"] == SEARCHED]
     compared = [start["settings"] for start in starts if start["origin"] == COMPARED]
     assert len(searched) == 6
-    assert {settings["train.seed"] for settings in searched} == {0}  # none of those that are compared
+    assert {settings["train.seed"] for settings in searched} == {SEARCH_SEED}  # none of those that are compared
     assert {(s["model.cell"], s["optimizer.lr"], s["train.seed"]) for s in compared} == {
         (cell, rate, seed) for cell, rate in best.items() for seed in (1, 2)
     }

@@ -24,7 +24,7 @@ def test_variants_and_a_search(make_config: Callable[..., Config]) -> None:
     variants, own = check_comparison(make_config(compared(search=search)))
     assert [(variant.name, variant.settings) for variant in variants] == list(TWO.items())
     assert own is not None
-    assert (own.num_trials, own.max_tokens, own.seed) == (3, 10_000, 0)
+    assert (own.num_trials, own.max_tokens, own.seed) == (3, 10_000, 2**32 - 1)
     assert own.space["optimizer.lr"].arguments == [1e-4, 1e-2]
     assert check_comparison(make_config(compared()))[1] is None
 
