@@ -26,13 +26,16 @@ class Textbook(nn.Module):
     """The model of word_language_model, with its names, where there is no copy of it."""
 
     def __init__(
-        self, kind: str, vocab_size: int, embedding_size: int, hidden_size: int, num_layers: int, dropout: float
-    ) -> None:
+        self, kind: str, vocab_size: int, embedding_size: int, hidden_size: int, num_layers: int, dropout: float,
+        tie_weights: bool,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.drop = nn.Dropout(dropout)
         self.encoder = nn.Embedding(vocab_size, embedding_size)
         self.rnn = getattr(nn, kind)(embedding_size, hidden_size, num_layers, dropout=dropout)
         self.decoder = nn.Linear(hidden_size, vocab_size)
+        if tie_weights:
+            self.decoder.weight = self.encoder.weight
         self.vocab_size = vocab_size
 
     def forward(self, inputs: Tensor, hidden: Any) -> tuple[Tensor, Any]:
@@ -54,7 +57,8 @@ def word_language_model(
     """Its ``train()`` for one window: detach, NLLLoss of log_softmax, ``clip_grad_norm_``, SGD by hand or AdamW."""
     build = Textbook if folder is None else module_of(folder, "model").RNNModel
     vocab_size = ours.embedding.num_embeddings
-    model = build("LSTM", vocab_size, config.hidden_size, config.hidden_size, config.num_layers, config.dropout)
+    sizes = (vocab_size, config.hidden_size, config.hidden_size, config.num_layers)
+    model = build("LSTM", *sizes, config.dropout, config.tie_weights)
     copy_weights(ours, model, ((model.rnn, index) for index in range(config.num_layers)))
     adamw = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0) if optimizer == "adamw" else None
     criterion = nn.NLLLoss()

@@ -1,0 +1,170 @@
+"""The time of a token of a record's training beside its peer's, in turns, and how many times as fast that makes it.
+
+    python benchmarks/records/timing.py ptb-100 --text penn-treebank --peer ../examples/word_language_model
+
+Each is in a process of its own and makes updates on one window of the track's text after another; validations are in
+neither. ``--peer`` is a copy of pytorch/examples word_language_model (else it is written here once more) or of
+salesforce/awd-lstm-lm, which must be there. Letters: T time, B streams.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from tracks import FOLDER, Track, load_recipe, recipe_of, tracks
+
+sys.path.append(str(FOLDER.parent))  # scripts there import each other
+
+import peers
+from training_step import SETTINGS
+from turns import cpu_name, serve, take_turns
+
+from pipeline.allocator import keep_freed_memory
+from pipeline.compare.speed import TrainingWindows, endless
+from pipeline.config import Config, ModelConfig, load, with_values
+from pipeline.data.prepare import prepare_in_process
+from pipeline.data.shards import PreparedCorpus, open_prepared
+from pipeline.data.streams import Streams
+from pipeline.errors import UserError
+from pipeline.model.language_model import LanguageModel
+from pipeline.paths import absolute
+from pipeline.resources import Worker
+
+RECORD, PEER = "record", "peer"
+CPU = torch.device("cpu")
+
+
+def ours(config: Config, corpus: PreparedCorpus, *, threads: int, windows: int) -> Callable[[], float]:
+    """A round of updates of a run of this project; returns its tokens."""
+    keep_freed_memory()
+    step = TrainingWindows(config, corpus, Worker(CPU, num_threads=threads))
+    return lambda: float(step(windows))
+
+
+def peer(track: Track, config: Config, corpus: PreparedCorpus, arguments: argparse.Namespace) -> Callable[[], float]:
+    """A round of updates of the track's peer; returns its tokens."""
+    how = dict(track.peer)
+    kind, folder = how.pop("kind"), arguments.peer
+    if kind in ("recipe", "plain_loop"):
+        other = with_values(load(FOLDER / how["recipe"]), {"train.precision": "float32", **how.get("settings", {})})
+        if kind == "plain_loop":
+            return plain_loop(other, corpus, windows=arguments.windows)
+        return ours(other, corpus, threads=arguments.threads, windows=arguments.windows)
+    if kind == "awd_lstm":
+        if folder is None:
+            raise UserError("--peer: missing; this track's peer is a copy of salesforce/awd-lstm-lm")
+        setting = SETTINGS["awd"]
+        sizes = setting.config(dropout=True)
+        model = LanguageModel(sizes, corpus.vocab_size)
+        step = peers.awd_lstm(
+            model, sizes, folder=folder, batch_size=setting.batch_size, lr=1e-9, clip_norm=setting.clip_norm,
+            weight_decay=setting.weight_decay, penalties=setting.penalties, autocast=contextlib.nullcontext,
+        )  # fmt: skip
+        return rounds(step, corpus, batch_size=setting.batch_size, bptt=setting.bptt, windows=arguments.windows)
+    sizes = ModelConfig(
+        cell="lstm", hidden_size=how["hidden_size"], num_layers=2, dropout=how["dropout"], tie_weights=True
+    )
+    step = peers.word_language_model(
+        LanguageModel(sizes, corpus.vocab_size), sizes, folder=folder, batch_size=20, lr=1e-9, clip_norm=0.25,
+        optimizer="sgd", autocast=contextlib.nullcontext,
+    )  # fmt: skip
+    return rounds(step, corpus, batch_size=20, bptt=35, windows=arguments.windows)
+
+
+def plain_loop(config: Config, corpus: PreparedCorpus, *, windows: int) -> Callable[[], float]:
+    """A round of ``plain_loop.py``: nn.LSTM, cross_entropy, RMSProp, clipping by value."""
+    from plain_loop import Plain, detached
+    from torch.nn import functional as F
+
+    sizes, train = config.model, config.train
+    model = Plain(LanguageModel(sizes, corpus.vocab_size), sizes.cell, sizes.hidden_size, sizes.num_layers)
+    optimizer = torch.optim.RMSprop(model.parameters(), lr=1e-9, alpha=config.optimizer.beta2)
+    state: Any = None
+
+    def step(inputs: torch.Tensor, targets: torch.Tensor) -> float:
+        nonlocal state
+        logits, state = model(inputs, None if state is None else detached(state))
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_value_(model.parameters(), train.clip_value or 1.0)
+        optimizer.step()
+        return float(loss.item())
+
+    return rounds(step, corpus, batch_size=train.batch_size, bptt=train.bptt, windows=windows)
+
+
+def rounds(
+    step: peers.Step, corpus: PreparedCorpus, *, batch_size: int, bptt: int, windows: int
+) -> Callable[[], float]:
+    """Rounds of ``windows`` steps on (T, B) windows of the training split; each returns its tokens."""
+    config = Config().train.model_copy(update={"batch_size": batch_size, "bptt": bptt})
+    parts: Iterator[Any] = endless(Streams.of(corpus.splits["train"], config))
+
+    def a_round() -> float:
+        num_tokens = 0
+        for window in islice(parts, windows):
+            inputs, targets = (torch.from_numpy(ids).contiguous() for ids in (window.inputs, window.targets))  # (T, B)
+            step(inputs, targets)
+            num_tokens += inputs.numel()
+        return float(num_tokens)
+
+    return a_round
+
+
+def main() -> None:
+    known = tracks()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("track", choices=list(known))
+    parser.add_argument("--text", type=Path, metavar="DIR", help="folder of the track's text files")
+    parser.add_argument("--recipe", type=Path, help="YAML file; by default the track's newest record")
+    parser.add_argument("--tokens", type=int, help="that the record needs to its target")
+    parser.add_argument("--peer", metavar="DIR", help="folder of a copy of the peer")
+    parser.add_argument("--to", type=Path, default=Path("runs/records"), help="folder of the prepared text")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--windows", type=int, default=4, help="updates in a round")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--worker", choices=[RECORD, PEER], help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    track = known[arguments.track]
+    try:
+        measure(track, arguments)
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def measure(track: Track, arguments: argparse.Namespace) -> None:
+    """As a worker, serve rounds; else prepare the text, ask the workers in turns, and print what comes of it."""
+    folder = str(arguments.to / f"data-{track.name}")
+    recipe = arguments.recipe or recipe_of(track)
+    config = absolute(load_recipe(track, recipe, arguments.text, {"data.directory": folder}))
+    if config.train.changes:
+        raise UserError(f"{recipe}: train.changes: a recipe that changes has no one time of a token")
+    if arguments.worker:
+        torch.set_num_threads(arguments.threads)
+        corpus = open_prepared(config.data.directory)
+        size = {"threads": arguments.threads, "windows": arguments.windows}
+        serve(ours(config, corpus, **size) if arguments.worker == RECORD else peer(track, config, corpus, arguments))
+        return
+    prepare_in_process(config)
+    found = take_turns(__file__, sys.argv[1:], [RECORD, PEER], rounds=arguments.rounds, warm_up=2)
+    each = {name: [1e3 * seconds / tokens for seconds, tokens in one] for name, one in found.items()}  # ms a token
+    print(f"{cpu_name()}, torch {torch.__version__}, {arguments.threads} threads, {arguments.rounds} rounds in turns")
+    for name, times in each.items():
+        print(f"{name}: {statistics.median(times):.4f} ms a token ({min(times):.4f} to {max(times):.4f})")
+    ratio = statistics.median(b / a for a, b in zip(each[RECORD], each[PEER], strict=True))
+    print(f"a token of the record takes 1/{ratio:.2f} of the peer's time")
+    if arguments.tokens and track.peer["tokens"]:
+        print(f"to the target: {ratio * track.peer['tokens'] / arguments.tokens:.1f} times as fast")
+
+
+if __name__ == "__main__":
+    main()
