@@ -13,7 +13,7 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pipeline import config as configuration
 from pipeline import launch
@@ -23,7 +23,11 @@ from pipeline.evaluate.probes import Probed, probe
 from pipeline.training.checkpoint import load_model
 
 CONFIG = Path(__file__).parents[1] / "configs" / "probes.yaml"
-CELLS = ("rnn", "lstm", "gru", "mingru", "minlstm", "qrnn", "slstm", "transformer")
+CELLS: dict[str, dict[str, Any]] = {
+    **{cell: {"model.cell": cell} for cell in get_args(ModelConfig.model_fields["cell"].annotation)},
+    "mogrifier": {"model.cell": "lstm", "model.mogrifier_rounds": 5},
+    "lstm+attention": {"model.cell": "lstm", "model.attention": 1},
+}
 # difficulties that a few hundred updates tell cells apart by, and further ones that are only asked
 TRAINED = {
     "copy": "builtin:copy?symbols=4&length=2&delay=10&examples=60000",
@@ -42,17 +46,11 @@ FURTHER = {
 BINS = 6
 
 
-def known_cells() -> list[str]:
-    """Those of ``CELLS`` that this version has."""
-    known = ModelConfig.model_fields["cell"].annotation.__args__  # type: ignore[union-attr]
-    return [cell for cell in CELLS if cell in known]
-
-
 def measure(task_name: str, cell: str, folder: Path, steps: int) -> dict[str, Any]:
     """Train ``cell`` on a task, unless that is done, and probe it within and beyond what it was trained on."""
     values = {
         "corpus.train": [TRAINED[task_name]],
-        "model.cell": cell,
+        **CELLS[cell],
         "data.directory": str(folder / f"data-{task_name}"),
         "run.directory": str(folder / f"{task_name}-{cell}"),
         "train.max_steps": steps,
@@ -103,7 +101,7 @@ def print_tables(found: list[dict[str, Any]], tasks: list[str], cells: list[str]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--to", type=Path, required=True, help="where runs and probes.json go")
-    parser.add_argument("--cells", nargs="+", default=known_cells(), choices=known_cells())
+    parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=list(CELLS))
     parser.add_argument("--tasks", nargs="+", default=list(TRAINED), choices=list(TASKS))
     parser.add_argument("--steps", type=int, default=400, help="updates of each model")
     arguments = parser.parse_args()
@@ -114,7 +112,7 @@ def main() -> None:
             row = measure(task, cell, arguments.to, arguments.steps)
             found.append(row)
             print(
-                f"{task:<20} {cell:<12} {row['accuracy']:7.1%} {row['further']:7.1%}  {row['seconds']:.0f} s",
+                f"{task:<20} {cell:<16} {row['accuracy']:7.1%} {row['further']:7.1%}  {row['seconds']:.0f} s",
                 flush=True,
             )
     (arguments.to / "probes.json").write_text(json.dumps(found, indent=1))
