@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from jobs.shared import models
@@ -23,6 +25,8 @@ CHANGES = ("dropped", "shuffled", "replaced")
 # streams and windows of the gradient flow beside the curve; targets of a class that has figures of its own
 GRADIENT_STREAMS, GRADIENT_WINDOWS = 20, 2
 FEWEST_TARGETS = 30
+# by which share a context may be longer than k
+WITHIN = 0.1
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
@@ -65,12 +69,13 @@ def argument_parser() -> argparse.ArgumentParser:
     which = result.add_mutually_exclusive_group()
     which.add_argument("--longest", type=whole, default=300, metavar="K", help="the longest context; default: 300")
     which.add_argument("--contexts", type=whole, nargs="+", metavar="K", help="these contexts, and no others")
-    result.add_argument(
+    measured = result.add_mutually_exclusive_group()
+    measured.add_argument(
         "--targets", type=whole, default=1000, metavar="N", help="tokens whose loss is measured; default: 1000"
     )
-    result.add_argument("--all", action="store_true", help="measure every token, with k exactly; slow")
+    measured.add_argument("--all", action="store_true", help="measure every token, with k exactly; slow")
     result.add_argument(
-        "--within", type=number, default=0.1, metavar="X", help="k may be longer by this share; default: 0.1; 0: exact"
+        "--within", type=number, metavar="X", help="k may be longer by this share; default: 0.1; 0: exact"
     )
     result.add_argument(
         "--changed-tokens", type=whole, metavar="N", help="shuffled or replaced ones before; default: the longest K"
@@ -94,8 +99,12 @@ def check(arguments: argparse.Namespace) -> None:
     for context in arguments.contexts or ():
         if context < 1:
             raise UserError(f"--contexts: {context} is below 1")
-    if not 0 <= arguments.within < 1:
+    if arguments.within is None:
+        arguments.within = 0.0 if arguments.all else WITHIN
+    elif not 0 <= arguments.within < 1:
         raise UserError(f"--within: {arguments.within} is not in [0, 1)")
+    elif arguments.all and arguments.within:
+        raise UserError(f"--within: {arguments.within}, but --all measures every k exactly")
     if not 0 < arguments.share < 1:
         raise UserError(f"--share: must be between 0 and 1, not {arguments.share}")
     if arguments.seed < 0:
@@ -118,7 +127,7 @@ def measured(name: str, loaded: Any, arguments: argparse.Namespace) -> tuple[dic
     tokens = split_held_out(corpus, arguments.split).tokens
     changes = [change for change in CHANGES if change in arguments.change]
     contexts = sorted(set(arguments.contexts or usual_contexts(arguments.longest)))
-    with Count(f"{name}: read", 0, "tokens") as progress:
+    with Count(f"{name}: read", 0, "tokens") as progress, naming_longest(arguments):
         found = measure(
             loaded.model,
             tokens,
@@ -126,7 +135,7 @@ def measured(name: str, loaded: Any, arguments: argparse.Namespace) -> tuple[dic
             changes=changes,
             num_targets=None if arguments.all else arguments.targets,
             length=arguments.changed_tokens,
-            within=0.0 if arguments.all else arguments.within,
+            within=arguments.within,
             share=arguments.share if arguments.contexts is None else None,
             reset=ResetRule.of(loaded.config.train),
             seed=arguments.seed,
@@ -153,6 +162,17 @@ def measured(name: str, loaded: Any, arguments: argparse.Namespace) -> tuple[dic
     }
     print_figures(name, figures, arguments, longest)
     return figures, Drawn(curves, () if flow is None else flow.shares)
+
+
+@contextmanager
+def naming_longest(arguments: argparse.Namespace) -> Iterator[None]:
+    """Name --longest in a ``UserError`` about ``contexts`` that were made of it."""
+    try:
+        yield
+    except UserError as error:
+        if error.argument != "contexts" or arguments.contexts is not None:
+            raise
+        raise UserError(str(error).removeprefix("contexts: "), argument="longest") from None
 
 
 def gradient_flow(loaded: Any, tokens: Any, longest: int) -> Any:

@@ -48,7 +48,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 def verify(directory: str) -> dict[str, Any]:
     """Check a prepared corpus and its texts, print its card and return it."""
-    early.check_prepared(directory)
+    early.check_prepared(directory, argument="verify")
 
     from pipeline.data.card import card
     from pipeline.data.shards import open_prepared

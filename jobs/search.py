@@ -33,6 +33,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     from pipeline.search.space import check_space
 
     space = check_space(config)
+    early.check_searched_models(config)
     check_population(config)
     first_settings(config, space)
     sampler_of(config.search, space)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from jobs.shared import early
 from jobs.shared.cli import run_job
 from jobs.shared.models import add_checkpoint, add_device
 from jobs.shared.numbers import number, whole
@@ -84,6 +85,7 @@ def check(arguments: argparse.Namespace) -> None:
             raise UserError(
                 f"must be from {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}, not {value:g}", argument="temperatures"
             )
+    early.check_prepared(arguments.data, argument="data")
     if "://" in arguments.to:
         raise UserError(f"{arguments.to} is no folder of this machine, which stored logits need", argument="to")
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline import config as configuration
 from pipeline import storage
 from pipeline.config import Config
 from pipeline.errors import UserError
+
+# settings that name a model, or nothing
+MODELS = ("train.initial_weights", "train.teacher")
 
 
 def absolute(config: Config) -> Config:
@@ -19,12 +23,13 @@ def absolute(config: Config) -> Config:
     """
     if in_submitted_job():
         refuse_relative(config)
-    changes = {}
-    optional = ("train.initial_weights", "train.teacher")
-    for name in ("run.directory", "data.directory", *(name for name in optional if configuration.get(config, name))):
-        directory = configuration.get(config, name)
-        changes[name] = directory if storage.is_uri(directory) else str(Path(directory).expanduser().absolute())
-    return configuration.with_values(config, changes)
+    given = [name for name in ("run.directory", "data.directory", *MODELS) if configuration.get(config, name)]
+    return configuration.with_values(config, {name: absolute_path(configuration.get(config, name)) for name in given})
+
+
+def absolute_path(path: str) -> str:
+    """Return ``path`` as it is known from any folder; addresses are as they are."""
+    return path if storage.is_uri(path) else str(Path(path).expanduser().absolute())
 
 
 def of_seed(config: Config, seed: int) -> Config:
@@ -44,10 +49,14 @@ def refuse_relative(config: Config) -> None:
     Raises:
         UserError: naming each setting that is a relative path.
     """
-    names = ("run.directory", "data.directory", "train.initial_weights", "train.teacher")
-    paths = [(name, configuration.get(config, name)) for name in names]
+    paths = [(name, configuration.get(config, name)) for name in ("run.directory", "data.directory", *MODELS)]
     for name in ("corpus.train", "corpus.valid", "corpus.test"):
         paths += [(name, path) for path in configuration.get(config, name)]
+    refuse_relative_paths(paths)
+
+
+def refuse_relative_paths(paths: Iterable[tuple[str, str | None]]) -> None:
+    """Raise ``UserError`` for each setting and path of ``paths`` that is relative."""
     relative = [
         (name, path)
         for name, path in paths

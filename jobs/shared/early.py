@@ -43,25 +43,40 @@ def check_texts(config: Config) -> None:
                 raise UserError(f"corpus.{split}: no file matches {pattern}")
 
 
-def check_prepared(directory: str) -> None:
-    """Raise ``UserError`` where --verify names a local folder in which no corpus was prepared."""
+def check_prepared(directory: str, *, argument: str) -> None:
+    """Raise ``UserError`` where ``argument`` names a local folder in which no corpus was prepared."""
     if "://" not in directory and not os.path.exists(os.path.join(os.path.expanduser(directory), MANIFEST)):
-        raise UserError(f"--verify: no prepared corpus in {directory} (run jobs.prepare)")
+        raise UserError(f"no prepared corpus in {directory} (run jobs.prepare)", argument=argument)
 
 
 def check_models(config: Config) -> None:
     """Raise ``UserError`` where ``train.initial_weights`` or ``train.teacher`` holds no model, unless the run may have
     begun already."""
-    from pipeline.training.selection import CHECKPOINTS, choose
-    from pipeline.training.teaching.kinds import kind_of
+    from pipeline.training.selection import CHECKPOINTS
 
     if os.path.exists(os.path.join(os.path.expanduser(str(config.run.directory)), CHECKPOINTS)):
         return
-    looks: dict[str, Callable[[str], object]] = {"initial_weights": choose, "teacher": kind_of}
-    for name, look in looks.items():
-        path = getattr(config.train, name)
-        try:
-            if path is not None:
-                look(os.path.expanduser(path))
-        except UserError as error:
-            raise UserError(f"train.{name}: {error}") from None
+    for name in ("initial_weights", "teacher"):
+        if (path := getattr(config.train, name)) is not None:
+            look_at(f"train.{name}", path)
+
+
+def check_searched_models(config: Config) -> None:
+    """Raise ``UserError`` where ``search.space`` lists something for these settings that holds no model."""
+    from pipeline.search.paths import searched
+
+    for name in ("train.initial_weights", "train.teacher"):
+        for path in searched(config, name):
+            look_at(name, path, said_in="search.space.")
+
+
+def look_at(name: str, path: str, *, said_in: str = "") -> None:
+    """Raise ``UserError`` unless ``path`` holds what the setting ``name`` takes. Does not import torch."""
+    from pipeline.training.selection import choose
+    from pipeline.training.teaching.kinds import kind_of
+
+    look: Callable[[str], object] = kind_of if name == "train.teacher" else choose
+    try:
+        look(os.path.expanduser(path))
+    except UserError as error:
+        raise UserError(f"{said_in}{name}: {error}") from None

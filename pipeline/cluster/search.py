@@ -33,7 +33,6 @@ from pipeline.data.prepare import OnShard
 from pipeline.errors import UserError
 from pipeline.files import UnwritableError, write_file
 from pipeline.launch import stopping_on_signals
-from pipeline.paths import absolute
 from pipeline.search.adopted import records_of_trials
 from pipeline.search.checks import first_settings
 from pipeline.search.corpora import check_comparable, has_other_tokens
@@ -42,6 +41,7 @@ from pipeline.search.journal import JOURNAL, SEARCH, Journal, JournalTail, begin
 from pipeline.search.keeping import Keeper
 from pipeline.search.leaderboard import LEADERBOARD, Row, as_csv, leaderboard, rows_of, save
 from pipeline.search.lives import exploits_of
+from pipeline.search.paths import absolute_with_space, with_absolute_space
 from pipeline.search.plan import SearchPlan, plan_of
 from pipeline.search.population import check_interval, check_population
 from pipeline.search.report import REPORT, Findings, write_report
@@ -88,7 +88,7 @@ def search(
             to a perplexity.
         InterruptedSearchError: asked to stop by Ctrl-C or SIGTERM; trials go on from their last checkpoints.
     """
-    config = absolute(config)
+    config = absolute_with_space(config)
     space = check_space(config)
     check_population(config)
     first = first_settings(config, space)
@@ -161,7 +161,7 @@ def check_same_search(
     if not directory.config.exists():
         return
     try:
-        old = configuration.dump(configuration.load(directory.config))
+        old = configuration.dump(with_absolute_space(configuration.load(directory.config)))
     except UserError as error:
         raise UserError(
             f"run.directory: {directory.config} is not a whole configuration ({' '.join(str(error).split())}); without "

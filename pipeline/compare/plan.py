@@ -67,11 +67,6 @@ class Comparison:
         for one in sizes:
             for draw in draws:
                 one.variant.config(config, {**one.settings, **draw})
-            if one.variant.config(config, one.settings).train.teacher is not None:
-                raise UserError(
-                    f"train.teacher: {one.variant.name} has one; a comparison measures steps without a teacher, so "
-                    "none may have one"
-                )
         return cls(config.compare, sizes, lengths, search, draws, config.model.cell)
 
     @property

@@ -22,6 +22,7 @@ MOST_NAME = 40
 # of the trials that look for settings; compare.seeds are smaller
 SEARCH_SEED = 2**32 - 1
 LENGTH = "compare.tokens says how long each run is"
+ALONE = "steps are measured without a teacher"
 # what no variant has for itself, and why
 NOT_OWN = {
     WIDTH: "it is what brings the variant to equal parameters",
@@ -33,6 +34,7 @@ NOT_OWN = {
     "train.patience": "runs would end after unequal numbers of tokens",
     "train.changes": "variants are compared at the settings that they begin with",
     "train.initial_weights": "variants begin untrained",
+    "train.teacher": ALONE,
 }
 # what no run of a comparison has
 NOT_SET = {
@@ -40,6 +42,7 @@ NOT_SET = {
     "train.max_words": LENGTH,
     "train.patience": "runs would end after unequal numbers of tokens",
     "train.initial_weights": "variants begin untrained",
+    "train.teacher": ALONE,
 }
 
 
@@ -113,7 +116,7 @@ def settings_of(config: Config, problems: list[str]) -> dict[str, dict[str, Any]
     """The settings of each variant as the schema takes them; what is wrong with them is added to ``problems``."""
     found: dict[str, dict[str, Any]] = {}
     for name, settings in config.compare.variants.items():
-        place = f"compare.variants: {shown(name)[1:-1]}"
+        place = f"compare.variants: {shown(name)[1:-1] if name.strip() else shown(name)}"
         if not name.strip() or not name.isprintable() or len(name) > MOST_NAME:
             problems.append(f"{place}: a name has 1 to {MOST_NAME} characters that can be shown")
         found[name] = {}

@@ -63,7 +63,9 @@ def choose_targets(num_tokens: int, number: int, *, before: int) -> Targets:
     room = num_tokens - before
     if room < 1:
         raise UserError(
-            f"a context of {before:,} tokens needs a longer text than the {num_tokens:,} tokens there are; ask for less"
+            f"{before:,} tokens before a target need a longer text than the {num_tokens:,} tokens there are; ask for "
+            "less",
+            argument="contexts",
         )
     number = min(number, room)
     num_stretches = -(-number // STRETCH)

@@ -90,7 +90,7 @@ def _end(tokenizer: Tokenizer, layout: Layout) -> int:
 def _ids(tokenizer: Tokenizer, text: str) -> Ids:
     """One id for each character. Raises ``UserError``."""
     unknown = tokenizer.unknown_in(text)
-    if unknown:
+    if unknown and tokenizer.kind != "word":
         raise UserError(f"the model was not trained on this task: it does not know {min(unknown)!r}", argument="probe")
     ids = tokenizer.encode(text)
     if len(ids) != len(text):

@@ -173,5 +173,8 @@ def test_checkpoints_of_all_runs_are_kept_until_they_are_scored(make_config: Cal
 
 
 def test_a_teacher_is_refused(make_config: Callable[..., Config]) -> None:
-    with pytest.raises(UserError, match=r"^train\.teacher: lstm has one"):
+    with pytest.raises(UserError, match=r"^train\.teacher: must be null in a comparison: steps are measured without"):
         comparison_of(make_config({**VALUES, "train.teacher": "runs/big"}))
+    taught = {"lstm": {}, "taught": {"train.teacher": "runs/big"}}
+    with pytest.raises(UserError, match=r"^compare\.variants: taught: train\.teacher: no variant has one of its own"):
+        comparison_of(make_config({**VALUES, "compare.variants": taught}))

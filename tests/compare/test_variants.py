@@ -74,7 +74,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"compare.variants": {"a": {}, "b": {"model.cell": "mingru", "model.weight_dropout": 0.5}}},
      "compare.variants: b: model.weight_dropout: 0.5, but mingru has no recurrent weights"),
     ({"compare.variants": {"a": {}, "": {"model.cell": "gru"}}},
-     "compare.variants: : a name has 1 to 40 characters that can be shown"),
+     "compare.variants: '': a name has 1 to 40 characters that can be shown"),
     ({"compare.search": {"num_trials": 0, "optimizer.lr": [1]}},
      "compare.search: num_trials must be a whole number from 1 to 1,000, not 0"),
     ({"compare.search": {"num_trials": 3}},

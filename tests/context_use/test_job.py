@@ -47,7 +47,10 @@ def test_the_job_compares_runs(
     assert every["gradient"] is None
     assert every["targets"] > 300
     for options, sentence in (
-        (["--longest", "50000"], r"^a context of 50,000 tokens needs a longer text than the "),
+        (["--longest", "50000"], r"^longest: 50,000 tokens before a target need a longer text than the "),
+        (["--contexts", "50000"], r"^contexts: 50,000 tokens before a target need a longer text than the "),
+        (["--all", "--targets", "5"], r"^--targets: not allowed with argument --all"),
+        (["--all", "--within", "0.2"], r"^--within: 0\.2, but --all measures every k exactly"),
         (["--longest", "0"], r"^longest: 0 is below 1"),
         (["--contexts", "3", "0"], r"^--contexts: 0 is below 1"),
         (["--targets", "-1"], r"^targets: -1 is below 1"),

@@ -199,7 +199,7 @@ def test_progress_comes_to_what_was_planned() -> None:
 
 
 def test_a_text_that_is_too_short_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^a context of 50 tokens needs a longer text than the 50 tokens"):
+    with pytest.raises(UserError, match=r"^contexts: 50 tokens before a target need a longer text than the 50 tokens"):
         measure(make("rnn"), text(50), contexts=[50])
     with pytest.raises(UserError, match="nothing to score"):
         measure(make("rnn"), text(1), contexts=[5], num_targets=None)

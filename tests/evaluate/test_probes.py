@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from jobs import probe as job
+from pipeline import config as configuration
 from pipeline import launch
 from pipeline.config import Config
 from pipeline.data.generated import TASKS, Example, Task, task_of
@@ -255,11 +256,18 @@ def test_a_trained_model_is_probed(make_config: Callable[..., Config], tmp_path:
         job.main(["--run", run, "--probe", "nothing"])
 
 
-def test_a_model_of_another_text_or_of_other_tokens_is_refused(make_config: Callable[..., Config]) -> None:
+def test_a_model_of_another_text_or_of_other_tokens_is_refused(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
     config = make_config({"train.max_steps": 2, "run.sample_tokens": 0})
     launch.train(config, launch.in_process)
     with pytest.raises(UserError, match=r"^--run: .* was trained on .*tiny.txt, which is no single text made by rule"):
         job.main(["--run", str(config.run.directory)])
+    elsewhere = {"run.directory": str(tmp_path / "words"), "data.directory": str(tmp_path / "data-of-words")}
+    words = configuration.with_values(config, {"tokenizer.kind": "word", **elsewhere})
+    launch.train(words, launch.in_process)
+    with pytest.raises(UserError, match=r"^probe: the model reads word tokens, but a task has an answer for each char"):
+        job.main(["--run", str(words.run.directory), "--probe", "copy"])
 
 
 def test_runs_of_one_table_have_one_difficulty() -> None:

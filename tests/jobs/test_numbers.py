@@ -102,7 +102,7 @@ def test_numbers_that_are_large_or_small_for_a_text(
         (evaluate, ["--dynamic", "rms", "--dynamic-epsilon", "1e-300"], "--dynamic-epsilon: 1e-300 is not in [1e-12,"),
         (evaluate, ["--bleu", "5", "--prompt-tokens", many], "--bleu: the text has "),
         (gradients, ["--length", many], f"--length: two windows of {many} steps"),
-        (context, ["--longest", many], "a context of 2,000,000,000 tokens needs a longer text than the "),
+        (context, ["--longest", many], "--longest: 2,000,000,000 tokens before a target need a longer text than the "),
     ):
         assert refused(capsys, job, "--run", directory, *options).startswith(sentence)
 

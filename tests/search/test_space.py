@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jobs.shared.early import check_searched_models
 from pipeline import config as configuration
 from pipeline.config import Config, SearchConfig
 from pipeline.errors import UserError
 from pipeline.search.domains import Domain
 from pipeline.search.naming import describe
+from pipeline.search.paths import absolute_with_space
 from pipeline.search.rungs import rungs
 from pipeline.search.space import Space, check_space, random_settings
 
@@ -239,3 +241,36 @@ def test_settings_as_a_person_types_them() -> None:
     assert describe({"optimizer.lr": 0.00123456, "model.hidden_size": 128}) == (
         "optimizer.lr=0.00123 model.hidden_size=128"
     )
+
+
+def test_paths_that_are_searched_are_known_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = searching(
+        {
+            "train.teacher": [None, "big", "/else/big"],
+            "train.initial_weights": {"choice": ["~/w"]},
+            "train.teacher_weight": {"uniform": [0, 1], "when": {"train.teacher": ["big"]}},
+            "model.cell": ["lstm"],
+        },
+        **{"search.try_first": [{"train.teacher": "big"}], "train.teacher": "big"},
+    )
+    found = absolute_with_space(config)
+    big = str(tmp_path / "big")
+    assert found.search.space == {
+        "train.teacher": [None, big, "/else/big"],
+        "train.initial_weights": {"choice": [str(Path.home() / "w")]},
+        "train.teacher_weight": {"uniform": [0, 1], "when": {"train.teacher": [big]}},
+        "model.cell": ["lstm"],
+    }
+    assert found.search.try_first == [{"train.teacher": big}]
+    assert found.train.teacher == big
+    assert check_space(found)["train.teacher"].listed == [None, big, "/else/big"]
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(UserError, match=r"^search\.space\.train\.teacher: big is relative, but a submitted job runs"):
+        absolute_with_space(config)
+
+
+def test_a_searched_teacher_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
+    config = searching({"train.teacher": [None, str(tmp_path / "none")]})
+    with pytest.raises(UserError, match=r"^search\.space\.train\.teacher: .*none: no checkpoint there"):
+        check_searched_models(config)

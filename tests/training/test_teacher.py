@@ -201,13 +201,37 @@ def test_an_interrupted_job_goes_on_and_writes_the_same(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
     assert (folder / "train-00002.topk").stat().st_mtime_ns == kept
     assert teach.main(arguments) == first  # all is there
-    with pytest.raises(UserError, match=r"^to: .* holds stored logits of another top_k; name another folder"):
+    with pytest.raises(UserError, match=r"^to: .* holds stored logits with top_k 3; name another folder"):
         teach.main([*arguments[:-3], "4", *arguments[-2:]])
     data_of = bytearray((folder / "train-00001.topk").read_bytes())
     data_of[100] ^= 1
     (folder / "train-00001.topk").write_bytes(data_of)
     with pytest.raises(UserError, match=r"train-00001.topk: altered since it was written"):
         StoredLogits(folder).rows(np.array([5_000]), top_k=2, temperature_index=0)
+
+
+def test_an_interrupted_job_is_not_continued_by_one_of_something_else(
+    taught: tuple[Path, Path, Path], make_student: MakeConfig, tmp_path: Path
+) -> None:
+    run, data, stored = taught
+    folder = tmp_path / "unfinished"
+    shutil.copytree(stored, folder)
+    (folder / "teacher.json").unlink()
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    other = make_student({"train.max_steps": 1})
+    launch.train(other, launch.in_process)
+    arguments = ["--teacher", str(run), "--data", str(data), "--to", str(folder), "--top-k", "5", "--streams", "4"]
+    same = [*arguments, "--temperatures", "1", "2", "--burn-in", "20"]
+    for changed in (
+        [*same, "--teacher", str(other.run.directory)], [*same, "--top-k", "4"], [*same, "--temperatures", "1"],
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=r"^to: .*unfinished holds unfinished stored logits of another teacher"):
+            teach.main(changed)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+    with pytest.raises(UserError, match=r"^data: no prepared corpus in .*none \(run jobs\.prepare\)"):
+        teach.main([*same, "--data", str(tmp_path / "none")])
+    teach.main(same)
+    assert (folder / "teacher.json").read_bytes() == (stored / "teacher.json").read_bytes()
 
 
 def test_a_teacher_that_does_not_fit_is_refused_in_a_sentence(

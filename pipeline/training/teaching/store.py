@@ -8,7 +8,7 @@ that the teacher was trained on one by one are read one by one. Letters: T time,
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -37,6 +37,7 @@ from pipeline.training.teaching.stored import (
     StoredLogits,
     file_name,
     finished,
+    is_of_another,
     read_manifest,
     write_manifest,
     write_rows,
@@ -114,13 +115,11 @@ def store(
         UnwritableError: it cannot be written; what is done is kept.
     """
     manifest = read_manifest(folder)
-    if manifest is not None and manifest["origin"] != asdict(origin):
-        differing = [name for name, value in asdict(origin).items() if manifest["origin"].get(name) != value]
-        raise UserError(f"{folder} holds stored logits of another {differing[0]}; name another folder", argument="to")
     if manifest is not None:
+        check_same(folder, manifest["origin"], origin)
         return StoredLogits(folder)
-    if os.path.isdir(folder) and any(not _is_own(item.name, origin.split) for item in folder.iterdir()):
-        raise UserError(f"{folder} holds something else than stored logits; name another folder", argument="to")
+    if os.path.isdir(folder):
+        check_unfinished(folder, origin)
     with telling_of_writes(folder, argument="to"):
         folder.mkdir(parents=True, exist_ok=True)
     tokens = corpus.splits[origin.split]
@@ -138,6 +137,28 @@ def store(
         on_tokens(stop - start)
     write_manifest(folder, origin, entries, teacher=path)
     return StoredLogits(folder)
+
+
+def check_same(folder: Path, theirs: Mapping[str, Any], origin: Origin) -> None:
+    """Raise ``UserError`` that names the first thing in which what ``folder`` holds, ``theirs``, differs from it."""
+    for name, value in asdict(origin).items():
+        if (found := theirs.get(name)) != value:
+            which = f"of another {name}" if name in ("teacher", "tokenizer", "corpus") else f"with {name} {found}"
+            raise UserError(f"{folder} holds stored logits {which}; name another folder", argument="to")
+
+
+def check_unfinished(folder: Path, origin: Origin) -> None:
+    """Raise ``UserError`` if ``folder`` holds other files, or those that a job of something else left unfinished."""
+    names = sorted(item.name for item in folder.iterdir())
+    if not all(_is_own(name, origin.split) for name in names):
+        raise UserError(f"{folder} holds something else than stored logits; name another folder", argument="to")
+    for name in names:
+        if name.endswith(".json") and is_of_another(folder / name, origin):
+            raise UserError(
+                f"{folder} holds unfinished stored logits of another teacher, corpus or other options; name another "
+                "folder, or remove this one",
+                argument="to",
+            )
 
 
 def _is_own(name: str, split: str) -> bool:

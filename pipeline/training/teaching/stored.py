@@ -104,13 +104,30 @@ def write_rows(folder: Path, name: str, origin: Origin, start: int, rows: Rows) 
 def finished(folder: Path, name: str, origin: Origin, start: int, stop: int) -> Entry | None:
     """The entry of a file that an earlier, interrupted job wrote of the same; None where there is none."""
     try:
-        facts = signing.parse((folder / f"{name}.json").read_bytes())
+        facts = _facts(folder / f"{name}.json")
         size = (folder / f"{name}.topk").stat().st_size
     except (OSError, ValueError):
         return None
-    if not signing.is_intact(facts) or facts["made_of"] != origin.digest(start, stop) or facts["bytes"] != size:
+    if facts["made_of"] != origin.digest(start, stop) or facts["bytes"] != size:
         return None
     return Entry(**{field: facts[field] for field in Entry.__dataclass_fields__})
+
+
+def is_of_another(path: Path, origin: Origin) -> bool:
+    """Whether the file that ``path`` says what it was made of is whole and not of ``origin``."""
+    try:
+        facts = _facts(path)
+    except (OSError, ValueError):
+        return False
+    return bool(facts["made_of"] != origin.digest(facts["start"], facts["stop"]))
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """What a file of rows was made of. Raises ``OSError`` or ``ValueError`` where that cannot be told."""
+    facts: dict[str, Any] = signing.parse(path.read_bytes())
+    if not signing.is_intact(facts):
+        raise ValueError(f"{path}: altered since it was written")
+    return facts
 
 
 def write_manifest(folder: Path, origin: Origin, entries: Sequence[Entry], *, teacher: str) -> None:
