@@ -29,7 +29,7 @@ from pipeline.data.tokenizer import (
     train_tokenizer,
 )
 from pipeline.data.tokenizer.bpe import BYTE_OF
-from pipeline.data.tokenizer.pieces import GROUP_CHARACTERS
+from pipeline.data.tokenizer.pieces import GROUP_BYTES
 
 PIECE = 16_384  # characters; Hugging Face and tiktoken encode a batch of them on all threads
 PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
@@ -122,7 +122,7 @@ def main() -> None:
         measure(kind, train_tokenizer(config, [text], num_documents=1), {}, text, arguments.repeat)
     for path in arguments.sentencepiece:
         model = SentencePieceTokenizer("none", path.read_bytes())
-        measure(path.stem, model, sentencepiece_variants(model), text[:GROUP_CHARACTERS], arguments.repeat)
+        measure(path.stem, model, sentencepiece_variants(model), text[:GROUP_BYTES], arguments.repeat)
 
 
 if __name__ == "__main__":

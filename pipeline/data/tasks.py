@@ -7,16 +7,16 @@ Calling it does it, and returns a plain value too.
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from pipeline import storage
-from pipeline.data.corpus import Slice, documents, texts_of
+from pipeline.data.corpus import Slice, documents
 from pipeline.data.corpus.deduplication import HashTask
 from pipeline.data.corpus.slices import num_bytes_of
 from pipeline.data.extracts import CompareTask, Extract, write_extracts
@@ -25,7 +25,7 @@ from pipeline.data.readers import Batch, Digest, Tally
 from pipeline.data.shards import TOKENIZER, ShardWriter
 from pipeline.data.shards.sequence import load_from
 from pipeline.data.tokenizer import Ids, Tokenizer
-from pipeline.data.tokenizer.training import count
+from pipeline.data.tokenizer.training import Counts, count
 
 # of documents that are encoded in one call
 BATCH_BYTES = 1 << 20
@@ -67,8 +67,9 @@ class CountTask:
     def num_bytes(self) -> int:
         return num_bytes_of(self.slices)
 
-    def __call__(self) -> Counter[str]:
-        return count(self.kind, texts_of(self.slices))
+    def __call__(self) -> Counts:
+        batches = chain.from_iterable(documents(item, Tally()) for item in self.slices)
+        return count(self.kind, (texts for texts, _, _ in of_one_size(batches)))
 
 
 Task = RangeTask | CountTask | HashTask | CompareTask

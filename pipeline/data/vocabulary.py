@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from pipeline.config import TokenizerConfig
@@ -10,7 +9,7 @@ from pipeline.data.corpus import Slice, texts_of
 from pipeline.data.corpus.slices import group, sample
 from pipeline.data.tasks import CountTask, MapTasks
 from pipeline.data.tokenizer import Tokenizer, train_tokenizer
-from pipeline.data.tokenizer.training import from_counts, resolve_eos
+from pipeline.data.tokenizer.training import Counts, from_counts, resolve_eos
 
 # enough text for byte-pair merges: more of it hardly changes them
 BPE_SAMPLE_BYTES = 40 << 20
@@ -32,8 +31,8 @@ def tokenizer_of(slices: Sequence[Slice], config: TokenizerConfig, map_tasks: Ma
     if is_learnt and num_bytes is not None:
         slices = sample(slices, num_bytes)
     if is_learnt and config.kind in ("char", "word"):
-        counts: Counter[str] = Counter()
+        counts = Counts.sum_of([])
         for found in map_tasks([CountTask(tuple(part), config.kind) for part in group(slices, COUNT_BYTES)]):
-            counts.update(found)
+            counts = Counts.sum_of([counts, found])
         return from_counts(config, counts, eos=resolve_eos(config, num_documents=num_documents))
     return train_tokenizer(config, texts_of(slices) if is_learnt else [], num_documents=num_documents)

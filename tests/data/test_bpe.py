@@ -77,7 +77,7 @@ def test_documents_get_the_ids_of_hugging_face(documents: list[tuple[str, bool]]
 
 @pytest.mark.parametrize("text", [TEXT, TEXT.replace("\n", " "), "ab" * 2000, " " * 3000, "a \u3000b" * 800])
 def test_long_texts_cut_into_pieces_are_as_the_whole(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(groups, "GROUP_CHARACTERS", 50)
+    monkeypatch.setattr(groups, "GROUP_BYTES", 50)
     for tokenizer in (tokenizer_of(), hugging_face_only(monkeypatch)):
         ids, lengths = tokenizer.encode_documents(["a b", text, "", text], ends=[True, True, False, False])
         end = [tokenizer.eos_id]

@@ -104,7 +104,7 @@ def test_ids_are_those_of_hugging_face_cut_or_whole(name: str, tmp_path: Path, m
     expected = engine.encode(TEXT, add_special_tokens=False).ids
     assert tokenizer.encode_document(TEXT).tolist() == [*expected, tokenizer.eos_id]
     assert tokenizer.eos_id == tokenizer.vocab_size - 1 == engine.get_vocab_size()
-    monkeypatch.setattr(pieces, "GROUP_CHARACTERS", 60)
+    monkeypatch.setattr(pieces, "GROUP_BYTES", 60)
     assert tokenizer.encode(TEXT).tolist() == expected
     assert (tokenizer._word_ids is not None) == (name == "gpt2")
     data = TEXT.encode()

@@ -104,7 +104,7 @@ def test_long_texts_are_cut_where_the_ids_stay_the_same(
     tokenizer = SentencePieceTokenizer("none", model)
     text = "".join(random_text(random.Random(seed)) for seed in range(40))
     expected = Processor(model_proto=model).encode(text)
-    monkeypatch.setattr(pieces, "GROUP_CHARACTERS", 60)
+    monkeypatch.setattr(pieces, "GROUP_BYTES", 60)
     assert tokenizer.encode(text).tolist() == expected
     data = text.encode()
     cuts = {tokenizer.safe_cut(data, start) for start in range(1, len(data), 7)} - {None}

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config import TokenizerConfig
 from pipeline.data.tokenizer import Tokenizer, load_tokenizer, pieces, train_tokenizer
-from pipeline.data.tokenizer.training import count
+from pipeline.data.tokenizer.training import Counts, count
 
 TEXT = "the cat sat\nthe mat\n\non the mat"
 UNICODE = "naïve café — 東京\n 日本語\u3000text\n\tαβγ\r\nend 😀 ok\n" * 40
@@ -142,7 +142,42 @@ def test_counts_of_parts_add_up_to_those_of_the_whole(monkeypatch: pytest.Monkey
     texts = [TEXT, UNICODE, "", "a\u2003b \x00 c"]
     words = Counter(word for text in texts for word in text.split())
     characters = Counter("".join(texts))
-    for group_characters in (5, 1 << 20):
-        monkeypatch.setattr(pieces, "GROUP_CHARACTERS", group_characters)
-        assert count("word", iter(texts)) == sum((count("word", [text]) for text in texts), Counter()) == words
-        assert count("char", texts) == characters
+    batches = [[text.encode() for text in texts], [], [texts[1].encode()]]
+    words.update(texts[1].split())
+    characters.update(texts[1])
+    for group_bytes in (5, 1 << 20):
+        monkeypatch.setattr(pieces, "GROUP_BYTES", group_bytes)
+        for kind, expected in (("word", words), ("char", characters)):
+            assert numbers_of(count(kind, batches)) == expected
+            parts = [count(kind, [[text]]) for batch in batches for text in batch]
+            assert numbers_of(Counts.sum_of(parts)) == expected
+    assert numbers_of(Counts.sum_of([])) == {}
+
+
+def numbers_of(counts: Counts) -> dict[str, int]:
+    pairs = zip(counts.texts.to_pylist(), counts.numbers.tolist(), strict=True)
+    return {text.decode(): number for text, number in pairs}
+
+
+def test_types_of_equal_count_are_in_the_order_of_their_characters() -> None:
+    # U+FF21 comes before U+1F600, though not in UTF-16
+    tokenizer = make("word", "b \U0001f600 \uff21 é a B é b", vocab_size=8)
+    assert tokenizer.types == ["<unk>", "<eos>", "b", "é", "B", "a", "\uff21", "\U0001f600"]  # type: ignore[attr-defined]
+    # the special ones take no other type's place
+    assert make("word", "<eos> <eos> <unk> b a a", vocab_size=4).types == ["<unk>", "<eos>", "a", "b"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", ["byte", "char", "word", "bpe"])
+@pytest.mark.parametrize("eos", ["document", "none"])
+def test_many_documents_at_once_have_the_ids_of_each_one(kind: str, eos: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = make(kind, UNICODE, eos=eos)
+    lines = UNICODE.split("\n")[:6]
+    for texts in ([*lines, "", "new ü", ""], ["", ""], ["", "one"], ["ascii", "", "only"], []):
+        for ends in ([True] * len(texts), [False] * len(texts), [n % 3 > 0 for n in range(len(texts))]):
+            expected = [tokenizer.encode_document(t, ends=e).tolist() for t, e in zip(texts, ends, strict=True)]
+            for group_bytes in (3, 1 << 20):
+                monkeypatch.setattr(pieces, "GROUP_BYTES", group_bytes)
+                ids, lengths = tokenizer.encode_utf8([text.encode() for text in texts], ends=ends)
+                assert ids.tolist() == [i for row in expected for i in row]
+                assert lengths.tolist() == [len(row) for row in expected]
+                assert ids.dtype == tokenizer.dtype

@@ -51,7 +51,7 @@ def test_each_white_space_of_unicode_parts_words_and_nothing_else_does() -> None
 
 @pytest.mark.parametrize("eos", ["line", "document", "none"])
 def test_long_texts_cut_into_pieces_are_as_the_whole(eos: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pieces, "GROUP_CHARACTERS", 7)
+    monkeypatch.setattr(pieces, "GROUP_BYTES", 7)
     tokenizer = tokenizer_of(eos)
     text = "the cat\u3000 \n\n naïve\tthe\r\nunseen\x85 cat the"
     assert tokenizer.encode(text).tolist() == plain_ids(tokenizer, text, ends=False)

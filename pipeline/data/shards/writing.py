@@ -18,6 +18,7 @@ import xxhash
 from pipeline import storage
 from pipeline.data.shards.sidecar import Sidecar, sidecar_name
 from pipeline.data.tokenizer import Ids
+from pipeline.data.tokenizer.base import as_arrow
 
 BATCH_TOKENS = 65_536
 ALIGNMENT = 8  # of what Arrow writes for a batch, in bytes
@@ -85,7 +86,7 @@ class ShardWriter:
         self.num_waiting = 0
 
     def _write(self, part: Ids) -> None:
-        self.writer.write_batch(pa.record_batch([pa.array(part)], schema=self.schema))
+        self.writer.write_batch(pa.record_batch([as_arrow(part)], schema=self.schema))
         # the values come last in what a batch writes
         offset = self.sink.tell() - -(-part.nbytes // ALIGNMENT) * ALIGNMENT
         self.batches.append([offset, part.nbytes, xxhash.xxh3_64_hexdigest(part.data)])

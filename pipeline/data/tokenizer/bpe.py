@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from pipeline.config import TokenizerConfig
 from pipeline.data.tokenizer.base import Ids, Tokenizer
-from pipeline.data.tokenizer.characters import END
-from pipeline.data.tokenizer.pieces import AT_WHITE_SPACE, TextPiece, cut_after, encode_in_groups, join_rows
+from pipeline.data.tokenizer.pieces import Group, encode_in_groups, join_rows
 from pipeline.data.tokenizer.pretokens import split_pretokens
 from pipeline.data.tokenizer.word_ids import WordIds
 from pipeline.errors import UserError
@@ -52,23 +51,20 @@ class BpeTokenizer(Tokenizer):
         """A text of every kind of word, by which ways to encode are compared."""
         return SAMPLE
 
-    @cached_property
-    def cut_in_text(self) -> re.Pattern[str] | None:
-        """Matches the character after which a text may be cut; None: nowhere."""
-        return AT_WHITE_SPACE
-
     def encode(self, text: str) -> Ids:
         return self.encode_documents([text], ends=[False])[0]
 
     def encode_documents(self, texts: Sequence[str], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
-        cut = partial(cut_after, self.cut_in_text)
-        return encode_in_groups(self._encode_pieces, texts, ends=ends, dtype=self.dtype, cut=cut)
+        return self.encode_utf8([text.encode() for text in texts], ends=ends)
 
-    def _encode_pieces(self, pieces: Sequence[TextPiece]) -> tuple[Ids, Ids]:
+    def encode_utf8(self, texts: Sequence[bytes], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
+        return encode_in_groups(self._encode_group, texts, ends=ends, dtype=self.dtype, cut=self.safe_cut)
+
+    def _encode_group(self, group: Group) -> tuple[Ids, Ids]:
         if self._word_ids is not None:
-            return self._word_ids.encode(pieces)
-        rows = self._merge([piece.characters for piece in pieces])
-        return join_rows(rows, pieces, eos_id=self.eos_id, dtype=self.dtype)
+            return self._word_ids.encode(group)
+        rows = self._merge([text.decode() for text in group.texts])
+        return join_rows(rows, group.ends, eos_id=self.eos_id, dtype=self.dtype)
 
     def _merge(self, texts: list[str]) -> list[list[int]]:
         """The ids of each text by Hugging Face."""
@@ -80,8 +76,8 @@ class BpeTokenizer(Tokenizer):
         if not has_plain_words(self.engine):
             return None
         end = [] if self.eos_id is None else [self.eos_id]
-        found = WordIds(split_pretokens, {END: end}, dtype=self.dtype, encode_words=self._merge)
-        ids, _ = found.encode([TextPiece(self.sample, 0, ends=False)])
+        found = WordIds(split_pretokens, self._merge, end=end, dtype=self.dtype)
+        ids, _ = found.encode(Group([self.sample.encode()], [False], 0))
         return found if ids.tolist() == self._merge([self.sample])[0] else None
 
     def decode(self, ids: Ids | list[int]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -27,6 +28,23 @@ class CharTokenizer(TypesTokenizer):
         if text.isascii():  # a quarter of the bytes
             return self.table[np.frombuffer(text.encode(), dtype=np.uint8)]
         return self.table[np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), dtype=np.uint32)]
+
+    def encode_utf8(self, texts: Sequence[bytes], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
+        data = b"".join(texts)
+        found = self.encode(data.decode())
+        stops = np.cumsum(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)))
+        if len(found) < len(data):  # count the first bytes of characters, not all bytes
+            begins = np.frombuffer(data, dtype=np.uint8) & 0xC0 != 0x80
+            stops = np.cumsum(begins, dtype=np.int64)[stops - 1] * (stops > 0)
+        has_end = np.array([True] * len(texts) if ends is None else ends, dtype=bool)
+        if self.eos != "document" or not has_end.any():
+            return found, np.diff(stops, prepend=0)
+        ids = np.empty(len(found) + np.count_nonzero(has_end), dtype=self.dtype)
+        stops += np.cumsum(has_end)
+        is_end = np.zeros(len(ids), dtype=bool)
+        is_end[stops[has_end] - 1] = True
+        ids[is_end], ids[~is_end] = self.eos_id, found
+        return ids, np.diff(stops, prepend=0)
 
     def decode(self, ids: Ids | list[int]) -> str:
         # <unk> is shown as the replacement character

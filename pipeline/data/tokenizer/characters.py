@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -60,3 +60,9 @@ def binary_array(values: Ids, starts: Ids) -> pa.BinaryArray:
     offsets = np.append(starts, len(values)).astype(np.int32)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(values)]
     return pa.Array.from_buffers(pa.binary(), len(starts), buffers)
+
+
+def binary_array_of(texts: Sequence[bytes]) -> pa.BinaryArray:
+    """``texts`` as they are."""
+    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    return binary_array(np.frombuffer(b"".join(texts), dtype=np.uint8), np.cumsum(lengths) - lengths)

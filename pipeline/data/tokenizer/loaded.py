@@ -11,7 +11,6 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from pipeline.data.tokenizer.base import UnknownTextError
 from pipeline.data.tokenizer.bpe import BYTE_OF, SAMPLE, BpeTokenizer, has_plain_words
-from pipeline.data.tokenizer.pieces import AT_WHITE_SPACE
 from pipeline.data.tokenizer.type_bytes import TypeBytes
 from pipeline.errors import UserError
 
@@ -136,21 +135,24 @@ class LoadedTokenizer(BpeTokenizer):
         return self.bytes_of[token]
 
     @cached_property
-    def cut_in_text(self) -> re.Pattern[str] | None:
-        if has_plain_words(self.engine):
-            return AT_WHITE_SPACE
-        # a normalizer or pre-tokenizer may treat the beginning of a text in its own way: cut a sample to see
+    def _has_plain_words(self) -> bool:
+        return has_plain_words(self.engine)
+
+    @cached_property
+    def _may_be_cut(self) -> bool:
+        """Whether a text of words of another kind may be cut before a single space.
+
+        A normalizer or pre-tokenizer may treat the beginning of a text in its own way: cut a sample to see.
+        """
         cuts = [found.end() for found in BEFORE_SPACE.finditer(self.sample)]
         if self.values["pre_tokenizer"] is None or not cuts:
-            return None
+            return False
         (whole,) = self._merge([self.sample])
         pairs = [self._merge([self.sample[:cut], self.sample[cut:]]) for cut in cuts]
-        return BEFORE_SPACE if all(head + tail == whole for head, tail in pairs) else None
+        return all(head + tail == whole for head, tail in pairs)
 
     def safe_cut(self, data: bytes, start: int) -> int | None:
-        if self.cut_in_text is AT_WHITE_SPACE:
+        if self._has_plain_words:
             return super().safe_cut(data, start)
-        if self.cut_in_text is None:
-            return None
-        found = BEFORE_SPACE_IN_BYTES.search(data, start)
+        found = BEFORE_SPACE_IN_BYTES.search(data, start) if self._may_be_cut else None
         return found.start() if found else None

@@ -1,89 +1,86 @@
-"""Texts in, groups of pieces out that are worth one pass each: short texts together, long ones cut."""
+"""Texts in, groups of them out that are worth one pass each: short texts together, long ones cut."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from itertools import chain, repeat
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pipeline.data.tokenizer.base import Ids
+from pipeline.data.tokenizer.characters import CUT, END
 
-# the working arrays of a group stay in the processor's cache
-GROUP_CHARACTERS = 1 << 20
-# neither words nor merges cross from a character to white space after it, so a text may be cut there
-AT_WHITE_SPACE = re.compile(r"\S[ \t-\r]")
-# the first place at or after some place of a text at which it may be cut; None if there is none
-CutInText = Callable[[str, int], int | None]
-
-
-class TextPiece(NamedTuple):
-    """Some ``characters`` of text number ``text``, which its document ``ends`` with or not."""
-
-    characters: str
-    text: int
-    ends: bool
+# the working arrays of a group stay in the processor's cache; up to twice as much is one, too
+GROUP_BYTES = 1 << 20
+# (data, start) → the first place at or after start > 0 where UTF-8 may be cut; None if there is none within
+CutInText = Callable[[bytes, int], int | None]
 
 
-def cut_after(pattern: re.Pattern[str] | None, text: str, start: int) -> int | None:
-    """Cuts after the first character of what ``pattern`` matches; nowhere without one."""
-    found = pattern.search(text, start - 1) if pattern else None
-    return found.start() + 1 if found else None
+class Group(NamedTuple):
+    """Consecutive ``texts`` in UTF-8, each of which ``ends`` its document or not, the first of them number ``first``.
+
+    The first may be the rest of a text, and the last a part of one, which goes on in the next group.
+    """
+
+    texts: list[bytes]
+    ends: list[bool]
+    first: int
+
+    @property
+    def joined(self) -> bytes:
+        """All texts, ``END`` or ``CUT`` after each."""
+        marks = [END if end else CUT for end in self.ends]
+        return b"".join(chain.from_iterable(zip(self.texts, marks, strict=True)))
 
 
-at_white_space: CutInText = partial(cut_after, AT_WHITE_SPACE)
-
-
-def groups_of(
-    texts: Iterable[str], ends: Iterable[bool] | None = None, *, cut: CutInText = at_white_space
-) -> Iterator[list[TextPiece]]:
-    """The texts in order, in groups of about ``GROUP_CHARACTERS``.
+def groups_of(texts: Sequence[bytes], ends: Sequence[bool] | None = None, *, cut: CutInText) -> Iterator[Group]:
+    """The texts in order, in groups of about ``GROUP_BYTES``.
 
     Args:
         ends: whether each text ends its document; None: all of them do.
         cut: where a text may be cut.
     """
-    group: list[TextPiece] = []
-    room = GROUP_CHARACTERS
-    pairs = zip(texts, repeat(True), strict=False) if ends is None else zip(texts, ends, strict=True)
-    for index, (text, text_ends) in enumerate(pairs):
+    all_ends = [True] * len(texts) if ends is None else list(ends)
+    if sum(map(len, texts)) <= 2 * GROUP_BYTES:
+        yield Group(list(texts), all_ends, 0)
+        return
+    group, first, room = list[bytes](), 0, GROUP_BYTES
+    for index, text in enumerate(texts):
         start = 0
         while room <= len(text) - start and (stop := cut(text, start + room)) is not None:
-            yield [*group, TextPiece(text[start:stop], index, False)]
-            group, room, start = [], GROUP_CHARACTERS, stop
-        group.append(TextPiece(text[start:], index, text_ends))
+            yield Group([*group, text[start:stop]], [*all_ends[first:index], False], first)
+            group, first, room, start = [], index, GROUP_BYTES, stop
+        group.append(text[start:])
         room -= len(text) - start
         if room <= 0:
-            yield group
-            group, room = [], GROUP_CHARACTERS
+            yield Group(group, all_ends[first : index + 1], first)
+            group, first, room = [], index + 1, GROUP_BYTES
     if group:
-        yield group
+        yield Group(group, all_ends[first:], first)
 
 
 def encode_in_groups(
-    encode: Callable[[Sequence[TextPiece]], tuple[Ids, Ids]],
-    texts: Sequence[str],
+    encode: Callable[[Group], tuple[Ids, Ids]],
+    texts: Sequence[bytes],
     *,
     ends: Sequence[bool] | None,
     dtype: np.dtype[Any],
-    cut: CutInText = at_white_space,
+    cut: CutInText,
 ) -> tuple[Ids, Ids]:
-    """The ids of ``texts`` and how many each has, from those of the pieces by ``encode``."""
+    """The ids of ``texts`` and how many each has, from those of the groups by ``encode``."""
     parts, lengths = [np.zeros(0, dtype=dtype)], np.zeros(len(texts), dtype=np.int64)
-    for pieces in groups_of(texts, ends, cut=cut):
-        ids, counts = encode(pieces)
+    for group in groups_of(texts, ends, cut=cut) if texts else ():
+        ids, counts = encode(group)
         parts.append(ids)
-        np.add.at(lengths, [piece.text for piece in pieces], counts)
-    return np.concatenate(parts), lengths
+        lengths[group.first : group.first + len(counts)] += counts
+    return np.concatenate(parts) if len(parts) > 2 else parts[-1], lengths
 
 
 def join_rows(
-    rows: Sequence[Sequence[int]], pieces: Sequence[TextPiece], *, eos_id: int | None, dtype: np.dtype[Any]
+    rows: Sequence[Sequence[int]], ends: Sequence[bool], *, eos_id: int | None, dtype: np.dtype[Any]
 ) -> tuple[Ids, Ids]:
-    """The ids of ``pieces``, a row each, one after another with ``<eos>`` where a document ends; how many each has."""
-    end = [] if eos_id is None else [eos_id]
-    whole = [[*row, *end] if piece.ends else row for row, piece in zip(rows, pieces, strict=True)]
+    """The ids of texts, a row each, one after another with ``<eos>`` where a document ends; how many each has."""
+    last = [] if eos_id is None else [eos_id]
+    whole = [[*row, *last] if end else row for row, end in zip(rows, ends, strict=True)]
     return np.fromiter(chain.from_iterable(whole), dtype=dtype), np.array([len(row) for row in whole])

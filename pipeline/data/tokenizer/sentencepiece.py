@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from pipeline.data.tokenizer.base import Ids, Tokenizer
 from pipeline.data.tokenizer.bpe import SAMPLE
-from pipeline.data.tokenizer.characters import CUT, END, binary_array
-from pipeline.data.tokenizer.pieces import TextPiece, encode_in_groups, join_rows
+from pipeline.data.tokenizer.characters import CUT, binary_array
+from pipeline.data.tokenizer.pieces import Group, encode_in_groups, join_rows
 from pipeline.data.tokenizer.word_ids import WordIds
 from pipeline.errors import UserError
 
@@ -35,7 +35,6 @@ AS_IT_IS = bytes([3 << 3 | 2, 6, 2 << 3 | 2, 0, 3 << 3, 0, 4 << 3, 0])
 # a type that stays within a word with the blanks before it
 WITHIN_WORD = re.compile(f"{SPACE_MARK}*[^{SPACE_MARK}]*")
 # before the single blank between two characters that are not white space
-BEFORE_SPACE = re.compile(r"\S(?= \S)")
 BEFORE_SPACE_IN_BYTES = re.compile(rb"(?<=[^\0- ])(?= [^\0- ])")
 CONTEXT = 64  # characters or bytes on either side of a cut that are encoded to be sure of it
 UNKNOWN_RUNS = "\u2603\u2603 \u2603\u2603  \u2603 "
@@ -82,17 +81,21 @@ class SentencePieceTokenizer(Tokenizer):
         return self.encode_documents([text], ends=[False])[0]
 
     def encode_documents(self, texts: Sequence[str], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
-        return encode_in_groups(self._encode_pieces, texts, ends=ends, dtype=self.dtype, cut=self._cut_in_text)
+        return self.encode_utf8([text.encode() for text in texts], ends=ends)
 
-    def _encode_pieces(self, pieces: Sequence[TextPiece]) -> tuple[Ids, Ids]:
+    def encode_utf8(self, texts: Sequence[bytes], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
+        return encode_in_groups(self._encode_group, texts, ends=ends, dtype=self.dtype, cut=self.safe_cut)
+
+    def _encode_group(self, group: Group) -> tuple[Ids, Ids]:
         if self._word_ids is not None:
-            return self._look_up(self._word_ids, pieces)
-        rows = self.processor.encode([piece.characters for piece in pieces])
-        return join_rows(rows, pieces, eos_id=self.eos_id, dtype=self.dtype)
+            return self._look_up(self._word_ids, group)
+        rows = self.processor.encode([text.decode() for text in group.texts])
+        return join_rows(rows, group.ends, eos_id=self.eos_id, dtype=self.dtype)
 
-    def _look_up(self, word_ids: WordIds, pieces: Sequence[TextPiece]) -> tuple[Ids, Ids]:
-        normalize = self.processor.normalize
-        ids, counts = word_ids.encode([piece._replace(characters=normalize(piece.characters)) for piece in pieces])
+    def _look_up(self, word_ids: WordIds, group: Group) -> tuple[Ids, Ids]:
+        texts = [text.decode() for text in group.texts]
+        normalised = [text.encode() for text in self.processor.normalize(texts)]
+        ids, counts = word_ids.encode(group._replace(texts=normalised))
         if self.unk_id is None:
             return ids, counts
         # unknown types that follow each other in a text are one, across words, too
@@ -114,9 +117,9 @@ class SentencePieceTokenizer(Tokenizer):
             return None
         end = [] if self.eos_id is None else [self.eos_id]
         words = processor_of(self.model + AS_IT_IS)
-        found = WordIds(split_marked, {END: end}, dtype=self.dtype, encode_words=words.encode)
+        found = WordIds(split_marked, words.encode, end=end, dtype=self.dtype)
         texts = [SAMPLE, UNKNOWN_RUNS, *SAMPLE.split(), SAMPLE.upper()]
-        ids, counts = self._look_up(found, [TextPiece(text, i, ends=False) for i, text in enumerate(texts)])
+        ids, counts = self._look_up(found, Group([text.encode() for text in texts], [False] * len(texts), 0))
         rows = np.split(ids, np.cumsum(counts)[:-1])
         return found if [row.tolist() for row in rows] == self.processor.encode(texts) else None
 
@@ -139,13 +142,6 @@ class SentencePieceTokenizer(Tokenizer):
         """Whether normalization lets a text be cut here: it may have rules of its own."""
         whole, *parts = self.processor.encode([head + tail, head, tail])
         return bool(whole == parts[0] + parts[1])
-
-    def _cut_in_text(self, text: str, start: int) -> int | None:
-        for found in BEFORE_SPACE.finditer(text, start - 1) if self._may_be_cut else ():
-            cut = found.end()
-            if self._is_cut(text[max(0, cut - CONTEXT) : cut], text[cut : cut + CONTEXT]):
-                return cut
-        return None
 
     def safe_cut(self, data: bytes, start: int) -> int | None:
         for found in BEFORE_SPACE_IN_BYTES.finditer(data, start) if self._may_be_cut else ():

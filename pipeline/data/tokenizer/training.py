@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.config import TokenizerConfig
-from pipeline.data.tokenizer.base import EOS, UNK, Tokenizer
+from pipeline.data.tokenizer.base import EOS, UNK, Ids, Tokenizer, as_arrow, before_character, values_of
 from pipeline.data.tokenizer.bpe import train_bpe
 from pipeline.data.tokenizer.byte import ByteTokenizer
 from pipeline.data.tokenizer.char import CharTokenizer
-from pipeline.data.tokenizer.characters import END
+from pipeline.data.tokenizer.characters import binary_array_of
 from pipeline.data.tokenizer.files import read_existing
 from pipeline.data.tokenizer.pieces import groups_of
-from pipeline.data.tokenizer.word import WordTokenizer, split_words
+from pipeline.data.tokenizer.word import WordTokenizer, before_white_space, split_words
 from pipeline.errors import UserError
 
 
@@ -27,7 +29,7 @@ def train_tokenizer(config: TokenizerConfig, documents: Iterable[str], *, num_do
     """
     eos = resolve_eos(config, num_documents=num_documents)
     if config.path is None and config.kind in ("char", "word"):
-        return from_counts(config, count(config.kind, documents), eos=eos)
+        return from_counts(config, count(config.kind, [[text.encode() for text in documents]]), eos=eos)
     if config.path is None and config.kind == "byte":
         if config.vocab_size is not None:
             raise UserError("tokenizer.vocab_size: bytes have a vocabulary of their own; leave it null")
@@ -45,31 +47,51 @@ def resolve_eos(config: TokenizerConfig, *, num_documents: int) -> str:
     return eos
 
 
-def count(kind: str, documents: Iterable[str]) -> Counter[str]:
-    """How often each character or word comes; counts of parts of a corpus add up to those of the whole."""
-    counts: Counter[str] = Counter()
-    count_group = _count_characters if kind == "char" else _count_words
-    for group in groups_of(documents):
-        counts.update(count_group([piece.characters for piece in group]))
-    return counts
+class Counts(NamedTuple):
+    """How often each of some different ``texts`` (binary, UTF-8), words or characters, comes."""
+
+    texts: pa.BinaryArray
+    numbers: Ids  # (len(texts),) int64
+
+    @classmethod
+    def sum_of(cls, parts: Iterable[Counts]) -> Counts:
+        """The counts of a whole from those of its parts."""
+        all_parts = [cls(binary_array_of([]), np.zeros(0, dtype=np.int64)), *parts]
+        found = pa.concat_arrays([part.texts for part in all_parts]).dictionary_encode()
+        numbers = np.concatenate([part.numbers for part in all_parts])
+        # added as float64, which has every number up to 2^53
+        sums = np.bincount(values_of(found.indices), weights=numbers, minlength=len(found.dictionary))
+        return cls(found.dictionary, sums.astype(np.int64))
 
 
-def _count_characters(texts: list[str]) -> dict[str, int]:
-    points = np.frombuffer("".join(texts).encode("utf-32-le", errors="surrogatepass"), dtype=np.uint32)
+def count(kind: str, batches: Iterable[Sequence[bytes]]) -> Counts:
+    """How often each character or word comes in texts in UTF-8; those of parts of a corpus add up to those of it."""
+    if kind == "char":
+        count_group, cut = _count_characters, before_character
+    else:
+        count_group, cut = _count_words, before_white_space
+    return Counts.sum_of(count_group(group.texts) for texts in batches for group in groups_of(texts, cut=cut))
+
+
+def _count_characters(texts: list[bytes]) -> Counts:
+    points = np.frombuffer(b"".join(texts).decode().encode("utf-32-le"), dtype=np.uint32)
     numbers = np.bincount(points)
-    return {chr(point): int(numbers[point]) for point in np.flatnonzero(numbers)}
+    found = np.flatnonzero(numbers)
+    return Counts(binary_array_of([chr(point).encode() for point in found.tolist()]), numbers[found])
 
 
-def _count_words(texts: list[str]) -> dict[str, int]:
-    found = split_words(END.join(text.encode() for text in texts), lines=False).value_counts()
-    pairs = zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True)
-    return {word.decode(): number for word, number in pairs if word != END}
+def _count_words(texts: list[bytes]) -> Counts:
+    found = split_words(b" ".join(texts), lines=False).dictionary_encode()
+    return Counts(found.dictionary, np.bincount(values_of(found.indices), minlength=len(found.dictionary)))
 
 
-def from_counts(config: TokenizerConfig, counts: Mapping[str, int], *, eos: str) -> Tokenizer:
-    """The types of a corpus by falling count, equal ones in the order of their characters."""
+def from_counts(config: TokenizerConfig, counts: Counts, *, eos: str) -> Tokenizer:
+    """The types of a corpus by falling count, equal ones in the order of their characters, which UTF-8 keeps."""
     special = [UNK] if eos == "none" else [UNK, EOS]
-    common = sorted((-number, text) for text, number in counts.items() if number >= config.min_count)
-    types = special + [text for _, text in common if text not in special]
+    batch = pa.record_batch([as_arrow(counts.numbers), counts.texts], ["number", "text"])
+    order = pc.sort_indices(batch, sort_keys=[("number", "descending"), ("text", "ascending")])
+    num_common = np.count_nonzero(counts.numbers >= config.min_count)
+    common = counts.texts.take(order[:num_common][: config.vocab_size]).to_pylist()
+    types = special + [text for text in map(bytes.decode, common) if text not in special]
     kind = CharTokenizer if config.kind == "char" else WordTokenizer
     return kind(eos, types[: config.vocab_size])

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
+from itertools import repeat
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.data.tokenizer.base import Ids, TypesTokenizer
-from pipeline.data.tokenizer.characters import END, CharacterClasses, binary_array
-from pipeline.data.tokenizer.pieces import encode_in_groups
-from pipeline.data.tokenizer.word_ids import WordIds
+from pipeline.data.tokenizer.base import Ids, TypesTokenizer, values_of
+from pipeline.data.tokenizer.characters import CUT, END, CharacterClasses, binary_array
+from pipeline.data.tokenizer.pieces import Group, encode_in_groups
 
 SPACE, NEWLINE, EDGE, WORD = range(4)
+# what is white space in ASCII to Python and to Hugging Face, too
+WHITE_SPACE = re.compile(rb"[ \t-\r]")
 
 
 class WordTokenizer(TypesTokenizer):
@@ -30,16 +33,31 @@ class WordTokenizer(TypesTokenizer):
         return self.encode_documents([text], ends=[False])[0]
 
     def encode_documents(self, texts: Sequence[str], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
+        return self.encode_utf8([text.encode() for text in texts], ends=ends)
+
+    def encode_utf8(self, texts: Sequence[bytes], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
         if self.eos == "line":  # a last line without an end has one too
-            texts = [text if text.endswith("\n") or not text else text + "\n" for text in texts]
-        return encode_in_groups(self._word_ids.encode, texts, ends=ends, dtype=self.dtype)
+            texts = [text if text.endswith(b"\n") or not text else text + b"\n" for text in texts]
+        return encode_in_groups(self._encode_group, texts, ends=ends, dtype=self.dtype, cut=before_white_space)
+
+    def _encode_group(self, group: Group) -> tuple[Ids, Ids]:
+        words = split_words(group.joined, lines=self.eos == "line").dictionary_encode()
+        distinct = words.dictionary.to_pylist()
+        id_of = np.fromiter(map(self._id_of_utf8.get, distinct, repeat(0)), dtype=np.int64, count=len(distinct))
+        ids = id_of[values_of(words.indices)]
+        # every text has one word that is not of it: its end, which is no type unless documents end with <eos>
+        edges = np.flatnonzero(ids >= self.vocab_size)
+        lengths = np.diff(edges, prepend=-1) - 1
+        if self.eos == "document" and self.eos_id is not None:
+            ids[edges[group.ends]] = self.eos_id
+            lengths += group.ends
+        return ids[ids < self.vocab_size].astype(self.dtype), lengths
 
     @cached_property
-    def _word_ids(self) -> WordIds:
-        end = [] if self.eos_id is None else [self.eos_id]
-        known = {word.encode(): [i] for word, i in self.id_of.items()}
-        known |= {b"": [0], b"\n": end, END: end if self.eos == "document" else []}
-        return WordIds(partial(split_words, lines=self.eos == "line"), known, dtype=self.dtype)
+    def _id_of_utf8(self) -> dict[bytes, int]:
+        """The ids of words in UTF-8, and the end of a line's; ends of texts have one beyond all."""
+        known = {word.encode(): i for i, word in enumerate(self.types)}
+        return known | {b"\n": self.eos_id or 0, END: self.vocab_size, CUT: self.vocab_size}
 
     def decode(self, ids: Ids | list[int]) -> str:
         end = "\n" if self.eos == "line" else ""
@@ -64,6 +82,12 @@ def classify(characters: str) -> Ids:
 
 
 CLASSES_OF = CharacterClasses(classify, edge=EDGE)
+
+
+def before_white_space(data: bytes, start: int) -> int | None:
+    """The first place at or after ``start`` at which ``data``, UTF-8, may be cut without cutting a word."""
+    found = WHITE_SPACE.search(data, start)
+    return found.start() if found else None
 
 
 def split_words(data: bytes, *, lines: bool) -> pa.BinaryArray:

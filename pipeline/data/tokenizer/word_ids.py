@@ -6,7 +6,8 @@ Natural text repeats its words, so nearly all of the work is to find where they 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow as pa
 
 from pipeline.data.tokenizer.base import Ids, values_of
 from pipeline.data.tokenizer.characters import CUT, END
-from pipeline.data.tokenizer.pieces import TextPiece
+from pipeline.data.tokenizer.pieces import Group
 
 # about 50 MB; beyond it all are forgotten and the words of the text at hand are encoded again
 MAX_WORDS, MAX_IDS = 1 << 18, 1 << 22
@@ -25,30 +26,28 @@ class WordIds:
 
     Args:
         split: the words of texts in UTF-8, ``END`` and ``CUT`` after each of them included.
-        known: the ids of the words known from the beginning; of ``END`` and ``CUT`` where they have any; of ``b""``
-            those of all other words, where there is no ``encode_words``.
+        encode_words: the ids of each of some words.
+        end: the ids of ``END``.
         dtype: of the ids.
-        encode_words: the ids of each of some other words.
     """
 
     def __init__(
         self,
         split: Callable[[bytes], pa.BinaryArray],
-        known: Mapping[bytes, Sequence[int]],
+        encode_words: Callable[[list[str]], Sequence[Sequence[int]]],
         *,
+        end: Sequence[int],
         dtype: np.dtype[Any],
-        encode_words: Callable[[list[str]], Sequence[Sequence[int]]] | None = None,
     ) -> None:
         self.split = split
         self.encode_words = encode_words
+        self.end = end
         self.dtype = dtype
-        self.known = {END: [], CUT: [], **known}
         self._forget()
 
-    def encode(self, pieces: Sequence[TextPiece]) -> tuple[Ids, Ids]:
-        """The ids of the pieces one after another, and how many each has."""
-        words = self.split(b"".join(p.characters.encode() + (END if p.ends else CUT) for p in pieces))
-        words = words.dictionary_encode()
+    def encode(self, group: Group) -> tuple[Ids, Ids]:
+        """The ids of the texts one after another, and how many each has."""
+        words = self.split(group.joined).dictionary_encode()
         rows = self._rows_of(words.dictionary.to_pylist())[values_of(words.indices)]
         lengths = self.lengths[rows]
         stops = np.cumsum(lengths)
@@ -58,22 +57,21 @@ class WordIds:
         return self.ids[places], np.diff(stops[rows < 2], prepend=0)  # rows 0 and 1: END and CUT
 
     def _rows_of(self, words: list[bytes]) -> Ids:
-        other = self.row_of.get(b"", -1)
-        rows = [self.row_of.get(word, other) for word in words]
-        if self.encode_words is not None and -1 in rows:
-            new = [word for word, row in zip(words, rows, strict=True) if row < 0]
-            if len(self.row_of) + len(new) > MAX_WORDS or len(self.ids) > MAX_IDS:
-                self._forget()
-                new = [word for word in words if word not in self.row_of]
-            self._learn(new, self.encode_words([word.decode() for word in new]))
-            rows = [self.row_of[word] for word in words]
-        return np.array(rows, dtype=np.int64)
+        rows = np.fromiter(map(self.row_of.get, words, repeat(-1)), dtype=np.int64, count=len(words))
+        new = [words[place] for place in np.flatnonzero(rows < 0)]
+        if not new:
+            return rows
+        if len(self.row_of) + len(new) > MAX_WORDS or len(self.ids) > MAX_IDS:
+            self._forget()
+            new = [word for word in words if word not in self.row_of]
+        self._learn(new, self.encode_words([word.decode() for word in new]))
+        return np.fromiter(map(self.row_of.__getitem__, words), dtype=np.int64, count=len(words))
 
     def _forget(self) -> None:
         self.row_of: dict[bytes, int] = {}
         self.ids = np.zeros(0, dtype=self.dtype)
         self.lengths = self.starts = np.zeros(0, dtype=np.int64)
-        self._learn(list(self.known), list(self.known.values()))
+        self._learn([END, CUT], [self.end, []])
 
     def _learn(self, words: Sequence[bytes], found: Sequence[Sequence[int]]) -> None:
         """Append a row for each of ``words``, of the ids that were ``found`` for it."""
