@@ -42,7 +42,8 @@ class CompareConfig(Section):
     )
     parameters: Numbers | None = setting(
         None,
-        "Parameters that each variant is brought to, within 1 %, by its model.hidden_size; several: all are trained at "
+        "Parameters that each variant is brought to, within 1 %, by its model.hidden_size (or, where heads leave one "
+        "of them few widths, to the nearest number that all can have, at most 10 % away); several: all are trained at "
         "each of these sizes; null: as many as the first variant has with model.hidden_size as it is.",
         unit="parameters",
     )

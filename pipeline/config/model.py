@@ -44,7 +44,10 @@ class ModelConfig(Section):
         le=MOST_UNITS,
     )
     slstm_forget_gate: Literal["sigmoid", "exponential"] = setting(
-        "sigmoid", "What an sLSTM's forget gate is made by.", source="Beck et al. 2024"
+        "sigmoid",
+        "What an sLSTM's forget gate is: sigmoid, below 1 as that of an LSTM, or exponential, any number above 0 as "
+        "its input gate is, with which what was let in earlier may come to count for more.",
+        source="Beck et al. 2024",
     )
     mogrifier_rounds: int = setting(
         0,
@@ -63,7 +66,8 @@ class ModelConfig(Section):
     )
     num_kv_heads: int | None = setting(
         None,
-        "Heads of its keys and values, each for as many of num_heads in a row; null: as num_heads.",
+        "Heads of a Transformer's keys and values, a divisor of num_heads: each serves as many heads in a row, and "
+        "fewer make a smaller cache; 1: all heads share one; null: as many as num_heads.",
         unit="heads",
         source="Ainslie et al. 2023",
         ge=1,
