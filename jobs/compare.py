@@ -36,13 +36,13 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         return print_dry_run(config, preview(config))
 
     from jobs.terminal.progress import ShardProgress
-    from jobs.terminal.search import SearchProgress
-    from pipeline.cluster import compare, search
+    from jobs.terminal.search import SearchProgress, continued_by
+    from pipeline.cluster import compare
     from pipeline.compare.sentences import sentences
     from pipeline.compare.table import rows_of
 
     progress = SearchProgress()
-    try:
+    with continued_by(command_line("compare", argv), progress):
         found = compare.compare(
             config,
             verbose=arguments.verbose,
@@ -51,11 +51,6 @@ def main(argv: list[str]) -> dict[str, Any] | None:
             on_shard=ShardProgress().show,
             on_plan=progress.begin,
         )
-    except search.InterruptedSearchError as interrupted:
-        progress.say(f"{interrupted}; to continue:\n  {command_line('compare', argv)}")
-        raise SystemExit(128 + interrupted.signum) from None
-    finally:
-        progress.close()
     print_findings(config, found)
     return {"sentences": sentences(found), "rows": rows_of(found)}
 

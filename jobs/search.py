@@ -39,7 +39,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     sampler_of(config.search, space)
 
     from jobs.terminal.progress import ShardProgress, duration
-    from jobs.terminal.search import SearchProgress
+    from jobs.terminal.search import SearchProgress, continued_by
     from pipeline.cluster import rules, search
     from pipeline.dry_run import dry_run
     from pipeline.search.leaderboard import BEST
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         time = f"{duration(of_search['estimated_seconds'])}, of training alone, at the speed of this machine now"
         return print_dry_run(config, {**figures, **of_search, "estimated_time": time})
     progress = SearchProgress(config.search.num_trials)
-    try:
+    with continued_by(command_line("search", argv), progress):
         rows = search.search(
             config,
             verbose=arguments.verbose,
@@ -65,11 +65,6 @@ def main(argv: list[str]) -> dict[str, Any] | None:
             on_shard=ShardProgress().show,
             on_plan=progress.begin,
         )
-    except search.InterruptedSearchError as interrupted:
-        progress.say(f"{interrupted}; to continue:\n  {command_line('search', argv)}")
-        raise SystemExit(128 + interrupted.signum) from None
-    finally:
-        progress.close()
     print_rows(rows)
     directory = config.run.directory
     print(f"\ntrain the best: {command_line('train', ['--config', f'{directory}/{BEST}'])}")

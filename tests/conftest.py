@@ -114,6 +114,18 @@ def make_config(tiny_text: Path, tmp_path: Path) -> Callable[..., Config]:
 
 
 @pytest.fixture
+def run_on_documents(make_config: Callable[..., Config], tmp_path: Path) -> str:
+    """The directory of a run of two steps on lines, each a document of its own."""
+    from pipeline import launch
+
+    (tmp_path / "names.txt").write_text("kamori\n" * 60)
+    values = {"corpus.document": "line", "data.layout": "documents", "train.max_steps": 2}
+    config = make_config({"corpus.train": [str(tmp_path / "names.txt")], **values})
+    launch.train(config, launch.in_process)
+    return str(config.run.directory)
+
+
+@pytest.fixture
 def file_size_limit() -> Iterator[Callable[[int], None]]:
     """A function that makes writes beyond so many bytes of a file fail in this process, as on a full disk."""
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -12,7 +12,8 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from jobs.terminal.progress import MovingLine, bar, duration
@@ -26,6 +27,24 @@ from pipeline.training.monitor import Record
 ORDER = (RUNNING, PAUSED, DONE, STOPPED, LOST, FAILED)
 MOST_ROWS = 12
 WIDTHS = (7, 12, 26, 14)  # of trial, perplexity, place, tokens
+
+
+@contextmanager
+def continued_by(command: str, progress: MovingLine) -> Iterator[None]:
+    """Close ``progress`` in the end. Of a search that was asked to stop, say which ``command`` continues it.
+
+    Raises:
+        SystemExit: for such a search, with the exit code of its signal.
+    """
+    from pipeline.cluster.search import InterruptedSearchError
+
+    try:
+        yield
+    except InterruptedSearchError as interrupted:
+        progress.say(f"{interrupted}; to continue:\n  {command}")
+        raise SystemExit(128 + interrupted.signum) from None
+    finally:
+        progress.close()
 
 
 class SearchProgress(MovingLine):

@@ -76,6 +76,22 @@ class Cell(nn.Module):
         return products.to(torch.promote_types(products.dtype, torch.float32)).chunk(self.num_products, dim=-1)
 
 
+class RecurrentCell(Cell):
+    """A cell with a matrix on the hidden vector, ``weight_hh``, on which weight dropout falls."""
+
+    weight_hh: nn.Parameter
+
+    @property
+    def recurrent(self) -> Tensor | None:
+        return self.weight_hh
+
+    def draw(self) -> None:
+        """Draw all weights that there are from ±1/sqrt(H), as torch's LSTM and GRU do."""
+        limit = 1 / math.sqrt(self.hidden_size)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -limit, limit)
+
+
 class MinCell(Cell):
     """A running average of candidates: f_t h_(t−1) + (1 − f_t) h̃_t."""
 
@@ -162,7 +178,7 @@ class QRNN(Cell):
         return torch.sigmoid(output) * cell, (cell, inputs if self.width == 2 else before)
 
 
-class ResetBeforeGRU(Cell):
+class ResetBeforeGRU(RecurrentCell):
     """h_t = (1 − z) n + z h_(t−1), where n = tanh(W_n x + U_n (r h_(t−1))), r = σ(W_r x + U_r h_(t−1)), z likewise."""
 
     num_products = 3  # r, z, n
@@ -170,13 +186,7 @@ class ResetBeforeGRU(Cell):
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size)
         self.weight_hh = nn.Parameter(torch.empty(3 * hidden_size, hidden_size))
-        limit = 1 / math.sqrt(hidden_size)  # as torch's GRU
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -limit, limit)
-
-    @property
-    def recurrent(self) -> Tensor | None:
-        return self.weight_hh
+        self.draw()
 
     def forward(
         self, inputs: Tensor, state: State, resets: Tensor | None = None, recurrent: Tensor | None = None

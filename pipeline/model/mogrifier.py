@@ -5,18 +5,16 @@ Letters: T time, B streams, E embedding, H hidden, R rank.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.model.cells import Cell, LayOut, Product, Step
+from pipeline.model.cells import LayOut, Product, RecurrentCell, Step
 from pipeline.model.cpu.mogrified_lstm import MogrifiedLSTM
 from pipeline.model.state import State
 
 
-class MogrifierLSTM(Cell):
+class MogrifierLSTM(RecurrentCell):
     """x ← 2σ(Q h) x and h ← 2σ(R x) h by turns, as often as there are rounds, then torch's LSTM, gates i, f, k, o.
 
     ``mixers`` are the matrices of the rounds, (E, H) and (H, E) by turns; with a rank two each, (·, R) and (R, ·).
@@ -37,9 +35,7 @@ class MogrifierLSTM(Cell):
         self.mixers = nn.ParameterList(
             nn.Parameter(torch.empty(sizes[rows], sizes[columns])) for rows, columns in self.mixed
         )
-        limit = 1 / math.sqrt(hidden_size)  # as torch's LSTM
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -limit, limit)
+        self.draw()
 
     @property
     def mixed(self) -> list[tuple[str, str]]:
@@ -52,10 +48,6 @@ class MogrifierLSTM(Cell):
     @property
     def state_sizes(self) -> tuple[int, ...]:
         return self.hidden_size, self.hidden_size
-
-    @property
-    def recurrent(self) -> Tensor | None:
-        return self.weight_hh
 
     @property
     def factors(self) -> list[list[nn.Parameter]]:

@@ -20,10 +20,11 @@ from pipeline.model.cells import QRNN, Cell, MinGRU, MinLSTM, ResetBeforeGRU
 from pipeline.model.kernels import run_layer
 from pipeline.model.mogrifier import MogrifierLSTM
 from pipeline.model.past_attention import PastAttention
-from pipeline.model.precision import ProductFormats, autocast_where_native, runs_in_autocast
+from pipeline.model.precision import ProductFormats, autocast_where_native
 from pipeline.model.regularization import HIDDEN, Masks
 from pipeline.model.segments import Segments
 from pipeline.model.slstm import SLSTM
+from pipeline.model.stack import LayerStack
 from pipeline.model.state import State
 
 CELLS: dict[str, Any] = {
@@ -38,7 +39,7 @@ CELLS: dict[str, Any] = {
 }
 
 
-class Recurrence(nn.Module):
+class Recurrence(LayerStack):
     """Layers of one cell, with dropout between them and on their recurrent weights, and perhaps attention to the past.
 
     The state is that of the layers, then that of the attention.
@@ -116,27 +117,7 @@ class Recurrence(nn.Module):
             context=config.num_slots,
         )
 
-    def forward(
-        self,
-        inputs: Tensor,
-        state: State,
-        segments: Segments | None = None,
-        masks: Masks | None = None,
-        outputs: list[Tensor] | None = None,
-    ) -> tuple[Tensor, State]:
-        """Run all layers over (T, B, E); returns (T, B, H) of the last layer and the state after the last step.
-
-        Args:
-            segments: where streams begin anew within the window.
-            masks: of locked and weight dropout; none: as when not training.
-            outputs: gets what goes on from each layer, (T, B, H of that layer).
-        """
-        if runs_in_autocast(inputs.device.type):
-            return self._forward(inputs, state, segments, masks, outputs)
-        with torch.autocast(inputs.device.type, enabled=False):
-            return self._forward(inputs.to(state[0].dtype), state, segments, masks, outputs)
-
-    def _forward(
+    def run(
         self,
         inputs: Tensor,
         state: State,

@@ -7,13 +7,11 @@ H hidden, K heads, D = H/K units of a head.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.model.cells import Cell, LayOut, Step
+from pipeline.model.cells import LayOut, RecurrentCell, Step
 from pipeline.model.cpu.looped_slstm import LoopedSLSTM, begun, ended
 from pipeline.model.cpu.products import linear
 from pipeline.model.state import State
@@ -21,7 +19,7 @@ from pipeline.model.state import State
 NORM_EPSILON = 1e-5
 
 
-class SLSTM(Cell):
+class SLSTM(RecurrentCell):
     """c_t = f c_(t−1) + i z, n_t = f n_(t−1) + i, h_t = o c_t/n_t; out of it goes h_t, normalised in each head.
 
     z = tanh(W_z x + U_z h + b), o = σ(…), i = exp(…), f = σ(…) or exp(…); U has a block for each head, so that only
@@ -38,18 +36,12 @@ class SLSTM(Cell):
         super().__init__(input_size, hidden_size)
         self.num_heads, self.is_exponential = num_heads, is_exponential
         self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, hidden_size // num_heads))
-        limit = 1 / math.sqrt(hidden_size)  # as torch's LSTM
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -limit, limit)
+        self.draw()
         self.head_norm = nn.Parameter(torch.ones(hidden_size))
 
     @property
     def state_sizes(self) -> tuple[int, ...]:
         return (self.hidden_size,) * 3
-
-    @property
-    def recurrent(self) -> Tensor | None:
-        return self.weight_hh
 
     def forward(
         self, inputs: Tensor, state: State, resets: Tensor | None = None, recurrent: Tensor | None = None

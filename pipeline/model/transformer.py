@@ -19,10 +19,11 @@ from torch.nn import functional as F
 from pipeline.config import ModelConfig
 from pipeline.model.attention import attend, rotary_turns, rotated
 from pipeline.model.cpu.products import linear
-from pipeline.model.precision import ProductFormats, autocast_where_native, runs_in_autocast
+from pipeline.model.precision import ProductFormats, autocast_where_native
 from pipeline.model.reach import Reach, Ring, newest, reach
 from pipeline.model.regularization import HIDDEN, Masks
 from pipeline.model.segments import Segments
+from pipeline.model.stack import LayerStack
 from pipeline.model.state import State
 
 # of a weight at the start (Radford et al. 2019)
@@ -88,7 +89,7 @@ class Block(nn.Module):
         return linear(wide, self.narrow.weight)
 
 
-class Transformer(nn.Module):
+class Transformer(LayerStack):
     """Blocks one after another, and a norm; called as ``Recurrence`` is."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -103,21 +104,7 @@ class Transformer(nn.Module):
             nn.init.normal_(self.positions.weight, std=DEVIATION)
         self.dropout, self.hidden_dropout = config.dropout, config.hidden_dropout
 
-    def forward(
-        self,
-        inputs: Tensor,
-        state: State,
-        segments: Segments | None = None,
-        masks: Masks | None = None,
-        outputs: list[Tensor] | None = None,
-    ) -> tuple[Tensor, State]:
-        """Run all layers over (T, B, H); returns (T, B, H) and the state after the last step; see ``Recurrence``."""
-        if runs_in_autocast(inputs.device.type):
-            return self._forward(inputs, state, segments, masks, outputs)
-        with torch.autocast(inputs.device.type, enabled=False):
-            return self._forward(inputs.to(state[0].dtype), state, segments, masks, outputs)
-
-    def _forward(
+    def run(
         self,
         inputs: Tensor,
         state: State,

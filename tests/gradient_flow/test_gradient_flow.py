@@ -137,13 +137,6 @@ def test_the_job_compares_runs(
             main(["--run", *directories, *options])
 
 
-def test_a_run_on_documents_is_refused(make_config: Callable[..., Config], tmp_path: Path) -> None:
-    (tmp_path / "names.txt").write_text("kamori\n" * 60)
-    config = make_config(
-        {"corpus.train": [str(tmp_path / "names.txt")], "corpus.document": "line", "data.layout": "documents",
-         "train.max_steps": 2}
-    )  # fmt: skip
-    prepare_in_process(config)
-    launch.train(config, launch.in_process)
+def test_a_run_on_documents_is_refused(run_on_documents: str) -> None:
     with pytest.raises(ValueError, match=r"--run: .* reads data\.layout=documents, but gradients are followed"):
-        main(["--run", str(config.run.directory)])
+        main(["--run", run_on_documents])
