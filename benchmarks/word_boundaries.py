@@ -24,8 +24,9 @@ from pipeline import run
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.evaluate import text_held_out
 from pipeline.evaluate.surprisal import surprisal_rows
+from pipeline.evaluate.type_classes import groups_of_types, places_of
 from pipeline.evaluate.windows import window_of
-from pipeline.evaluate.words import WORD_BOUNDARIES, Row, Words, groups_of_types, places_of
+from pipeline.evaluate.words import WORD_BOUNDARIES, Row, Words
 from pipeline.model.language_model import LanguageModel
 from pipeline.scoring import scored_windows
 from pipeline.training.checkpoint import Loaded, load_model

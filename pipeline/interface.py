@@ -24,11 +24,12 @@ import torch
 from torch import Tensor
 
 from pipeline.config import Config
-from pipeline.data.documents import begin_of_documents
+from pipeline.data.document_pools import begin_of_documents
 from pipeline.data.tokenizer import EOS, Ids, Tokenizer
 from pipeline.data.windows import IGNORED, Window
 from pipeline.errors import UserError
-from pipeline.evaluate.words import WORD_BOUNDARIES, Before, Place, Row, WordBoundary, Words, groups_of_types, places_of
+from pipeline.evaluate.type_classes import Place, groups_of_types, places_of
+from pipeline.evaluate.words import WORD_BOUNDARIES, Before, Row, WordBoundary, Words
 from pipeline.generate.text import ids_of_prompt
 from pipeline.generate.writing import Begin, generate_batch
 from pipeline.model.evaluating import evaluating

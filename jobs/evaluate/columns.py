@@ -28,7 +28,8 @@ from pipeline.evaluate.columns import (
 from pipeline.evaluate.reading import Reading
 from pipeline.evaluate.several import fields_of_runs, joined_rows
 from pipeline.evaluate.surprisal import SCHEMA
-from pipeline.evaluate.words import Row, WordBoundary, groups_of_types
+from pipeline.evaluate.type_classes import groups_of_types
+from pipeline.evaluate.words import Row, WordBoundary
 from pipeline.ngram import NGramModel, TrainingText, read_arpa, train_ngram, training_text
 from pipeline.options import USUAL_COLUMNS, DynamicSettings
 from pipeline.scoring import scored_windows

@@ -11,7 +11,8 @@ from pipeline.config.compare import CompareConfig
 from pipeline.config.data import CorpusConfig, DataConfig, TokenizerConfig
 from pipeline.config.ddp import DdpConfig
 from pipeline.config.fields import Section, no_blank, shown
-from pipeline.config.model import ModelConfig, check_context, check_model
+from pipeline.config.model import ModelConfig
+from pipeline.config.model_checks import check_context, check_model
 from pipeline.config.running import EvaluateConfig, RunConfig
 from pipeline.config.search import SearchConfig
 from pipeline.config.training import OptimizerConfig, PruneConfig, TrainConfig

@@ -25,7 +25,7 @@ from pipeline.data.corpus.slices import mixture_of, num_bytes_of
 from pipeline.data.corpus.sources import changed_since
 from pipeline.data.corpus.splits import held_out_of_train
 from pipeline.data.directory import OtherCorpusError, Say, locked, new_directory
-from pipeline.data.documents import document_lengths
+from pipeline.data.document_pools import document_lengths
 from pipeline.data.extracts import some
 from pipeline.data.planning import Range, plan
 from pipeline.data.readers import Reader, Tally, TextSettings

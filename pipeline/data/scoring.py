@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipeline.data.documents import DocumentPools, block, padded_with
+from pipeline.data.document_pools import DocumentPools, block, padded_with
 from pipeline.data.streams import NO_RESETS, ResetRule, part_of
 from pipeline.data.windows import IGNORED, Tokens, Window
 from pipeline.errors import UserError

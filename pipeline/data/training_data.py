@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.data.documents import Documents, begin_of_documents
+from pipeline.data.document_pools import begin_of_documents
+from pipeline.data.documents import Documents
 from pipeline.data.shards import PreparedCorpus
 from pipeline.data.streams import Streams
 from pipeline.data.tokenizer import Tokenizer

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from pipeline.evaluate.dynamic import Learner
 from pipeline.evaluate.reading import Reading, Unit
-from pipeline.evaluate.words import Row, WordBoundary, groups_of_types
+from pipeline.evaluate.type_classes import groups_of_types
+from pipeline.evaluate.words import Row, WordBoundary
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import State

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.config import CorpusConfig, Layout
 from pipeline.data.corpus import Slice, find_sources, texts_of
-from pipeline.data.documents import begin_of_documents, document_starts
+from pipeline.data.document_pools import begin_of_documents, document_starts
 from pipeline.data.planning import Range
 from pipeline.data.readers import Tally
 from pipeline.data.shards import PreparedCorpus

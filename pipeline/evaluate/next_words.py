@@ -27,7 +27,8 @@ from torch import Tensor
 
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.errors import UserError
-from pipeline.evaluate.words import BOUNDARY, END, WITHIN, Known, classes_of_types
+from pipeline.evaluate.type_classes import BOUNDARY, END, WITHIN, classes_of_types
+from pipeline.evaluate.words import Known
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import State, concatenate, select

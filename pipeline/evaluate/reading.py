@@ -12,12 +12,13 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.data.documents import document_starts
+from pipeline.data.document_pools import document_starts
 from pipeline.data.streams import NO_RESETS, ResetRule, part_of
 from pipeline.data.tokenizer import EOS, Ids, Tokenizer
 from pipeline.data.windows import IGNORED, ArrayTokens, Window
 from pipeline.evaluate.held_out import HeldOut
-from pipeline.evaluate.words import Row, WordBoundary, Words, places_of
+from pipeline.evaluate.type_classes import places_of
+from pipeline.evaluate.words import Row, WordBoundary, Words
 from pipeline.scoring import Scored
 
 WINDOW_TOKENS = 512

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from pipeline.data.tokenizer import EOS, Ids, Tokenizer
 from pipeline.evaluate.prefix_tree import PrefixTree, pays
+from pipeline.evaluate.type_classes import Place, groups_of_types, places_of
 from pipeline.evaluate.windows import window_of
-from pipeline.evaluate.words import Place, Row, WordBoundary, Words, groups_of_types, places_of
+from pipeline.evaluate.words import Row, WordBoundary, Words
 from pipeline.model.language_model import LanguageModel
 from pipeline.scoring import Scored, scored_windows
 

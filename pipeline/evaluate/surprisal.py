@@ -22,7 +22,8 @@ from pipeline.errors import UserError
 from pipeline.evaluate.held_out import HeldOut
 from pipeline.evaluate.reading import Reading
 from pipeline.evaluate.stimuli import ROW, Stimuli
-from pipeline.evaluate.words import SHOWN, Row, WordBoundary, groups_of_types
+from pipeline.evaluate.type_classes import groups_of_types
+from pipeline.evaluate.words import SHOWN, Row, WordBoundary
 from pipeline.files import new_file
 from pipeline.model.language_model import LanguageModel
 from pipeline.scoring import scored_windows

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from pipeline.config import Layout
-from pipeline.data.documents import begin_of_documents
+from pipeline.data.document_pools import begin_of_documents
 from pipeline.data.tokenizer import Ids, Tokenizer, UnknownTextError
 from pipeline.data.utf8 import is_text
 from pipeline.errors import UserError

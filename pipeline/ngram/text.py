@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pipeline.data.documents import document_starts
+from pipeline.data.document_pools import document_starts
 from pipeline.data.tokenizer import Ids, Tokenizer
 from pipeline.data.windows import Tokens
 from pipeline.ngram.model import BEGIN, BEGIN_ID, END, END_ID, SPECIAL, UNKNOWN, UNKNOWN_ID

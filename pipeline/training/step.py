@@ -5,7 +5,7 @@ Letters: T time, B streams of this rank, V vocabulary, W ranks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -25,9 +25,13 @@ from pipeline.training.averaging import Averaging
 from pipeline.training.clipping import Clipping
 from pipeline.training.communication import Exchange
 from pipeline.training.embedding_rows import EmbeddingRows
+from pipeline.training.loss_scale import LossScale, Refusals
 from pipeline.training.pruning import Pruning
 from pipeline.training.stateful import Stateful, Weights
 from pipeline.training.times import StepTimes
+
+# the embedding's name in the module that DDP wraps
+EMBEDDING = "model.embedding.weight"
 
 
 class WindowLoss(nn.Module):
@@ -57,43 +61,6 @@ class WindowLoss(nn.Module):
         vectors = model.for_head(dropped)
         sums = model.head.loss(vectors, targets) if soft is None else model.head.distill(vectors, targets, soft)
         return sums, self.penalties(hidden, dropped), state
-
-
-class LossScale:
-    """Dynamic scale of an fp16 loss, kept on the device: halved at an overflow, doubled after 2,000 good updates.
-
-    Source: Micikevicius et al. 2018. Gradients are averaged over the ranks before they are judged, and an overflow
-    on one is an overflow on all, so every rank's scale is the same without a word.
-    """
-
-    def __init__(self, *, enabled: bool, device: torch.device) -> None:
-        self.enabled = enabled
-        self.scale = torch.tensor(2.0**16 if enabled else 1.0, device=device)
-        self.num_good = torch.zeros((), dtype=torch.int32, device=device)
-
-    def update(self, finite: Tensor) -> None:
-        if self.enabled:
-            torch._amp_update_scale_(self.scale, self.num_good, (~finite).float(), 2.0, 0.5, 2000)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {"scale": self.scale, "num_good": self.num_good}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.scale.copy_(state["scale"])
-        self.num_good.copy_(state["num_good"])
-
-
-class Refusals:
-    """Counts, on the device, the updates that were not made because a gradient was not finite."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.number = torch.zeros((), dtype=torch.int64, device=device)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {"number": self.number}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.number.copy_(state["number"])
 
 
 class TrainingStep:
@@ -146,11 +113,7 @@ class TrainingStep:
         self.module: nn.Module = WindowLoss(model, penalties)
         self.exchange: Exchange | None = None
         if world_size > 1:
-            self.exchange = Exchange(ddp or DdpConfig(), self.times)
-            self.module = self.exchange.distribute(
-                self.module, apart="model.embedding.weight" if embedding_rows else None
-            )
-            self.settle()
+            self.exchange = self.distribute(ddp or DdpConfig(), apart=EMBEDDING if embedding_rows else None)
         # what an update changes, in the order in which it is loaded: averages look at the weights
         self.parts: dict[str, Stateful] = {
             "weights": Weights(model),
@@ -162,6 +125,13 @@ class TrainingStep:
             "refusals": self.refusals,
             **({} if self.exchange is None else {"communication": self.exchange}),
         }
+
+    def distribute(self, ddp: DdpConfig, *, apart: str | None) -> Exchange:
+        """Let DDP wrap the module, so that the ranks average their gradients, but that of the parameter ``apart``."""
+        exchange = Exchange(ddp, self.times)
+        self.module = exchange.distribute(self.module, apart=apart)
+        self.settle()
+        return exchange
 
     def settle(self) -> None:
         """Make a pass whose gradients are thrown away, after which DDP puts its buckets into their final order.
@@ -206,42 +176,60 @@ class TrainingStep:
             torch.manual_seed(mix(self.seed, index, self.rank))
         state = detach(state)
         num_streams = inputs.shape[1]
-        batch_size = self.batch_size or num_streams
-        first = self.rank * batch_size // self.world_size
         nats, divergence = (torch.zeros((), dtype=torch.float64, device=self.device) for _ in range(2))
         ends: list[State] = []
         num_groups = self.accumulation_steps
         for group in range(num_groups):
             rows = slice(group * num_streams // num_groups, (group + 1) * num_streams // num_groups)
-            segments = None if resets is None else Segments(resets[:, rows], device=self.device)
             with self.synchronization(is_last=group == num_groups - 1):
-                with autocast(self.precision, self.device):
-                    masks = self.masks(mix(self.seed, index), batch_size, range(first + rows.start, first + rows.stop))
-                    taught = () if soft is None else (soft.select(rows),)
-                    sums, penalty, end = self.module(
-                        inputs[:, rows], targets[:, rows], select(state, rows), segments, masks, *taught
-                    )
-                part = sums if soft is None else sums.loss
-                # DDP averages over ranks; times W, divided by all targets, that average is the mean per token
-                loss = part * (self.world_size / max(1, num_targets))
-                if penalty is not None:
-                    loss = loss + penalty * (self.world_size * len(masks.rows) / batch_size)
-                loss = loss * self.loss_scale.scale
-                self.times.mark("forward")
-                loss.backward()
+                sums, end = self.forward_backward(
+                    inputs, targets, state, rows, num_targets=num_targets, index=index, resets=resets, soft=soft
+                )
                 # the last gradient has set off the last exchange: what is left of the pass is waiting for that
                 is_exchanged = self.exchange is not None and group == num_groups - 1
                 self.times.mark("communication" if is_exchanged else "backward")
-            nats += part.detach() if soft is None else sums.nats
-            divergence += 0 if soft is None else sums.divergence
+            nats += sums.nats if isinstance(sums, Distilled) else sums.detach()
+            divergence += sums.divergence if isinstance(sums, Distilled) else 0
             ends.append(end)
         if self.embedding_rows is not None:
+            batch_size = self.batch_size or num_streams
             self.embedding_rows.take(most=inputs.shape[0] * -(-batch_size // self.world_size))
             self.times.mark("backward" if self.exchange is None else "communication")
         self.divergence = divergence
         norm = self.update(lr, index)
         self.times.mark("optimizer")
         return nats, norm, ends[0] if len(ends) == 1 else concatenate(ends)
+
+    def forward_backward(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State,
+        rows: slice,
+        *,
+        num_targets: int,
+        index: int,
+        resets: Resets | None,
+        soft: SoftTargets | None,
+    ) -> tuple[Tensor | Distilled, State]:
+        """Add the gradients of some ``rows`` of a window; returns their sums and the next state. See ``__call__``."""
+        batch_size = self.batch_size or inputs.shape[1]
+        first = self.rank * batch_size // self.world_size  # of this rank's rows among all
+        segments = None if resets is None else Segments(resets[:, rows], device=self.device)
+        with autocast(self.precision, self.device):
+            masks = self.masks(mix(self.seed, index), batch_size, range(first + rows.start, first + rows.stop))
+            taught = () if soft is None else (soft.select(rows),)
+            sums, penalty, end = self.module(
+                inputs[:, rows], targets[:, rows], select(state, rows), segments, masks, *taught
+            )
+        # DDP averages over ranks; times W, divided by all targets, that average is the mean per token
+        loss = (sums.loss if isinstance(sums, Distilled) else sums) * (self.world_size / max(1, num_targets))
+        if penalty is not None:
+            loss = loss + penalty * (self.world_size * len(masks.rows) / batch_size)
+        loss = loss * self.loss_scale.scale
+        self.times.mark("forward")
+        loss.backward()
+        return sums, end
 
     def synchronization(self, *, is_last: bool) -> AbstractContextManager[None]:
         """Let the ranks average their gradients only once a window, during the last backward pass."""

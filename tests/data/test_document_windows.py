@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.data import documents
+from pipeline.data import document_pools
 from pipeline.data.documents import Documents
 from pipeline.data.scoring import ScoringDocuments
 from pipeline.data.shards import TokenSequence
@@ -79,8 +79,8 @@ def test_an_epoch_has_every_document_once(
     options: dict[str, Any] = {"batch_size": batch_size, "most_tokens": most_tokens, "begin_id": BEGIN, "seed": 5}
     world_size = data.draw(st.integers(1, batch_size))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(documents, "POOL_TOKENS", pool_tokens)
-        patch.setattr(documents, "MOST_READ_ALONG", 3)
+        patch.setattr(document_pools, "POOL_TOKENS", pool_tokens)
+        patch.setattr(document_pools, "MOST_READ_ALONG", 3)
         ranks = [
             Documents(sequence, bucket_windows=bucket_windows, rank=rank, world_size=world_size, **options)
             for rank in range(world_size)

@@ -24,7 +24,8 @@ from pipeline.evaluate.next_words import MOST_TOKENS_LEFT, NextWords
 from pipeline.evaluate.reading import Reading
 from pipeline.evaluate.several import fields_of_runs, joined_rows
 from pipeline.evaluate.surprisal import SCHEMA, surprisal_rows
-from pipeline.evaluate.words import Known, Row, classes_of_types, groups_of_types
+from pipeline.evaluate.type_classes import classes_of_types, groups_of_types
+from pipeline.evaluate.words import Known, Row
 from pipeline.model.language_model import LanguageModel
 from pipeline.ngram import train_ngram
 from pipeline.scoring import scored_windows

@@ -23,7 +23,8 @@ from pipeline.evaluate import HeldOut, count_words, evaluate, text_held_out
 from pipeline.evaluate.pairs import Pair, accuracies, read_pairs
 from pipeline.evaluate.side_by_side import sentence_nats
 from pipeline.evaluate.surprisal import SCHEMA, surprisal_rows, write_rows
-from pipeline.evaluate.words import Before, Place, Row, WordBoundary, Words
+from pipeline.evaluate.type_classes import Place
+from pipeline.evaluate.words import Before, Row, WordBoundary, Words
 from pipeline.generate.text import text_of
 from pipeline.model.language_model import LanguageModel
 

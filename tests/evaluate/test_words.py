@@ -15,17 +15,9 @@ from pipeline.config import CorpusConfig, ModelConfig, TokenizerConfig
 from pipeline.data.tokenizer import ByteTokenizer, LoadedTokenizer, SentencePieceTokenizer, Tokenizer, train_tokenizer
 from pipeline.evaluate import text_held_out
 from pipeline.evaluate.surprisal import surprisal_rows
+from pipeline.evaluate.type_classes import BOUNDARY, END, WITHIN, classes_of_types, groups_of_types, places_of
 from pipeline.evaluate.windows import window_of
-from pipeline.evaluate.words import (
-    BOUNDARY,
-    END,
-    WITHIN,
-    Row,
-    Words,
-    classes_of_types,
-    groups_of_types,
-    places_of,
-)
+from pipeline.evaluate.words import Row, Words
 from pipeline.model.language_model import LanguageModel
 from pipeline.scoring import scored_windows
 from tests.data.sentencepiece_models import train

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config import Config
-from pipeline.data.documents import begin_of_documents, document_starts
+from pipeline.data.document_pools import begin_of_documents, document_starts
 from pipeline.data.scoring import ScoringDocuments, ScoringStreams
 from pipeline.data.shards import PreparedCorpus
 from pipeline.data.streams import ResetRule
