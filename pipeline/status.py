@@ -10,15 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pipeline import config as configuration
 from pipeline import run
 from pipeline.config import Config, changes
 from pipeline.data.shards import PreparedCorpus
 from pipeline.errors import UserError
 from pipeline.generate import prompt_ids
-from pipeline.model.language_model import LanguageModel
+from pipeline.model.shapes import shapes_of
 from pipeline.training import checkpoint
 from pipeline.training.horizon import Horizon, out_of_patience
 from pipeline.training.resume import check_continues
@@ -36,8 +34,7 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int, fresh: bo
     """
     check_data(config, corpus, num_workers)
     configuration.check_accumulation(config.train, num_workers)
-    with torch.device("meta"):
-        LanguageModel(config.model, corpus.vocab_size)
+    shapes_of(config.model, corpus.vocab_size)
     check_between_windows(config, corpus)
     found = None if fresh else checkpoint.newest(str(config.run.directory))
     teacher = None

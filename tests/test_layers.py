@@ -93,6 +93,23 @@ def test_what_is_refused_at_once_loads_neither_torch_nor_ray() -> None:
     assert not modules & {"torch", "ray"}
 
 
+def test_training_loads_no_compiler(tmp_path: Path) -> None:
+    """torch imports its own at the first use of an optimizer, for 1.3 s of a CPU and 100 MB, unless it is kept out."""
+    (tmp_path / "text.txt").write_text("the cat sat on the mat. " * 99, encoding="utf-8")
+    settings = [
+        f"corpus.train={tmp_path}/text.txt", "corpus.valid_fraction=0.2", "tokenizer.kind=char",
+        f"data.directory={tmp_path}/data", "model.hidden_size=8", "train.batch_size=2", "train.bptt=8",
+        "train.max_steps=2", "run.sample_tokens=2", "cluster.backend=local",
+    ]  # fmt: skip
+    modules = loaded_by(
+        "from jobs.train import main\n"
+        "for name in ('sgd', 'adam', 'adamw', 'rmsprop', 'muon'):\n"
+        f"    main([*{settings!r}, 'optimizer.name=' + name, {f'run.directory={tmp_path}/'!r} + name])"
+    )
+    assert "torch" in modules
+    assert "torch._dynamo" not in modules
+
+
 # what builds a command for another process, is one itself, or writes one into a file for a person
 COMMANDS_THEMSELVES = {f"pipeline/cluster/{name}.py" for name in ("entry", "job_api", "submit")} | {
     "pipeline/export/lm_eval.py",

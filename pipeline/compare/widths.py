@@ -10,13 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from pipeline.compare.variants import WIDTH, Variant
 from pipeline.config import Config
 from pipeline.config.fields import MOST_UNITS
 from pipeline.errors import UserError
-from pipeline.model.language_model import LanguageModel
+from pipeline.model.shapes import shapes_of
 
 TOLERANCE = 0.01  # of the number of parameters
 LARGEST_MULTIPLE = 512
@@ -59,8 +57,7 @@ class Sized:
 
 def size_of(config: Config, vocab_size: int) -> Size:
     """What the model of ``config`` comes to. Raises ``UserError`` for an impossible one."""
-    with torch.device("meta"):
-        model = LanguageModel(config.model, vocab_size)
+    model = shapes_of(config.model, vocab_size)
     apart = {id(p): p.numel() for part in (model.embedding, model.head) for p in part.parameters()}
     return Size(model.num_parameters, model.num_parameters - sum(apart.values()))
 

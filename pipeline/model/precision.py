@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -62,3 +63,7 @@ class ProductFormats(TorchDispatchMode):
             matrices = (item for item in args if isinstance(item, torch.Tensor) and item.dim() > 1)
             self.found |= {matrix.dtype for matrix in matrices if matrix.dtype.is_floating_point}
         return func(*args, **(kwargs or {}))
+
+
+# without torch's mark that it is not to be compiled, for which torch would import its compiler (1.3 s of a CPU)
+ProductFormats.__torch_dispatch__ = inspect.unwrap(ProductFormats.__torch_dispatch__)  # type: ignore[method-assign]

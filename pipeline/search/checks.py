@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-
 from pipeline import config as configuration
 from pipeline import run
 from pipeline.config import Config
 from pipeline.data.shards import PreparedCorpus
 from pipeline.errors import UserError
-from pipeline.model.language_model import LanguageModel
+from pipeline.model.shapes import shapes_of
 from pipeline.search.corpora import of_trial
 from pipeline.search.first import first_settings
 
@@ -35,8 +33,7 @@ def why_not(config: Config, corpus: PreparedCorpus, *, num_workers: int) -> Call
             else:  # its corpus may not be prepared yet
                 vocab_size = trial.tokenizer.vocab_size or vocab_size
             configuration.check_accumulation(trial.train, num_workers)
-            with torch.device("meta"):
-                model = LanguageModel(trial.model, vocab_size)
+            model = shapes_of(trial.model, vocab_size)
         except UserError as error:
             return "; ".join(str(error).splitlines())
         most = config.search.max_parameters

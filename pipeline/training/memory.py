@@ -11,15 +11,14 @@ import torch
 from pipeline.config import Config
 from pipeline.config.fields import shown
 from pipeline.errors import UserError
-from pipeline.model.language_model import LanguageModel
+from pipeline.model.shapes import shapes_of
 
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def num_parameters(config: Config, vocab_size: int) -> int:
     """Count the trained numbers of the model that ``config`` describes. Raises ``UserError`` for an impossible one."""
-    with torch.device("meta"):
-        return LanguageModel(config.model, vocab_size).num_parameters
+    return shapes_of(config.model, vocab_size).num_parameters
 
 
 def parameter_bytes(config: Config, number: int) -> int:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from pipeline.model.cpu.onednn import has_bf16_products
+from pipeline.training.eager import AdamW
 
 # of the quintic iteration and its number of steps, from Jordan et al.
 COEFFICIENTS, NUM_ITERATIONS, EPS = (3.4445, -4.7750, 2.0315), 5, 1e-7
 
 
-class Muon(torch.optim.AdamW):
+class Muon(AdamW):
     """b ← μ b + (1 − μ) g, w ← (1 − lr·λ) w − lr · 0.2 √max(rows, columns) · orthogonal((1 − μ) g + μ b).
 
     So in groups with ``orthogonal``; in the others AdamW. The factor gives the updates of a matrix the size of AdamW's

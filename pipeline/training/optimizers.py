@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import OptimizerConfig
+from pipeline.training.eager import SGD, Adam, AdamW, Eager
 from pipeline.training.muon import Muon
 
 
@@ -43,11 +44,11 @@ def _build(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
     groups = [group for group in groups if group["params"]]
     betas = (config.beta1, config.beta2)
     if config.name == "sgd":
-        return with_momentum(torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True))
+        return with_momentum(SGD(groups, lr=config.lr, momentum=config.momentum, fused=True))
     if config.name == "adam":
-        return torch.optim.Adam(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)
+        return Adam(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)
     if config.name == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)
+        return AdamW(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)
     if config.name == "muon":
         groups.append({"params": orthogonal, "weight_decay": config.weight_decay, "orthogonal": True})
         return Muon(groups, lr=config.lr, betas=betas, eps=config.eps, momentum=config.muon_momentum)
@@ -82,7 +83,7 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
     ]
 
 
-class RMSProp(torch.optim.Optimizer):
+class RMSProp(Eager):
     """w ← w − lr · g / (√v + ε), v ← β₂ v + (1 − β₂) g² (Tieleman & Hinton 2012), L2 decay added to g.
 
     As torch's fused optimizers it reads ``grad_scale`` (gradients are divided by it) and ``found_inf`` (1: change

@@ -1,5 +1,9 @@
 """Optimizers against their equations."""
 
+from copy import deepcopy
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -60,6 +64,37 @@ def test_optimizers_equal_their_equations(settings: dict[str, object]) -> None:
         layer.weight.grad = torch.cos(layer.weight.detach())
         optimizer.step()
     torch.testing.assert_close(layer.weight.detach(), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "theirs"),
+    [
+        ({"name": "sgd", "momentum": 0.9}, partial(torch.optim.SGD, momentum=0.9)),
+        ({"name": "adam"}, torch.optim.Adam),
+        ({"name": "adamw"}, partial(torch.optim.AdamW, weight_decay=0.0)),
+    ],
+)
+def test_optimizers_are_torch_s_bit_for_bit(settings: dict[str, object], theirs: Any) -> None:
+    """So they go on from a state that torch's own saved, too."""
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(5, 4) for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    config = OptimizerConfig(lr=0.1, weight_decay=0.0, **settings)  # type: ignore[arg-type]
+    ours = build_optimizer(config, layers[0])
+    other = theirs([{"params": [layers[1].weight]}, {"params": [layers[1].bias]}], lr=0.1, fused=True)
+    for number in range(4):
+        gradients = [torch.randn_like(parameter) for parameter in layers[0].parameters()]
+        for layer in layers:
+            for parameter, gradient in zip(layer.parameters(), gradients, strict=True):
+                parameter.grad = gradient.clone()
+        ours.step()
+        other.step()
+        for a, b in zip(layers[0].parameters(), layers[1].parameters(), strict=True):
+            assert torch.equal(a, b)
+        if number == 1:
+            ours.load_state_dict(deepcopy(other.state_dict()))
+    ours.zero_grad(set_to_none=True)
+    assert all(parameter.grad is None for parameter in layers[0].parameters())
 
 
 @pytest.mark.parametrize("shape", [(7, 4), (4, 7), (5, 5)])
