@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import ray
 from ray.exceptions import AuthenticationError
 
+from pipeline.cluster import start
 from pipeline.cluster.address import address_of, check_answers
 from pipeline.config import ClusterConfig
 from pipeline.errors import UserError
@@ -32,6 +33,9 @@ LOCAL = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",
+    # the workers do this command's own work: Ray would give way with them to whatever else the machine does
+    "RAY_worker_niceness": "0",
     # no one looks at the figures and events of a cluster that lives as long as this command; they cost the workers
     "RAY_enable_metrics_collection": "0",
     "RAY_task_events_report_interval_ms": "0",
@@ -43,6 +47,7 @@ LOCAL = {
     "RAY_num_workers_soft_limit": "0",
     "RAY_idle_worker_killing_time_threshold_ms": "10000",
 }
+STARTED: list[Any] = []  # the cluster of this process
 
 
 @contextmanager
@@ -71,19 +76,25 @@ def ray_session(cluster: ClusterConfig, *, verbose: bool = False) -> Iterator[No
             raise refused(address, error) from None
     else:
         os.environ.pop("RAY_ADDRESS", None)
-        ray.init(
-            "local",
-            num_cpus=local_cpus(cluster),
-            include_dashboard=False,
-            object_store_memory=object_store_bytes(),
-            **quiet,
-        )
-        if not verbose:
-            stop_bystanders()
+        with nullcontext() if verbose else start.lean():
+            ray.init(
+                "local",
+                num_cpus=local_cpus(cluster),
+                include_dashboard=False,
+                object_store_memory=object_store_bytes(),
+                **quiet,
+            )
+        STARTED.append(own_node())
     try:
         yield
     finally:
+        STARTED.clear()
         ray.shutdown()
+
+
+def is_private() -> bool:
+    """Return whether this process has started the cluster that it is connected to, which ends with it."""
+    return bool(STARTED)
 
 
 def refused(address: str, error: Exception) -> UserError:
@@ -103,14 +114,6 @@ def own_node() -> Any:
     """Return what Ray keeps of the node that this process belongs to, private to Ray; None where there is none."""
     worker = getattr(getattr(ray, "_private", None), "worker", None)
     return getattr(worker, "_global_node", None)
-
-
-def stop_bystanders() -> None:
-    """End the processes of a private cluster that look for logs to print and for machines to add: there are none."""
-    node = own_node()
-    for stop in ("kill_log_monitor", "kill_monitor"):
-        if hasattr(node, stop):
-            getattr(node, stop)(check_alive=False)
 
 
 def local_cpus(cluster: ClusterConfig) -> int:

@@ -20,20 +20,24 @@ from typing import Any
 import ray
 import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 
 from pipeline import config as configuration
-from pipeline.cluster.address import address_of
+from pipeline.cluster.backend import RanksConfig
+from pipeline.cluster.callbacks import FailureNotes, QuickExit
+from pipeline.cluster.mailbox import read_mailbox, take_mailbox
 from pipeline.cluster.prepare import prepare
 from pipeline.cluster.session import (
     check_capacity,
     growth,
+    is_private,
     node_resources,
     own_node,
     places,
     ray_session,
 )
-from pipeline.cluster.worker import FailureNotes, QuickExit, read_mailbox, run_rank, take_mailbox
+from pipeline.cluster.trainer import OurTrainer, PrivateTrainer
+from pipeline.cluster.worker import run_rank
 from pipeline.config import ClusterConfig, Config
 from pipeline.data.directory import Say
 from pipeline.data.prepare import OnShard
@@ -144,6 +148,7 @@ class OnRay:
             elastic = {"num_workers": number, "elastic_resize_monitor_interval_s": RESIZE_SECONDS}
         ours: list[Any] = [FailureNotes(str(config.run.directory), owner), QuickExit()]
         loop: Any = run_rank
+        ranks: Any = RanksConfig("nccl" if plan.use_gpu else "gloo")
         return (PrivateTrainer if self.private else OurTrainer)(
             loop,
             train_loop_config={
@@ -152,9 +157,10 @@ class OnRay:
                 "search": self.search,
                 "exchange": self.exchange,
                 "num_threads": plan.cpus_per_worker,
+                "use_gpu": plan.use_gpu,
                 "evaluate_at_tokens": list(self.evaluate_at_tokens),
             },
-            torch_config=TorchConfig(backend="nccl" if plan.use_gpu else "gloo"),
+            torch_config=ranks,
             scaling_config=ScalingConfig(
                 **elastic,
                 use_gpu=plan.use_gpu,
@@ -190,25 +196,6 @@ class News:
         news = [record for record in found if not self.may_repeat or record not in self.shown]
         self.shown.extend(news)
         return news
-
-
-class OurTrainer(TorchTrainer):
-    """Ray's trainer without the helper processes that have nothing to do here; each polls on the workers' cores.
-
-    Where Ray calls these things otherwise one day, it is Ray's own trainer.
-    """
-
-    idle: tuple[str, ...] = ("DatasetsCallback",)  # there are none
-
-    def _create_default_callbacks(self) -> list[Any]:
-        callbacks = super()._create_default_callbacks()  # type: ignore[misc]
-        return [callback for callback in callbacks if type(callback).__name__ not in self.idle]
-
-
-class PrivateTrainer(OurTrainer):
-    """The same on a cluster that ends with the driver, so that nothing need be cleaned up after the driver's death."""
-
-    idle = (*OurTrainer.idle, "PlacementGroupCleanerCallback")
 
 
 def in_background(work: Callable[[], Any], *, meanwhile: Callable[[bool], None]) -> Any:
@@ -276,5 +263,4 @@ def on_ray(config: Config, *, verbose: bool = False) -> Iterator[OnRay]:
             use_gpu=plan.use_gpu,
             gpus_per_worker=plan.gpus_per_worker,
         )
-        private = address_of(config.cluster) is None
-        yield OnRay(plan, max_failures=config.cluster.max_failures, private=private)
+        yield OnRay(plan, max_failures=config.cluster.max_failures, private=is_private())

@@ -7,9 +7,10 @@ on the stream, which is read only at the next line of the record: nothing here w
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 PHASES = ("data", "forward", "backward", "communication", "optimizer")
 
@@ -47,6 +48,8 @@ class StepTimes:
             self.last = now
 
     def _record(self, phase: str) -> None:
+        import torch  # not above: the phases alone are of use to processes without it
+
         event = self.free.pop() if self.free else torch.cuda.Event(enable_timing=True)
         event.record()
         self.events.append((phase, event))

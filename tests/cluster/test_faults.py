@@ -16,8 +16,9 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from pipeline import config as configuration
 from pipeline import launch
 from pipeline.cluster import train as ray_train
+from pipeline.cluster.callbacks import QuickExit, what_failed
 from pipeline.cluster.train import on_ray
-from pipeline.cluster.worker import QuickExit, run_rank, what_failed
+from pipeline.cluster.worker import run_rank
 from pipeline.config import Config
 from pipeline.training.directory import RunDirectory
 from pipeline.training.monitor import Record, read

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.cluster import callbacks, mailbox, train
 from pipeline.cluster import store as kv
-from pipeline.cluster import train, worker
 from pipeline.cluster.train import MAILBOX_EVERY_POLLS, News
 from pipeline.training.directory import RunDirectory
 from pipeline.training.monitor import Record, Tail
@@ -41,7 +41,7 @@ def test_records_that_wait_are_told_early_and_not_again(tmp_path: Path, store: d
 
     written(1, 2)
     assert polled() == [1, 2]
-    leave = worker.mailbox("me")
+    leave = mailbox.mailbox("me")
     leave(record(3))
     assert polled() == [3]
     leave(record(4))
@@ -62,12 +62,12 @@ def test_records_that_wait_are_told_early_and_not_again(tmp_path: Path, store: d
 def test_a_failure_is_told_of_though_it_cannot_be_noted(
     tmp_path: Path, store: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    notes = worker.FailureNotes(str(tmp_path), "me")
+    notes = callbacks.FailureNotes(str(tmp_path), "me")
     tail = Tail(RunDirectory(tmp_path).failures)
     for _ in range(2):
         notes.after_exception(None, {0: RuntimeError("it broke")})
     assert [each["record"] for each in tail.records()] == [1, 2]
-    gone = worker.FailureNotes(str(tmp_path / "gone"), "me")
+    gone = callbacks.FailureNotes(str(tmp_path / "gone"), "me")
     gone.after_exception(None, {0: RuntimeError("it broke")})
     (told,) = train.take_mailbox("me")
     assert told["text"] == "worker 0 failed (it broke); the last checkpoint is of step 0"

@@ -1,0 +1,84 @@
+"""What the controller of a run calls: it writes down why a worker was lost, and ends its process in the end.
+
+No torch is imported here: the controller starts without it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import ray.train
+from ray.exceptions import RayActorError
+from ray.train.v2._internal.execution.callback import ControllerCallback
+
+from pipeline.cluster.mailbox import mailbox
+from pipeline.events import PatientFile
+from pipeline.training.directory import RunDirectory
+from pipeline.training.monitor import number_of, read
+from pipeline.training.selection import manifests
+
+# what gloo and NCCL say on the workers that are left
+PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "gloo/transport", "NCCL", "ncclRemoteError")
+NO_STEP = "no-step-rank-{rank}.txt"
+
+
+class FailureNotes(ray.train.UserCallback):
+    """Writes each failure of workers as one line into the run directory, where the driver reads it."""
+
+    def __init__(self, directory: str, owner: str) -> None:
+        self.directory = directory
+        self.owner = owner
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        directory = RunDirectory(self.directory)
+        found = manifests(directory.path)
+        step = found[-1][1]["step"] if found else 0
+        text = f"{what_failed(directory, worker_exceptions)}; the last checkpoint is of step {step:,}"
+        number = 1 + max(map(number_of, read(directory.failures)), default=0)
+        record = {"kind": "warning", "step": step, "record": number, "time": time.time(), "text": text}
+        file = PatientFile(directory.failures)
+        file.append((json.dumps(record) + "\n").encode())
+        if file.failure:
+            mailbox(self.owner)(record)
+        file.close()
+
+
+class QuickExit(ControllerCallback):
+    """Ends the controller's process when its work is done, without the destructors of Ray's C++ part.
+
+    On busy cores about one run in twelve never returns from them (Ray 2.60: a publisher still answers through a
+    scheduler that is being taken down), and the process stays behind. By then the actor has left the cluster.
+    """
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        atexit.register(exit_without_destructors)
+
+
+def exit_without_destructors() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)
+
+
+def what_failed(directory: RunDirectory, worker_exceptions: dict[int, Exception]) -> str:
+    """Return the failure that caused the others, in words: a hang, a death, or the first exception."""
+    for rank in sorted(worker_exceptions):
+        report = directory.path / NO_STEP.format(rank=rank)
+        if report.exists() and report.stat().st_size:
+            kept = report.rename(directory.path / f"hung-worker-{rank}-{int(time.time())}.txt")
+            return f"worker {rank} made no step within cluster.step_timeout_seconds (where it hung: {kept})"
+    for rank, error in sorted(worker_exceptions.items()):
+        # a worker that does not answer the controller any more: why is within
+        if isinstance(getattr(error, "health_check_failure", error), RayActorError):
+            return f"worker {rank} died"
+    for rank, error in sorted(worker_exceptions.items()):
+        if not any(sign in str(error) for sign in PEER_LOST):
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            return f"worker {rank} failed ({lines[-1][:200]})"
+    # the workers that are left notice before Ray does that a node is gone
+    return f"worker {min(worker_exceptions)} lost its connection to another worker"

@@ -1,0 +1,57 @@
+"""The controller of a run on a cluster of one machine and one command, without what it has no use for there.
+
+trainer → controller → placement group → workers, each in a process that has Ray and its modules loaded already
+
+Its process imports no torch. All names of Ray are private to it: where it has other ones one day, this module cannot be
+imported or ``is_known`` is false, and training starts as Ray itself starts it (see ``trainer``).
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
+from ray.train.v2._internal.execution.worker_group import WorkerGroup
+
+# what is called or replaced in each of Ray's classes
+NAMES: dict[Any, tuple[str, ...]] = {
+    TrainController: ("worker_group_cls", "run", "get_result"),
+    WorkerGroup: ("_get_worker_runtime_env",),
+    FixedScalingPolicy: ("after_controller_start", "_maybe_send_resource_request", "_cancel_resource_request"),
+}
+
+
+def is_known() -> bool:
+    """Return whether this Ray has all that is called or replaced here."""
+    has_names = all(hasattr(owner, name) for owner, names in NAMES.items() for name in names)
+    return has_names and "scaling_policy" in inspect.signature(TrainController).parameters
+
+
+class FixedSize(FixedScalingPolicy):
+    """So many workers, which no autoscaler is asked for: that would be another process, and a wait for its start."""
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Nothing is requested."""
+
+    def _maybe_send_resource_request(self) -> None:
+        """Nothing is requested."""
+
+    def _cancel_resource_request(self) -> None:
+        """Nothing was requested."""
+
+
+class Workers(WorkerGroup):
+    """Workers in the environment that all processes of the cluster have, so that those that wait are theirs.
+
+    In one of its own each would begin with a process that imports Ray only to start another, which imports it again.
+    """
+
+    @staticmethod
+    def _get_worker_runtime_env(custom_runtime_env: Any) -> dict[str, Any]:
+        return dict(custom_runtime_env)
+
+
+class Controller(TrainController):
+    worker_group_cls = Workers
