@@ -34,6 +34,10 @@ LOCAL = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",
+    # an agent that begins when it is asked may take long to on a busy machine; by default the node ends after 30 s
+    "RAY_agent_register_timeout_ms": "600000",
+    # each process loads what controller, workers and tasks of Ray Data all need while it waits to be one of them
+    "RAY_preload_python_modules": "pipeline.cluster.callbacks,pipeline.cluster.controller",
     # the workers do this command's own work: Ray would give way with them to whatever else the machine does
     "RAY_worker_niceness": "0",
     # no one looks at the figures and events of a cluster that lives as long as this command; they cost the workers
