@@ -111,7 +111,9 @@ def test_training_loads_no_compiler(tmp_path: Path) -> None:
 
 
 # what builds a command for another process, is one itself, or writes one into a file for a person
-COMMANDS_THEMSELVES = {f"pipeline/cluster/{name}.py" for name in ("entry", "job_api", "submit")} | {
+COMMANDS_THEMSELVES = {
+    f"pipeline/cluster/{name}.py" for name in ("entry", "job_api", "late_agent", "start", "submit")
+} | {
     "pipeline/export/lm_eval.py",
     "pipeline/search/report.py",
 }
