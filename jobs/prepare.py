@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from jobs.shared import early
-from jobs.shared.cli import config_from, executor, print_dry_run, run_job
+from jobs.shared.cli import config_from, preparation, print_dry_run, run_job
 from jobs.shared.options import parser
 
 
@@ -32,8 +32,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         return print_dry_run(config, {**figures, "tokens_are": "counted" if counts.is_exact else "estimated"})
     config = absolute(config)
     progress = ShardProgress()
-    with executor(config, verbose=arguments.verbose) as ranks:
-        corpus = ranks.prepare(config, on_shard=progress.show, say=progress.say)
+    with preparation(config, verbose=arguments.verbose) as prepare:
+        corpus = prepare(config, on_shard=progress.show, say=progress.say)
     progress.close()
     return print_corpus(corpus)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from pipeline.config import Config
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:  # a second and 125 MB, which a process that only prepares a corpus on Ray has no use for
+    import torch
 
 MOST_SHARERS = 64  # threads or workers that have to share a CPU
 
@@ -49,6 +51,8 @@ def check_cpus(num_workers: int, each: int) -> None:
 
 def resolve_device(device: str) -> torch.device:
     """Turn ``auto`` into cuda where there is one, else cpu. Raises ``UserError`` for a GPU that is not there."""
+    import torch
+
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("cluster.device: cuda was asked for, but there is no GPU here")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")

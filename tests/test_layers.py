@@ -110,6 +110,16 @@ def test_training_loads_no_compiler(tmp_path: Path) -> None:
     assert "torch._dynamo" not in modules
 
 
+def test_a_preparation_loads_neither_torch_nor_what_it_does_not_need(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("the cat sat\non the mat\n")
+    settings = [f"corpus.train={tmp_path}/a.txt", "corpus.valid_fraction=0", f"data.directory={tmp_path}/data"]
+    argv = [*settings, "cluster.backend=local", "corpus.document=line", "tokenizer.kind=word"]
+    modules = loaded_by(f"import jobs.prepare\njobs.prepare.main({argv!r})")
+    assert not modules & {"torch", "ray", "pandas", "datasets"}
+    # nor does the process that has Ray prepare one
+    assert "torch" not in loaded_by("import jobs.prepare, pipeline.cluster.prepare")
+
+
 # what builds a command for another process, is one itself, or writes one into a file for a person
 COMMANDS_THEMSELVES = {
     f"pipeline/cluster/{name}.py" for name in ("entry", "job_api", "late_agent", "start", "submit")

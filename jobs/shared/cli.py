@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from jobs.shared.options import end_soon
@@ -18,6 +18,7 @@ from pipeline.errors import KEY_IN_ADDRESS, Notice, UserError, carries_key
 
 if TYPE_CHECKING:
     from pipeline.config import Config
+    from pipeline.data.shards import PreparedCorpus
 
 EXIT_USAGE = 2
 # of what is said of a mistake: lines, and characters of one line and of an argument in it
@@ -136,6 +137,17 @@ def executor(config: Config, *, verbose: bool) -> AbstractContextManager[Any]:
 
         return in_process(config)
     from pipeline.cluster.train import on_ray
+
+    return on_ray(config, verbose=verbose)
+
+
+def preparation(config: Config, *, verbose: bool) -> AbstractContextManager[Callable[..., PreparedCorpus]]:
+    """Return what prepares a corpus on ``cluster.backend``: no rank is going to run, so torch is not imported."""
+    if config.cluster.backend == "local":
+        from pipeline.data.prepare import prepare_in_process
+
+        return nullcontext(prepare_in_process)
+    from pipeline.cluster.prepare import on_ray
 
     return on_ray(config, verbose=verbose)
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray.data
 
 from pipeline.allocator import keep_freed_memory
+from pipeline.cluster.session import ray_session
 from pipeline.config import Config
 from pipeline.data import prepare as core
 from pipeline.data.directory import Say
@@ -23,6 +25,17 @@ from pipeline.errors import UserError
 
 # a task of Ray Data takes 6 ms beside its work, in which bytes become tokens by the megabyte
 BLOCK_BYTES, BLOCKS_PER_CPU = 32 << 20, 2
+
+
+@contextmanager
+def on_ray(config: Config, *, verbose: bool = False) -> Iterator[Callable[..., PreparedCorpus]]:
+    """Give ``prepare`` on the configured cluster, or on a private local one for as long as this lasts.
+
+    Raises:
+        UserError: no cluster at the address.
+    """
+    with ray_session(config.cluster, verbose=verbose):
+        yield prepare
 
 
 def prepare(

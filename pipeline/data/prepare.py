@@ -47,7 +47,7 @@ from pipeline.data.shards import (
     sidecar_name,
     write_manifest,
 )
-from pipeline.data.tasks import MapTasks, RangeTask, encoded
+from pipeline.data.tasks import KEPT, MapTasks, RangeTask, encoded, keep
 from pipeline.data.tokenizer import DEFAULT_BPE_VOCAB_SIZE, Ids, Tokenizer
 from pipeline.data.vocabulary import tokenizer_of
 from pipeline.errors import UserError
@@ -165,6 +165,7 @@ def run_ranges(
     directory, settings = str(config.data.directory), TextSettings.of(config.corpus)
     if not storage.is_uri(directory):
         directory = str(Path(directory).absolute())
+        keep(directory, tokenizer)
     total = sum(item.num_bytes for item in ranges)
     tasks = {item.name: RangeTask(directory, item, made_of(item, tokenizer, settings)) for item in ranges}
     there = storage.sizes_in(directory)
@@ -183,6 +184,7 @@ def run_ranges(
     for entry in map_tasks([task for name, task in tasks.items() if name not in entries]):
         entries[entry["name"]] = entry
         on_shard(entry, total)
+    KEPT.clear()
     return entries
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -76,15 +76,26 @@ Task = RangeTask | CountTask | HashTask | CompareTask
 MapTasks = Callable[[Sequence[Any]], Iterable[Any]]
 
 
-@lru_cache(maxsize=1)
-def _load(directory: str, facts: object) -> Tokenizer:
-    return load_from(directory)
+# of the corpus that this process worked for last: its tokenizer's file as it was, and what is in it
+KEPT: dict[tuple[object, ...], Tokenizer] = {}
 
 
 def tokenizer_in(directory: str) -> Tokenizer:
     """The tokenizer of a corpus, kept for the next task of this process."""
+    if (file := _file_of(directory)) not in KEPT:
+        keep(directory, load_from(directory))
+    return KEPT[file]
+
+
+def keep(directory: str, tokenizer: Tokenizer) -> None:
+    """Spare the tasks of this process the file of ``tokenizer``, which was written to ``directory`` just now."""
+    KEPT.clear()
+    KEPT[_file_of(directory)] = tokenizer
+
+
+def _file_of(directory: str) -> tuple[object, ...]:
     path = storage.join(directory, TOKENIZER)
-    return _load(directory, (storage.size(path), storage.modified(path)))
+    return path, storage.size(path), storage.modified(path)
 
 
 def encoded(
