@@ -79,7 +79,7 @@ def measure(
         length: tokens that are read shuffled, or of another text, before the k; by default the longest k.
         share: of perplexity; measure further k where less than it is left to be gained; None: only ``contexts``.
         reset: where states are made zero; only documents count.
-        on_plan: told how many tokens will be read.
+        on_plan: told how many tokens will be read, and again where further k are measured.
         on_tokens: told how many more of them were.
 
     Raises:
@@ -98,8 +98,12 @@ def measure(
     with_all = whole_contexts(targets, history=history)
     with_some = after_contexts(targets, contexts, within=within)
     rows = Rows.of(with_some)
-    num_tokens = len(changes) * rows.num_tokens + num_changed * length * len(rows.starts)
-    on_plan(Rows.of(with_all).num_tokens + num_tokens)
+
+    def to_read(rows: Rows, change: str) -> int:
+        return rows.num_tokens + (0 if change == "dropped" else length * len(rows.starts))
+
+    planned = Rows.of(with_all).num_tokens + sum(to_read(rows, change) for change in changes)
+    on_plan(planned)
 
     scorer = _Scorer(model, tokens, reset, on_tokens)
     whole = scorer.nats(with_all)
@@ -110,8 +114,10 @@ def measure(
         nats = scorer.nats(with_some, changed).reshape(len(contexts), len(targets))
         result.nats[change] = dict(zip(contexts, nats, strict=True))
         while share is not None and (context := next_context(result.curve(change), share)) is not None:
-            nats = scorer.nats(after_contexts(targets, [context], within=within), changed)
-            result.nats[change][context] = nats
+            with_more = after_contexts(targets, [context], within=within)
+            planned += to_read(Rows.of(with_more), change)
+            on_plan(planned)
+            result.nats[change][context] = scorer.nats(with_more, changed)
         result.num_read[change] = scorer.num_read - already
     return result
 

@@ -196,6 +196,19 @@ def test_progress_comes_to_what_was_planned() -> None:
     assert planned == [sum(done)]
 
 
+def test_what_is_planned_grows_where_further_contexts_are_measured() -> None:
+    planned: list[int] = []
+    done: list[int] = []
+    found = measure(
+        shift_register(4, 7), ArrayTokens(np.resize([0, 1, 1, 2, 3, 0, 2], 900)), contexts=[1, 20],
+        changes=["dropped", "shuffled"], num_targets=50, share=0.01, on_plan=planned.append, on_tokens=done.append,
+    )  # fmt: skip
+    assert len(planned) == 1 + sum(len(nats) - 2 for nats in found.nats.values())
+    assert 7 in found.nats["dropped"]
+    assert planned == sorted(planned)
+    assert planned[-1] == sum(done)
+
+
 def test_a_text_that_is_too_short_is_refused() -> None:
     with pytest.raises(UserError, match=r"^contexts: 50 tokens before a target need a longer text than the 50 tokens"):
         measure(make("rnn"), text(50), contexts=[50])
