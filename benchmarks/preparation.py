@@ -1,0 +1,110 @@
+"""The command that prepares lines as words, characters or bytes beside another commit's, in turns: time and memory.
+
+    python benchmarks/preparation.py word char byte --before CHECKOUT --folder DIR
+
+The text is made once, ``--megabytes`` of this machine's Python sources with ``--types`` different words, a document a
+line. Each round is a process of its own, ``jobs.prepare`` with ``cluster.backend=local``, from its start to its end.
+Printed are the medians of the processor's seconds, of the clock's, and of the most memory that it had (RSS), and how
+many times as fast and which share of the memory of before they are. The shards of both are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from data_variants import texts
+
+NOW, BEFORE = "now", "before"
+
+
+class Cost(NamedTuple):
+    """Of one command: seconds of the processor and of the clock, megabytes of memory."""
+
+    processor: float
+    clock: float
+    memory: float
+
+
+def write_text(path: Path, *, num_bytes: int, num_types: int) -> None:
+    """The first lines of Python sources that have ``num_types`` different words, again and again."""
+    types: set[bytes] = set()
+    lines: list[bytes] = []
+    for text in texts():
+        for line in text.split(b"\n"):
+            types.update(line.split())
+            lines.append(line)
+            if len(types) >= num_types:
+                break
+        if len(types) >= num_types:
+            break
+    part = b"\n".join(lines) + b"\n"
+    whole = (part * (1 + num_bytes // len(part)))[:num_bytes]
+    path.write_bytes(whole[: whole.rfind(b"\n") + 1])
+
+
+def prepare(kind: str, text: Path, out: Path, checkout: Path) -> Cost:
+    """What the command of ``checkout`` costs."""
+    shutil.rmtree(out, ignore_errors=True)
+    settings = {"corpus.train": text, "corpus.document": "line", "corpus.valid_fraction": 0, "tokenizer.kind": kind,
+                "data.directory": out, "cluster.backend": "local"}  # fmt: skip
+    command = [sys.executable, "-m", "jobs.prepare", *(f"{name}={value}" for name, value in settings.items())]
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command, cwd=checkout, env={**os.environ, "PYTHONPATH": str(checkout)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)} failed in {checkout}")
+    return Cost(usage.ru_utime + usage.ru_stime, time.perf_counter() - start, usage.ru_maxrss / 1e3)
+
+
+def digest_of(out: Path) -> str:
+    """Of all shards and the tokenizer."""
+    digest = hashlib.sha256()
+    for path in sorted(out.iterdir()):
+        if path.suffix in (".arrow", ".index") or path.name == "tokenizer.json":
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kinds", nargs="+", choices=["word", "char", "byte"])
+    parser.add_argument("--before", required=True, type=Path, help="a checkout of another commit")
+    parser.add_argument("--folder", required=True, type=Path, help="for the text and the corpora; about 500 MB")
+    parser.add_argument("--megabytes", type=int, default=100)
+    parser.add_argument("--types", type=int, default=366_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    text = arguments.folder.resolve() / f"lines-{arguments.megabytes}-{arguments.types}.txt"
+    if not text.exists():
+        write_text(text, num_bytes=arguments.megabytes * 1_000_000, num_types=arguments.types)
+    checkouts = {NOW: Path(__file__).resolve().parents[1], BEFORE: arguments.before.resolve()}
+    print("| | processor, s: now, before | clock, s | memory, MB | times as fast | of the memory |")
+    print("|---|---|---|---|---|---|")
+    for kind in arguments.kinds:
+        costs: dict[str, list[Cost]] = {name: [] for name in checkouts}
+        for _ in range(arguments.rounds):
+            for name, checkout in checkouts.items():
+                costs[name].append(prepare(kind, text, arguments.folder.resolve() / name, checkout))
+        if len({digest_of(arguments.folder / name) for name in checkouts}) > 1:
+            raise SystemExit(f"{kind}: not the same shards")
+        now, before = (Cost(*map(statistics.median, zip(*costs[name], strict=True))) for name in (NOW, BEFORE))
+        print(f"| {kind} | {now.processor:.2f}, {before.processor:.2f} | {now.clock:.1f}, {before.clock:.1f} | "
+              f"{now.memory:.0f}, {before.memory:.0f} | {before.processor / now.processor:.2f} | "
+              f"{now.memory / before.memory:.2f} |", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
