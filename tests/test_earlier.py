@@ -106,11 +106,14 @@ def test_an_earlier_run_opens_is_scored_and_goes_on_bitwise(name: str) -> None:
     for key in ("step", "weights", "state"):  # what is read is the same everywhere
         assert found[key] == before[key]
     assert found["loss"] == pytest.approx(before["loss"], rel=1e-5)
+    num_before = len(continued(name)["losses"])
     go_on(name, RANKS[name])
     ended = continued(name)
     ended["state"] = {key: ended["state"][key] for key in after["state"]}  # of parts that there were
     assert ended["step"] == after["step"]
-    assert ended["losses"] == pytest.approx(after["losses"], rel=0.02)
+    # elsewhere what begins alike drifts apart: most of all where the processor has bf16 products of its own
+    assert ended["losses"][: num_before + 1] == pytest.approx(after["losses"][: num_before + 1], rel=1e-3)
+    assert ended["losses"] == pytest.approx(after["losses"], rel=0.1)
     if machine() == expected["machine"]:
         assert (found, ended) == (before, after)
 
