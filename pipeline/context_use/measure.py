@@ -85,24 +85,19 @@ def measure(
     Raises:
         UserError: the text is too short.
     """
-    contexts = sorted(set(contexts))
-    longest = contexts[-1]
+    longest = (contexts := sorted(set(contexts)))[-1]
     length = min(longest if length is None else length, len(tokens))
     reset = ResetRule(reset.at_documents)
-    num_changed = sum(change != "dropped" for change in changes)
     if num_targets is None:
         targets = all_targets(len(tokens))
     else:
-        targets = choose_targets(len(tokens), num_targets, before=longest + (length if num_changed else 0))
+        before = longest + (length if set(changes) - {"dropped"} else 0)
+        targets = choose_targets(len(tokens), num_targets, before=before)
     history = None if num_targets is None else max(HISTORY * longest, LEAST_HISTORY)
     with_all = whole_contexts(targets, history=history)
     with_some = after_contexts(targets, contexts, within=within)
     rows = Rows.of(with_some)
-
-    def to_read(rows: Rows, change: str) -> int:
-        return rows.num_tokens + (0 if change == "dropped" else length * len(rows.starts))
-
-    planned = Rows.of(with_all).num_tokens + sum(to_read(rows, change) for change in changes)
+    planned = sum((_to_read(rows, change, length) for change in changes), Rows.of(with_all).num_tokens)
     on_plan(planned)
 
     scorer = _Scorer(model, tokens, reset, on_tokens)
@@ -115,11 +110,16 @@ def measure(
         result.nats[change] = dict(zip(contexts, nats, strict=True))
         while share is not None and (context := next_context(result.curve(change), share)) is not None:
             with_more = after_contexts(targets, [context], within=within)
-            planned += to_read(Rows.of(with_more), change)
+            planned += _to_read(Rows.of(with_more), change, length)
             on_plan(planned)
             result.nats[change][context] = scorer.nats(with_more, changed)
         result.num_read[change] = scorer.num_read - already
     return result
+
+
+def _to_read(rows: Rows, change: str, length: int) -> int:
+    """Tokens that are read for ``rows``, ``length`` changed ones before each among them."""
+    return rows.num_tokens + (0 if change == "dropped" else length * len(rows.starts))
 
 
 def next_context(curve: Curve, share: float) -> int | None:
