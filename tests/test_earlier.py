@@ -26,6 +26,8 @@ from tests.training.ranks import Plan, train_on_ranks
 
 EARLIER = Path(__file__).parent / "earlier"
 RANKS = {"averaged": 1, "adaptive": 2}
+# what losses may differ by elsewhere: products in bf16 round otherwise on each processor, and a run drifts apart
+APART = {"averaged": 0.02, "adaptive": 0.1}
 
 
 def machine() -> list[str]:
@@ -111,9 +113,8 @@ def test_an_earlier_run_opens_is_scored_and_goes_on_bitwise(name: str) -> None:
     ended = continued(name)
     ended["state"] = {key: ended["state"][key] for key in after["state"]}  # of parts that there were
     assert ended["step"] == after["step"]
-    # elsewhere what begins alike drifts apart: most of all where the processor has bf16 products of its own
     assert ended["losses"][: num_before + 1] == pytest.approx(after["losses"][: num_before + 1], rel=1e-3)
-    assert ended["losses"] == pytest.approx(after["losses"], rel=0.1)
+    assert ended["losses"] == pytest.approx(after["losses"], rel=APART[name])
     if machine() == expected["machine"]:
         assert (found, ended) == (before, after)
 
