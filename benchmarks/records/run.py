@@ -9,7 +9,6 @@ validation. Exit code 1: a seed misses the target. README.md has the rules, ``ti
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import sys
@@ -17,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tracks import SEEDS, Track, load_recipe, recipe_of, tracks
+from tracks import SEEDS, Track, load_recipe, parser, recipe_of, tracks
 
 from jobs.shared.numbers import seeds as number_or_list
 from jobs.train import train_seeds
@@ -79,16 +78,11 @@ def verdict(track: Track, lines: Sequence[dict[str, Any]], seeds: Sequence[int])
 
 
 def main() -> None:
-    known = tracks()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("track", choices=list(known))
-    parser.add_argument("--text", type=Path, metavar="DIR", help="folder of the track's text files")
-    parser.add_argument("--recipe", type=Path, help="YAML file; by default the track's newest record")
-    parser.add_argument("--to", type=Path, default=Path("runs/records"), help="folder of the runs")
-    parser.add_argument("--log", type=Path, help="CSV file of the validations")
-    parser.add_argument("--seeds", type=number_or_list, default=list(SEEDS), help="a record has 1,2,3")
-    arguments = parser.parse_args()
-    track = known[arguments.track]
+    command = parser(__doc__ or "", folder_of="the runs")
+    command.add_argument("--log", type=Path, help="CSV file of the validations")
+    command.add_argument("--seeds", type=number_or_list, default=list(SEEDS), help="a record has 1,2,3")
+    arguments = command.parse_args()
+    track = tracks()[arguments.track]
     try:
         recipe = arguments.recipe or recipe_of(track)
         folder = arguments.to / f"{track.name}-{recipe.stem}"

@@ -15,11 +15,10 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
-from tracks import FOLDER, Track, load_recipe, recipe_of, tracks
+from tracks import FOLDER, Track, load_recipe, parser, recipe_of, tracks
 
 sys.path.append(str(FOLDER.parent))  # scripts there import each other
 
@@ -121,20 +120,15 @@ def rounds(
 
 
 def main() -> None:
-    known = tracks()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("track", choices=list(known))
-    parser.add_argument("--text", type=Path, metavar="DIR", help="folder of the track's text files")
-    parser.add_argument("--recipe", type=Path, help="YAML file; by default the track's newest record")
-    parser.add_argument("--tokens", type=int, help="that the record needs to its target")
-    parser.add_argument("--peer", metavar="DIR", help="folder of a copy of the peer")
-    parser.add_argument("--to", type=Path, default=Path("runs/records"), help="folder of the prepared text")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--windows", type=int, default=4, help="updates in a round")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--worker", choices=[RECORD, PEER], help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    track = known[arguments.track]
+    command = parser(__doc__ or "", folder_of="the prepared text")
+    command.add_argument("--tokens", type=int, help="that the record needs to its target")
+    command.add_argument("--peer", metavar="DIR", help="folder of a copy of the peer")
+    command.add_argument("--rounds", type=int, default=15)
+    command.add_argument("--windows", type=int, default=4, help="updates in a round")
+    command.add_argument("--threads", type=int, default=1)
+    command.add_argument("--worker", choices=[RECORD, PEER], help=argparse.SUPPRESS)
+    arguments = command.parse_args()
+    track = tracks()[arguments.track]
     try:
         measure(track, arguments)
     except UserError as error:

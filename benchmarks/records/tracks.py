@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import math
 from collections.abc import Mapping
@@ -43,6 +44,16 @@ class Track:
 def tracks() -> dict[str, Track]:
     values = yaml.safe_load((FOLDER / "tracks.yaml").read_text(encoding="utf-8"))
     return {name: Track(name, **fields) for name, fields in values.items()}
+
+
+def parser(description: str, *, folder_of: str) -> argparse.ArgumentParser:
+    """What the commands on a track have in common; ``folder_of``: what ``--to`` holds."""
+    result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result.add_argument("track", choices=list(tracks()))
+    result.add_argument("--text", type=Path, metavar="DIR", help="folder of the track's text files")
+    result.add_argument("--recipe", type=Path, help="YAML file; by default the track's newest record")
+    result.add_argument("--to", type=Path, default=Path("runs/records"), help=f"folder of {folder_of}")
+    return result
 
 
 def recipe_of(track: Track) -> Path:
