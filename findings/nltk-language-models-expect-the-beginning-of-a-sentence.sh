@@ -5,7 +5,7 @@
 # of the one sentence "a b" gives a, b and </s> 1/3 each.
 # Seen: padded_everygram_pipeline of order 3 pads with two <s> and two </s>, and each of them counts as an event. a has 1/6
 # and <s> 1/3; after one <s> the next token is another <s> with probability 1/2. Smoothed models fall back on these: of
-# four short sentences Witten-Bell keeps 0.76 of the probability for what can come, so its perplexity is that much
+# four short sentences Witten-Bell keeps 0.76 of the probability for what can come, so its perplexity is
 # higher than that of the same model by other tools.
 # For us: jobs.ngram counts <s> as context alone; its .arpa files are read back by KenLM.
 set -euo pipefail
