@@ -28,10 +28,11 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if config.cluster.backend == "local":
         raise UserError("cluster.backend: a comparison runs on Ray; local is for jobs.train")
 
-    from pipeline.compare.variants import check_comparison
+    from pipeline.compare.variants import check_comparison, unused
 
-    check_comparison(config)
+    variants, search = check_comparison(config)
     early.check(config)
+    early.note(unused(config, variants, search))
     if arguments.dry_run:
         return print_dry_run(config, preview(config))
 

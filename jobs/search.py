@@ -37,6 +37,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     check_population(config)
     first_settings(config, space)
     sampler_of(config.search, space)
+    early.note_unused(config, sections=["search"], varied=space)
 
     from jobs.terminal.progress import ShardProgress, duration
     from jobs.terminal.search import SearchProgress, continued_by

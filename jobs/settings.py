@@ -81,10 +81,10 @@ def settings_text(names: Sequence[str] = ()) -> str:
 def setting_lines(path: str, field: Any) -> Iterator[str]:
     """Yield the lines of one setting: name and default; type, unit and range; what it does."""
     yield f"  {path}: {json.dumps(field.get_default(call_default_factory=True), ensure_ascii=False)}"
-    unit, source = (field.json_schema_extra[name] for name in ("unit", "source"))
+    unit, source, only_with = (field.json_schema_extra[name] for name in ("unit", "source", "only_with"))
     facts = [
         type_words(field.annotation) + (f" ({unit})" if unit else ""),
-        *filter(None, [range_words(field.metadata)]),
+        *filter(None, [range_words(field.metadata), only_with and f"only with {only_with.replace('|', ' or ')}"]),
     ]
     what = f"{field.description} [{source}]" if source else field.description
     for paragraph in (", ".join(facts), what):

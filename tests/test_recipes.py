@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pipeline import config as configuration
+from pipeline.config.unused import unused
 from pipeline.model.language_model import LanguageModel
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -35,6 +36,7 @@ KNOWN = {
 def test_recipe_loads_and_has_the_known_parameters(path: Path) -> None:
     config = configuration.load(path)
     assert path.read_text(encoding="utf-8").startswith("# ")
+    assert not unused(config, varied=[name for variant in config.compare.variants.values() for name in variant])
     if path.stem in KNOWN:
         vocab_size, expected = KNOWN[path.stem]
         with torch.device("meta"):

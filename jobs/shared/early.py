@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
-from pipeline.errors import UserError
+from pipeline.errors import Notice, UserError
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -41,6 +42,19 @@ def check_texts(config: Config) -> None:
             path = os.path.expanduser(pattern)
             if not os.path.exists(path) and next(glob.iglob(path, recursive=True), None) is None:
                 raise UserError(f"corpus.{split}: no file matches {pattern}")
+
+
+def note_unused(config: Config, *, sections: Collection[str] = (), varied: Collection[str] = ()) -> None:
+    """Give a notice for each setting that has no effect; see ``pipeline.config.unused``."""
+    from pipeline.config.unused import unused
+
+    note(unused(config, sections=sections, varied=varied).values())
+
+
+def note(sentences: Iterable[str]) -> None:
+    """Give each of ``sentences`` as a notice, which a job prints as it stands."""
+    for sentence in sentences:
+        warnings.warn(sentence, Notice, stacklevel=2)
 
 
 def check_prepared(directory: str, *, argument: str) -> None:

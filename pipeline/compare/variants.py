@@ -10,6 +10,7 @@ from typing import Any
 from pipeline import config as configuration
 from pipeline.config import Config
 from pipeline.config.fields import shown
+from pipeline.config.unused import unused as unused_settings
 from pipeline.errors import UserError
 from pipeline.search.space import Space, wrong_conditions
 from pipeline.search.specification import parse_setting
@@ -89,6 +90,22 @@ def check_comparison(config: Config) -> tuple[list[Variant], OwnSearch | None]:
     for variant in variants:
         variant.config(config)
     return variants, own_search(config, variants)
+
+
+def unused(config: Config, variants: list[Variant], search: OwnSearch | None) -> list[str]:
+    """A sentence for each setting of ``config``, or of one of its ``variants``, that has no effect."""
+    searched = set(search.space) if search else set()
+    own = {path for variant in variants for path in variant.settings}
+    common = unused_settings(config, varied=own | searched)
+    found = [sentence for path, sentence in common.items() if path not in own]
+    for variant in variants:
+        of_variant = unused_settings(variant.config(config), varied=searched)
+        found += [
+            f"compare.variants: {variant.name}: {sentence}"
+            for path, sentence in of_variant.items()
+            if path in variant.settings
+        ]
+    return found
 
 
 def wrong_settings(config: Config) -> Iterator[str]:

@@ -24,10 +24,11 @@ from pipeline.config.loading import (
 )
 from pipeline.config.model import ModelConfig
 from pipeline.config.names import meant_by, section_fields
+from pipeline.config.optimizer import OptimizerConfig, PruneConfig
 from pipeline.config.running import EvaluateConfig, RunConfig
 from pipeline.config.schema import Config, check_accumulation
 from pipeline.config.search import SearchConfig
-from pipeline.config.training import OptimizerConfig, PruneConfig, TrainConfig
+from pipeline.config.training import TrainConfig
 
 __all__ = [
     "FORMATS",

@@ -47,10 +47,18 @@ class CorpusConfig(Section):
     valid: Paths = setting([], "Validation text; empty: a part of the training text (valid_fraction).")
     test: Paths = setting([], "Test text; empty: a part of the training text (test_fraction).")
     valid_fraction: float = setting(
-        0.05, "Share of the training text held out for validation where corpus.valid is empty.", ge=0, lt=1
+        0.05,
+        "Share of the training text held out for validation where corpus.valid is empty.",
+        only_with="no corpus.valid",
+        ge=0,
+        lt=1,
     )
     test_fraction: float = setting(
-        0.0, "Share of the training text held out for test where corpus.test is empty.", ge=0, lt=1
+        0.0,
+        "Share of the training text held out for test where corpus.test is empty.",
+        only_with="no corpus.test",
+        ge=0,
+        lt=1,
     )
     split_by: Literal["auto", "file", "document", "fraction"] = setting(
         "auto",
@@ -72,7 +80,10 @@ class CorpusConfig(Section):
         "file", "What a document is in a text: all of it, a line, or what blank lines separate. Records are documents."
     )
     text_field: str = setting(
-        "text", "The field of JSON Lines, Parquet and datasets that holds the text.", min_length=1
+        "text",
+        "The field of JSON Lines, Parquet and datasets that holds the text.",
+        only_with="corpus.format=auto|jsonl|parquet",
+        min_length=1,
     )
     normalize: Literal["NFC", "NFKC"] | None = setting(
         None, "Unicode normalisation form of every document.", source="Unicode Standard Annex 15"
@@ -108,15 +119,23 @@ class TokenizerConfig(Section):
         None,
         "Most types kept, special tokens included; null: all of them (bpe: 8192).",
         unit="types",
+        only_with="tokenizer.kind=char|word|bpe and no tokenizer.path",
         ge=2,
         le=MOST_TYPES,
     )
-    min_count: int = setting(1, "Words or characters seen less often in training become <unk>.", unit="times", ge=1)
+    min_count: int = setting(
+        1,
+        "Words or characters seen less often in training become <unk>.",
+        unit="times",
+        only_with="tokenizer.kind=char|word|bpe and no tokenizer.path",
+        ge=1,
+    )
     sample_bytes: int | None = setting(
         None,
         "Text, spread evenly over the training corpus, that the vocabulary or the merges are learnt from; null: all of "
         "it (bpe: 40 MiB, beyond which the merges hardly change).",
         unit="bytes",
+        only_with="tokenizer.kind=char|word|bpe and no tokenizer.path",
         ge=1,
     )
     eos: Literal["auto", "line", "document", "none"] = setting(
@@ -147,6 +166,7 @@ class DataConfig(Section):
         "Windows whose documents are sorted by length together, so that there is little padding, where layout is "
         "documents; 1: not sorted.",
         unit="windows",
+        only_with="data.layout=documents",
         ge=1,
         le=1_000_000,
     )

@@ -16,5 +16,11 @@ class DdpConfig(Section):
         "rounded to bf16; or matrices as low-rank products, what is left out being added to the next gradient.",
         source="Vogels et al. 2019, PowerSGD",
     )
-    powersgd_rank: int = setting(4, "Rank of powersgd's products.", ge=1)
-    powersgd_after_steps: int = setting(1000, "Steps with whole gradients before powersgd begins.", unit="steps", ge=0)
+    powersgd_rank: int = setting(4, "Rank of powersgd's products.", only_with="ddp.communication=powersgd", ge=1)
+    powersgd_after_steps: int = setting(
+        1000,
+        "Steps with whole gradients before powersgd begins.",
+        unit="steps",
+        only_with="ddp.communication=powersgd",
+        ge=0,
+    )

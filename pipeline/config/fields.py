@@ -13,9 +13,15 @@ from pipeline.errors import UserError
 MOST_UNITS = 100_000
 
 
-def setting(default: Any, doc: str, *, unit: str = "", source: str = "", **constraints: Any) -> Any:
-    """A documented field: ``doc`` in one sentence, its ``unit`` and the ``source`` (paper) if it has one."""
-    extra: dict[str, Any] = {"unit": unit, "source": source}
+def setting(
+    default: Any, doc: str, *, unit: str = "", source: str = "", only_with: str = "", **constraints: Any
+) -> Any:
+    """A documented field: ``doc`` in one sentence, its ``unit`` and the ``source`` (paper) if it has one.
+
+    Args:
+        only_with: the condition under which it has an effect, in the words of ``pipeline.config.unused``.
+    """
+    extra: dict[str, Any] = {"unit": unit, "source": source, "only_with": only_with}
     if isinstance(default, (list, dict)):
         return Field(default_factory=lambda: default.copy(), description=doc, json_schema_extra=extra, **constraints)
     return Field(default=default, description=doc, json_schema_extra=extra, **constraints)

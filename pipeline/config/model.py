@@ -33,6 +33,7 @@ class ModelConfig(Section):
         "first",
         "Layers of a QRNN that see the input before beside the present one.",
         source="first: Merity et al. 2018b; all: Bradbury et al. 2017",
+        only_with="model.cell=qrnn",
     )
     num_heads: int = setting(
         4,
@@ -40,6 +41,7 @@ class ModelConfig(Section):
         "attention.",
         unit="heads",
         source="Beck et al. 2024; Vaswani et al. 2017",
+        only_with="model.cell=slstm|transformer",
         ge=1,
         le=MOST_UNITS,
     )
@@ -48,6 +50,7 @@ class ModelConfig(Section):
         "What an sLSTM's forget gate is: sigmoid, below 1 as that of an LSTM, or exponential, any number above 0 as "
         "its input gate is, with which what was let in earlier may come to count for more.",
         source="Beck et al. 2024",
+        only_with="model.cell=slstm",
     )
     mogrifier_rounds: int = setting(
         0,
@@ -171,13 +174,23 @@ class ModelConfig(Section):
         "vocabulary.",
         unit="ids",
         source="Merity et al. 2018b",
+        only_with="model.head=adaptive",
         min_length=1,
     )
     adaptive_div_value: int = setting(
-        4, "How many times as narrow as the one before each tail of an untied adaptive softmax is.", ge=1
+        4,
+        "How many times as narrow as the one before each tail of an untied adaptive softmax is.",
+        only_with="model.head=adaptive and no model.tie_weights",
+        ge=1,
     )
     num_experts: int = setting(
-        15, "Softmaxes in a mixture.", unit="softmaxes", source="Yang et al. 2018", ge=1, le=10_000
+        15,
+        "Softmaxes in a mixture.",
+        unit="softmaxes",
+        source="Yang et al. 2018",
+        only_with="model.head=mixture",
+        ge=1,
+        le=10_000,
     )
     init_range: float | None = setting(
         None,

@@ -29,7 +29,9 @@ class RunConfig(Section):
     sample_tokens: int = setting(
         200, "Tokens of sample text written after each validation; 0: none.", unit="tokens", ge=0, le=1_000_000
     )
-    sample_prompt: str = setting("", "What the sample text begins with; empty: a zero state.")
+    sample_prompt: str = setting(
+        "", "What the sample text begins with; empty: a zero state.", only_with="run.sample_tokens"
+    )
 
     @field_validator("directory")
     @classmethod

@@ -13,9 +13,10 @@ from pipeline.config.ddp import DdpConfig
 from pipeline.config.fields import Section, no_blank, shown
 from pipeline.config.model import ModelConfig
 from pipeline.config.model_checks import check_context, check_model
+from pipeline.config.optimizer import OptimizerConfig, PruneConfig
 from pipeline.config.running import EvaluateConfig, RunConfig
 from pipeline.config.search import SearchConfig
-from pipeline.config.training import OptimizerConfig, PruneConfig, TrainConfig
+from pipeline.config.training import TrainConfig
 from pipeline.config.word_numbers import BABYLM, BABYLM_EPOCHS
 from pipeline.errors import UserError
 

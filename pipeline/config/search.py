@@ -9,6 +9,7 @@ from pydantic import field_validator
 from pipeline.config.fields import Section, setting, shown
 from pipeline.errors import UserError
 
+RUNGS = "asha|hyperband|median|asha_stopping"  # the schedulers that have any
 DEFAULT_SPACE = {
     "optimizer.lr": {"loguniform": [5e-4, 1e-2]},
     "model.hidden_size": {"choice": [128, 256, 512]},
@@ -33,7 +34,13 @@ class SearchConfig(Section):
         "than bad ones (Optuna's estimator, of recurray[search]).",
         source="Bergstra & Bengio 2012; Bergstra et al. 2011; Watanabe 2023",
     )
-    startup_trials: int = setting(5, "Trials with a figure before tpe begins to estimate.", unit="trials", ge=1)
+    startup_trials: int = setting(
+        5,
+        "Trials with a figure before tpe begins to estimate.",
+        unit="trials",
+        only_with="search.algorithm=tpe",
+        ge=1,
+    )
     try_first: list[dict[str, Any]] | None = setting(
         None,
         "Settings to try before any is drawn, by dotted path, what is left out being as configured; null: the "
@@ -66,21 +73,33 @@ class SearchConfig(Section):
         None,
         "Tokens of the first rung, where trials are first compared; null: the budget over reduction_factor squared.",
         unit="tokens",
+        only_with=f"search.scheduler={RUNGS}",
         ge=1,
     )
-    reduction_factor: int = setting(3, "One in so many trials goes on to the next rung.", ge=2)
+    reduction_factor: int = setting(
+        3, "One in so many trials goes on to the next rung.", only_with=f"search.scheduler={RUNGS}", ge=2
+    )
     perturbation_interval_tokens: int | None = setting(
-        None, "Tokens between two generations of pbt; null: a tenth of the budget.", unit="tokens", ge=1
+        None,
+        "Tokens between two generations of pbt; null: a tenth of the budget.",
+        unit="tokens",
+        only_with="search.scheduler=pbt",
+        ge=1,
     )
     quantile_fraction: float = setting(
         0.25,
         "Share of a population of pbt that takes, in each generation, the checkpoints of as large a share of the best.",
         source="Jaderberg et al. 2017",
+        only_with="search.scheduler=pbt",
         gt=0,
         le=0.5,
     )
     resample_probability: float = setting(
-        0.25, "Probability that pbt draws a setting anew instead of perturbing it.", ge=0, le=1
+        0.25,
+        "Probability that pbt draws a setting anew instead of perturbing it.",
+        only_with="search.scheduler=pbt",
+        ge=0,
+        le=1,
     )
     max_total_tokens: int | None = setting(
         None,

@@ -1,4 +1,4 @@
-"""Sections of training: the loop, the optimizer, pruning."""
+"""The section of the training loop."""
 
 from __future__ import annotations
 
@@ -43,7 +43,11 @@ class TrainConfig(Section):
         "every reset_every_windows windows; scoring does the same.",
     )
     reset_every_windows: int = setting(
-        1, "Windows (of bptt tokens) between two resets where reset_state is windows.", unit="windows", ge=1
+        1,
+        "Windows (of bptt tokens) between two resets where reset_state is windows.",
+        unit="windows",
+        only_with="train.reset_state=windows",
+        ge=1,
     )
     epochs: int = setting(1, "Passes over the training split.", unit="epochs", ge=1)
     epoch_order: Literal["same", "rotated"] = setting(
@@ -84,7 +88,14 @@ class TrainConfig(Section):
         gt=0,
         lt=100,
     )
-    clip_history: int = setting(100, "Global norms that clip_percentile looks at.", unit="updates", ge=1, le=1_000_000)
+    clip_history: int = setting(
+        100,
+        "Global norms that clip_percentile looks at.",
+        unit="updates",
+        only_with="train.clip_percentile",
+        ge=1,
+        le=1_000_000,
+    )
     activation_penalty: float = setting(
         0.0,
         "Weight of AR, the mean square of the last layer's outputs after dropout, in the trained loss.",
@@ -155,12 +166,14 @@ class TrainConfig(Section):
         0.5,
         "Share of the divergence from the teacher in the trained loss: (1 − w) · cross-entropy + w · τ² · KL. With 0 "
         "the divergence is only measured.",
+        only_with="train.teacher",
         ge=0,
         le=1,
     )
     teacher_temperature: float = setting(
         1.0,
         "τ, by which both models' logits are divided for the divergence.",
+        only_with="train.teacher",
         source="Hinton et al. 2015",
         ge=0.01,
         le=100,
@@ -170,6 +183,7 @@ class TrainConfig(Section):
         "Likeliest types of the teacher that are looked at, all others together being one more outcome; null: all "
         "types, or all that are stored.",
         unit="types",
+        only_with="train.teacher",
         ge=1,
     )
     patience: int | None = setting(
@@ -212,70 +226,3 @@ class TrainConfig(Section):
                     f"must come in the order of their tokens, one each, not {after.tokens} after {before.tokens}"
                 )
         return changes
-
-
-class OptimizerConfig(Section):
-    """Optimizer, learning-rate schedule, averaged weights."""
-
-    name: Literal["sgd", "adam", "adamw", "rmsprop", "muon"] = setting(
-        "adamw",
-        "The optimizer; muon is for the matrices between embedding and head, with adamw for the rest.",
-        source="Kingma & Ba 2015; Loshchilov & Hutter 2019; Tieleman & Hinton 2012; Jordan et al. 2024",
-    )
-    lr: float = setting(2e-3, "Learning rate at the schedule's peak.", gt=0)
-    momentum: float = setting(0.0, "Momentum of sgd.", ge=0, lt=1)
-    muon_momentum: float = setting(0.95, "Momentum of muon.", ge=0, lt=1)
-    beta1: float = setting(0.9, "Decay of the first moment of adam and adamw.", ge=0, lt=1)
-    beta2: float = setting(0.999, "Decay of the second moment of adam, adamw and rmsprop.", ge=0, lt=1)
-    eps: float = setting(1e-8, "Term against division by zero of adam, adamw and rmsprop.", gt=0)
-    weight_decay: float = setting(0.0, "Weight decay (decoupled for adamw and muon, else added to the gradient).", ge=0)
-    decayed: Literal["matrices", "all"] = setting(
-        "matrices", "What weight_decay is for: matrices, or biases and norms as well."
-    )
-    schedule: Literal["constant", "step", "cosine", "1cycle", "inverse_sqrt", "plateau"] = setting(
-        "cosine",
-        "Learning rate over the run: constant, a factor per epoch after decay_after_epochs, a half cosine to "
-        "final_lr_ratio, up and down once, with the inverse root of the step after the warm-up, or a factor whenever "
-        "validation is no better.",
-        source="Zaremba et al. 2014; Loshchilov & Hutter 2017; Smith 2018; Vaswani et al. 2017",
-    )
-    warmup_steps: int = setting(0, "Steps of linear warm-up from 0 (not for 1cycle).", unit="steps", ge=0)
-    decay_after_epochs: int = setting(4, "Epochs at full rate before step decay begins.", unit="epochs", ge=0)
-    decay_at_epochs: list[int] = setting(
-        [], "Epochs after each of which step decay multiplies by its factor; empty: every one after decay_after_epochs."
-    )
-    decay_factor: float = setting(0.5, "Factor of step decay per epoch, of plateau per drop.", gt=0, le=1)
-    plateau_patience: int = setting(
-        1, "Validations without a better perplexity before plateau lowers the rate.", unit="validations", ge=1
-    )
-    final_lr_ratio: float = setting(0.0, "Last learning rate of cosine and 1cycle over lr.", ge=0, le=1)
-    peak_fraction: float = setting(0.3, "Share of a 1cycle run that the rate rises.", gt=0, lt=1)
-    average: Literal["none", "exponential", "tail", "nonmonotonic"] = setting(
-        "none",
-        "Score, sample and save averaged weights: a moving average, the mean after average_after_epochs, or the mean "
-        "from the validation on that is worse than the best of all but the last average_patience (with sgd: NT-ASGD).",
-        source="Polyak & Juditsky 1992; Merity et al. 2018",
-    )
-    average_decay: float = setting(0.999, "Decay of the exponential average per update.", gt=0, lt=1)
-    average_after_epochs: int = setting(1, "Epochs before the mean of tail begins.", unit="epochs", ge=0)
-    average_patience: int = setting(
-        5, "Latest validations that nonmonotonic does not compare with.", unit="validations", ge=1
-    )
-
-
-class PruneConfig(Section):
-    """Weights set to zero by magnitude while training."""
-
-    sparsity: float = setting(
-        0.0,
-        "Share of the numbers of all matrices that is zero in the end; 0: none.",
-        source="Zhu & Gupta 2017",
-        ge=0,
-        lt=1,
-    )
-    scope: Literal["matrix", "all"] = setting(
-        "matrix", "The smallest numbers of each matrix, or of all matrices together."
-    )
-    begin_fraction: float = setting(0.0, "Share of the run after which pruning begins.", ge=0, le=1)
-    end_fraction: float = setting(0.75, "Share of the run after which nothing more is pruned.", ge=0, le=1)
-    every_steps: int = setting(100, "Updates between two renewals of what is pruned.", unit="steps", ge=1)

@@ -1,0 +1,66 @@
+"""Find settings that were given a value but have no effect beside the others, so that nobody waits for one.
+
+A condition is written where the setting is (``only_with`` of ``setting``): ``train.teacher``, which must not be null,
+0, false or empty; ``no train.teacher``, which must; ``optimizer.name=adam|adamw``, one of these values; several of
+them, joined by `` and ``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from pipeline.config.fields import shown
+from pipeline.config.loading import get
+from pipeline.config.names import section_fields
+from pipeline.config.schema import Config
+
+OF_A_SEARCH = ("search", "compare")  # sections that the other jobs do not look at
+
+
+def unused(config: Config, *, sections: Collection[str] = (), varied: Collection[str] = ()) -> dict[str, str]:
+    """Return, by its path, a sentence for each setting that was given a value, or several, and has no effect.
+
+    Given is what differs from its default. What has an effect for some values of ``varied`` is left out.
+
+    Args:
+        sections: those of ``OF_A_SEARCH`` that the job looks at.
+        varied: settings that take several values, in one run after another or, as in ``train.changes``, within a run.
+    """
+    found: dict[str, str] = {}
+    varied = {*varied, *(path for change in config.train.changes for path in change.settings)}
+    for section in Config.model_fields:
+        if section in OF_A_SEARCH and section not in sections:
+            continue
+        for name, field in section_fields(section).items():
+            path, value = f"{section}.{name}", get(config, f"{section}.{name}")
+            if value == field.get_default(call_default_factory=True) and path not in varied:
+                continue
+            if why := _unmet(config, field.json_schema_extra["only_with"], varied):
+                found[path] = f"{path}{'' if path in varied else f'={shown(value)}'} has no effect {why}"
+    return found
+
+
+def conditions(text: str) -> Iterator[tuple[str, list[str] | bool]]:
+    """Yield of each condition in ``text`` the setting and what it must be: one of some values, set or not set."""
+    for part in filter(None, text.split(" and ")):
+        path, equals, values = part.removeprefix("no ").partition("=")
+        yield path, values.split("|") if equals else not part.startswith("no ")
+
+
+def _unmet(config: Config, text: str, varied: Collection[str]) -> str:
+    """Return how ``config`` misses a condition in ``text``; nothing if it meets all, those on ``varied`` aside."""
+    for path, wanted in conditions(text):
+        value = get(config, path)
+        if path in varied:
+            continue
+        if isinstance(wanted, list):
+            if value not in wanted:
+                return f"with {path}={value}, only with {_either(wanted)}"
+        elif bool(value) is not wanted:
+            return f"without {path}" if wanted else f"with {path}"
+    return ""
+
+
+def _either(values: list[str]) -> str:
+    """Join ``values`` as a sentence does: ``a, b or c``."""
+    return " or ".join(filter(None, [", ".join(values[:-1]), values[-1]]))
