@@ -1,7 +1,8 @@
 """One head of attention over the past states of a recurrent layer (Merity 2019, "Single Headed Attention RNN").
 
-The state is what the layer gave at the last M tokens, normalised, and how many there were: see ``reach``. Only queries
-have a matrix; keys and values are the past states themselves, each number of them scaled by a trained gate.
+The state is what the layer gave at the last M tokens, normalised, how many there were (see ``reach``), and which slot
+is the oldest: single steps write into a ring. Only queries have a matrix; keys and values are the past states
+themselves, each number of them scaled by a trained gate.
 Letters: T time, B streams, H hidden, M slots.
 """
 
@@ -11,10 +12,11 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline.model.attention import attend
 from pipeline.model.cpu.products import linear
-from pipeline.model.reach import newest, reach
+from pipeline.model.reach import counted, in_order, newest, reach
 from pipeline.model.state import State
 
 
@@ -30,12 +32,12 @@ class PastAttention(nn.Module):
         self.gates = nn.Parameter(torch.zeros(3 * size))  # of queries, keys and values: half of each at the start
 
     def forward(self, hidden: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
-        """(T, B, H) and a state of (1, B, M · H), (1, B, 1) → (T, B, H), the state after the last step.
+        """(T, B, H) and a state of (1, B, M · H), (1, B, 2) → (T, B, H), the state after the last step.
 
         Args:
             resets: (T, B), true where a stream begins anew before that input.
         """
-        slots, count = state
+        slots, count = self.in_order(state)
         reaches = reach(count[0, :, 0], len(hidden), size=self.num_slots, resets=resets)
         rows = hidden.transpose(0, 1)  # (B, T, H)
         asking, query, remembering = self.norms
@@ -47,9 +49,46 @@ class PastAttention(nn.Module):
         )  # (B, T or K, 1, H)
         found = attend(queries, keys, values, reaches)
         end = newest(joined, self.num_slots).unsqueeze(0).to(slots.dtype)
-        return hidden + found.transpose(0, 1), (end, reaches.count.to(count.dtype).view(1, -1, 1))
+        count = torch.stack([reaches.count.to(count.dtype), torch.zeros_like(count[0, :, 0])], dim=1)
+        return hidden + found.transpose(0, 1), (end, count.unsqueeze(0))
+
+    def step(self, hidden: Tensor, state: State) -> tuple[Tensor, State]:
+        """Make a single step from (B, H), outside autograd and on a CPU; returns (B, H) and the state, changed in
+        place.
+
+        The gates are put to the query and to what it finds, so the slots are read as they are.
+        """
+        slots, counts = state
+        size, (asking, query, remembering) = self.num_slots, self.norms
+        ring = slots[0].unflatten(1, (size, self.size))  # (B, M, H)
+        count, oldest = counts[0].long().unbind(1)  # (B,) each
+        of_query, of_keys, of_values = torch.sigmoid(self.gates).chunk(3)
+        own = remembering(hidden).to(slots.dtype)
+        queries = query(linear(asking(hidden), self.query.weight)) * (of_query * of_keys / math.sqrt(self.size))
+        scores = torch.cat(
+            [torch.bmm(ring, queries.unsqueeze(2)).squeeze(2), (own * queries).sum(1, keepdim=True)], dim=1
+        )  # (B, M + 1)
+        if bool((count < size).any()):
+            ages = (oldest.unsqueeze(1) - 1 - torch.arange(size)) % size  # (B, M), 0 the newest
+            scores[:, :size].masked_fill_(ages >= count.unsqueeze(1), -math.inf)
+        shares = scores.softmax(1)
+        found = torch.bmm(shares[:, :size].unsqueeze(1), ring).squeeze(1) + shares[:, size:] * own
+        ring[torch.arange(len(ring)), oldest] = own
+        counts[0] = torch.stack([counted(count + 1, size), (oldest + 1) % size], dim=1)
+        return hidden + found * of_values, state
+
+    def in_order(self, state: State) -> State:
+        """Return ``state`` with the oldest slot first. It is so but after single steps, which are made on a CPU."""
+        slots, count = state
+        if count.shape[2] == 1:  # of a checkpoint from before there was a ring
+            return slots, F.pad(count, (0, 1))
+        oldest = count[0, :, 1].long()  # (B,)
+        if count.device.type != "cpu" or not oldest.any():
+            return state
+        in_turn = torch.stack([count[..., 0], torch.zeros_like(count[..., 1])], dim=2)
+        return in_order(slots, oldest, size=self.num_slots), in_turn
 
     def initial_state(self, batch_size: int, *, device: torch.device, dtype: torch.dtype) -> State:
         """Return the state before any text."""
         slots = torch.zeros(1, batch_size, self.num_slots * self.size, device=device, dtype=dtype)
-        return slots, torch.zeros(1, batch_size, 1, device=device, dtype=dtype)
+        return slots, torch.zeros(1, batch_size, 2, device=device, dtype=dtype)

@@ -79,7 +79,7 @@ def reach(count: Tensor, num_steps: int, *, size: int, in_blocks: bool = False, 
         places = places % size
     distances = size + column - torch.arange(size + num_steps, device=count.device)  # (T, K)
     mask = (distances >= 0) & (distances <= places.clamp(max=size).t().unsqueeze(2))  # (B, T, K)
-    return Reach(size, mask.unsqueeze(1), False, places, _counted(places[-1] + 1, size, in_blocks))
+    return Reach(size, mask.unsqueeze(1), False, places, counted(places[-1] + 1, size, in_blocks))
 
 
 def _of_streams_alike(number: int, count: Tensor, steps: Tensor, *, size: int, in_blocks: bool) -> Reach:
@@ -88,7 +88,7 @@ def _of_streams_alike(number: int, count: Tensor, steps: Tensor, *, size: int, i
     places = number + steps  # (T,)
     if in_blocks:
         places = places % size
-    after = _counted(count.long() + num_steps, size, in_blocks)
+    after = counted(count.long() + num_steps, size, in_blocks)
     starts_anew = in_blocks and (number + num_steps) % size == 0
     num_cached = min(number, size)
     if num_steps == 1 or (number == 0 and num_steps <= size):
@@ -98,7 +98,8 @@ def _of_streams_alike(number: int, count: Tensor, steps: Tensor, *, size: int, i
     return Reach(num_cached, mask, False, places, after, starts_anew)
 
 
-def _counted(count: Tensor, size: int, in_blocks: bool) -> Tensor:
+def counted(count: Tensor, size: int, in_blocks: bool = False) -> Tensor:
+    """The number of tokens that is kept where there were (B,) ``count``, as in ``reach``."""
     return count % size if in_blocks else torch.where(count >= 2 * PERIOD, count - PERIOD, count)
 
 
@@ -108,6 +109,13 @@ def _common(count: Tensor) -> int | None:
         return None
     first = int(count[0])
     return first if bool((count == first).all()) else None
+
+
+def in_order(slots: Tensor, oldest: Tensor, *, size: int) -> Tensor:
+    """(L, B, R · S) whose ``oldest`` of R = ``size`` slots are at (B,) → the same with the oldest first."""
+    order = (oldest.unsqueeze(1) + torch.arange(size)) % size  # (B, R)
+    rows = torch.arange(len(order)).unsqueeze(1)
+    return slots.unflatten(2, (size, -1))[:, rows, order].flatten(2)
 
 
 def newest(joined: Tensor, size: int) -> Tensor:

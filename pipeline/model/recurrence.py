@@ -177,8 +177,7 @@ class Recurrence(LayerStack):
             hidden = self.joined(hidden, output)
             ends.append(tuple(part.unsqueeze(0) for part in end))
             if self.past is not None and index == self.attended:
-                attended, past = self.past(hidden.unsqueeze(0), state[-2:])
-                hidden = attended[0]
+                hidden, past = self.past.step(hidden, state[-2:])
         return self.normalized(hidden, len(steps)), self.stacked(ends, state[0].dtype) + past
 
     def normalized(self, hidden: Tensor, index: int) -> Tensor:

@@ -2,8 +2,8 @@
 average, log n), the others' (h,).
 
 Where layers differ in size, H is the largest and a smaller one uses the first of its row. What attends to the past has
-further parts: what it keeps, and (1, B, 1) how many tokens there were (``reach``). Whatever a part is, its second
-dimension is the streams', and zeros are the state before any text. Letters: B streams, H hidden.
+further parts: what it keeps, and (1, B, 2) how many tokens there were and which slot is the oldest. Whatever a part is,
+its second dimension is the streams', and zeros are the state before any text. Letters: B streams, H hidden.
 """
 
 from __future__ import annotations

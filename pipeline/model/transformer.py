@@ -20,7 +20,7 @@ from pipeline.config import ModelConfig
 from pipeline.model.attention import attend, rotary_turns, rotated
 from pipeline.model.cpu.products import linear
 from pipeline.model.precision import ProductFormats, autocast_where_native
-from pipeline.model.reach import Reach, Ring, newest, reach
+from pipeline.model.reach import Reach, Ring, in_order, newest, reach
 from pipeline.model.regularization import HIDDEN, Masks
 from pipeline.model.segments import Segments
 from pipeline.model.stack import LayerStack
@@ -148,9 +148,7 @@ class Transformer(LayerStack):
         oldest = count[0, :, 1].long()  # (B,)
         if count.device.type != "cpu" or not oldest.any():
             return state
-        order = (oldest.unsqueeze(1) + torch.arange(self.ring_size)) % self.ring_size  # (B, R)
-        rows = torch.arange(len(order)).unsqueeze(1)
-        keys, values = (part.unflatten(2, (self.ring_size, -1))[:, rows, order].flatten(2) for part in slots)
+        keys, values = (in_order(part, oldest, size=self.ring_size) for part in slots)
         return keys, values, torch.stack([count[..., 0], torch.zeros_like(count[..., 1])], dim=2)
 
     def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:

@@ -271,7 +271,7 @@ def test_counts_go_around_where_float32_has_no_room_for_them() -> None:
     torch.testing.assert_close(*found, rtol=1e-7, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", [name for name in TRANSFORMERS if "beside" not in name])
+@pytest.mark.parametrize("name", TRANSFORMERS)
 def test_single_steps_go_round_the_ring(name: str) -> None:
     """Windows and steps by turns, streams of different places side by side."""
     model = make(name)
@@ -294,6 +294,14 @@ def test_single_steps_go_round_the_ring(name: str) -> None:
                 hidden, state = model(inputs[at : at + 1], state)
                 torch.testing.assert_close(model.head.logits(hidden[0]), expected[at - 6], rtol=1e-10, atol=1e-11)
                 at += 1
+
+
+def test_a_state_from_before_there_was_a_ring_is_read_on() -> None:
+    model = make("beside an LSTM")
+    expected, _ = read(model, tokens(12), [6, 6])
+    *parts, count = read(model, tokens(12)[:6], [6])[1]
+    found, _ = read(model, tokens(12)[6:], [6], (*parts, count[..., :1]))
+    torch.testing.assert_close(found, expected[6:])
 
 
 def test_the_state_does_not_grow() -> None:
