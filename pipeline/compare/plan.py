@@ -158,7 +158,23 @@ class Comparison:
     def search_plan(self) -> SearchPlan:
         """What is expected, as progress shows it."""
         levels = ((self.lengths[-1], float(self.num_runs)),)
-        return SearchPlan(self.num_runs, levels, self.total_tokens, 0, all_go_to_the_end=True)
+        return ComparisonPlan(self.num_runs, levels, self.total_tokens, 0, all_go_to_the_end=True, comparison=self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonPlan(SearchPlan):
+    """Of runs of different lengths, which are known."""
+
+    comparison: Comparison
+
+    def tokens_left(self, standing: Standing) -> int:
+        """What the runs that are to come still take, and those that have begun, each to its own length."""
+        begun = by_settings(standing)
+        left = self.total_tokens
+        for settings, _ in self.comparison.ready(standing):
+            if trial := begun.get(as_key(settings)):
+                left -= settings["train.max_tokens"] if trial.state == ENDED else trial.tokens
+        return left
 
 
 class Planned(Candidates):

@@ -118,6 +118,20 @@ def test_each_variant_gets_the_best_of_its_own_search(make_config: Callable[...,
     assert len(compared) == 4
 
 
+def test_what_is_left_is_counted_by_the_length_of_each_run(make_config: Callable[..., Config]) -> None:
+    """Searches of 1,000 tokens come first, so that a mean over the runs that are to come would be too low."""
+    config = make_config({**VALUES, "compare.search": SEARCH})
+    driver = Driver(config, lambda settings: 1.0)
+    plan = driver.comparison.search_plan()
+    total = 4 * (3 * 1_000 + 2 * (1_000 + 3_000))
+    assert plan.total_tokens == plan.tokens_left(driver.standing) == total
+    done = 0
+    while starts := driver.run(most=5):
+        done += sum(start["settings"]["train.max_tokens"] for start in starts)
+        assert plan.tokens_left(driver.standing) == total - done
+    assert done == total
+
+
 def test_a_comparison_that_was_cut_off_makes_the_runs_that_are_left(make_config: Callable[..., Config]) -> None:
     config = make_config({**VALUES, "compare.search": SEARCH})
 
