@@ -126,3 +126,15 @@ def test_a_round_of_either_side_counts_its_tokens(small: Track, tmp_path: Path) 
     assert timing.ours(own, corpus, threads=1, windows=2)() == 2 * 8 * 16
     asked = Namespace(peer=None, threads=1, windows=2)
     assert timing.peer(small, own, corpus, asked)() == 2 * 20 * 35
+
+
+@pytest.mark.parametrize("recipe", sorted(tracks.FOLDER.glob("*/2*.yaml")), ids=lambda path: path.stem)
+def test_each_record_keeps_the_rules_and_its_log_reaches_the_target(recipe: Path) -> None:
+    track = tracks.tracks()[recipe.parent.name]
+    assert broken_rules(track, configuration.load(recipe)) == []
+    lines = log(recipe.with_suffix(".csv"))
+    needed = [run.tokens_to_target(track, lines, seed) for seed in tracks.SEEDS]
+    assert None not in needed
+    row = next(line for line in (tracks.FOLDER / "README.md").read_text(encoding="utf-8").splitlines()
+               if f"{recipe.parent.name}/{recipe.name}" in line)  # fmt: skip
+    assert f"{max(tokens for tokens in needed if tokens):,}" in row
