@@ -23,10 +23,12 @@ from pipeline.evaluate.probes import Probed, probe
 from pipeline.training.checkpoint import load_model
 
 CONFIG = Path(__file__).parents[1] / "configs" / "probes.yaml"
+RATE_OF_ATTENTION = {"optimizer.lr": 0.003}  # at 0.01, the rate of the others, what attends learns nothing
 CELLS: dict[str, dict[str, Any]] = {
     **{cell: {"model.cell": cell} for cell in get_args(ModelConfig.model_fields["cell"].annotation)},
+    "transformer": {"model.cell": "transformer", **RATE_OF_ATTENTION},
     "mogrifier": {"model.cell": "lstm", "model.mogrifier_rounds": 5},
-    "lstm+attention": {"model.cell": "lstm", "model.attention": 1},
+    "lstm+attention": {"model.cell": "lstm", "model.attention": 1, **RATE_OF_ATTENTION},
 }
 # difficulties that a few hundred updates tell cells apart by, and further ones that are only asked
 TRAINED = {

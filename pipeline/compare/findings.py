@@ -41,6 +41,7 @@ class Row:
     cost: Cost
     cell: str
     lost: Mapping[int, str] = field(default_factory=dict)  # seed → why there is no score
+    at_end: Mapping[str, str] = field(default_factory=dict)  # what is the highest or lowest that its search tried
 
     @property
     def name(self) -> str:
@@ -207,7 +208,7 @@ def row_of(
             found[seed] = scores[trial.name]
             curves[seed] = [(report["tokens"], report["loss"]) for report in trial.reports]
     cell = one.variant.settings.get("model.cell", comparison.cell)
-    return Row(group, one, own or {}, found, curves, cost, cell, lost)
+    return Row(group, one, own or {}, found, curves, cost, cell, lost, comparison.at_end(own or {}))
 
 
 def reason_of(trial: Trial) -> str:

@@ -119,6 +119,15 @@ class Comparison:
         best = min(losses)
         return dict(self.draws[losses.index(best)]) if best < math.inf else None
 
+    def at_end(self, own: Mapping[str, Any]) -> dict[str, str]:
+        """Of the numbers that a search found, those that are the ``highest`` or the ``lowest`` of all that it tried."""
+        ends = {}
+        for path, value in own.items():
+            tried = [draw[path] for draw in self.draws if path in draw and isinstance(draw[path], (int, float))]
+            if tried and min(tried) < max(tried) and value in (min(tried), max(tried)):
+                ends[path] = "highest" if value == max(tried) else "lowest"
+        return ends
+
     def ready(self, standing: Standing) -> Iterator[tuple[dict[str, Any], str]]:
         """Settings and origin of every run that can be made by now, in the order in which they begin."""
         for one in self.sizes:

@@ -54,6 +54,18 @@ def what(findings: Findings) -> Iterator[str]:
     for row in found.rows:
         for seed, reason in row.lost.items():
             yield f"{row.name} has no score with seed {seed}: {reason}."
+    yield from at_end(found)
+
+
+def at_end(found: GroupFindings) -> Iterator[str]:
+    """What a search found at an end of what it tried, so that the best may lie beyond it."""
+    named: dict[tuple[str, str], list[str]] = {}
+    for row in found.rows:
+        for path, end in row.at_end.items():
+            named.setdefault((path, end), []).append(f"{row.name} ({row.own[path]:.3g})")
+    for (path, end), rows in named.items():
+        beyond = "above" if end == "highest" else "below"
+        yield f"The {end} {path} that was tried is the best of {listed(rows)}: a better one may lie {beyond} it."
 
 
 def at_equal_tokens(found: GroupFindings) -> Iterator[str]:

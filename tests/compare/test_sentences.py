@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from dataclasses import replace
 from html import escape
 
 import pytest
@@ -70,6 +71,21 @@ def test_without_a_transformer_nothing_is_said_of_one() -> None:
     assert "Where a recurrent model wins here" not in found
     assert "gru and lstm" not in str(found["At equal tokens"])
     assert found["At equal tokens"][1] == "No variant is significantly worse than lstm."
+
+
+def test_a_setting_found_at_an_end_of_what_was_tried_is_said() -> None:
+    lstm, gru, attends = three_rows()
+    rate = "optimizer.lr"
+    rows = [
+        replace(lstm, own={rate: 0.008}, at_end={rate: "highest"}),
+        replace(gru, own={rate: 0.008}, at_end={rate: "highest"}),
+        replace(attends, own={rate: 0.001}, at_end={rate: "lowest"}),
+    ]
+    assert sentences(findings(rows))["What was compared"][1:] == [
+        "The highest optimizer.lr that was tried is the best of lstm (0.008) and gru (0.008): a better one may lie "
+        "above it.",
+        "The lowest optimizer.lr that was tried is the best of attends (0.001): a better one may lie below it.",
+    ]
 
 
 def test_a_single_seed_is_said() -> None:
