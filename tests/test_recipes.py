@@ -15,6 +15,8 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 KNOWN = {
     # V·H (embedding) + V·H + V (head) + 2 layers of 4H·(2H + 2)
     "ptb-small": (10_000, 2 * 2_000_000 + 10_000 + 2 * 800 * 402),
+    # tied
+    "ptb-small-muon": (10_000, 2_000_000 + 10_000 + 2 * 800 * 402),
     "ptb-medium": (10_000, 2 * 6_500_000 + 10_000 + 2 * 2_600 * 1_302),
     "ptb-large": (10_000, 2 * 15_000_000 + 10_000 + 2 * 6_000 * 3_002),
     "ptb-awd-lstm": (10_000, 24_221_600),
