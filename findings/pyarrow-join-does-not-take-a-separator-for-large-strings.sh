@@ -5,7 +5,7 @@
 # Seen: ArrowNotImplementedError, no kernel for (large_string, large_string, string); the separator has to be
 # pa.scalar(" ", pa.large_string()). What polars or pandas 3 hands to Arrow has large strings, so a step that
 # joins two fields of a record (a title and its text) works on one table and not on the same table from elsewhere.
-# For us: nothing; no text is joined in Arrow, corpus.text_field names one field.
+# For us: pipeline/ngram/arpa.py gives its separator as a large string.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
