@@ -23,7 +23,7 @@ from pipeline.evaluate.probes import Probed, probe
 from pipeline.training.checkpoint import load_model
 
 CONFIG = Path(__file__).parents[1] / "configs" / "probes.yaml"
-RATE_OF_ATTENTION = {"optimizer.lr": 0.003}  # at 0.01, the rate of the others, what attends learns nothing
+RATE_OF_ATTENTION = {"optimizer.lr": 0.003}  # at 0.01, the rate of the others, what attends does not learn to count
 CELLS: dict[str, dict[str, Any]] = {
     **{cell: {"model.cell": cell} for cell in get_args(ModelConfig.model_fields["cell"].annotation)},
     "transformer": {"model.cell": "transformer", **RATE_OF_ATTENTION},
