@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +23,7 @@ from torch.nn import functional as F
 from pipeline.config import ModelConfig
 from pipeline.model.head import Softmax, build_head
 from pipeline.model.head.cross_entropy import MOST_LOGITS
+from pipeline.process_memory import peak_bytes, status_bytes
 
 HEADS = ("textbook", "softmax", "adaptive, tied", "adaptive, untied", "mixture of 3")
 MEGABYTE = 2**20
@@ -54,12 +53,6 @@ def batch(arguments: argparse.Namespace) -> tuple[Tensor, Tensor]:
     return torch.randn(arguments.tokens, arguments.hidden_size, requires_grad=True), targets
 
 
-def resident() -> int:
-    """Bytes that this process has in memory."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
-    return pages * resource.getpagesize()
-
-
 def measure_memory(arguments: argparse.Namespace) -> dict[str, float]:
     """In a fresh process: the peak above what torch itself takes, after one loss and gradient."""
     hidden, targets = batch(arguments)
@@ -67,11 +60,11 @@ def measure_memory(arguments: argparse.Namespace) -> dict[str, float]:
     warm, loss = build("softmax", 8, 100)
     loss(torch.randn(9, 8, requires_grad=True), torch.zeros(9, dtype=torch.int64)).backward()
     del warm, loss
-    before = resident()
+    before = status_bytes("VmRSS")
     head, loss = build(arguments.worker, arguments.hidden_size, arguments.vocab_size)
     nats = loss(hidden, targets)
     nats.backward()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_bytes()
     assert all(parameter.grad is not None for parameter in head.parameters())
     return {"peak": peak - before, "nats": nats.item() / len(targets)}
 

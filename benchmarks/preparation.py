@@ -17,13 +17,23 @@ import shutil
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
 from data_variants import texts
 
 NOW, BEFORE = "now", "before"
+# Runs a command and prints what it cost. It is a small process, because the peak memory of a process is counted from
+# that of the one that starts it
+MEASURE = """
+import os, sys, time
+start = time.perf_counter()
+nowhere = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)]
+process = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=nowhere)
+_, status, usage = os.wait4(process, 0)
+print(usage.ru_utime + usage.ru_stime, time.perf_counter() - start, usage.ru_maxrss / 1e3)
+sys.exit(status != 0)
+"""
 
 
 class Cost(NamedTuple):
@@ -57,15 +67,13 @@ def prepare(kind: str, text: Path, out: Path, checkout: Path) -> Cost:
     settings = {"corpus.train": text, "corpus.document": "line", "corpus.valid_fraction": 0, "tokenizer.kind": kind,
                 "data.directory": out, "cluster.backend": "local"}  # fmt: skip
     command = [sys.executable, "-m", "jobs.prepare", *(f"{name}={value}" for name, value in settings.items())]
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        command, cwd=checkout, env={**os.environ, "PYTHONPATH": str(checkout)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    measured = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", MEASURE, *command], cwd=checkout,
+        env={**os.environ, "PYTHONPATH": str(checkout)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
+    if measured.returncode:
         raise SystemExit(f"{' '.join(command)} failed in {checkout}")
-    return Cost(usage.ru_utime + usage.ru_stime, time.perf_counter() - start, usage.ru_maxrss / 1e3)
+    return Cost(*map(float, measured.stdout.split()))
 
 
 def digest_of(out: Path) -> str:

@@ -18,9 +18,10 @@ import torch
 from pipeline import config as configuration
 from pipeline.compare.speed import RATE, training_step
 from pipeline.config import Config
+from pipeline.process_memory import status_bytes
 from pipeline.resources import Worker
 
-CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+CLEAR_REFS = Path("/proc/self/clear_refs")
 FORGET_PEAK = "5"
 NUM_STEPS = 2
 
@@ -49,12 +50,6 @@ def trim() -> None:
     """Give freed memory back to the system."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def status_bytes(name: str) -> int:
-    """A figure of this process as Linux tells it. Raises ``KeyError`` where it does not."""
-    figures = dict(line.split(":", 1) for line in STATUS.read_text().splitlines() if ":" in line)
-    return int(figures[name].split()[0]) << 10
 
 
 def training_peaks(

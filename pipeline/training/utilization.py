@@ -8,13 +8,11 @@ that (gates, softmax, masks) does not count, as in Chowdhery et al. 2022, PaLM, 
 
 from __future__ import annotations
 
-import resource
-import sys
-
 import torch
 from torch import nn
 
 from pipeline.model.language_model import LanguageModel
+from pipeline.process_memory import peak_bytes
 
 # dense matrix products without sparsity, 10¹² a second, from the makers' data sheets: 16-bit, TF32, float32
 PEAK_TERAFLOPS = {
@@ -72,7 +70,5 @@ class Utilization:
     def figures(self, tokens_per_second: float) -> dict[str, float | None]:
         """Share of the peak FLOPs (None on a CPU, or a GPU that is not in the table), most memory so far in MB."""
         share = None if self.peak is None else self.flops_per_token * tokens_per_second / self.peak
-        unit = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
-        host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         gpu = torch.cuda.max_memory_allocated(self.device) / 1e6 if self.device.type == "cuda" else None
-        return {"flops_utilization": share, "peak_memory_mb": host / 1e6, "peak_gpu_memory_mb": gpu}
+        return {"flops_utilization": share, "peak_memory_mb": peak_bytes() / 1e6, "peak_gpu_memory_mb": gpu}
