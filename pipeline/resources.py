@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.config import Config
+from pipeline.container import cpu_limit
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:  # a second and 125 MB, which a process that only prepares a corpus on Ray has no use for
@@ -36,8 +37,21 @@ def local_worker(config: Config) -> Worker:
 
 
 def available_cpus() -> int:
-    """Count the CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Count the CPUs that this process may use: those that it may run on, or that its container allows if fewer."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = cpu_limit()
+    return here if limit is None else max(1, min(here, int(limit)))  # as Ray: a part of a CPU does not count
+
+
+def limit_threads() -> None:
+    """Let torch use no more threads in this process than it has CPUs; torch itself knows no container's limit.
+
+    ``OMP_NUM_THREADS`` goes before it.
+    """
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > available_cpus():
+        torch.set_num_threads(available_cpus())
 
 
 def check_cpus(num_workers: int, each: int) -> None:

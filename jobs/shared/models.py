@@ -65,10 +65,12 @@ def load(directory: str, arguments: argparse.Namespace, device: str | torch.devi
         UserError: as ``pipeline.training.checkpoint.load_model``.
     """
     from pipeline.allocator import keep_freed_memory
+    from pipeline.resources import limit_threads
     from pipeline.training.checkpoint import load_model
 
     if str(device) == "cpu":
         keep_freed_memory()
+        limit_threads()
     loaded = load_model(directory, device, which=wanted(directory, arguments))
     for remark in loaded.remarks:
         print(f"note: {remark}", file=sys.stderr)

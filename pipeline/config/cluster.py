@@ -28,7 +28,9 @@ class ClusterConfig(Section):
     )
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Device of a worker; auto: cuda where there is one.")
     cpus_per_worker: CountOrAuto = setting(
-        "auto", "CPUs and threads of a worker; auto: this machine's CPUs over the workers.", unit="CPUs"
+        "auto",
+        "CPUs and threads of a worker; auto: those of this machine or its container over the workers.",
+        unit="CPUs",
     )
     gpus_per_worker: Annotated[float, BeforeValidator(_gpus)] = setting(
         1.0,

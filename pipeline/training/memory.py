@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-from pathlib import Path
 
 import torch
 
 from pipeline.config import Config
 from pipeline.config.fields import shown
+from pipeline.container import memory_limit
 from pipeline.errors import UserError
 from pipeline.model.shapes import shapes_of
-
-CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def num_parameters(config: Config, vocab_size: int) -> int:
@@ -48,9 +45,8 @@ def check_memory(config: Config, vocab_size: int) -> None:
 def machine_bytes() -> int:
     """Return the bytes of memory of this machine, or of the container that this process is in."""
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with suppress(OSError, ValueError):  # no such limit, or "max"
-        there = min(there, int(CONTAINER_LIMIT.read_text()))
-    return there
+    limit = memory_limit()
+    return there if limit is None else min(there, limit)
 
 
 def is_out_of_memory(error: Exception) -> bool:
