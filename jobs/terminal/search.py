@@ -152,6 +152,8 @@ def sentence(record: Record, standing: Standing, num_trials: int) -> str:
         tokens, num_refused = record["tokens"], record.get("num_refused", 0)
         refused = f", after {num_refused:,} {'draws that were' if num_refused > 1 else 'draw that was'} refused"
         starts = "starts" + (refused if num_refused else "")
+        if trial.num_starts > 1:
+            starts = "goes on, before its first validation"
         return f"{name}: " + (f"goes on after {tokens:,} tokens" if tokens else starts)
     if record["kind"] == "report":
         return f"{name}: {figure(record, standing)} after {record['tokens']:,} tokens" if record["rung"] else ""

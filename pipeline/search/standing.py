@@ -38,6 +38,7 @@ class Trial:
     end: Record | None = None
     state: str = WAITING
     paused_at: int | None = None  # the rung that it was paused at last
+    num_starts: int = 0  # times that it began or went on
     num_failures: int = 0  # times that its process was lost in this sitting
     details: dict[str, Any] = field(default_factory=dict)  # what its scheduler notes (see PBT)
 
@@ -106,6 +107,7 @@ class Standing:
             self._add(record)
         trial = self.trials[record["trial"]]
         if kind == "start":
+            trial.num_starts += 1
             self._move(trial, RUNNING)
         elif kind == "report":
             self.num_tokens += record["tokens"] - trial.tokens

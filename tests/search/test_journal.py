@@ -221,7 +221,7 @@ def test_a_search_in_a_pipe_says_each_change_in_a_line() -> None:
     lost = {**END, "trial": "003-lr=9", "status": "lost", "reason": "the loss rose", "perplexity": None}
     third = {**START, "trial": "003-lr=9", "number": 3, "settings": {"optimizer.lr": 9.0}, "num_refused": 2}
     again = {**OTHER, "tokens": 100}
-    for record in (START, REPORT, between, END, OTHER, later, again, done, third, lost, {"kind": "interrupted"}):
+    for record in (START, REPORT, between, END, OTHER, OTHER, later, again, done, third, lost, {"kind": "interrupted"}):
         standing.apply(record)
         progress.show(record, standing)
     assert stream.getvalue().splitlines() == [
@@ -231,6 +231,7 @@ def test_a_search_in_a_pipe_says_each_change_in_a_line() -> None:
         "trial 1/8: optimizer.lr=0.1: stopped after 100 tokens with perplexity 7.39 (best so far), "
         "not among the best 1 in 3 at 100 tokens (1/8 trials ended)",
         "trial 2/8: optimizer.lr=0.2: starts",
+        "trial 2/8: optimizer.lr=0.2: goes on, before its first validation",
         "trial 2/8: optimizer.lr=0.2: perplexity 8.00 after 100 tokens",
         "trial 2/8: optimizer.lr=0.2: goes on after 100 tokens",
         "trial 2/8: optimizer.lr=0.2: done after 900 tokens with perplexity 5.00 (best so far) (2/8 trials ended)",
