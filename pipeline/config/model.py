@@ -199,6 +199,19 @@ class ModelConfig(Section):
         "normal, of deviation 0.02, where a layer adds to its input 0.02/sqrt(2 num_layers).",
         gt=0,
     )
+    embedding_range: float | None = setting(
+        None,
+        "Embeddings start uniform in ± this, whatever the rest does; null: as model.init_range says. About 1.7, a "
+        "deviation of 1, lets Adam learn at once where the head has a matrix of its own.",
+        gt=0,
+    )
+    input_gain: float = setting(
+        1.0,
+        "Factor on what a recurrent layer's matrices of its inputs start from. With 3, Adam begins to learn several "
+        "times as soon, because otherwise little of a token reaches the second layer.",
+        only_with="model.cell=rnn|lstm|gru|gru_reset_before|mingru|minlstm|qrnn|slstm",
+        gt=0,
+    )
 
     @field_validator("adaptive_cutoffs")
     @classmethod

@@ -41,18 +41,24 @@ class LanguageModel(nn.Module):
         self.projection = nn.Linear(hidden_sizes[-1], embedding_size, bias=False) if needs_projection else None
         head_size = embedding_size if needs_projection else hidden_sizes[-1]
         self.head = build_head(config, head_size, embedding_size, vocab_size, tied_to=tied_to)
-        self._initialize(config.init_range)
+        self._initialize(config)
 
-    def _initialize(self, init_range: float | None) -> None:
+    @torch.no_grad()
+    def _initialize(self, config: ModelConfig) -> None:
         """Draw all weights but norms from ±init_range; or embeddings from ±0.1, the rest from ±1/sqrt(size)."""
-        with torch.no_grad():
-            if init_range is not None:
-                for name, parameter in self.named_parameters():
-                    if ".norms." not in name and not name.endswith(".head_norm"):
-                        parameter.uniform_(-init_range, init_range)
-                return
+        limit = config.init_range
+        if limit is None:
             self.head.reset_parameters()
             self.embedding.weight.uniform_(-0.1, 0.1)  # also where the head shares it
+        else:
+            for name, parameter in self.named_parameters():
+                if ".norms." not in name and not name.endswith(".head_norm"):
+                    parameter.uniform_(-limit, limit)
+        if config.embedding_range is not None:
+            self.embedding.weight.uniform_(-config.embedding_range, config.embedding_range)
+        if isinstance(self.recurrence, Recurrence) and config.input_gain != 1:
+            for weight in self.recurrence.input_weights:
+                weight.mul_(config.input_gain)
 
     @property
     def num_parameters(self) -> int:

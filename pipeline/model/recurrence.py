@@ -95,6 +95,11 @@ class Recurrence(LayerStack):
         self.hidden_sizes = tuple(hidden_sizes)
         self.dropout, self.hidden_dropout, self.weight_dropout = dropout, hidden_dropout, weight_dropout
 
+    @property
+    def input_weights(self) -> list[Tensor]:
+        """The matrix of each layer that its inputs are multiplied by."""
+        return [layer.weight_ih_l0 if isinstance(layer, nn.RNNBase) else layer.weight for layer in self.layers]
+
     @classmethod
     def of(cls, config: ModelConfig) -> Recurrence:
         """As ``config`` says."""

@@ -115,6 +115,25 @@ def test_initialisation_is_the_seed_s_and_within_its_range() -> None:
     assert default.head.bias.abs().max() == 0
 
 
+@pytest.mark.parametrize("cell", SETTINGS)
+def test_the_gain_of_inputs_multiplies_what_layers_read_and_nothing_else(cell: str) -> None:
+    usual, gained = make(cell), make(cell, input_gain=3.0)
+    scaled = {id(weight) for weight in gained.recurrence.input_weights}
+    assert len(scaled) == len(gained.recurrence.layers)
+    for before, after in zip(usual.parameters(), gained.parameters(), strict=True):
+        torch.testing.assert_close(after, before * 3 if id(after) in scaled else before, rtol=1e-6, atol=0)
+
+
+def test_embeddings_may_start_from_a_range_of_their_own() -> None:
+    for others in ({}, {"init_range": 0.05}):
+        usual, own = make(**others), make(**others, embedding_range=1.7)
+        assert 1.6 < own.embedding.weight.abs().max() <= 1.7
+        assert own.embedding.weight.square().mean().item() == pytest.approx(1.7**2 / 3, rel=0.15)
+        assert torch.equal(own.head.weight, usual.head.weight)
+    tied = make(tie_weights=True, embedding_range=1.7)
+    assert tied.head.weight is tied.embedding.weight
+
+
 def test_dropout_only_in_training_and_keeps_the_mean() -> None:
     model = make(dropout=0.5, num_layers=1)
     model.eval()
