@@ -98,7 +98,8 @@ class Recurrence(LayerStack):
     @property
     def input_weights(self) -> list[Tensor]:
         """The matrix of each layer that its inputs are multiplied by."""
-        return [layer.weight_ih_l0 if isinstance(layer, nn.RNNBase) else layer.weight for layer in self.layers]
+        layers: Any = self.layers
+        return [getattr(layer, "weight_ih_l0" if isinstance(layer, nn.RNNBase) else "weight") for layer in layers]
 
     @classmethod
     def of(cls, config: ModelConfig) -> Recurrence:
