@@ -207,8 +207,8 @@ class ModelConfig(Section):
     )
     input_gain: float = setting(
         1.0,
-        "Factor on what a recurrent layer's matrices of its inputs start from. With 3, Adam begins to learn several "
-        "times as soon, because otherwise little of a token reaches the second layer.",
+        "Factor on what a recurrent layer's matrices of its inputs start from. With 3, Adam learns more in the "
+        "first hundreds of updates, because otherwise little of a token reaches the second layer.",
         only_with="model.cell=rnn|lstm|gru|gru_reset_before|mingru|minlstm|qrnn|slstm",
         gt=0,
     )
