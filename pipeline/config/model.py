@@ -194,21 +194,21 @@ class ModelConfig(Section):
     )
     init_range: float | None = setting(
         None,
-        "All weights but norms start uniform in ± this; null: embeddings ±0.1, head ±1/sqrt(its input's size), "
+        "All weights but norms start uniform in ± this; null: head ±1/sqrt(its input's size), "
         "recurrence ±1/sqrt(hidden size), in minGRU, minLSTM and QRNN ±1/sqrt(inputs of a product); a Transformer "
         "normal, of deviation 0.02, where a layer adds to its input 0.02/sqrt(2 num_layers).",
         gt=0,
     )
     embedding_range: float | None = setting(
         None,
-        "Embeddings start uniform in ± this, whatever the rest does; null: as model.init_range says. About 1.7, a "
-        "deviation of 1, lets Adam learn at once where the head has a matrix of its own.",
+        "Embeddings start uniform in ± this; null: in ±init_range, without it ±0.1 where the head shares them or a "
+        "Transformer reads them, else ±1.73, a deviation of 1, with which Adam begins to learn sooner.",
         gt=0,
     )
-    input_gain: float = setting(
-        1.0,
-        "Factor on what a recurrent layer's matrices of its inputs start from. With 3, Adam learns more in the "
-        "first hundreds of updates, because otherwise little of a token reaches the second layer.",
+    input_gain: float | None = setting(
+        None,
+        "Factor on what a recurrent layer's matrices of its inputs start from; null: 3, with init_range 1. Without it "
+        "little of a token reaches the second layer, and Adam learns next to nothing at first.",
         only_with="model.cell=rnn|lstm|gru|gru_reset_before|mingru|minlstm|qrnn|slstm",
         gt=0,
     )

@@ -6,6 +6,8 @@ Letters: T time, B streams, E embedding, H hidden, V vocabulary.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,6 +21,9 @@ from pipeline.model.segments import Segments
 from pipeline.model.state import State
 from pipeline.model.token_ids import as_int64
 from pipeline.model.transformer import Transformer
+
+# how far from 0 embeddings start that the head shares or a Transformer reads; the factor on matrices of inputs
+SMALL_EMBEDDINGS, INPUT_GAIN = 0.1, 3.0
 
 
 class LanguageModel(nn.Module):
@@ -45,20 +50,24 @@ class LanguageModel(nn.Module):
 
     @torch.no_grad()
     def _initialize(self, config: ModelConfig) -> None:
-        """Draw all weights but norms from ±init_range; or embeddings from ±0.1, the rest from ±1/sqrt(size)."""
-        limit = config.init_range
+        """Draw all weights but norms from ±init_range, or each from a range of its own; see ``docs/training.md``."""
+        limit, of_embeddings, gain = config.init_range, config.embedding_range, config.input_gain
         if limit is None:
             self.head.reset_parameters()
-            self.embedding.weight.uniform_(-0.1, 0.1)  # also where the head shares it
         else:
             for name, parameter in self.named_parameters():
                 if ".norms." not in name and not name.endswith(".head_norm"):
                     parameter.uniform_(-limit, limit)
-        if config.embedding_range is not None:
-            self.embedding.weight.uniform_(-config.embedding_range, config.embedding_range)
-        if isinstance(self.recurrence, Recurrence) and config.input_gain != 1:
+        if limit is None or of_embeddings is not None:
+            if of_embeddings is None:
+                is_small = config.tie_weights or config.cell == "transformer"
+                of_embeddings = SMALL_EMBEDDINGS if is_small else math.sqrt(3)
+            self.embedding.weight.uniform_(-of_embeddings, of_embeddings)  # also where the head shares it
+        if gain is None:
+            gain = INPUT_GAIN if limit is None else 1.0
+        if isinstance(self.recurrence, Recurrence):
             for weight in self.recurrence.input_weights:
-                weight.mul_(config.input_gain)
+                weight.mul_(gain)
 
     @property
     def num_parameters(self) -> int:

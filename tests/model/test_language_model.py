@@ -117,21 +117,39 @@ def test_initialisation_is_the_seed_s_and_within_its_range() -> None:
 
 @pytest.mark.parametrize("cell", SETTINGS)
 def test_the_gain_of_inputs_multiplies_what_layers_read_and_nothing_else(cell: str) -> None:
-    usual, gained = make(cell), make(cell, input_gain=3.0)
+    usual, gained = make(cell, input_gain=1.0), make(cell)
     scaled = {id(weight) for weight in gained.recurrence.input_weights}
     assert len(scaled) == len(gained.recurrence.layers)
     for before, after in zip(usual.parameters(), gained.parameters(), strict=True):
         torch.testing.assert_close(after, before * 3 if id(after) in scaled else before, rtol=1e-6, atol=0)
 
 
-def test_embeddings_may_start_from_a_range_of_their_own() -> None:
-    for others in ({}, {"init_range": 0.05}):
-        usual, own = make(**others), make(**others, embedding_range=1.7)
-        assert 1.6 < own.embedding.weight.abs().max() <= 1.7
-        assert own.embedding.weight.square().mean().item() == pytest.approx(1.7**2 / 3, rel=0.15)
-        assert torch.equal(own.head.weight, usual.head.weight)
-    tied = make(tie_weights=True, embedding_range=1.7)
-    assert tied.head.weight is tied.embedding.weight
+def test_the_range_of_all_is_that_of_inputs_too() -> None:
+    weights = make(init_range=0.05).recurrence.input_weights
+    assert all(weight.abs().max() <= 0.05 for weight in weights)
+    assert make(init_range=0.05, input_gain=3.0).recurrence.input_weights[0].abs().max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("settings", "limit"),
+    [
+        ({}, math.sqrt(3)),
+        ({"tie_weights": True}, 0.1),
+        ({"init_range": 0.05}, 0.05),
+        ({"embedding_range": 0.7}, 0.7),
+        ({"init_range": 0.05, "embedding_range": 0.7}, 0.7),
+        ({"tie_weights": True, "embedding_range": 0.7}, 0.7),
+    ],
+)
+def test_the_range_that_embeddings_start_from(settings: dict[str, object], limit: float) -> None:
+    weight = make(**{"embedding_size": 100, **settings}).embedding.weight
+    assert 0.98 * limit < weight.abs().max() <= limit
+    assert weight.square().mean().item() == pytest.approx(limit**2 / 3, rel=0.1)
+
+
+def test_the_embeddings_of_a_transformer_start_small() -> None:
+    model = LanguageModel(ModelConfig(cell="transformer", hidden_size=16, num_heads=2), VOCAB)
+    assert model.embedding.weight.abs().max() <= 0.1
 
 
 def test_dropout_only_in_training_and_keeps_the_mean() -> None:
