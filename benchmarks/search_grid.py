@@ -42,6 +42,8 @@ SETTINGS = {
     "tokenizer.kind": "char",
     "model.num_layers": 1,
     "model.embedding_size": 64,
+    "model.embedding_range": 0.1,  # the start that the recorded figures were measured with
+    "model.input_gain": 1.0,
     "train.batch_size": 64,
     "train.epochs": 2,
     "train.max_tokens": BUDGET,

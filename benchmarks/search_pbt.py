@@ -40,6 +40,8 @@ SETTINGS = {
     "model.num_layers": 1,
     "model.hidden_size": 96,
     "model.embedding_size": 64,
+    "model.embedding_range": 0.1,  # the start that the recorded figures were measured with
+    "model.input_gain": 1.0,
     "train.batch_size": 32,
     "train.bptt": 32,
     "train.evaluate_every_steps": 10**9,  # at the milestones and the end

@@ -64,7 +64,8 @@ class Setting:
         return is_plain and self.vocab_size >= PAYS_FROM * self.batch_size * self.bptt
 
     def config(self, *, dropout: bool) -> ModelConfig:
-        return ModelConfig(**self.sizes, **(self.dropouts if dropout else {}), init_range=self.init_range)
+        dropouts = self.dropouts if dropout else {}
+        return ModelConfig(**self.sizes, **dropouts, init_range=self.init_range, input_gain=1.0)
 
 
 SETTINGS = {
