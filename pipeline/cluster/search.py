@@ -29,6 +29,7 @@ from pipeline.cluster.train import in_background
 from pipeline.cluster.trial import Runner
 from pipeline.cluster.tuning import Conductor, conduct
 from pipeline.config import Config
+from pipeline.config.start import BEFORE, OF_THE_START, is_older, starts_as_before
 from pipeline.data.prepare import OnShard
 from pipeline.errors import UserError
 from pipeline.files import UnwritableError, write_file
@@ -167,12 +168,18 @@ def check_same_search(
             f"run.directory: {directory.config} is not a whole configuration ({' '.join(str(error).split())}); without "
             f"this file the {what} goes on with the settings that it is given"
         ) from None
+    is_old = is_older(directory.config)
+    may_differ = (*may_differ, *(OF_THE_START if is_old else ()))
     different = [
         f"{section}.{name}: this {what} was started with {old[section].get(name)!r} and cannot go on with {value!r}"
         for section, values in configuration.dump(config).items()
         for name, value in values.items()
         if old[section].get(name) != value and not f"{section}.{name}".startswith(may_differ)
     ]
+    if is_old and not starts_as_before(config.model):
+        different.append(
+            f"model.input_gain: this {what} is of a version whose weights started as with {BEFORE}; say so"
+        )
     if different:
         beside = f"(so {directory.config} says; another run.directory starts a {what} beside it)"
         raise UserError("\n".join([*different, beside]))

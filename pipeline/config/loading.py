@@ -151,7 +151,7 @@ def _fill_directories(config: Config, name: str) -> Config:
 
 def _read_layers(path: Path) -> tuple[dict[str, Any], list[str]]:
     """The values of the file at ``path`` over those of its ``base``, and a sentence for each that cannot be read."""
-    own = _read_yaml(path)
+    own = read_yaml(path)
     base = own.pop(BASE, None)
     values, problems = up_to_date(own, file=path)
     if base is None:
@@ -159,7 +159,7 @@ def _read_layers(path: Path) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(base, str):
         return values, [*problems, f"{BASE}: must be the path of a YAML file, not {shown(base)}"]
     try:
-        below = _read_yaml(Path(base).expanduser())
+        below = read_yaml(Path(base).expanduser())
     except UserError as error:
         sentences = [line.removeprefix("config: ") for line in str(error).splitlines()]
         raise UserError("\n".join(f"{BASE}: {line}" for line in sentences)) from None
@@ -172,7 +172,7 @@ def _read_layers(path: Path) -> tuple[dict[str, Any], list[str]]:
     return under, [*former, *problems]
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

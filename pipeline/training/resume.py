@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pipeline import config as configuration
 from pipeline.config import Config
+from pipeline.config.start import OF_THE_START, is_older
 from pipeline.errors import CannotContinueError
 from pipeline.metrics import all_reduce_sum
 from pipeline.training import checkpoint
@@ -96,13 +97,15 @@ def check_continues(
     """
     old, new = configuration.dump(configuration.load(path / checkpoint.CONFIG)), configuration.dump(config)
     problems: list[str] = []
+    # the weights are there, however they started
+    may_differ = (*MAY_DIFFER, *(OF_THE_START if is_older(path / checkpoint.CONFIG) else ()))
     for section, values in new.items():
         for field, value in values.items():
             name = f"{section}.{field}"
             was = old[section].get(field)
             if name == "train.changes":
                 problems += other_past(was or [], value, tokens=manifest["tokens"])
-            elif was != value and not name.startswith(MAY_DIFFER):
+            elif was != value and not name.startswith(may_differ):
                 problems.append(f"{name}: this run was started with {was!r} and cannot go on with {value!r}")
     if not problems:
         for kind, fingerprint in fingerprints.items():
