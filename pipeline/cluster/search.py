@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -31,7 +32,7 @@ from pipeline.cluster.tuning import Conductor, conduct
 from pipeline.config import Config
 from pipeline.config.start import BEFORE, OF_THE_START, is_older, starts_as_before
 from pipeline.data.prepare import OnShard
-from pipeline.errors import UserError
+from pipeline.errors import Notice, UserError
 from pipeline.files import UnwritableError, write_file
 from pipeline.launch import stopping_on_signals
 from pipeline.search.adopted import records_of_trials
@@ -177,9 +178,8 @@ def check_same_search(
         if old[section].get(name) != value and not f"{section}.{name}".startswith(may_differ)
     ]
     if is_old and not starts_as_before(config.model):
-        different.append(
-            f"model.input_gain: this {what} is of a version whose weights started as with {BEFORE}; say so"
-        )
+        said = f"this {what} is of a version whose weights started as with {BEFORE}; trials from now on start otherwise"
+        warnings.warn(f"model.input_gain: {said} without them", Notice, stacklevel=2)
     if different:
         beside = f"(so {directory.config} says; another run.directory starts a {what} beside it)"
         raise UserError("\n".join([*different, beside]))
