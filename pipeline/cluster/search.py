@@ -178,8 +178,8 @@ def check_same_search(
         if old[section].get(name) != value and not f"{section}.{name}".startswith(may_differ)
     ]
     if is_old and not starts_as_before(config.model):
-        said = f"this {what} is of a version whose weights started as with {BEFORE}; trials from now on start otherwise"
-        warnings.warn(f"model.input_gain: {said} without them", Notice, stacklevel=2)
+        said = f"this {what} is of a version whose weights started as with {BEFORE}"
+        warnings.warn(f"model.input_gain: {said}; without these, later trials start otherwise", Notice, stacklevel=2)
     if different:
         beside = f"(so {directory.config} says; another run.directory starts a {what} beside it)"
         raise UserError("\n".join([*different, beside]))

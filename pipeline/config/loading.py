@@ -173,6 +173,11 @@ def _read_layers(path: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the sections of the YAML file at ``path`` as they stand.
+
+    Raises:
+        UserError: it cannot be read, or does not hold sections.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -207,7 +207,7 @@ class ModelConfig(Section):
     )
     input_gain: float | None = setting(
         None,
-        "Factor on what a recurrent layer's matrices of its inputs start from; null: 3, with init_range 1. Without it "
+        "Factor on what a recurrent layer's matrices of its inputs start from; null: 3, or 1 with init_range. By 1, "
         "little of a token reaches the second layer, and Adam learns next to nothing at first.",
         only_with="model.cell=rnn|lstm|gru|gru_reset_before|mingru|minlstm|qrnn|slstm",
         gt=0,

@@ -91,11 +91,8 @@ def types_of(tokenizer: Tokenizer) -> list[int]:
 def model_of(tokenizer: Tokenizer) -> LanguageModel:
     """A random model of the small language, in float64."""
     torch.manual_seed(3)
-    model = (
-        LanguageModel(ModelConfig(input_gain=1, embedding_range=0.1, hidden_size=6, num_layers=1), tokenizer.vocab_size)
-        .double()
-        .eval()
-    )
+    config = ModelConfig(hidden_size=6, num_layers=1, embedding_range=0.1, input_gain=1)
+    model = LanguageModel(config, tokenizer.vocab_size).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(2)
