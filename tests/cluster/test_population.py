@@ -17,7 +17,7 @@ from pipeline.config import Config
 from pipeline.search.journal import begin_journal, read_journal
 from pipeline.search.lives import exploits_of
 from pipeline.training.directory import RunDirectory
-from tests.cluster.test_search import interrupting
+from tests.cluster.interruptions import interrupting
 from tests.search.test_exploits import BUDGET, SETTINGS, InThisProcess, search_in
 from tests.training.test_resume import assert_bitwise_equal, end_state
 
@@ -30,7 +30,7 @@ def test_a_population_on_ray(
     values = {**SETTINGS, "cluster.backend": "ray", "cluster.cpus_per_worker": 1, "search.max_tokens": BUDGET}
     config = make_config({**values, "run.directory": str(tmp_path / "search")})
     (tmp_path / "mine.yaml").write_text(configuration.to_yaml(config))
-    interrupting(monkeypatch, signal.SIGTERM, after=["takes the checkpoint of", "goes on after"])
+    interrupting(monkeypatch, signal.SIGTERM, after=["generation", "start"])
     with pytest.raises(SystemExit) as left:
         run_job(job.main, ["--config", str(tmp_path / "mine.yaml")])
     assert left.value.code == 143

@@ -10,7 +10,6 @@ import pytest
 
 from jobs import search as job
 from jobs.shared.cli import run_job
-from jobs.terminal.progress import MovingLine
 from pipeline import config as configuration
 from pipeline import launch, resources, run
 from pipeline.cluster.search import search
@@ -18,6 +17,7 @@ from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.search.corpora import of_trial
 from pipeline.training.monitor import read
+from tests.cluster.interruptions import interrupting
 
 SPACE = {"optimizer.lr": [0.001, 0.1, 1.0, 3.0, 1e30], "model.hidden_size": [4, 8]}
 
@@ -77,21 +77,6 @@ def describe_short(line: dict[str, str]) -> str:
     return f"lr={float(line['optimizer.lr']):.3g},hidden_size={line['model.hidden_size']}"
 
 
-def interrupting(monkeypatch: pytest.MonkeyPatch, signum: int, *, after: list[str]) -> None:
-    """Send this process ``signum`` once the search has said a sentence with each of these texts."""
-    say, left = MovingLine.say, list(after)
-
-    def say_and_interrupt(line: MovingLine, sentence: str) -> None:
-        say(line, sentence)
-        heard = [text for text in left if text in sentence]
-        for text in heard:
-            left.remove(text)
-        if heard and not left:
-            signal.raise_signal(signum)
-
-    monkeypatch.setattr(MovingLine, "say", say_and_interrupt)
-
-
 @pytest.mark.ray
 def test_an_interrupted_search_says_so_and_goes_on(
     make_config: Callable[..., Config], tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch,
@@ -102,7 +87,7 @@ def test_an_interrupted_search_says_so_and_goes_on(
     config = make_config(values)
     (tmp_path / "mine.yaml").write_text(configuration.to_yaml(config))
     directory, before = Path(str(config.run.directory)), signal.getsignal(signal.SIGINT)
-    interrupting(monkeypatch, signal.SIGINT, after=["done after"])
+    interrupting(monkeypatch, signal.SIGINT, after=["end"])
     with pytest.raises(SystemExit) as left:
         run_job(job.main, ["--config", str(tmp_path / "mine.yaml")])
     assert left.value.code == 130
@@ -137,7 +122,7 @@ def test_a_search_interrupted_while_its_last_trials_run_is_not_done(
     config = make_config(values)
     (tmp_path / "mine.yaml").write_text(configuration.to_yaml(config))
     directory = Path(str(config.run.directory))
-    interrupting(monkeypatch, signal.SIGTERM, after=["1/2: ", "2/2: ", "perplexity", "perplexity"])
+    interrupting(monkeypatch, signal.SIGTERM, after=["start", "start", "report"])
     with pytest.raises(SystemExit) as left:
         run_job(job.main, ["--config", str(tmp_path / "mine.yaml")])
     assert left.value.code == 143

@@ -12,7 +12,6 @@ import pytest
 
 from jobs import compare as job
 from jobs.shared.cli import run_job
-from jobs.terminal.progress import MovingLine
 from pipeline import config as configuration
 from pipeline.cluster.compare import MAY_DIFFER, ComparisonRules, finish, rules_of
 from pipeline.cluster.search import check_same_search, settings_of
@@ -31,6 +30,7 @@ from pipeline.search.journal import COMPARISON, Journal, begin_journal, kind_of,
 from pipeline.search.schedulers import CONTINUE
 from pipeline.training.directory import RunDirectory
 from pipeline.training.loop import INTERRUPTED, LeaveError
+from tests.cluster.interruptions import interrupting
 
 VALUES = {
     "compare.variants": {"lstm": {"model.cell": "lstm"}, "gru": {"model.cell": "gru", "optimizer.lr": 0.02}},
@@ -179,15 +179,7 @@ def test_a_comparison_on_ray_is_interrupted_and_goes_on(
     values = {**VALUES, "cluster.backend": "ray", "run.directory": str(tmp_path / "ray"), "compare.seeds": [1]}
     config = make_config(values)
     (tmp_path / "mine.yaml").write_text(configuration.to_yaml(config))
-    say = MovingLine.say
-
-    def say_and_interrupt(line: MovingLine, sentence: str) -> None:
-        say(line, sentence)
-        if "trials ended)" in sentence:
-            monkeypatch.setattr(MovingLine, "say", say)
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(MovingLine, "say", say_and_interrupt)
+    interrupting(monkeypatch, signal.SIGINT, after=["end"])
     command = ["--config", str(tmp_path / "mine.yaml"), "search.max_concurrent=1", "--json"]
     with pytest.raises(SystemExit) as left:
         run_job(job.main, command)
