@@ -1,4 +1,4 @@
-"""What the controller of a run calls: it writes down why a worker was lost, and ends its process in the end.
+"""What the controller of a run calls: it writes down why a worker was lost or waits, and ends its process in the end.
 
 No torch is imported here: the controller starts without it.
 """
@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import ray.train
@@ -17,6 +18,7 @@ from ray.exceptions import RayActorError
 from ray.train.v2._internal.execution.callback import ControllerCallback
 
 from pipeline.cluster.mailbox import mailbox
+from pipeline.cluster.room import waiting
 from pipeline.events import PatientFile
 from pipeline.training.directory import RunDirectory
 from pipeline.training.monitor import number_of, read
@@ -36,16 +38,41 @@ class FailureNotes(ray.train.UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         directory = RunDirectory(self.directory)
-        found = manifests(directory.path)
-        step = found[-1][1]["step"] if found else 0
-        text = f"{what_failed(directory, worker_exceptions)}; the last checkpoint is of step {step:,}"
-        number = 1 + max(map(number_of, read(directory.failures)), default=0)
-        record = {"kind": "warning", "step": step, "record": number, "time": time.time(), "text": text}
-        file = PatientFile(directory.failures)
-        file.append((json.dumps(record) + "\n").encode())
-        if file.failure:
-            mailbox(self.owner)(record)
-        file.close()
+        note(directory, self.owner, what_failed(directory, worker_exceptions))
+
+
+class WaitNotes(ControllerCallback):
+    """Writes there too that workers wait for room on the cluster, which Ray looks for again and again, for ever."""
+
+    def __init__(self, directory: str, owner: str, resources: Mapping[str, float]) -> None:
+        """``resources`` are those of one worker."""
+        self.directory = directory
+        self.owner = owner
+        self.resources = dict(resources)
+        self.is_noted = False
+
+    def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:
+        cause: Any = getattr(getattr(current_state, "training_failed_error", None), "controller_failure", None)
+        # by their names, for these classes are private to Ray
+        if type(cause).__name__ == "WorkerGroupStartupTimeoutError" and not self.is_noted:
+            self.is_noted = True
+            note(RunDirectory(self.directory), self.owner, waiting(cause.num_workers, self.resources))
+        elif type(current_state).__name__ == "RunningState":
+            self.is_noted = False
+
+
+def note(directory: RunDirectory, owner: str, what: str) -> None:
+    """Write ``what`` happened to the workers, and how far the run had been saved by then."""
+    found = manifests(directory.path)
+    step = found[-1][1]["step"] if found else 0
+    text = f"{what}; the last checkpoint is of step {step:,}"
+    number = 1 + max(map(number_of, read(directory.failures)), default=0)
+    record = {"kind": "warning", "step": step, "record": number, "time": time.time(), "text": text}
+    file = PatientFile(directory.failures)
+    file.append((json.dumps(record) + "\n").encode())
+    if file.failure:
+        mailbox(owner)(record)
+    file.close()
 
 
 class QuickExit(ControllerCallback):

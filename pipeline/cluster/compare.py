@@ -25,9 +25,10 @@ from ray.exceptions import RayError, RayTaskError
 
 from pipeline import resources
 from pipeline.cluster.prepare import prepare
+from pipeline.cluster.room import check_capacity
 from pipeline.cluster.rules import Rules, budget, plan_trials
 from pipeline.cluster.search import check_same_search, run_trials, settings_of
-from pipeline.cluster.session import check_capacity, ray_session
+from pipeline.cluster.session import ray_session
 from pipeline.cluster.train import Plan
 from pipeline.compare import costs as costing
 from pipeline.compare import page, scores
@@ -113,12 +114,7 @@ def compare(
         records = read_journal(directory.path)
         with ray_session(config.cluster, verbose=verbose):
             plan = plan_trials(config)
-            check_capacity(
-                num_workers=plan.num_workers,
-                cpus_per_worker=plan.cpus_per_worker,
-                use_gpu=plan.use_gpu,
-                gpus_per_worker=plan.gpus_per_worker,
-            )
+            check_capacity(plan.num_workers, plan.resources)
             corpus = prepare(config, on_shard=on_shard, say=say)
             rules = rules_of(config, corpus, plan)
             write_file(directory.config, settings_of(config))

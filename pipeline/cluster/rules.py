@@ -11,7 +11,8 @@ import torch
 from pipeline import config as configuration
 from pipeline import resources, run
 from pipeline.cluster.address import address_of
-from pipeline.cluster.session import node_resources, places, ray_session
+from pipeline.cluster.room import node_resources, places
+from pipeline.cluster.session import ray_session
 from pipeline.cluster.train import Plan, plan_workers
 from pipeline.config import Config
 from pipeline.data.shards import PreparedCorpus, open_prepared
@@ -103,10 +104,8 @@ class Rules:
     def most_at_once(self) -> int:
         """Trials that fit on the cluster at once, as it is now or may grow to be."""
         plan = self.plan
-        gpus = plan.gpus_per_worker if plan.use_gpu else 0.0
-        room = places(node_resources(), cpus_per_worker=plan.cpus_per_worker, gpus_per_worker=gpus)
         most = self.config.search.max_concurrent
-        fit = max(1, room // plan.num_workers)
+        fit = max(1, places(node_resources(), plan.resources) // plan.num_workers)
         return fit if most is None else min(most, fit)
 
 
@@ -127,6 +126,7 @@ def room(config: Config) -> tuple[resources.Worker, int]:
     num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     threads = cluster.cpus_per_worker if cluster.cpus_per_worker != "auto" else 1
     here = {"CPU": float(resources.available_cpus()), "GPU": float(num_gpus)}
-    fit = places([here], cpus_per_worker=threads, gpus_per_worker=cluster.gpus_per_worker if num_gpus else 0.0)
+    plan = Plan(1, threads, bool(num_gpus), gpus_per_worker=cluster.gpus_per_worker)
+    fit = places([here], plan.resources)
     fit = max(1, fit // (1 if cluster.num_workers == "auto" else cluster.num_workers))
     return resources.Worker(device, num_threads=threads), min(fit, config.search.max_concurrent or fit)

@@ -24,8 +24,9 @@ from contextlib import suppress
 
 from pipeline import config as configuration
 from pipeline.cluster.prepare import prepare
+from pipeline.cluster.room import check_capacity
 from pipeline.cluster.rules import Rules, budget, plan_trials, with_budget
-from pipeline.cluster.session import check_capacity, ray_session
+from pipeline.cluster.session import ray_session
 from pipeline.cluster.train import in_background
 from pipeline.cluster.trial import Runner
 from pipeline.cluster.tuning import Conductor, conduct
@@ -102,12 +103,7 @@ def search(
             if not verbose:  # trials that fail, and its own state that it cannot save: the journal says what matters
                 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
             plan = plan_trials(config)
-            check_capacity(
-                num_workers=plan.num_workers,
-                cpus_per_worker=plan.cpus_per_worker,
-                use_gpu=plan.use_gpu,
-                gpus_per_worker=plan.gpus_per_worker,
-            )
+            check_capacity(plan.num_workers, plan.resources)
             corpus = prepare(config, on_shard=on_shard, say=say)
             if "valid" not in corpus.splits:
                 raise UserError("corpus.valid: a search needs a validation split to compare trials by")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -135,55 +135,3 @@ def object_store_bytes() -> int:
     except OSError:
         return OBJECT_STORE_BYTES
     return max(MIN_OBJECT_STORE_BYTES, min(OBJECT_STORE_BYTES, shared.f_bavail * shared.f_frsize // 2))
-
-
-def check_capacity(*, num_workers: int, cpus_per_worker: int, use_gpu: bool, gpus_per_worker: float = 1.0) -> None:
-    """Refuse what the joined cluster can never hold, instead of waiting for ever.
-
-    On an autoscaling cluster the largest it may grow to counts.
-
-    Raises:
-        UserError: saying what was asked for and what there is.
-    """
-    nodes = node_resources()
-    if use_gpu and not sum(node.get("GPU", 0) for node in nodes):
-        raise UserError("cluster.device: cuda was asked for, but the cluster has no GPU")
-    found = places(nodes, cpus_per_worker=cpus_per_worker, gpus_per_worker=gpus_per_worker if use_gpu else 0.0)
-    if found < num_workers:
-        gpu = f" and {gpus_per_worker:g} GPU{'s' if gpus_per_worker > 1 else ''}" if use_gpu else ""
-        raise UserError(
-            f"cluster.num_workers: {num_workers} workers of {cpus_per_worker} CPUs{gpu} each were asked for, but the "
-            f"cluster has room for {found} ({sum(node.get('CPU', 0) for node in nodes):g} CPUs, "
-            f"{sum(node.get('GPU', 0) for node in nodes):g} GPUs)"
-        )
-
-
-def node_resources() -> list[dict[str, float]]:
-    """Return the resources of each node that exists, and of those that an autoscaling cluster may add."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]] + growth()
-
-
-def places(nodes: Sequence[Mapping[str, float]], *, cpus_per_worker: int, gpus_per_worker: float) -> int:
-    """Return for how many workers ``nodes`` have room at once; each runs on one node and at most one GPU."""
-    found = 0
-    for node in nodes:
-        fit = int(node.get("CPU", 0) // cpus_per_worker)
-        if gpus_per_worker:
-            gpus = node.get("GPU", 0)
-            per_gpu = int(1 / gpus_per_worker + 1e-9)
-            fit = min(fit, int(gpus) * per_gpu if gpus_per_worker <= 1 else int(gpus // gpus_per_worker))
-        found += fit
-    return found
-
-
-def growth() -> list[dict[str, float]]:
-    """Return the resources of each node that an autoscaling cluster may still add; none for a fixed size."""
-    try:
-        from ray._private.state import state
-
-        config = state.get_cluster_config()
-    except Exception:  # an older cluster cannot tell: then only what is there counts
-        return []
-    if config is None:
-        return []
-    return [dict(group.resources) for group in config.node_group_configs for _ in range(max(0, group.max_count))]

@@ -24,18 +24,11 @@ from ray.train.torch import TorchTrainer
 
 from pipeline import config as configuration
 from pipeline.cluster.backend import RanksConfig
-from pipeline.cluster.callbacks import FailureNotes, QuickExit
+from pipeline.cluster.callbacks import FailureNotes, QuickExit, WaitNotes
 from pipeline.cluster.mailbox import read_mailbox, take_mailbox
 from pipeline.cluster.prepare import prepare
-from pipeline.cluster.session import (
-    check_capacity,
-    growth,
-    is_private,
-    node_resources,
-    own_node,
-    places,
-    ray_session,
-)
+from pipeline.cluster.room import check_capacity, growth, node_resources, places
+from pipeline.cluster.session import is_private, own_node, ray_session
 from pipeline.cluster.trainer import OurTrainer, PrivateTrainer
 from pipeline.cluster.worker import run_rank
 from pipeline.config import ClusterConfig, Config
@@ -119,9 +112,7 @@ class OnRay:
     def num_at_once(self) -> int:
         """Return how many runs of this plan the cluster has room for, as large as it may grow to."""
         plan = self.plan
-        gpus = plan.gpus_per_worker if plan.use_gpu else 0.0
-        room = places(node_resources(), cpus_per_worker=plan.cpus_per_worker, gpus_per_worker=gpus)
-        return max(1, room // plan.num_workers)
+        return max(1, places(node_resources(), plan.resources) // plan.num_workers)
 
     def prepare(self, config: Config, *, on_shard: OnShard, say: Say) -> PreparedCorpus:
         return prepare(config, on_shard=on_shard, say=say)
@@ -146,7 +137,8 @@ class OnRay:
         if plan.min_workers:
             number = plan.min_workers, plan.num_workers
             elastic = {"num_workers": number, "elastic_resize_monitor_interval_s": RESIZE_SECONDS}
-        ours: list[Any] = [FailureNotes(str(config.run.directory), owner), QuickExit()]
+        directory = str(config.run.directory)
+        ours: list[Any] = [FailureNotes(directory, owner), WaitNotes(directory, owner, plan.resources), QuickExit()]
         loop: Any = run_rank
         ranks: Any = RanksConfig("nccl" if plan.use_gpu else "gloo")
         return (PrivateTrainer if self.private else OurTrainer)(
@@ -168,7 +160,7 @@ class OnRay:
             ),
             run_config=RunConfig(
                 name=owner,
-                storage_path=str(Path(str(config.run.directory)) / "ray"),
+                storage_path=str(Path(directory) / "ray"),
                 failure_config=FailureConfig(max_failures=self.max_failures),
                 callbacks=ours,
             ),
@@ -257,10 +249,5 @@ def on_ray(config: Config, *, verbose: bool = False) -> Iterator[OnRay]:
     """
     with ray_session(config.cluster, verbose=verbose):
         plan = plan_workers(config.cluster)
-        check_capacity(
-            num_workers=plan.min_workers or plan.num_workers,
-            cpus_per_worker=plan.cpus_per_worker,
-            use_gpu=plan.use_gpu,
-            gpus_per_worker=plan.gpus_per_worker,
-        )
+        check_capacity(plan.min_workers or plan.num_workers, plan.resources)
         yield OnRay(plan, max_failures=config.cluster.max_failures, private=is_private())

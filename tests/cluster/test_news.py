@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.train import ControllerError
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.train.v2._internal.execution.controller.state import ReschedulingState, RunningState, SchedulingState
 
-from pipeline.cluster import callbacks, mailbox, train
+from pipeline.cluster import callbacks, mailbox, room, train
 from pipeline.cluster import store as kv
 from pipeline.cluster.train import MAILBOX_EVERY_POLLS, News
 from pipeline.training.directory import RunDirectory
@@ -71,3 +74,21 @@ def test_a_failure_is_told_of_though_it_cannot_be_noted(
     gone.after_exception(None, {0: RuntimeError("it broke")})
     (told,) = train.take_mailbox("me")
     assert told["text"] == "worker 0 failed (it broke); the last checkpoint is of step 0"
+
+
+def test_a_wait_for_room_is_told_of_once(
+    tmp_path: Path, store: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A controller that looks for room again and again notes it the first time, and anew after it found some."""
+    monkeypatch.setattr(room.ray, "available_resources", lambda: {"CPU": 5.0, "memory": 1e9})
+    monkeypatch.setattr(room.ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 1.0, "memory": 1e9})
+    tail = Tail(RunDirectory(tmp_path).failures)
+    notes = callbacks.WaitNotes(str(tmp_path), "me", {"CPU": 4, "GPU": 0.5})
+    running = RunningState()
+    found_none = ReschedulingState(ControllerError(WorkerGroupStartupTimeoutError(num_workers=2)))
+    for state in (found_none, SchedulingState(None), found_none, running, found_none):
+        notes.after_controller_state_update(running, state)
+    assert [each["text"] for each in tail.records()] == [
+        "2 workers of 4 CPUs and 0.5 GPU each wait for room on the cluster (5 of its 8 CPUs and 0 of its 1 GPUs are "
+        "free); the last checkpoint is of step 0"
+    ] * 2

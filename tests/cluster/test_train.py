@@ -1,16 +1,19 @@
 """Ray Train runs the very same loop: bitwise the local one with one worker, the same run with two."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import ray
 import torch
 
 from pipeline import config as configuration
 from pipeline import launch
-from pipeline.cluster.session import check_capacity
+from pipeline.cluster.room import check_capacity
 from pipeline.cluster.train import on_ray
 from pipeline.config import Config
+from pipeline.errors import Notice
 from pipeline.training import checkpoint
 from pipeline.training.monitor import Record, read
 
@@ -23,7 +26,7 @@ def curve(config: Config) -> list[float]:
 
 def test_one_ray_worker_is_bitwise_the_local_run(make_config: Callable[..., Config], tmp_path: Path) -> None:
     local = make_config({"model.dropout": 0.2, "train.max_steps": 40})
-    ray = configuration.with_values(
+    on_cluster = configuration.with_values(
         local,
         {
             "cluster.backend": "ray",
@@ -32,10 +35,10 @@ def test_one_ray_worker_is_bitwise_the_local_run(make_config: Callable[..., Conf
         },
     )
     records: list[Record] = []
-    result = launch.train(ray, on_ray, on_record=records.append)
+    result = launch.train(on_cluster, on_ray, on_record=records.append)
     expected = launch.train(local, launch.in_process)
     assert (tmp_path / "ray-data" / "manifest.json").read_bytes() == (tmp_path / "data" / "manifest.json").read_bytes()
-    assert curve(ray) == curve(local)
+    assert curve(on_cluster) == curve(local)
     assert result["perplexity"] == expected["perplexity"]
     ours, theirs = (checkpoint.load_model(found["checkpoint"]).model for found in (result, expected))
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
@@ -63,11 +66,56 @@ def test_what_a_rank_finds_wrong_comes_back_as_its_sentence(make_config: Callabl
 
 
 def test_more_workers_than_the_cluster_can_hold() -> None:
-    with pytest.raises(ValueError, match="has room for 2"):
-        check_capacity(num_workers=3, cpus_per_worker=1, use_gpu=False)
+    with pytest.raises(ValueError, match="3 workers of 1 CPU each were asked for, but the cluster has room for 2"):
+        check_capacity(3, {"CPU": 1})
     with pytest.raises(ValueError, match="the cluster has no GPU"):
-        check_capacity(num_workers=1, cpus_per_worker=1, use_gpu=True)
-    check_capacity(num_workers=2, cpus_per_worker=1, use_gpu=False)
+        check_capacity(1, {"CPU": 1, "GPU": 1})
+    check_capacity(2, {"CPU": 1})
+
+
+def test_workers_that_other_work_keeps_waiting_are_told_of_at_the_start(holder: Any) -> None:
+    sentence = (
+        r"^cluster\.num_workers: 2 workers of 1 CPU each wait for room on the cluster \(1 of its 2 CPUs are free\)$"
+    )
+    with pytest.warns(Notice, match=sentence):
+        check_capacity(2, {"CPU": 1})
+    check_capacity(1, {"CPU": 1})
+    ray.kill(holder)
+    check_capacity(2, {"CPU": 1})  # what was just given back is waited for
+
+
+@pytest.mark.slow  # Ray Train looks for room for a minute
+def test_workers_that_find_no_room_are_told_of(make_config: Callable[..., Config], holder: Any) -> None:
+    config = make_config({"cluster.backend": "ray", "cluster.num_workers": 2, "train.max_steps": 3})
+    launch.train(configuration.with_values(config, {"train.max_steps": 1}), launch.in_process)
+    told: list[str] = []
+
+    def listen(record: Record) -> None:
+        if record["kind"] == "warning":
+            told.append(record["text"])
+            ray.kill(holder)
+
+    with pytest.warns(Notice, match="wait for room"):
+        result = launch.train(config, on_ray, on_record=listen)
+    assert result["steps"] == 3
+    assert told == [
+        "2 workers of 1 CPU each wait for room on the cluster (1 of its 2 CPUs are free); the last checkpoint is of "
+        "step 1"
+    ]
+
+
+@pytest.fixture
+def holder() -> Iterator[Any]:
+    """A process that holds a CPU of the cluster, as other work does."""
+    process: Any = ray.remote(num_cpus=1)(Holder).remote()
+    assert ray.get(process.is_there.remote())
+    yield process
+    ray.kill(process)
+
+
+class Holder:
+    def is_there(self) -> bool:
+        return True
 
 
 def test_relative_paths_mean_the_driver_s_folder(

@@ -1,0 +1,102 @@
+"""Whether the cluster has room for the workers of a command: ever, and now.
+
+nodes that exist and that an autoscaling cluster may add → places → a refusal | a notice that it waits | nothing
+
+No torch is imported here: the controller of a run starts without it.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+
+import ray
+
+from pipeline.errors import Notice, UserError
+
+FREED_SECONDS = 2.0  # in which what another command has just held is given back
+
+
+def check_capacity(num_workers: int, resources: Mapping[str, float]) -> None:
+    """Refuse what the cluster can never hold, instead of waiting for ever; warn where its other work is in the way.
+
+    On an autoscaling cluster the largest it may grow to counts.
+
+    Args:
+        resources: of one worker, as Ray counts them.
+
+    Raises:
+        UserError: saying what was asked for and what there is.
+    """
+    nodes = node_resources()
+    if resources.get("GPU") and not sum(node.get("GPU", 0) for node in nodes):
+        raise UserError("cluster.device: cuda was asked for, but the cluster has no GPU")
+    found = places(nodes, resources)
+    if found < num_workers:
+        raise UserError(
+            f"cluster.num_workers: {num_workers} workers of {described(resources)} each were asked for, but the "
+            f"cluster has room for {found} ({sum(node.get('CPU', 0) for node in nodes):g} CPUs, "
+            f"{sum(node.get('GPU', 0) for node in nodes):g} GPUs)"
+        )
+    warn_if_taken(num_workers, resources)
+
+
+def warn_if_taken(num_workers: int, resources: Mapping[str, float]) -> None:
+    """Say that workers will wait where other work holds what they need: this command has not asked for any yet."""
+    deadline = time.monotonic() + FREED_SECONDS
+    while places([ray.available_resources(), *growth()], resources) < num_workers:
+        if time.monotonic() > deadline:
+            warnings.warn(f"cluster.num_workers: {waiting(num_workers, resources)}", Notice, stacklevel=2)
+            return
+        time.sleep(0.1)
+
+
+def waiting(num_workers: int, resources: Mapping[str, float]) -> str:
+    """``2 workers of 4 CPUs each wait for room on the cluster (5 of its 8 CPUs are free)``."""
+    free, there = ray.available_resources(), ray.cluster_resources()
+    shown = " and ".join(f"{free.get(kind, 0):g} of its {there.get(kind, 0):g} {kind}s" for kind in resources)
+    workers = f"{num_workers} workers of {described(resources)} each wait"
+    if num_workers == 1:
+        workers = f"a worker of {described(resources)} waits"
+    return f"{workers} for room on the cluster ({shown} are free)"
+
+
+def described(resources: Mapping[str, float]) -> str:
+    """``4 CPUs and 1 GPU``."""
+    return " and ".join(f"{count:g} {kind}{'s' if count > 1 else ''}" for kind, count in resources.items())
+
+
+def node_resources() -> list[dict[str, float]]:
+    """Return the resources of each node that exists, and of those that an autoscaling cluster may add."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]] + growth()
+
+
+def places(nodes: Sequence[Mapping[str, float]], resources: Mapping[str, float]) -> int:
+    """Return for how many workers ``nodes`` have room at once; each runs on one node and at most one GPU.
+
+    Args:
+        resources: of one worker, as Ray counts them.
+    """
+    found, gpus_per_worker = 0, resources.get("GPU", 0)
+    for node in nodes:
+        fit = int(node.get("CPU", 0) // resources["CPU"])
+        if gpus_per_worker:
+            gpus = node.get("GPU", 0)
+            per_gpu = int(1 / gpus_per_worker + 1e-9)
+            fit = min(fit, int(gpus) * per_gpu if gpus_per_worker <= 1 else int(gpus // gpus_per_worker))
+        found += fit
+    return found
+
+
+def growth() -> list[dict[str, float]]:
+    """Return the resources of each node that an autoscaling cluster may still add; none for a fixed size."""
+    try:
+        from ray._private.state import state
+
+        config = state.get_cluster_config()
+    except Exception:  # an older cluster cannot tell: then only what is there counts
+        return []
+    if config is None:
+        return []
+    return [dict(group.resources) for group in config.node_group_configs for _ in range(max(0, group.max_count))]
