@@ -14,6 +14,7 @@ from typing import Any
 import ray.data
 
 from pipeline.allocator import keep_freed_memory
+from pipeline.cluster.data_actors import without_actors
 from pipeline.cluster.session import ray_session
 from pipeline.config import Config
 from pipeline.data import prepare as core
@@ -61,11 +62,12 @@ def map_tasks(tasks: Sequence[Task]) -> Iterator[Any]:
     # how large the cluster is, a second after the beginning; without them Ray itself fills every CPU there is.
     context.set_config("backpressure_policies.enabled", [])
     rows = [{"task": pickle.dumps(task)} for task in tasks]  # plain bytes, for Arrow has no column of our classes
-    for row in ray.data.from_items(rows, override_num_blocks=num_blocks(tasks)).map(run_task).iter_rows():
-        result = pickle.loads(row["result"])
-        if isinstance(result, UserError):
-            raise result
-        yield result
+    with without_actors():
+        for row in ray.data.from_items(rows, override_num_blocks=num_blocks(tasks)).map(run_task).iter_rows():
+            result = pickle.loads(row["result"])
+            if isinstance(result, UserError):
+                raise result
+            yield result
 
 
 def num_blocks(tasks: Sequence[Task]) -> int:

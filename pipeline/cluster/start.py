@@ -5,6 +5,7 @@ The names here are private to Ray; what a Ray calls otherwise is started as it s
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +43,7 @@ def lean() -> Iterator[None]:
 @contextmanager
 def replaced(owner: Any, name: str, new: Callable[[Any], Any]) -> Iterator[None]:
     """Put ``new`` of ``owner``'s attribute in its place, if it is there."""
-    usual = getattr(owner, name, None)
+    usual = inspect.getattr_static(owner, name, None)  # a static method as such, so that it can be put back
     if usual is None:
         yield
         return

@@ -1,5 +1,6 @@
 """The same bytes from Ray's workers as from this process, and mistakes in the workers' own words."""
 
+import inspect
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -7,8 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import ray
+from ray.data._internal.stats import _StatsManager
 
 from pipeline import config as configuration
+from pipeline.cluster import data_actors
 from pipeline.cluster.prepare import num_blocks, prepare
 from pipeline.config import Config
 from pipeline.data.prepare import prepare_in_process
@@ -34,6 +38,24 @@ def test_ray_writes_the_same_bytes(make_config: Callable[..., Config], tmp_path:
     assert corpus.fingerprint == expected.fingerprint
     files = {path.name: path.read_bytes() for path in Path(corpus.directory).iterdir()}
     assert files == {path.name: path.read_bytes() for path in Path(expected.directory).iterdir()}
+
+
+def test_ray_data_makes_no_actors_on_a_private_cluster(make_config: Callable[..., Config]) -> None:
+    prepare(make_config())
+    named = {actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)}
+    assert not named & {"datasets_stats_actor", "AutoscalingCoordinator"}
+
+
+def test_ray_data_of_other_names_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {name for _, name in data_actors.stand_ins()} >= {"register_dataset_to_stats_actor", "request_resources"}
+    usual = inspect.getattr_static(_StatsManager, "update_execution_metrics")
+    with data_actors.without_actors():
+        assert inspect.getattr_static(_StatsManager, "update_execution_metrics") is not usual
+    assert inspect.getattr_static(_StatsManager, "update_execution_metrics") is usual
+    monkeypatch.delattr(_StatsManager, "register_dataset_to_stats_actor")
+    assert data_actors.stand_ins() == {}
+    monkeypatch.setattr(data_actors, "STATISTICS", ("ray.data.elsewhere", "_StatsManager"))
+    assert data_actors.stand_ins() == {}
 
 
 @pytest.mark.parametrize(
