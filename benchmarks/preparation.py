@@ -1,11 +1,15 @@
 """The command that prepares lines as words, characters or bytes beside another commit's, in turns: time and memory.
 
     python benchmarks/preparation.py word char byte --before CHECKOUT --folder DIR
+    python benchmarks/preparation.py word char byte --before CHECKOUT --folder DIR --on-ray
 
 The text is made once, ``--megabytes`` of this machine's Python sources with ``--types`` different words, a document a
 line. Each round is a process of its own, ``jobs.prepare`` with ``cluster.backend=local``, from its start to its end.
 Printed are the medians of the processor's seconds, of the clock's, and of the most memory that it had (RSS), and how
 many times as fast and which share of the memory of before they are. The shards of both are compared.
+
+``--on-ray`` runs it on a private cluster of two CPUs. Memory is then the most that all processes of the command had
+together, shared pages counted once (PSS); the processor's seconds are those of the driver alone.
 """
 
 from __future__ import annotations
@@ -17,9 +21,11 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
+from data import SAMPLE_SECONDS, tree_bytes
 from data_variants import texts
 
 NOW, BEFORE = "now", "before"
@@ -61,19 +67,28 @@ def write_text(path: Path, *, num_bytes: int, num_types: int) -> None:
     path.write_bytes(whole[: whole.rfind(b"\n") + 1])
 
 
-def prepare(kind: str, text: Path, out: Path, checkout: Path) -> Cost:
+def prepare(kind: str, text: Path, out: Path, checkout: Path, *, on_ray: bool) -> Cost:
     """What the command of ``checkout`` costs."""
     shutil.rmtree(out, ignore_errors=True)
     settings = {"corpus.train": text, "corpus.document": "line", "corpus.valid_fraction": 0, "tokenizer.kind": kind,
                 "data.directory": out, "cluster.backend": "local"}  # fmt: skip
+    if on_ray:
+        settings |= {"cluster.backend": "ray", "cluster.num_workers": 2, "cluster.cpus_per_worker": 1}
     command = [sys.executable, "-m", "jobs.prepare", *(f"{name}={value}" for name, value in settings.items())]
-    measured = subprocess.run(
+    measuring = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", MEASURE, *command], cwd=checkout,
-        env={**os.environ, "PYTHONPATH": str(checkout)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env={**os.environ, "PYTHONPATH": str(checkout), "RAY_worker_niceness": "0"},
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
-    if measured.returncode:
+    peak = 0
+    while on_ray and measuring.poll() is None:
+        peak = max(peak, tree_bytes(measuring.pid))
+        time.sleep(SAMPLE_SECONDS)
+    measured, _ = measuring.communicate()
+    if measuring.returncode:
         raise SystemExit(f"{' '.join(command)} failed in {checkout}")
-    return Cost(*map(float, measured.stdout.split()))
+    cost = Cost(*map(float, measured.split()))
+    return cost._replace(memory=peak / 1e6) if on_ray else cost
 
 
 def digest_of(out: Path) -> str:
@@ -93,6 +108,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=100)
     parser.add_argument("--types", type=int, default=366_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--on-ray", action="store_true", help="by two workers of a private cluster")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     text = arguments.folder.resolve() / f"lines-{arguments.megabytes}-{arguments.types}.txt"
@@ -105,7 +121,8 @@ def main() -> None:
         costs: dict[str, list[Cost]] = {name: [] for name in checkouts}
         for _ in range(arguments.rounds):
             for name, checkout in checkouts.items():
-                costs[name].append(prepare(kind, text, arguments.folder.resolve() / name, checkout))
+                out = arguments.folder.resolve() / name
+                costs[name].append(prepare(kind, text, out, checkout, on_ray=arguments.on_ray))
         if len({digest_of(arguments.folder / name) for name in checkouts}) > 1:
             raise SystemExit(f"{kind}: not the same shards")
         now, before = (Cost(*map(statistics.median, zip(*costs[name], strict=True))) for name in (NOW, BEFORE))
