@@ -1,10 +1,11 @@
-"""Is one variant better than another? Two questions about each pair, and one answer with Holm's correction.
+"""Is one variant better than another? Questions about each pair, and one answer with Holm's correction.
 
 **Other text**: the two variants' nats of each stretch of the held-out text, averaged over seeds, are exchanged at
 random (a paired permutation test, ``pipeline.evaluate.statistics.compare``). **Other seeds**: Student's t of the two
-means over seeds, with the variance of a seed's loss pooled over all variants, or the pair's own where that is larger.
-The p-value of a pair is the larger of the two, for a difference has to hold for other text and for other seeds; with a
-single seed only the first is asked. Holm (1979) corrects for the number of pairs.
+means over seeds, once with the variance of a seed's loss pooled over all variants, once with that of the pair alone;
+the larger p-value counts, for variants may scatter unequally. **Both at once**: Student's t of the two errors added in
+squares (Satterthwaite 1946), of which the interval is, too. The largest p-value counts; what there is no figure for is
+not asked: with a single seed each, only the text is. Holm (1979) corrects for the number of pairs.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from statistics import fmean, variance
 import numpy as np
 
 from pipeline.evaluate.breakdown import Numbers
-from pipeline.evaluate.statistics import compare, holm, student_p_value, student_point
+from pipeline.evaluate.statistics import DEVIATIONS, NUM_SAMPLES, compare, holm, student_p_value, student_point
 
 LEVEL = 0.05
+# random exchanges of a pair for each pair there is: no p-value is below 1 ÷ their number, and Holm's correction
+# multiplies it by the number of pairs
+EXCHANGES_A_PAIR = 100
 
 
 @dataclass(frozen=True)
@@ -43,67 +47,96 @@ class Difference:
     first: str
     second: str
     nats: float
-    low: float  # of 95 %: text and seeds, added in squares
-    high: float
+    low: float | None  # of 95 %, for other text and other seeds; None: nothing is known of either
+    high: float | None
     p_text: float | None  # None: there was nothing to ask it of
     p_seeds: float | None
+    p_both: float | None
     p_value: float
     p_holm: float = 1.0
+
+    @property
+    def is_tested(self) -> bool:
+        return self.p_text is not None or self.p_seeds is not None
 
     @property
     def is_significant(self) -> bool:
         return self.p_holm < LEVEL
 
 
+@dataclass(frozen=True)
+class Error:
+    """The standard error of a difference, and its degrees of freedom."""
+
+    size: float
+    freedom: float
+
+    def and_of(self, other: Error) -> Error:
+        """Of the sum of two independent errors (Satterthwaite 1946)."""
+        square, other_square = self.size**2, other.size**2
+        freedom = (square + other_square) ** 2 / (square**2 / self.freedom + other_square**2 / other.freedom)
+        return Error(math.sqrt(square + other_square), freedom)
+
+    def p_value(self, difference: float) -> float:
+        """Student's, two-sided."""
+        return student_p_value(difference / self.size, self.freedom)
+
+    @property
+    def half(self) -> float:
+        """Half of the 95 % interval."""
+        return student_point(self.freedom) * self.size
+
+
 def differences(samples: Mapping[str, Sample]) -> list[Difference]:
     """Every pair of variants, corrected for their number; those with the largest difference first."""
-    found = [difference(samples, first, second) for first, second in combinations(samples, 2)]
+    pairs = list(combinations(samples, 2))
+    num_samples = max(NUM_SAMPLES, EXCHANGES_A_PAIR * len(pairs))
+    found = [difference(samples, first, second, num_samples=num_samples) for first, second in pairs]
     adjusted = holm([one.p_value for one in found])
     whole = [replace(one, p_holm=p) for one, p in zip(found, adjusted, strict=True)]
     return sorted(whole, key=lambda one: -one.nats)
 
 
-def difference(samples: Mapping[str, Sample], first: str, second: str) -> Difference:
+def difference(samples: Mapping[str, Sample], first: str, second: str, *, num_samples: int = NUM_SAMPLES) -> Difference:
     """One pair, before any correction; the better one first, of equal ones the earlier."""
     if samples[second].loss < samples[first].loss:
         first, second = second, first
     better, worse = samples[first], samples[second]
     nats = worse.loss - better.loss
-    half_seeds, p_seeds = over_seeds(samples, better, worse)
-    low, high, p_text = nats, nats, None
+    of_seeds = errors_of_seeds(samples, better, worse)
+    of_both: list[Error] = []
+    low = high = p_text = None
     if better.unit_nats is not None and worse.unit_nats is not None and better.unit_tokens is not None:
-        found = compare(better.unit_nats, worse.unit_nats, better.unit_tokens)
+        found = compare(better.unit_nats, worse.unit_nats, better.unit_tokens, num_samples=num_samples)
         low, high, p_text = found.low, found.high, found.p_value
-    known = [p for p in (p_text, p_seeds) if p is not None]
-    return Difference(
-        first,
-        second,
-        nats,
-        nats - math.hypot(nats - low, half_seeds),
-        nats + math.hypot(high - nats, half_seeds),
-        p_text,
-        p_seeds,
-        max(known, default=1.0),
-    )
+        of_text = Error((high - low) / (2 * DEVIATIONS), max(1, len(better.unit_tokens) - 1))
+        of_both = [of_text.and_of(error) for error in of_seeds]
+    if of_seeds:
+        half = max(error.half for error in of_both or of_seeds)
+        low, high = nats - half, nats + half
+    p_seeds = max((error.p_value(nats) for error in of_seeds), default=None)
+    p_both = max((error.p_value(nats) for error in of_both), default=None)
+    known = [p for p in (p_text, p_seeds, p_both) if p is not None]
+    return Difference(first, second, nats, low, high, p_text, p_seeds, p_both, max(known, default=1.0))
 
 
-def over_seeds(samples: Mapping[str, Sample], better: Sample, worse: Sample) -> tuple[float, float | None]:
-    """Half of the 95 % interval of the difference of two means over seeds, and its p-value; 0 and None: of one seed."""
+def errors_of_seeds(samples: Mapping[str, Sample], better: Sample, worse: Sample) -> list[Error]:
+    """The errors of the difference of two means over seeds: with the variance of all variants, and of these two.
+
+    One is left out where no variant that it is of has two seeds, or where these came to the same figure.
+    """
     pair = [better.losses, worse.losses]
     everyone = [sample.losses for sample in samples.values()]
-    freedom = sum(len(losses) - 1 for losses in everyone)
-    if freedom < 1 or any(len(losses) < 2 for losses in pair):
-        return 0.0, None
-    error = math.sqrt(max(pooled(everyone), pooled(pair)) * sum(1 / len(losses) for losses in pair))
-    if error == 0:
-        return 0.0, None  # of equal runs nothing is known
-    return student_point(freedom) * error, student_p_value((worse.loss - better.loss) / error, freedom)
+    squares = sum(1 / len(losses) for losses in pair)
+    found = [(pooled(group), sum(len(losses) - 1 for losses in group)) for group in (everyone, pair)]
+    return [Error(math.sqrt(spread * squares), freedom) for spread, freedom in found if spread > 0]
 
 
 def pooled(several: Sequence[Sequence[float]]) -> float:
-    """The variance within samples, each weighted by its degrees of freedom."""
+    """The variance within samples, each weighted by its degrees of freedom; 0 where there are none."""
     freedom = sum(len(losses) - 1 for losses in several)
-    return sum((len(losses) - 1) * variance(losses) for losses in several if len(losses) > 1) / freedom
+    squares = sum((len(losses) - 1) * variance(losses) for losses in several if len(losses) > 1)
+    return squares / freedom if freedom else 0.0
 
 
 def mean_over_seeds(unit_nats: Sequence[Sequence[float]]) -> Numbers:

@@ -54,7 +54,8 @@ def pairs_of(findings: Findings) -> list[dict[str, Any]]:
         {
             "parameters": found.group.target, "tokens": found.group.tokens, "at_equal": how, "better": pair.first,
             "worse": pair.second, "nats_per_token": pair.nats, "low": pair.low, "high": pair.high,
-            "p_text": pair.p_text, "p_seeds": pair.p_seeds, "p_holm": pair.p_holm,
+            "p_text": pair.p_text, "p_seeds": pair.p_seeds, "p_both": pair.p_both,
+            "p_holm": pair.p_holm if pair.is_tested else None,
         }
         for found in findings.groups
         for how, pair in each_pair(found)

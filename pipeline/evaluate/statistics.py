@@ -37,21 +37,23 @@ def perplexity_interval(nats: Numbers, tokens: Numbers, *, seed: int = 1) -> tup
     return metrics.perplexity(low, 1), metrics.perplexity(high, 1)
 
 
-def compare(first: Numbers, second: Numbers, tokens: Numbers, *, seed: int = 1) -> Comparison:
+def compare(
+    first: Numbers, second: Numbers, tokens: Numbers, *, seed: int = 1, num_samples: int = NUM_SAMPLES
+) -> Comparison:
     """Compare two models on the same documents, given (U,) nats of each and the tokens.
 
     The interval is by bootstrap over documents; the p-value by exchanging the two models' nats of documents at random
-    (a paired permutation test, two-sided; Fisher 1935, Yeh 2000).
+    (a paired permutation test, two-sided; Fisher 1935, Yeh 2000), ``num_samples`` times.
     """
     by_document = second - first
     low, high = np.quantile(_samples(by_document, tokens, seed), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     generator = np.random.default_rng([seed, 1])
     observed = abs(by_document.sum())
     num_as_large = 0
-    for _ in range(NUM_SAMPLES):
+    for _ in range(num_samples):
         signs = 2.0 * generator.integers(2, size=len(by_document)) - 1
         num_as_large += abs(signs @ by_document) >= observed * (1 - 1e-12)
-    p_value = (num_as_large + 1) / (NUM_SAMPLES + 1)
+    p_value = (num_as_large + 1) / (num_samples + 1)
     return Comparison(float(by_document.sum() / tokens.sum()), float(low), float(high), p_value)
 
 
@@ -115,10 +117,10 @@ def explained(design: Numbers, values: Numbers) -> float:
     return 1 - float(residuals @ residuals) / float(spread @ spread)
 
 
-def student_p_value(t: float, freedom: int) -> float:
+def student_p_value(t: float, freedom: float) -> float:
     """The probability of a Student's t as large as ``t`` either way, with ``freedom`` degrees of freedom.
 
-    With t = √ν tan θ the density is that of cosᵛ⁻¹ θ, which is summed up numerically (error below 1e-9).
+    With t = √ν tan θ the density is that of cosᵛ⁻¹ θ, which is summed up numerically (error below 1e-6).
     """
     angles = np.linspace(0.0, math.pi / 2, 20_001)
     areas = np.concatenate([[0.0], np.cumsum(_simpson(np.cos(angles) ** (freedom - 1)))])
@@ -130,7 +132,7 @@ def _simpson(values: Numbers) -> Numbers:
     return values[:-2:2] + 4 * values[1:-1:2] + values[2::2]
 
 
-def student_point(freedom: int) -> float:
+def student_point(freedom: float) -> float:
     """The t that 95 % lie within, either way."""
     low, high = 0.0, 20.0
     for _ in range(60):

@@ -37,16 +37,62 @@ def sample(loss: float, spread: float, *, seed: int = 1) -> Sample:
 
 
 def test_a_difference_of_seeds_by_hand() -> None:
-    """Two pairs of means over three seeds: t = 0.1 / √(s² · 2/3), s² the pooled variance of all variants."""
+    """Means over three seeds: t = 0.1 ÷ √(s² · 2/3), s² that of all variants (0.11 ÷ 3) or of the pair (0.01)."""
     samples = {"a": Sample([1.0, 1.1, 1.2]), "b": Sample([1.1, 1.2, 1.3]), "c": Sample([2.0, 2.3, 2.6])}
     found = difference(samples, "b", "a")
     pooled = (0.01 + 0.01 + 0.09) / 3
-    assert (found.first, found.second, found.p_text) == ("a", "b", None)
+    assert (found.first, found.second, found.p_text, found.p_both) == ("a", "b", None, None)
     assert found.nats == pytest.approx(0.1)
-    assert found.p_value == pytest.approx(student_p_value(0.1 / (pooled * 2 / 3) ** 0.5, 6))
-    # of a pair that scatters more than the others do, its own variance counts
-    found = difference({"a": Sample([1.0, 1.0, 1.0001]), "b": Sample([1.0, 1.0001, 1.0]), "c": samples["c"]}, "a", "c")
-    assert found.p_value == pytest.approx(student_p_value(found.nats / (0.045 * 2 / 3) ** 0.5, 6), rel=1e-3)
+    of_all, of_pair = (0.1 / (variance * 2 / 3) ** 0.5 for variance in (pooled, 0.01))
+    assert student_p_value(of_all, 6) > student_p_value(of_pair, 4)
+    assert found.p_value == found.p_seeds == pytest.approx(student_p_value(of_all, 6))
+    assert found.high is not None
+    assert found.high - 0.1 == pytest.approx(2.44691 * (pooled * 2 / 3) ** 0.5, rel=1e-5)
+
+
+def test_a_pair_that_scatters_more_than_others_has_its_own_variance_and_freedom() -> None:
+    """(0 + 0.04) / 2 of four degrees of freedom; the seven of all variants would be those of quieter ones."""
+    quiet = {name: Sample([5.0, 5.0, 5.0 + 1e-9]) for name in "cdefg"}
+    found = difference({"a": Sample([1.0, 1.0, 1.0]), "b": Sample([1.2, 1.4, 1.6]), **quiet}, "a", "b")
+    error = (0.02 * 2 / 3) ** 0.5
+    assert found.p_value == pytest.approx(student_p_value(0.4 / error, 4), rel=1e-5)
+    assert found.low is not None
+    assert found.low == pytest.approx(0.4 - 2.776445 * error, rel=1e-5)
+    assert 0.01 < found.p_value < 0.05  # with 14 degrees of freedom it would be 0.0036
+
+
+def test_a_variant_of_one_seed_is_tested_with_the_variance_of_the_others() -> None:
+    """Of a variant whose other seeds were lost: √(s² · (1 + 1/3)), s² that of the variants with several."""
+    samples = {"a": Sample([1.0, 1.1, 1.2]), "b": Sample([1.4]), "c": Sample([2.0, 2.1, 2.2])}
+    found = difference(samples, "a", "b")
+    assert found.p_seeds == pytest.approx(student_p_value(0.3 / (0.01 * 4 / 3) ** 0.5, 2))
+    assert not difference({"a": Sample([1.0]), "b": Sample([1.4])}, "a", "b").is_tested
+
+
+def test_a_difference_has_to_hold_for_text_and_seeds_at_once() -> None:
+    """The two errors are added in squares, for the interval and for its p-value, so that they agree."""
+    tokens, noise = np.full(400, 100.0), np.random.default_rng(1).normal(0, 10, 400)
+    first = Sample([1.0, 1.02, 0.98, 1.03, 0.97], 100 + np.zeros(400), tokens)
+    second = Sample([loss + 0.03 for loss in first.losses], 103 + 3 * noise - 3 * noise.mean(), tokens)
+    found = difference({"a": first, "b": second}, "a", "b")
+    assert found.nats == pytest.approx(0.03)
+    assert found.p_text is not None
+    assert found.p_seeds is not None
+    assert found.low is not None
+    of_text, of_seeds = 0.03 * noise.std() / 400**0.5, (0.00065 * 2 / 5) ** 0.5
+    both = (of_text**2 + of_seeds**2) ** 0.5
+    freedom = both**4 / (of_text**4 / 399 + of_seeds**4 / 8)
+    assert found.p_both == pytest.approx(student_p_value(0.03 / both, freedom), rel=0.1)
+    assert found.p_value == found.p_both > max(found.p_text, found.p_seeds)
+    assert (found.low > 0) == (found.p_both < 0.05)
+
+
+def test_many_pairs_can_be_significant() -> None:
+    """Of 17 variants there are 136 pairs: 1 ÷ 2,001 times as many would never be below 0.05."""
+    samples = {f"v{number}": sample(1.0 + number, 0.001, seed=number) for number in range(17)}
+    found = differences(samples)
+    assert len(found) == 136
+    assert all(one.is_significant for one in found)
 
 
 def test_both_other_text_and_other_seeds_are_asked() -> None:
@@ -54,10 +100,12 @@ def test_both_other_text_and_other_seeds_are_asked() -> None:
     found = difference({"a": sure, "b": unsure_seed}, "a", "b")
     assert found.p_text is not None
     assert found.p_text < 0.01 < 0.2 < found.p_value
-    assert found.low < 0 < found.high
+    assert found.low is not None
+    assert found.low < 0
     found = difference({"a": sure, "b": sample(1.05, 0.001)}, "a", "b")
     assert found.p_value < 0.01
-    assert 0 < found.low < found.nats < found.high
+    assert found.low is not None
+    assert 0 < found.low < found.nats
     # the text says nothing where half of it goes the other way
     half = Sample(sure.losses, sure.unit_nats, sure.unit_tokens)
     assert half.unit_nats is not None
@@ -66,7 +114,7 @@ def test_both_other_text_and_other_seeds_are_asked() -> None:
         {"a": sure, "b": Sample([loss + 0.01 for loss in sure.losses], moved, sure.unit_tokens)}, "a", "b"
     )
     assert found.p_text is not None
-    assert found.p_value == found.p_text > 0.5
+    assert found.p_value >= found.p_text > 0.5
 
 
 def test_a_single_seed_leaves_the_text() -> None:
