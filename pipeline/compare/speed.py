@@ -26,6 +26,9 @@ from pipeline.training.step import TrainingStep
 
 WARM_UP_WINDOWS, WINDOWS_A_ROUND = 3, 4
 WARM_UP_TOKENS, TOKENS_A_ROUND = 8, 40
+# the least that a round of single tokens takes: shorter ones pass between two turns of what else runs on the machine,
+# longer ones do not, so that what is quick would seem quicker, or by chance much slower
+ROUND_SECONDS = 0.1
 # of a context, tokens read at a time
 READ_TOKENS = 512
 # weights are to stay what they are, near enough
@@ -134,7 +137,7 @@ def token_times(
     readers = {name: Reader(config, worker, vocab_size=vocab_size) for name, config in configs.items()}
     for reader in readers.values():
         reader.read(context)
-        reader.a_round(WARM_UP_TOKENS)
+        reader.step(WARM_UP_TOKENS)
     rounds = {name: reader.a_round for name, reader in readers.items()}
     timings = in_turns(rounds, num_rounds=num_rounds, worker=worker)
     return {name: AfterContext(timings[name], bytes_of(reader.state)) for name, reader in readers.items()}
@@ -160,12 +163,19 @@ class Reader:
             for part in self.tokens(number).split(READ_TOKENS):
                 _, self.state = self.model(part, self.state)
 
-    def a_round(self, number: int = TOKENS_A_ROUND) -> int:
+    def step(self, number: int) -> None:
         """Read ``number`` tokens one by one, from where ``read`` ended; the context stays as long."""
         state = self.state
         with evaluating(self.model):
             for token in self.tokens(number):
                 _, state = self.stepper(token, state)
+
+    def a_round(self) -> int:
+        """Read ``TOKENS_A_ROUND`` tokens one by one, again and again for ``ROUND_SECONDS``; how many these were."""
+        began, number = time.perf_counter(), 0
+        while number == 0 or time.perf_counter() - began < ROUND_SECONDS:
+            self.step(TOKENS_A_ROUND)
+            number += TOKENS_A_ROUND
         return number
 
 

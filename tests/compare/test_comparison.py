@@ -77,6 +77,7 @@ class Here:
         with pytest.MonkeyPatch.context() as patch, self.directory.locked():
             patch.setattr("pipeline.compare.scores.NUM_ROWS", 4)
             patch.setattr("pipeline.compare.scores.LONGEST_CONTEXT", 20)
+            patch.setattr("pipeline.compare.speed.ROUND_SECONDS", 0.0)
             if not draws:
                 patch.setattr("pipeline.compare.page.pictures_of", lambda found: ({}, "none are drawn"))
             return finish(self.rules, self.config, self.directory, tasks=in_turn, say=lambda sentence: None)
