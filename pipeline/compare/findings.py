@@ -83,9 +83,14 @@ class Row:
         return fmean(metrics.bits_per_byte(score.nats, score.num_bytes or 1) for score in scores)
 
     @property
+    def trained_tokens(self) -> int:
+        """The tokens of its runs: those of the group, up to the end of a window."""
+        return max((curve[-1][0] for curve in self.curves.values() if curve), default=self.group.tokens)
+
+    @property
     def training_seconds(self) -> float:
         """Its tokens times the measured time of one."""
-        return self.group.tokens * self.cost.training.median
+        return self.trained_tokens * self.cost.training.median
 
     def losses_at(self, seconds: float) -> list[float]:
         """Validation loss of each run after ``seconds`` of training; nan before its first validation."""
@@ -117,6 +122,19 @@ class GroupFindings:
 
 
 @dataclass(frozen=True)
+class Searched:
+    """What was tried for each variant before it was compared, one run of so many ``tokens`` each."""
+
+    draws: Sequence[Mapping[str, Any]]
+    tokens: int
+
+    @property
+    def paths(self) -> list[str]:
+        """The settings that were searched."""
+        return list(dict.fromkeys(path for draw in self.draws for path in draw))
+
+
+@dataclass(frozen=True)
 class Findings:
     """What a comparison has come to."""
 
@@ -131,6 +149,7 @@ class Findings:
     title: str = "comparison"
     asked: Sequence[int] = ()  # numbers of parameters that were wanted; none: those of the first variant
     left_out: Mapping[Group, str] = field(default_factory=dict)  # groups in which there was nothing to compare
+    searched: Searched | None = None
 
     @property
     def main(self) -> GroupFindings:
@@ -189,7 +208,10 @@ def findings_of(
     unit = next(iter(scores.values())).unit
     count, num_seeds = comparison.compare.count, len(comparison.compare.seeds)
     asked = comparison.compare.parameters or ()
-    return Findings(groups, laws, no_laws, split, unit, costs.machine, count, num_seeds, title, asked, left_out)
+    searched = Searched(comparison.draws, comparison.search_tokens) if comparison.search is not None else None
+    return Findings(
+        groups, laws, no_laws, split, unit, costs.machine, count, num_seeds, title, asked, left_out, searched
+    )
 
 
 def row_of(

@@ -11,6 +11,7 @@ from pipeline.compare.findings import Findings, GroupFindings, Row
 from pipeline.compare.pictures import pictures_of
 from pipeline.compare.sentences import sentences
 from pipeline.compare.significance import Difference
+from pipeline.compare.speed import Timing
 from pipeline.compare.table import PAIRS, TABLE, as_csv, pairs_of, rows_of
 from pipeline.evaluate import Group
 from pipeline.files import write_file
@@ -21,16 +22,19 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; margin: 1rem 0; font-size: 13px; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top; }
-th:first-child, td:first-child, td.text { text-align: left; }
+th:first-child, td:first-child, .text { text-align: left; }
 figure { margin: 1.5rem 0; } figcaption { color: #555; } svg { max-width: 100%; height: auto; }
 .wide { overflow-x: auto; } .note { color: #555; }
 """
 HOW = (
     "Losses are nats per token of each run's best checkpoint by validation, and perplexity is the exponential of their "
     "mean over seeds. The interval over seeds is Student's; that for other text is a bootstrap over {unit}. A pair is "
-    "tested twice: by exchanging the two variants' nats of these parts of the text at random (a paired permutation "
-    "test), and by Student's t over seeds with the variance pooled over the variants; the larger p-value counts and is "
-    "corrected for all pairs of its table after Holm (1979). At equal time only seeds are tested. "
+    "tested for other text, by exchanging the two variants' nats of these parts of it at random (a paired permutation "
+    "test); for other seeds, by Student's t with the variance pooled over all variants and with that of the pair "
+    "alone, the larger p-value of the two; and for both at once, by Student's t with the two errors added in squares, "
+    "of which the interval is. The largest p-value counts and is corrected for all pairs of its table after Holm "
+    "(1979). "
+    "At equal time only seeds are tested. "
     "Times are medians over rounds in which the variants took turns in one process ({machine}); equal time is tokens "
     "times the time of one, and the perplexity then is read from the validation curve, straight between two "
     "validations, with a learning rate that was scheduled for the whole run."
@@ -69,8 +73,8 @@ def as_html(findings: Findings, drawn: dict[str, str], missing: str = "") -> str
     parts.append("<h2>Every pair</h2>")
     for found in findings.groups:
         parts.append(f"<h3>{title_of(found)}</h3>")
-        parts.append(pair_table(found.pairs, "At equal tokens"))
-        parts.append(pair_table(found.time_pairs, f"At equal time, {found.seconds:,.1f} s"))
+        parts.append(pair_table(found.pairs, "at equal tokens: better"))
+        parts.append(pair_table(found.time_pairs, f"after {found.seconds:,.1f} s: better"))
     parts.append("<h2>How it was measured</h2>")
     parts.append(f'<p class="note">{escape(HOW.format(unit=findings.unit, machine=findings.machine))}</p>')
     head = f'<meta charset="utf-8"><title>{escape(findings.title)}</title><style>{STYLE}</style>'
@@ -112,7 +116,7 @@ def result_cells(found: GroupFindings, row: Row) -> list[str]:
         f"{over_seeds.perplexity:.3f}",
         f"{over_seeds.low:.3f} to {over_seeds.high:.3f}" if over_seeds.low is not None else "one seed",
         f"{low:.3f} to {high:.3f}",
-        "" if row.bits_per_byte is None else f"{row.bits_per_byte:.4f}",
+        "not known" if row.bits_per_byte is None else f"{row.bits_per_byte:.4f}",
         str(len(row.losses)),
         "" if at_time is None else f"{math.exp(at_time):.3f}",
         f"{row.cost.tokens_per_second:,.0f} ({1 / row.cost.training.high:,.0f} to {1 / row.cost.training.low:,.0f})",
@@ -125,26 +129,37 @@ def cost_cells(row: Row) -> list[str]:
     return [
         row.name,
         *("not known" if peak is None else f"{peak / 1e6:,.1f}" for peak in row.cost.peaks.values()),
-        *(f"{after.timing.median * 1e3:.3g}" for after in contexts),
+        *(milliseconds_of(after.timing) for after in contexts),
         *(f"{after.state_bytes / 1e3:,.1f}" for after in contexts),
     ]
+
+
+def milliseconds_of(timing: Timing) -> str:
+    """The median, and its range over rounds."""
+    median, low, high = (f"{seconds * 1e3:.3g}" for seconds in (timing.median, timing.low, timing.high))
+    return f"{median} ({low} to {high})"
 
 
 def part_table(found: GroupFindings, name: str, what: str) -> str:
     """Nats per token of each variant in each part of the text."""
     parts: list[Group] = found.rows[0].parts(name)
     rows = [[row.name, *(f"{part.nats / part.tokens:.4f}" for part in row.parts(name))] for row in found.rows]
+    rows.append(["tokens scored", *(f"{part.tokens:,}" for part in parts)])
     return table([f"nats a token by {what}", *(part.name for part in parts)], rows)
 
 
 def pair_table(pairs: Sequence[Difference], title: str) -> str:
-    head = [title, "worse", "nats a token", "95 %", "p, text", "p, seeds", "p after Holm"]
+    head = [title, "worse", "nats a token", "95 %", "p, text", "p, seeds", "p, both", "p after Holm"]
     rows = [
-        [pair.first, pair.second, f"{pair.nats:.4f}", f"{pair.low:.4f} to {pair.high:.4f}", shown(pair.p_text),
-         shown(pair.p_seeds), shown(pair.p_holm)]
+        [pair.first, pair.second, f"{pair.nats:.4f}", interval_of(pair), shown(pair.p_text), shown(pair.p_seeds),
+         shown(pair.p_both), shown(pair.p_holm) if pair.is_tested else "not tested"]
         for pair in pairs
     ]  # fmt: skip
     return table(head, rows)
+
+
+def interval_of(pair: Difference) -> str:
+    return "not known" if pair.low is None or pair.high is None else f"{pair.low:.4f} to {pair.high:.4f}"
 
 
 def shown(p_value: float | None) -> str:
@@ -153,6 +168,6 @@ def shown(p_value: float | None) -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, is_text: bool = False) -> str:
     kind = ' class="text"' if is_text else ""
-    lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
+    lines = ["<tr>" + "".join(f"<th{kind}>{escape(cell)}</th>" for cell in head) + "</tr>"]
     lines += ["<tr>" + "".join(f"<td{kind}>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
     return f'<div class="wide"><table>{"".join(lines)}</table></div>'

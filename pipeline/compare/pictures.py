@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from pipeline.compare.advantages import mean_of
 from pipeline.compare.findings import Findings, GroupFindings, Row
-from pipeline.compare.sentences import mean_of
 from pipeline.errors import UserError
 from pipeline.search.pictures import new_figure
 
@@ -72,6 +72,7 @@ def perplexities(found: GroupFindings) -> Any:
         axes.plot([math.exp(loss) for loss in row.losses], [place] * len(row.losses), "|", color=color, markersize=12)
         axes.plot(row.confirmed.perplexity, place, "o", color=color)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlabel("perplexity")
     axes.grid(alpha=0.3, axis="x")
     return figure
@@ -158,7 +159,7 @@ def frequencies(found: GroupFindings) -> Any:
     for row in found.rows:
         losses = [mean_of(part) for part in row.parts("frequencies")]
         axes.plot(range(len(names)), losses, marker=".", **styles(found)[row.name])
-    axes.set_xticks(range(len(names)), names, fontsize=8)
+    axes.set_xticks(range(len(names)), [name.replace(" ", "\n", 1) for name in names], fontsize=8)
     axes.set(xlabel="times in the training text", ylabel="nats a token")
     axes.grid(alpha=0.3)
     axes.legend()

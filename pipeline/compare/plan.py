@@ -123,8 +123,8 @@ class Comparison:
         """Of the numbers that a search found, those that are the ``highest`` or the ``lowest`` of all that it tried."""
         ends = {}
         for path, value in own.items():
-            tried = [draw[path] for draw in self.draws if path in draw and isinstance(draw[path], (int, float))]
-            if tried and min(tried) < max(tried) and value in (min(tried), max(tried)):
+            tried = [draw[path] for draw in self.draws if path in draw and is_number(draw[path])]
+            if is_number(value) and tried and min(tried) < max(tried) and value in (min(tried), max(tried)):
                 ends[path] = "highest" if value == max(tried) else "lowest"
         return ends
 
@@ -199,6 +199,10 @@ class Planned(Candidates):
             if as_key(settings) not in begun:
                 return Drawn(len(standing.drawn) + 1, settings, origin)
         return None
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def by_settings(standing: Standing) -> dict[str, Trial]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from pipeline.compare.findings import Findings, GroupFindings, Row
+from pipeline.compare.advantages import where_not, where_wins
+from pipeline.compare.findings import Findings, GroupFindings, Searched
+from pipeline.compare.plan import is_number
 from pipeline.compare.scaling_law import Law
-from pipeline.compare.significance import LEVEL, Difference
-from pipeline.evaluate import Group
+from pipeline.compare.significance import LEVEL
+from pipeline.compare.wording import listed, p_of, seconds_of, setting_figure
 
-# costs that are nearer to each other than that are called alike
-ALIKE = 1.05
-MEGA = 1e6
+# of the values that a search tried, so many are listed
+MOST_LISTED = 8
+ROUNDING = 1e-9
+# where the slowest round of training takes so many times the quickest, the machine was too busy to be exact
+SCATTER = 1.5
 
 
 def sentences(findings: Findings) -> dict[str, list[str]]:
@@ -45,8 +49,9 @@ def what(findings: Findings) -> Iterator[str]:
         f"{findings.split} split."
     )
     if findings.asked and group.target not in findings.asked:
-        numbers = listed([f"{number:,}" for number in findings.asked])
-        yield f"Of {numbers} parameters, which were asked for, this is the nearest that all variants can have."
+        asked = min(findings.asked, key=lambda number: abs(number - group.target))
+        yield f"{asked:,} parameters were asked for; {group.target:,} are the nearest that all variants can have."
+    yield from how_chosen(findings)
     for left, reason in findings.left_out.items():
         yield f"{left.target:,} parameters on {left.tokens:,} tokens are left out: {reason}."
     for name, reason in found.lost.items():
@@ -57,12 +62,30 @@ def what(findings: Findings) -> Iterator[str]:
     yield from at_end(found)
 
 
+def how_chosen(findings: Findings) -> Iterator[str]:
+    """What each variant's search tried, and what the text that all are scored on has chosen."""
+    searched = findings.searched
+    if searched is not None:
+        tried = "; ".join(f"{path}: {listed_values(searched, path)}" for path in searched.paths)
+        yield (
+            f"Each variant has the best of {len(searched.draws)} draws ({tried}), by the validation loss of one run "
+            f"each on {searched.tokens:,} tokens, with a seed that is compared nowhere. No interval counts that "
+            f"another such run might have chosen otherwise."
+        )
+    if findings.split == "valid":
+        settings = " and each variant's settings" if searched is not None else ""
+        yield (
+            f"The same split chose each run's best checkpoint{settings}: on a text that chose nothing, perplexities "
+            f"may be a little higher."
+        )
+
+
 def at_end(found: GroupFindings) -> Iterator[str]:
     """What a search found at an end of what it tried, so that the best may lie beyond it."""
     named: dict[tuple[str, str], list[str]] = {}
     for row in found.rows:
         for path, end in row.at_end.items():
-            named.setdefault((path, end), []).append(f"{row.name} ({row.own[path]:.3g})")
+            named.setdefault((path, end), []).append(f"{row.name} ({setting_figure(row.own[path])})")
     for (path, end), rows in named.items():
         beyond = "above" if end == "highest" else "below"
         yield f"The {end} {path} that was tried is the best of {listed(rows)}: a better one may lie {beyond} it."
@@ -72,8 +95,10 @@ def at_equal_tokens(found: GroupFindings) -> Iterator[str]:
     """Who is best, and the next."""
     first, second = found.rows[:2]
     low, high = first.text_interval
+    of_seeds = first.confirmed
+    over_seeds = "" if of_seeds.low is None else f"over seeds: {of_seeds.low:.3f} to {of_seeds.high:.3f}, "
     yield (
-        f"The lowest perplexity is that of {first.name}, {first.confirmed.perplexity:.3f} (95 % for other text: "
+        f"The lowest perplexity is that of {first.name}, {of_seeds.perplexity:.3f} (95 % {over_seeds}for other text: "
         f"{low:.3f} to {high:.3f}), then {second.name} with {second.confirmed.perplexity:.3f}."
     )
     beaten = [pair.second for pair in found.pairs if pair.first == first.name and pair.is_significant]
@@ -87,113 +112,53 @@ def at_equal_time(found: GroupFindings) -> Iterator[str]:
     """Who is best after the same training time."""
     order = sorted(found.at_time, key=lambda name: found.at_time[name])
     if not order:
-        yield f"No variant was validated within {found.seconds:,.0f} s of training."
+        yield f"No variant was validated within {seconds_of(found.seconds)} of training."
         return
     named = ", ".join(f"{name} {math.exp(found.at_time[name]):.3f}" for name in order)
     yield f"After {seconds_of(found.seconds)} of training each, the validation perplexities are: {named}."
+    longer = [row.name for row in found.rows if row.training_seconds > found.seconds * (1 + ROUNDING)]
+    if longer:
+        yield f"Of {listed(longer)} that is in the middle of the runs, at the learning rate of that moment."
+    if late := [row.name for row in found.rows if row.name not in found.at_time]:
+        yield f"{listed(late)} had not been validated by then."
+    ended = [row for row in found.rows if row.training_seconds < found.seconds * (1 - ROUNDING)]
+    if ended:
+        named = listed([f"{row.name} (after {seconds_of(row.training_seconds)})" for row in ended])
+        yield f"By then all of the {found.group.tokens:,} tokens were done by {named}: these figures are of less time."
     beaten = [pair.second for pair in found.time_pairs if pair.first == order[0] and pair.is_significant]
     if beaten:
         yield f"There {order[0]} is significantly better than {listed(beaten)}."
-    if late := [row.name for row in found.rows if row.name not in found.at_time]:
-        yield f"{listed(late)} had not been validated by then."
-
-
-def where_wins(found: GroupFindings, other: Row) -> Iterator[str]:
-    """In what recurrent variants are better than ``other``, which attends."""
-    yield from (better(found.pairs, row, other, "at equal tokens") for row in winners(found.pairs, found, other))
-    yield from (
-        better(found.time_pairs, row, other, "at equal time") for row in winners(found.time_pairs, found, other)
-    )
-    yield from cheaper(found, other, is_won=True)
-    for name, what in (
-        ("depths", "after {} tokens of context"),
-        ("frequencies", "on tokens seen {} times in training"),
-    ):
-        yield from by_part(found, other, name, what)
-
-
-def where_not(found: GroupFindings, other: Row) -> Iterator[str]:
-    """In what ``other`` is better than every recurrent variant, or than some."""
-    for pairs, how in ((found.pairs, "at equal tokens"), (found.time_pairs, "at equal time")):
-        beaten = [pair for pair in pairs if pair.first == other.name and pair.is_significant]
-        if beaten:
-            named = ", ".join(f"{pair.second} by {pair.nats:.4f}" for pair in reversed(beaten))
-            yield f"{other.name} is significantly better {how}, in nats a token, than {named}."
-    yield from cheaper(found, other, is_won=False)
-
-
-def winners(pairs: Sequence[Difference], found: GroupFindings, other: Row) -> list[Row]:
-    """Recurrent variants that are significantly better than ``other``, the best first."""
-    names = {pair.first for pair in pairs if pair.second == other.name and pair.is_significant}
-    return [row for row in found.rows if row.is_recurrent and row.name in names]
-
-
-def better(pairs: Sequence[Difference], row: Row, other: Row, how: str) -> str:
-    pair = next(pair for pair in pairs if (pair.first, pair.second) == (row.name, other.name))
-    return (
-        f"{row.name} needs {pair.nats:.4f} nats a token fewer than {other.name} {how} (95 %: {pair.low:.4f} to "
-        f"{pair.high:.4f}), a perplexity {1 - math.exp(-pair.nats):.1%} lower; {p_of(pair)}."
-    )
-
-
-def cheaper(found: GroupFindings, other: Row, *, is_won: bool) -> Iterator[str]:
-    """Costs in which recurrent variants are below ``other`` (``is_won``) or above it, by ``ALIKE`` at least."""
-    for what, unit, scale, costs in costs_of(found.rows):
-        base = costs.get(other.name)
-        if not base:
-            continue
-        own = {row.name: costs.get(row.name) for row in found.rows if row.is_recurrent}
-        ratios = {name: cost / base for name, cost in own.items() if cost}
-        chosen = {name: r for name, r in ratios.items() if (r < 1 / ALIKE if is_won else r > ALIKE)}
-        if chosen:
-            named = ", ".join(
-                f"{name} {figure(ratio * base * scale)} ({factor(ratio)})"
-                for name, ratio in sorted(chosen.items(), key=lambda item: item[1], reverse=not is_won)
-            )
-            yield f"{what}, {unit}: {named}, against {figure(base * scale)} of {other.name}."
-
-
-def costs_of(rows: Sequence[Row]) -> Iterator[tuple[str, str, float, dict[str, float | None]]]:
-    """Each cost, the less the better: what, unit, by what its figures are multiplied for that, the figures."""
-    yield "Training time of 1,000 tokens", "ms", 1e6, {row.name: row.cost.training.median for row in rows}
-    length = max(rows[0].cost.peaks)
-    peaks = {row.name: None if (peak := row.cost.peaks.get(length)) is None else float(peak) for row in rows}
-    yield f"Peak memory of training with windows of {length:,} tokens", "MB", 1 / MEGA, peaks
-    contexts = sorted(rows[0].cost.contexts)
-    for context in dict.fromkeys((contexts[0], contexts[-1])):
-        after = {row.name: row.cost.contexts[context] for row in rows}
-        times: dict[str, float | None] = {name: cost.timing.median for name, cost in after.items()}
-        yield f"Time of one more token after {context:,}", "ms", 1e3, times
-    state: dict[str, float | None] = {name: float(cost.state_bytes) for name, cost in after.items()}
-    yield f"State that holds {contexts[-1]:,} tokens of context", "kB", 1e-3, state
-
-
-def by_part(found: GroupFindings, other: Row, name: str, what: str) -> Iterator[str]:
-    """Parts of the text in which a recurrent variant has the lowest loss of all. These are not tested."""
-    best: dict[str, list[str]] = {}
-    for index, part in enumerate(other.parts(name)):
-        losses = {row.name: mean_of(row.parts(name)[index]) for row in found.rows}
-        first = min(losses, key=lambda key: losses[key])
-        if first != other.name:
-            gain = losses[other.name] - losses[first]
-            best.setdefault(first, []).append(f"{part.name} ({gain:.3f} nats)")
-    for first, parts in best.items():
-        lowest = f"{first} has the lowest loss {what.format(', '.join(parts))}"
-        yield f"{lowest}; the gains are over {other.name}, not tested."
+    elif any(pair.is_tested for pair in found.time_pairs):
+        yield f"There no variant is significantly worse than {order[0]}."
+    times = {row.name: row.cost.training for row in found.rows}
+    name = max(times, key=lambda name: times[name].high / times[name].low)
+    if (scatter := times[name].high / times[name].low) > SCATTER:
+        yield (
+            f"The time of a training step, by which equal time is reckoned, varied over rounds by {scatter:.2g} times "
+            f"({name}): no test counts that."
+        )
 
 
 def not_significant(found: GroupFindings) -> Iterator[str]:
     """Pairs of which it cannot be said which one is better."""
     for pairs, how in ((found.pairs, "At equal tokens"), (found.time_pairs, "At equal time")):
-        unsure = [pair for pair in pairs if not pair.is_significant]
+        unsure = [pair for pair in pairs if pair.is_tested and not pair.is_significant]
         number = f"{len(pairs)} pair{'s' if len(pairs) != 1 else ''}"
         if unsure:
             named = "; ".join(f"{pair.first} and {pair.second} ({pair.nats:.4f} nats, {p_of(pair)})" for pair in unsure)
             yield f"{how}, of {number}, not significant at {LEVEL:g} with Holm's correction: {named}."
-        elif pairs:
+        elif any(pair.is_tested for pair in pairs):
             yield f"{how} every one of {number} is significant at {LEVEL:g} with Holm's correction."
-    if any(len(row.losses) < 2 for row in found.rows):
+        elif pairs:
+            yield f"{how} no pair is tested: with a single seed each there is nothing to test."
+    single = [row.name for row in found.rows if len(row.losses) < 2]
+    if len(single) == len(found.rows):
         yield "With a single seed nothing is known of other seeds: the tests are over the text alone."
+    elif single:
+        yield (
+            f"Of {listed(single)} there is a single seed: how much another would differ is taken from the other "
+            f"variants."
+        )
 
 
 def laws(findings: Findings) -> Iterator[str]:
@@ -217,32 +182,16 @@ def law_in_words(name: str, law: Law) -> str:
     )
 
 
-def p_of(pair: Difference) -> str:
-    return f"p = {pair.p_holm:.2g}" if pair.p_holm >= 1e-4 else "p < 0.0001"
-
-
-def mean_of(part: Group) -> float:
-    return part.nats / part.tokens
-
-
-def factor(ratio: float) -> str:
-    """``2.1 times less`` or ``1.3 times as much``."""
-    return f"{figure(1 / ratio)} times less" if ratio < 1 else f"{figure(ratio)} times as much"
-
-
-def figure(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def seconds_of(seconds: float) -> str:
-    return f"{seconds:,.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+def listed_values(searched: Searched, path: str) -> str:
+    """The values of ``path`` that were tried, or from the least to the greatest of many."""
+    values = list({str(draw[path]): draw[path] for draw in searched.draws if path in draw}.values())
+    if all(is_number(value) for value in values):
+        values.sort()
+        if len(values) > MOST_LISTED:
+            return f"{len(values)} from {setting_figure(values[0])} to {setting_figure(values[-1])}"
+    return listed([setting_figure(value) for value in values])
 
 
 def in_order(found: GroupFindings, names: Sequence[str]) -> list[str]:
     """``names`` in the order of the rows."""
     return [row.name for row in found.rows if row.name in names]
-
-
-def listed(names: Sequence[str]) -> str:
-    """``a, b and c``."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

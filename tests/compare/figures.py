@@ -25,10 +25,10 @@ def scored(loss: float, *, noise: int = 0, first: float | None = None) -> Scored
     unit = np.random.default_rng(noise).normal(0.0, 2.0, NUM_UNITS)
     nats = (loss * UNIT_TOKENS + unit - unit.mean()).tolist()
     total = NUM_UNITS * UNIT_TOKENS
-    parts = [Part(1, 1, 10 * (first or loss + 1), 10), Part(2, 3, 20 * loss, 20)]
+    parts = [Part(1, 1, 1_000 * (first or loss + 1), 1_000), Part(2, 3, 2_000 * loss, 2_000)]
     return Scored(
         "step-00000001", loss * total, int(total), int(total), "30 stretches of 100 tokens", nats,
-        [UNIT_TOKENS] * NUM_UNITS, [Part(1, 9, 5 * loss, 5)], parts,
+        [UNIT_TOKENS] * NUM_UNITS, [Part(1, 9, 400 * loss, 400)], parts,
     )  # fmt: skip
 
 

@@ -133,11 +133,14 @@ def test_what_is_left_is_counted_by_the_length_of_each_run(make_config: Callable
 
 
 def test_ends_of_what_was_tried_are_known(make_config: Callable[..., Config]) -> None:
-    values = {"num_trials": 3, "optimizer.lr": {"choice": [0.1, 0.2, 0.3]}, "optimizer.schedule": ["constant"]}
+    values = {
+        "num_trials": 6, "optimizer.lr": {"choice": [0.1, 0.2, 0.3]}, "model.layer_norm": {"choice": [True, False]},
+        "optimizer.schedule": ["constant"],
+    }  # fmt: skip
     comparison = comparison_of(make_config({**VALUES, "compare.search": values}))
     assert comparison.at_end({"optimizer.lr": 0.3, "optimizer.schedule": "constant"}) == {"optimizer.lr": "highest"}
     assert comparison.at_end({"optimizer.lr": 0.1}) == {"optimizer.lr": "lowest"}
-    assert comparison.at_end({"optimizer.lr": 0.2}) == {}
+    assert comparison.at_end({"optimizer.lr": 0.2, "model.layer_norm": True}) == {}
 
 
 def test_a_comparison_that_was_cut_off_makes_the_runs_that_are_left(make_config: Callable[..., Config]) -> None:

@@ -8,10 +8,11 @@ from html import escape
 
 import pytest
 
-from pipeline.compare.findings import loss_at
+from pipeline.compare.findings import Searched, loss_at
 from pipeline.compare.page import as_html
 from pipeline.compare.pictures import as_svg, perplexities, pictures_of
-from pipeline.compare.sentences import sentences
+from pipeline.compare.sentences import listed_values, sentences
+from pipeline.compare.speed import Timing
 from pipeline.compare.table import as_csv, pairs_of, rows_of
 from tests.compare.figures import cost, findings, row, three_rows
 
@@ -20,7 +21,9 @@ def test_sentences_say_what_the_figures_are() -> None:
     found = sentences(findings(three_rows(), no_laws=dict.fromkeys(("lstm", "gru", "attends"), "3 runs are too few")))
     assert found["What was compared"] == [
         "3 variants of 1,000,000 parameters (from 995,000 to 1,004,000, at most 0.5% off) were trained on 5,000,000 "
-        "tokens each, with 3 seeds, and scored on the valid split."
+        "tokens each, with 3 seeds, and scored on the valid split.",
+        "The same split chose each run's best checkpoint: on a text that chose nothing, perplexities may be a little "
+        "higher.",
     ]
     first, beaten = found["At equal tokens"]
     # exp(1.5) = 4.4817, exp(1.5005) = 4.4839
@@ -49,9 +52,75 @@ def test_sentences_say_what_the_figures_are() -> None:
     # after a single token the Transformer is best, with 2.0 nats; after two or three the LSTM is
     (depth,) = [line for line in wins if "tokens of context; the gains" in line]
     assert depth.startswith("lstm has the lowest loss after 2 to 3 (0.100 nats) tokens of context")
+    # 2.5 of the LSTM less 2.0; of the 400 tokens whose types are rare nothing is said
+    assert found["Where it does not"] == [
+        "attends has the lowest loss after 1 (0.500 nats) tokens of context; the gains are over the best recurrent "
+        "variant there, not tested."
+    ]
+    assert not any("times in training" in line for line in wins)
     assert found["Loss over size and tokens"] == ["L(N, D) is left out for all variants: 3 runs are too few."]
     (unsure, *_) = found["What was not significant"]
     assert re.match(r"At equal tokens, of 3 pairs, not significant .*: lstm and gru \(0\.0005 nats, p = ", unsure)
+
+
+def test_what_a_search_tried_is_said_with_what_it_leaves_open() -> None:
+    draws = [{"optimizer.lr": rate, "model.dropout": 0.1} for rate in (0.01, 0.001)]
+    found = replace(findings(three_rows()), searched=Searched(draws, 1_000))
+    assert sentences(found)["What was compared"][1:] == [
+        "Each variant has the best of 2 draws (optimizer.lr: 0.001 and 0.01; model.dropout: 0.1), by the validation "
+        "loss of one run each on 1,000 tokens, with a seed that is compared nowhere. No interval counts that another "
+        "such run might have chosen otherwise.",
+        "The same split chose each run's best checkpoint and each variant's settings: on a text that chose nothing, "
+        "perplexities may be a little higher.",
+    ]
+    assert not any("same split" in line for line in sentences(replace(found, split="test"))["What was compared"])
+    many = Searched([{"train.bptt": number, "model.cell": "lstm"} for number in range(1_000, 0, -100)], 1)
+    assert listed_values(many, "train.bptt") == "10 from 100 to 1,000"
+    assert listed_values(many, "model.cell") == "lstm"
+
+
+def test_a_target_that_was_moved_is_said_beside_the_one_that_was_asked_for() -> None:
+    found = replace(findings(three_rows()), asked=(300_000, 950_000))
+    assert sentences(found)["What was compared"][1] == (
+        "950,000 parameters were asked for; 1,000,000 are the nearest that all variants can have."
+    )
+
+
+def test_equal_time_says_who_is_not_at_its_end_and_who_was_there_before() -> None:
+    lines = sentences(findings(three_rows()))["At equal time"]
+    assert lines[1] == "Of lstm and attends that is in the middle of the runs, at the learning rate of that moment."
+    lines = sentences(findings(three_rows(), seconds=75))["At equal time"]
+    assert "By then all of the 5,000,000 tokens were done by gru (after 50 s): these figures are of less time." in lines
+    assert not any("varied over rounds" in line for line in lines)  # by 1.1 ÷ 0.9
+
+
+def test_costs_that_overlap_over_rounds_are_not_said_to_differ() -> None:
+    """10 against 20 ms, but the slowest round of the one was slower than the quickest of the other."""
+    busy = replace(cost(seconds=1e-5), training=Timing(1e-5, 0.9e-5, 1.9e-5))
+    rows = [
+        row("gru", [1.5, 1.501], busy, cell="gru"),
+        row("attends", [1.6, 1.601], cost(seconds=2e-5), cell="transformer"),
+    ]
+    found = sentences(findings(rows))
+    assert not any("Training time" in line for lines in found.values() for line in lines)
+    (line,) = [line for line in found["At equal time"] if "varied" in line]
+    assert line == (
+        "The time of a training step, by which equal time is reckoned, varied over rounds by 2.1 times (gru): no test "
+        "counts that."
+    )
+    calm = sentences(findings([row("gru", [1.5, 1.501], cost(seconds=1e-5), cell="gru"), rows[1]]))
+    assert any(line.startswith("Training time") for line in calm["Where a recurrent model wins here"])
+
+
+def test_of_two_that_attend_none_is_called_recurrent() -> None:
+    """The second Transformer has the lowest loss by position, so no recurrent variant wins there."""
+    rows = [
+        row("gru", [1.7, 1.701], cost(seconds=1e-5), cell="gru", first=3.0),
+        row("far", [1.5, 1.501], cost(seconds=1e-5), cell="transformer", first=2.5),
+        row("near", [1.6, 1.601], cost(seconds=1e-5), cell="transformer", first=2.0),
+    ]
+    found = sentences(findings(rows))
+    assert not any("near has the lowest" in line for line in found.get("Where a recurrent model wins here", []))
 
 
 def test_a_transformer_that_wins_is_said_to() -> None:
@@ -81,7 +150,7 @@ def test_a_setting_found_at_an_end_of_what_was_tried_is_said() -> None:
         replace(gru, own={rate: 0.008}, at_end={rate: "highest"}),
         replace(attends, own={rate: 0.001}, at_end={rate: "lowest"}),
     ]
-    assert sentences(findings(rows))["What was compared"][1:] == [
+    assert sentences(findings(rows))["What was compared"][2:] == [
         "The highest optimizer.lr that was tried is the best of lstm (0.008) and gru (0.008): a better one may lie "
         "above it.",
         "The lowest optimizer.lr that was tried is the best of attends (0.001): a better one may lie below it.",
@@ -95,7 +164,20 @@ def test_a_single_seed_is_said() -> None:
         "With a single seed nothing is known of other seeds: the tests are over the text alone."
         in sentences(found)["What was not significant"]
     )
-    assert "one seed" in as_html(found, {})
+    # no test was made at equal time: neither a p-value nor an interval
+    assert (
+        "At equal time no pair is tested: with a single seed each there is nothing to test."
+        in sentences(found)["What was not significant"]
+    )
+    assert (pairs_of(found)[-1]["p_holm"], pairs_of(found)[-1]["low"]) == (None, None)
+    page = as_html(found, {})
+    assert "one seed" in page
+    assert page.count("not tested") == page.count("not known") == 1
+    lone = findings([row("a", [1.5], cost(seconds=1e-5)), row("b", [1.6, 1.601, 1.602], cost(seconds=1e-5))])
+    assert (
+        "Of a there is a single seed: how much another would differ is taken from the other variants."
+        in sentences(lone)["What was not significant"]
+    )
 
 
 def test_a_curve_is_read_between_its_validations() -> None:
