@@ -1,8 +1,6 @@
 """The parts of benchmarks/gpu.py on a CPU: what they compute beside known answers, and what one that fails leaves."""
 
-import csv
 import json
-import math
 import subprocess
 import sys
 import time
@@ -13,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # scripts there import each other like that
 
@@ -23,10 +20,7 @@ import models
 from gpu_graph import GraphedStep, KeptMasks, _apart, _called, _graphed
 from gpu_guard import GUARDED, guarded_call, waits
 from gpu_parts import Timed, build_model, cells, on_device, repeated, rows_of, steps, timed
-from gpu_recipe import EOS, UNK, Training, read_corpus, recipe
 from training_step import SETTINGS, Setting, build_step
-
-from pipeline.config import Config, load
 
 BENCHMARKS = str(Path(gpu.__file__).parent)
 CPU = torch.device("cpu")
@@ -239,58 +233,6 @@ def test_a_whole_run_writes_table_and_figures(
     assert found["parts"]["recipe"]["failure"] == "left out: --corpus names no folder with Penn Treebank"
     assert (tmp_path / "out/gpu.md").read_text() == capsys.readouterr().out
     assert found["machine"]["torch"] == torch.__version__
-
-
-def write_corpus(folder: Path) -> None:
-    (folder / "ptb.train.txt").write_text("".join(f" the cat sat on mat {n % 7}\n the <unk> sat\n" for n in range(40)))
-    (folder / "ptb.valid.txt").write_text(" the cat sat on 3\n a dog sat\n")
-
-
-def tiny_recipe() -> Config:
-    path = Path(BENCHMARKS).parent / "configs" / "ptb-awd-lstm.yaml"
-    sizes = ["model.embedding_size=6", "model.hidden_size=8", "model.last_hidden_size=6", "train.bptt=10"]
-    return load(path, [*sizes, "train.batch_size=4", "train.log_every_steps=2", "evaluate.streams=1", "optimizer.lr=3"])
-
-
-def test_the_corpus_is_read_as_the_recipes_have_it(tmp_path: Path) -> None:
-    write_corpus(tmp_path)
-    train, valid, vocab_size = read_corpus(tmp_path)
-    assert vocab_size == len({EOS, UNK, "the", "cat", "sat", "on", "mat"}) + 7
-    assert train.array[:12].tolist() == [2, 3, 4, 5, 6, 7, 0, 2, 1, 4, 0, 2]
-    assert valid.array.tolist() == [2, 3, 4, 5, 10, 0, 1, 1, 4, 0]  # "a dog" is unknown; 10 is "3"
-    with pytest.raises(FileNotFoundError, match=r"has none of train\.txt, ptb\.train\.txt"):
-        read_corpus(tmp_path / "no")
-
-
-def test_the_recipe_trains_by_epochs_and_validates_every_token(tmp_path: Path) -> None:
-    write_corpus(tmp_path)
-    training = Training(tiny_recipe(), *read_corpus(tmp_path), CPU)
-    lines = []
-    for line in training.run(time.time() + 600):
-        lines.append(line)
-        if line["epoch"] == 2:
-            break
-    ends = [line for line in lines if line["valid_perplexity"] is not None]
-    per_epoch = (40 * 11 - 1) // 4 * 4
-    assert [line["tokens"] for line in ends] == [per_epoch, 2 * per_epoch]
-    model, ids = training.model.eval(), torch.from_numpy(training.valid.array).unsqueeze(1)  # (N, 1)
-    with torch.no_grad():
-        hidden, _ = model(ids[:-1], model.initial_state(1))
-        loss = F.cross_entropy(model.head.logits(hidden)[:, 0], ids[1:, 0])
-    assert ends[-1]["valid_perplexity"] == pytest.approx(math.exp(loss), rel=1e-5)
-    losses = [line["train_loss"] for line in lines if line["train_loss"] is not None]
-    assert losses[-1] < losses[0]
-
-
-def test_the_recipe_stops_when_its_time_is_up_and_logs(tmp_path: Path) -> None:
-    write_corpus(tmp_path)
-    (row,) = recipe(tiny_recipe(), tmp_path, tmp_path / "recipe.csv", CPU, until=time.time())
-    with (tmp_path / "recipe.csv").open() as file:
-        lines = list(csv.DictReader(file))
-    assert row["steps"] == 1
-    assert len(lines) == 1
-    assert float(lines[0]["valid_perplexity"]) == pytest.approx(row["best_perplexity"])
-    assert int(lines[0]["tokens"]) == row["tokens"]
 
 
 def test_it_needs_neither_ray_nor_arrow_nor_tokenizers() -> None:

@@ -1,50 +1,28 @@
-"""What is said where a cluster's job API is not what it should be, and how a submitted job starts and is followed."""
+"""What is said where a cluster's job API is not what it should be, wants a token, or fails."""
 
-import json
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import requests
-from ray.job_submission import JobStatus
 
-from jobs.shared.cli import run_job
 from jobs.submit import main
 from pipeline.cluster import job_api
-from pipeline.cluster import submit as submission
-from pipeline.cluster.job_api import ClusterFailedError, JobApi, LostJobError
 from tests.cluster.fake_heads import VERSION, Answer, fake_head
 from tests.cluster.heads import clean_environment
+from tests.cluster.submitting import HEAD, SUBMITTED, submitted, without_variables
 
 PROJECT = Path(__file__).parents[2]
 PAGE = "<html><head><title>Login</title><style>p {}</style></head><body><h1>Please log in</h1></body></html>"
-SUBMITTED = Answer(200, json.dumps({"job_id": "raysubmit_1", "submission_id": "raysubmit_1"}))
-HEAD = {"version": Answer(200, VERSION), "others": Answer(200)}
 NOT_RAY = "not Ray's job API, which a head has at http://HOST:8265, answers at ADDRESS"
 PUT = "put that of its head into RAY_AUTH_TOKEN, or into a file that RAY_AUTH_TOKEN_PATH names (else ~/.ray/auth_token)"
 
 
 @pytest.fixture(autouse=True)
 def _no_variables_of_ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-        monkeypatch.setenv(name, "")  # so that what the command itself sets is undone, too
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-
-
-def submitted(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
-    """Exit code of ``jobs.submit generate …`` in this process, and what it says."""
-    try:
-        run_job(main, ["generate", "--run", "/mnt/run", *arguments])
-        code = 0
-    except SystemExit as left:
-        code = int(left.code or 0)
-    return code, capsys.readouterr().err
+    without_variables(monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -194,119 +172,3 @@ def test_a_head_that_fails_while_a_job_is_submitted(
         left, said = submitted(capsys, "--address", head.address)
     assert (left, said.count("\n")) == (code, 1)
     assert said.startswith("error: " + sentence.replace("ADDRESS", head.address))
-
-
-def test_a_job_that_is_not_followed_says_how_to_follow_and_to_stop_it(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with fake_head(**HEAD, answers={"POST /api/jobs/": SUBMITTED}) as head, fake_head(**HEAD) as other:
-        monkeypatch.setattr(submission.shutil, "which", lambda name: f"/somewhere/{name}")
-        left, said = submitted(capsys, "--address", head.address + "/", "--no-wait")
-        assert (left, said) == (
-            0,
-            "submitted raysubmit_1\n"
-            f"  follow: ray job logs --follow --address {head.address} raysubmit_1\n"
-            f"  stop:   ray job stop --address {head.address} raysubmit_1\n",
-        )
-        # Ray prefers its variables to an address that is asked for: here and in the commands the option wins
-        monkeypatch.delenv("RAY_API_SERVER_ADDRESS")
-        monkeypatch.setenv("RAY_ADDRESS", other.address)
-        left, said = submitted(capsys, "--address", head.address, "--no-wait")
-        assert f"  stop:   RAY_API_SERVER_ADDRESS={head.address} ray job stop raysubmit_1\n" in said
-        assert not other.requests
-
-
-@pytest.mark.parametrize(
-    ("settings", "stop"),
-    [
-        ({"RAY_AUTH_TOKEN": "abc"}, " ray job stop --address http://h:1 x\n  (with RAY_AUTH_TOKEN set as it is here)"),
-        ({"RAY_AUTH_TOKEN_PATH": "/a b"}, " RAY_AUTH_TOKEN_PATH='/a b' ray job stop --address http://h:1 x"),
-        ({}, " ray job stop --address http://h:1 x"),
-    ],
-)
-def test_the_commands_have_the_settings_of_the_token(
-    monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], stop: str
-) -> None:
-    monkeypatch.setattr(submission.shutil, "which", lambda name: f"/somewhere/{name}")
-    for name, value in {"RAY_AUTH_MODE": "token", **settings}.items():
-        monkeypatch.setenv(name, value)
-    client: Any = SimpleNamespace(get_address=lambda: "http://h:1")
-    assert submission.what_next(client, JobApi("http://h:1", "--address"), "x").endswith(
-        f"  stop:   RAY_AUTH_MODE=token{stop}"
-    )
-
-
-def test_a_job_whose_head_is_lost_may_go_on(capsys: pytest.CaptureFixture[str]) -> None:
-    with fake_head(**HEAD, answers={"POST /api/jobs/": SUBMITTED, "GET /api/jobs/": Answer(500)}) as head:
-        left, said = submitted(capsys, "--address", head.address)
-    assert left == 1
-    assert (
-        "error: raysubmit_1 cannot be followed any more (it answers 500); it goes on if its cluster does\n  follow: "
-        in said
-    )
-    assert f"job stop --address {head.address} raysubmit_1\n" in said
-
-
-def client_of(*output: str, error: BaseException | None = None, **ending: Any) -> Any:
-    """A client of a job that writes ``output`` and ends so."""
-
-    async def tail_job_logs(name: str) -> AsyncIterator[str]:
-        for lines in output:
-            yield lines
-        if error is not None:
-            raise error
-
-    ended = {"status": JobStatus.FAILED, "driver_exit_code": None, "message": None, **ending}
-    return SimpleNamespace(tail_job_logs=tail_job_logs, get_job_info=lambda name: SimpleNamespace(**ended))
-
-
-@pytest.mark.parametrize(("code", "given"), [(0, 0), (2, 2), (137, 137), (-9, 137), (-15, 143)])
-def test_a_followed_job_gives_its_output_and_its_exit_code(code: int, given: int) -> None:
-    written: list[str] = []
-    assert submission.follow(client_of("a\n", "b\n", driver_exit_code=code), "x", written.append) == given
-    assert written == ["a\n", "b\n"]
-
-
-def test_a_job_without_an_exit_code_says_why() -> None:
-    with pytest.raises(ClusterFailedError, match=r"^x could not be run: pip failed$"):
-        submission.follow(client_of(message="pip\nfailed"), "x", print)
-    with pytest.raises(ClusterFailedError, match=r"^x was stopped$"):
-        submission.follow(client_of(status=JobStatus.STOPPED), "x", print)
-    with pytest.raises(LostJobError, match=r"^x cannot be followed any more \(gone\); it goes on if its cluster does$"):
-        submission.follow(client_of("a", error=requests.ConnectionError("gone")), "x", print)
-
-
-def test_an_interrupted_follower_says_that_the_job_goes_on(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*arguments: Any) -> int:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(submission, "follow", interrupted)
-    with fake_head(**HEAD, answers={"POST /api/jobs/": SUBMITTED}) as head:
-        left, said = submitted(capsys, "--address", head.address)
-    assert left == 130
-    assert "no longer following; the job goes on.\n  follow: " in said
-    assert f"job stop --address {head.address} raysubmit_1\n" in said
-
-
-@pytest.fixture(scope="module")
-def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python of this version with nothing but its own library."""
-    folder = tmp_path_factory.mktemp("bare")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    return folder / "bin" / "python"
-
-
-def test_a_python_that_lacks_what_the_project_needs_says_so(bare_python: Path) -> None:
-    command = [bare_python, "-m", "pipeline.cluster.entry", "prepare", "--config", "job.yaml"]
-    ended = subprocess.run(command, cwd=PROJECT, env={}, capture_output=True, text=True, check=False)
-    assert ended.returncode == 2
-    assert ended.stderr.startswith(f"error: {bare_python}, the Python that this cluster runs jobs with, has no module ")
-    assert ended.stderr.count("\n") == 1
-
-
-def test_the_entry_point_runs_a_job_as_python_m_does() -> None:
-    command = [sys.executable, "-m", "pipeline.cluster.entry", "evaluate", "--run", "/nowhere", "--streams", "x"]
-    ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stderr) == (2, "error: --streams: 'x' is not a whole number\n")
