@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,10 +24,14 @@ from pipeline.errors import UserError
 from pipeline.evaluate import perplexity_interval
 from pipeline.evaluate.breakdown import Group as Part
 from pipeline.search.confirm import Confirmed, summary
+from pipeline.search.naming import TRIALS
 from pipeline.search.standing import DONE, Standing, Trial
 
 Curve = list[tuple[int, float]]  # tokens, validation loss
 ATTENDING = "transformer"  # the cell that is no recurrence
+# of the reasons why runs ended: what is of no use to who reads a page elsewhere
+CHECKPOINT = re.compile(r" \((?:the last (?:good )?checkpoint is |there is no checkpoint yet).*\)$")
+FOLDERS = re.compile(rf"\S*/{TRIALS}/")
 
 
 @dataclass(frozen=True)
@@ -200,7 +205,7 @@ def findings_of(
         raise UserError(next(iter(left_out.values())))
     laws: dict[str, Law] = {}
     no_laws: dict[str, str] = {}
-    for name in dict.fromkeys(one.name for one in comparison.sizes):
+    for name in dict.fromkeys(row.name for found in groups for row in found.rows):
         try:
             laws[name] = fit_law(runs_of(groups, name, comparison.compare.count))
         except UserError as error:
@@ -234,7 +239,10 @@ def row_of(
 
 
 def reason_of(trial: Trial) -> str:
-    return trial.end["reason"] if trial.end is not None else "it has not ended"
+    """Why a run did not end well; without its checkpoint, and without the folder that its machine had it in."""
+    if trial.end is None:
+        return "it has not ended"
+    return FOLDERS.sub(f"{TRIALS}/", CHECKPOINT.sub("", trial.end["reason"]))
 
 
 def group_findings(comparison: Comparison, group: Group, rows: Sequence[Row]) -> GroupFindings:

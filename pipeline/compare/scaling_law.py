@@ -59,8 +59,8 @@ def check_runs(runs: Sequence[Run]) -> None:
     sizes, lengths = ({getattr(run, name) for run in runs} for name in ("parameters", "tokens"))
     if len(runs) < LEAST_RUNS or len(sizes) < LEAST_SIZES or len(lengths) < LEAST_LENGTHS:
         raise UserError(
-            f"{len(runs)} runs (sizes: {len(sizes)}, lengths: {len(lengths)}) are too few to fit L(N, D): at least "
-            f"{LEAST_RUNS} of {LEAST_SIZES} sizes and {LEAST_LENGTHS} lengths are needed"
+            f"{len(runs)} run{'s' if len(runs) != 1 else ''} (sizes: {len(sizes)}, lengths: {len(lengths)}) are too "
+            f"few to fit L(N, D): at least {LEAST_RUNS} of {LEAST_SIZES} sizes and {LEAST_LENGTHS} lengths are needed"
         )
 
 

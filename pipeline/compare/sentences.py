@@ -103,9 +103,14 @@ def at_equal_tokens(found: GroupFindings) -> Iterator[str]:
     )
     beaten = [pair.second for pair in found.pairs if pair.first == first.name and pair.is_significant]
     if beaten:
-        yield f"{first.name} is significantly better than {listed(in_order(found, beaten))}."
+        yield f"{first.name} is significantly better than {listed(in_order(found, beaten))}{of_one_seed(found)}."
     else:
-        yield f"No variant is significantly worse than {first.name}."
+        yield f"No variant is significantly worse than {first.name}{of_one_seed(found)}."
+
+
+def of_one_seed(found: GroupFindings) -> str:
+    """What has to be said with a test where nothing is known of other seeds."""
+    return "" if any(len(row.losses) > 1 for row in found.rows) else " as far as a single seed can say"
 
 
 def at_equal_time(found: GroupFindings) -> Iterator[str]:
@@ -148,7 +153,8 @@ def not_significant(found: GroupFindings) -> Iterator[str]:
             named = "; ".join(f"{pair.first} and {pair.second} ({pair.nats:.4f} nats, {p_of(pair)})" for pair in unsure)
             yield f"{how}, of {number}, not significant at {LEVEL:g} with Holm's correction: {named}."
         elif any(pair.is_tested for pair in pairs):
-            yield f"{how} every one of {number} is significant at {LEVEL:g} with Holm's correction."
+            all_of_them = "the one pair" if len(pairs) == 1 else f"every one of {number}"
+            yield f"{how} {all_of_them} is significant at {LEVEL:g} with Holm's correction."
         elif pairs:
             yield f"{how} no pair is tested: with a single seed each there is nothing to test."
     single = [row.name for row in found.rows if len(row.losses) < 2]

@@ -8,12 +8,13 @@ from html import escape
 
 import pytest
 
-from pipeline.compare.findings import Searched, loss_at
+from pipeline.compare.findings import Searched, loss_at, reason_of
 from pipeline.compare.page import as_html
 from pipeline.compare.pictures import as_svg, perplexities, pictures_of
 from pipeline.compare.sentences import listed_values, sentences
 from pipeline.compare.speed import Timing
 from pipeline.compare.table import as_csv, pairs_of, rows_of
+from pipeline.search.standing import Trial
 from tests.compare.figures import cost, findings, row, three_rows
 
 
@@ -157,11 +158,28 @@ def test_a_setting_found_at_an_end_of_what_was_tried_is_said() -> None:
     ]
 
 
+def test_why_a_run_was_lost_is_said_without_the_folders_of_its_machine() -> None:
+    folder = "/home/me/runs/trials/003-wild/checkpoints/step-00000007"
+    for told, said in (
+        (f"the loss is 979.6 (nats) (the last good checkpoint is {folder})", "the loss is 979.6 (nats)"),
+        ("out of memory (there is no checkpoint yet)", "out of memory"),
+        (f"OSError: {folder}: no space", "OSError: trials/003-wild/checkpoints/step-00000007: no space"),
+        ("the worker died", "the worker died"),
+    ):  # fmt: skip
+        trial = Trial("003-wild", 3, {}, end={"status": "lost", "reason": told}, state="ended")
+        assert reason_of(trial) == said
+
+
 def test_a_single_seed_is_said() -> None:
     rows = [row("a", [1.5], cost(seconds=1e-5)), row("b", [1.6], cost(seconds=1e-5))]
     found = findings(rows)
     assert (
         "With a single seed nothing is known of other seeds: the tests are over the text alone."
+        in sentences(found)["What was not significant"]
+    )
+    assert sentences(found)["At equal tokens"][1] == "a is significantly better than b as far as a single seed can say."
+    assert (
+        "At equal tokens the one pair is significant at 0.05 with Holm's correction."
         in sentences(found)["What was not significant"]
     )
     # no test was made at equal time: neither a p-value nor an interval
