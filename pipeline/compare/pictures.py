@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.compare.advantages import mean_of
+from pipeline.compare.advantages import LEAST_TOKENS, losses_by_part, mean_of
 from pipeline.compare.findings import Findings, GroupFindings, Row
 from pipeline.errors import UserError
 from pipeline.search.pictures import new_figure
@@ -29,7 +29,7 @@ def pictures_of(findings: Findings) -> tuple[dict[str, str], str]:
         "Peak memory of training by window length": window_memory,
         "One more token after a context: its time, and the state that holds the context": contexts,
         "Loss by the number of tokens read before, from a zero state on": depths,
-        "Loss by how often the token's type occurs in the training text": frequencies,
+        "Loss by how often the token's type occurs in the training text, above the lowest of all": frequencies,
     }  # fmt: skip
     try:
         made = {caption: as_svg(maker(found)) for caption, maker in makers.items()}
@@ -79,6 +79,8 @@ def perplexities(found: GroupFindings) -> Any:
 
 
 def curves(found: GroupFindings) -> Any:
+    from matplotlib.ticker import MaxNLocator
+
     figure = new_figure(11, 4)
     left, right = figure.subplots(1, 2, sharey=True)
     for row in found.rows:
@@ -90,6 +92,9 @@ def curves(found: GroupFindings) -> Any:
     right.axvline(found.seconds, color="#999999", linewidth=0.8, linestyle="--")
     left.set(xlabel="tokens", ylabel="validation perplexity", yscale="log")
     right.set_xlabel("seconds of training (dashed: where equal time is read)")
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     best = min(math.exp(min(mean_curve(row)[1])) for row in found.rows)
     left.set_ylim(best * 0.97, best * 3)
     plain(left)
@@ -153,14 +158,17 @@ def depths(found: GroupFindings) -> Any:
 
 
 def frequencies(found: GroupFindings) -> Any:
+    """Above the lowest, for variants are nearer to each other than the rare is to the frequent."""
     figure = new_figure(8, 4)
     axes = figure.add_subplot()
-    names = [part.name for part in found.rows[0].parts("frequencies")]
+    parts = [*losses_by_part(found, "frequencies")]
+    names = [part.name.replace(" ", "\n", 1) for part, _ in parts]
     for row in found.rows:
-        losses = [mean_of(part) for part in row.parts("frequencies")]
-        axes.plot(range(len(names)), losses, marker=".", **styles(found)[row.name])
-    axes.set_xticks(range(len(names)), [name.replace(" ", "\n", 1) for name in names], fontsize=8)
-    axes.set(xlabel="times in the training text", ylabel="nats a token")
+        above = [losses[row.name] - min(losses.values()) for _, losses in parts]
+        axes.plot(range(len(names)), above, marker=".", **styles(found)[row.name])
+    axes.set_xticks(range(len(names)), names, fontsize=8)
+    axes.set_xlabel(f"times in the training text (parts of {LEAST_TOKENS} tokens and more)")
+    axes.set_ylabel("nats a token above the lowest")
     axes.grid(alpha=0.3)
     axes.legend()
     return figure

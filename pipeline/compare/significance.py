@@ -24,7 +24,7 @@ from pipeline.evaluate.statistics import DEVIATIONS, NUM_SAMPLES, compare, holm,
 LEVEL = 0.05
 # random exchanges of a pair for each pair there is: no p-value is below 1 ÷ their number, and Holm's correction
 # multiplies it by the number of pairs
-EXCHANGES_A_PAIR = 100
+EXCHANGES_A_PAIR = 500
 
 
 @dataclass(frozen=True)
