@@ -1,5 +1,6 @@
 """A private Ray starts without processes that have nothing to do, and has those that it needs when it needs them."""
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -7,12 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 
 from pipeline.cluster import late_agent, start, trainer
-from pipeline.cluster.controller import FixedSize, WorkerGroup
+from pipeline.cluster.controller import Controller, FixedSize, TrainController, WorkerGroup
 from pipeline.cluster.session import is_private
 from tests.test_layers import loaded_by
 
@@ -122,3 +124,20 @@ def test_a_private_ray_has_few_processes_and_environments_when_they_are_asked_fo
     greet = ray.remote(lambda: os.environ.get("GREETING"))
     assert ray.get(greet.options(runtime_env={"env_vars": {"GREETING": "hello"}}).remote()) == "hello"
     assert ray.get(greet.remote()) is None
+
+
+def test_a_controller_looks_less_often_at_workers_that_run_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every 0.2 s in the first 20, then after each hundredth of the run, and every second from 100 s on."""
+    clock = iter([50.0, 55.0, 70.0, 90.0, 150.0, 1e6])
+    monkeypatch.setattr("pipeline.cluster.controller.monotonic", lambda: next(clock))
+    intervals: list[float] = []
+
+    async def look(controller: Any) -> None:
+        intervals.append(controller._health_check_interval_s)
+
+    monkeypatch.setattr(TrainController, "_poll_workers", look)
+    controller: Any = Controller.__new__(Controller)
+    controller._health_check_interval_s = 0.2
+    for _ in range(6):
+        asyncio.run(controller._poll_workers())
+    assert intervals == pytest.approx([0.2, 0.2, 0.2, 0.4, 1.0, 1.0])
