@@ -18,6 +18,7 @@ from typing import Any
 
 from jobs.terminal.progress import MovingLine, bar, duration
 from pipeline.search.importance import loss_at
+from pipeline.search.journal import WAITING_FOR_ROOM
 from pipeline.search.naming import describe
 from pipeline.search.plan import SearchPlan
 from pipeline.search.rungs import reached
@@ -144,6 +145,8 @@ def sentence(record: Record, standing: Standing, num_trials: int) -> str:
     """What changed, in one line; empty for a validation between two rungs."""
     if record["kind"] == GENERATION:
         return generation(record, standing)
+    if record["kind"] == WAITING_FOR_ROOM:
+        return str(record["text"])
     if record["kind"] not in ("start", "report", "pause", "failure", "end"):
         return ""
     trial = standing.trials[record["trial"]]

@@ -19,17 +19,20 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from pipeline.cluster.leg import LegActor
+from pipeline.cluster.placement import complete_before_removal
+from pipeline.cluster.room import waiting
 from pipeline.cluster.trial import Runner
 from pipeline.errors import UserError
 from pipeline.search.actions import Action, Run, Wait
 from pipeline.search.engine import Engine
-from pipeline.search.journal import Journal
+from pipeline.search.journal import WAITING_FOR_ROOM, Journal
 from pipeline.search.schedulers import CONTINUE
 from pipeline.search.standing import FAILED, LOST, RUNNING, Standing, Trial
 from pipeline.training.loop import INTERRUPTED
 
 LEG = "leg"  # what a trial of Tune's is given: the trial of the search, as text
 LOOK_SECONDS = 2.0  # how often the size of the cluster is looked at
+ROOM_SECONDS = 60.0  # after which a trial that waits for room on the cluster is told of
 FIGURES = ("tokens", "loss", "perplexity", "seconds")
 TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # a second copy of each trial for TensorBoard
@@ -74,6 +77,8 @@ class Conductor:
         self.mistake = ""  # that ended the search
         self._engine: Engine | None = None
         self._looked: tuple[float, int] | None = None
+        self._waits_since: float | None = None
+        self._wait_is_noted = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_engine": None}
@@ -149,6 +154,21 @@ class Conductor:
             self.engine.next_action(0)  # which writes that it is over
             self.journal.directory.request_stop()
 
+    def look_for_room(self, resources: Mapping[str, float], *, waits: bool) -> None:
+        """Note in the journal, once a wait, that a trial has waited for ``resources`` of the cluster for long.
+
+        Args:
+            waits: whether one waits now.
+        """
+        now = time.monotonic()
+        if not waits:
+            self._waits_since, self._wait_is_noted = None, False
+            return
+        self._waits_since = now if self._waits_since is None else self._waits_since
+        if now - self._waits_since >= ROOM_SECONDS and not self._wait_is_noted:
+            self._wait_is_noted = True
+            self.journal.append({"kind": WAITING_FOR_ROOM, "text": waiting(1, resources)})
+
 
 class Draws(Searcher):
     """Tune asks it for trials; it asks the engine."""
@@ -188,10 +208,14 @@ class Decides(FIFOScheduler):
 
 
 class Watches(tune.Callback):
-    """Tune tells it of processes that were lost; and what a full disk refused is tried again."""
+    """Tune tells it of processes that were lost or wait; and what a full disk refused is tried again."""
 
-    def __init__(self, conductor: Conductor) -> None:
+    def __init__(self, conductor: Conductor, resources: Mapping[str, float]) -> None:
         self.conductor = conductor
+        self.resources = resources
+
+    def setup(self, *arguments: Any, **info: Any) -> None:
+        complete_before_removal()  # here, because this is called where Tune runs
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         error = trial.get_error()
@@ -201,9 +225,14 @@ class Watches(tune.Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self.conductor.journal.retry()
         self.conductor.look_at_the_time()
+        if "CPU" in self.resources:  # else it is the driver of workers that wait by themselves
+            waits = any(trial.status == tune.experiment.Trial.PENDING for trial in trials)
+            self.conductor.look_for_room(self.resources, waits=waits)
 
 
-def conduct(conductor: Conductor, runner: Runner, resources: Any, scratch: Path, *, reuse_actors: bool) -> None:
+def conduct(
+    conductor: Conductor, runner: Runner, resources: dict[str, float], scratch: Path, *, reuse_actors: bool
+) -> None:
     """Run what the engine says, until it says that nothing is left, or at a stop request for now.
 
     Args:
@@ -221,6 +250,8 @@ def conduct(conductor: Conductor, runner: Runner, resources: Any, scratch: Path,
             trial_name_creator=lambda trial: trial.trial_id,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
-        run_config=tune.RunConfig(name="tune", storage_path=str(scratch), verbose=0, callbacks=[Watches(conductor)]),
+        run_config=tune.RunConfig(
+            name="tune", storage_path=str(scratch), verbose=0, callbacks=[Watches(conductor, resources)]
+        ),
     )
     tuner.fit()

@@ -13,6 +13,7 @@ they count a trial that was cut off as finished. A trial without an end goes on 
     generation  of a population: who takes the checkpoint of whom, with which settings, and that all go on
     interrupted  it has saved and left, for the search was asked to stop, or is out of tokens or time
     failure  its process was lost; it is tried again
+    room     a trial has waited for room on the cluster for long, in words
     over     search.max_hours
     end      its status (done, stopped, lost, failed), the reason, perplexity, tokens and seconds
 
@@ -37,6 +38,7 @@ from pipeline.training.monitor import CHECKSUM, Record, checksum_of
 JOURNAL = "search.jsonl"
 FORMAT, EARLIER = 2, 1  # what this version writes; what it reads, and goes on with, beside that
 SEARCH, COMPARISON = "search", "comparison"  # whose trials the records are about
+WAITING_FOR_ROOM = "room"  # the kind of that record
 
 
 def read_journal(directory: Path) -> list[Record]:

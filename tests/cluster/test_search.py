@@ -2,19 +2,24 @@
 
 import csv
 import json
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import ray
 
 from jobs import search as job
 from jobs.shared.cli import run_job
+from jobs.terminal.progress import MovingLine
 from pipeline import config as configuration
 from pipeline import launch, resources, run
+from pipeline.cluster import room, tuning
 from pipeline.cluster.search import search
 from pipeline.config import Config
-from pipeline.errors import UserError
+from pipeline.errors import Notice, UserError
 from pipeline.search.corpora import of_trial
 from pipeline.training.monitor import read
 from tests.cluster.interruptions import interrupting
@@ -131,6 +136,32 @@ def test_a_search_interrupted_while_its_last_trials_run_is_not_done(
         assert [line["status"] for line in csv.DictReader(stream)].count("done") < 2
     run_job(job.main, ["--config", str(tmp_path / "mine.yaml")])
     check_trials(directory, num_trials=2)
+
+
+@pytest.mark.ray
+def test_a_search_whose_trial_finds_no_room_says_so(
+    make_config: Callable[..., Config], tmp_path: Path, holder: Any, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    values = {"cluster.backend": "ray", "cluster.cpus_per_worker": 2, "search.space": {"optimizer.lr": [0.01]},
+              "search.num_trials": 1, "search.scheduler": "none", "search.max_tokens": 1200}  # fmt: skip
+    (tmp_path / "mine.yaml").write_text(configuration.to_yaml(make_config(values)))
+    monkeypatch.setattr(room, "FREED_SECONDS", 0.0)
+    monkeypatch.setattr(tuning, "ROOM_SECONDS", 0.5)
+    say, told = MovingLine.say, []
+
+    def say_and_give_back(line: MovingLine, sentence: str) -> None:
+        say(line, sentence)
+        if "for room" in sentence:
+            told.append(sentence)
+            ray.kill(holder)
+
+    monkeypatch.setattr(MovingLine, "say", say_and_give_back)
+    sentence = "a worker of 2 CPUs waits for room on the cluster (1 of its 2 CPUs are free)"
+    with pytest.warns(Notice, match=re.escape(f"cluster.num_workers: {sentence}")):
+        run_job(job.main, ["--config", str(tmp_path / "mine.yaml"), "--json"])
+    assert told == [sentence]
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["trials"] == 1
 
 
 def check_trials(directory: Path, *, num_trials: int) -> None:

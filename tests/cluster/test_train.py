@@ -1,6 +1,6 @@
 """Ray Train runs the very same loop: bitwise the local one with one worker, the same run with two."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,20 +102,6 @@ def test_workers_that_find_no_room_are_told_of(make_config: Callable[..., Config
         "2 workers of 1 CPU each wait for room on the cluster (1 of its 2 CPUs are free); the last checkpoint is of "
         "step 1"
     ]
-
-
-@pytest.fixture
-def holder() -> Iterator[Any]:
-    """A process that holds a CPU of the cluster, as other work does."""
-    process: Any = ray.remote(num_cpus=1)(Holder).remote()
-    assert ray.get(process.is_there.remote())
-    yield process
-    ray.kill(process)
-
-
-class Holder:
-    def is_there(self) -> bool:
-        return True
 
 
 def test_relative_paths_mean_the_driver_s_folder(

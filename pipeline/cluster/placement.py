@@ -1,0 +1,40 @@
+"""Tune gives placement groups back only when they are complete, for Ray (2.60) may lose the resources of others.
+
+A group that is removed while its bundles are being prepared keeps their CPUs until the cluster ends
+(findings/ray-loses-the-cpus-of-a-placement-group-removed-at-once.sh). Tune asks for a group for each trial and takes
+the request back at once where a process of an earlier trial is free to run it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import ray
+from ray.air.execution import PlacementGroupResourceManager
+
+COMPLETE_SECONDS = 0.1  # preparing takes milliseconds; a group that is not complete then waits for room
+REMOVING = ("cancel_resource_request", "clear")
+
+
+def complete_before_removal() -> None:
+    """Have Tune, in this process and from now on, wait for its groups before it removes any."""
+    for name in REMOVING:
+        usual = getattr(PlacementGroupResourceManager, name)
+        if not hasattr(usual, "__wrapped__"):
+            setattr(PlacementGroupResourceManager, name, patient(usual))
+
+
+def patient(remove: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the method ``remove`` of a resource manager with a wait, which ends early if its groups are complete."""
+
+    @wraps(remove)
+    def wait_and_remove(manager: Any, *arguments: Any, **named: Any) -> Any:
+        staged = getattr(manager, "_request_to_staged_pgs", {})  # private to Ray
+        if ray.is_initialized():
+            for group in [group for groups in staged.values() for group in groups]:
+                group.wait(COMPLETE_SECONDS)
+        return remove(manager, *arguments, **named)
+
+    return wait_and_remove
