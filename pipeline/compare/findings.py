@@ -231,11 +231,19 @@ def row_of(
             lost[seed] = "none of the trials of its search trained well"
         elif trial.status != DONE or trial.name not in scores:
             lost[seed] = f"{trial.status}, {reason_of(trial)}"
+        elif is_worse_than_guessing(scores[trial.name], comparison.vocab_size):
+            perplexity = metrics.perplexity(scores[trial.name].nats, scores[trial.name].tokens)
+            lost[seed] = f"perplexity {perplexity:.4g}, above that of guessing among {comparison.vocab_size:,} types"
         else:
             found[seed] = scores[trial.name]
             curves[seed] = [(report["tokens"], report["loss"]) for report in trial.reports]
     cell = one.variant.settings.get("model.cell", comparison.cell)
     return Row(group, one, own or {}, found, curves, cost, cell, lost, comparison.at_end(own or {}))
+
+
+def is_worse_than_guessing(score: Scored, vocab_size: int | None) -> bool:
+    """Whether a run has learnt nothing, or lost it; its scatter would hide all other differences."""
+    return vocab_size is not None and score.loss > math.log(vocab_size)
 
 
 def reason_of(trial: Trial) -> str:

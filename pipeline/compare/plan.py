@@ -51,6 +51,7 @@ class Comparison:
     search: OwnSearch | None
     draws: Sequence[Mapping[str, Any]]  # the same for each variant
     cell: str  # of a variant that has none of its own
+    vocab_size: int | None = None
 
     @classmethod
     def of(
@@ -67,7 +68,7 @@ class Comparison:
         for one in sizes:
             for draw in draws:
                 one.variant.config(config, {**one.settings, **draw})
-        return cls(config.compare, sizes, lengths, search, draws, config.model.cell)
+        return cls(config.compare, sizes, lengths, search, draws, config.model.cell, vocab_size)
 
     @property
     def groups(self) -> list[Group]:

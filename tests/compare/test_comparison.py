@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -169,6 +170,21 @@ def refuse_others(here: Here) -> None:
     costs.write_text("[]")
     with pytest.raises(UserError, match=r"costs\.json: is not what a comparison wrote"):
         here.finish()
+
+
+def test_a_run_worse_than_guessing_is_left_out(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    """One seed of an otherwise finite run has a loss above that of guessing: its variant has the other one alone."""
+    here = Here(make_config({**VALUES, "run.directory": str(tmp_path / "run"), "compare.tokens": 200}))
+    here.train()
+    here.finish(draws=False)
+    vocab_size = here.rules.comparison.vocab_size
+    assert vocab_size is not None
+    place = sorted((here.directory.path / "scores/valid").iterdir())[0]
+    score = json.loads(place.read_text())
+    place.write_text(json.dumps({**score, "nats": score["tokens"] * math.log(vocab_size * 10)}))
+    (row,) = [row for row in here.finish(draws=False).main.rows if row.lost]
+    assert (list(row.scores), list(row.lost)) == ([2], [1])
+    assert row.lost[1] == f"perplexity {vocab_size * 10:.4g}, above that of guessing among {vocab_size} types"
 
 
 @pytest.mark.ray
