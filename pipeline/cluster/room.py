@@ -53,13 +53,13 @@ def warn_if_taken(num_workers: int, resources: Mapping[str, float]) -> None:
 
 
 def waiting(num_workers: int, resources: Mapping[str, float]) -> str:
-    """``2 workers of 4 CPUs each wait for room on the cluster (5 of its 8 CPUs are free)``."""
+    """``2 workers of 4 CPUs each wait for room on the cluster (free: 5 of 8 CPUs)``."""
     free, there = ray.available_resources(), ray.cluster_resources()
-    shown = " and ".join(f"{free.get(kind, 0):g} of its {there.get(kind, 0):g} {kind}s" for kind in resources)
+    shown = " and ".join(f"{free.get(kind, 0):g} of {described({kind: there.get(kind, 0)})}" for kind in resources)
     workers = f"{num_workers} workers of {described(resources)} each wait"
     if num_workers == 1:
         workers = f"a worker of {described(resources)} waits"
-    return f"{workers} for room on the cluster ({shown} are free)"
+    return f"{workers} for room on the cluster (free: {shown})"
 
 
 def described(resources: Mapping[str, float]) -> str:

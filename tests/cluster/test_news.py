@@ -89,6 +89,6 @@ def test_a_wait_for_room_is_told_of_once(
     for state in (found_none, SchedulingState(None), found_none, running, found_none):
         notes.after_controller_state_update(running, state)
     assert [each["text"] for each in tail.records()] == [
-        "2 workers of 4 CPUs and 0.5 GPU each wait for room on the cluster (5 of its 8 CPUs and 0 of its 1 GPUs are "
-        "free); the last checkpoint is of step 0"
+        "2 workers of 4 CPUs and 0.5 GPU each wait for room on the cluster (free: 5 of 8 CPUs and 0 of 1 GPU); the "
+        "last checkpoint is of step 0"
     ] * 2

@@ -157,7 +157,7 @@ def test_a_search_whose_trial_finds_no_room_says_so(
             ray.kill(holder)
 
     monkeypatch.setattr(MovingLine, "say", say_and_give_back)
-    sentence = "a worker of 2 CPUs waits for room on the cluster (1 of its 2 CPUs are free)"
+    sentence = "a worker of 2 CPUs waits for room on the cluster (free: 1 of 2 CPUs)"
     with pytest.warns(Notice, match=re.escape(f"cluster.num_workers: {sentence}")):
         run_job(job.main, ["--config", str(tmp_path / "mine.yaml"), "--json"])
     assert told == [sentence]

@@ -74,9 +74,7 @@ def test_more_workers_than_the_cluster_can_hold() -> None:
 
 
 def test_workers_that_other_work_keeps_waiting_are_told_of_at_the_start(holder: Any) -> None:
-    sentence = (
-        r"^cluster\.num_workers: 2 workers of 1 CPU each wait for room on the cluster \(1 of its 2 CPUs are free\)$"
-    )
+    sentence = r"^cluster\.num_workers: 2 workers of 1 CPU each wait for room on the cluster \(free: 1 of 2 CPUs\)$"
     with pytest.warns(Notice, match=sentence):
         check_capacity(2, {"CPU": 1})
     check_capacity(1, {"CPU": 1})
@@ -99,8 +97,7 @@ def test_workers_that_find_no_room_are_told_of(make_config: Callable[..., Config
         result = launch.train(config, on_ray, on_record=listen)
     assert result["steps"] == 3
     assert told == [
-        "2 workers of 1 CPU each wait for room on the cluster (1 of its 2 CPUs are free); the last checkpoint is of "
-        "step 1"
+        "2 workers of 1 CPU each wait for room on the cluster (free: 1 of 2 CPUs); the last checkpoint is of step 1"
     ]
 
 
