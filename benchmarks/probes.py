@@ -23,7 +23,8 @@ from pipeline.evaluate.probes import Probed, probe
 from pipeline.training.checkpoint import load_model
 
 CONFIG = Path(__file__).parents[1] / "configs" / "probes.yaml"
-RATE_OF_ATTENTION = {"optimizer.lr": 0.003}  # at 0.01, the rate of the others, what attends does not learn to count
+# at 0.01, the rate of the others, what attends did not learn to count by the start of weights of before 2026-11-29
+RATE_OF_ATTENTION = {"optimizer.lr": 0.003}
 CELLS: dict[str, dict[str, Any]] = {
     **{cell: {"model.cell": cell} for cell in get_args(ModelConfig.model_fields["cell"].annotation)},
     "transformer": {"model.cell": "transformer", **RATE_OF_ATTENTION},

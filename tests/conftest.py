@@ -160,7 +160,8 @@ def start_cluster() -> None:
 def renew_without_room(ray: Any) -> None:
     """Start another cluster where not all CPUs of this one come free, which tests would wait for without end.
 
-    Ray 2.60 has been seen, once in some dozens of runs, to count a CPU as taken that no process held any more.
+    Ray 2.60 counts a CPU as taken for ever if a placement group is removed while it is being made. A search waits
+    before it removes one (``pipeline.cluster.placement``); the warning says where that was not enough.
     """
     deadline = time.monotonic() + FREED_SECONDS
     while ray.available_resources().get("CPU", 0) < ray.cluster_resources()["CPU"]:
