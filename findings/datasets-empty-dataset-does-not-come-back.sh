@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # An empty Dataset is saved without a word, but load_from_disk cannot read it, nor the DatasetDict that it is part of.
 # Version: datasets 5.2.0, pyarrow 26.0.1.
-# Guess: what save_to_disk writes load_from_disk reads: a table of no rows with its columns.
-# Seen: no data file is written for a Dataset made of nothing or narrowed by select, and reading fails with IndexError;
-# one that filter left empty comes back. One empty split makes all splits of the folder unreadable.
+# Guess: what save_to_disk writes, load_from_disk reads: a table with its columns and no rows.
+# Seen: no data file is written for a Dataset created empty or emptied by select, and reading fails with IndexError; one
+# that filter left empty comes back. One empty split makes all splits of the folder unreadable.
 # For us: pipeline/data/corpus/hub.py opens a saved dictionary split by split, so an empty one does not stop the others.
 set -euo pipefail
 work=$(mktemp -d)

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# A text of a JSON Lines file that looks like a date is changed by datasets, or stops it, depending on the other files.
+# datasets changes a text of a JSON Lines file that looks like a date, or fails on it, depending on the other files.
 # Version: datasets 5.2.0, pyarrow 26.0.1.
 # Guess: a JSON string stays that string (numbers in quotes do); "2020-01-01" comes back as "2020-01-01".
-# Seen: a file whose texts are all dates is a column of timestamps. After a file of words they are made text again as
-# "2020-01-01 00:00:00"; before one, loading fails. In one file with words they stay as they are.
-# For us: JSON Lines are read by pipeline/data/corpus/texts.py; through hf:// they come as datasets gives them, so name
-# the columns' types there (Features) where texts may be dates.
+# Seen: a file whose texts are all dates becomes a column of timestamps. After a file of words they become text again,
+# as "2020-01-01 00:00:00"; before one, loading fails. In the same file as words they stay unchanged.
+# For us: JSON Lines are read by pipeline/data/corpus/texts.py; through hf:// they come as datasets returns them, so
+# name the columns' types there (Features) if texts may be dates.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

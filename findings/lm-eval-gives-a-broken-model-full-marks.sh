@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # A model that gives every sentence the same score, or NaN, has accuracy 1.0 on lm_eval's tasks of sentence pairs.
 # Version: lm_eval 0.4.13, datasets 5.2.0.
-# Guess: a tie is half right or wrong, and NaN is wrong or an error, so a model that knows nothing gets 0.5 or less.
+# Guess: a tie counts as half right or as wrong, and NaN as wrong or as an error, so a model that knows nothing gets 0.5
+# or less.
 # Seen: the first choice wins ties and NaN; BLiMP's tasks, whose definition is used here, put the good sentence first.
 # With the bad one first the same model gets 0.0.
-# For us: unknown words make ties; pipeline/evaluate/pairs.py counts pairs itself, and tells how many were ties.
+# For us: unknown words make ties; pipeline/evaluate/pairs.py counts pairs itself, and reports how many were ties.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

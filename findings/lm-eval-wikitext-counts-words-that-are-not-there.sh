@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The word perplexity of lm_eval's task wikitext is that of two words more a page than the page has.
+# The word perplexity of lm_eval's task wikitext counts two words more per page than the page has.
 # Version: lm_eval 0.4.13.
-# Guess: log-likelihoods are divided by the number of words, "a b" has 2 whatever is around it.
-# Seen: words are what re.split(r"\s+", page) returns. Where a page begins and ends with white space, as lines of the
-# raw WikiText do, that has an empty string at each end. A page of 3 words counts as 5, and a model that gives each word
-# a probability of 1/100 has a word perplexity of 15.8. On pages of thousands of words it hardly matters; on one's own
-# short texts by the same task it does.
+# Guess: log-likelihoods are divided by the number of words, and "a b" has 2, whatever is around it.
+# Seen: words are what re.split(r"\s+", page) returns. If a page begins and ends with white space, as lines of the raw
+# WikiText do, the result has an empty string at each end. A page of 3 words counts as 5, and a model that gives each
+# word a probability of 1/100 has a word perplexity of 15.8. On pages of thousands of words it hardly matters; on one's
+# own short texts with the same task it does.
 # For us: jobs.evaluate counts words itself, and docs compare perplexities per token or per byte.
 set -euo pipefail
 work=$(mktemp -d)

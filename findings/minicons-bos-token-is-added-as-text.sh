@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# minicons with bos_token=True joins the NAME of the token to the text; where special tokens are text, five tokens come.
+# minicons with bos_token=True joins the NAME of the token to the text; if special tokens are text, that is five tokens.
 # Version: minicons 0.3.39, transformers 5.24.0.
 # Guess: the id of the beginning is put before the ids of the text, whatever the tokenizer makes of its name.
-# Seen: the name is tokenized with the text. With split_special_tokens=True it falls apart, and the first "token" of each
-# sentence is a part of that name; nothing is said.
+# Seen: the name is tokenized with the text. With split_special_tokens=True it is split, and the first "token" of each
+# sentence is a part of that name, without a warning.
 # For us: exported tokenizers leave split_special_tokens off (pipeline/export/fast_tokenizer.py says why).
 set -euo pipefail
 work=$(mktemp -d)

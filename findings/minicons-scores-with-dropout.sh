@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# minicons scores a model object as it finds it: with dropout on where it was just trained or made.
+# minicons scores a model object as it finds it: with dropout on if it was just trained or created.
 # Version: minicons 0.3.39, transformers 5.24.0, torch 2.13.0.
 # Guess: a scorer puts the model into evaluation mode, as it does for a path and as the scorer of masked models does.
-# Seen: IncrementalLMScorer(model, ...) leaves it in training mode; the same sentence has another score each time, with
-# no warning.
+# Seen: IncrementalLMScorer(model, ...) leaves it in training mode; the same sentence gets a different score each time,
+# with no warning.
 # For us: docs/tools.md gives minicons the folder; a model in memory needs model.eval() first.
 set -euo pipefail
 work=$(mktemp -d)

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Without bos_token=True, word_score_tokenized of minicons gives each word the scores of tokens that are one further on.
+# Without bos_token=True, word_score_tokenized of minicons gives each word the scores of the tokens one place later.
 # Version: minicons 0.3.39, transformers 5.24.0, torch 2.13.0.
 # Guess: without a beginning the first token has no score, as in token_score, and every other word has its own.
-# Seen: the missing first score is not made up for, so a word's last token is the next word's first, and the last word
-# lacks one. The figures look like surprisals; nothing is said.
-# For us: docs/tools.md shows bos_token=True; pipeline/evaluate/surprisal.py gives words without minicons.
+# Seen: the missing first score is not allowed for, so a word's last token is the next word's first, and the last word
+# lacks one. The figures look like surprisals; there is no warning.
+# For us: docs/tools.md shows bos_token=True; pipeline/evaluate/surprisal.py scores words without minicons.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

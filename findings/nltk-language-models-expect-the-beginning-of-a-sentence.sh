@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# NLTK's n-gram models give part of the probability of the next word to <s>, the beginning of the sentence they are in.
+# NLTK's n-gram models give part of the probability of the next word to <s>, which only begins a sentence.
 # Version: nltk 3.9.2.
 # Guess: <s> is context only, as in SRILM and KenLM, so the words and </s> share a probability of 1, and a unigram model
 # of the one sentence "a b" gives a, b and </s> 1/3 each.
-# Seen: padded_everygram_pipeline of order 3 pads with two <s> and two </s>, and each of them counts as an event. a has 1/6
-# and <s> 1/3; after one <s> the next token is another <s> with probability 1/2. Smoothed models fall back on these: of
-# four short sentences Witten-Bell keeps 0.76 of the probability for what can come, so its perplexity is
-# higher than that of the same model by other tools.
+# Seen: padded_everygram_pipeline of order 3 pads with two <s> and two </s>, and each of them counts as an event. a has
+# 1/6 and <s> 1/3; after one <s> the next token is another <s> with probability 1/2. Smoothed models fall back on these:
+# on four short sentences Witten-Bell leaves 0.76 of the probability for what can follow, so its perplexity is higher
+# than that of the same model in other tools.
 # For us: jobs.ngram counts <s> as context alone; its .arpa files are read back by KenLM.
 set -euo pipefail
 work=$(mktemp -d)

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# ONNX's own ReferenceEvaluator takes no notice of sequence_lens of an LSTM, GRU or RNN: it reads the padding as text.
+# ONNX's own ReferenceEvaluator ignores sequence_lens of an LSTM, GRU or RNN: it reads the padding as text.
 # Version: onnx 1.23.2, onnxruntime 1.32.0.
 # Guess: the evaluator that comes with the standard does what the standard says, or says what it cannot do: the last
-# state of a text is that after its last token, as if it were alone. ONNX Runtime gives that.
+# state of a text is that after its last token, as if it were alone. ONNX Runtime returns that.
 # Seen: the model passes the checker, but the last state is that after the padding; backwards, a text begins with its
-# padding. Nothing is said. clip is left out as silently, and of an LSTM or a GRU activations as well: the last state
-# with Relu is the one without.
-# For us: our files read texts of one length a call, so they have no such input, and ONNX Runtime checks them
-# (pipeline/compress/onnx_export.py). Check a model for batches of unequal texts against each text alone.
+# padding. There is no warning. clip is ignored as silently, and so are the activations of an LSTM or a GRU: the last
+# state with Relu is the one without.
+# For us: our files read texts of one length in a call, so they have no such input, and ONNX Runtime checks them
+# (pipeline/compress/onnx_export.py). Check a model that reads batches of texts of unequal length against each text
+# alone.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

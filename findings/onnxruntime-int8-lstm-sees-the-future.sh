@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# An int8 LSTM of ONNX Runtime changes what it gives for a step when a LATER step of the call changes.
+# An int8 LSTM of ONNX Runtime changes its output for a step when a LATER step of the call changes.
 # Version: onnxruntime 1.32.0, onnx 1.23.2 (quantize_dynamic makes DynamicQuantizeLSTM).
 # Guess: an LSTM is causal, so its first output depends on the first input alone, in int8 as in float32.
-# Seen: one scale is taken for all steps and rows of a call, so a large later input coarsens the steps before it.
-# For us: pipeline/compress/onnx_int8.py takes a scale for each row and step.
+# Seen: one scale is used for all steps and rows of a call, so a large later input makes the steps before it coarser.
+# For us: pipeline/compress/onnx_int8.py uses a scale for each row and step.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

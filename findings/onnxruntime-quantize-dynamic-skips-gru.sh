@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # quantize_dynamic of ONNX Runtime leaves a GRU or a plain RNN in float32, even where op_types_to_quantize names it.
 # Version: onnxruntime 1.32.0, onnx 1.23.2.
-# Guess: LSTM, GRU and RNN are sisters: what quantizes the first quantizes all, or refuses the name that it is given.
+# Guess: LSTM, GRU and RNN are alike: what quantizes the first quantizes all, or refuses the name that it is given.
 # Seen: the LSTM becomes DynamicQuantizeLSTM and a third of its size; the others come out as they went in, some bytes
 # larger, and the call succeeds.
 # For us: pipeline/compress/onnx_int8.py quantizes each cell itself, and its sizes are measured, not assumed.

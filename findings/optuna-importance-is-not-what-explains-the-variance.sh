@@ -3,8 +3,8 @@
 # Version: optuna 5.0.0, scikit-learn 1.9.1.
 # Guess: "hyperparameter importance" is the share of the figure's variance that a setting explains (fANOVA).
 # Seen: the default is PED-ANOVA: what tells the best trials from the others. Where a wrong learning rate ruins a run,
-# nearly all of the variance is its doing, yet the default gives it under a hundredth. A constant figure has shares too.
-# For us: a search's table of importances must name its method; compare with published ones only where that is fANOVA.
+# it causes nearly all of the variance, yet the default gives it under a hundredth. Even a constant figure gets shares.
+# For us: a search's table of importances must name its method; compare with published ones only if that is fANOVA.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -3,10 +3,10 @@
 # Version: optuna 5.0.0, scikit-learn 1.9.1.
 # Guess: all evaluators rank all settings of the study, or say which they leave out.
 # Seen: the loss depends almost wholly on a setting that half the trials have. PED-ANOVA gives it 0.95. fANOVA (the best
-# known) and mean decrease impurity do not list it, warn of nothing, and share its importance out among the others, which
-# sum to 1: "lr 0.95". Asked for it by params=, fANOVA gives it 0.98, by the trials that have it alone.
-# For us: pipeline/search/importance.py looks at a setting that an evaluator leaves out among the trials that have it, and
-# the report says how many those are.
+# known) and mean decrease impurity do not list it, warn of nothing, and share its importance out among the others,
+# which sum to 1: "lr 0.95". Asked for it with params=, fANOVA gives it 0.98, from only those trials that have it.
+# For us: for a setting that an evaluator leaves out, pipeline/search/importance.py looks at the trials that have it,
+# and the report says how many those are.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# pyarrow.compute.binary_join_element_wise joins large strings with no separator that is given as Python's str.
+# pyarrow.compute.binary_join_element_wise cannot join large strings with a separator given as a Python str.
 # Version: pyarrow 26.0.1.
-# Guess: " " becomes whatever type the columns have, as in if_else, fill_null, equal and as it does for columns of string.
+# Guess: " " is converted to the type of the columns, as in if_else, fill_null and equal, and as it is for columns of
+# string.
 # Seen: ArrowNotImplementedError, no kernel for (large_string, large_string, string); the separator has to be
-# pa.scalar(" ", pa.large_string()). What polars or pandas 3 hands to Arrow has large strings, so a step that
-# joins two fields of a record (a title and its text) works on one table and not on the same table from elsewhere.
-# For us: pipeline/ngram/arpa.py gives its separator as a large string.
+# pa.scalar(" ", pa.large_string()). What polars or pandas 3 hands to Arrow has large strings, so a step that joins two
+# fields of a record (a title and its text) works on one table but not on the same table from elsewhere.
+# For us: pipeline/ngram/arpa.py passes its separator as a large string.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

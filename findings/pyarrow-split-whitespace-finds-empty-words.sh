@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# pyarrow.compute.utf8_split_whitespace finds a word without letters at either end of a text, where white space is.
+# pyarrow.compute.utf8_split_whitespace finds an empty word at either end of a text that has white space there.
 # Version: pyarrow 26.0.1.
-# Guess: as str.split() without an argument, which it is named after: " a b\n" is "a", "b".
-# Seen: four words, the first and the last of them empty, and an empty text is one empty word. So the words of a file of
-# lines that end in newlines, or of tokenized text that begins with a blank, are too many, and "" is a frequent type.
+# Guess: it splits as str.split() without an argument does, after which it is named: " a b\n" is "a", "b".
+# Seen: four words, the first and the last of them empty, and an empty text is one empty word. So a file of lines that
+# end in newlines, or tokenized text that begins with a blank, has too many words, and "" is a frequent type.
 # For us: pipeline/data/tokenizer/word.py takes runs of bytes that are not white space.
 set -euo pipefail
 work=$(mktemp -d)

@@ -4,7 +4,8 @@
 # Guess: tests marked xdist_group("one") run in one process, or the option is refused.
 # Seen: twenty tests of one group run in two processes. What the group protects, a server or a cluster that only one
 # process may start, is started twice; the suite is slower or fails now and then, and no message names the reason.
-# For us: all tests on Ray are one group. pytest is held below 9.2, and a test on Ray outside the group fails by a sentence.
+# For us: all tests on Ray are one group. pytest is held below 9.2, and a test on Ray outside the group fails with a
+# clear message.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Ray Tune's ASHA stops no trial any more once half of those at a rung have an infinite loss.
+# Ray Tune's ASHA no longer stops any trial once half of those at a rung have an infinite loss.
 # Version: ray 2.60.0 (tune), numpy 2.4.6.
 # Guess: infinity is the worst of all figures, so trials that diverged are the first to go.
 # Seen: the cut-off is interpolated between two infinite figures, which is NaN, and nothing compares as worse than NaN:
-# all go on to the end, the diverged ones too. Where they diverge to large finite losses, they are cut off.
-# For us: what diverges must end its trial, or be given to the scheduler as a finite figure.
+# all continue to the end, the diverged ones too. If they diverge to large finite losses, they are cut off.
+# For us: a trial that diverges must end, or report a finite figure to the scheduler.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -3,8 +3,9 @@
 # Version: ray 2.60.0 (data), datasets 5.2.0.
 # Guess: a line of a text file ends at a newline, as in Python's own files and in the text loader of datasets.
 # Seen: one line of source code with a form feed, or of web text with a line separator, comes as several rows; those
-# characters are gone, so that joining the rows does not give the file back.
-# For us: a corpus cut so would have other documents; pipeline/data reads byte ranges itself and ends lines at newlines.
+# characters are gone, so joining the rows does not restore the file.
+# For us: a corpus cut this way would have other documents; pipeline/data reads byte ranges itself and ends lines at
+# newlines.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# JobSubmissionClient goes to the cluster of the variable RAY_ADDRESS, whichever address it is given.
+# JobSubmissionClient connects to the cluster of the variable RAY_ADDRESS, whatever address it is given.
 # Version: ray 2.60.0 (default).
 # Guess: an argument that is written out wins over the environment, as with ray.init(address=...).
-# Seen: JobSubmissionClient("http://127.0.0.1:2") with RAY_ADDRESS=http://127.0.0.1:1 tries to reach port 1, and its error
-# names that address only. On a machine that has the variable set a job goes to another cluster than the one named.
+# Seen: JobSubmissionClient("http://127.0.0.1:2") with RAY_ADDRESS=http://127.0.0.1:1 tries to reach port 1, and its
+# error names that address only. On a machine that has the variable set a job goes to another cluster than the one
+# named.
 # For us: jobs.submit sets RAY_API_SERVER_ADDRESS to the address that it was given, which wins over both.
 set -euo pipefail
 work=$(mktemp -d)

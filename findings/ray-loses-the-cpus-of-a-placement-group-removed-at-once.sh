@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Ray counts the CPUs of a placement group as taken for ever if the group is removed while Ray is making it.
 # Version: ray 2.60.0.
-# Guess: to remove a placement group gives back what it holds, at whatever moment.
-# Seen: one cluster, one node, no actor or task: of 200 groups of 0.01 CPU, each removed within 4 ms, 1 to 29 never come
-# back (five runs, the machine busy with other work). All are listed as REMOVED, and groups that need those CPUs wait
-# without end. Groups that are removed after wait() has said that they are there all come back.
-# For us: Tune asks for such a group for each trial and takes the request back where it reuses a process, so a search
-# could leave a CPU less to a cluster; it now waits for a moment before it removes a group (pipeline/cluster/placement.py).
+# Guess: removing a placement group gives back what it holds, at whatever moment.
+# Seen: one cluster, one node, no actor or task: of 200 groups of 0.01 CPU, each removed within 4 ms, the CPUs of 1 to
+# 29 never come back (five runs, the machine busy with other work). All are listed as REMOVED, and groups that need
+# those CPUs wait for ever. Groups removed after wait() has reported them ready all give theirs back.
+# For us: Tune asks for such a group for each trial and withdraws the request if it reuses a process, so a search could
+# leave a cluster with one CPU less; it now waits for a moment before it removes a group
+# (pipeline/cluster/placement.py).
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

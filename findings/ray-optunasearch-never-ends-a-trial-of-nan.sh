@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # A trial whose last figure is NaN stays RUNNING in Optuna's study for ever when Ray's OptunaSearch drives it.
 # Version: ray 2.60.0 (tune), optuna 5.0.0.
-# Guess: it is FAIL, as in Optuna's own optimize, and Ray's result, which is ended, says the same.
+# Guess: it becomes FAIL, as in Optuna's own optimize, in line with Ray's result, which has ended.
 # Seen: Ray ends the trial, Optuna refuses NaN, and only a warning is logged: the study keeps the trial as RUNNING, so
-# whatever reads the study takes it for one that still runs. Infinity is COMPLETE.
+# whatever reads the study takes it for one that still runs. With infinity it becomes COMPLETE.
 # For us: a trial that diverges must end with an error or a finite figure before a search algorithm sees it.
 set -euo pipefail
 work=$(mktemp -d)

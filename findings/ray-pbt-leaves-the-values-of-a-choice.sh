@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Ray Tune's population based training multiplies a tune.choice by 1.2 or 0.8: it trains with values that are no choice.
+# Ray Tune's population based training multiplies a tune.choice by 1.2 or 0.8: it trains with values outside the choice.
 # Version: ray 2.60.0 (tune).
 # Guess: tune.choice([32, 64, 128]) in hyperparam_mutations is a set; a mutation draws from it or moves within it.
-# Seen: a batch of 128 becomes 154 or 102 and runs so. Only a plain list is a set there, unlike in param_space, where a
-# plain list is one fixed value. A docstring's example has a comment on it; nothing warns.
-# For us: a search space of ours that is given to it must turn choices into lists.
+# Seen: a batch of 128 becomes 154 or 102, and the trial runs with that. Only a plain list is a set there, unlike in
+# param_space, where a plain list is one fixed value. A comment in a docstring's example mentions it; nothing warns.
+# For us: a search space of ours must have its choices turned into lists before it is given to Ray's scheduler.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

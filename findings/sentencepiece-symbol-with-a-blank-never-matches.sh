@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# A user-defined symbol of SentencePiece with a blank in it gets an id, and no text ever comes to that id.
+# A user-defined symbol of SentencePiece with a blank in it gets an id, but no text is ever encoded as that id.
 # Version: sentencepiece 0.2.3.
 # Guess: user_defined_symbols=["new york"] keeps "new york" whole, as "<x>" is kept.
-# Seen: the trainer takes it and gives it an id, but texts are matched after blanks have become "▁", and the symbol keeps
-# its blank: it never matches, in unigram and BPE models alike. One type of the vocabulary is dead, without a warning.
+# Seen: the trainer accepts it and gives it an id, but texts are matched after blanks have become "▁", and the symbol
+# keeps its blank: it never matches, in unigram and BPE models alike. One type of the vocabulary is dead, without a
+# warning.
 # For us: ids are those of the package itself (pipeline/data/tokenizer/sentencepiece.py), dead types included.
 set -euo pipefail
 work=$(mktemp -d)

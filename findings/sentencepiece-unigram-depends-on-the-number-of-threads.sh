@@ -4,7 +4,8 @@
 # Guess: threads share out the work; the same text and options give the same model, as they do for BPE.
 # Seen: some pieces and the number of tokens of the text change with the number of threads, though not from one training
 # to the next with the same number. (On a small or very regular text nothing changes.)
-# For us: perplexities per token compare only with one and the same model file, never with a model made again elsewhere.
+# For us: perplexities per token can be compared only for one and the same model file, never for a model trained again
+# elsewhere.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -2,8 +2,8 @@
 # A word model of SentencePiece gives neighbouring unknown words ONE <unk>, so a text has fewer tokens than words.
 # Version: sentencepiece 0.2.3.
 # Guess: model_type="word" is a table of words: as many ids as words, an unknown one is <unk>.
-# Seen: a run of unknown words is one id, whatever its length. A figure per token is then none per word, and ids do not
-# line up with words. (Unigram and BPE merge unknown characters so, but keep the blanks between words.)
+# Seen: a run of unknown words is one id, whatever its length. A figure per token is then not one per word, and ids do
+# not line up with words. (Unigram and BPE merge unknown characters in this way, but keep the blanks between words.)
 # For us: word tokenizers of our own (pipeline/data/tokenizer) give each word an id; a SentencePiece model's are kept.
 set -euo pipefail
 work=$(mktemp -d)

@@ -3,8 +3,9 @@
 # Version: tensorboard 2.21.0, torch 2.13.0 (SummaryWriter.add_hparams).
 # Guess: the columns are those of all runs together, with empty fields where a run lacks one.
 # Seen: each run writes a description of the experiment, and the first that is found is taken for all. In a search whose
-# settings depend on one another (the window of a QRNN) columns are missing, and which ones is a matter of order.
-# For us: trials write their settings so (pipeline/training/monitor.py); the leaderboard's own table has all of them.
+# settings depend on one another (the window of a QRNN) columns are missing, and which ones depends on the order.
+# For us: a search writes one description of the settings of all trials (pipeline/search/tensorboard.py); its
+# leaderboard has all of them as well.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

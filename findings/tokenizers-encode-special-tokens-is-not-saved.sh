@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # encode_special_tokens of a tokenizer, which decides the ids of some texts, is not part of its saved file.
 # Version: tokenizers 0.23.3.
-# Guess: tokenizer.json holds all that decides ids: read again, the tokenizer gives the ids that it gave.
-# Seen: the switch is left out, and the tokenizer that is read takes a text that spells a special token for that token.
-# For us: pipeline/data/tokenizer/bpe.py sets it whenever a tokenizer is made, and an exported one is compared with it set.
+# Guess: tokenizer.json holds all that decides ids: read back, the tokenizer gives the same ids as before.
+# Seen: the switch is left out, and the tokenizer that is read back takes text that spells out a special token for that
+# token.
+# For us: pipeline/data/tokenizer/bpe.py sets it whenever a tokenizer is made, and an exported one is compared with it
+# set.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # A word-level vocabulary learnt from a text that holds its own special token has an id without a token.
 # Version: tokenizers 0.23.3.
-# Guess: in a text with <unk> in it, as Penn Treebank and WikiText have it, the special token <unk> has id 0, and the ids
+# Guess: in a text that contains <unk>, as Penn Treebank and WikiText do, the special token <unk> has id 0, and the ids
 # of n types are 0 to n - 1.
 # Seen: <unk> is counted as a word too and gets its id there; id 0 has no token any more. The ids run to
-# get_vocab_size() itself: an embedding with so many rows has none for the rarest word, and fails when that comes up.
-# For us: of a tokenizer file that is read the highest id counts, not the number of types, and jobs.export says that ids
+# get_vocab_size() itself: an embedding with that many rows has none for the rarest word, and fails when it occurs.
+# For us: in a tokenizer file that is read the highest id counts, not the number of types, and jobs.export says that ids
 # with gaps cannot be kept in a Hugging Face folder; our own vocabularies have <unk> once.
 set -euo pipefail
 work=$(mktemp -d)

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Inside one torch.autocast that is held open over a training loop, every step reads the weights of the first.
 # Version: torch 2.13.0 (CPU).
-# Guess: where autocast is opened makes no difference but speed; a cast weight that an optimizer changes is cast anew.
-# Seen: the first cast of a weight is kept until the OUTERMOST autocast is left, so the loss stands still, to the last
-# digit, while the weights walk away. Opening another autocast for each step inside it does not help.
+# Guess: where autocast is opened makes no difference but speed; a weight that an optimizer changes is cast again.
+# Seen: the first cast of a weight is kept until the OUTERMOST autocast is left, so the loss stays the same, to the last
+# digit, while the weights change. Opening another autocast for each step inside it does not help.
 # For us: pipeline/model/precision.py turns that cache off; open autocast for each step around an exported model.
 set -euo pipefail
 work=$(mktemp -d)

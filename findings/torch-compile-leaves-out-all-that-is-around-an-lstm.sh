@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # torch.compile of a model with an LSTM in it compiles nothing: not the embedding, not the layers after it either.
 # Version: torch 2.13.0 (CPU).
-# Guess: what cannot be compiled is a break, as it is for other code: the parts before and after the LSTM are compiled.
+# Guess: what cannot be compiled is a graph break, as for other code: the parts before and after the LSTM are compiled.
 # Seen: no graph at all, no warning and no difference in the outputs; only fullgraph=True tells.
-# For us: timing such a model "compiled" times eager code; the parts around the cell have to be compiled by themselves.
+# For us: timing such a model "compiled" times eager code; the parts around the cell have to be compiled separately.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # torch.export lets the batch of an RNN vary, but not the length of its sequence.
 # Version: torch 2.13.0 (CPU).
-# Guess: an RNN is a loop over time, so its length is what may vary first, and Dim.AUTO finds that out.
-# Seen: with Dim.AUTO the export passes without a word and takes sequences of the example's length only; a named
+# Guess: an RNN is a loop over time, so its length is the first thing that may vary, and Dim.AUTO finds that out.
+# Seen: with Dim.AUTO the export passes without a word but accepts only sequences of the example's length; a named
 # dimension is refused. The loop is unrolled while it is traced.
-# For us: pipeline/compress/onnx_export.py builds the graph itself rather than trace the model.
+# For us: pipeline/compress/onnx_export.py builds the graph itself rather than tracing the model.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Under bf16 autocast on a CPU, an LSTM and a tanh RNN of torch answer in bfloat16, a GRU in float32.
 # Version: torch 2.13.0 (CPU).
-# Guess: all three are on the list of autocast, so all three give the format that they multiply in.
+# Guess: all three are on the list of autocast, so all three answer in the format that they multiply in.
 # Seen: the GRU multiplies in bfloat16, as its rounding shows, and answers in float32.
 # For us: pipeline/model/precision.py looks at the operators that run, not at the format of what comes out.
 set -euo pipefail

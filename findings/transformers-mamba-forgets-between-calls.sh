@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Mamba of transformers, given several tokens of a text and the cache of those before, begins with an empty state.
 # Version: transformers 5.24.0, torch 2.13.0 (CPU, its own implementation of the scan).
-# Guess: a text read in two calls, the second with the cache of the first, has the logits of one call. That is what the
+# Guess: a text read in two calls, the second with the cache of the first, gets the logits of one call. That is what the
 # state of a recurrent model is for, and it holds for Mamba-2 of the same library.
 # Seen: it holds for one token a call. Two or more begin with a state of zeros; only the window of the convolution is
 # handed over, three tokens. With one layer all logits of the second call are the same to the last bit whatever the text
-# before those three was. FalconMamba does so too. Nothing is said.
+# before those three was. FalconMamba does the same. There is no warning.
 # For us: the state of an exported model may be handed on with any number of tokens (tests/export/test_hugging_face.py).
-# Who scores long texts by Mamba in windows has to hand over one token a call.
+# To score long texts with Mamba in windows, hand over one token per call.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -3,9 +3,9 @@
 # Version: transformers 5.24.0, torch 2.13.0 (CPU).
 # Guess: the texts of a batch, of one length and without padding, have nothing to do with one another: generate writes
 # after each what it writes after it alone, and one token for each of B texts gives logits of (B, 1, types).
-# Seen: the logits are (B, B, types): each text reads B tokens for one, made of its own and of the last input of every
-# text. generate goes on without a word, with other tokens than alone; three equal prompts go wrong too. A batch of one
-# is right, and so is any with use_cache=False, or with two tokens or more for each text.
+# Seen: the logits are (B, B, types): each text reads B tokens instead of one, made of its own and of the last input of
+# every text. generate continues without a word, with other tokens than for a text alone; three equal prompts go wrong
+# too. A batch of one is right, and so is any with use_cache=False, or with two tokens or more for each text.
 # For us: tests/export/test_hugging_face.py has an exported model write in batches with and without its state.
 set -euo pipefail
 work=$(mktemp -d)

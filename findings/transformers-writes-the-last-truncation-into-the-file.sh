@@ -3,7 +3,7 @@
 # Version: transformers 5.24.0, tokenizers 0.23.3.
 # Guess: truncation=True, max_length=4 are options of one call; the saved file holds what the tokenizer was made with.
 # Seen: the file cuts every text after 4 tokens and pads it to 4, for each program that reads it with tokenizers;
-# AutoTokenizer sets both anew for each call and so never shows it. Saved before the call, the file has neither.
+# AutoTokenizer sets both again for each call and so never shows it. Saved before the call, the file has neither.
 # For us: pipeline/data/tokenizer/loaded.py turns both off in a tokenizer that it opens.
 set -euo pipefail
 work=$(mktemp -d)
