@@ -1,6 +1,6 @@
 """Attention of the tokens of a window over keys and values, with rotary positions (Su et al. 2021).
 
-Letters: T time, B streams, K keys, D size of a head, S numbers of all heads.
+Letters: T time, B streams, K keys, D size of a head, S size of all heads together.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ROTARY_BASE = 10_000.0
 def attend(queries: Tensor, keys: Tensor, values: Tensor, reach: Reach | Ring) -> Tensor:
     """(B, T, heads, D) over (B, K, key heads, D) → (B, T, heads · D).
 
-    Each key head serves as many heads in a row (Ainslie et al. 2023, grouped-query attention).
+    Each key head serves an equal number of consecutive heads (Ainslie et al. 2023, grouped-query attention).
     """
     groups = queries.shape[2] // keys.shape[2]
     queries, keys, values = (part.transpose(1, 2) for part in (queries, keys, values))
@@ -32,7 +32,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, reach: Reach | Ring) -
 
 
 def rotated(vectors: Tensor, turns: Tensor) -> Tensor:
-    """Turn each pair of numbers of (B, T, heads, D) by its angle, of ``rotary_turns``."""
+    """Rotate each pair of numbers in (B, T, heads, D) by its angle from ``rotary_turns``."""
     pairs = torch.view_as_complex(vectors.to(turns.real.dtype).unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * turns).flatten(-2).to(vectors.dtype)
 
@@ -40,8 +40,8 @@ def rotated(vectors: Tensor, turns: Tensor) -> Tensor:
 def rotary_turns(places: Tensor, size: int, dtype: torch.dtype) -> Tensor:
     """(T,) or (T, B) places → (T, 1, D/2) or (B, T, 1, D/2) complex numbers of modulus 1.
 
-    The angle of pair i at place k is k · 10000^(−2i/D), with rates rounded to whole turns in ``PERIOD`` places. Only
-    differences of places matter to a product of two turned vectors, and differences by a period do not.
+    The angle of pair i at place k is k · 10000^(−2i/D), with rates rounded to whole turns per ``PERIOD`` places. The
+    product of two rotated vectors depends only on the difference of their places, and not on whole periods in it.
     """
     rates = ROTARY_BASE ** (-torch.arange(0, size, 2, dtype=torch.float64, device=places.device) / size)
     turn = 2 * math.pi / PERIOD

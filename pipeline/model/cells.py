@@ -1,8 +1,8 @@
-"""The cells that have no fused kernel; each runs over a whole window, or makes a single step.
+"""The cells that have no fused kernel; each runs over a whole window, or takes a single step.
 
-minGRU and minLSTM (Feng et al. 2024) and QRNN (Bradbury et al. 2017) decide on their gates by the inputs alone, so all
-products of a window are one, and what is left over time is ``scan``'s running average. GRU with its reset before the
-product (Cho et al. 2014) does need one step after another, in ``reset_before``. Products are in autocast's format where
+minGRU and minLSTM (Feng et al. 2024) and QRNN (Bradbury et al. 2017) compute their gates from the inputs alone, so all
+products of a window are one, and only ``scan``'s running average is left to compute over time. GRU with its reset
+before the product (Cho et al. 2014) has to go step by step, in ``reset_before``. Products are in autocast's format if
 that is on, gates and averages at least in float32. Letters: T time, B streams, E embedding, H hidden.
 """
 
@@ -22,12 +22,12 @@ from pipeline.model.state import State
 
 Step = Callable[[Tensor, State], tuple[Tensor, State]]
 Product = Callable[[Tensor], Tensor]
-# a matrix (V, H) and a bias (V,) or None → the product of (B, H) with them
+# a matrix (V, H) and a bias (V,) or None → a function that applies them to (B, H)
 LayOut = Callable[[Tensor, Tensor | None], Product]
 
 
 class Cell(nn.Module):
-    """A layer of ``num_products`` products of its inputs, ``width`` steps of them at a time."""
+    """A layer that computes ``num_products`` products of its inputs, each from ``width`` steps of them."""
 
     num_products: int
 
@@ -47,7 +47,7 @@ class Cell(nn.Module):
 
     @property
     def recurrent(self) -> Tensor | None:
-        """Return the matrix that weight dropout falls on; None: on none."""
+        """Return the matrix that weight dropout acts on; None: there is none."""
         return None
 
     def forward(
@@ -57,17 +57,17 @@ class Cell(nn.Module):
 
         Args:
             resets: (T, B), true where a stream has a zero state before that input.
-            recurrent: stands in for ``self.recurrent``.
+            recurrent: replaces ``self.recurrent``.
         """
         raise NotImplementedError
 
     def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """Make a single step from (B, E) and a state of (B, H); returns (B, H) and the next state."""
+        """Take a single step from (B, E) and a state of (B, H); returns (B, H) and the next state."""
         hidden, end = self(inputs.unsqueeze(0), tuple(part.unsqueeze(0) for part in state))
         return hidden[0], tuple(part[0] for part in end)
 
     def stepper(self, lay_out: LayOut) -> Step:
-        """Return ``step`` for many calls, with large matrices as ``lay_out`` lays them out; here: as they are."""
+        """Return ``step`` for many calls, with large matrices laid out by ``lay_out``; here ``step`` itself."""
         return self.step
 
     def products(self, inputs: Tensor, weight: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -77,7 +77,7 @@ class Cell(nn.Module):
 
 
 class RecurrentCell(Cell):
-    """A cell with a matrix on the hidden vector, ``weight_hh``, on which weight dropout falls."""
+    """A cell that multiplies its hidden vector by a matrix, ``weight_hh``, on which weight dropout acts."""
 
     weight_hh: nn.Parameter
 
@@ -86,7 +86,7 @@ class RecurrentCell(Cell):
         return self.weight_hh
 
     def draw(self) -> None:
-        """Draw all weights that there are from ±1/sqrt(H), as torch's LSTM and GRU do."""
+        """Draw all weights that exist so far from ±1/sqrt(H), as torch's LSTM and GRU do."""
         limit = 1 / math.sqrt(self.hidden_size)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -limit, limit)
@@ -96,7 +96,7 @@ class MinCell(Cell):
     """A running average of candidates: f_t h_(t−1) + (1 − f_t) h̃_t."""
 
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """(…, E) → h̃ and what f is the sigmoid of, (…, H) each."""
+        """(…, E) → h̃ and the argument of f's sigmoid, (…, H) each."""
         raise NotImplementedError
 
     def forward(
@@ -125,7 +125,7 @@ class MinGRU(MinCell):
 class MinLSTM(MinCell):
     """h_t = f' h_(t−1) + i' h̃_t, where f = σ(W_f x), i = σ(W_i x), h̃ = W_h x, f' = f / (f + i) and i' = i / (f + i).
 
-    f' is σ(log f − log i), so that no quotient of vanishing gates is taken.
+    f' is computed as σ(log f − log i), to avoid a quotient of vanishing gates.
     """
 
     num_products = 3  # f, i, h̃
@@ -138,8 +138,8 @@ class MinLSTM(MinCell):
 class QRNN(Cell):
     """c_t = f_t c_(t−1) + (1 − f_t) z_t and h_t = o_t c_t, where z = tanh(W_z x), f = σ(W_f x), o = σ(W_o x).
 
-    With a ``width`` of 2, x is the present input beside the one before, which is then part of the state. Weight
-    dropout falls on W, as in Merity et al. 2018b.
+    With a ``width`` of 2, x is the previous input beside the present one, and the previous one is part of the state.
+    Weight dropout acts on W, as in Merity et al. 2018b.
     """
 
     num_products = 3  # z, f, o

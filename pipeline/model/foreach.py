@@ -1,7 +1,7 @@
-"""Operations on lists of tensors in place, each in one call of torch.
+"""In-place operations on lists of tensors, each in one call to torch.
 
-These functions of torch are documented, but begin with an underscore: where a version of torch lacks one, it is done
-tensor by tensor, with the same result.
+Torch documents these functions, but their names begin with an underscore: if a version of torch lacks one, the
+operation is done tensor by tensor, with the same result.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def _on_lists(name: str) -> Callable[..., None]:
-    """The method of tensors called ``name``, for lists of them; other arguments are lists as long, or for all."""
+    """Return the tensor method ``name`` for lists of tensors; other arguments are lists as long, or one for all."""
     together = getattr(torch, f"_foreach_{name}", None)
 
     def one_by_one(tensors: Sequence[Tensor], *others: Any, **named: Any) -> None:

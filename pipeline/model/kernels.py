@@ -1,7 +1,7 @@
-"""One layer of a cell is run by the quickest kernel that there is for it.
+"""Run one layer of a cell with the fastest kernel there is for it.
 
-That is one call of the fused kernel on a GPU and, on a CPU, for an LSTM. There a wide LSTM in bf16 runs in
-``wide_lstm``, a GRU and a tanh RNN in ``looped_gru`` and ``looped_rnn``. Letters: T time, B streams, E embedding,
+On a GPU, and for most LSTMs on a CPU, that is one call of the fused kernel. On a CPU a wide LSTM in bf16 runs in
+``wide_lstm``, a GRU in ``looped_gru`` and a tanh RNN in ``looped_rnn``. Letters: T time, B streams, E embedding,
 H hidden.
 """
 
@@ -20,7 +20,7 @@ from pipeline.model.state import State
 
 KERNELS: dict[type[nn.Module], Any] = {nn.LSTM: torch.lstm, nn.GRU: torch.gru, nn.RNN: torch.rnn_tanh}
 
-# from so many steps on, and numbers a step, to lay the weights out for a loop of ours pays
+# numbers of steps, and of values per step, from which it pays to lay the weights out for a loop of ours
 LONG = 8
 LARGE = 2048
 
@@ -35,7 +35,7 @@ def run_layer(layer: Any, inputs: Tensor, state: State, recurrent: Tensor | None
 
 
 def run_kernel(layer: Any, inputs: Tensor, state: State, weights: list[Tensor]) -> tuple[Tensor, State]:
-    """Do what ``run_layer`` does with these ``weights``: input and recurrent matrix, input and recurrent bias."""
+    """Do what ``run_layer`` does, with these ``weights``: input and recurrent matrix, input and recurrent bias."""
     if is_fused(layer, inputs):
         begin = state if len(state) == 2 else state[0]
         hidden, *ends = KERNELS[type(layer)](inputs, begin, weights, True, 1, 0.0, layer.training, False, False)
@@ -54,19 +54,19 @@ def is_fused(layer: Any, inputs: Tensor) -> bool:
         return not is_faster(inputs, weights_of(layer)[1])
     num_steps, num_streams, _ = inputs.shape
     is_small = num_steps < LONG or num_streams * layer.hidden_size < LARGE
-    # without gradients only the products themselves can be quicker
+    # without gradients only the products themselves can be faster
     return inputs.is_cuda or is_small or not (torch.is_grad_enabled() or takes_onednn(inputs))
 
 
 def weights_of(layer: Any, recurrent: Tensor | None = None) -> list[Tensor]:
-    """Return input and recurrent matrix, input and recurrent bias."""
+    """Return the input and the recurrent matrix, the input and the recurrent bias."""
     if recurrent is None:
         recurrent = layer.weight_hh_l0
     return [layer.weight_ih_l0, recurrent, layer.bias_ih_l0, layer.bias_hh_l0]
 
 
 def one_buffer(weights: list[Tensor]) -> list[Tensor]:
-    """On a GPU, copy the weights into one buffer and return views of it: cuDNN warns where they are not in one."""
+    """On a GPU, copy the weights into one buffer and return views of it: cuDNN warns if they are not in one."""
     if not weights[0].is_cuda:
         return weights
     flat = torch.cat([weight.reshape(-1) for weight in weights])

@@ -22,7 +22,7 @@ from pipeline.model.state import State
 from pipeline.model.token_ids import as_int64
 from pipeline.model.transformer import Transformer
 
-# how far from 0 embeddings start that the head shares or a Transformer reads; the factor on matrices of inputs
+# initial range (±) of embeddings that the head shares or a Transformer reads; initial gain of input matrices
 SMALL_EMBEDDINGS, INPUT_GAIN = 0.1, 3.0
 
 
@@ -37,11 +37,11 @@ class LanguageModel(nn.Module):
         self.embedding_dropout = config.embedding_dropout
         self.input_dropout = config.input_dropout
         self.output_dropout = config.output_dropout
-        self.attends = config.attends  # by which setting; empty: not at all
+        self.attends = config.attends  # the setting that makes it attend; empty: none does
         self.embedding = nn.Embedding(vocab_size, embedding_size)
         self.recurrence = Transformer(config) if config.cell == "transformer" else Recurrence.of(config)
         tied_to = self.embedding.weight if config.tie_weights else None
-        # a mixture has vectors of the embedding's size whatever it takes
+        # a mixture itself makes vectors of the embedding's size, whatever its input
         needs_projection = config.tie_weights and embedding_size != hidden_sizes[-1] and config.head != "mixture"
         self.projection = nn.Linear(hidden_sizes[-1], embedding_size, bias=False) if needs_projection else None
         head_size = embedding_size if needs_projection else hidden_sizes[-1]
@@ -62,7 +62,7 @@ class LanguageModel(nn.Module):
             if of_embeddings is None:
                 is_small = config.tie_weights or config.cell == "transformer"
                 of_embeddings = SMALL_EMBEDDINGS if is_small else math.sqrt(3)
-            self.embedding.weight.uniform_(-of_embeddings, of_embeddings)  # also where the head shares it
+            self.embedding.weight.uniform_(-of_embeddings, of_embeddings)  # also if the head shares it
         if gain is None:
             gain = INPUT_GAIN if limit is None else 1.0
         if isinstance(self.recurrence, Recurrence):
@@ -71,7 +71,7 @@ class LanguageModel(nn.Module):
 
     @property
     def num_parameters(self) -> int:
-        """Count the trained numbers; a tied matrix counts once."""
+        """Count the trained parameters; a tied matrix counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     @property
@@ -89,8 +89,8 @@ class LanguageModel(nn.Module):
 
         Args:
             tokens: of any integer type.
-            segments: where within the window streams begin anew, from a zero state.
-            masks: of locked, embedding and weight dropout; None while training: seeded from torch's generator.
+            segments: where in the window streams restart from a zero state.
+            masks: of locked, embedding and weight dropout; None: while training, seeded from torch's generator.
         """
         if self.training and masks is None:
             masks = Masks.fresh(tokens.shape[1])
@@ -112,7 +112,7 @@ class LanguageModel(nn.Module):
         return self.recurrence(embedded, state, segments, masks if self.training else None)
 
     def drop_output(self, hidden: Tensor, masks: Masks | None) -> Tensor:
-        """Drop from (T, B, H) of the last layer what training drops before the head."""
+        """While training, apply the dropout between the last layer and the head to (T, B, H)."""
         if self.training and masks is not None:
             hidden = masks.locked(hidden, self.output_dropout, place=OUTPUT)
         return F.dropout(hidden, self.dropout, self.training)

@@ -15,9 +15,9 @@ from pipeline.model.state import State
 
 
 class MogrifierLSTM(RecurrentCell):
-    """x ← 2σ(Q h) x and h ← 2σ(R x) h by turns, as often as there are rounds, then torch's LSTM, gates i, f, k, o.
+    """Rounds of x ← 2σ(Q h) x and h ← 2σ(R x) h in alternation, then torch's LSTM with gates i, f, k, o.
 
-    ``mixers`` are the matrices of the rounds, (E, H) and (H, E) by turns; with a rank two each, (·, R) and (R, ·).
+    ``mixers`` are the matrices of the rounds, (E, H) and (H, E) alternately; with a rank, two each: (·, R) and (R, ·).
     """
 
     num_products = 4  # i, f, k, o
@@ -25,8 +25,8 @@ class MogrifierLSTM(RecurrentCell):
     def __init__(self, input_size: int, hidden_size: int, *, num_rounds: int, rank: int | None = None) -> None:
         """
         Args:
-            num_rounds: 1 at least.
-            rank: of the matrices of the rounds; None: they are whole.
+            num_rounds: at least 1.
+            rank: of the matrices of the rounds; None: full matrices.
         """
         super().__init__(input_size, hidden_size)
         self.num_rounds, self.rank = num_rounds, rank
@@ -39,7 +39,7 @@ class MogrifierLSTM(RecurrentCell):
 
     @property
     def mixed(self) -> list[tuple[str, str]]:
-        """Return of each of ``mixers`` what its rows make and what its columns read: inputs, hidden or rank."""
+        """Return, for each of ``mixers``, what its rows produce and its columns read: inputs, hidden or rank."""
         wholes = [("hidden", "inputs") if index % 2 else ("inputs", "hidden") for index in range(self.num_rounds)]
         if self.rank is None:
             return wholes
@@ -51,7 +51,7 @@ class MogrifierLSTM(RecurrentCell):
 
     @property
     def factors(self) -> list[list[nn.Parameter]]:
-        """Return the matrices whose product is that of a round, one or two for each."""
+        """Return the one or two matrices of each round, whose product is the matrix of the round."""
         size = 1 if self.rank is None else 2
         mixers = list(self.mixers)
         return [mixers[start : start + size] for start in range(0, len(mixers), size)]

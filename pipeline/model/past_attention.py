@@ -1,8 +1,8 @@
 """One head of attention over the past states of a recurrent layer (Merity 2019, "Single Headed Attention RNN").
 
-The state is what the layer gave at the last M tokens, normalised, how many there were (see ``reach``), and which slot
-is the oldest: single steps write into a ring. Only queries have a matrix; keys and values are the past states
-themselves, each number of them scaled by a trained gate.
+The state holds the normalised outputs of the layer at the last M tokens, how many tokens there were (see ``reach``),
+and which slot is the oldest, because single steps write into a ring. Only queries have a matrix; keys and values are
+the past states themselves, each of their numbers scaled by a trained gate.
 Letters: T time, B streams, H hidden, M slots.
 """
 
@@ -21,21 +21,21 @@ from pipeline.model.state import State
 
 
 class PastAttention(nn.Module):
-    """Adds to a layer's (T, B, H) what it finds among the last ``num_slots`` states before and itself."""
+    """Adds to each state in a layer's (T, B, H) what attention finds in it and in the ``num_slots`` states before."""
 
     def __init__(self, size: int, num_slots: int) -> None:
         super().__init__()
         self.size, self.num_slots = size, num_slots
         self.query = nn.Linear(size, size, bias=False)
         nn.init.uniform_(self.query.weight, -1 / math.sqrt(size), 1 / math.sqrt(size))
-        self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in range(3))  # of what asks, its query, what is remembered
+        self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in range(3))  # of asking states, queries, remembered states
         self.gates = nn.Parameter(torch.zeros(3 * size))  # of queries, keys and values: half of each at the start
 
     def forward(self, hidden: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
         """(T, B, H) and a state of (1, B, M · H), (1, B, 2) → (T, B, H), the state after the last step.
 
         Args:
-            resets: (T, B), true where a stream begins anew before that input.
+            resets: (T, B), true where a stream restarts before that input.
         """
         slots, count = self.in_order(state)
         reaches = reach(count[0, :, 0], len(hidden), size=self.num_slots, resets=resets)
@@ -53,10 +53,10 @@ class PastAttention(nn.Module):
         return hidden + found.transpose(0, 1), (end, count.unsqueeze(0))
 
     def step(self, hidden: Tensor, state: State) -> tuple[Tensor, State]:
-        """Make a single step from (B, H), outside autograd and on a CPU; returns (B, H) and the state, changed in
+        """Take a single step from (B, H), outside autograd and on a CPU; returns (B, H) and the state, changed in
         place.
 
-        The gates are put to the query and to what it finds, so the slots are read as they are.
+        The gates are applied to the query and to what it finds, so that the slots are read unchanged.
         """
         slots, counts = state
         size, (asking, query, remembering) = self.num_slots, self.norms
@@ -78,9 +78,9 @@ class PastAttention(nn.Module):
         return hidden + found * of_values, state
 
     def in_order(self, state: State) -> State:
-        """Return ``state`` with the oldest slot first. It is so but after single steps, which are made on a CPU."""
+        """Return ``state`` with the oldest slot first, which it is except after single steps (only on a CPU)."""
         slots, count = state
-        if count.shape[2] == 1:  # of a checkpoint from before there was a ring
+        if count.shape[2] == 1:  # from a checkpoint older than the ring
             return slots, F.pad(count, (0, 1))
         oldest = count[0, :, 1].long()  # (B,)
         if count.device.type != "cpu" or not oldest.any():

@@ -1,4 +1,4 @@
-"""The number format of a forward pass: which one is asked for, which the device has, and which was used."""
+"""The number format of a forward pass: the one asked for, those that the device has, and the one used."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def set_tf32(allowed: bool) -> None:
 
 
 def runs_in_autocast(device: str) -> bool:
-    """Return whether products run in autocast's format; else they run in that of the weights.
+    """Return whether products run in autocast's format; else they run in the format of the weights.
 
-    A CPU without the instructions emulates bf16, 4 to 50 times slower than float32, and has no recurrent kernel in
-    fp16 at all.
+    A CPU without instructions for bf16 emulates it, 4 to 50 times slower than float32, and no CPU has a recurrent
+    kernel in fp16.
     """
     if device != "cpu" or not torch.is_autocast_enabled("cpu"):
         return True
@@ -47,15 +47,15 @@ def autocast_where_native(device: str) -> AbstractContextManager[Any]:
 
 
 class ProductFormats(TorchDispatchMode):
-    """While it is on, ``found`` gathers the formats of all matrices that are multiplied.
+    """While active, collects in ``found`` the formats of all matrices that are multiplied.
 
-    It sees operators below autocast, as the device is given them. Their results would not tell: torch's own GRU
-    multiplies in autocast's format and adds up in that of its state.
+    It sees operators below autocast, as the device receives them. Their results would not tell: torch's own GRU
+    multiplies in autocast's format and sums in the format of its state.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        has_products()  # tries products of its own, which are not to be seen
+        has_products()  # tries products of its own, which must not be counted
         self.found: set[torch.dtype] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -65,5 +65,5 @@ class ProductFormats(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-# without torch's mark that it is not to be compiled, for which torch would import its compiler (1.3 s of a CPU)
+# without torch's do-not-compile mark, for which torch would import its compiler (1.3 s of CPU time)
 ProductFormats.__torch_dispatch__ = inspect.unwrap(ProductFormats.__torch_dispatch__)  # type: ignore[method-assign]

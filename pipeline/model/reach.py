@@ -1,9 +1,9 @@
-"""How far back each token of a window attends: over the window, and a cache of what the tokens before it left.
+"""How far back each token of a window attends: over the window and a cache of what earlier tokens left.
 
-The cache of a stream has M slots, the newest token's the last, and counts the tokens that it has seen. A token attends
-to itself and to the tokens before it, M of them at most, whatever window they were read in; none before the stream
-began anew. Or, where a text is read in blocks of M tokens, to all before it in its block. So how a text is cut into
-windows changes nothing. Letters: T time, B streams, M slots, K slots and tokens that are attended to.
+The cache of a stream has M slots, with the newest token in the last, and counts the tokens seen. A token attends to
+itself and to at most M tokens before it, whatever window they were read in, but to none from before its stream
+restarted. If a text is read in blocks of M tokens, it attends to itself and all tokens before it in its block. So how
+a text is cut into windows changes nothing. Letters: T time, B streams, M slots, K slots and tokens attended to.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Counts that reach twice as much lose so much: float32 has room for them, they stay above M, and positions by whole
-# turns (``attention.rotary_turns``) are as before.
+# A count that reaches twice this is reduced by this: it stays exact in float32 and above M, and positions, which turn
+# a whole number of times per period (``attention.rotary_turns``), are as before.
 PERIOD = 2**23
 
 
@@ -23,12 +23,12 @@ PERIOD = 2**23
 class Reach:
     """What the tokens of one window attend to; the same for every layer."""
 
-    num_cached: int  # of the newest slots, which come before the T tokens
+    num_cached: int  # number of newest slots, which precede the T tokens
     mask: Tensor | None  # (T, K) or (B, 1, T, K), true where a token attends; None: as ``is_causal`` says
-    is_causal: bool  # without a mask: all up to itself; else everything
-    places: Tensor  # (T,) or (T, B), tokens before it in its block, or since its stream began
+    is_causal: bool  # without a mask: whether each attends up to itself; else to everything
+    places: Tensor  # (T,) or (T, B), tokens before each in its block, or since its stream began
     count: Tensor  # (B,) after the window
-    starts_anew: bool = False  # the count of every stream is 0, as far as that is known
+    starts_anew: bool = False  # whether the count of every stream is known to be 0
 
     def joined(self, cached: Tensor, new: Tensor) -> Tensor:
         """(B, M, S) cached and (B, T, S) new → (B, K, S)."""
@@ -39,15 +39,15 @@ class Reach:
 
 @dataclass(frozen=True)
 class Ring:
-    """What a single token of each stream attends to, itself the newest in a ring of R slots."""
+    """What a single token of each stream attends to; the token is the newest in a ring of R slots."""
 
-    slot: Tensor  # (B,) where it is written: the oldest slot before
+    slot: Tensor  # (B,) where it is written: the slot that was the oldest
     mask: Tensor | None  # (B, 1, 1, R), true where a slot is attended to; None: all are
     is_causal: bool = False
 
     @classmethod
     def of(cls, count: Tensor, oldest: Tensor, *, size: int) -> Ring:
-        """After (B,) tokens, the ``oldest`` slots (B,) of ``size``."""
+        """Return the ring of ``size`` slots after (B,) ``count`` tokens, its ``oldest`` slots at (B,)."""
         ages = (oldest.unsqueeze(1) - torch.arange(size)) % size  # (B, R)
         mask = ages <= count.unsqueeze(1)
         return cls(oldest, None if bool(mask.all()) else mask.view(len(mask), 1, 1, size))
@@ -59,12 +59,12 @@ class Ring:
 
 
 def reach(count: Tensor, num_steps: int, *, size: int, in_blocks: bool = False, resets: Tensor | None = None) -> Reach:
-    """What ``num_steps`` tokens attend to.
+    """Return what ``num_steps`` tokens attend to.
 
     Args:
-        count: (B,) tokens before the window, of which a cache of ``size`` slots has the newest.
-        in_blocks: a text is read in blocks of ``size`` tokens.
-        resets: (T, B), true where a stream begins anew before that token.
+        count: (B,) tokens before the window, the newest of which are in a cache of ``size`` slots.
+        in_blocks: whether a text is read in blocks of ``size`` tokens.
+        resets: (T, B), true where a stream restarts before that token.
     """
     steps = torch.arange(num_steps, device=count.device)
     number = _common(count) if resets is None else None
@@ -83,7 +83,7 @@ def reach(count: Tensor, num_steps: int, *, size: int, in_blocks: bool = False, 
 
 
 def _of_streams_alike(number: int, count: Tensor, steps: Tensor, *, size: int, in_blocks: bool) -> Reach:
-    """What the tokens attend to where each stream has had ``number`` before, and none begins anew."""
+    """Return what the tokens attend to if each stream has had ``number`` before and none restarts."""
     num_steps = len(steps)
     places = number + steps  # (T,)
     if in_blocks:
@@ -99,12 +99,12 @@ def _of_streams_alike(number: int, count: Tensor, steps: Tensor, *, size: int, i
 
 
 def counted(count: Tensor, size: int, in_blocks: bool = False) -> Tensor:
-    """The number of tokens that is kept where there were (B,) ``count``, as in ``reach``."""
+    """Return the count that is kept after (B,) ``count`` tokens; arguments as of ``reach``."""
     return count % size if in_blocks else torch.where(count >= 2 * PERIOD, count - PERIOD, count)
 
 
 def _common(count: Tensor) -> int | None:
-    """The number that all streams have in common; None where there is none, or the host would have to wait for it."""
+    """Return the count that all streams share; None if there is none, or the host would have to wait for it."""
     if count.device.type != "cpu":
         return None
     first = int(count[0])
@@ -112,13 +112,13 @@ def _common(count: Tensor) -> int | None:
 
 
 def in_order(slots: Tensor, oldest: Tensor, *, size: int) -> Tensor:
-    """(L, B, R · S) whose ``oldest`` of R = ``size`` slots are at (B,) → the same with the oldest first."""
+    """(L, B, R · S) with R = ``size`` slots, the ``oldest`` of them at (B,) → the same with the oldest first."""
     order = (oldest.unsqueeze(1) + torch.arange(size)) % size  # (B, R)
     rows = torch.arange(len(order)).unsqueeze(1)
     return slots.unflatten(2, (size, -1))[:, rows, order].flatten(2)
 
 
 def newest(joined: Tensor, size: int) -> Tensor:
-    """(B, K, S) → (B, M · S): the last ``size`` of K, with zeros before them where there are fewer."""
+    """(B, K, S) → (B, M · S): the last ``size`` of K, with zeros before them if there are fewer."""
     missing = size - joined.shape[1]
     return (F.pad(joined, (0, 0, missing, 0)) if missing > 0 else joined[:, -missing:]).flatten(1)

@@ -1,8 +1,8 @@
 """The recurrence turns embeddings (T, B, E) and a state into hidden vectors (T, B, H) and the next state.
 
-tanh RNN (Elman 1990), LSTM (Hochreiter & Schmidhuber 1997) and GRU (Cho et al. 2014, reset after the product as the
-fused kernels have it), each layer one call (of cuDNN on a GPU, of oneDNN or a loop of ours on a CPU), so that what
-comes between layers is ours; and the cells of ``cells``, ``slstm`` and ``mogrifier``.
+Its cells are tanh RNN (Elman 1990), LSTM (Hochreiter & Schmidhuber 1997), GRU (Cho et al. 2014, with the reset after
+the product as in the fused kernels) and those of ``cells``, ``slstm`` and ``mogrifier``. Each layer is one call (to
+cuDNN on a GPU, to oneDNN or our own loop on a CPU), so that what comes between layers is ours.
 Letters: T time, B streams, E embedding, H hidden.
 """
 
@@ -40,9 +40,9 @@ CELLS: dict[str, Any] = {
 
 
 class Recurrence(LayerStack):
-    """Layers of one cell, with dropout between them and on their recurrent weights, and perhaps attention to the past.
+    """Layers of one cell, with dropout between them and on their recurrent weights, and optional attention to the past.
 
-    The state is that of the layers, then that of the attention.
+    The state holds the parts of the layers, then those of the attention.
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class Recurrence(LayerStack):
     ) -> None:
         """
         Args:
-            attention: the layer, from 1, whose last ``context`` outputs are attended to; None: none is.
+            attention: the layer, counted from 1, whose last ``context`` outputs are attended to; None: no attention.
             layer_norm: normalise the input of each layer, and the output of the last.
-            residual: add a layer's input to its output where both have one size.
-            num_wide: the first layers of a QRNN, which see the input before beside the present one.
+            residual: add a layer's input to its output if both have the same size.
+            num_wide: how many of a QRNN's first layers see the previous input as well as the present one.
             num_heads, forget_gate: of an sLSTM; the gate is sigmoid or exponential.
-            mogrifier_rounds, mogrifier_rank: of an LSTM; 0 rounds: it is torch's.
+            mogrifier_rounds, mogrifier_rank: of an LSTM; 0 rounds: torch's own LSTM.
         """
         super().__init__()
         sizes = [input_size, *hidden_sizes]
@@ -90,20 +90,20 @@ class Recurrence(LayerStack):
         self.residual = residual
         self.attended = None if attention is None else attention - 1
         self.past = None if attention is None else PastAttention(hidden_sizes[attention - 1], context)
-        # of each part of the state of each layer: (h, c) or (h,) or as the cell says
+        # for each layer, the size of each part of its state: (h, c) or (h,) or as the cell says
         self.state_sizes = [_state_sizes(layer) for layer in self.layers]
         self.hidden_sizes = tuple(hidden_sizes)
         self.dropout, self.hidden_dropout, self.weight_dropout = dropout, hidden_dropout, weight_dropout
 
     @property
     def input_weights(self) -> list[Tensor]:
-        """The matrix of each layer that its inputs are multiplied by."""
+        """Return the matrix of each layer that multiplies its inputs."""
         layers: Any = self.layers
         return [getattr(layer, "weight_ih_l0" if isinstance(layer, nn.RNNBase) else "weight") for layer in layers]
 
     @classmethod
     def of(cls, config: ModelConfig) -> Recurrence:
-        """As ``config`` says."""
+        """Build the recurrence that ``config`` describes."""
         sizes = config.layer_sizes
         return cls(
             config.cell,
@@ -156,23 +156,23 @@ class Recurrence(LayerStack):
         return self.normalized(hidden, len(layers)), self.stacked(ends, state[0].dtype) + past
 
     def begin_of(self, state: State, index: int) -> State:
-        """Return the part of layer ``index`` in ``state``, (1, B, its size) each."""
+        """Return what ``state`` holds for layer ``index``: (1, B, its size) for each part."""
         return tuple(
             part[index : index + 1, :, :size] for part, size in zip(state, self.state_sizes[index], strict=False)
         )
 
     def product_formats(self, inputs: Tensor) -> set[torch.dtype]:
-        """Run the first layer over (T, B, E) ``inputs`` and return the formats that it multiplied in."""
+        """Run the first layer over (T, B, E) ``inputs`` and return the number formats of its products."""
         begin = tuple(inputs.new_zeros(1, inputs.shape[1], size) for size in self.state_sizes[0])
         with autocast_where_native(inputs.device.type), ProductFormats() as products:
             _run(self.layers[0], inputs, begin, None, None)
         return products.found
 
     def step(self, inputs: Tensor, state: State, steps: Sequence[Any]) -> tuple[Tensor, State]:
-        """Make a single step from (B, E), without dropout; returns (B, H) of the last layer and the next state.
+        """Take a single step from (B, E), without dropout; returns (B, H) of the last layer and the next state.
 
         Args:
-            steps: of each layer, (B, E) and a state of (B, H) → (B, H), the next state.
+            steps: for each layer, a function (B, E), state of (B, H) → (B, H), next state.
         """
         hidden = inputs
         ends: list[State] = []
@@ -187,14 +187,14 @@ class Recurrence(LayerStack):
         return self.normalized(hidden, len(steps)), self.stacked(ends, state[0].dtype) + past
 
     def normalized(self, hidden: Tensor, index: int) -> Tensor:
-        """Normalise what layer ``index`` takes, or, after the last layer, what comes out."""
+        """Normalise the input of layer ``index``, or, after the last layer, the output."""
         if self.norms is None:
             return hidden
         normalized: Tensor = self.norms[index](hidden)
         return normalized
 
     def joined(self, hidden: Tensor, output: Tensor) -> Tensor:
-        """Return what goes on from a layer: its output, with its input added where there are residual connections."""
+        """Return what a layer passes on: its output, with its input added if there are residual connections."""
         return hidden + output if self.residual and hidden.shape[-1] == output.shape[-1] else output
 
     def stacked(self, ends: list[State], dtype: torch.dtype) -> State:
@@ -206,7 +206,7 @@ class Recurrence(LayerStack):
 
     @property
     def num_attended(self) -> int:
-        """Numbers of the past states that a token attends to."""
+        """Count the numbers in the past states that a token attends to."""
         return 0 if self.past is None else self.past.size * self.past.num_slots
 
     @property
@@ -215,7 +215,7 @@ class Recurrence(LayerStack):
         return [max(sizes) for sizes in zip(*self.state_sizes, strict=True)]
 
     def initial_state(self, batch_size: int, *, device: torch.device, dtype: torch.dtype) -> State:
-        """Return a zero state, (layers, B, H) each, with the largest layer's H; then that of the attention."""
+        """Return a zero state: (layers, B, H) each, with the largest layer's H; then the attention's parts."""
         shape = (len(self.layers), batch_size)
         state = tuple(torch.zeros(*shape, size, device=device, dtype=dtype) for size in self.largest_sizes)
         return state if self.past is None else state + self.past.initial_state(batch_size, device=device, dtype=dtype)
@@ -241,7 +241,7 @@ def _state_sizes(layer: Any) -> tuple[int, ...]:
 
 
 def _recurrent(layer: Any) -> Any:
-    """Return the matrix that weight dropout falls on."""
+    """Return the matrix that weight dropout acts on."""
     return layer.recurrent if isinstance(layer, Cell) else layer.weight_hh_l0
 
 

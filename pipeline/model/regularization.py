@@ -1,7 +1,7 @@
 """The dropouts and penalties of Merity, Keskar & Socher 2018, AWD-LSTM.
 
-Every mask of a window is a pure function of (seed, place): drawn anew wherever it is needed, the same on every rank
-and in every group of rows, so that nothing depends on how the streams are shared out.
+Every mask of a window is a pure function of (seed, place): redrawn wherever it is needed, the same on every rank and
+in every group of rows, so that nothing depends on how the streams are distributed.
 Letters: T time, B streams, H hidden, V vocabulary.
 """
 
@@ -17,7 +17,7 @@ from pipeline.seeds import mix
 # places of masks; hidden and weight masks have one for each layer
 EMBEDDING, INPUT, HIDDEN, WEIGHT, OUTPUT = range(5)
 
-# masks are cut from random words of 64 bits, 16 bits to a number
+# masks are cut from random words of 64 bits, 16 bits per number
 LEVELS = 2**16
 
 
@@ -31,18 +31,18 @@ class Masks:
 
     @classmethod
     def fresh(cls, batch_size: int) -> Masks:
-        """Of a window of ``batch_size`` streams, seeded from torch's generator."""
+        """Return the masks of a window of ``batch_size`` streams, seeded from torch's generator."""
         return cls(int(torch.randint(2**62, ())), batch_size, range(batch_size))
 
     def locked(self, values: Tensor, dropout: float, *, place: int, layer: int = 0) -> Tensor:
-        """Drop from (T, B, H) the same numbers of a stream at every step (Gal & Ghahramani 2016)."""
+        """Drop the same numbers of a stream in (T, B, H) at every step (Gal & Ghahramani 2016)."""
         if not dropout:
             return values
         mask = self._draw((self.batch_size, values.shape[-1]), dropout, values, place, layer)
         return values * mask[self.rows.start : self.rows.stop]
 
     def embedding(self, embedded: Tensor, tokens: Tensor, dropout: float, *, vocab_size: int) -> Tensor:
-        """Drop some types from (T, B, E) embeddings of ``tokens``, wherever they stand in the window."""
+        """Drop some types from (T, B, E) embeddings of ``tokens``, wherever they occur in the window."""
         if not dropout:
             return embedded
         mask = self._draw((vocab_size,), dropout, embedded, EMBEDDING, 0)
@@ -53,11 +53,11 @@ class Masks:
         return weight * self._draw(tuple(weight.shape), dropout, weight, WEIGHT, layer) if dropout else weight
 
     def generator(self, device: torch.device, place: int, layer: int) -> torch.Generator:
-        """What draws one mask, once it is seeded; here a new one."""
+        """Return the generator, still to be seeded, that draws one mask; here a new one."""
         return torch.Generator(device)
 
     def _draw(self, shape: tuple[int, ...], dropout: float, like: Tensor, place: int, layer: int) -> Tensor:
-        """0 with probability ``dropout``, rounded to 1/65,536, else 1/(1 − that)."""
+        """Draw 0 with probability p = ``dropout``, rounded to 1/65,536, else 1/(1 − p)."""
         generator = self.generator(like.device, place, layer)
         generator.manual_seed(mix(self.seed, place, layer))
         size = torch.Size(shape).numel()
@@ -70,13 +70,13 @@ class Masks:
 
 @dataclass(frozen=True)
 class Penalties:
-    """What the trained loss adds for large (AR) and for quickly changing outputs (TAR) of the last layer."""
+    """What training adds to the loss for large (AR) and quickly changing (TAR) outputs of the last layer."""
 
     activation: float = 0.0
     temporal: float = 0.0
 
     def __call__(self, hidden: Tensor, dropped: Tensor) -> Tensor | None:
-        """(T, B, H) before and after dropout → the weighted means over all their numbers; None where there are none."""
+        """(T, B, H) before and after dropout → the weighted sum of mean squares; None without penalties."""
         total = None
         if self.activation:
             total = self.activation * mean_square(dropped)
@@ -90,5 +90,5 @@ NO_PENALTIES = Penalties()
 
 
 def mean_square(values: Tensor) -> Tensor:
-    """At least in float32."""
+    """Return the mean square of ``values``, computed at least in float32."""
     return values.to(torch.promote_types(values.dtype, torch.float32)).square().mean()

@@ -1,9 +1,9 @@
 """The running average of the cells without a recurrent product: h_t = f_t h_(t−1) + (1 − f_t) x_t for all t at once.
 
-On a CPU one fused multiply-add a step, in place, which passes over memory once. On a GPU, where every call costs a
-launch, blocks of time side by side: blocks' ends first, then the same recurrence over the ends, then every block from
-where the one before it ended. No logarithm and no quotient is taken (Feng et al. 2024 scan in log space), so nothing
-overflows, whatever the sign of x. Letters: T time, B streams, H hidden, N = B·H, C blocks of K steps.
+A CPU does one fused multiply-add per step, in place, which passes over memory once. A GPU, on which every call costs a
+launch, scans blocks of time side by side: first the ends of all blocks, then the same recurrence over the ends, then
+every block from where the previous one ended. No logarithm or quotient is taken (Feng et al. 2024 scan in log space),
+so nothing overflows, whatever the sign of x. Letters: T time, B streams, H hidden, N = B·H, C blocks of K steps.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# steps of a block, and up to how many steps the plain loop has no more launches
+# steps per block; the number of steps up to which the plain loop has no more launches
 BLOCK, FEW = 8, 24
 # devices that scan in blocks
 BLOCKED = {"cuda"}
@@ -26,7 +26,7 @@ class RunningAverage(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, gates: Tensor, start: Tensor, resets: Tensor | None) -> Tensor:
-        """``resets``: (T, B), where h_(t−1) counts as 0."""
+        """``resets``: (T, B), true where h_(t−1) counts as 0."""
         forget = torch.sigmoid(gates)
         carried = _without_resets(forget, resets)
         hidden = torch.addcmul(inputs, forget, inputs, value=-1)  # (1 − f) x
@@ -59,7 +59,7 @@ def running_average(inputs: Tensor, gates: Tensor, start: Tensor, resets: Tensor
 def scan_(values: Tensor, factors: Tensor, *, backwards: bool = False) -> None:
     """Add factors_t · values_(t−1) to values_t, one t after another, in place; both are (T, …) and contiguous.
 
-    ``backwards``: the transpose of that, factors_(t+1) · values_(t+1) to values_t from the last t to the first.
+    ``backwards``: the transpose of that, which adds factors_(t+1) · values_(t+1) to values_t from the last t down.
     """
     if values.device.type not in BLOCKED:
         order = slice(None, None, -1) if backwards else slice(None)
@@ -73,7 +73,7 @@ def scan_(values: Tensor, factors: Tensor, *, backwards: bool = False) -> None:
 
 
 def blocks_(values: Tensor, factors: Tensor) -> None:
-    """``scan_`` of (T, N) with some 3·``BLOCK`` calls for every level of blocks, instead of T."""
+    """Do ``scan_`` on (T, N) with about 3·``BLOCK`` calls per level of blocks instead of T."""
     num_steps = len(values)
     if num_steps <= FEW:
         _loop_(values.unbind(0), factors.unbind(0)[1:])
@@ -82,7 +82,7 @@ def blocks_(values: Tensor, factors: Tensor) -> None:
     whole = num_blocks * BLOCK
     steps = values[:whole].view(num_blocks, BLOCK, -1).unbind(1)  # BLOCK × (C, N)
     links = factors[:whole].view(num_blocks, BLOCK, -1).unbind(1)
-    ends, products = steps[0].clone(), links[0].clone()  # of each block as if the one before ended in 0
+    ends, products = steps[0].clone(), links[0].clone()  # of each block, as if the previous one had ended in 0
     for step, link in zip(steps[1:], links[1:], strict=True):
         torch.addcmul(step, link, ends, out=ends)
         products.mul_(link)
@@ -93,11 +93,11 @@ def blocks_(values: Tensor, factors: Tensor) -> None:
 
 
 def _loop_(steps: Sequence[Tensor], links: Sequence[Tensor]) -> None:
-    """Each step plus its link, of which there is one fewer, times the step before."""
+    """Add to each step but the first its link times the step before, in place."""
     for before, step, link in zip(steps[:-1], steps[1:], links, strict=True):
         step.addcmul_(link, before)
 
 
 def _without_resets(values: Tensor, resets: Tensor | None) -> Tensor:
-    """(T, B, H) with zeros where ``resets``, (T, B), is true."""
+    """Return (T, B, H) with zeros where ``resets``, (T, B), is true."""
     return values if resets is None else values.masked_fill(resets.unsqueeze(2), 0)

@@ -1,8 +1,8 @@
-"""A window in which some streams begin anew is run as one padded call of a layer, exact for every stream.
+"""Run a window in which some streams restart as one padded call per layer, exact for every stream.
 
-Each stretch between resets becomes a row of its own: B streams with R resets are B + R rows of the same call, padded
-to the longest, as if nothing began anew. The rows are cut and put together again around every layer, so that what
-lies between layers sees (T, B, H) as always. Where there is no kernel, ``cells`` take the resets as they are.
+Each stretch between resets becomes a row of its own: B streams with n resets are B + n rows of the same call, padded
+to the longest. The rows are split and rejoined around every layer, so that what lies between layers sees (T, B, H) as
+always. The cells that have no kernel (``cells``) take the resets themselves.
 Letters: T time, B streams, R rows, H hidden.
 """
 
@@ -46,7 +46,7 @@ class Segments:
 
         self.num_rows = num_rows
         self.resets = on_device(resets)  # (T, B)
-        # what stands in the padding does not matter: nothing looks at what comes of it
+        # the content of the padding does not matter: nothing reads what is computed from it
         self._spread = on_device((np.minimum(begin + step, num_steps - 1) * num_streams + stream).reshape(-1))
         self._collect = on_device(((np.arange(num_steps)[:, None] - begin[row]) * num_rows + row).reshape(-1))
         self._stream = on_device(stream)
@@ -56,9 +56,9 @@ class Segments:
         self._padding = on_device(step >= length)  # (longest, R)
 
     def run(self, layer: Any, inputs: Tensor, state: State, recurrent: Tensor | None = None) -> tuple[Tensor, State]:
-        """(T, B, E) and (1, B, H) each through ``layer`` → (T, B, H), state of every stream after its last step.
+        """Run ``layer``: (T, B, E) and (1, B, H) each → (T, B, H), the state of every stream after its last step.
 
-        ``recurrent`` stands in for the layer's recurrent weights.
+        ``recurrent`` replaces the layer's recurrent weights.
         """
         num_steps, num_streams, size = inputs.shape
         rows = inputs.reshape(-1, size).index_select(0, self._spread).view(-1, self.num_rows, size)  # (longest, R, E)
@@ -78,10 +78,10 @@ class Segments:
 def lstm_with_pauses(
     layer: Any, inputs: Tensor, state: State, pauses: Tensor, recurrent: Tensor | None = None
 ) -> tuple[Tensor, State]:
-    """An LSTM layer whose cells stay exactly as they are where ``pauses``, (T, R), is true.
+    """Run an LSTM layer whose cells stay exactly as they are where ``pauses``, (T, R), is true.
 
-    The kernel tells no cell but the last, so a shorter row has to carry its own through the padding: one more input
-    shuts the input gates and opens the forget gates there.
+    The kernel returns no cell but the last, so a shorter row has to carry its own through the padding: an additional
+    input closes the input gates and opens the forget gates there.
     """
     size = layer.weight_hh_l0.shape[1]
     column = inputs.new_zeros(4, size, 1)  # input, forget, cell and output gates

@@ -15,13 +15,13 @@ DRAWS = {"normal_", "uniform_"}
 
 
 def shapes_of(config: ModelConfig, vocab_size: int) -> LanguageModel:
-    """Return the model of ``config``, whose parameters hold nothing. Raises ``UserError`` for an impossible one."""
+    """Return the model of ``config`` with empty parameters. Raises ``UserError`` for an impossible one."""
     with torch.device("meta"), WithoutDraws():
         return LanguageModel(config, vocab_size)
 
 
 class WithoutDraws(TorchFunctionMode):
-    """Leaves initial values out: on the meta device torch imports its compiler for some, which takes a second."""
+    """Skips drawing initial values: on the meta device torch imports its compiler for some, which takes a second."""
 
     def __torch_function__(
         self,

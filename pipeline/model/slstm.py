@@ -1,7 +1,7 @@
 """The LSTM with exponential gates and several heads (Beck et al. 2024, "xLSTM", section 2.2): sLSTM.
 
 Its state is (h, a, l): the hidden vector, the average a = c/n of what it has read, and l, the logarithm of the
-normaliser n, in which 0 stands for n = 0, a stream that has read nothing. Letters: T time, B streams, E embedding,
+normaliser n; l = 0 stands for n = 0, a stream that has read nothing. Letters: T time, B streams, E embedding,
 H hidden, K heads, D = H/K units of a head.
 """
 
@@ -20,10 +20,10 @@ NORM_EPSILON = 1e-5
 
 
 class SLSTM(RecurrentCell):
-    """c_t = f c_(t−1) + i z, n_t = f n_(t−1) + i, h_t = o c_t/n_t; out of it goes h_t, normalised in each head.
+    """c_t = f c_(t−1) + i z, n_t = f n_(t−1) + i, h_t = o c_t/n_t; its output is h_t, normalised within each head.
 
-    z = tanh(W_z x + U_z h + b), o = σ(…), i = exp(…), f = σ(…) or exp(…); U has a block for each head, so that only
-    units of one head see each other. Rows of the weights: of each head D for f, D for i, D for z, D for o.
+    z = tanh(W_z x + U_z h + b), o = σ(…), i = exp(…), f = σ(…) or exp(…); U has a block for each head, so that units
+    see only those of their own head. Rows of the weights: for each head D for f, D for i, D for z, D for o.
     """
 
     num_products = 4  # f, i, z, o
@@ -61,7 +61,7 @@ class SLSTM(RecurrentCell):
         return lambda inputs, state: self._step(from_inputs(inputs), state)
 
     def _step(self, from_inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """``step`` from the products of the inputs, (B, 4H)."""
+        """Do ``step``, given the products of the inputs, (B, 4H)."""
         before, average, log = state
         products = self._in_heads(from_inputs)  # (K, B, 4D)
         blocks = self.weight_hh.view(self.num_heads, -1, self.weight_hh.shape[1])  # (K, 4D, D)

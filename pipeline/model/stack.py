@@ -1,4 +1,4 @@
-"""What stands between embedding and head: layers one after another, in the precision that the device multiplies in."""
+"""What lies between embedding and head: a stack of layers, in the precision in which the device multiplies."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class LayerStack(nn.Module):
         """Run all layers over (T, B, E); returns (T, B, H) of the last layer and the state after the last step.
 
         Args:
-            segments: where streams begin anew within the window.
-            masks: of locked and weight dropout; none: as when not training.
-            outputs: gets what goes on from each layer, (T, B, H of that layer).
+            segments: where in the window streams restart.
+            masks: of locked and weight dropout; None: no such dropout, as when not training.
+            outputs: a list that receives what each layer passes on, (T, B, H of that layer).
         """
         if runs_in_autocast(inputs.device.type):
             return self.run(inputs, state, segments, masks, outputs)
@@ -42,5 +42,5 @@ class LayerStack(nn.Module):
         masks: Masks | None,
         outputs: list[Tensor] | None,
     ) -> tuple[Tensor, State]:
-        """Do what ``forward`` says, within or without autocast."""
+        """Do what ``forward`` says, with or without autocast."""
         raise NotImplementedError

@@ -1,7 +1,7 @@
 """A stepper runs a trained model one token at a time.
 
 A fused kernel for whole sequences spends most of a single step on packing its weights. Here they are laid out once: by
-columns, which a product with few rows reads twice as fast, or for oneDNN, where it is faster for many prompts.
+columns, which a product with few rows reads twice as fast, or, for many prompts, for oneDNN where that is faster.
 Letters: B prompts, E embedding, H hidden, V vocabulary.
 """
 
@@ -25,7 +25,7 @@ from pipeline.model.transformer import Transformer
 
 
 class Stepper:
-    """Makes single steps of ``model``, which must not change meanwhile; call it within ``evaluating``."""
+    """Takes single steps with ``model``, which must not change meanwhile; call it within ``evaluating``."""
 
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
@@ -36,7 +36,7 @@ class Stepper:
     def __call__(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Read (B,) tokens; returns the (B, V) logits of the next ones and the state after these.
 
-        ``state`` is used up: what it holds may be changed in place.
+        ``state`` must not be used again: its tensors may be changed in place.
         """
         model = self.model
         recurrence: Any = model.recurrence
@@ -53,7 +53,7 @@ class Stepper:
         return head(hidden), state
 
     def _laid_out(self, num_rows: int) -> tuple[list[Step], Product]:
-        """The step of each layer and the head, (B, H) → (B, V), ready for about ``num_rows`` prompts."""
+        """Return the step of each layer, and the head, (B, H) → (B, V), laid out for about ``num_rows`` prompts."""
         head: Any = self.model.head
         is_packed = num_rows > 1 and takes_onednn(head.weight)
         if is_packed not in self.layouts:
@@ -67,7 +67,7 @@ class Stepper:
 
 
 def is_plain(model: LanguageModel) -> bool:
-    """Whether ``model`` is what the short way computes: an embedding, torch's or our own cells, a full softmax."""
+    """Return whether the short path can run ``model``: an embedding, torch's or our own cells, a full softmax."""
     return (
         type(model) is LanguageModel
         and type(model.recurrence) is Recurrence
@@ -82,7 +82,7 @@ def _by_columns(weight: Tensor, bias: Tensor | None) -> Product:
 
 
 def _products(layer: Any, lay_out: LayOut) -> Iterator[Product]:
-    """Of the inputs and of the hidden vectors, (B, E) and (B, H) → (B, gates · H) each; an LSTM's candidate twice."""
+    """Yield the products of inputs and hidden vectors, (B, E) and (B, H) → (B, gates · H); LSTM's candidate doubled."""
     for name in ("ih", "hh"):
         weight, bias = getattr(layer, f"weight_{name}_l0"), getattr(layer, f"bias_{name}_l0")
         if isinstance(layer, nn.LSTM):
@@ -94,7 +94,7 @@ def _products(layer: Any, lay_out: LayOut) -> Iterator[Product]:
 def _lstm(from_inputs: Product, from_hidden: Product) -> Step:
     def step(inputs: Tensor, state: State) -> tuple[Tensor, State]:
         hidden, cell = state
-        # tanh x = 2 σ(2x) − 1, so that all four are one σ
+        # tanh x = 2 σ(2x) − 1, so that one σ serves all four
         enter, forget, half, output = from_inputs(inputs).add_(from_hidden(hidden)).sigmoid_().chunk(4, 1)
         cell = torch.mul(forget, cell).addcmul_(enter, half, value=2).sub_(enter)
         hidden = torch.tanh(cell).mul_(output)
@@ -124,5 +124,5 @@ def _rnn(from_inputs: Product, from_hidden: Product) -> Step:
     return step
 
 
-# of torch's layers, from their products (B, E) and (B, H) → (B, gates · H), gates in torch's order
+# the steps of torch's layers, made from their products (B, E) and (B, H) → (B, gates · H), gates in torch's order
 STEPS: dict[type[nn.Module], Callable[[Product, Product], Step]] = {nn.LSTM: _lstm, nn.GRU: _gru, nn.RNN: _rnn}

@@ -1,9 +1,9 @@
 """A Transformer in place of the recurrence (Vaswani et al. 2017; pre-norm, Xiong et al. 2020).
 
-Its state is a cache of the keys and of the values that the last M tokens left in each layer, carried from window to
-window (Dai et al. 2019), and how many tokens there were: see ``reach``. Single steps write into the cache in place, as
-into a ring; the state says which slot is the oldest. Letters: T time, B streams, H hidden, L layers, R slots of a ring,
-K keys that are attended to, D size of a head, S numbers of all keys of a token.
+Its state is a cache of the keys and values of the last M tokens in each layer, carried from window to window (Dai et
+al. 2019), and how many tokens there were: see ``reach``. Single steps write into the cache in place, as into a ring;
+the state says which slot is the oldest. Letters: T time, B streams, H hidden, L layers, R slots of a ring, K keys
+attended to, D size of a head, S size of all keys of a token.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from pipeline.model.segments import Segments
 from pipeline.model.stack import LayerStack
 from pipeline.model.state import State
 
-# of a weight at the start (Radford et al. 2019)
+# standard deviation of initial weights (Radford et al. 2019)
 DEVIATION = 0.02
 
 
 class Block(nn.Module):
-    """Attention and a feed-forward layer, each added to what it normalises."""
+    """Attention and a feed-forward layer; each is applied to its normalised input and added to the input."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Block(nn.Module):
         self.num_heads, self.num_kv_heads = config.num_heads, config.num_kv_heads or config.num_heads
         self.head_size = size // self.num_heads
         self.is_gated = config.feedforward == "swiglu"
-        # as many weights with two matrices into the wider layer as with one
+        # two matrices into the wider layer have as many weights in all as one would
         wide = -(-8 * size // 3) if self.is_gated else 4 * size
         self.norms = nn.ModuleList(nn.LayerNorm(size, bias=False) for _ in range(2))
         self.into_attention = nn.Linear(size, size + 2 * self.cache_size, bias=False)  # queries, keys, values
@@ -48,12 +48,12 @@ class Block(nn.Module):
         self.narrow = nn.Linear(wide, size, bias=False)
         for matrix in (self.into_attention, self.widen):
             nn.init.normal_(matrix.weight, std=DEVIATION)
-        for matrix in (self.out_of_attention, self.narrow):  # what is added 2 L times
+        for matrix in (self.out_of_attention, self.narrow):  # whose outputs are added 2 L times
             nn.init.normal_(matrix.weight, std=DEVIATION / math.sqrt(2 * config.num_layers))
 
     @property
     def cache_size(self) -> int:
-        """Numbers of the keys of a token, and of its values."""
+        """Return the size of all keys of a token, and of all its values."""
         return self.num_kv_heads * self.head_size
 
     def attention(
@@ -63,7 +63,7 @@ class Block(nn.Module):
 
         Args:
             cached: (B, R, S) keys and values.
-            turns: of the positions of the tokens; None: their positions are in ``hidden``.
+            turns: rotations for the positions of the tokens; None: their positions are in ``hidden``.
         """
         num_kv_heads = self.num_kv_heads
         heads = linear(hidden, self.into_attention.weight).unflatten(2, (-1, self.head_size))  # (B, T, all heads, D)
@@ -90,7 +90,7 @@ class Block(nn.Module):
 
 
 class Transformer(LayerStack):
-    """Blocks one after another, and a norm; called as ``Recurrence`` is."""
+    """Blocks one after another, and a norm; called like ``Recurrence``."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class Transformer(LayerStack):
         return final(hidden).transpose(0, 1), self.end_of(state, ends, reaches)
 
     def reach_of(self, state: State, num_steps: int, segments: Segments | None = None) -> tuple[Reach, Tensor | None]:
-        """What a window of ``num_steps`` attends to after ``state``, and the turns of its positions."""
+        """Return what a window of ``num_steps`` attends to after ``state``, and the rotations of its positions."""
         keys, _, count = state
         resets = None if segments is None else segments.resets
         found = reach(count[0, :, 0], num_steps, size=self.num_slots, in_blocks=self.in_blocks, resets=resets)
@@ -139,11 +139,11 @@ class Transformer(LayerStack):
         return found, None if self.positions is not None else rotary_turns(found.places, layer.head_size, keys.dtype)
 
     def cached(self, state: State, index: int) -> list[Tensor]:
-        """(B, R, S) keys and values of layer ``index`` in ``state``."""
+        """Return the (B, R, S) keys and values of layer ``index`` in ``state``."""
         return [part[index].unflatten(1, (self.ring_size, -1)) for part in state[:2]]
 
     def in_order(self, state: State) -> State:
-        """Return ``state`` with the oldest slot first. It is so but after single steps, which are made on a CPU."""
+        """Return ``state`` with the oldest slot first, which it is except after single steps (only on a CPU)."""
         *slots, count = state
         oldest = count[0, :, 1].long()  # (B,)
         if count.device.type != "cpu" or not oldest.any():
@@ -152,7 +152,7 @@ class Transformer(LayerStack):
         return keys, values, torch.stack([count[..., 0], torch.zeros_like(count[..., 1])], dim=2)
 
     def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """Make a single step from (B, H), outside autograd; returns (B, H) and the state, changed in place."""
+        """Take a single step from (B, H), outside autograd; returns (B, H) and the state, changed in place."""
         layers: Any = self.layers
         count = state[2][0].long()  # (B, 2)
         reaches, turns = self.reach_of(state, 1)
@@ -169,14 +169,14 @@ class Transformer(LayerStack):
         return final(hidden)[:, 0], state
 
     def dropped(self, output: Tensor, masks: Masks | None, place: int) -> Tensor:
-        """Drop from (B, T, H) what training drops of what is added number ``place``."""
+        """Apply the dropouts of training to (B, T, H), which is added to the hidden vectors as number ``place``."""
         output = F.dropout(output, self.dropout, self.training)
         if masks is None:
             return output
         return masks.locked(output.transpose(0, 1), self.hidden_dropout, place=HIDDEN, layer=place).transpose(0, 1)
 
     def end_of(self, state: State, ends: list[tuple[Tensor, Tensor]], reaches: Reach) -> State:
-        """The state after a window whose layers have the keys and values ``ends``, (B, K, S) each."""
+        """Return the state after a window whose layers have the keys and values ``ends``, (B, K, S) each."""
         keys, values, count = state
         count = torch.stack([reaches.count.to(count.dtype), torch.zeros_like(count[0, :, 0])], dim=1).unsqueeze(0)
         if reaches.starts_anew:  # what the slots hold does not matter
@@ -186,12 +186,12 @@ class Transformer(LayerStack):
 
     @property
     def num_attended(self) -> int:
-        """Numbers of the keys that a token attends to, of all heads and layers, where nothing begins anew."""
+        """Count the numbers in the keys that a token attends to, over all heads and layers, if no stream restarts."""
         layers: Any = self.layers
         return len(layers) * layers[0].hidden_size * self.num_slots
 
     def product_formats(self, inputs: Tensor) -> set[torch.dtype]:
-        """Run the first layer over (T, B, H) ``inputs`` and return the formats that it multiplied in."""
+        """Run the first layer over (T, B, H) ``inputs`` and return the number formats of its products."""
         layer: Any = self.layers[0]
         state = self.initial_state(inputs.shape[1], device=inputs.device, dtype=inputs.dtype)
         how = self.reach_of(state, len(inputs))

@@ -89,7 +89,7 @@ def test_ids_of_any_integer_type_are_read(dtype: torch.dtype, head: str) -> None
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bool])
 def test_what_is_no_integer_is_no_id(dtype: torch.dtype) -> None:
     model = make()
-    with pytest.raises(TypeError, match=f"token ids are integers, not {dtype}"):
+    with pytest.raises(TypeError, match=f"token ids must be integers, not {dtype}"):
         model(tokens().to(dtype), model.initial_state(STREAMS))
 
 

@@ -1,8 +1,8 @@
-"""A GRU layer that loops over time itself, on a CPU, where torch has no kernel of it for a whole window.
+"""A GRU layer with its own loop over time, for a CPU, where torch has no kernel of it for a whole window.
 
-As in ``looped_rnn``: the products of the inputs and the gradients of both matrices are one product over the whole
-window each; products are in autocast's format, everything else at least in float32. Letters: T time, B streams,
-E embedding, H hidden.
+As in ``looped_rnn``, the products of the inputs and the gradient of each matrix are one product over the whole window;
+products are in autocast's format, everything else at least in float32. Letters: T time, B streams, E embedding,
+H hidden.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline.model.cpu.products import (
 
 
 class LoopedGRU(torch.autograd.Function):
-    """(T, B, E) and h (1, B, H) → (T, B, H), and h after the last step (Cho et al. 2014, as cuDNN has it).
+    """(T, B, E) and h (1, B, H) → (T, B, H), and h after the last step (Cho et al. 2014, in cuDNN's form).
 
     r, z = σ(W x + b + U h + c), m = U h + c, n = tanh(W x + b + r m), h' = (1 − z) n + z h; rows of W (3H, E), of
     U (3H, H), of b and c (3H,) in torch's order r, z, and n or m.
@@ -97,10 +97,10 @@ class LoopedGRU(torch.autograd.Function):
 
 
 def _factors(gates: Tensor, middles: Tensor, befores: Tensor) -> tuple[Tensor, Tensor]:
-    """What ∂h is multiplied with.
+    """Return the factors by which ∂h is multiplied for other gradients.
 
     Returns:
-        To the sums under r and z and to m, (T, B, 3, H); to the sum under n, (T, B, H).
+        For the sums under r and z and for m, (T, B, 3, H); for the sum under n, (T, B, H).
     """
     reset, update, candidate = gates.unbind(2)
     of_candidate = (1 - update).mul_(1 - candidate.square())

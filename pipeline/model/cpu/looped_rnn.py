@@ -1,7 +1,7 @@
-"""A tanh RNN layer that loops over time itself, on a CPU, where no library has it as one kernel.
+"""A tanh RNN layer with its own loop over time, for a CPU, where no library has it as one kernel.
 
-Torch's own adds to the gradient of the weights at every step, B rows at a time; here it is one product over the whole
-window, as are the products of the inputs. Products are in autocast's format, everything else at least in float32.
+Torch's own layer adds to the gradient of the weights at every step, B rows at a time; here it is one product over the
+whole window, as are the products of the inputs. Products are in autocast's format, everything else at least in float32.
 Letters: T time, B streams, E embedding, H hidden.
 """
 
@@ -57,7 +57,7 @@ class LoopedRNN(torch.autograd.Function):
             factors = 1 - hiddens[1:].to(exact).square()  # tanh′
             recurrent = product_with(transposed(weight_hh), num_rows=num_streams)
             grad_sums = torch.empty_like(hiddens[1:])
-            carried = grad_hidden[0]  # ∂h of what comes after
+            carried = grad_hidden[0]  # ∂h from later steps
             parts = (grad_outputs.to(exact), factors, grad_sums)
             for grad_output, factor, grad_sum in zip(*(reversed(part.unbind(0)) for part in parts), strict=True):
                 torch.mul(grad_output + carried, factor, out=grad_sum)

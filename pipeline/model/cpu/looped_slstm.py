@@ -1,12 +1,12 @@
 """An sLSTM layer's loop over time (Beck et al. 2024, "xLSTM", equations 8 to 17), forward and backward.
 
-The paper carries a cell c, a normaliser n and a stabiliser m. Only two numbers of these three matter: the average
-a = c/n that is shown, and l = log n + m, the true logarithm of the normaliser. With them a step is
+The paper carries a cell c, a normaliser n and a stabiliser m. Only two combinations of these three matter: the average
+a = c/n, which is shown, and l = log n + m, the true logarithm of the normaliser. With them a step is
 
     g = i n⁻¹ = σ(ĩ − log f − l),  l' = ĩ − log g,  a' = a + g (z − a),  h' = o a',
 
 in which nothing overflows, whatever the gates: log g is a log-sigmoid. A stream that has read nothing has n = 0 and so
-l = −∞; outside, 0 stands for it, so that a zero state is that of a stream that begins.
+l = −∞; outside this loop, 0 stands for −∞, so that a zero state is the state of a stream that begins.
 
 Letters: T time, B streams, H hidden, K heads, D = H/K units of a head.
 """
@@ -26,8 +26,8 @@ from pipeline.model.cpu.products import product_by_heads, product_over_rows
 class LoopedSLSTM(torch.autograd.Function):
     """(T, B, 4H) products of the inputs, (4H, D) weight, (B, H) h, a and l → (T, B, H) h, and a and l at the end.
 
-    Rows of the products and of the weight: of each head D for f, D for i, D for z, D for o. Recurrent products are
-    taken in the format of ``products``; everything else at least in float32.
+    Rows of the products and of the weight: for each head D for f, D for i, D for z, D for o. Recurrent products are
+    computed in the format of ``products``; everything else at least in float32.
     """
 
     @staticmethod
@@ -43,7 +43,7 @@ class LoopedSLSTM(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """
         Args:
-            resets: (T, B), where a stream begins anew before that input.
+            resets: (T, B), true where a stream restarts before that input.
             is_exponential: f = exp(f̃), else σ(f̃).
         """
         low, exact = products.dtype, torch.promote_types(products.dtype, torch.float32)
@@ -52,7 +52,7 @@ class LoopedSLSTM(torch.autograd.Function):
         num_heads, _, size, _ = weights.shape
         gates = products.view(num_steps, num_streams, num_heads, 4, size).transpose(1, 2)  # (T, K, B, 4, D)
         gates = gates.to(exact, copy=True, memory_format=torch.contiguous_format)
-        # tanh x = 2 σ(2x) − 1: with twice the sums under z, z and o are one σ
+        # tanh x = 2 σ(2x) − 1: with the sums under z doubled, one σ serves z and o
         gates[:, :, :, 2] *= 2
         doubled = weights * weights.new_tensor([1, 1, 2, 1]).view(4, 1, 1)
         recurrent = product_by_heads(doubled.flatten(1, 2).to(low), num_rows=num_streams)
@@ -94,7 +94,7 @@ class LoopedSLSTM(torch.autograd.Function):
         by_step, to_average = grads.unbind(1), grads[:, :, :, 1:3].unbind(1)
         recurrent = product_by_heads(weights.transpose(1, 2), num_rows=num_streams)
         grad_average, grad_log = (_in_heads(part, num_heads).clone() for part in (grad_average, grad_log))
-        carried = torch.zeros_like(hiddens[0])  # ∂h of what comes after
+        carried = torch.zeros_like(hiddens[0])  # ∂h from later steps
         for t, grad_output in reversed(list(enumerate(_in_heads(grad_outputs, num_heads)))):
             total = grad_output + carried
             grad_average.addcmul_(total, outputs[t])
@@ -122,21 +122,21 @@ class LoopedSLSTM(torch.autograd.Function):
 
 
 def begun(log: Tensor) -> Tensor:
-    """l of a state: what stands for a stream that has read nothing becomes −∞."""
+    """Return the l of a state, in which the 0 of a stream that has read nothing becomes −∞."""
     return log.masked_fill(log == 0, -torch.inf)
 
 
 def ended(log: Tensor) -> Tensor:
-    """What of l goes into a state: 0, which means something else there, becomes the smallest number beside it."""
+    """Return l as a state holds it: 0, which means something else there, becomes the smallest normal number."""
     return log.masked_fill(log == 0, torch.finfo(log.dtype).tiny)
 
 
 def _factors(gates: Tensor, averages: Tensor, is_exponential: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """What gradients are multiplied with, for the whole window at once.
+    """Return the factors by which gradients are multiplied, for the whole window at once.
 
     Returns:
-        Of ∂(log f + l) to the sums under f, (T, K, B, D); of ∂a to those under i, by way of a, and z, (T, K, B, 2, D);
-        of ∂h to those under o, (T, K, B, D).
+        From ∂(log f + l) to the sums under f, (T, K, B, D); from ∂a to those under i (by way of a) and z,
+        (T, K, B, 2, D); from ∂h to those under o, (T, K, B, D).
     """
     forget, share, candidate, output = gates.unbind(3)
     of_average = torch.empty_like(gates[:, :, :, :2])

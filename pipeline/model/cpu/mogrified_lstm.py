@@ -2,10 +2,10 @@
 
     x ← 2σ(Q h) x,  h ← 2σ(R x) h,  x ← 2σ(Q' h) x, …  and then the LSTM's step from x, h and c.
 
-No product of the inputs can be made ahead of the loop, since they depend on h; those that give the gradients of the
-matrices are one product each over the whole window. The factors 2 are taken out of the loop: what a matrix reads is
-half of what it should be for every round before it, so the matrix is multiplied with that power of two, which rounds
-nothing. Letters: T time, B streams, E embedding, H hidden, D what a round changes: E or H.
+No product of the inputs can be computed ahead of the loop, because they depend on h; the gradient of each matrix is one
+product over the whole window. The factors of 2 are taken out of the loop: what a matrix reads is halved by every
+earlier round that changed it, so the matrix is multiplied by that power of two, which rounds nothing.
+Letters: T time, B streams, E embedding, H hidden, D size of what a round changes: E or H.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from pipeline.model.cpu.wide_lstm import gradient_factors
 class MogrifiedLSTM(torch.autograd.Function):
     """(T, B, E) and (B, H) h and c → (T, B, H), and c after the last step.
 
-    ``mixers``: the matrix of each round, (E, H) in the first, which changes x, (H, E) in the second, and so on. Rows of
-    the LSTM's weights, (4H, E) and (4H, H), in torch's order i, f, k, o. Products are in autocast's format, everything
-    else at least in float32.
+    ``mixers``: the matrix of each round, (E, H) in the first, which changes x, (H, E) in the second, and so on. The
+    rows of the LSTM's weights, (4H, E) and (4H, H), are in torch's order i, f, k, o. Products are in autocast's format,
+    everything else at least in float32.
     """
 
     @staticmethod
@@ -48,7 +48,7 @@ class MogrifiedLSTM(torch.autograd.Function):
         bias: Tensor,
         *mixers: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """``resets``: (T, B), where a stream has a zero state before that input."""
+        """``resets``: (T, B), true where a stream has a zero state before that input."""
         low = product_dtype(weight_hh)
         exact = torch.promote_types(low, torch.float32)
         num_steps, num_streams, width = inputs.shape
@@ -57,7 +57,7 @@ class MogrifiedLSTM(torch.autograd.Function):
             factor_ih, factor_hh = _factors_of_pair(mixers)
             weights = torch.cat([weight_ih * factor_ih, weight_hh * factor_hh], dim=1)  # (4H, E + H)
             scaled = [(mixer * factor).to(low) for mixer, factor in zip(mixers, _factors(mixers), strict=True)]
-            # tanh x = 2 σ(2x) − 1: with twice the sums under k, all four gates are one σ
+            # tanh x = 2 σ(2x) − 1: with the sums under k doubled, one σ serves all four gates
             double = weights.new_tensor([1, 1, 2, 1]).repeat_interleave(size)
             doubled = (weights * double.unsqueeze(1)).to(low)
             sums_of = product_with(doubled, (bias * double).to(low), num_rows=num_streams)
@@ -107,7 +107,7 @@ class MogrifiedLSTM(torch.autograd.Function):
             if resets is not None:
                 starts = [part.masked_fill(resets.unsqueeze(2), 0) for part in starts]
             from_cell, output_factor, to_cell = gradient_factors(gates, starts[1], squashed)
-            # of ∂ of what a round made to the sums under its sigmoid: v (1 − s)
+            # factors from ∂ of a round's result to the sums under its sigmoid: v (1 − s)
             of_sums = [torch.addcmul(v, v, s, value=-1) for v, s in zip(changed, opened, strict=True)]
             grad_sums = [torch.empty_like(part, dtype=low) for part in of_sums]
             grad_gates = torch.empty_like(gates, dtype=low)
@@ -115,7 +115,7 @@ class MogrifiedLSTM(torch.autograd.Function):
             of_gates = product_with(transposed(weights), num_rows=num_streams)
             of_rounds = [product_with(transposed(mixer), num_rows=num_streams) for mixer in mixers]
             grad_cell = grad_cell.clone()
-            carried = torch.zeros_like(grad_cell)  # ∂h of what comes after
+            carried = torch.zeros_like(grad_cell)  # ∂h from later steps
             for t in range(num_steps - 1, -1, -1):
                 grad_shown = grad_outputs[t] + carried
                 grad_cell.addcmul_(grad_shown, to_cell[t])
@@ -135,7 +135,7 @@ class MogrifiedLSTM(torch.autograd.Function):
                     grad_cell.masked_fill_(reset, 0)
             flat = grad_gates.view(-1, 4 * size)  # (T·B, 4H)
             grad_weights = _over_rows(flat, pairs).to(ctx.dtype).split([width, size], dim=1)
-            read = [starts[0], *changed[:-1]]  # by each round
+            read = [starts[0], *changed[:-1]]  # what each round read
             grad_mixers = [
                 _over_rows(grad.flatten(0, 1), seen).to(ctx.dtype) * factor
                 for grad, seen, factor in zip(grad_sums, read, _factors(mixers), strict=True)
@@ -148,22 +148,22 @@ class MogrifiedLSTM(torch.autograd.Function):
 
 
 def _over_rows(grads: Tensor, read: Tensor) -> Tensor:
-    """(T·B, V) gradients of products and the (T, B, D) that was multiplied → (V, D) of the matrix."""
+    """(T·B, V) gradients of products and the (T, B, D) that were multiplied → the (V, D) gradient of the matrix."""
     return product_over_rows(grads, read.to(grads.dtype).flatten(0, 1).contiguous())
 
 
 def _buffers(pairs: Tensor, num_rounds: int, width: int) -> list[Tensor]:
-    """Where each round writes, (T, B, D): the last of x and the last of h into the (T, B, E + H) ``pairs``."""
+    """Return where each round writes, (T, B, D): the last of x and the last of h into the (T, B, E + H) ``pairs``."""
     parts = pairs[:, :, :width], pairs[:, :, width:]
     earlier = [torch.empty_like(parts[k % 2], memory_format=torch.contiguous_format) for k in range(num_rounds - 2)]
     return [*earlier, *(parts[k % 2] for k in range(max(0, num_rounds - 2), num_rounds))]
 
 
 def _factors(mixers: Sequence[Tensor]) -> list[int]:
-    """What each round's matrix is multiplied with: a 2 for every round before it that changed what it reads."""
+    """Return the factor of each round's matrix: a 2 for every earlier round that changed what it reads."""
     return [2 ** ((index + 1) // 2) for index in range(len(mixers))]
 
 
 def _factors_of_pair(mixers: Sequence[Tensor]) -> tuple[int, int]:
-    """The same for the LSTM's matrices of x and of h."""
+    """Return the same for the LSTM's matrices of x and of h."""
     return 2 ** ((len(mixers) + 1) // 2), 2 ** (len(mixers) // 2)

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from pipeline.model.cpu import onednn
 from pipeline.model.precision import autocast_where_native
 
-# rows of the gradient of a large matrix that are made at a time
+# rows of the gradient of a large matrix that are computed at a time
 ROWS_MADE_AT_ONCE = 16_384
-# from so many summands on, oneDNN's sums over rows make up for what has to be moved to add them
+# number of summands from which oneDNN's faster sums over rows outweigh the copying needed to add them
 FEW_ROWS = 256
 
 
@@ -38,7 +38,7 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 class Linear(torch.autograd.Function):
-    """``F.linear`` of (N, H) and its gradients by ``product``; differentiable once."""
+    """``F.linear`` of (N, H) and its gradients, computed with ``product``; differentiable once."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -57,17 +57,17 @@ class Linear(torch.autograd.Function):
 
 def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     """(N, H) by (H, V), plus ``bias`` (V,) → (N, V), outside autograd."""
-    if takes_onednn(left) and left.numel() and right.numel():  # it refuses a product of nothing
-        # of a part of a wider matrix it would take a thousand times as long
+    if takes_onednn(left) and left.numel() and right.numel():  # it refuses an empty product
+        # with part of a wider matrix it would take a thousand times as long
         is_dense = right.is_contiguous() or right.t().is_contiguous()
         weight = (right if is_dense else right.contiguous()).t()
-        bias = None if bias is None else bias.contiguous()  # it looks at no strides
+        bias = None if bias is None else bias.contiguous()  # it ignores strides
         return onednn.linear(left, weight, bias)
     return left @ right if bias is None else torch.addmm(bias, left, right)
 
 
 def product_over_rows(left: Tensor, right: Tensor) -> Tensor:
-    """Multiply (N, V) transposed by (N, H): (V, H), a sum over rows, outside autograd."""
+    """Multiply the transpose of (N, V) by (N, H) → (V, H), a sum over rows, outside autograd."""
     if not takes_onednn(left) or left.shape[1] <= right.shape[1]:
         return product(left.t(), right)
     result = left.new_empty(left.shape[1], right.shape[1])
@@ -93,7 +93,7 @@ def product_with(weight: Tensor, bias: Tensor | None = None, *, num_rows: int) -
     if not is_laid_out(weight):
         return lambda rows: F.linear(rows, weight, bias)
     packed = onednn.packed(weight, num_rows)
-    bias = None if bias is None else bias.contiguous()  # oneDNN looks at no strides
+    bias = None if bias is None else bias.contiguous()  # oneDNN ignores strides
     return lambda rows: onednn.linear(rows.contiguous(), packed, bias)
 
 
@@ -115,14 +115,14 @@ def is_laid_out(weight: Tensor) -> bool:
 
 
 def column_sums(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Sum (N, V) over its rows in ``dtype``; on a CPU by a product, which needs no copy of the values in ``dtype``."""
+    """Sum (N, V) over its rows in ``dtype``; on a CPU with a product, which needs no copy of the values in it."""
     if values.dtype == dtype or values.is_cuda:
         return values.sum(0, dtype=dtype)
     return (values.new_ones(1, len(values)) @ values)[0].to(dtype)
 
 
 def tanh_(values: Tensor) -> Tensor:
-    """tanh in place: on a CPU 2 σ(2 x) − 1, a quarter of the time of torch's, in float32 within 2e-7 of it."""
+    """Compute tanh in place: on a CPU as 2 σ(2 x) − 1, in a quarter of torch's time, in float32 within 2e-7 of it."""
     if values.device.type != "cpu":
         return values.tanh_()
     values.mul_(2).sigmoid_()
@@ -137,19 +137,19 @@ def transposed(matrix: Tensor) -> Tensor:
 
 
 def transpose_into(result: Tensor, matrix: Tensor) -> None:
-    """(N, H) into (H, N), some rows at a time, which stay in the cache: torch's own copy takes twice as long."""
+    """Write (N, H) into (H, N), some rows at a time, which stay in the cache: torch's own copy takes twice as long."""
     for source, target in zip(matrix.split(128), result.split(128, dim=1), strict=True):
         target.copy_(source.t())
 
 
 def takes_onednn(values: Tensor) -> bool:
-    """Return whether oneDNN is to multiply ``values``, which torch would give to MKL."""
+    """Return whether to multiply ``values`` with oneDNN instead of with MKL, as torch would."""
     return values.dtype == torch.float32 and values.device.type == "cpu" and onednn_is_faster()
 
 
 @functools.cache
 def onednn_is_faster() -> bool:
-    """Return whether MKL multiplies float32 without AVX-512, as it does on AMD's processors: half as fast."""
+    """Return whether MKL multiplies float32 without AVX-512 here, at half the speed, as it does on AMD processors."""
     has_avx512 = "AVX512" in torch.backends.cpu.get_cpu_capability()
     return has_avx512 and torch.backends.mkl.is_available() and onednn.has_products() and "AuthenticAMD" in _vendor()
 

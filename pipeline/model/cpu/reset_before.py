@@ -1,7 +1,7 @@
-"""A GRU whose reset gate acts before the recurrent product (Cho et al. 2014): a loop over time, no fused kernel has it.
+"""A GRU whose reset gate acts before the recurrent product (Cho et al. 2014), as a loop: no fused kernel has it.
 
-All products of the inputs come in at once, and the gradient of the recurrent matrix is one product over the whole
-window instead of a sum over steps. Letters: T time, B streams, H hidden.
+The products of all inputs are passed in, and the gradient of the recurrent matrix is one product over the whole window
+instead of a sum over steps. Letters: T time, B streams, H hidden.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from pipeline.model.cpu.products import product_over_rows, product_with, tanh_, 
 class ResetBefore(torch.autograd.Function):
     """(T, B, 3H) products of the inputs for r, z, n, (3H, H) weight, (B, H) start → (T, B, H).
 
-    Recurrent products are taken in the format of ``products``; everything else at least in float32.
+    Recurrent products are computed in the format of ``products``; everything else at least in float32.
     """
 
     @staticmethod
     def forward(ctx: Any, products: Tensor, weight: Tensor, start: Tensor, resets: Tensor | None) -> Tensor:
-        """``resets``: (T, B), where h_(t−1) counts as 0."""
+        """``resets``: (T, B), true where h_(t−1) counts as 0."""
         low, exact = products.dtype, torch.promote_types(products.dtype, torch.float32)
         num_steps, num_streams, _ = products.shape
         size = weight.shape[1]
         low_weight = weight.to(low)
         for_gates, for_new = (
-            # to lay the weights out for a single step would take longer than the step
+            # laying the weights out for a single step would take longer than the step
             product_with(part, num_rows=num_streams) if num_steps > 1 else partial(F.linear, weight=part)
             for part in _split(low_weight)
         )
@@ -57,13 +57,13 @@ class ResetBefore(torch.autograd.Function):
         num_steps, num_streams, _, size = gates.shape
         before = hiddens[:-1] if resets is None else hiddens[:-1].masked_fill(resets.unsqueeze(2), 0)
         reset, update, new = gates.unbind(2)  # (T, B, H) each
-        # what ∂h_t is multiplied with to give the gradient of each product
+        # the factors by which ∂h_t is multiplied for the gradient of each product
         new_factor = (1 - update).mul_(1 - new.square())
         update_factor = (before - new).mul_(update).mul_(1 - update)
         reset_factor = (1 - reset).mul_(reset).mul_(before)
         of_gates, of_new = (product_with(transposed(part), num_rows=num_streams) for part in _split(weight))
         grad_products = torch.empty_like(gates, dtype=weight.dtype)
-        carried = torch.zeros_like(hiddens[0])  # ∂h_t of what comes after t
+        carried = torch.zeros_like(hiddens[0])  # ∂h_t from the steps after t
         for t in range(num_steps - 1, -1, -1):
             grad, grad_product = grad_outputs[t] + carried, grad_products[t]
             torch.mul(grad, update_factor[t], out=grad_product[:, 1])

@@ -1,9 +1,9 @@
-"""An LSTM layer that loops over time itself, for what the fused kernel of a CPU does slowly: wide layers in bf16.
+"""An LSTM layer with its own loop over time, for what the fused kernel of a CPU does slowly: wide layers in bf16.
 
-oneDNN adds to the gradient of both weight matrices at every step, B rows at a time, and those matrices no longer fit a
-cache; here it is one product over the whole window, as are the products of the inputs. Products are in autocast's
-format, gates and cells at least in float32; the recurrent weights are laid out for oneDNN once a window, not at every
-step. Letters: T time, B streams, E embedding, H hidden.
+oneDNN adds to the gradients of both weight matrices at every step, B rows at a time, and they no longer fit in a
+cache; here each gradient is one product over the whole window, as are the products of the inputs. Products are in
+autocast's format, gates and cells at least in float32; the recurrent weights are laid out for oneDNN once per window,
+not at every step. Letters: T time, B streams, E embedding, H hidden.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch.autograd.function import once_differentiable
 
 from pipeline.model.cpu.products import column_sums, product_dtype, product_with, tanh_, transposed
 
-# from here on quicker than oneDNN's (benchmarks/LOG.md)
+# hidden size from which this is faster than oneDNN's kernel (benchmarks/LOG.md)
 WIDE = 640
 
 
 def is_faster(inputs: Tensor, weight_hh: Tensor) -> bool:
-    """Whether to run (T, B, E) ``inputs`` here, with (4H, H) recurrent weights."""
+    """Return whether to run (T, B, E) ``inputs`` here, with (4H, H) recurrent weights."""
     is_low = product_dtype(weight_hh) == torch.bfloat16
     return is_low and not inputs.is_cuda and weight_hh.shape[1] >= WIDE and torch.is_grad_enabled()
 
@@ -44,7 +44,7 @@ class WideLSTM(torch.autograd.Function):
         with torch.autocast(inputs.device.type, enabled=False):
             rows, weight_ih, weight_hh = inputs.to(low).flatten(0, 1), weight_ih.to(low), weight_hh.to(low)
             gates = (rows @ weight_ih.t()).to(exact).add_(bias).view(num_steps, num_streams, 4, size)
-            # tanh x = 2 σ(2x) − 1: with twice the sums under k, all four gates are one σ
+            # tanh x = 2 σ(2x) − 1: with the sums under k doubled, one σ serves all four gates
             gates[:, :, 2] *= 2
             scale = weight_hh.new_tensor([1, 1, 2, 1]).repeat_interleave(size).unsqueeze(1)
             recurrent = product_with(weight_hh * scale, num_rows=num_streams)
@@ -97,7 +97,7 @@ class WideLSTM(torch.autograd.Function):
 
 
 def gradient_factors(gates: Tensor, befores: Tensor, squashed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What gradients of an LSTM are multiplied with, for the whole window at once.
+    """Return the factors by which gradients of an LSTM are multiplied, for the whole window at once.
 
     Args:
         gates: i, f, k, o of each step, (T, B, 4, H).
@@ -105,7 +105,7 @@ def gradient_factors(gates: Tensor, befores: Tensor, squashed: Tensor) -> tuple[
         squashed: tanh of the cells after each step, (T, B, H).
 
     Returns:
-        Of ∂c to the sums under i, f and k, (T, B, 3, H); of ∂h to the sum under o, (T, B, H); of ∂h to ∂c, (T, B, H).
+        From ∂c to the sums under i, f and k, (T, B, 3, H); from ∂h to the sum under o, and to ∂c, (T, B, H) each.
     """
     enter, forget, candidate, output = gates.unbind(2)
     from_cell = torch.empty_like(gates[:, :, :3])

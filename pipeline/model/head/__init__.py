@@ -1,7 +1,7 @@
-"""A head turns hidden vectors (T, B, H) into log-probabilities over the vocabulary, or nats of given targets.
+"""A head turns hidden vectors (T, B, H) into log-probabilities over the vocabulary, or the nats of given targets.
 
-``base`` says what every head offers; ``softmax``, ``adaptive`` and ``mixture`` are the heads; ``cross_entropy`` is the
-fused loss that they share, which never keeps more than one copy of the logits of a chunk.
+``base`` defines what every head offers; ``softmax``, ``adaptive`` and ``mixture`` are the heads; ``cross_entropy`` is
+the fused loss that they share, which never keeps more than one copy of the logits of a chunk.
 """
 
 from pipeline.model.head.adaptive import AdaptiveSoftmax

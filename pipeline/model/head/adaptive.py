@@ -43,7 +43,7 @@ class AdaptiveSoftmax(Head):
         div_value: int = 4,
         tied_to: Tensor | None = None,
     ) -> None:
-        """``div_value``: how many times as narrow as the one before each tail's hidden vectors are, where not tied."""
+        """``div_value``: the factor by which hidden vectors are narrower from one tail to the next, if not tied."""
         super().__init__()
         self.bounds = [0, *cutoffs, vocab_size]
         self.sizes = [end - begin for begin, end in pairwise(self.bounds)]
@@ -98,7 +98,7 @@ class AdaptiveSoftmax(Head):
         return nats
 
     def _pieces(self) -> list[tuple[Tensor, Tensor]]:
-        """Output matrix and bias of the first softmax, the tails' entries behind its types, and of each tail."""
+        """Return the output matrix and bias of the first softmax, tails' entries after its types, and of each tail."""
         weights = list(self.weights) if self.weight is None else list(self.weight.split(self.sizes))
         biases = list(self.bias.split(self.sizes))
         weights[0] = torch.cat([weights[0], self.tails.weight])
@@ -113,27 +113,27 @@ class AdaptiveSoftmax(Head):
         return linear(hidden, projection.weight)
 
     def _first_targets(self, targets: Tensor) -> Tensor:
-        """Return the (N,) targets of the first softmax: the type, the entry of the tail that has it, or still −100."""
+        """Return the (N,) targets of the first softmax: the type, the entry of its tail, or −100 as before."""
         tail = torch.stack([targets >= bound for bound in self.bounds[1:-1]]).sum(0)  # from 1; 0: none
         return torch.where(tail > 0, self.sizes[0] - 1 + tail, targets)
 
     def _in_tail(self, targets: Tensor, index: int) -> tuple[Tensor, Tensor]:
-        """Find which of (N,) lie in tail number ``index``, and where in it; on a GPU the host waits for the number."""
+        """Find which of (N,) lie in tail number ``index``, and where in it; on a GPU the host waits for their count."""
         begin, end = self.bounds[index + 1 : index + 3]
         chosen = ((targets >= begin) & (targets < end)).nonzero().squeeze(1)
         return chosen, targets.index_select(0, chosen) - begin
 
 
 def _rounded_up(chosen: Tensor, within: Tensor) -> tuple[Tensor, Tensor]:
-    """Pad (n,) rows and targets with ignored ones to a multiple of 64: oneDNN keeps code for every size it meets."""
+    """Pad (n,) rows and targets with ignored ones to a multiple of 64: oneDNN caches code for every size it meets."""
     extra = -len(chosen) % 64
     return F.pad(chosen, (0, extra)), F.pad(within, (0, extra), value=IGNORED)
 
 
 class TiedCrossEntropy(torch.autograd.Function):
-    """The loss of a tied adaptive softmax, its gradients made on the way forward, up to the incoming factor.
+    """The loss of a tied adaptive softmax; its gradients are computed on the way forward, up to the incoming factor.
 
-    All softmaxes add theirs to parts of one (V, H) gradient; a gradient for each would have to be joined to a second.
+    All softmaxes add theirs to parts of one (V, H) gradient; separate ones would have to be joined into a second one.
     """
 
     @staticmethod

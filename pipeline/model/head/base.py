@@ -13,26 +13,26 @@ from pipeline.model.head.cross_entropy import IGNORED, rows_at_a_time
 from pipeline.model.head.distillation import Distilled, Likeliest, SoftTargets, mixed_nats
 from pipeline.model.token_ids import as_int64
 
-# rows whose distributions are looked at at a time on a CPU: they stay in the cache
+# rows whose distributions are computed at a time on a CPU, so that they stay in the cache
 ROWS_AT_ONCE = 128
-# below it a sum of probabilities loses digits in float32, so it is summed as logarithms
+# a sum of probabilities below this loses digits in float32, so it is computed from logarithms
 SMALLEST_SUM = 1e-30
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """What is asked of the distribution of every token, in nats."""
+    """Figures of the distribution of every token, in nats."""
 
     nats: Tensor  # (T, B) −ln p of the target, 0 where it is −100
     entropy: Tensor  # (T, B)
     log_masses: Tensor  # (T, B, G) ln P of each group of types
-    ranks: Tensor | None = None  # (T, B) 1 + the types that are likelier than the target, if they were asked for
+    ranks: Tensor | None = None  # (T, B) 1 + the number of types likelier than the target, if asked for
 
 
 class Head(nn.Module, ABC):
     """Turns hidden vectors into log-probabilities of V types, up to a constant, or into the nats of given targets.
 
-    At most about ``most_logits`` logits exist at a time, by default as many as the device takes with ease.
+    At most about ``most_logits`` logits exist at a time, by default as many as suit the device.
     """
 
     @abstractmethod
@@ -64,13 +64,13 @@ class Head(nn.Module, ABC):
     def loss_and_nats(
         self, hidden: Tensor, targets: Tensor, *, most_logits: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """``loss``, with a gradient, and ``token_nats``, without one."""
+        """Return ``loss``, with a gradient, and ``token_nats``, without one."""
         rows, flat = hidden.reshape(-1, hidden.shape[-1]), as_int64(targets).reshape(-1)  # (N, H), (N,)
         loss, nats = self._loss_and_nats(rows, flat, most_logits)
         return loss, nats.view(targets.shape)
 
     def token_nats(self, hidden: Tensor, targets: Tensor, *, most_logits: int | None = None) -> Tensor:
-        """Return the nats of each of (T, B) targets, 0 where it is −100; without gradients, in chunks as ``loss``."""
+        """Return the nats of each of (T, B) targets, 0 where it is −100; without gradients, in chunks like ``loss``."""
         rows, flat = hidden.reshape(-1, hidden.shape[-1]), as_int64(targets).reshape(-1)  # (N, H), (N,)
         with torch.no_grad():
             return self._token_nats(rows, flat, most_logits).view(targets.shape)
@@ -78,11 +78,11 @@ class Head(nn.Module, ABC):
     def distribution(
         self, hidden: Tensor, targets: Tensor, groups: Tensor, *, ranks: bool = False, most_logits: int | None = None
     ) -> Distribution:
-        """As ``token_nats``, with the entropy at each place and the probability of whole groups of types.
+        """Return ``token_nats``, the entropy at each place and the probability of whole groups of types.
 
         Args:
             groups: (V, G) of the logits' dtype, 1 where a type is in a group, else 0; G may be 0.
-            ranks: give the ranks of the targets, too.
+            ranks: return the ranks of the targets, too.
         """
         rows, flat = hidden.reshape(-1, hidden.shape[-1]), as_int64(targets).reshape(-1)  # (N, H), (N,)
         # logits and probabilities exist side by side
@@ -104,14 +104,14 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def reset_parameters(self) -> None:
-        """Draw matrices uniformly from ±1/√(their input's size) by torch's generator; set biases of types to zero."""
+        """Draw matrices uniformly from ±1/√(their input's size) with torch's generator; set biases of types to zero."""
 
     @abstractmethod
     def _loss(self, rows: Tensor, targets: Tensor, most_logits: int | None) -> Tensor:
         """Sum the nats of (N,) targets after (N, H), with every parameter in the graph whatever the targets are."""
 
     def _distill(self, rows: Tensor, targets: Tensor, soft: SoftTargets, most_logits: int | None) -> Distilled:
-        """As ``distill`` of (N,) targets after (N, H): from whole logits, of a chunk at a time and once more for the
+        """Do ``distill`` for (N,) targets after (N, H), from whole logits: a chunk at a time, recomputed for the
         gradients."""
         # logits, their logarithms, probabilities and gradients exist side by side
         chunk = rows_at_a_time(4 * soft.vocab_size, rows.device, most_logits)
@@ -139,7 +139,7 @@ class Head(nn.Module, ABC):
         return Distilled(loss, total.detach(), divergence.detach())
 
     def _loss_and_nats(self, rows: Tensor, targets: Tensor, most_logits: int | None) -> tuple[Tensor, Tensor]:
-        """``_loss`` and ``_token_nats``, for a head that has both from the same logits to do better."""
+        """Return ``_loss`` and ``_token_nats``; a head that gets both from the same logits overrides this."""
         with torch.no_grad():
             nats = self._token_nats(rows, targets, most_logits)
         return self._loss(rows, targets, most_logits), nats
@@ -150,7 +150,7 @@ class Head(nn.Module, ABC):
 
 
 def ranks_of(logits: Tensor, targets: Tensor) -> Tensor:
-    """(N, V), (N,) → (N,) int64: 1 + the types that are likelier than the target; equals share a rank."""
+    """(N, V), (N,) → (N,) int64: 1 + the number of types likelier than the target; ties share a rank."""
     chosen = logits.gather(1, targets.clamp(min=0).unsqueeze(1))  # (N, 1)
     return (logits > chosen).sum(-1) + 1
 
@@ -158,11 +158,11 @@ def ranks_of(logits: Tensor, targets: Tensor) -> Tensor:
 def distribution_of(logits: Tensor, targets: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(N, V), (N,), (V, G) → nats (N,), entropies (N,), ln P of each group (N, G): see ``Head.distribution``."""
     probabilities = logits.softmax(-1)  # (N, V)
-    # ln Σ exp, by the likeliest type, whose probability never vanishes
+    # ln Σ exp, from the likeliest type, whose probability never vanishes
     total = logits.amax(-1) - probabilities.amax(-1).log()  # (N,)
     ignored = targets == IGNORED
     chosen = logits.gather(1, targets.masked_fill(ignored, 0).unsqueeze(1)).squeeze(1)
-    # this way round a product with few columns takes a third of the time on a CPU
+    # a product with few columns takes a third of the time on a CPU this way round
     masses = (groups.t() @ probabilities.t()).t()  # (N, G)
     log_masses = masses.log()
     is_small = (masses < SMALLEST_SUM) & groups.any(0)

@@ -11,15 +11,15 @@ from pipeline.model.head.base import Head
 from pipeline.model.head.mixture import MixtureOfSoftmaxes
 from pipeline.model.head.softmax import Softmax
 
-# where the tails of an adaptive softmax begin by default, in shares of the vocabulary: of WikiText-103's 267,735
-# types at about those of Merity et al. 2018, "An Analysis of Neural Language Modeling at Multiple Scales"
+# where the tails of an adaptive softmax begin by default, as shares of the vocabulary: for WikiText-103's 267,735
+# types about where they begin in Merity et al. 2018, "An Analysis of Neural Language Modeling at Multiple Scales"
 TAILS_BEGIN = (1 / 100, 1 / 13, 2 / 7)
 
 
 def build_head(
     config: ModelConfig, hidden_size: int, embedding_size: int, vocab_size: int, *, tied_to: Tensor | None
 ) -> Head:
-    """A head for hidden vectors of ``hidden_size``, ``tied_to`` the embedding (V, E) or with matrices of its own.
+    """Build a head for hidden vectors of ``hidden_size``, ``tied_to`` the embedding (V, E) or with its own matrices.
 
     Raises:
         UserError: tails that do not fit the vocabulary.
@@ -37,7 +37,7 @@ def build_head(
 
 
 def cutoffs_for(config: ModelConfig, vocab_size: int) -> list[int]:
-    """The first id of each tail of an adaptive softmax. Raises ``UserError`` if the last is not in the vocabulary."""
+    """Return the first id of each tail of an adaptive softmax. Raises ``UserError`` if one is not in the vocabulary."""
     cutoffs = config.adaptive_cutoffs or [round(share * vocab_size) for share in TAILS_BEGIN]
     if not 0 < cutoffs[0] <= cutoffs[-1] < vocab_size:
         raise UserError(

@@ -1,13 +1,13 @@
 """The loss of a model that is taught by another one (Hinton, Vinyals & Dean 2015, "Distilling the Knowledge …").
 
-Of each token it is (1 − w) · −ln p(target) + w · τ² · KL(q ‖ p), where w is the weight, and q and p are the teacher's
-and the model's distributions at temperature τ: softmax(logits ÷ τ). The gradient of KL in the logits shrinks with τ²,
-so τ² keeps the share of both terms as it is when τ changes.
+For each token it is (1 − w) · −ln p(target) + w · τ² · KL(q ‖ p), where w is the weight, and q and p are the teacher's
+and the model's distributions at temperature τ: softmax(logits ÷ τ). The gradient of KL with respect to the logits
+shrinks as 1/τ², so the factor τ² keeps the shares of both terms unchanged when τ changes.
 
-Where only the k likeliest types of the teacher are known, all others count as one outcome, with what is left of the
-probability: KL is then over k + 1 outcomes. That is never more than the whole KL, and equals it where k = V; how the
-model divides its probability among the others is left to itself. With q_r and p_r the mass of the others in both, the
-gradient in the logits is p − q for the k, and p · (1 − q_r ÷ p_r) for each of the others, divided by τ.
+If only the k likeliest types of the teacher are known, all others count as one outcome with the remaining probability:
+KL is then over k + 1 outcomes. This is never more than the full KL, and equals it if k = V; how the model divides its
+probability among the others is left to the model. With q_r and p_r the mass of the others in q and p, the gradient with
+respect to the logits is p − q for the k, and p · (1 − q_r ÷ p_r) for each of the others, divided by τ.
 Letters: T time, B streams, N = T·B tokens, k types, H hidden, V vocabulary.
 """
 
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pipeline.model.head.cross_entropy import IGNORED, ROWS_AT_ONCE, add_gradients, scaled_once
 
-# keeps the logarithm of a mass that has vanished in float32 finite
+# keeps finite the logarithm of a mass that has vanished in float32
 TINY = 1e-37
 
 
@@ -36,7 +36,7 @@ class Distilled(NamedTuple):
 
 
 class Likeliest(NamedTuple):
-    """What is known of the teacher's distribution of n tokens: of k types each, or of all V in their order."""
+    """What is known of the teacher's distributions for n tokens: k types each, or all V in their order."""
 
     types: Tensor | None  # (n, k) int64; None: all of them
     log_q: Tensor  # (n, k) or (n, V) ln q
@@ -44,7 +44,7 @@ class Likeliest(NamedTuple):
 
 @dataclass(frozen=True)
 class SoftTargets(ABC):
-    """A teacher's distributions of (T, B) tokens, and how much they count."""
+    """A teacher's distributions for (T, B) tokens, and how much they count."""
 
     weight: float
     temperature: float
@@ -52,16 +52,16 @@ class SoftTargets(ABC):
 
     @abstractmethod
     def select(self, columns: slice) -> SoftTargets:
-        """Those of some streams."""
+        """Return those of some streams."""
 
     @abstractmethod
     def of(self, rows: slice) -> Likeliest:
-        """Those of some of the N tokens, time by time."""
+        """Return those of some of the N tokens, in the order of time."""
 
 
 @dataclass(frozen=True)
 class TopTargets(SoftTargets):
-    """The likeliest types alone."""
+    """The likeliest types only."""
 
     types: Tensor  # (T, B, k)
     log_q: Tensor  # (T, B, k)
@@ -75,7 +75,7 @@ class TopTargets(SoftTargets):
 
 @dataclass(frozen=True)
 class WholeTargets(SoftTargets):
-    """Whole distributions, made of the teacher's hidden vectors a chunk at a time: not all of them exist at once."""
+    """Whole distributions, computed from the teacher's hidden vectors a chunk at a time: not all exist at once."""
 
     hidden: Tensor  # (T, B, H) of the teacher
     logits: Callable[[Tensor], Tensor]  # (n, H) → (n, V)
@@ -89,7 +89,7 @@ class WholeTargets(SoftTargets):
 
 
 def log_masses(log_q: Tensor) -> tuple[Tensor, Tensor]:
-    """(n, k) ln q → the same, and the (n, 1) mass of all other types; a sum above 1 by rounding is brought to 1."""
+    """(n, k) ln q → the same, and the (n, 1) mass of all other types; a sum that rounding put above 1 is made 1."""
     total = log_q.exp().sum(-1, keepdim=True)
     return log_q - total.clamp(min=1).log(), (1 - total).clamp(min=0)
 
@@ -117,7 +117,7 @@ def mixed_nats(logits: Tensor, targets: Tensor, taught: Likeliest, soft: SoftTar
 class ToMixedGradient:
     """Overwrites chunks of logits, one after another, with the gradient of the loss, as ``logits_to_gradient`` does.
 
-    ``divergence`` gathers the sum of the divergences meanwhile.
+    Meanwhile ``divergence`` accumulates the sum of the divergences.
     """
 
     def __init__(self, soft: SoftTargets) -> None:
@@ -151,7 +151,7 @@ class ToMixedGradient:
         behind = largest - block.gather(1, index).to(exact)
         probabilities = torch.softmax(block, dim=1, dtype=exact)
         nats = behind - probabilities.amax(1, keepdim=True).log_()
-        tempered = hard = probabilities  # at temperature 1 one softmax does for both terms
+        tempered = hard = probabilities  # at temperature 1 one softmax serves both terms
         if temperature != 1:
             tempered, hard = torch.softmax(block.to(exact) / temperature, dim=1), probabilities.mul_(1 - weight)
         log_total = largest / temperature - tempered.amax(1, keepdim=True).log_()  # (n, 1) ln Σ exp(logits ÷ τ)
@@ -170,7 +170,7 @@ class ToMixedGradient:
             rest = torch.xlogy(rest_q, rest_q) - torch.where(rest_q > 0, rest_q * rest_p.clamp(min=TINY).log(), 0)
             q = log_q.exp()
             divergence = (q * (log_q - log_p)).sum(1) + rest.squeeze(1)
-            share = rest_q / rest_p.clamp(min=TINY)  # times p of one of the others it is rest_q at most
+            share = rest_q / rest_p.clamp(min=TINY)  # times p of one of the others, at most rest_q
             if temperature == 1:
                 gradient = tempered.mul_(1 - weight * share)
                 gradient.scatter_(1, types, chosen - weight * q)
@@ -178,16 +178,16 @@ class ToMixedGradient:
                 gradient = tempered.mul_(weight * temperature * (1 - share))
                 gradient.scatter_(1, types, weight * temperature * (chosen - q)).add_(hard)
         gradient.scatter_add_(1, index, gradient.new_full(index.shape, weight - 1))
-        if ignored.any() or block.device.type != "cpu":  # on a GPU a look would cost more than the fill
+        if ignored.any() or block.device.type != "cpu":  # on a GPU, checking would cost more than filling
             gradient.masked_fill_(ignored.unsqueeze(1), 0)
         block.copy_(gradient)
         return nats.squeeze(1).masked_fill(ignored, 0), divergence.masked_fill(ignored, 0)
 
 
 class DistilledCrossEntropy(torch.autograd.Function):
-    """The summed loss of a softmax over (N, H) · (V, H)ᵀ + (V,), its gradients made on the way forward.
+    """The summed loss of a softmax over (N, H) · (V, H)ᵀ + (V,); its gradients are computed on the way forward.
 
-    Gives the loss, the nats and the divergence; only the first has a gradient.
+    Returns the loss, the nats and the divergence; only the first has a gradient.
     """
 
     @staticmethod

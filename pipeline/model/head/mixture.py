@@ -1,8 +1,8 @@
 """The mixture of softmaxes of Yang, Dai, Salakhutdinov & Cohen 2018, "Breaking the Softmax Bottleneck".
 
-p(type) = Σ over experts k of π_k · softmax_k(type), with the same output matrix for all. The gradient of −log p in the
-logits of expert k is its share of p(target) times (softmax_k − onehot): the fused cross-entropy with a factor a row.
-Letters: N = T·B tokens, K experts, H hidden, E embedding, V vocabulary.
+p(type) = Σ over experts k of π_k · softmax_k(type), with the same output matrix for all. The gradient of −log p with
+respect to the logits of expert k is its share of p(target) times (softmax_k − onehot): the fused cross-entropy with a
+factor per row. Letters: N = T·B tokens, K experts, H hidden, E embedding, V vocabulary.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline.model.precision import autocast_where_native
 
 
 class MixtureOfSoftmaxes(Head):
-    """``num_experts`` softmaxes, each of a vector of its own (E), mixed by weights that depend on the context."""
+    """``num_experts`` softmaxes, each of a vector of its own (E), mixed with weights that depend on the context."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class MixtureOfSoftmaxes(Head):
 class MixtureCrossEntropy(torch.autograd.Function):
     """Σ over N of −log Σ_k π_k softmax_k(target), ``chunk`` tokens at a time.
 
-    Its gradients are made on the way forward, where the logits are, up to the incoming factor.
+    Its gradients are computed on the way forward, while the logits exist, up to the incoming factor.
     """
 
     @staticmethod

@@ -36,7 +36,7 @@ class Softmax(Head):
         return linear_cross_entropy(rows, self.weight, self.bias, targets, most_logits=most_logits)
 
     def _distill(self, rows: Tensor, targets: Tensor, soft: SoftTargets, most_logits: int | None) -> Distilled:
-        # a chunk's logits, and the teacher's where all of them are looked at
+        # a chunk's logits, and the teacher's if all of them are used
         chunk = rows_at_a_time(2 * len(self.bias), rows.device, most_logits)
         with autocast_where_native(rows.device.type):
             sums = DistilledCrossEntropy.apply(rows, self.weight, self.bias, targets, soft, chunk)
