@@ -1,7 +1,7 @@
 """Tell the C library to keep freed memory, because the next step or batch of text needs the same sizes again.
 
-glibc otherwise gives large blocks back to the system as soon as they are freed, and every step pays anew for having
-their pages cleared: up to a third of a small model's step, a quarter of the time that bytes take to become shards
+glibc otherwise returns large blocks to the system as soon as they are freed, and every step pays again for having
+their pages cleared: up to a third of a small model's step, a quarter of the time that turning bytes into shards takes
 (benchmarks/LOG.md).
 """
 

@@ -1,7 +1,7 @@
-"""The CPUs and the memory that a container, a pod or a slice allows this process: Linux control groups, both versions.
+"""The CPUs and memory that a container, a pod or a slice allows this process: Linux control groups, versions 1 and 2.
 
-A limit of CPUs is a share of time: a process with 2 of 64 CPUs may still run on all 64, is then stopped for most of
-each tenth of a second, and threads wait for each other. A group is held to the limits of all groups around it.
+A CPU limit is a share of time: a process with 2 of 64 CPUs may still run on all 64, but it is then stopped for most of
+each tenth of a second, and its threads wait for each other. A group is bound by the limits of all groups around it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ MEMBERSHIP, MOUNT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def cpu_limit() -> float | None:
-    """Return how many CPUs' time this process may use, perhaps a fraction; None where that is not limited."""
+    """Return how many CPUs' time this process may use, possibly a fraction; None if that is not limited."""
     limits = []
     for group in groups("cpu"):
         with suppress(OSError, ValueError):  # no such file, or "max"
@@ -28,7 +28,7 @@ def cpu_limit() -> float | None:
 
 
 def memory_limit() -> int | None:
-    """Return how many bytes of memory this process may use; None where that is not limited."""
+    """Return how many bytes of memory this process may use; None if that is not limited."""
     limits = []
     for group in groups("memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
@@ -38,10 +38,10 @@ def memory_limit() -> int | None:
 
 
 def groups(controller: str) -> Iterator[Path]:
-    """The folders of the group that ``controller`` holds this process in and of those around it.
+    """Yield the folders of this process's group for ``controller``, and of the groups around it.
 
-    A container may see itself at the top of its file system but by its place on the machine in its membership: then its
-    own folders are not there, and the top is its group.
+    A container may see its group at the top of its file system, while its membership names the place on the machine:
+    then the folders of that place do not exist, and the top is its group.
     """
     try:
         lines = MEMBERSHIP.read_text().splitlines()

@@ -1,4 +1,4 @@
-"""What pictures share: whether matplotlib is there and has the format, and writing a file whole or not at all."""
+"""What pictures share: checking for matplotlib and its formats, and writing a file whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pipeline.files import write_file
 
 
 def check_drawing(path: str | None, *, extra: str = "figures") -> None:
-    """Raise ``UserError`` where matplotlib is not installed, or has no format for the ending of ``path``.
+    """Raise ``UserError`` if matplotlib is not installed, or has no format for the ending of ``path``.
 
     Args:
-        extra: of this package, what installs matplotlib.
+        extra: the extra of this package that installs matplotlib.
     """
     try:
         from matplotlib.backend_bases import FigureCanvasBase
@@ -26,10 +26,10 @@ def check_drawing(path: str | None, *, extra: str = "figures") -> None:
 
 
 def save(figure: Any, path: str | Path, *, argument: str = "figure") -> None:
-    """Write ``figure`` in the format that the ending of ``path`` names, PNG without one.
+    """Write ``figure`` in the format that the ending of ``path`` names, or PNG without one.
 
     Raises:
-        UserError: there is no such format, or the file cannot be written; a former one is kept.
+        UserError: there is no such format, or the file cannot be written; an earlier one is kept.
     """
     picture = io.BytesIO()
     try:

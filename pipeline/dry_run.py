@@ -16,7 +16,7 @@ from pipeline.data.windows import ArrayTokens, TrainingData
 from pipeline.training.horizon import Horizon
 from pipeline.training.memory import num_parameters, number_bytes, parameter_bytes
 
-NOT_COUNTED = "counted once the corpus is prepared (jobs.prepare); till then steps are those without train.max_words"
+NOT_COUNTED = "counted once the corpus is prepared (jobs.prepare); until then, steps are those without train.max_words"
 
 
 def dry_run(config: Config) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def told_changes(config: Config) -> list[str]:
 
 
 def counted_data(config: Config, counts: Counts) -> TrainingData:
-    """The training split of a single rank; with tokens of no matter what type where no more is needed of them.
+    """Return the training split of a single rank, with placeholder tokens if only their number matters.
 
     Raises:
         UserError: as ``dry_run``.

@@ -1,4 +1,4 @@
-"""Errors that are the user's, as opposed to bugs of this program."""
+"""Errors made by the user, as opposed to bugs in this program."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 # also as ``pathlib`` writes an address, with one slash
 ADDRESS = re.compile(r"\b(?P<scheme>[a-z][a-z0-9+.-]{1,30})(?P<slashes>:/{1,2})(?P<rest>[^\s'\"]+)", re.IGNORECASE)
-BUCKETS = {"s3", "s3a", "gs", "gcs"}  # what has a bucket where others have host and port
+BUCKETS = {"s3", "s3a", "gs", "gcs"}  # schemes with a bucket where others have host and port
 PASSWORD = re.compile(r":(?!\d*$)")  # a colon that no port follows
 QUERY_KEY = re.compile(
     r"(?P<name>[?&][^=&?\s'\"]{0,60}?(?:key|token|secret|password|credential|sig)[^=&?\s'\"]{0,60}=)[^&\s'\"]+",
@@ -20,14 +20,14 @@ KEY_IN_ADDRESS = (
 
 
 class UserError(ValueError):
-    """A mistake of the user: one sentence that names the setting, argument or file, the value and the constraint.
+    """A mistake by the user: one sentence that names the setting, argument or file, the value and the constraint.
 
-    It is raised on purpose, where the mistake is seen. A job prints the sentence and exits with 2. Every other
-    exception is a bug or a failure of the machine: it keeps its traceback, and Ray tries it again.
+    It is raised on purpose, where the mistake is noticed. A job prints the sentence and exits with 2. Every other
+    exception is a bug or a failure of the machine: it keeps its traceback, and Ray tries again.
     """
 
     def __init__(self, sentence: str, *, argument: str = "") -> None:
-        """``argument``: what is wrong, ``top_k`` or ``train.bptt``: begins the sentence. A job says ``--top-k``."""
+        """``argument``: what is wrong (``top_k``, ``train.bptt``); begins the sentence, in a job as ``--top-k``."""
         super().__init__(without_keys(f"{argument}: {sentence}" if argument else sentence))
         self.argument = argument
 
@@ -41,12 +41,12 @@ class Notice(UserWarning):
 
 
 def without_keys(text: str) -> str:
-    """``text`` with keys and passwords in addresses (``s3://KEY:SECRET@bucket``, ``…?X-Amz-Signature=…``) hidden."""
+    """Hide keys and passwords in the addresses in ``text`` (``s3://KEY:SECRET@bucket``, ``…?X-Amz-Signature=…``)."""
     return ADDRESS.sub(_without_key, text)
 
 
 def carries_key(address: str) -> bool:
-    """Whether an address of a store holds a key or a password, or what can only be one."""
+    """Return whether an address of a store holds a key or a password, or something that can only be one."""
     found = ADDRESS.match(address)
     return found is not None and _without_key(found) != found[0]
 
@@ -58,7 +58,7 @@ def _without_key(found: re.Match[str]) -> str:
         user, _, host = host.rpartition("@")
         host = re.sub(r"^\[.*\]", "", host)  # an IPv6 address
         if ":" in user or PASSWORD.search(host) or (scheme in BUCKETS and ":" in host):
-            # as keys are pasted, with a slash in them, the host is only what comes last
+            # a pasted key may contain slashes: only what comes last is the host
             rest = f"{HIDDEN}@{rest.rpartition('@')[2]}" if "@" in rest else HIDDEN
         elif user:
             rest = f"{HIDDEN}@{rest.partition('@')[2]}"

@@ -1,6 +1,6 @@
 """Append to files even while the storage fails: lines of a record, and TensorBoard's events.
 
-What the storage refuses waits in memory and is written later, in order; nobody who writes has to look out for it.
+What the storage refuses waits in memory and is written later, in order; callers need not care.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from pipeline.files import reason
 
 MAX_WAITING_BYTES = 32 << 20
 FILE_VERSION = "brain.Event:2"
-NUMBERS = count()  # of the event files of this process
+NUMBERS = count()  # for the names of this process's event files
 
 
 class PatientFile:
-    """Appends pieces to a file. No ``OSError`` leaves it: ``failure`` says what the storage answered last."""
+    """Appends pieces to a file. It raises no ``OSError``: ``failure`` says what the storage answered last."""
 
     def __init__(
         self,
@@ -38,19 +38,19 @@ class PatientFile:
         before_write: Callable[[], None] = lambda: None,
         max_waiting_bytes: int = MAX_WAITING_BYTES,
     ) -> None:
-        """``before_write`` may refuse a write; its ``OSError`` counts as one of the file, anything else is raised."""
+        """``before_write`` may refuse a write: its ``OSError`` counts as the file's, anything else is raised."""
         self.path = path
         self.before_write = before_write
         self.max_waiting_bytes = max_waiting_bytes
         self.failure = ""  # empty: all is written
-        self.num_lost = 0  # pieces given up because too many waited, the oldest first
+        self.num_lost = 0  # pieces given up because too many were waiting, the oldest first
         self.waiting: deque[bytes] = deque()
         self.waiting_bytes = 0
-        self.is_cut = False  # the first piece that waits is the rest of one that is written in part
+        self.is_cut = False  # the first waiting piece is the rest of one that was partly written
         self.descriptor: int | None = None
 
     def append(self, piece: bytes) -> None:
-        """Write ``piece`` after all that waits, or let it wait, too."""
+        """Write ``piece`` after all that is waiting, or let it wait, too."""
         self.waiting.append(piece)
         self.waiting_bytes += len(piece)
         self.flush()
@@ -60,7 +60,7 @@ class PatientFile:
             self.num_lost += 1
 
     def flush(self) -> None:
-        """Write what waits, as far as the storage takes it."""
+        """Write what is waiting, as far as the storage accepts it."""
         try:
             self.before_write()
             if self.descriptor is None:
@@ -76,7 +76,7 @@ class PatientFile:
             self.failure = ""
         except OSError as error:
             self.failure = reason(error)
-            self._release()  # a file on storage that was away must be opened anew
+            self._release()  # after its storage was away, a file must be reopened
 
     def close(self) -> None:
         self.flush()
@@ -87,21 +87,21 @@ class PatientFile:
         if descriptor is not None:
             try:
                 os.close(descriptor)
-            except OSError as error:  # a network disk may find out only now
+            except OSError as error:  # a network disk may report it only now
                 self.failure = self.failure or reason(error)
 
 
 class EventFile:
-    """An event file for TensorBoard, of one process; each call is on the disk, or waits, when it returns.
+    """One process's event file for TensorBoard; when a call returns, its event is on the disk or waiting.
 
-    TensorBoard's own writer hands events to a thread that dies of a full disk with all that it still holds, and
+    TensorBoard's own writer hands events to a thread, which a full disk kills with all that it still holds, and
     importing it takes ten times as long.
     """
 
     def __init__(self, folder: Path, *, purges: bool = False, ending: str = "") -> None:
-        """``purges`` tells a TensorBoard that is already open to forget what it has of this folder.
+        """``purges`` tells a TensorBoard that is already open to forget what it has read from this folder.
 
-        Raises ``OSError`` if ``folder`` cannot be made.
+        Raises ``OSError`` if ``folder`` cannot be created.
         """
         folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(NUMBERS)}"
@@ -112,13 +112,13 @@ class EventFile:
             self._add(Event(wall_time=time.time(), session_log=SessionLog(status=SessionLog.START)))
 
     def scalars(self, values: Iterable[tuple[str, float]], *, step: int, when: float) -> None:
-        """Points of the curves of these tags."""
+        """Add a point to the curve of each tag."""
         points = [Summary.Value(tag=tag, simple_value=value) for tag, value in values]
         if points:
             self.summary(Summary(value=points), step=step, when=when)
 
     def text(self, tag: str, text: str, *, step: int, when: float) -> None:
-        """A text in Markdown."""
+        """Add a text in Markdown."""
         shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
         value = Summary.Value(
             tag=f"{tag}/text_summary",
@@ -128,14 +128,14 @@ class EventFile:
         self.summary(Summary(value=[value]), step=step, when=when)
 
     def summary(self, summary: Any, *, step: int = 0, when: float | None = None) -> None:
-        """Any ``Summary``, as ``torch.utils.tensorboard.summary`` makes them."""
+        """Add any ``Summary``, as ``torch.utils.tensorboard.summary`` makes them."""
         self._add(Event(wall_time=time.time() if when is None else when, step=step, summary=summary))
 
     def close(self) -> None:
         self.file.close()
 
     def finish(self) -> None:
-        """``close`` a file that is worth nothing unless it is whole. Raises ``OSError`` if it is not."""
+        """``close`` a file that is useless unless complete. Raises ``OSError`` if it is not complete."""
         self.close()
         if self.file.failure:
             raise OSError(self.file.failure)
@@ -145,7 +145,7 @@ class EventFile:
 
 
 def tf_record(data: bytes) -> bytes:
-    """``data`` framed as in a TFRecord file: length, its checksum, data, its checksum."""
+    """Frame ``data`` as in a TFRecord file: length, its checksum, data, its checksum."""
     length = struct.pack("<Q", len(data))
     return length + struct.pack("<I", masked_crc32c(length)) + data + struct.pack("<I", masked_crc32c(data))
 
@@ -163,7 +163,7 @@ CRC32C = _crc32c_table()
 
 
 def masked_crc32c(data: bytes) -> int:
-    """The checksum of TFRecord files: CRC-32C (Castagnoli), rotated and moved so that it is not one of itself."""
+    """Return the checksum of TFRecord files: CRC-32C (Castagnoli), rotated and offset: data may hold plain ones."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = CRC32C[(crc ^ byte) & 0xFF] ^ crc >> 8

@@ -1,6 +1,6 @@
 """Write local files and folders that appear complete or not at all, and hold locks that die with their owner.
 
-new_file, new_folder → a temporary place beside it → written → flushed to the disk → renamed; or, failing, removed
+new_file, new_folder → a temporary place beside it → written → flushed to the disk → renamed; on failure removed
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from pipeline.errors import UserError
 
 TEMPORARY = ".tmp"  # the ending of a file that is being written; its name begins with a dot
-NAME_CHARACTERS = 48  # of a file's name in that of its temporary one: even of four bytes each they fit
+NAME_CHARACTERS = 48  # of a file's name kept in its temporary one: they fit even at four bytes each
 
 
 class UnwritableError(UserError):
@@ -33,11 +33,11 @@ def write_file(path: str | Path, data: str | bytes, *, argument: str = "") -> No
 
 @contextmanager
 def new_file(path: str | Path, *, argument: str = "") -> Iterator[Path]:
-    """Give a temporary path to write; at the end it is flushed to the disk and takes the place of ``path``.
+    """Yield a temporary path to write; at the end it is flushed to the disk and takes the place of ``path``.
 
     Raises:
         UnwritableError: for any ``OSError`` within, naming ``path`` (and the ``argument`` that asked for it); what was
-            there before is as it was.
+            there before is unchanged.
     """
     with telling_of_writes(path, argument=argument), replacing(path) as temporary:
         yield temporary
@@ -47,7 +47,7 @@ def new_file(path: str | Path, *, argument: str = "") -> Iterator[Path]:
 def replacing(path: str | Path, *, flush: bool = True) -> Iterator[Path]:
     """Do what ``new_file`` does, but raise ``OSError``. Without ``flush`` a power cut may leave an empty file.
 
-    A link stays a link to the file that is replaced. A device or a pipe (``/dev/stdout``) is written to as it is.
+    A link remains a link to the file that is replaced. A device or a pipe (``/dev/stdout``) is written to directly.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
@@ -87,7 +87,7 @@ def check_writable(path: str | Path, *, argument: str) -> None:
 
 @contextmanager
 def new_folder(path: str | Path, *, argument: str = "") -> Iterator[Path]:
-    """Give an empty folder to fill; at the end it is flushed to the disk and takes the place of ``path``.
+    """Yield an empty folder to fill; at the end it is flushed to the disk and takes the place of ``path``.
 
     Raises:
         UnwritableError: as ``new_file``.
@@ -118,12 +118,12 @@ def new_folder(path: str | Path, *, argument: str = "") -> Iterator[Path]:
 
 
 def _beside(target: Path) -> tuple[Path, Path]:
-    """Where a folder is written that is to be ``target``, and where the one goes that it replaces."""
+    """Return where a folder that is to become ``target`` is written, and where the one that it replaces goes."""
     return target.with_name(f".writing-{target.name}"), target.with_name(f".former-{target.name}")
 
 
 def remove_leftovers(path: Path) -> None:
-    """What a process left beside ``path`` that was killed when ``new_folder`` had already put it there."""
+    """Remove what is left beside ``path`` if a process was killed after ``new_folder`` had put it in place."""
     for left in _beside(path):
         shutil.rmtree(left, ignore_errors=True)
 
@@ -133,7 +133,7 @@ def telling_of_writes(path: str | Path, *, argument: str = "") -> Iterator[None]
     """Turn an ``OSError`` into an ``UnwritableError`` of one sentence that names ``path``."""
     try:
         yield
-    except BrokenPipeError:  # whoever read a pipe has gone: no fault of the file
+    except BrokenPipeError:  # the reader of a pipe is gone: no fault of the file
         raise
     except OSError as error:
         raise UnwritableError(f"{path} cannot be written: {reason(error)}", argument=argument) from None
@@ -172,13 +172,13 @@ def reason(error: OSError) -> str:
 
 
 def hold(path: Path) -> int:
-    """Lock the file ``path``, which is made where there is none, for as long as the descriptor returned is open.
+    """Lock the file ``path``, created if necessary, for as long as the returned descriptor is open.
 
-    The operating system drops the lock when the process ends, however that is. Whoever holds it may remove the file.
+    The operating system drops the lock when the process ends, however it ends. The holder may remove the file.
 
     Raises:
         BlockingIOError: another process holds it.
-        OSError: it cannot be made, or its file system knows no locks.
+        OSError: it cannot be created, or its file system has no locks.
     """
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

@@ -49,7 +49,7 @@ class Executor(Protocol):
     """Prepares a corpus and runs the ranks of a training job somewhere."""
 
     num_workers: int
-    num_at_once: int  # so many runs have room beside each other
+    num_at_once: int  # how many runs have room side by side
 
     def prepare(self, config: Config, *, on_shard: OnShard, say: Say) -> PreparedCorpus:
         """Return the corpus of ``config``; prepare it if necessary."""
@@ -81,7 +81,7 @@ class InProcess:
 
 @contextmanager
 def in_process(config: Config) -> Iterator[InProcess]:
-    """Give the executor that runs the same loop in this process, for debuggers and machines without Ray."""
+    """Yield the executor that runs the same loop in this process, for debuggers and machines without Ray."""
     resources.resolve_device(config.cluster.device)
     yield InProcess()
 
@@ -101,10 +101,10 @@ def train(
 
     Args:
         fresh: set aside what the run directory holds and start over.
-        start_over: how the caller's user asks for ``fresh``, for sentences.
-        on_record, on_shard: told of each line of the metrics file, of each shard that is prepared.
-        say: told in a sentence what was found and done.
-        stopping: what asks for a stop; default: Ctrl-C and SIGTERM, of which only the main thread is told.
+        start_over: how the user asks for ``fresh``, quoted in messages.
+        on_record, on_shard: called with each line of the metrics file, with each shard that is prepared.
+        say: called with a sentence about what was found or done.
+        stopping: what asks for a stop; default: Ctrl-C and SIGTERM, which only the main thread receives.
 
     Raises:
         UserError: a mistake in the settings, the text, or the run directory.
@@ -133,7 +133,7 @@ def train(
 
 
 def check(config: Config, corpus: PreparedCorpus, ranks: Executor, *, fresh: bool, start_over: str) -> None:
-    """Do what ``status.check`` does; where only the run that is there hinders, say how to ``start_over``."""
+    """Do what ``status.check`` does; if only the existing run is in the way, say how to ``start_over``."""
     try:
         status.check(config, corpus, num_workers=ranks.num_workers, fresh=fresh)
     except CannotContinueError as error:
@@ -141,9 +141,9 @@ def check(config: Config, corpus: PreparedCorpus, ranks: Executor, *, fresh: boo
 
 
 def set_aside(config: Config, directory: RunDirectory, say: Say) -> None:
-    """Set aside what the ``locked`` directory of ``config`` holds, but for the corpus."""
+    """Set aside what the ``locked`` directory of ``config`` holds, except the corpus."""
     if aside := directory.set_aside(but=str(config.data.directory)):
-        say(f"set aside what {directory.path} held as {aside}")
+        say(f"what {directory.path} held is set aside as {aside}")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The mean of the figures of several runs, and how sure it is."""
+"""The mean of the figures of several runs, and how certain it is."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 
 CONFIDENCE = 0.95
-HALVINGS = 60  # of the interval in which an angle is searched: as exact as floating-point numbers are
+HALVINGS = 60  # of the interval in which an angle is searched: to the precision of floating-point numbers
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Return the mean of ``values``, and the ends of its 95 % interval by Student's t (Student 1908); None: of one."""
+    """Return the mean of ``values`` and the ends of its 95 % interval by Student's t (Student 1908); None for one."""
     mean, number = fmean(values), len(values)
     if number < 2:
         return mean, None, None
@@ -20,7 +20,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float |
 
 
 def student(degrees: int) -> float:
-    """Return the t within ± which 95 % of Student's distribution with so many degrees of freedom lie."""
+    """Return the t for which 95 % of Student's distribution with these degrees of freedom lie within ±t."""
     low, high = 0.0, math.pi / 2
     for _ in range(HALVINGS):
         middle = (low + high) / 2
@@ -29,7 +29,7 @@ def student(degrees: int) -> float:
 
 
 def _within(angle: float, degrees: int) -> float:
-    """The probability of |T| ≤ √degrees · tan(angle) (Abramowitz & Stegun 1964, 26.7.3 and 26.7.4)."""
+    """Return the probability of |T| ≤ √degrees · tan(angle) (Abramowitz & Stegun 1964, 26.7.3 and 26.7.4)."""
     odd = degrees % 2
     total, term = 0.0, math.cos(angle) if odd else 1.0
     for place in range(1, degrees // 2 + 1):

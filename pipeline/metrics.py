@@ -12,18 +12,18 @@ MOST_IN_DIGITS = 1e12
 
 
 def perplexity(total_nats: float, num_tokens: float) -> float:
-    """exp(total nats ÷ total tokens): never an average of averages. Infinite where it overflows."""
+    """Return exp(total nats ÷ total tokens): never an average of averages. Infinite if it overflows."""
     mean = total_nats / num_tokens
     return math.exp(mean) if mean < 700 else math.inf
 
 
 def shown(perplexity: float) -> str:
-    """``perplexity`` for people: ``1,234.568``, and ``1.23e+40`` where its digits would fill a line."""
+    """Format ``perplexity`` for people: ``1,234.568``, or ``1.23e+40`` if its digits would fill a line."""
     return f"{perplexity:,.3f}" if perplexity < MOST_IN_DIGITS else f"{perplexity:.3g}"
 
 
 def bits_per_byte(total_nats: float, num_bytes: float) -> float:
-    """total nats ÷ ln 2 ÷ bytes of the scored text, comparable between tokenizers."""
+    """Return total nats ÷ ln 2 ÷ bytes of the scored text, comparable between tokenizers."""
     return total_nats / math.log(2) / num_bytes
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 @contextmanager
 def offline() -> Iterator[Any]:
-    """Give transformers, without a look at the hub and without its log."""
+    """Yield transformers, without access to the hub and without its log."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import transformers
 

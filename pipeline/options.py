@@ -1,4 +1,4 @@
-"""Options of jobs that are not settings. They are checked when they are made, without torch."""
+"""Options of jobs that are not settings. They are checked when they are created, without torch."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from pipeline.errors import UserError
 
-# below this temperature even the last bit of a logit decides, and float32 has no number for the quotient
+# below this temperature even the last bit of a logit decides, and float32 cannot hold the quotient
 COLDEST = 1e-20
-# a stronger penalty could make numbers of logits that float32 does not have
+# a stronger penalty could turn logits into numbers that float32 cannot hold
 LARGEST_PENALTY = 1e6
 # each beam keeps a state and scores for all types
 MOST_BEAMS = 1000
-# length to the power of it stays a number that can be divided by
+# length to this power must remain a number that can be divided by
 LARGEST_LENGTH_PENALTY = 10.0
 LARGEST_THETA = 1e3
 # beyond these, dynamic evaluation only makes weights that float32 cannot hold
@@ -22,7 +22,7 @@ LARGEST, SMALLEST_EPSILON = 1e3, 1e-12
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn. The fields are applied in this order and checked on creation.
+    """How the next token is drawn. The fields are applied in this order, and checked on creation.
 
     Raises:
         UserError: naming the argument, its value and what it must be.
@@ -35,7 +35,7 @@ class Sampling:
     repetition_penalty: float = 1.0  # divides the logits of tokens seen before (multiplies negative ones)
 
     def __post_init__(self) -> None:
-        # "not" before each comparison, for none holds for NaN
+        # "not" before each comparison, because none holds for NaN
         if not 0 <= self.temperature < math.inf:
             raise UserError(f"{self.temperature} is not a finite number of at least 0", argument="temperature")
         if self.top_k is not None and not self.top_k >= 1:
@@ -56,7 +56,7 @@ class Sampling:
         return self.temperature < COLDEST
 
 
-AS_IS = Sampling()  # from the softmax itself
+AS_IS = Sampling()  # draws from the softmax itself
 
 
 def check_beams(num_beams: int, length_penalty: float) -> None:
@@ -94,17 +94,17 @@ class DynamicSettings:
     rule: str = "rms"
     lr: float = 2e-3  # η
     decay: float = 0.02  # λ
-    epsilon: float = 1e-3  # ε of rms; gradients of rare words are far smaller: they must not be made as large
+    epsilon: float = 1e-3  # ε of rms; gradients of rare words are far smaller and must not be scaled up as far
     segment: int = 20  # tokens between two updates
 
     @classmethod
     def of(cls, rule: str, **given: float | None) -> DynamicSettings:
-        """Return the settings of ``rule``: those ``given``, and the usual ones in place of None."""
+        """Return the settings of ``rule``: those ``given``, with the usual ones in place of None."""
         usual = {"lr": 0.1, "decay": 1e-3} if rule == "sgd" else {}
         return cls(rule, **{**usual, **{name: value for name, value in given.items() if value is not None}})  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
-        # "not" before each comparison, for none holds for NaN
+        # "not" before each comparison, because none holds for NaN
         if not 0 < self.lr <= LARGEST:
             raise UserError(f"{self.lr} is not in (0, {LARGEST:,.0f}]", argument="dynamic_lr")
         if not SMALLEST_EPSILON <= self.epsilon <= LARGEST:
@@ -117,7 +117,7 @@ class DynamicSettings:
             raise UserError(f"{self.segment} is below 1", argument="dynamic_segment")
 
 
-# what the table of surprisal has beside surprisal: names of ``jobs.evaluate --columns``, and those without it
+# what the table of surprisal has besides surprisal: names for ``jobs.evaluate --columns``, and those it has by default
 SURPRISAL_COLUMNS = ("entropy", "rank", "lags", "length", "frequency", "word-entropy")
 USUAL_COLUMNS = ("entropy", "rank", "lags", "length")
 

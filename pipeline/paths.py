@@ -11,7 +11,7 @@ from pipeline import storage
 from pipeline.config import Config
 from pipeline.errors import UserError
 
-# settings that name a model, or nothing
+# settings that may name a model
 MODELS = ("train.initial_weights", "train.teacher")
 
 
@@ -28,18 +28,18 @@ def absolute(config: Config) -> Config:
 
 
 def absolute_path(path: str) -> str:
-    """Return ``path`` as it is known from any folder; addresses are as they are."""
+    """Return ``path`` in a form that is valid from any folder; addresses are unchanged."""
     return path if storage.is_uri(path) else str(Path(path).expanduser().absolute())
 
 
 def of_seed(config: Config, seed: int) -> Config:
-    """Return the run of ``config`` with another seed, one of several: it has a directory of its own."""
+    """Return ``config`` for one of several seeds, with a run directory of its own."""
     directory = str(Path(str(config.run.directory)) / f"seed-{seed}")
     return configuration.with_values(config, {"train.seed": seed, "run.directory": directory})
 
 
 def in_submitted_job() -> bool:
-    """Whether this process is the entry point of a job that was submitted to a cluster."""
+    """Return whether this process is the entry point of a job that was submitted to a cluster."""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 

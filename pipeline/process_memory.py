@@ -1,4 +1,4 @@
-"""What memory this process holds and has held, as the system tells it."""
+"""How much memory this process holds and has held, as the system reports it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ STATUS = Path("/proc/self/status")
 
 
 def status_bytes(name: str) -> int:
-    """A figure of this process as Linux tells it, such as ``VmRSS``; OSError or KeyError where it is not told."""
+    """Return a figure that Linux reports of this process, such as ``VmRSS``; OSError or KeyError if it does not."""
     figures = dict(line.split(":", 1) for line in STATUS.read_text().splitlines() if ":" in line)
     return int(figures[name].split()[0]) << 10
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held so far.
+    """Return the most memory that this process has held so far.
 
-    ``ru_maxrss`` is not that under Linux: a process begins with the peak of the one that started it, so a command run
+    Under Linux that is not ``ru_maxrss``: a process begins with the peak of the one that started it, so a command run
     from a notebook of 20 GB would never be below 20 GB.
     """
     try:

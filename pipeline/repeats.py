@@ -1,4 +1,4 @@
-"""Train one configuration with several seeds: each is an ordinary run, in ``DIR/seed-K``; all have one table.
+"""Train one configuration with several seeds: each is an ordinary run, in ``DIR/seed-K``; all share one table.
 
 prepare the corpus → check every run → train, as many at a time as there is room for → seeds.json, seeds.csv
 """
@@ -66,16 +66,16 @@ def train(
     """Train ``config`` with each of ``seeds`` to its end, from its last checkpoint if there is one.
 
     Args:
-        fresh, start_over, on_shard, say: as of ``launch.train``.
-        listener: seed → what follows its run, from the thread that the run is in.
+        fresh, start_over, on_shard, say: as for ``launch.train``.
+        listener: seed → what follows its run; called in the thread of the run.
 
     Returns:
-        ``summary``, which ``SUMMARY`` in the directory of ``config`` holds as well.
+        ``summary``, which is also in ``SUMMARY`` in the directory of ``config``.
 
     Raises:
-        UserError: a mistake in the settings, the text, or the directory of one of the runs; none has been trained then.
+        UserError: a mistake in the settings, the text, or the directory of one of the runs; then none has been trained.
         InterruptedSeedsError: asked to stop by Ctrl-C or SIGTERM.
-        TrainingStoppedError: a run could not go on, or diverged; the others are trained.
+        TrainingStoppedError: a run could not continue, or diverged; the others are trained.
     """
     config = absolute(config)
     runs = {seed: of_seed(config, seed) for seed in seeds}
@@ -83,7 +83,7 @@ def train(
         corpus = ranks.prepare(config, on_shard=on_shard, say=say)
         for one in runs.values():
             launch.check(one, corpus, ranks, fresh=fresh, start_over=start_over)
-        if fresh:  # all of them now: after an interruption the command goes on without --fresh
+        if fresh:  # all of them now: after an interruption the command continues without --fresh
             for name in (TABLE, SUMMARY):
                 (directory.path / name).unlink(missing_ok=True)
             for one in runs.values():
@@ -105,7 +105,7 @@ def train(
 
 
 class SharedStop:
-    """One request to stop for several runs, whose threads are not told of signals."""
+    """One request to stop for several runs, whose threads receive no signals."""
 
     def __init__(self) -> None:
         self.received: list[int] = []
@@ -117,7 +117,7 @@ class SharedStop:
 
     @contextmanager
     def stopping(self, request_stop: Callable[[], None], announce: Callable[[], None]) -> Iterator[list[int]]:
-        """Do for one of the runs what ``launch.stopping_on_signals`` does; it is announced for all of them."""
+        """Do for one of the runs what ``launch.stopping_on_signals`` does; it is announced once for all."""
         self.requests.append(request_stop)
         if self.received:
             request_stop()
@@ -130,9 +130,9 @@ class SharedStop:
 def side_by_side(
     work: Callable[[int], dict[str, Any]], seeds: Sequence[int], *, num_at_once: int, stop: SharedStop
 ) -> dict[int, Outcome]:
-    """Return what ``work`` returned or raised for each seed, up to a stop or a mistake, which ends those to come.
+    """Return what ``work`` returned or raised for each seed; after a stop or a mistake no further seed begins.
 
-    Where several work at once, each does in its own thread, and this one is free for signals.
+    If several run at once, each runs in its own thread, and this one stays free for signals.
     """
     waiting = SimpleQueue[int]()
     for seed in seeds:
@@ -163,7 +163,7 @@ def side_by_side(
 
 
 def ended_well(outcomes: Mapping[int, Outcome], num_runs: int, received: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Return the results of the runs. Raises what ended one of them, as ``train`` does."""
+    """Return the results of the runs, or raise what ended one of them, as ``train`` does."""
     results = {seed: one for seed, one in outcomes.items() if isinstance(one, dict)}
     stopped = [f"seed {seed}: {one}" for seed, one in outcomes.items() if isinstance(one, TrainingStoppedError)]
     for one in outcomes.values():
@@ -177,7 +177,7 @@ def ended_well(outcomes: Mapping[int, Outcome], num_runs: int, received: Sequenc
 
 
 def written(directory: Path, results: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
-    """Write ``TABLE``, a row a run, and ``SUMMARY`` into ``directory``; return what the latter holds."""
+    """Write ``TABLE``, a row for each run, and ``SUMMARY`` into ``directory``; return what the latter holds."""
     found = summary(results)
     stream = io.StringIO()
     table = csv.DictWriter(stream, list(found["runs"][0]), lineterminator="\n")
@@ -189,9 +189,9 @@ def written(directory: Path, results: Mapping[int, dict[str, Any]]) -> dict[str,
 
 
 def summary(results: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
-    """Return the figures of each run, and of all their mean and its 95 % interval (None where a run has no figure).
+    """Return the figures of each run, and their mean with its 95 % interval (None if a run has no figure).
 
-    Perplexities are averaged as nats per token, so that their mean is exp of a mean loss, as is that of one run.
+    Perplexities are averaged as nats per token, so that their mean is exp of a mean loss, as one run's perplexity is.
     """
     runs = [{"seed": seed, **result} for seed, result in results.items()]
     mean: dict[str, float | None] = {}

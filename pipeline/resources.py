@@ -10,10 +10,10 @@ from pipeline.config import Config
 from pipeline.container import cpu_limit
 from pipeline.errors import UserError
 
-if TYPE_CHECKING:  # a second and 125 MB, which a process that only prepares a corpus on Ray has no use for
+if TYPE_CHECKING:  # importing it costs a second and 125 MB, useless to a process that only prepares a corpus on Ray
     import torch
 
-MOST_SHARERS = 64  # threads or workers that have to share a CPU
+MOST_SHARERS = 64  # most threads or workers that may share a CPU
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Worker:
 
 
 def local_worker(config: Config) -> Worker:
-    """Make this process the only rank. Raises ``UserError`` for a GPU, or very many CPUs, that are not there."""
+    """Make this process the only rank. Raises ``UserError`` for a missing GPU, or for far more CPUs than there are."""
     cpus = config.cluster.cpus_per_worker
     check_cpus(1, 1 if cpus == "auto" else cpus)
     return Worker(
@@ -37,16 +37,16 @@ def local_worker(config: Config) -> Worker:
 
 
 def available_cpus() -> int:
-    """Count the CPUs that this process may use: those that it may run on, or that its container allows if fewer."""
+    """Count the CPUs that this process may use: those it may run on, or those its container allows if fewer."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = cpu_limit()
-    return here if limit is None else max(1, min(here, int(limit)))  # as Ray: a part of a CPU does not count
+    return here if limit is None else max(1, min(here, int(limit)))  # as in Ray, a fraction of a CPU does not count
 
 
 def limit_threads() -> None:
-    """Let torch use no more threads in this process than it has CPUs; torch itself knows no container's limit.
+    """Let torch use no more threads in this process than it has CPUs; torch itself ignores a container's limit.
 
-    ``OMP_NUM_THREADS`` goes before it.
+    ``OMP_NUM_THREADS`` takes precedence.
     """
     import torch
 
@@ -55,7 +55,7 @@ def limit_threads() -> None:
 
 
 def check_cpus(num_workers: int, each: int) -> None:
-    """Raise ``UserError`` if the threads and processes for so many CPUs would bring this machine to a halt."""
+    """Raise ``UserError`` if threads and processes for this many CPUs would bring this machine to a halt."""
     if num_workers * each > MOST_SHARERS * available_cpus():
         raise UserError(
             f"cluster.cpus_per_worker: {num_workers} workers of {each:,} CPUs are more than {MOST_SHARERS} times the "
@@ -64,7 +64,7 @@ def check_cpus(num_workers: int, each: int) -> None:
 
 
 def resolve_device(device: str) -> torch.device:
-    """Turn ``auto`` into cuda where there is one, else cpu. Raises ``UserError`` for a GPU that is not there."""
+    """Turn ``auto`` into cuda if there is a GPU, else into cpu. Raises ``UserError`` for a missing GPU."""
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():

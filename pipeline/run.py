@@ -50,17 +50,17 @@ from pipeline.training.watchdog import Watchdog
 
 
 def corpus_of(loaded: checkpoint.Loaded) -> PreparedCorpus:
-    """Open the corpus that a checkpoint was trained on. Raises ``UserError`` if it is gone or another one now."""
+    """Open the corpus that a checkpoint was trained on. Raises ``UserError`` if it is gone or has been replaced."""
     corpus = open_prepared(loaded.config.data.directory)
     if corpus.tokenizer.fingerprint != loaded.tokenizer.fingerprint:
-        raise UserError(f"{corpus.directory}: prepared with another tokenizer than {loaded.path} was trained with")
+        raise UserError(f"{corpus.directory}: its tokenizer is not the one that {loaded.path} was trained with")
     if corpus.fingerprint != loaded.manifest["fingerprints"]["corpus"]:
-        raise UserError(f"{corpus.directory}: holds another corpus than {loaded.path} was trained on")
+        raise UserError(f"{corpus.directory}: holds a different corpus from the one that {loaded.path} was trained on")
     return corpus
 
 
 def fingerprints(corpus: PreparedCorpus, *, teacher: str | None = None) -> dict[str, str]:
-    """Return what a checkpoint must have been trained on for a run to go on from it; ``teacher``: its fingerprint."""
+    """Return what a checkpoint must have been trained on for a run to continue it; ``teacher``: its fingerprint."""
     found = {"corpus": corpus.fingerprint, "tokenizer": corpus.tokenizer.fingerprint}
     return found if teacher is None else {**found, "teacher": teacher}
 
@@ -82,19 +82,19 @@ def train(
     """Train, or continue training, as one rank; return how ``fit`` ended.
 
     Args:
-        owner, held_by: the token of the driver that holds the run directory, and where it stands (see
+        owner, held_by: the token of the driver that holds the run directory, and the directory it is in (see
             ``RunDirectory``).
         report: called on every rank with the figures after each validation.
         stop_requested: asked between steps; by default whether the run directory holds a stop request.
         on_record: called on rank 0 with each record of the metrics file.
-        on_waiting: called on rank 0 with each of them that the storage does not take for now.
-        evaluate_at_tokens: validations beside those that the settings ask for, as ``train.evaluate_at_tokens``.
-        save_requested: asked between steps; true once where this rank may soon be gone.
+        on_waiting: called on rank 0 with each of them that the storage does not accept for now.
+        evaluate_at_tokens: validations besides those that the settings ask for, as ``train.evaluate_at_tokens``.
+        save_requested: asked between steps; true, once, if this rank may soon be gone.
         watchdog: ends this process when a step takes too long.
 
     Raises:
         TrainingStoppedError: the numbers went wrong, or the storage or the memory failed.
-        UnwritableError: the run directory takes nothing from the beginning.
+        UnwritableError: nothing can be written to the run directory from the start.
     """
     torch.set_num_threads(worker.num_threads)
     if worker.device.type == "cpu":
@@ -124,7 +124,7 @@ def train(
 
 
 def state_of(resumed: Path | None, config: Config, worker: Worker, corpus: PreparedCorpus) -> RunState:
-    """The state that a run begins with, or that of the checkpoint ``resumed``."""
+    """Return the state that a run begins with, or the state in the checkpoint ``resumed``."""
     tokens = manifest_of_step(resumed)["tokens"] if resumed else 0
     model = build_model(changes.in_force(config, tokens), corpus.vocab_size).to(worker.device)
     if resumed:
@@ -191,7 +191,7 @@ def build_state(
 def changed(
     former: Loop, config: Config, worker: Worker, corpus: PreparedCorpus, directory: RunDirectory, **seen_by: Any
 ) -> Loop:
-    """``former`` as it goes on with the settings that are in force from where it is."""
+    """Return the loop that continues ``former`` with the settings that are in force from its position on."""
     tokens = former.progress.tokens
     before, after = (changes.in_force(config, place) for place in (former.tokens_before, tokens))
     if former.monitor is not None:
@@ -208,10 +208,10 @@ def changed(
 def build_loop(
     config: Config, worker: Worker, corpus: PreparedCorpus, state: RunState, directory: RunDirectory, **seen_by: Any
 ) -> Loop:
-    """``state`` with all that training calls. Scoring is the same through all changes of settings.
+    """Return ``state`` with all that training calls. Scoring stays the same through all changes of settings.
 
     Args:
-        seen_by: whom the loop tells and asks on its way, by the names of ``Loop``.
+        seen_by: what the loop notifies and asks as it runs, by their names in ``Loop``.
     """
     model = state.step.model
     now = changes.in_force(config, state.progress.tokens)

@@ -1,4 +1,4 @@
-"""The one way from windows of a text to hidden vectors and nats, for all that scores or follows gradients.
+"""The one way from windows of a text to hidden vectors and nats, for everything that scores or follows gradients.
 
 Letters: T time, B streams, H hidden.
 """
@@ -26,9 +26,9 @@ class Scored:
     window: Window
     hidden: Tensor  # (T, B, H) as the head takes it
     nats: Tensor  # (T, B), 0 where the target does not count
-    entropy: Tensor | None = None  # (T, B) of the distribution of each target, if it was asked for
-    log_masses: Tensor | None = None  # (T, B, G) ln P of groups of types, if they were
-    ranks: Tensor | None = None  # (T, B) of each target among all types, 1 for the likeliest, if they were
+    entropy: Tensor | None = None  # (T, B) of the distribution of each target, if asked for
+    log_masses: Tensor | None = None  # (T, B, G) ln P of groups of types, if asked for
+    ranks: Tensor | None = None  # (T, B) of each target among all types, 1 for the likeliest, if asked for
 
 
 def ids_of(window: Window, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -40,7 +40,7 @@ def read(model: LanguageModel, window: Window, state: State | None) -> tuple[Ten
     """Run ``model`` over ``window``, within ``evaluating``.
 
     Args:
-        state: what the window before left; None: a zero state.
+        state: what the previous window left; None: a zero state.
 
     Returns:
         (T, B, H) hidden vectors as the head takes them, the (T, B) targets, and the state after the window.
@@ -62,11 +62,11 @@ def scored_windows(
     groups: Tensor | None = None,
     ranks: bool = False,
 ) -> Iterator[Scored]:
-    """Score ``windows`` one after another, from ``state`` on; those at negative positions are only read.
+    """Score ``windows`` one after another, starting from ``state``; those at negative positions are only read.
 
     Args:
-        groups: (V, G) as of ``Head.distribution``, whose figures are then given as well.
-        ranks: with ``groups``, the ranks of the targets, too.
+        groups: (V, G) as for ``Head.distribution``, whose figures are then returned as well.
+        ranks: with ``groups``, return the ranks of the targets, too.
     """
     for window in windows:
         with evaluating(model), autocast(precision, model.device):

@@ -1,4 +1,4 @@
-"""Seeds as pure functions of what they are for: no generator's state is ever carried."""
+"""Seeds as pure functions of what they are used for: no generator's state is ever carried."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ MASK_64 = (1 << 64) - 1
 
 
 def mix(*numbers: int) -> int:
-    """A 63-bit seed from whole numbers (SplitMix64, Steele et al. 2014): neighbours give unrelated seeds."""
+    """Return a 63-bit seed from whole numbers (SplitMix64, Steele et al. 2014): neighbours give unrelated seeds."""
     result = 0
     for number in numbers:
         result = (result + number + 0x9E3779B97F4A7C15) & MASK_64

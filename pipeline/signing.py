@@ -1,4 +1,4 @@
-"""JSON objects that carry the SHA-256 of the rest of them, so that a change to any byte is noticed."""
+"""JSON objects that carry the SHA-256 of their other content, so that a change to any byte is noticed."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def parse(data: bytes) -> dict[str, Any]:
 
 
 def is_intact(signed: Mapping[str, Any]) -> bool:
-    """Whether ``signed`` carries the checksum of the rest of it."""
+    """Return whether ``signed`` carries the checksum of its other content."""
     content = {name: value for name, value in signed.items() if name != CHECKSUM}
     return signed.get(CHECKSUM) == content_checksum(content)
 
 
 def content_checksum(content: Mapping[str, Any]) -> str:
-    """Hex SHA-256 of ``content``, whatever the order of its names."""
+    """Return the hexadecimal SHA-256 of ``content``, whatever the order of its names."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -25,12 +25,12 @@ from pipeline.training.teaching.part import check_teacher
 
 
 def check(config: Config, corpus: PreparedCorpus, *, num_workers: int, fresh: bool = False) -> None:
-    """Find what would stop every rank before any is started; ``fresh``: whatever the run directory holds.
+    """Find, before any rank is started, what would stop every rank; ``fresh``: whatever the run directory holds.
 
     Raises:
         UserError: too little text for a window or to score, more workers than rows, a head that does not fit the
-            vocabulary, a sample's prompt that the tokenizer does not know, initial weights or a teacher that are not
-            there or do not fit, or a run directory that holds another run.
+            vocabulary, a sample's prompt that the tokenizer does not know, initial weights or a teacher that are
+            missing or do not fit, or a run directory that holds another run.
     """
     check_data(config, corpus, num_workers)
     configuration.check_accumulation(config.train, num_workers)
@@ -82,15 +82,15 @@ def check_initial_weights(config: Config, corpus: PreparedCorpus) -> None:
     except UserError as error:
         raise UserError(f"train.initial_weights: {error}") from None
     if loaded.tokenizer.fingerprint != corpus.tokenizer.fingerprint:
-        raise UserError(f"train.initial_weights: {path} was trained with another tokenizer than the corpus has")
+        raise UserError(f"train.initial_weights: {path} was not trained with the tokenizer of the corpus")
     untrained = run.build_model(config, corpus.vocab_size)
     shapes = [[(name, p.shape) for name, p in model.named_parameters()] for model in (loaded.model, untrained)]
     if shapes[0] != shapes[1]:
-        raise UserError(f"train.initial_weights: {path} is a model of another shape than model.* says")
+        raise UserError(f"train.initial_weights: {path} is not a model of the shape that model.* describes")
 
 
 def ended(config: Config, corpus: PreparedCorpus) -> str:
-    """Return how the run in its directory has ended, and what would continue it; empty if it has not ended."""
+    """Return how the run in the directory ended, and what would continue it; empty if it has not ended."""
     found = checkpoint.newest(str(config.run.directory))
     if found is None:
         return ""
@@ -107,10 +107,10 @@ def result(config: Config, *, say: Callable[[str], None] = lambda sentence: None
     """Return the figures of a run from its best checkpoint, and its length from its last one.
 
     Args:
-        say: told where the run has had a better checkpoint that is not there any more.
+        say: called with a sentence if the run had a better checkpoint that no longer exists.
 
     Raises:
-        UserError: the best checkpoint is damaged, or it cannot be told which it is.
+        UserError: the best checkpoint is damaged, or it cannot be determined.
     """
     directory = str(config.run.directory)
     best, figures = reading(directory, None, lambda choice: (choice, checkpoint.verify(choice.path)))

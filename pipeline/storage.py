@@ -1,7 +1,7 @@
 """Read and write local paths, and URIs (``s3://``, ``gs://``, …) through pyarrow's file systems.
 
-Credentials, regions and endpoints are the clouds' own environment variables (``AWS_ENDPOINT_URL`` for a store that
-speaks S3); pyarrow tries again by itself where a store does not answer.
+Credentials, regions and endpoints come from the clouds' own environment variables (``AWS_ENDPOINT_URL`` for a store
+that speaks S3); pyarrow itself tries again if a store does not answer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class UnreadableError(UserError):
 
 
 class Found(NamedTuple):
-    """A file: its size in bytes, and when it was last changed in nanoseconds since 1970, 0 where that is not known."""
+    """A file: its size in bytes, and when it was last changed, in nanoseconds since 1970, or 0 if that is unknown."""
 
     path: str
     size: int
@@ -70,7 +70,7 @@ def _info(uri: str) -> fs.FileInfo:
 
 
 def open_file(path: str) -> pa.NativeFile:
-    """Open a file for reads at any place (threads may share ``read_at``). Raises ``UnreadableError``."""
+    """Open a file for reading at any position (threads may share ``read_at``). Raises ``UnreadableError``."""
     with _telling(path):
         if not is_uri(path):
             return pa.OSFile(path)
@@ -85,7 +85,7 @@ def read(path: str, start: int = 0, stop: int | None = None) -> bytes:
 
 
 def read_open(file: pa.NativeFile, path: str, start: int, num_bytes: int) -> bytes:
-    """Return ``num_bytes`` from ``start`` of an open file by one ranged read. Raises ``UnreadableError``."""
+    """Return ``num_bytes`` from ``start`` of an open file with one ranged read. Raises ``UnreadableError``."""
     with _telling(path):
         return _again(lambda: file.read_at(num_bytes, start))
 
@@ -99,7 +99,7 @@ def reading(path: str) -> Iterator[pa.NativeFile]:
 
 @contextmanager
 def decompressed(file: pa.NativeFile, path: str) -> Iterator[pa.NativeFile]:
-    """Give a stream of the bytes of an open file, decompressed if the ending of ``path`` says so.
+    """Yield a stream of the bytes of an open file, decompressed if the ending of ``path`` says so.
 
     Raises:
         UnreadableError: it cannot be read, or is not what its ending says.
@@ -124,7 +124,7 @@ def find(pattern: str) -> list[Found]:
     if is_uri(pattern):
         return _find_remote(pattern)
     path = Path(pattern).expanduser()
-    if os.path.isfile(path):  # Path.is_file raises what it finds wrong with a name
+    if os.path.isfile(path):  # Path.is_file would raise for an invalid name
         return [_found(path)]
     if os.path.isdir(path):
         above = len(path.parts)
@@ -136,7 +136,7 @@ def find(pattern: str) -> list[Found]:
 
 def _found(path: Path) -> Found:
     facts = path.stat()
-    # not the time of its text: that can be set, and a file moved here brings its own
+    # not st_mtime, the time of its text: that can be set, and a file moved here keeps its own
     return Found(str(path), facts.st_size, facts.st_ctime_ns)
 
 
@@ -169,7 +169,7 @@ def _glob(pattern: str) -> str:
 
 
 def sizes_in(folder: str) -> dict[str, int]:
-    """Return name → bytes of the files in a folder, by one request; empty if there is no such folder."""
+    """Return name → bytes of the files in a folder, with one request; empty if there is no such folder."""
     if not is_uri(folder):
         if not os.path.isdir(folder):
             return {}
@@ -198,9 +198,9 @@ def remove(path: str) -> None:
 
 
 def write(path: str, data: bytes) -> None:
-    """Write a whole file, which appears under its name complete. Raises ``UnwritableError``."""
+    """Write a whole file, which is complete when it appears under its name. Raises ``UnwritableError``."""
     if not is_uri(path):
-        # not flushed: a manifest or a sidecar has checksums, and tells of one that a power cut emptied
+        # not flushed: a manifest or a sidecar has checksums, so it is noticed if a power cut emptied it
         with telling_of_writes(path), replacing(path, flush=False) as temporary:
             temporary.write_bytes(data)
         return
@@ -210,7 +210,7 @@ def write(path: str, data: bytes) -> None:
 
 def _put(path: str, data: Any) -> None:
     store, key = _store(path)
-    # closed only when all is written: an object store shows what it was given up to then
+    # closed only when all is written: on closing, an object store publishes what it was given so far
     stream = store.open_output_stream(key)
     stream.write(data)
     stream.close()
@@ -236,13 +236,13 @@ def telling_of_writes(path: str, temporary: Path | None = None) -> Iterator[None
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         raise UnwritableError(
-            f"{path}: cannot be written: {reason(error)}; what is done is kept, the same command goes on"
+            f"{path}: cannot be written: {reason(error)}; what is done is kept, and the same command continues"
         ) from None
 
 
 @lru_cache(maxsize=64)
 def _connect(root: str) -> fs.FileSystem:
-    """The file system of a bucket."""
+    """Return the file system of a bucket."""
     if not root.startswith("s3://"):
         return fs.FileSystem.from_uri(root)[0]
     bucket = root.removeprefix("s3://")
@@ -260,7 +260,7 @@ def _connect(root: str) -> fs.FileSystem:
 
 
 def _store(uri: str) -> tuple[fs.FileSystem, str]:
-    """The file system of ``uri`` and its key there. Raises ``UserError`` for one with a password in it."""
+    """Return the file system of ``uri`` and its key there. Raises ``UserError`` if it has a password in it."""
     if carries_key(uri):
         raise UserError(f"{uri}: {KEY_IN_ADDRESS}")
     scheme, _, rest = uri.partition("://")
@@ -274,7 +274,7 @@ def _store(uri: str) -> tuple[fs.FileSystem, str]:
 
 
 def _again(action: Callable[[], T]) -> T:
-    """Call ``action``, and call it again if the store fails in a way that may pass."""
+    """Call ``action``, and call it again if the store fails in a way that may be temporary."""
     for attempt in range(1, ATTEMPTS):
         try:
             return action()

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def to_json(value: Any, **options: Any) -> str:
-    """``value`` as JSON; numbers that are not finite, for which JSON has no name, become null, however deep they lie.
+    """Return ``value`` as JSON; numbers that are not finite, which JSON cannot express, become null at any depth.
 
     ``options`` are those of ``json.dumps``, which by itself writes ``NaN`` and ``Infinity``.
     """

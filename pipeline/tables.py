@@ -1,7 +1,7 @@
 """Tables (CSV, TSV, Parquet), JSON Lines and plain lines → their cells, by row and by column.
 
-Every mistake is a sentence that names the file and the row. Rows are counted from 1, the names of the columns not among
-them; of JSON Lines, and of plain lines, a row is a line.
+Every mistake is a sentence that names the file and the row. Rows are counted from 1, without the row of column names;
+in JSON Lines and plain lines, a row is a line.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from pipeline.data.utf8 import is_text, parse_json, read_file
 from pipeline.errors import UserError
 from pipeline.files import reason
 
-Cell = str | list[str] | None  # a list is one of texts (JSON Lines only)
+Cell = str | list[str] | None  # a list is a list of texts (JSON Lines only)
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
-# what parts the cells, by the ending of the file; .tok and .tab are tables of published corpora
+# what separates the cells, by the ending of the file; .tok and .tab are tables of published corpora
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".tok": "\t"}
 LINES, PARQUET = ".jsonl", ".parquet"
 ENDINGS = (*SEPARATORS, LINES, PARQUET)
 NO_TEXT = ("", "NA", "nan", "NaN")
-NO_NUMBER = {"", "na", "nan", "none", "null"}  # in small letters
+NO_NUMBER = {"", "na", "nan", "none", "null"}  # in lower case
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
-    """The columns of a file by their names, each a cell a row, and the numbers of the rows."""
+    """The columns of a file by their names, each with a cell for every row, and the numbers of the rows."""
 
     path: str
     columns: dict[str, list[Cell]]
@@ -57,37 +57,37 @@ class Table:
         return [TableRow(number, dict(zip(self.columns, cells, strict=True))) for number, *cells in by_row]
 
     def kept(self, keep: Iterable[bool]) -> Table:
-        """The rows that ``keep`` says, in their order."""
+        """Return the rows for which ``keep`` is true, in their order."""
         at = [index for index, is_kept in enumerate(keep) if is_kept]
         columns = {name: [cells[index] for index in at] for name, cells in self.columns.items()}
         return Table(self.path, columns, [self.numbers[index] for index in at])
 
     def where(self, index: int) -> str:
-        """``words.tsv row 7``, of the row at ``index`` (from 0)."""
+        """Return ``words.tsv row 7`` for the row at ``index`` (from 0)."""
         return f"{self.path} row {self.numbers[index]}"
 
     def error(self, number: int, sentence: str, *, argument: str = "") -> UserError:
-        """What is wrong with row ``number``."""
+        """Return an error that says what is wrong with row ``number``."""
         return UserError(f"{self.path} row {number} {sentence}", argument=argument)
 
     def column(self, *names: str) -> str | None:
-        """The column that has the first of ``names`` that is there, in capitals or not."""
+        """Return the column with the first of ``names`` that exists, in capitals or not."""
         lowered = {column.lower(): column for column in reversed(self.columns)}
         return next((lowered[name] for name in names if name in lowered), None)
 
     def text(self, row: TableRow, column: str) -> str:
-        """The text in a cell. Raises ``UserError`` where there is none."""
+        """Return the text in a cell. Raises ``UserError`` if there is none."""
         value = row.cells.get(column)
         if not isinstance(value, str) or not value.strip():
             raise self.error(row.number, f"has nothing in its column {column!r}")
         return value
 
     def values(self, name: str) -> list[str]:
-        """The texts of a column, empty where a cell has none."""
+        """Return the texts of a column, empty where a cell has none."""
         return [cell if isinstance(cell, str) else "" for cell in self.columns[name]]
 
     def texts(self, name: str) -> list[str]:
-        """The same. Raises ``UserError`` for a cell that has none, or says so (NA)."""
+        """Return the same. Raises ``UserError`` for a cell that has no text, or says so (NA)."""
         values = self.values(name)
         for number, value in zip(self.numbers, values, strict=True):
             if value in NO_TEXT:
@@ -95,7 +95,7 @@ class Table:
         return values
 
     def floats(self, name: str, *, may_miss: Sequence[bool] | bool = False) -> Numbers:
-        """The finite numbers of a column, NaN where there is none in (the) rows that ``may_miss`` theirs."""
+        """Return the finite numbers of a column, NaN where there is none in a row for which ``may_miss`` is true."""
         misses = [may_miss] * len(self) if isinstance(may_miss, bool) else may_miss
         cells = zip(self.numbers, self.values(name), misses, strict=True)
         return np.array([self._float(name, *each) for each in cells], dtype=np.float64)
@@ -110,11 +110,11 @@ class Table:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise self.error(number, f"has {text[:80]!r} in its column {name!r}, which is no number")
+            raise self.error(number, f"has {text[:80]!r} in its column {name!r}, which is not a number")
         return value
 
     def whole_numbers(self, name: str) -> list[int]:
-        """The numbers of a column, whole ones of at least 0."""
+        """Return the numbers of a column, which must be whole and at least 0."""
         found = self.floats(name).tolist()
         for number, value in zip(self.numbers, found, strict=True):
             if value < 0 or not value.is_integer():
@@ -123,15 +123,15 @@ class Table:
 
 
 def read_table(path: str, *, lines_are: str = "", by_others: bool = False) -> Table:
-    """A table, of the kind that the ending of ``path`` says.
+    """Read a table of the kind that the ending of ``path`` says.
 
     Args:
-        lines_are: the name of the one column of a file of plain lines; without it, such a file is no table.
-        by_others: as a spreadsheet or R wrote it. A column may have no name, or one that differs by its capitals only,
-            and quotation marks that close nothing are part of their cells.
+        lines_are: the name of the one column of a file of plain lines; without it, such a file is not a table.
+        by_others: a spreadsheet or R may have written it: a column may have no name, or a name that differs from
+            another in capitals only, and quotation marks without a match are part of their cells.
 
     Raises:
-        UserError: it cannot be read, has no rows, or one of its rows is not as the others.
+        UserError: it cannot be read, has no rows, or one of its rows is not like the others.
     """
     ending = Path(path).suffix.lower()
     if ending == PARQUET:
@@ -169,7 +169,7 @@ def _separated(path: str, text: str, separator: str, *, by_others: bool) -> Tabl
 
 
 def _records(text: str, separator: str, quoting: Any) -> tuple[list[list[str]], str]:
-    """The cells of each record that can be read, and why the next one cannot. Blank lines are none."""
+    """Return the cells of each record that can be read, and why the next one cannot. Blank lines do not count."""
     found: list[list[str]] = []
     try:
         for cells in csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=quoting, strict=True):
@@ -218,14 +218,14 @@ def _json_lines(path: str, text: str) -> Table:
         except ValueError as error:
             raise UserError(f"{path} row {number} is not JSON: {error}") from None
         if not isinstance(values, dict):
-            raise UserError(f"{path} row {number} is no object of JSON")
+            raise UserError(f"{path} row {number} is not a JSON object")
         rows[number] = {name: _cell(path, number, name, value) for name, value in values.items()}
     names = dict.fromkeys(name for row in rows.values() for name in row)
     return Table(path, {name: [row.get(name) for row in rows.values()] for name in names}, list(rows))
 
 
 def _cell(path: str, number: int, name: str, value: object) -> Cell:
-    """A value of JSON as a text; whole numbers and others as they are written."""
+    """Return a JSON value as a text; numbers as they are written."""
     if value is None:
         return None
     if isinstance(value, list) and all(isinstance(item, str) for item in value):

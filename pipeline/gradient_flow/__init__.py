@@ -1,7 +1,7 @@
 """Gradient flow is how far the gradients of a trained model reach back through time: figures and a drawing.
 
-``measure`` gives the norms of ∂loss_t/∂state_(t−k) for every k up to a window's length; ``figure`` draws several models
-side by side.
+``measure`` returns the norms of ∂loss_t/∂state_(t−k) for every k up to a window's length; ``figure`` draws several
+models together.
 """
 
 from pipeline.gradient_flow.measure import GradientFlow, measure

@@ -1,4 +1,4 @@
-"""Gradient flow of several models, drawn: the share of the gradient that is left after k steps."""
+"""Draw the gradient flow of several models: the share of the gradient that is left after k steps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FLOOR = 1e-6
 
 
 def draw(flows: Mapping[str, GradientFlow], *, threshold: float) -> Any:
-    """A matplotlib figure of ``flows`` by name."""
+    """Return a matplotlib figure of ``flows`` by name."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 4.2), dpi=110, layout="constrained")
@@ -40,10 +40,10 @@ def draw(flows: Mapping[str, GradientFlow], *, threshold: float) -> Any:
 
 
 def write_tensorboard(directory: str | Path, flow: GradientFlow, figure: Any) -> Path:
-    """Curves of ``flow`` over k and the ``figure`` in a folder of the run ``directory`` that TensorBoard reads.
+    """Write curves of ``flow`` over k, and the ``figure``, into a folder of the run ``directory`` for TensorBoard.
 
     Raises:
-        UnwritableError: the folder cannot be written; a former one is kept.
+        UnwritableError: the folder cannot be written; an earlier one is kept.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from torch.utils.tensorboard.summary import image

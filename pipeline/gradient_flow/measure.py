@@ -1,7 +1,7 @@
 """The norm of ∂loss_t/∂state_(t−k), k = 1 … T, of a real batch (the analysis of Pascanu, Mikolov & Bengio 2013).
 
 A forward pass one step at a time keeps the state after every step, and one backward pass from the last step's loss
-gives its gradient in all of them. Streams do not mix, so the sum of the losses of B streams gives B gradients at once.
+yields its gradient in all of them. Streams do not mix, so the sum of B streams' losses yields B gradients at once.
 Letters: T time, B streams, H hidden, P parts of a state.
 """
 
@@ -24,9 +24,9 @@ from pipeline.scoring import ids_of
 
 @dataclass(frozen=True)
 class GradientFlow:
-    """Mean norms over ``num_samples`` places t; number k−1 is that of ∂loss_t/∂state_(t−k).
+    """Mean norms over ``num_samples`` places t; entry k−1 belongs to ∂loss_t/∂state_(t−k).
 
-    ``norms`` are those of the whole state, of all layers and parts; ``parts`` of each part alone (LSTM: h and c).
+    ``norms`` are of the whole state, with all layers and parts; ``parts`` are of each part alone (LSTM: h and c).
     """
 
     norms: Sequence[float]
@@ -35,11 +35,11 @@ class GradientFlow:
 
     @property
     def shares(self) -> list[float]:
-        """Return what is left after k steps of the gradient one step back."""
+        """Return, for each k, the share of the gradient one step back that is left after k steps."""
         return [norm / (self.norms[0] or 1.0) for norm in self.norms]
 
     def horizon(self, share: float) -> int | None:
-        """The number of steps from which on less than ``share`` is left; None if that is never seen."""
+        """Return the number of steps from which less than ``share`` is left; None if that is never seen."""
         alive = [k for k, left in enumerate(self.shares, start=1) if not left < share]
         last = max(alive, default=0)
         return last + 1 if last < len(self.norms) else None
@@ -50,14 +50,15 @@ def measure(
 ) -> GradientFlow:
     """Measure how far back the loss at the end of a window of ``length`` steps reaches, without dropout.
 
-    The text is read as ``num_streams`` streams; the first window only warms the state up, ``num_windows`` count.
+    The text is read as ``num_streams`` streams; the first window only warms up the state, the next ``num_windows``
+    count.
 
     Raises:
         UserError: too few tokens for two windows, or a model that attends to the past.
     """
     if model.attends:
         raise UserError(
-            f"gradients are followed from hidden state to hidden state, and attention goes past them ({model.attends})",
+            f"gradients are followed from hidden state to hidden state, which attention bypasses ({model.attends})",
             argument="run",
         )
     streams = ScoringStreams(tokens, num_streams=num_streams, bptt=length)
@@ -84,8 +85,8 @@ def measure(
 def gradient_squares(model: LanguageModel, inputs: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
     """Read (T, B) inputs step by step; returns (T, P, B) squares of gradients and the state at the end.
 
-    Row k−1 holds the squared norms of ∂loss/∂state, the loss that of the (1, B) ``targets`` of the last step, the state
-    that k steps before.
+    Row k−1 holds the squared norms of ∂loss/∂state, where the loss is of the (1, B) ``targets`` of the last step and
+    the state is the one k steps before.
     """
     state = tuple(part.detach().requires_grad_() for part in state)
     states = []

@@ -152,7 +152,7 @@ BAD = {
     "quote.tsv": ('item\tword\n1\t"the\n1\tcat\n', "quote.tsv: row 1 cannot be read"),
     "lines.csv": ('sentence\n"the cat\nsat"\n', "row 1 has a line end in its column 'sentence'"),
     "bad.jsonl": ('{"text": "a"}\n{"text": \n', "bad.jsonl row 2 is not JSON"),
-    "list.jsonl": ('["a"]\n', "list.jsonl row 1 is no object of JSON"),
+    "list.jsonl": ('["a"]\n', "list.jsonl row 1 is not a JSON object"),
     "deep.jsonl": ('{"text": "a", "x": {"y": 1}}\n', "row 1 has neither a text nor a number in its field 'x'"),
     "half.jsonl": ('{"text": "\\ud800"}\n', "row 1 has half of a character in its field 'text'"),
     "none.jsonl": ('{"words": []}\n', "row 1 has an empty word, or none, in its column 'words'"),

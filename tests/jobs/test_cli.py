@@ -108,7 +108,7 @@ def test_starting_over_sets_nothing_aside_before_the_settings_are_found_good(
     other = make_config({"train.max_steps": 3, "model.hidden_size": 13, **within})
     sentences: list[str] = []
     assert launch.train(other, launch.in_process, fresh=True, say=sentences.append)["steps"] == 3
-    assert sentences == [f"set aside what {tmp_path / 'run'} held as {tmp_path / 'run'}.old-1"]
+    assert sentences == [f"what {tmp_path / 'run'} held is set aside as {tmp_path / 'run'}.old-1"]
     assert checkpoint.find(tmp_path / "run.old-1", "last").name == "step-00000003"
 
 
@@ -121,7 +121,7 @@ def test_another_corpus_in_the_place_of_the_trained_one_is_not_scored(
     (tmp_path / "other.txt").write_text("another text\n" * 400)
     prepare_in_process(make_config({"tokenizer.kind": "byte", "corpus.train": [str(tmp_path / "other.txt")]}))
     sentence = refused(capsys, evaluate.main, "--run", str(config.run.directory))
-    assert sentence.startswith(f"{tmp_path / 'data'}: holds another corpus than ")
+    assert sentence.startswith(f"{tmp_path / 'data'}: holds a different corpus from the one that ")
 
 
 def test_output_that_nobody_reads_any_more_ends_the_job() -> None:

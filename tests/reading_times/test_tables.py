@@ -173,7 +173,7 @@ MISTAKES = {
     ),
     "empty": (["b\t1\tThe\t300", "b\t2\tcat\t"], None, "times.tsv row 2 has nothing in its column 'time'"),
     "NA": (["b\t1\tThe\tNA"], None, "times.tsv row 1 has nothing in its column 'time'"),
-    "no number": (["b\t1\tThe\tfast"], None, "times.tsv row 1 has 'fast' in its column 'time', which is no number"),
+    "no number": (["b\t1\tThe\tfast"], None, "times.tsv row 1 has 'fast' in its column 'time', which is not a number"),
     "twice": (
         ["b\t1\tThe\t300", "b\t1\tThe\t301"],
         None,

@@ -82,7 +82,7 @@ def test_training_begins_with_the_weights_of_another_run(make_config: Callable[.
     assert launch.train(second, launch.in_process) == result
     Path(moved).rename(str(first.run.directory))
     other = make_config({**begun, "run.directory": str(tmp_path / "third"), "model.hidden_size": 11})
-    with pytest.raises(ValueError, match=r"^train.initial_weights: .* is a model of another shape"):
+    with pytest.raises(ValueError, match=r"^train.initial_weights: .* is not a model of the shape that model"):
         launch.train(other, launch.in_process)
     nothing = make_config({"train.initial_weights": str(tmp_path / "no"), "run.directory": str(tmp_path / "third")})
     with pytest.raises(ValueError, match=r"^train.initial_weights: .*no checkpoint there"):
