@@ -2,5 +2,5 @@
 
 import gc
 
-# a start makes modules and classes, not garbage: to look for some as often as usual takes a tenth of its time
+# starting creates modules and classes, not garbage: looking for garbage as often as usual takes a tenth of that time
 gc.set_threshold(50_000)

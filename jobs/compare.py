@@ -1,8 +1,8 @@
 """Compare variants of a model at equal parameters, tokens and time.
 
-compare.variants names them; each is brought to compare.parameters by its width
-and trained with each of compare.seeds. The same command again continues a
-stopped comparison. It ends in a table and a page in run.directory.
+compare.variants names them; the width of each is chosen for compare.parameters,
+and each is trained with each of compare.seeds. The same command continues a
+stopped comparison. It ends with a table and a page in run.directory.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 
 def preview(config: Config) -> dict[str, Any]:
-    """What a comparison would be: the width and parameters of each variant, runs and tokens. Writes nothing."""
+    """Return what a comparison would be: each variant's width and parameters, runs, tokens. Writes nothing."""
     from pipeline.compare.plan import Comparison
     from pipeline.compare.variants import check_comparison
     from pipeline.data.prepare import count_tokens
@@ -78,7 +78,7 @@ def preview(config: Config) -> dict[str, Any]:
 
 
 def size_in_words(one: Any) -> str:
-    """``model.hidden_size=227, 999,123 parameters (812,345 without embedding and head)``."""
+    """Return ``model.hidden_size=227, 999,123 parameters (812,345 without embedding and head)``."""
     return (
         f"model.hidden_size={one.width}, {one.size.parameters:,} parameters "
         f"({one.size.recurrence:,} without embedding and head)"
@@ -90,7 +90,7 @@ def described(comparison: Comparison) -> str:
 
 
 def print_findings(config: Config, found: Findings) -> None:
-    """Print the table, the sentences and where the page is."""
+    """Print the table, the sentences and the path of the page."""
     from pipeline.compare.page import PAGE
     from pipeline.compare.sentences import sentences
     from pipeline.compare.table import TABLE

@@ -2,7 +2,7 @@
 
 The forms: weights in float32 and bf16, ONNX in float32 (checked against torch)
 and int8, weights pruned by magnitude, and models without some of their hidden
-units, fine-tuned if asked. --output gets a folder of each and the table as
+units, fine-tuned if asked. --output receives a folder for each and the table as
 table.md, table.json and table.png.
 """
 
@@ -24,7 +24,7 @@ from pipeline.errors import UserError
 from pipeline.files import write_file
 from pipeline.strict_json import to_json
 
-# of each variant; the time of each token is kept
+# tokens per variant; the time of each token is kept
 MOST_TIMED = 1_000_000
 
 
@@ -78,10 +78,10 @@ def argument_parser() -> argparse.ArgumentParser:
         nargs="*",
         default=[0.5],
         metavar="SHARE",
-        help="of all matrices, set to zero; default: 0.5",
+        help="share of matrix weights to set to zero; default: 0.5",
     )
     result.add_argument(
-        "--scope", choices=["matrix", "all"], default="matrix", help="by matrix or over all; default: matrix"
+        "--scope", choices=["matrix", "all"], default="matrix", help="within each matrix or over all; default: matrix"
     )
     result.add_argument(
         "--units",
@@ -89,14 +89,14 @@ def argument_parser() -> argparse.ArgumentParser:
         nargs="*",
         default=[],
         metavar="SHARE",
-        help="of the hidden units, removed; default: none",
+        help="share of the hidden units to remove; default: none",
     )
     result.add_argument(
         "--fine-tune-steps",
         type=whole,
         default=0,
         metavar="N",
-        help="steps to train on without those units; default: 0",
+        help="steps to train after removing them; default: 0",
     )
     result.add_argument(
         "--tokens", type=whole, default=200, metavar="N", help="tokens timed for each form; default: 200"

@@ -1,8 +1,8 @@
-"""Measure how much of the text before it a token's prediction uses.
+"""Measure how much of the text before a token its prediction uses.
 
-The loss of held-out tokens when all before the last k tokens is dropped,
-shuffled or replaced by other text, for many k: where it no longer matters, and
-how far gradients flow back beside that. Recommends train.bptt.
+For many k, measures the loss of held-out tokens when all text before the last k
+tokens is dropped, shuffled or replaced with other text. Shows from which k on
+that no longer matters, and how far gradients flow back; recommends train.bptt.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pipeline.errors import UserError
 from pipeline.files import check_writable
 
 CHANGES = ("dropped", "shuffled", "replaced")
-# streams and windows of the gradient flow beside the curve; targets of a class that has figures of its own
+# streams and windows of the gradient flow beside the curve; fewest targets of a class that has figures of its own
 GRADIENT_STREAMS, GRADIENT_WINDOWS = 20, 2
 FEWEST_TARGETS = 30
-# by which share a context may be longer than k
+# the share by which a context may be longer than k
 WITHIN = 0.1
 
 
@@ -58,34 +58,38 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 def argument_parser() -> argparse.ArgumentParser:
     result = parser("context", __doc__ or "", takes_config=False)
     add_run(result, several=True)
-    result.add_argument("--split", choices=["train", "valid", "test"], default="valid", help="of the prepared corpus")
+    result.add_argument("--split", choices=["train", "valid", "test"], default="valid", help="a split of the corpus")
     result.add_argument(
         "--change",
         nargs="+",
         choices=CHANGES,
         default=["dropped"],
-        help="what becomes of all before; default: dropped",
+        help="what happens to all text before; default: dropped",
     )
     which = result.add_mutually_exclusive_group()
     which.add_argument("--longest", type=whole, default=300, metavar="K", help="the longest context; default: 300")
-    which.add_argument("--contexts", type=whole, nargs="+", metavar="K", help="these contexts, and no others")
+    which.add_argument("--contexts", type=whole, nargs="+", metavar="K", help="exactly these contexts")
     measured = result.add_mutually_exclusive_group()
     measured.add_argument(
         "--targets", type=whole, default=1000, metavar="N", help="tokens whose loss is measured; default: 1000"
     )
-    measured.add_argument("--all", action="store_true", help="measure every token, with k exactly; slow")
+    measured.add_argument("--all", action="store_true", help="measure every token, with exact k; slow")
     result.add_argument(
         "--within", type=number, metavar="X", help="k may be longer by this share; default: 0.1; 0: exact"
     )
     result.add_argument(
-        "--changed-tokens", type=whole, metavar="N", help="shuffled or replaced ones before; default: the longest K"
+        "--changed-tokens", type=whole, metavar="N", help="how many are shuffled or replaced; default: the longest K"
     )
     result.add_argument(
-        "--share", type=number, default=0.01, metavar="X", help="of perplexity, what no longer matters; default: 0.01"
+        "--share",
+        type=number,
+        default=0.01,
+        metavar="X",
+        help="rise of perplexity that no longer matters; default: 0.01",
     )
     result.add_argument("--no-gradients", action="store_true", help="leave out the gradient flow")
-    result.add_argument("--seed", type=seed, default=1, metavar="N", help="of shuffling and replacing; default: 1")
-    result.add_argument("--figure", metavar="FILE", help="draw all runs there: .png, .svg, .pdf")
+    result.add_argument("--seed", type=seed, default=1, metavar="N", help="for shuffling and replacing; default: 1")
+    result.add_argument("--figure", metavar="FILE", help="draw all runs in FILE: .png, .svg, .pdf")
     add_device(result)
     return result
 
@@ -114,7 +118,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def measured(name: str, loaded: Any, arguments: argparse.Namespace) -> tuple[dict[str, Any], Any]:
-    """Measure one model and print it; returns its figures, and what is drawn of it."""
+    """Measure one model and print its figures; returns them, and what is drawn of them."""
     from jobs.terminal.progress import Count
     from pipeline import metrics, run
     from pipeline.context_use import measure, recommended_bptt
@@ -166,7 +170,7 @@ def measured(name: str, loaded: Any, arguments: argparse.Namespace) -> tuple[dic
 
 @contextmanager
 def naming_longest(arguments: argparse.Namespace) -> Iterator[None]:
-    """Name --longest in a ``UserError`` about ``contexts`` that were made of it."""
+    """Name --longest in a ``UserError`` about ``contexts`` that were derived from it."""
     try:
         yield
     except UserError as error:
@@ -178,7 +182,7 @@ def naming_longest(arguments: argparse.Namespace) -> Iterator[None]:
 def gradient_flow(loaded: Any, tokens: Any, longest: int) -> Any:
     """Measure how far back gradients flow, in windows of as many tokens as the longest context.
 
-    None in too short a text, and of a model that attends to the past, where gradients do not only flow through states.
+    None for too short a text, and for a model that attends to the past, whose gradients flow not only through states.
     """
     from pipeline.gradient_flow import measure
 
@@ -189,13 +193,13 @@ def gradient_flow(loaded: Any, tokens: Any, longest: int) -> Any:
 
 
 def effective_of(curve: Any, share: float) -> dict[str, int | None]:
-    """The effective context of ``curve``, and those at both ends of the intervals of its points."""
+    """Return the effective context of ``curve``, and those at both ends of the intervals of its points."""
     bounds = {"context": "value", "low": "low", "high": "high"}
     return {name: curve.effective(share, bound=bound) for name, bound in bounds.items()}
 
 
 def classes_of(found: Any, counts: Any, change: str, share: float) -> list[dict[str, Any]]:
-    """The figures of targets by the count of their type in the training text, (V,) ``counts``."""
+    """Return figures of targets by how often their type occurs in the training text, (V,) ``counts``."""
     import numpy as np
 
     from pipeline import metrics
@@ -227,12 +231,12 @@ def print_figures(name: str, figures: dict[str, Any], arguments: argparse.Namesp
     share, percent = arguments.share, f"{100 * arguments.share:.3g} %"
     print(
         f"{name} ({figures['cell']}, trained with train.bptt={figures['bptt']}): perplexity "
-        f"{figures['perplexity']:,.3f} with the whole context of {figures['targets']:,} tokens "
+        f"{figures['perplexity']:,.3f} with the whole context, for {figures['targets']:,} tokens "
         f"of the {arguments.split} split"
     )
     print_curves(figures["curves"])
     for change, found in figures["effective"].items():
-        print(f"perplexity within {percent} of that, all before {change}: {reach(found, longest)}")
+        print(f"perplexity within {percent} of that, all text before {change}: {reach(found, longest)}")
     if figures["classes"]:
         width = max(len(each["count"]) for each in figures["classes"])
         print(f"{'count in training':<{max(17, width)}}  targets  perplexity  within {percent}")
@@ -252,7 +256,7 @@ def print_figures(name: str, figures: dict[str, Any], arguments: argparse.Namesp
 
 
 def print_curves(curves: dict[str, Any]) -> None:
-    """Print perplexity by context and, in per cent, by how much it is above that with the whole context."""
+    """Print perplexity by context and, in per cent, how far it is above that with the whole context."""
     print("     k  " + "  ".join(f"{change + ', perplexity':>20}  {'above, % (95 %)':>24}" for change in curves))
     for context in sorted({point["context"] for points in curves.values() for point in points}):
         cells = []
@@ -275,7 +279,7 @@ def perplexity_of(nats: float) -> str:
 
 
 def percent_of(nats: float) -> str:
-    """Return by how many per cent so many nats raise perplexity."""
+    """Return by how many per cent ``nats`` raise perplexity."""
     return f"{100 * math.expm1(nats):+.2f}" if nats < 10 else "more"
 
 

@@ -5,9 +5,9 @@
   --format onnx   ONNX Runtime: model.onnx, for single steps and for windows
   --format torch  this project: a model folder that every job takes as --run
 
-The folder is read again and compared with the model before it gets its name.
-With --revision a checkpoint of train.checkpoint_at_words is written (chck_1M),
-with --revision all each of them in a folder of its own, beside main.
+The folder is read back and compared with the model before it gets its name.
+--revision NAME writes a checkpoint of train.checkpoint_at_words (chck_1M);
+--revision all writes each of them into a folder of its own, beside main.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def load_revision(arguments: argparse.Namespace) -> Any:
 
 
 def write_all(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Write every revision of a run into ``folder``, and as main the checkpoint that is meant without one.
+    """Write every revision of a run into ``folder``, and as main the checkpoint that is meant without a revision.
 
     Raises:
         UserError: there is none, or the format cannot hold one; nothing is written then.
@@ -66,7 +66,7 @@ def write_all(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     found = revisions(arguments.run)
     if not found:
         raise UserError(f"--revision: {arguments.run} has no checkpoint of train.checkpoint_at_words")
-    named = argparse.Namespace(**{**vars(arguments), "checkpoint": None})  # which is of a run, not of its checkpoints
+    named = argparse.Namespace(**{**vars(arguments), "checkpoint": None})  # that is for a run, not for its checkpoints
     written = {}
     with new_folder(folder, argument="to") as temporary:
         for name, path in {**found, MAIN: Path(arguments.run)}.items():
@@ -104,8 +104,8 @@ def argument_parser() -> argparse.ArgumentParser:
     add_run(result)
     result.add_argument("--to", required=True, metavar="FOLDER", help="the folder to write; it must not exist")
     result.add_argument("--format", required=True, choices=["hf", "onnx", "torch"], help="see above")
-    result.add_argument("--revision", metavar="NAME", help="the checkpoint at so many words: chck_1M, or all")
-    result.add_argument("--license", metavar="NAME", help="of the model, for its card (hf); default: unknown")
+    result.add_argument("--revision", metavar="NAME", help="the checkpoint after that many words: chck_1M; or all")
+    result.add_argument("--license", metavar="NAME", help="the model's license, for its card (hf); default: unknown")
     return result
 
 

@@ -80,21 +80,27 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 def argument_parser() -> argparse.ArgumentParser:
     result = parser("gradients", __doc__ or "", takes_config=False)
     add_run(result, several=True)
-    result.add_argument("--split", choices=["train", "valid", "test"], default="valid", help="of the prepared corpus")
+    result.add_argument("--split", choices=["train", "valid", "test"], default="valid", help="a split of the corpus")
     result.add_argument("--length", type=whole, metavar="K", help="steps to look back; default: train.bptt")
-    result.add_argument("--streams", type=whole, metavar="B", help="read side by side; default: train.batch_size")
+    result.add_argument(
+        "--streams", type=whole, metavar="B", help="streams read side by side; default: train.batch_size"
+    )
     result.add_argument("--windows", type=whole, default=4, metavar="N", help="windows to average over; default: 4")
     result.add_argument(
-        "--share", type=number, default=0.01, metavar="X", help="what counts as no longer flowing; default: 0.01"
+        "--share",
+        type=number,
+        default=0.01,
+        metavar="X",
+        help="share below which gradients have vanished; default: 0.01",
     )
-    result.add_argument("--figure", metavar="FILE", help="draw all runs there: .png, .svg, .pdf")
+    result.add_argument("--figure", metavar="FILE", help="draw all runs in FILE: .png, .svg, .pdf")
     result.add_argument("--tensorboard", action="store_true", help="draw for TensorBoard in each run directory, too")
     add_device(result)
     return result
 
 
 def print_table(figures: dict[str, Any], *, share: float) -> None:
-    """Print the shares at some k, and how long a window each run can use."""
+    """Print the shares for some k, and how long a window each run can use."""
     longest = max(len(values["shares"]) for values in figures.values())
     width = max(8, *map(len, figures))
     print("   k  " + "  ".join(f"{name:>{width}}" for name in figures))

@@ -1,4 +1,4 @@
-"""Train an n-gram model, the baseline of recurrent models.
+"""Train an n-gram model, the baseline for recurrent models.
 
 Counts the words of a corpus's training split, smooths the counts (modified
 Kneser-Ney, Chen & Goodman 1998) and prints the perplexity of held-out text.
@@ -61,9 +61,11 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 def argument_parser() -> argparse.ArgumentParser:
     result = parser("ngram", __doc__ or "", takes_config=False)
-    result.add_argument("--data", required=True, metavar="DIR", help="a prepared corpus, of which train is counted")
-    result.add_argument("--order", type=whole, default=5, metavar="N", help="words of the longest; default: 5")
-    result.add_argument("--split", choices=["valid", "test"], help="of the perplexity; default: valid, if it is there")
+    result.add_argument("--data", required=True, metavar="DIR", help="a prepared corpus; its train split is counted")
+    result.add_argument("--order", type=whole, default=5, metavar="N", help="words of the longest n-gram; default: 5")
+    result.add_argument(
+        "--split", choices=["valid", "test"], help="the split that is scored; default: valid, else test"
+    )
     result.add_argument("--to", metavar="FILE", help="write the model in the ARPA format")
     return result
 

@@ -61,7 +61,7 @@ def verify(directory: str) -> dict[str, Any]:
 
 
 def print_corpus(corpus: Any) -> dict[str, Any]:
-    """Show what a prepared corpus holds; returns the result of the job."""
+    """Print what a prepared corpus holds; returns the result of the job."""
     print(f"{corpus.directory}: {corpus.tokenizer.kind} tokens, {corpus.vocab_size:,} types")
     for name, sequence in corpus.splits.items():
         unknown = f", {sequence.num_unknown:,} <unk>" if sequence.num_unknown else ""

@@ -1,9 +1,9 @@
 """Measure what a model remembers, by how far back it is.
 
 For models that were trained on a text made by rule (corpus.train=builtin:copy,
-adding, dyck-2, counting or associative-recall). Fresh lines of that text are
-read, and how often the model is right is counted where the text before says
-what comes, by the distance back to it.
+adding, dyck-2, counting or associative-recall). The model reads fresh lines of
+that text. Where the text before decides what comes, counts how often the model
+is right, by the distance back to what decides it.
 """
 
 from __future__ import annotations
@@ -50,11 +50,13 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         loaded = load(directory, arguments, resources.resolve_device(arguments.device))
         tasks[name] = task = asked or task_of_run(loaded.config, directory)
         if (other := tasks[next(iter(tasks))]).name != task.name:
-            raise UserError(f"--run: {directory} was trained on {task.name}, not on {other.name}; probe them apart")
+            raise UserError(
+                f"--run: {directory} was trained on {task.name}, not on {other.name}; probe them separately"
+            )
         if not same_difficulty(other, task):
             raise UserError(
                 f"--run: {directory} was trained on {task.name} of another difficulty than {next(iter(tasks))}; probe "
-                "them apart, or ask both the same with --probe"
+                "them separately, or name one task for both with --probe"
             )
         examples = task.fresh(arguments.examples, seed=arguments.seed)
         found = probe(loaded.model, loaded.tokenizer, task, examples, layout=loaded.config.data.layout)
@@ -76,12 +78,12 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 
 def same_difficulty(a: Task, b: Task) -> bool:
-    """Whether two tasks differ in nothing but their examples."""
+    """Return whether two tasks differ in nothing but their examples."""
     return type(a) is type(b) and replace(a, examples=1, seed=1) == replace(b, examples=1, seed=1)
 
 
 def task_from(pattern: str) -> Task:
-    """The task of --probe, with its name alone or as corpus.train has it. Raises ``UserError``."""
+    """Return the task of --probe, given by its name alone or as in corpus.train. Raises ``UserError``."""
     from pipeline.data.generated import task_of
     from pipeline.data.generated.tasks import PREFIX
 
@@ -92,14 +94,14 @@ def task_from(pattern: str) -> Task:
 
 
 def task_of_run(config: Config, directory: str) -> Task:
-    """The task that a run was trained on. Raises ``UserError`` where its text is none, or several."""
+    """Return the task that a run was trained on. Raises ``UserError`` if its text is not a task, or several."""
     from pipeline.data.generated import is_generated, task_of
 
     patterns = [pattern for pattern in config.corpus.train if is_generated(pattern)]
     if len(patterns) != 1:
         raise UserError(
-            f"--run: {directory} was trained on {', '.join(config.corpus.train)}, which is no single text made by "
-            "rule; name one with --probe"
+            f"--run: {directory} was trained on {', '.join(config.corpus.train)}, which is not a single text made "
+            "by rule; name one with --probe"
         )
     return task_of(patterns[0])
 
@@ -111,14 +113,14 @@ def argument_parser() -> argparse.ArgumentParser:
         "--probe", metavar="NAME", help="the task and its difficulty: copy?delay=50; default: what it was trained on"
     )
     result.add_argument("--examples", type=whole, default=1000, metavar="N", help="fresh lines to read; default: 1000")
-    result.add_argument("--seed", type=seed, default=0, metavar="N", help="of these lines; default: 0")
-    result.add_argument("--figure", metavar="FILE", help="draw all runs there: .png, .svg, .pdf")
+    result.add_argument("--seed", type=seed, default=0, metavar="N", help="for these lines; default: 0")
+    result.add_argument("--figure", metavar="FILE", help="draw all runs in FILE: .png, .svg, .pdf")
     add_device(result)
     return result
 
 
 def print_table(task: Task, figures: dict[str, Any]) -> None:
-    """Print the accuracy of each run at groups of distances."""
+    """Print the accuracy of each run for groups of distances."""
     print(f"{task.name}: {task.rule}")
     width = max(8, *map(len, figures))
     print(f"{'distance':>12}  {'answers':>8}  " + "  ".join(f"{name:>{width}}" for name in figures))
@@ -132,11 +134,11 @@ def print_table(task: Task, figures: dict[str, Any]) -> None:
         print(f"{span:>12}  {group['answers']:>8,}  " + "  ".join(f"{cell:>{width}}" for cell in cells))
     cells = [f"{values['accuracy']:.1%}" for values in figures.values()]
     print(f"{'all':>12}  {first['answers']:>8,}  " + "  ".join(f"{cell:>{width}}" for cell in cells))
-    print(f"distance: {task.distance}; whoever guesses is right in {task.chance:.1%}")
+    print(f"distance: {task.distance}; chance level: {task.chance:.1%}")
 
 
 def draw(task: Task, figures: dict[str, Any]) -> Any:
-    """A matplotlib figure of accuracy by distance."""
+    """Return a matplotlib figure of accuracy by distance."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 4.2), dpi=110, layout="constrained")

@@ -1,9 +1,9 @@
 """Compare surprisal with reading times: how much of them it explains.
 
-Takes tables that jobs.evaluate --surprisal wrote, and one of reading times: a
-row a word (item, word, time), or a row a reading (and subject). Prints by how
-much the log-likelihood per word rises with the surprisal of the word and the
-two before it, over frequency, length and position, on items held out.
+Takes tables that jobs.evaluate --surprisal wrote, and one of reading times with
+a row per word (item, word, time) or per reading (and subject). Prints by how
+much the surprisal of a word and of the two before it raises log-likelihood per
+word, beyond frequency, length and position, on held-out items.
 """
 
 from __future__ import annotations
@@ -74,17 +74,19 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 def argument_parser() -> argparse.ArgumentParser:
     result = parser("reading", __doc__ or "", takes_config=False)
-    result.add_argument("--surprisal", required=True, nargs="+", metavar="TABLE", help="of one or several models")
-    result.add_argument("--times", required=True, metavar="TABLE", help=".tsv, .csv, .parquet or .jsonl, like those")
-    result.add_argument("--column", nargs="+", metavar="NAME", help="of surprisal, each a model; default: nats")
     result.add_argument(
-        "--corpus", nargs="+", metavar="FILE", help="count words there: where there is no log_frequency"
+        "--surprisal", required=True, nargs="+", metavar="TABLE", help="tables of one or several models"
     )
-    result.add_argument("--subjects", action="store_true", help="a random intercept for each, instead of means")
+    result.add_argument("--times", required=True, metavar="TABLE", help=".tsv, .csv, .parquet or .jsonl, like those")
+    result.add_argument("--column", nargs="+", metavar="NAME", help="columns of surprisal, each a model; default: nats")
+    result.add_argument(
+        "--corpus", nargs="+", metavar="FILE", help="texts to count words in, if there is no log_frequency"
+    )
+    result.add_argument("--subjects", action="store_true", help="a random intercept for each subject, not means")
     result.add_argument("--log", action="store_true", help="take the logarithm of each time")
-    result.add_argument("--folds", type=whole, default=10, metavar="N", help="to hold items out; default: 10")
-    result.add_argument("--seed", type=seed, default=1, metavar="S", help="of folds and permutations; default: 1")
-    result.add_argument("--figure", metavar="FILE", help="draw time over surprisal: .png, .svg, .pdf")
+    result.add_argument("--folds", type=whole, default=10, metavar="N", help="folds of held-out items; default: 10")
+    result.add_argument("--seed", type=seed, default=1, metavar="S", help="for folds and permutations; default: 1")
+    result.add_argument("--figure", metavar="FILE", help="draw time against surprisal: .png, .svg, .pdf")
     for name in ("item", "word", "position", "time", "subject"):
         result.add_argument(f"--{name}", metavar="NAME", help=f"the column of --times that is the {name}")
     return result
@@ -94,7 +96,7 @@ def observations_of(arguments: argparse.Namespace) -> tuple[Observations, Observ
     """Return the mean times per word, and what is analysed: those, or the readings of each subject.
 
     Raises:
-        UserError: a table is not what it should be, or its words are not those of the others.
+        UserError: a table is not as it should be, or its words differ from those of the others.
     """
     from pipeline.reading_times.predictors import frequency_in, observations
     from pipeline.reading_times.words import check_same_words, items_in_order, mean_times, read_surprisals, read_times
@@ -134,7 +136,7 @@ def logarithms(times: Times) -> Times:
 
 
 def name_of(path: str, column: str, paths: list[str], columns: list[str]) -> str:
-    """Name a model by the part of file and column that tells it from the others."""
+    """Name a model by the part of its file and column that distinguishes it from the others."""
     stems = [Path(each).stem for each in paths]
     table = Path(path).stem if stems.count(Path(path).stem) == 1 else path
     if len(columns) == 1:
@@ -164,7 +166,7 @@ def print_data(data: Observations, arguments: argparse.Namespace) -> None:
 
 
 def print_explained(found: Mapping[str, Explained], *, unit: str) -> None:
-    """Print a line for each model: Δ log-likelihood per word, how sure that is, and the slopes."""
+    """Print a line for each model: Δ log-likelihood per word, how certain it is, and the slopes."""
     width = max(5, *map(len, found))
     slopes = f"{unit} per bit: word, 1 before, 2 before"
     print(f"\n{'model':<{width}}  {'Δ log-likelihood':>18}  {'p by items':>10}  {'where fitted':>12}  {slopes}")
@@ -181,7 +183,7 @@ def print_comparisons(comparisons: list[dict[str, Any]]) -> None:
     for one in comparisons:
         words, items = shown(one["p_value_by_words"]), shown(one["p_value_by_items"])
         print(
-            f"{one['second']} less {one['first']}: {one['delta']:+.5f} ± {one['delta_error']:.5f}, "
+            f"{one['second']} minus {one['first']}: {one['delta']:+.5f} ± {one['delta_error']:.5f}, "
             f"p {words} exchanging words, p {items} exchanging items"
         )
 

@@ -1,8 +1,8 @@
 """Search settings by validation perplexity with Ray Tune.
 
 search.space says which settings; by default the learning rate, the hidden size
-and the BPTT length. The same command again continues a stopped search. Train
-with best.yaml in the search's directory.
+and the BPTT length. The same command continues a stopped search. Train with
+best.yaml in the search's directory.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
             config, space, vocab_size=figures["vocab_size"], epoch_tokens=figures["tokens"],
             num_concurrent=num_concurrent, worker=worker,
         )  # fmt: skip
-        time = f"{duration(of_search['estimated_seconds'])}, of training alone, at the speed of this machine now"
+        time = f"{duration(of_search['estimated_seconds'])}, for training alone, at the present speed of this machine"
         return print_dry_run(config, {**figures, **of_search, "estimated_time": time})
     progress = SearchProgress(config.search.num_trials)
     with continued_by(command_line("search", argv), progress):

@@ -136,7 +136,7 @@ def meant_by(option: str, following: str, known: Sequence[str], *, takes_config:
     """Return ``; did you mean …?`` for an unknown option that is like a ``known`` one or like a setting, else nothing.
 
     Args:
-        following: the argument after it, which may be its value.
+        following: the next argument, which may be its value.
     """
     name, equals, value = option.partition("=")
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)

@@ -28,7 +28,7 @@ WITHOUT_CONFIG = ("evaluate", "generate", "context", "units")
 
 def main(argv: list[str]) -> None:
     arguments, passed_on = argument_parser().parse_known_args(argv)
-    # what the job itself would refuse once it runs on the cluster
+    # refuse here what the job itself would refuse once it runs on the cluster
     job_parser = import_module(f"jobs.{arguments.job}").argument_parser()
     job_arguments = job_parser.parse_args(passed_on)
     config = None
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
 
 
 def own_options(job_parser: argparse.ArgumentParser, argv: list[str]) -> list[str]:
-    """Return the options in ``argv`` that ``job_parser`` takes, with their values, but for settings and --config."""
+    """Return the options in ``argv`` that ``job_parser`` takes, with their values, except settings and --config."""
     takes_value = {name: one.nargs != 0 for one in job_parser._actions for name in one.option_strings}
     kept, words = [], iter(argv)
     for word in words:
@@ -77,7 +77,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def submit(api: JobApi, arguments: argparse.Namespace, passed_on: list[str], config: Config | None) -> None:
-    """Submit the job, tell how to follow and to stop it, follow it, and leave with its exit code."""
+    """Submit the job, say how to follow and how to stop it, follow it, and exit with its exit code."""
     from pipeline.cluster import submit as submission
     from pipeline.cluster.job_api import LostJobError
 
@@ -91,7 +91,7 @@ def submit(api: JobApi, arguments: argparse.Namespace, passed_on: list[str], con
     try:
         code = submission.follow(client, job, lambda text: print(text, end="", flush=True))
     except KeyboardInterrupt:
-        print(f"\nno longer following; the job goes on.\n{next_commands}", file=sys.stderr)
+        print(f"\nno longer following; the job continues.\n{next_commands}", file=sys.stderr)
         raise SystemExit(130) from None
     except LostJobError as lost:
         print(f"error: {lost}\n{next_commands}", file=sys.stderr)

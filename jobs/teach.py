@@ -1,9 +1,10 @@
-"""Store what a model says of a corpus, for others to learn from.
+"""Store a model's predictions on a corpus, for others to learn from.
 
 A teacher reads the training split of a prepared corpus once. The likeliest
-types of every token, with their probabilities, go into a folder for
-train.teacher=FOLDER, so that training runs no teacher beside. An interrupted
-job goes on; a folder of another teacher or corpus is refused.
+types for every token, with their probabilities, go into a folder for
+train.teacher=FOLDER, so that training need not run the teacher. The same
+command continues a stopped job; a folder of another teacher or corpus is
+refused.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         )
     num_bytes = sum(entry.bytes for entry in stored.entries)
     print(
-        f"{found.path}: the {origin.top_k:,} likeliest of {origin.vocab_size:,} types of {origin.num_tokens:,} tokens"
+        f"{found.path}: the {origin.top_k:,} likeliest of {origin.vocab_size:,} types for {origin.num_tokens:,} tokens"
     )
     print(f"  at temperatures {', '.join(f'{value:g}' for value in origin.temperatures)}: {num_bytes / 1e6:,.1f} MB")
     print(f"learn from it:   python -m jobs.train … train.teacher={arguments.to}")
@@ -76,7 +77,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Raise ``UserError`` for what no corpus could be read with, or a teacher that is none, without torch."""
+    """Raise ``UserError`` for options out of their ranges, and for what is not a teacher; without torch."""
     for name, least in (("top_k", 1), ("streams", 1), ("burn_in", 0)):
         if getattr(arguments, name) < least:
             raise UserError(f"{getattr(arguments, name)} is below {least}", argument=name)
@@ -87,7 +88,7 @@ def check(arguments: argparse.Namespace) -> None:
             )
     early.check_prepared(arguments.data, argument="data")
     if "://" in arguments.to:
-        raise UserError(f"{arguments.to} is no folder of this machine, which stored logits need", argument="to")
+        raise UserError(f"{arguments.to} is not a folder on this machine, which stored logits need", argument="to")
 
     from pipeline.training.teaching.kinds import HUGGING_FACE, STORED, kind_of
 
@@ -98,7 +99,7 @@ def check(arguments: argparse.Namespace) -> None:
     if kind == STORED:
         raise UserError(f"{arguments.teacher} holds stored logits already, not a model", argument="teacher")
     if kind == HUGGING_FACE and arguments.checkpoint is not None:
-        raise UserError(f"{arguments.teacher} is no run; leave out {arguments.checkpoint}", argument="checkpoint")
+        raise UserError(f"{arguments.teacher} is not a run; leave out {arguments.checkpoint}", argument="checkpoint")
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -108,13 +109,15 @@ def argument_parser() -> argparse.ArgumentParser:
     add_checkpoint(result)
     result.add_argument("--data", required=True, metavar="DIR", help="the prepared corpus; it has the teacher's tokens")
     result.add_argument("--to", required=True, metavar="FOLDER", help="where the files go, for train.teacher")
-    result.add_argument("--top-k", type=whole, default=64, metavar="K", help="types stored of each token; default: 64")
+    result.add_argument("--top-k", type=whole, default=64, metavar="K", help="types stored for each token; default: 64")
     result.add_argument(
         "--temperatures", type=number, nargs="+", default=[1.0, 2.0, 4.0], metavar="X",
         help="for train.teacher_temperature; default: 1 2 4",
     )  # fmt: skip
-    result.add_argument("--streams", type=whole, default=32, metavar="B", help="read side by side; default: 32")
-    result.add_argument("--burn-in", type=whole, default=256, metavar="N", help="tokens read before each; default: 256")
+    result.add_argument("--streams", type=whole, default=32, metavar="B", help="streams read side by side; default: 32")
+    result.add_argument(
+        "--burn-in", type=whole, default=256, metavar="N", help="tokens read before each stream; default: 256"
+    )
     add_device(result)
     return result
 

@@ -1,6 +1,6 @@
 """Train a language model; prepare the corpus first if necessary.
 
-The same command again continues a stopped run from its last checkpoint.
+The same command continues a stopped run from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ def argument_parser() -> argparse.ArgumentParser:
     result = parser("train", __doc__ or "")
     result.add_argument("--fresh", action="store_true", help="start over; what is there is set aside")
     result.add_argument(
-        "--seeds", type=number_or_list, metavar="N", help="N runs, or those of seeds such as 1,2,5; their mean"
+        "--seeds", type=number_or_list, metavar="N", help="N runs, or one for each of seeds such as 1,2,5; their mean"
     )
     return result
 
 
 def seeds_of(arguments: argparse.Namespace, config: Config) -> list[int]:
-    """Return the seeds of --seeds, from train.seed on where it is a number; none without it."""
+    """Return the seeds of --seeds, counted from train.seed if it is a number; none without it."""
     found = arguments.seeds
     return list(range(config.train.seed, config.train.seed + found)) if isinstance(found, int) else found or []
 
@@ -82,7 +82,7 @@ def train(config: Config, *, again: str, fresh: bool = False, verbose: bool = Fa
         progress.say(f"{interrupted}; to continue:\n  {again}")
         raise SystemExit(128 + interrupted.signum) from None
     except launch.TrainingStoppedError as stopped:
-        progress.say(f"training stopped: {stopped}; to go on from the last checkpoint:\n  {again}")
+        progress.say(f"training stopped: {stopped}; to continue from the last checkpoint:\n  {again}")
         raise SystemExit(1) from None
     finally:
         progress.close()
@@ -114,7 +114,7 @@ def train_seeds(
         line.say(f"{interrupted}; to continue:\n  {again}")
         raise SystemExit(128 + interrupted.signum) from None
     except TrainingStoppedError as stopped:
-        line.say(f"training stopped: {stopped}; to go on from the last checkpoints:\n  {again}")
+        line.say(f"training stopped: {stopped}; to continue from the last checkpoints:\n  {again}")
         raise SystemExit(1) from None
     finally:
         line.close()
@@ -137,7 +137,7 @@ def print_seeds(config: Config, found: dict[str, Any]) -> None:
         length = f"{run['tokens']:,}, {run['steps']:,}, {duration(run['seconds'])}"
         row(run["seed"], [shown(name, run[name]) for name in FORMS], length)
     row("mean", [shown(name, found["mean"][name]) for name in FORMS])
-    row("95 % of it", [shown(name, *found["interval"][name] or ()) for name in FORMS])
+    row("95 % CI", [shown(name, *found["interval"][name] or ()) for name in FORMS])
     directory = config.run.directory
     print(f"\nthe same as files: {directory}/{TABLE}, {directory}/{SUMMARY}")
     print(f"TensorBoard:       tensorboard --logdir {directory}")

@@ -83,18 +83,20 @@ def argument_parser() -> argparse.ArgumentParser:
     result = parser("units", __doc__ or "", takes_config=False)
     add_run(result)
     which = result.add_mutually_exclusive_group()
-    which.add_argument("--split", choices=["train", "valid", "test"], default="valid", help="of the prepared corpus")
-    which.add_argument("--text", metavar="FILE", help="any text instead, in documents as the corpus is")
+    which.add_argument("--split", choices=["train", "valid", "test"], default="valid", help="a split of the corpus")
+    which.add_argument("--text", metavar="FILE", help="any text instead, in documents like the corpus")
     result.add_argument(
-        "--tokens", type=whole, default=20_000, metavar="N", help="of the beginning that are read; default: 20000"
+        "--tokens", type=whole, default=20_000, metavar="N", help="tokens to read, from the beginning; default: 20000"
     )
     result.add_argument(
         "--shown", type=whole, default=3000, metavar="N", help="tokens on the page; default: the first 3000"
     )
-    result.add_argument("--unit", metavar="L.P.N", help="that the page opens with: layer, part, number, as 1.c.17")
+    result.add_argument(
+        "--unit", metavar="L.P.N", help="the unit to open the page with: layer, part, number, as 1.c.17"
+    )
     result.add_argument("--output", metavar="FILE", help="the page; default: units.html in the run directory")
-    result.add_argument("--states", metavar="FILE", help="write all states there, too: a .parquet")
-    result.add_argument("--seed", type=seed, default=1, metavar="N", help="of the control tasks; default: 1")
+    result.add_argument("--states", metavar="FILE", help="write all states to FILE, too: a .parquet")
+    result.add_argument("--seed", type=seed, default=1, metavar="N", help="for the control tasks; default: 1")
     add_device(result)
     return result
 
@@ -116,7 +118,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def output_of(loaded: Any, arguments: argparse.Namespace) -> str:
-    """Return where the page goes. Raises ``UserError`` if that cannot be said, or nothing can be written there."""
+    """Return where the page goes. Raises ``UserError`` if that is not known, or nothing can be written there."""
     from pathlib import Path
 
     if arguments.output is not None:
@@ -129,7 +131,7 @@ def output_of(loaded: Any, arguments: argparse.Namespace) -> str:
 
 
 def text_of(loaded: Any, arguments: argparse.Namespace) -> tuple[Any, str]:
-    """Return the text that the command line names, and what it is called."""
+    """Return the text that the command line names, and its name."""
     from pipeline import run
     from pipeline.evaluate import split_held_out, text_held_out
 
@@ -140,12 +142,12 @@ def text_of(loaded: Any, arguments: argparse.Namespace) -> tuple[Any, str]:
 
 
 def print_findings(findings: list[Any]) -> None:
-    """Print what tells each feature: the probe, its control task, and the best units."""
+    """Print how well each feature is told: by the probe, in its control task, and by the best units."""
     if not findings:
         print("no feature differs often enough in this text; see --tokens")
         return
     width = max(len(finding.feature.name) for finding in findings)
-    print(f"{'':<{width}}        probe (units)  control  units that tell most, each alone")
+    print(f"{'':<{width}}        probe (units)  control  best units, each alone")
     for finding in findings:
         measure = "R²" if finding.feature.is_number else "AUC"
         best = ", ".join(f"{ranked.unit} {ranked.score:.2f}" for ranked in finding.units[:4])

@@ -131,7 +131,7 @@ def test_train(
         assert running.returncode == 1
         assert re.search(r"training stopped: a checkpoint could not be written \(.*No space left on device\)", said)
         assert re.search(
-            r"the last good checkpoint is \S+step-\d+\); to go on from the last checkpoint:\n  python", said
+            r"the last good checkpoint is \S+step-\d+\); to continue from the last checkpoint:\n  python", said
         )
         refused = ran("train", *settings_of(config))
         assert refused.returncode == 2

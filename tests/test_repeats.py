@@ -106,7 +106,7 @@ def check_figures(found: dict[str, Any], results: list[dict[str, Any]], shown: s
         assert found["interval"][name] == pytest.approx(ends, rel=1e-6)
     assert f"       mean  {found['mean']['perplexity']:>21.2f}  {found['mean']['bits_per_byte']:>16.4f}\n" in shown
     low, high = found["interval"]["perplexity"]
-    assert f"95 % of it  {f'{low:,.2f} to {high:,.2f}':>21}" in shown
+    assert f"95 % CI  {f'{low:,.2f} to {high:,.2f}':>21}" in shown
 
 
 def test_a_number_of_seeds_begins_with_that_of_the_settings(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.data.shards import PreparedCorpus
 
 EXIT_USAGE = 2
-# of what is said of a mistake: lines, and characters of one line and of an argument in it
+# limits of a message about a mistake: lines, characters of one line, characters of an argument in it
 MOST_LINES, LONGEST_LINE, LONGEST_ARGUMENT = 6, 1000, 200
 
 
@@ -31,14 +31,14 @@ def config_from(arguments: argparse.Namespace) -> Config:
 
     for word in arguments.overrides:
         if "=" not in word and word.endswith((".yaml", ".yml")):
-            raise UserError(f"{word}: is no section.field=value; did you mean --config {word}?")
+            raise UserError(f"{word}: is not a section.field=value; did you mean --config {word}?")
     return configuration.load(arguments.config, arguments.overrides)
 
 
 def run_job(
     main: Callable[[list[str]], dict[str, Any] | None], argv: list[str] | None = None, *, goes_on: bool = False
 ) -> None:
-    """Call ``main(argv)`` and exit: with 0, with 2 for a mistake of the user, or with the code of a ``SystemExit``.
+    """Call ``main(argv)`` and exit: with 0, with 2 for a mistake by the user, or with the code of a ``SystemExit``.
 
     With ``--json``, what ``main`` returns is the last line on standard output, as strict JSON. ``goes_on``: an
     interrupted job has saved its work.
@@ -58,7 +58,7 @@ def run_job(
         end_soon()
         raise SystemExit(EXIT_USAGE) from None
     except KeyboardInterrupt:
-        print("interrupted" + ("; the same command goes on from what is saved" * goes_on), file=sys.stderr)
+        print("interrupted" + ("; the same command continues from what is saved" * goes_on), file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:
         leave_if_nobody_reads()
@@ -66,9 +66,9 @@ def run_job(
 
 
 def as_shown(sentences: str, argv: list[str]) -> str:
-    """Return ``sentences``, one a line, as a terminal can show them: few lines, with long arguments shortened.
+    """Return ``sentences``, one per line, as a terminal can show them: few lines, with long arguments shortened.
 
-    What would move its cursor or hide text is spelled out (``\\x1b``), line ends within an argument too.
+    What would move its cursor or hide text is escaped (``\\x1b``), including line ends within an argument.
     """
     for argument in argv:
         for part in (argument, argument.partition("=")[2]):
@@ -89,7 +89,7 @@ def _printable(character: str) -> str:
 
 
 def as_option(error: UserError) -> str:
-    """Return the sentence of ``error``. An argument at its beginning becomes an option: ``top_k``, ``--top-k``."""
+    """Return the sentence of ``error``. An argument at its beginning becomes an option: ``top_k`` → ``--top-k``."""
     if not error.argument.isidentifier():  # a setting, or the place of one among many
         return str(error)
     return f"--{error.argument.replace('_', '-')}{str(error).removeprefix(error.argument)}"
@@ -106,7 +106,7 @@ def show_notices() -> None:
 
 
 def refuse_keys(argv: list[str]) -> None:
-    """Raise ``UserError`` for an address with a key in it, because arguments are shown and sent around."""
+    """Raise ``UserError`` for an address with a key in it, because arguments are shown and passed around."""
     for argument in argv:
         if any("\ud800" <= character <= "\udfff" for character in argument):
             raise UserError(f"an argument is not UTF-8: {argument!r}")
@@ -142,7 +142,7 @@ def executor(config: Config, *, verbose: bool) -> AbstractContextManager[Any]:
 
 
 def preparation(config: Config, *, verbose: bool) -> AbstractContextManager[Callable[..., PreparedCorpus]]:
-    """Return what prepares a corpus on ``cluster.backend``: no rank is going to run, so torch is not imported."""
+    """Return what prepares a corpus on ``cluster.backend``: no rank will run, so torch is not imported."""
     if config.cluster.backend == "local":
         from pipeline.data.prepare import prepare_in_process
 

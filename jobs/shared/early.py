@@ -20,7 +20,7 @@ def check(config: Config) -> None:
     """Find at once what the job would otherwise find later.
 
     Raises:
-        UserError: texts, initial weights or a teacher that are not there, or no cluster at the address.
+        UserError: texts, initial weights or a teacher that are missing, or no cluster at the address.
     """
     from pipeline.cluster.address import address_of, check_answers
 
@@ -58,13 +58,13 @@ def note(sentences: Iterable[str]) -> None:
 
 
 def check_prepared(directory: str, *, argument: str) -> None:
-    """Raise ``UserError`` where ``argument`` names a local folder in which no corpus was prepared."""
+    """Raise ``UserError`` if ``argument`` names a local folder in which no corpus was prepared."""
     if "://" not in directory and not os.path.exists(os.path.join(os.path.expanduser(directory), MANIFEST)):
         raise UserError(f"no prepared corpus in {directory} (run jobs.prepare)", argument=argument)
 
 
 def check_models(config: Config) -> None:
-    """Raise ``UserError`` where ``train.initial_weights`` or ``train.teacher`` holds no model, unless the run may have
+    """Raise ``UserError`` if ``train.initial_weights`` or ``train.teacher`` holds no model, unless the run may have
     begun already."""
     from pipeline.training.selection import CHECKPOINTS
 
@@ -76,7 +76,7 @@ def check_models(config: Config) -> None:
 
 
 def check_searched_models(config: Config) -> None:
-    """Raise ``UserError`` where ``search.space`` lists something for these settings that holds no model."""
+    """Raise ``UserError`` if ``search.space`` lists a path for these settings that holds no model."""
     from pipeline.search.paths import searched
 
     for name in ("train.initial_weights", "train.teacher"):

@@ -26,7 +26,7 @@ def add_run(result: argparse.ArgumentParser, *, several: bool = False) -> None:
 
 def add_checkpoint(result: argparse.ArgumentParser) -> None:
     """Add the option that names a checkpoint of a run."""
-    result.add_argument("--checkpoint", choices=["best", "last"], help="of a run directory; default: best")
+    result.add_argument("--checkpoint", choices=["best", "last"], help="which one of a run directory; default: best")
 
 
 def names_of(directories: Sequence[str], *, option: str = "--run") -> list[str]:
@@ -52,7 +52,7 @@ def check(arguments: argparse.Namespace, *others: str) -> None:
 
 
 def wanted(directory: str, arguments: argparse.Namespace) -> str | None:
-    """Return which checkpoint of ``directory`` is meant, or None if the directory is one itself."""
+    """Return which checkpoint of ``directory`` is meant, or None if the directory is a model's own folder."""
     from pipeline.training.selection import is_model_folder
 
     return arguments.checkpoint or (None if is_model_folder(directory) else "best")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentTypeError
 from math import isfinite
 
-# more of anything that is counted would only fill the memory or never end
+# a larger count of anything would only fill the memory or never end
 MOST = 2**31 - 1
 LARGEST_SEED = 2**63 - 1
 MOST_SEEDS, END_OF_TRAIN_SEEDS = 1000, 2**32  # train.seed is below
@@ -28,7 +28,7 @@ def seed(text: str) -> int:
 
 
 def seeds(text: str) -> int | list[int]:
-    """Read how many seeds, or which ones, with commas between them; an ``argparse`` type."""
+    """Read how many seeds, or which ones, separated by commas; an ``argparse`` type."""
     found = [seed(part) for part in text.split(",")]
     if len(found) == 1:
         if not 2 <= found[0] <= MOST_SEEDS:

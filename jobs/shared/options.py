@@ -1,4 +1,4 @@
-"""The options of a job: a parser that complains in one sentence, its help by topics, and options that jobs share."""
+"""The options of a job: a parser that complains in one sentence, its help by topic, and options that jobs share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class OneSentenceParser(argparse.ArgumentParser):
     """
 
     takes_config = False
-    shown = ""  # the topic of which --help shows the options; empty: those of no topic; all: every one
+    shown = ""  # the topic whose options --help shows; empty: options without a topic; all: every option
 
     def topic(self, name: str, title: str) -> argparse._ArgumentGroup:
         """Return a group of options that only ``--help NAME`` and ``--help all`` show."""
@@ -35,18 +35,18 @@ class OneSentenceParser(argparse.ArgumentParser):
 
     @property
     def topics(self) -> dict[str, str]:
-        """The title of each topic, by its name."""
+        """Return the title of each topic, by its name."""
         return {topic_of(group): group.title or "" for group in self._action_groups if topic_of(group)}
 
     @property
     def first_of_needed(self) -> list[argparse.Action]:
-        """The first option of each group of which one must be given."""
+        """Return the first option of each group from which one must be given."""
         return [group._group_actions[0] for group in self._mutually_exclusive_groups if group.required]
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         arguments = sys.argv[1:] if args is None else list(args)
         for argument in arguments:
-            if argument.startswith("--") and argument.endswith("=--"):  # argparse would take it for no value at all
+            if argument.startswith("--") and argument.endswith("=--"):  # argparse would take it for a missing value
                 self.error(f"argument {argument.removesuffix('=--')}: expected a value, not --")
         known, unknown = self.parse_known_intermixed_args(arguments, namespace)
         if unknown:
@@ -99,12 +99,12 @@ class Help(argparse.Action):
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         if parser.topics and values is not None:
             if values not in ("all", *parser.topics):
-                raise UserError(f"--help: {values} is no topic; there are {', '.join(parser.topics)}, all")
+                raise UserError(f"--help: {values} is not a topic; the topics are {', '.join(parser.topics)}, all")
             parser.shown = values
         if parser.takes_config:
             from jobs.settings import sections_text, settings_text
 
-            is_named = values is not None and "=" not in values  # or it is a setting that --help stands before
+            is_named = values is not None and "=" not in values  # else it is a setting that follows --help
             parser.epilog = settings_text([] if values == "all" else [values]) if is_named else sections_text()
         parser.print_help()
         parser.exit()
@@ -124,7 +124,7 @@ def parser(
 ) -> OneSentenceParser:
     """Return the parser of ``python -m jobs.<job>``. ``takes_config`` adds --config, overrides and --dry-run.
 
-    ``topics``: names those that ``OneSentenceParser.topic`` is called for, as help shows them.
+    ``topics``: the names of those that ``OneSentenceParser.topic`` adds, as help shows them.
     """
     result = OneSentenceParser(
         prog=PROGRAM.format(job),
@@ -132,10 +132,10 @@ def parser(
         formatter_class=formatter,
         allow_abbrev=False,
         add_help=False,
-        usage="",  # is put together where it is shown
+        usage="",  # is built when it is shown
     )
     if takes_config:
-        which = "show this; all, or a section: its settings, too"
+        which = "show this; with all or a section, its settings, too"
         result.add_argument("-h", "--help", action=Help, nargs="?", metavar="all", help=which)
     else:
         nargs, which = ("?", f"show this; {topics}, all: more options") if topics else (0, "show this")
@@ -144,7 +144,9 @@ def parser(
         result.takes_config = True
         result.add_argument("overrides", nargs="*", metavar="section.field=value", help=argparse.SUPPRESS)
         result.add_argument("--config", metavar="FILE", help="YAML file of settings")
-        result.add_argument("--dry-run", action="store_true", help="print the settings and what follows; write nothing")
+        result.add_argument(
+            "--dry-run", action="store_true", help="print settings and what follows from them; write nothing"
+        )
     verbose = "show Ray's own log as well" if takes_config or job == "submit" else argparse.SUPPRESS
     result.add_argument("--verbose", action="store_true", help=verbose)
     if takes_json:
@@ -158,10 +160,10 @@ def add_sampling(result: argparse._ActionsContainer) -> None:
         "--temperature", type=number, default=1.0, metavar="X", help="below 1: safer; 0: likeliest only"
     )
     result.add_argument("--top-k", type=whole, metavar="K", help="draw from the k likeliest tokens")
+    result.add_argument("--top-p", type=number, metavar="P", help="draw from the likeliest that together have P")
     result.add_argument(
-        "--top-p", type=number, metavar="P", help="draw from the likeliest of this probability together"
+        "--min-p", type=number, metavar="P", help="draw from those at least P times as likely as the top one"
     )
-    result.add_argument("--min-p", type=number, metavar="P", help="draw from those P times as likely as the likeliest")
     penalty = "above 1: tokens that occurred become less likely"
     result.add_argument("--repetition-penalty", type=number, default=1.0, metavar="X", help=penalty)
 

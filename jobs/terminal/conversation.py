@@ -1,4 +1,4 @@
-"""A person writes prompts at a terminal and reads texts there, and changes settings in between."""
+"""A person types prompts at a terminal, reads the texts there, and changes settings in between."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pipeline.generate.writing import generate
 from pipeline.model.language_model import LanguageModel
 from pipeline.options import Sampling
 
-HELP = "a prompt and Enter writes on; /set NAME VALUE changes tokens, seed or an option; Ctrl-D ends"
+HELP = "a prompt and Enter continues it; /set NAME VALUE changes tokens, seed or an option; Ctrl-D ends"
 MOST_TOKENS = 10**9
-# what /set changes and how its value is read
+# what /set changes, and how its value is read
 KINDS = {
     "tokens": int,
     "seed": int,
@@ -28,7 +28,7 @@ KINDS = {
 
 @dataclass
 class Conversation:
-    """A model and the settings with which it writes."""
+    """A model and the settings with which it generates."""
 
     model: LanguageModel
     tokenizer: Tokenizer

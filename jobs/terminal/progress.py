@@ -15,7 +15,7 @@ LOG_EVERY_SECONDS, MOVE_EVERY_SECONDS = 10.0, 0.1
 
 
 class MovingLine:
-    """Shows progress: a bar on a terminal, in a log file a line every few seconds."""
+    """Shows progress: a bar on a terminal, a line every few seconds in a log file."""
 
     def __init__(self, *, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
@@ -61,7 +61,7 @@ def bar(done: float) -> str:
 
 
 def columns() -> int:
-    """Return how wide a bar may be. (tqdm itself draws nothing on a terminal that does not tell its size.)"""
+    """Return how wide a bar may be. (tqdm itself draws nothing on a terminal that does not report its size.)"""
     return shutil.get_terminal_size().columns - 1
 
 
@@ -89,7 +89,7 @@ class ShardProgress(MovingLine):
         self.num_tokens += entry["num_tokens"]
         seconds = max(time.monotonic() - self.started, 1e-9)
         left = (total_bytes - self.num_bytes) * seconds / max(1, self.num_bytes)
-        if self.num_bytes >= total_bytes:  # a log file has the end, however soon it comes
+        if self.num_bytes >= total_bytes:  # a log file shows the end, however soon it comes
             self.last_shown = -LOG_EVERY_SECONDS
         self.move(
             self.num_bytes / max(1, total_bytes),
@@ -104,7 +104,7 @@ class ShardProgress(MovingLine):
 class Count(MovingLine):
     """Shows how much of a known number is done, ``scored 2,048 of 27,000 tokens``, unless it is done at once.
 
-    A context manager: the line is gone when it ends.
+    A context manager: the line disappears when it ends.
     """
 
     def __init__(self, doing: str, total: int, unit: str, *, stream: TextIO | None = None) -> None:
@@ -116,7 +116,7 @@ class Count(MovingLine):
         self.started = self.last_shown = self.looked = time.monotonic()
 
     def expect(self, total: int) -> None:
-        """Set how much there is to do, where that is only known once it begins."""
+        """Set how much there is to do, if that is only known once it begins."""
         self.total = total
 
     def add(self, number: int = 1) -> None:
@@ -147,7 +147,7 @@ class RunProgress(MovingLine):
     total_steps = 1
 
     def show(self, record: dict[str, Any]) -> None:
-        """Print what ``record`` tells a person."""
+        """Print what ``record`` says to a person."""
         kind = record["kind"]
         if kind == "start":
             self.total_steps = record["total_steps"]

@@ -1,4 +1,4 @@
-"""Records of a search → a table that is kept up to date on a terminal; in a pipe, a line for each change.
+"""Records of a search → a table that is kept up to date on a terminal, or a line for each change in a pipe.
 
  31% ██████               9 of 24 trials begun: 2 running, 5 paused, 2 done   best perplexity 4.21 (trial 3)
 4,412,000 of about 14,100,000 tokens  0:41:07 left
@@ -32,7 +32,7 @@ WIDTHS = (7, 12, 26, 14)  # of trial, perplexity, place, tokens
 
 @contextmanager
 def continued_by(command: str, progress: MovingLine) -> Iterator[None]:
-    """Close ``progress`` in the end. Of a search that was asked to stop, say which ``command`` continues it.
+    """Close ``progress`` at the end. If the search was asked to stop, say which ``command`` continues it.
 
     Raises:
         SystemExit: for such a search, with the exit code of its signal.
@@ -49,9 +49,9 @@ def continued_by(command: str, progress: MovingLine) -> Iterator[None]:
 
 
 class SearchProgress(MovingLine):
-    """Shows how far a search is: trials that start, reach a rung, pause, go on, end; between these the table.
+    """Shows how far a search is: trials that start, reach a rung, pause, continue, end; in between, the table.
 
-    ``plan``, as soon as it is known, says how much there is to do.
+    ``plan``, once it is known, says how much there is to do.
     """
 
     def __init__(self, num_trials: int | None = None, **how: Any) -> None:
@@ -62,12 +62,12 @@ class SearchProgress(MovingLine):
         self.began: tuple[float, int] | None = None  # the time, and the tokens trained before this sitting
 
     def begin(self, plan: SearchPlan) -> None:
-        """From now on it is known how much there is to do."""
+        """Take the ``plan``, from which on it is known how much there is to do."""
         self.plan = plan
         self.num_trials = max(self.num_trials, plan.num_trials)
 
     def show(self, record: Record, standing: Standing) -> None:
-        """Print what ``record`` tells a person, the search now standing at ``standing``."""
+        """Print what ``record`` says to a person; ``standing`` is where the search now stands."""
         if self.began is None:
             self.began = time.monotonic(), standing.num_tokens
         self.num_trials = max(self.num_trials, len(standing.trials))
@@ -78,7 +78,7 @@ class SearchProgress(MovingLine):
             self.move_table(standing)
 
     def move_table(self, standing: Standing) -> None:
-        """The table on a terminal; its first line in a pipe."""
+        """Show the table on a terminal, or only its head in a pipe."""
         head = self.head(standing)
         if not self.is_terminal:
             self.move(self.done(standing), "  ".join(head))
@@ -114,11 +114,11 @@ class SearchProgress(MovingLine):
         return [tokens for tokens, _ in self.plan.levels] if self.plan is not None else []
 
     def done(self, standing: Standing) -> float:
-        """How much of 1 is done, by tokens."""
+        """Return the share that is done, by tokens."""
         return standing.num_tokens / max(1, standing.num_tokens + self.plan.tokens_left(standing)) if self.plan else 0.0
 
     def head(self, standing: Standing) -> list[str]:
-        """How far it is: trials by their state and the best so far; tokens and time."""
+        """Return how far it is: trials by their state and the best so far; tokens and time."""
         left = self.plan.tokens_left(standing) if self.plan is not None else 0
         number = max(self.plan.num_trials if self.plan is not None else 0, self.num_trials)
         begun = f"{len(standing.trials)} of {number} trials"
@@ -132,7 +132,7 @@ class SearchProgress(MovingLine):
         return ["  ".join(parts), "  ".join(filter(None, [tokens, self.time_left(standing, left)]))]
 
     def time_left(self, standing: Standing, tokens_left: int) -> str:
-        """The time that the rest takes at the speed of this sitting; empty where that cannot be said yet."""
+        """Return the time that the rest takes at the speed of this sitting; empty if that cannot be said yet."""
         if self.began is None:
             return ""
         started, tokens_before = self.began
@@ -142,7 +142,7 @@ class SearchProgress(MovingLine):
 
 
 def sentence(record: Record, standing: Standing, num_trials: int) -> str:
-    """What changed, in one line; empty for a validation between two rungs."""
+    """Return what changed, in one line; empty for a validation between two rungs."""
     if record["kind"] == GENERATION:
         return generation(record, standing)
     if record["kind"] == WAITING_FOR_ROOM:
@@ -156,29 +156,29 @@ def sentence(record: Record, standing: Standing, num_trials: int) -> str:
         refused = f", after {num_refused:,} {'draws that were' if num_refused > 1 else 'draw that was'} refused"
         starts = "starts" + (refused if num_refused else "")
         if trial.num_starts > 1:
-            starts = "goes on, before its first validation"
-        return f"{name}: " + (f"goes on after {tokens:,} tokens" if tokens else starts)
+            starts = "continues, before its first validation"
+        return f"{name}: " + (f"continues after {tokens:,} tokens" if tokens else starts)
     if record["kind"] == "report":
         return f"{name}: {figure(record, standing)} after {record['tokens']:,} tokens" if record["rung"] else ""
     if record["kind"] == "pause":
         return f"{name}: pauses at {record['rung']:,} tokens"
     if record["kind"] == "failure":
-        return f"{name}: {record['reason']}; it goes on from its last checkpoint"
+        return f"{name}: {record['reason']}; it continues from its last checkpoint"
     return f"{name}: {ending(record, standing)} ({standing.num_ended}/{num_trials} trials ended)"
 
 
 def generation(record: Record, standing: Standing) -> str:
-    """``at 100,000 tokens trial 3 takes the checkpoint of 1 and goes on with optimizer.lr=0.0012; …``."""
+    """Return ``at 100,000 tokens trial 3 takes the checkpoint of 1 and continues with optimizer.lr=0.0012; …``."""
     taken = [
         f"trial {standing.trials[exploit['trial']].number} takes the checkpoint of "
-        f"{standing.trials[exploit['donor']].number} and goes on with {describe(exploit['settings'])}"
+        f"{standing.trials[exploit['donor']].number} and continues with {describe(exploit['settings'])}"
         for exploit in record["exploits"]
     ]
     return f"at {record['rung']:,} tokens " + ("; ".join(taken) or "no trial takes another's checkpoint")
 
 
 def ending(end: Record, standing: Standing) -> str:
-    """How a trial ended: ``stopped after 44,512 tokens with perplexity 31.90, not among the best 1 in 3 …``."""
+    """Return how a trial ended: ``stopped after 44,512 tokens with perplexity 31.90, not among the best 1 in 3 …``."""
     result = f"{end['status']} after {end['tokens']:,} tokens"
     if end["status"] not in (LOST, FAILED) and end["perplexity"] is not None:
         result += f" with {figure(end, standing)}"
@@ -191,13 +191,13 @@ def figure(record: Record, standing: Standing) -> str:
 
 
 def best_of(standing: Standing) -> Trial | None:
-    """The trial of the lowest perplexity so far."""
+    """Return the trial with the lowest perplexity so far."""
     having = [trial for trial in standing.drawn if trial.best_perplexity is not None]
     return min(having, key=lambda trial: trial.best_perplexity or 0.0, default=None)
 
 
 def table(standing: Standing, levels: Sequence[int]) -> list[str]:
-    """A line for each trial that runs, below a heading; each with its place among those that came as far."""
+    """Return a line for each running trial, with its place among those that came as far, below a heading."""
     names = ("trial", "perplexity", "place in its rung", "tokens")
     lines = [row(*names, "settings")]
     for trial in standing.in_state(RUNNING):
@@ -213,7 +213,7 @@ def row(*cells: str) -> str:
 
 
 def place(trial: Trial, standing: Standing, levels: Sequence[int]) -> str:
-    """``2nd of 8 at 288,000``: by its best loss when it came to its highest rung; empty before the first."""
+    """Return ``2nd of 8 at 288,000``: by its best loss when it reached its highest rung; empty before the first."""
     level = reached(levels, trial.tokens)
     if not level:
         return ""

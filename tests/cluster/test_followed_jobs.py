@@ -114,7 +114,7 @@ def test_an_interrupted_follower_says_that_the_job_goes_on(
     with fake_head(**HEAD, answers={"POST /api/jobs/": SUBMITTED}) as head:
         left, said = submitted(capsys, "--address", head.address)
     assert left == 130
-    assert "no longer following; the job goes on.\n  follow: " in said
+    assert "no longer following; the job continues.\n  follow: " in said
     assert f"job stop --address {head.address} raysubmit_1\n" in said
 
 

@@ -34,7 +34,7 @@ def test_two_seeds_side_by_side(
 
     monkeypatch.setattr(OnRay, "train", train_beside_the_other)
     run_job(train.main, ["--config", str(tmp_path / "mine.yaml"), "--seeds", "2"])
-    assert "95 % of it" in capsys.readouterr().out
+    assert "95 % CI" in capsys.readouterr().out
     for seed in (1, 2):
         ours = of_seed(config, seed)
         own = {"cluster.backend": "local", "run.directory": str(tmp_path / f"alone-{seed}")}

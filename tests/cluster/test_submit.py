@@ -114,7 +114,7 @@ def test_a_job_is_interrupted_followed_again_and_stopped_with_the_commands_that_
     following.send_signal(signal.SIGINT)
     said = following.communicate(timeout=60)[1]
     assert following.returncode == 130
-    assert "no longer following; the job goes on." in said
+    assert "no longer following; the job continues." in said
     pasted = {way: re.findall(rf"^  {way}: +(.*)$", said, re.MULTILINE)[0] for way in ("follow", "stop")}
     again = subprocess.Popen(
         ["bash", "-c", pasted["follow"]], stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment

@@ -36,7 +36,7 @@ def test_the_job_compares_runs(
     assert len(lstm["gradient"]["shares"]) == 24
     out = capsys.readouterr().out
     assert "lstm (lstm, trained with train.bptt=10): perplexity " in out
-    assert " with the whole context of 60 tokens of the valid split" in out
+    assert " with the whole context, for 60 tokens of the valid split" in out
     assert f"recommended for such a model: train.bptt={lstm['recommended_bptt']}" in out
     assert figure.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 

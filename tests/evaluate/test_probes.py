@@ -261,7 +261,9 @@ def test_a_model_of_another_text_or_of_other_tokens_is_refused(
 ) -> None:
     config = make_config({"train.max_steps": 2, "run.sample_tokens": 0})
     launch.train(config, launch.in_process)
-    with pytest.raises(UserError, match=r"^--run: .* was trained on .*tiny.txt, which is no single text made by rule"):
+    with pytest.raises(
+        UserError, match=r"^--run: .* was trained on .*tiny.txt, which is not a single text made by rule"
+    ):
         job.main(["--run", str(config.run.directory)])
     elsewhere = {"run.directory": str(tmp_path / "words"), "data.directory": str(tmp_path / "data-of-words")}
     words = configuration.with_values(config, {"tokenizer.kind": "word", **elsewhere})

@@ -242,7 +242,7 @@ def test_the_command_compares_two_models_and_draws(tmp_path: Path, capsys: pytes
     assert max(comparison["p_value_by_words"], comparison["p_value_by_items"]) < 0.01
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert "336 words in 12 items; least squares; 10 folds of whole items" in output
-    assert "poor less good: -" in output
+    assert "poor minus good: -" in output
 
 
 def test_the_command_takes_subjects_and_logarithms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

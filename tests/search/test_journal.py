@@ -231,9 +231,9 @@ def test_a_search_in_a_pipe_says_each_change_in_a_line() -> None:
         "trial 1/8: optimizer.lr=0.1: stopped after 100 tokens with perplexity 7.39 (best so far), "
         "not among the best 1 in 3 at 100 tokens (1/8 trials ended)",
         "trial 2/8: optimizer.lr=0.2: starts",
-        "trial 2/8: optimizer.lr=0.2: goes on, before its first validation",
+        "trial 2/8: optimizer.lr=0.2: continues, before its first validation",
         "trial 2/8: optimizer.lr=0.2: perplexity 8.00 after 100 tokens",
-        "trial 2/8: optimizer.lr=0.2: goes on after 100 tokens",
+        "trial 2/8: optimizer.lr=0.2: continues after 100 tokens",
         "trial 2/8: optimizer.lr=0.2: done after 900 tokens with perplexity 5.00 (best so far) (2/8 trials ended)",
         "trial 3/8: optimizer.lr=9: starts, after 2 draws that were refused",
         "trial 3/8: optimizer.lr=9: lost after 100 tokens, the loss rose (3/8 trials ended)",

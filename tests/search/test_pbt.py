@@ -108,7 +108,7 @@ def test_generations_by_hand() -> None:
     assert trials[names[1]].best_loss == pytest.approx(0.8)
     assert [trial.status for trial in trials.values()] == ["done"] * 4
     said = sentence(first, Standing.of(population.records), 4)
-    assert said.startswith("at 100 tokens trial 2 takes the checkpoint of 4 and goes on with optimizer.lr=")
+    assert said.startswith("at 100 tokens trial 2 takes the checkpoint of 4 and continues with optimizer.lr=")
     rows = rows_of(population.engine.standing)
     assert rows[0].trial == names[1] or rows[0].trial == names[3]
     assert as_csv(rows).splitlines()[0].endswith(",reason,taken")
