@@ -1,4 +1,4 @@
-"""A driver of a search's engine by made-up curves."""
+"""A driver that feeds a search's engine with made-up curves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def settings_of(**changes: Any) -> SearchConfig:
 
 
 class Curves:
-    """A driver of one engine: trials whose loss is ``loss(number, tokens)``, ``at_once`` of them, in turns."""
+    """A driver of one engine: its trials have the loss ``loss(number, tokens)``, and ``at_once`` run in turns."""
 
     def __init__(
         self, settings: SearchConfig, loss: Callable[[int, int], float], *, at_once: int = 1, every: int = 100
@@ -47,7 +47,7 @@ class Curves:
         self.records.extend({"time": self.time, **record} for record in records)
 
     def run(self, *, until: Callable[[], bool] = lambda: False) -> str:
-        """Until the search ends; the reason that it gives."""
+        """Run until the search ends; return the reason that it states."""
         running: dict[str, int] = {}
         while not until():
             action = self.engine.next_action(self.at_once - len(running))

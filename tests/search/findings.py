@@ -1,4 +1,4 @@
-"""A search that has ended, made of its records, for what tells of it."""
+"""A search that has ended, built from its records, for tests of what is reported about it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def searched(space: dict[str, Any], **changes: Any) -> Config:
 
 
 def records_of(trials: Sequence[tuple[Mapping[str, Any], Sequence[float]]]) -> list[dict[str, Any]]:
-    """The journal of trials that report these losses at the rungs and the budget; they pause where they end before."""
+    """The journal of trials that report these losses at the rungs and the budget, or pause where their losses end."""
     records: list[dict[str, Any]] = [{"kind": "search", "format": 2}, {"kind": "sitting", "time": 1.0}]
     for number, (settings, losses) in enumerate(trials, start=1):
         name = f"{number:03d}"
@@ -41,6 +41,6 @@ def records_of(trials: Sequence[tuple[Mapping[str, Any], Sequence[float]]]) -> l
 def findings(
     space: dict[str, Any], trials: Sequence[tuple[Mapping[str, Any], Sequence[float]]], **changes: Any
 ) -> Findings:
-    """What such a search has come to."""
+    """The findings of such a search."""
     config = searched(space, **changes)
     return Findings(config, check_space(config), RUNGS, BUDGET, Standing.of(records_of(trials)))

@@ -1,4 +1,4 @@
-"""Trials of other tokens: a corpus for each, prepared once, and compared by bytes."""
+"""Trials with different tokenizers: a corpus for each tokenizer, prepared once, and compared by bytes."""
 
 import math
 import threading
@@ -54,14 +54,14 @@ def test_a_corpus_that_another_trial_prepares_is_waited_for(config: Config, monk
 
 
 def test_figures_by_bytes_are_those_of_the_text(config: Config) -> None:
-    """Of a text of one byte a character, a character model's perplexity per byte is its perplexity."""
+    """If each character is one byte, a character model's perplexity per byte is its perplexity."""
     prepare_in_process(config)
     reported: list[dict[str, float]] = []
     worker = resources.Worker(resources.resolve_device("cpu"), num_threads=1)
     run.train(config, worker, report=reported.append, evaluate_at_tokens=[300])
     for figures in reported:
         told = corpora.by_bytes(figures)
-        assert told["loss"] == pytest.approx(figures["loss"], rel=1e-3)  # but for the first character, which is a <bos>
+        assert told["loss"] == pytest.approx(figures["loss"], rel=1e-3)  # except for the first character, a <bos>
         assert told["perplexity"] == pytest.approx(math.exp(told["loss"]))
         assert told["tokens"] == figures["tokens"]
 

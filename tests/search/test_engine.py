@@ -1,4 +1,4 @@
-"""The engine of a search, driven by made-up curves: limits, more trials, lost processes, going on where it was cut."""
+"""The engine of a search, driven by made-up curves: limits, more trials, lost processes, continuing after a cut."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_best_are_confirmed_with_other_seeds() -> None:
     settings = settings_of(confirm={"top": 2, "seeds": 3}, scheduler="none", max_total_tokens=8_500)
     curves = Curves(settings, lambda number, tokens: number + tokens / 1e4, at_once=2)
     assert curves.run() == "search.max_total_tokens has no room for more"
-    # 6 of 900 tokens are reserved, 3 trials of 900 have room beside them
+    # 6 trials of 900 tokens are reserved, which leaves room for 3 others of 900
     assert [trial.number for trial in curves.engine.standing.drawn] == [1, 2, 3]
     confirming = [trial for trial in curves.engine.standing.trials.values() if trial.confirms]
     assert [(trial.number, trial.seed_offset) for trial in confirming] == [
@@ -74,7 +74,7 @@ def test_the_best_are_confirmed_with_other_seeds() -> None:
     assert {trial.status for trial in confirming} == {"done"}
 
 
-def test_a_lost_process_is_tried_again_so_many_times() -> None:
+def test_a_lost_process_is_tried_again_up_to_a_limit() -> None:
     curves = Curves(settings_of(num_trials=1), lambda number, tokens: 1.0)
     name = None
     for _ in range(3):
@@ -90,7 +90,7 @@ def test_a_lost_process_is_tried_again_so_many_times() -> None:
     assert statuses(curves.engine.standing) == {1: "done"}
 
 
-def test_concurrent_trials_are_as_many_as_there_is_room_for() -> None:
+def test_as_many_trials_run_at_once_as_there_is_room_for() -> None:
     curves = Curves(settings_of(), lambda number, tokens: float(number), at_once=4)
     most = 0
 
@@ -105,7 +105,7 @@ def test_concurrent_trials_are_as_many_as_there_is_room_for() -> None:
 
 
 def decisions(records: Sequence[Record]) -> list[tuple[Any, ...]]:
-    """What a search did: its trials and what became of them, but for when it was begun anew."""
+    """What a search did: its trials and what became of them, but not when it was restarted."""
     names = ("kind", "trial", "rung", "tokens", "status", "settings")
     kept = [r for r in records if r["kind"] not in ("search", "sitting", "start")]
     drawn: dict[str, Any] = {r["trial"]: r["settings"] for r in records if r["kind"] == "start"}
@@ -114,7 +114,7 @@ def decisions(records: Sequence[Record]) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("scheduler", ["none", "asha", "hyperband", "median", "asha_stopping"])
 @pytest.mark.parametrize("algorithm", ["random", "tpe"])
-def test_cut_after_every_record_it_goes_on_to_the_same_end(scheduler: str, algorithm: str) -> None:
+def test_a_search_cut_off_after_any_record_ends_the_same(scheduler: str, algorithm: str) -> None:
     if algorithm == "tpe":
         pytest.importorskip("optuna")
 

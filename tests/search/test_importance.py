@@ -1,4 +1,4 @@
-"""What mattered: shares that are known from how the losses were made, and what is said where they mean nothing."""
+"""What mattered: shares known from how the losses were made, and what is said if they mean nothing."""
 
 import sys
 from collections.abc import Callable
@@ -16,7 +16,7 @@ SPACE = {"optimizer.lr": {"loguniform": [1e-4, 1e-1]}, "model.hidden_size": [8, 
 
 
 def drawn(number: int, loss: Callable[[dict[str, Any]], float], space: dict[str, Any] = SPACE) -> Findings:
-    """``number`` settings at random that all come to the first rung with this loss, and every third to the end."""
+    """``number`` random settings: all reach the first rung with this loss, and every third one the end."""
     from pipeline.search.space import random_settings
 
     empty = findings(space, [], **{"model.num_layers": 2})
@@ -29,7 +29,7 @@ def told(found: Findings) -> dict[str, Importance]:
     return {each.evaluator: each for each in importances(found.standing, found.space, found.levels)}
 
 
-def test_what_alone_decides_has_most_of_the_importance() -> None:
+def test_the_only_setting_that_matters_has_most_of_the_importance() -> None:
     for deciding, loss in {
         "optimizer.lr": lambda settings: (np.log10(settings["optimizer.lr"]) + 2.5) ** 2,
         "model.hidden_size": lambda settings: float(settings["model.hidden_size"] == 32),
@@ -38,11 +38,11 @@ def test_what_alone_decides_has_most_of_the_importance() -> None:
             assert each.shares[0].path == deciding
             assert each.shares[0].share > (0.8 if evaluator == FANOVA else 0.6)
             assert sum(share.share for share in each.shares) == pytest.approx(1)
-            # 20 came to the end, which is enough to compare them there
+            # 20 reached the end, which is enough to compare them there
             assert (each.num_trials, each.tokens, each.warning) == (20, 900, "")
 
 
-def test_few_trials_are_compared_where_they_all_were_and_warned_of() -> None:
+def test_few_trials_are_compared_at_a_rung_that_all_reached_with_a_warning() -> None:
     for each in told(drawn(12, lambda settings: settings["optimizer.lr"])).values():
         assert (each.num_trials, each.tokens) == (12, 100)
         assert each.warning.startswith("it rests on only 12 trials")
@@ -53,13 +53,13 @@ def test_few_trials_are_compared_where_they_all_were_and_warned_of() -> None:
     ("number", "warning"),
     [(3, "there is none yet: 3 trials came to 100 tokens, at least 4"), (9, "there is none: all")],
 )
-def test_where_there_is_no_importance_it_is_not_shared_out(number: int, warning: str) -> None:
+def test_too_few_trials_or_equal_losses_give_no_importance(number: int, warning: str) -> None:
     for each in told(drawn(number, lambda settings: 1.0)).values():
         assert each.shares == ()
         assert each.warning.startswith(warning)
 
 
-def test_a_setting_under_a_condition_counts_among_those_that_have_it() -> None:
+def test_a_conditional_setting_counts_among_the_trials_that_have_it() -> None:
     space = {
         "model.head": ["softmax", "mixture"],
         "model.num_experts": {"randint": [2, 12], "when": {"model.head": "mixture"}},
@@ -94,7 +94,7 @@ def test_without_optuna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         told(found)
 
 
-def test_the_two_evaluators_may_say_the_opposite() -> None:
+def test_the_two_evaluators_can_disagree() -> None:
     # one setting spoils the worst half, the other decides among the best
     def loss(settings: dict[str, Any]) -> float:
         bad = settings["optimizer.lr"] > 0.003

@@ -1,4 +1,4 @@
-"""The journal of a search: what it says is what was written, or it is refused; and how it is told to a person."""
+"""The journal of a search: it reads as it was written, or is refused; and what it shows a person."""
 
 import io
 import os
@@ -54,7 +54,7 @@ def test_the_journal_gives_back_what_was_written(tmp_path: Path) -> None:
     standing = Standing.of(records)
     assert [trial.settings for trial in standing.trials.values()] == [{"optimizer.lr": 0.1}, {"optimizer.lr": 0.2}]
     assert (standing.num_ended, standing.best_perplexity) == (1, 7.39)
-    # a kill in the middle of a line: it is as if the line had never been begun
+    # after a kill in the middle of a line, the line counts as never begun
     whole = path.read_bytes()
     path.write_bytes(whole[:-7])
     assert read_journal(tmp_path) == records[:-1]
@@ -104,7 +104,9 @@ def test_a_flipped_bit_in_any_file_of_a_search_is_refused_or_without_effect(tmp_
     assert outcomes["refused by name"] > 0.3 * number
 
 
-def test_a_journal_is_written_by_its_owner_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_journal_is_written_only_by_its_owner_and_only_in_whole_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     directory = RunDirectory(tmp_path / "search")
     with directory.locked():
         path = write_journal(directory)
@@ -121,7 +123,7 @@ def test_a_journal_is_written_by_its_owner_and_whole(tmp_path: Path, monkeypatch
         assert journal.failure == "No space left on device"
         assert path.read_bytes() == before
         monkeypatch.setattr("os.write", write)
-        path.write_bytes(before + b'{"kind": "st')  # of a writer that was killed
+        path.write_bytes(before + b'{"kind": "st')  # from a writer that was killed
         journal.append(REPORT)  # there is space again
         assert not journal.failure
         assert [record["kind"] for record in read_journal(directory.path)[-2:]] == ["end", "report"]

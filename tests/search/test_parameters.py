@@ -1,4 +1,4 @@
-"""Settings as Optuna has them, and back; and what its estimator draws is what the space holds."""
+"""Settings converted for Optuna and back; and its estimator draws only what the space holds."""
 
 from collections import Counter
 from itertools import islice
@@ -29,7 +29,7 @@ DOMAINS = [
 
 
 @pytest.mark.parametrize("domain", DOMAINS, ids=lambda domain: f"{domain.kind}{domain.arguments}")
-def test_a_value_is_the_same_after_optuna(domain: Domain) -> None:
+def test_a_value_survives_the_conversion_for_optuna_and_back(domain: Domain) -> None:
     distribution = distribution_of(domain)
     source = np.random.default_rng(1)
     for value in [domain.draw(source) for _ in range(50)]:

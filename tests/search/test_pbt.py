@@ -35,7 +35,7 @@ def settings_of(**changes: Any) -> SearchConfig:
 
 
 class Population:
-    """A driver of one engine, ``at_once`` trials side by side; a trial's loss is a function of its life."""
+    """A driver of one engine: its trials have the loss ``loss(number, tokens)``, and ``at_once`` run side by side."""
 
     def __init__(self, settings: SearchConfig, loss: Callable[[int, int], float], *, at_once: int = 1) -> None:
         self.settings, self.loss, self.at_once = settings, loss, at_once
@@ -49,7 +49,7 @@ class Population:
         )  # fmt: skip
 
     def run(self, *, at_most: float = math.inf) -> None:
-        """Until the search ends or so many records are there; the one that is the least far reports next."""
+        """Run until the search ends or has ``at_most`` records; the trial that is least far reports next."""
         running: dict[str, int] = {}
         while len(self.records) < at_most:
             action = self.engine.next_action(self.at_once - len(running))
@@ -72,7 +72,7 @@ class Population:
                 del running[name]
 
     def overshoot(self, name: str) -> int:
-        """Trials of another BPTT come to a milestone a little later."""
+        """How far past a milestone a trial reports: trials differ in this, as they do with different BPTTs."""
         return int(name[:3])
 
     def generations(self) -> list[Record]:
@@ -95,7 +95,7 @@ def test_generations_by_hand() -> None:
         assert (exploit["trial"], exploit["donor"], exploit["tokens"]) == (names[1], names[3], rung + 4)
     lr = trials[names[3]].settings["optimizer.lr"]
     assert first["exploits"][0]["settings"]["optimizer.lr"] in (lr * 0.8, min(1.0, lr * 1.2))
-    # the second took the fourth's life twice, whose settings never changed
+    # the second took twice from the fourth, whose settings never changed
     life = Life.of(trials[names[1]])
     assert life.settings == trials[names[3]].settings
     assert [change["tokens"] for change in life.changes] == [204]
@@ -103,7 +103,7 @@ def test_generations_by_hand() -> None:
     assert life.overrides["train.changes"] == [{"tokens": 204, "settings": second["exploits"][0]["settings"]}]
     assert life.now == second["exploits"][0]["settings"]
     assert life.ancestry == "004 at 204"
-    # its past is the fourth's from there on
+    # up to there its past is the fourth's
     assert [report["tokens"] for report in trials[names[1]].reports] == [104, 204, 302]
     assert trials[names[1]].best_loss == pytest.approx(0.8)
     assert [trial.status for trial in trials.values()] == ["done"] * 4
@@ -117,7 +117,7 @@ def test_generations_by_hand() -> None:
 
 
 def test_a_life_holds_the_changes_of_its_donors() -> None:
-    # at 100 the second takes the first's, at 200 the first takes the second's
+    # at 100 the second takes the first's checkpoint, at 200 the first takes the second's
     def loss(number: int, tokens: int) -> float:
         return {(1, 100): 1.0, (2, 100): 2.0, (1, 200): 2.0, (2, 200): 1.0}.get((number, tokens), 1.5)
 
@@ -156,7 +156,7 @@ def test_a_generation_does_not_depend_on_how_many_run_side_by_side(at_once: int)
     assert all(len(generation["exploits"]) == 2 for generation in found[0])
 
 
-def test_a_search_cut_off_after_any_record_comes_to_the_same() -> None:
+def test_a_population_cut_off_after_any_record_ends_the_same() -> None:
     def loss(number: int, tokens: int) -> float:
         return math.sin(5 * number + tokens)
 
@@ -189,7 +189,7 @@ def test_a_lost_trial_is_among_the_worst_and_comes_to_life_again() -> None:
     assert [report["tokens"] for report in trial.reports] == [101, 203, 303]
 
 
-def test_nobody_takes_what_is_no_better_and_all_go_on() -> None:
+def test_no_trial_takes_from_one_that_is_no_better() -> None:
     population = Population(settings_of(), lambda number, tokens: 1.0)
     population.run()
     assert [generation["exploits"] for generation in population.generations()] == [[], []]
@@ -237,7 +237,9 @@ def test_milestones() -> None:
         ),
     ],
 )
-def test_what_no_population_can_be_trained_with_is_refused(changes: dict[str, Any], sentences: list[str]) -> None:
+def test_settings_that_no_population_can_be_trained_with_are_refused(
+    changes: dict[str, Any], sentences: list[str]
+) -> None:
     usual = {"search.scheduler": "pbt", "search.space": {"optimizer.lr": [0.1, 0.2]}}
     config = configuration.with_values(configuration.load(), {**usual, **changes})
     for expected in sentences:

@@ -1,4 +1,4 @@
-"""What a population explores: near, within the space, and never stuck."""
+"""How a population perturbs settings: to near values, within the space, and never stuck."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import pytest
 from pipeline.search.domains import Domain
 from pipeline.search.perturbation import perturbed, perturbed_settings
 
-# kind, arguments, a value, all that it may move to
+# kind, arguments, a value, all values that it can move to
 MOVES: list[tuple[str, list[Any], Any, set[Any]]] = [
     ("uniform", [0.0, 1.0], 0.5, {0.4, 0.6}),
     ("uniform", [0.45, 0.55], 0.5, {0.45, 0.55}),  # clipped into the range
@@ -18,9 +18,9 @@ MOVES: list[tuple[str, list[Any], Any, set[Any]]] = [
     ("choice", [128, 32, 64], 128, {64}),  # neighbours by size
     ("choice", ["a", "c", "b"], "c", {"a", "b"}),  # as they are listed
     ("choice", [32], 32, {32}),
-    ("randint", [1, 10], 1, {2}),  # 0.8 and 1.2 round to 1: one step, and not out of the range
+    ("randint", [1, 10], 1, {2}),  # 0.8 and 1.2 round to 1: so one step, but not out of the range
     ("randint", [1, 10], 3, {2, 4}),
-    ("randint", [1, 10], 9, {7, 8}),  # 7.2; 10.8 has no way up, so one down
+    ("randint", [1, 10], 9, {7, 8}),  # 7.2 rounds to 7; 10.8 is out of range, so one down
     ("randint", [1, 2], 1, {1}),
     ("lograndint", [10, 1001], 100, {80, 120}),
     ("lograndint", [10, 1001], 1000, {800, 999}),
@@ -33,7 +33,7 @@ MOVES: list[tuple[str, list[Any], Any, set[Any]]] = [
 
 
 @pytest.mark.parametrize(("kind", "arguments", "value", "expected"), MOVES)
-def test_moves(kind: str, arguments: list[Any], value: Any, expected: set[Any]) -> None:
+def test_a_value_moves_to_its_neighbours(kind: str, arguments: list[Any], value: Any, expected: set[Any]) -> None:
     domain = Domain(kind, arguments)
     source = np.random.default_rng(1)
     found = [perturbed(domain, value, source) for _ in range(50)]
@@ -53,7 +53,7 @@ def test_a_long_walk_stays_in_the_space_and_does_not_stand_still(kind: str, argu
             assert value != former
 
 
-def test_what_nothing_is_near_to_is_drawn_anew() -> None:
+def test_a_value_without_neighbours_is_drawn_anew() -> None:
     source = np.random.default_rng(3)
     assert perturbed(Domain("uniform", [0.0, 1.0]), 0.0, source) > 0
     assert perturbed(Domain("choice", [1, 2]), 7, source) in (1, 2)

@@ -1,4 +1,4 @@
-"""What a person sees while a search runs: one table on a terminal that is kept in its place."""
+"""What a person sees while a search runs: on a terminal, one table that stays in its place."""
 
 import io
 import re
@@ -21,7 +21,7 @@ TRIALS: list[Any] = [
 
 
 class Terminal(io.StringIO):
-    """A terminal of so few commands: text, ``\\r``, up, and clear to the end."""
+    """A terminal that knows few commands: text, ``\\r``, up, and clear to the end."""
 
     def isatty(self) -> bool:
         return True
@@ -62,7 +62,7 @@ def test_the_table_stays_in_its_place_below_what_was_said(monkeypatch: pytest.Mo
         assert sum("tokens left" in line or " of about " in line for line in screen) <= 1
         assert sum(line.startswith("trial ") for line in screen) >= said
         said = sum(line.startswith("trial ") for line in screen)
-    # 100 + 900 + 100 + 100 tokens, and 200 more until the one that runs is compared next
+    # 100 + 900 + 100 + 100 tokens, and 200 more until the running trial is next compared
     head, tokens, names, row = screen[-4:]
     assert (
         head == " 86% █████████████████    4 of 4 trials: 1 running, 2 paused, 1 done  best perplexity 1.28 (trial 2)"
@@ -109,7 +109,9 @@ def test_places_in_a_rung() -> None:
         ({"scheduler": "none", "num_trials": 2, "confirm": {"top": 1, "seeds": 3}}, [(900, 2)], 4500),
     ],
 )
-def test_what_is_expected_of_a_search(settings: dict[str, Any], levels: list[tuple[int, float]], total: int) -> None:
+def test_the_tokens_that_a_search_is_expected_to_take(
+    settings: dict[str, Any], levels: list[tuple[int, float]], total: int
+) -> None:
     plan = plan_of(SearchConfig(**settings), Space({}), BUDGET)
     assert [level for level, _ in plan.levels] == [level for level, _ in levels]
     assert [number for _, number in plan.levels] == pytest.approx([number for _, number in levels])
@@ -117,8 +119,8 @@ def test_what_is_expected_of_a_search(settings: dict[str, Any], levels: list[tup
     assert plan.tokens_left(Standing()) == total
 
 
-def test_what_is_left_of_a_search() -> None:
-    """Two trials of six are drawn: one runs, at 100 tokens, one has paused; and one of another seed is at 300."""
+def test_the_tokens_that_are_left_of_a_search() -> None:
+    """Two trials of six are drawn: one runs, at 100 tokens, one has paused; and one with another seed is at 300."""
     standing = Standing()
     start = {"kind": "start", "settings": {}, "tokens": 0}
     report = {"kind": "report", "tokens": 100, "loss": 1.0, "perplexity": 2.7, "rung": 100}

@@ -94,7 +94,7 @@ def test_a_report_without_matplotlib_and_optuna_says_what_is_missing(
     report = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert all(f"- {sentence}" in report for sentence in missing)
     assert "![" not in report
-    assert not list((tmp_path / "pictures").iterdir())  # nothing of an older state is left beside it
+    assert not list((tmp_path / "pictures").iterdir())  # no picture of an older state is left
 
 
 def test_a_search_without_a_figure_is_reported(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_search_without_a_figure_is_reported(tmp_path: Path) -> None:
 
 
 def sessions(directory: Path) -> tuple[Any, list[Any]]:
-    """The description of the experiment, and the rows, as the HPARAMS page of TensorBoard gets them."""
+    """The description of the experiment, and the rows, as TensorBoard's HPARAMS page gets them."""
     multiplexer = EventMultiplexer().AddRunsFromDirectory(str(directory))
     multiplexer.Reload()
     provider = MultiplexerDataProvider(multiplexer, str(directory))
@@ -126,7 +126,7 @@ def sessions(directory: Path) -> tuple[Any, list[Any]]:
 
 def test_hparams_has_one_row_a_trial_and_every_setting(ended: Findings, tmp_path: Path) -> None:
     write_report(tmp_path, ended)
-    write_report(tmp_path, ended)  # as at each end of a search that goes on
+    write_report(tmp_path, ended)  # as whenever a continued search ends
     experiment, groups = sessions(tmp_path)
     types = {info.name: api_pb2.DataType.Name(info.type) for info in experiment.hparam_infos}
     assert types == {

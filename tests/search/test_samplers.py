@@ -28,7 +28,7 @@ def config_of(**search: Any) -> Config:
 
 
 def records_of(number: int, losses: Mapping[int, float], end: str | None, **settings: Any) -> list[Record]:
-    """A trial with a report at each number of tokens, the rung itself; paused, running (None) or ended."""
+    """A trial with a report at each number of tokens, which is a rung; paused, running (None) or ended."""
     name = f"{number:03d}"
     values = {"optimizer.lr": 0.01 * number, "model.hidden_size": 8 * number, "model.cell": "lstm", **settings}
     records: list[Record] = [{"kind": "start", "trial": name, "number": number, "settings": values}]
@@ -64,13 +64,16 @@ def test_the_study_says_what_the_journal_says() -> None:
     assert found == [
         ("COMPLETE", 2.5, {}),  # the best of a trial counts
         ("PRUNED", 3.5, {100: 3.5}),
-        ("PRUNED", 3.5, {0: 3.5}),  # lost: as bad as the worst, and behind every other
+        ("PRUNED", 3.5, {0: 3.5}),  # lost: as bad as the worst, and ranked last
         ("RUNNING", None, {}),
-        ("PRUNED", 2.9, {100: 2.9}),  # it runs, and was promoted from its rung
+        ("PRUNED", 2.9, {100: 2.9}),  # it was promoted from its rung and runs
         ("PRUNED", 2.7, {300: 2.7}),  # the failed one says nothing
     ]
     assert study.trials[0].params == {"optimizer.lr": 0.01, "model.hidden_size": 0, "model.cell": 0}
-    assert study.trials[5].params == {"optimizer.lr": 0.07, "model.cell": 0}  # what the space does not hold is left out
+    assert study.trials[5].params == {
+        "optimizer.lr": 0.07,
+        "model.cell": 0,
+    }  # without the size, which is not in the space
 
 
 @pytest.mark.parametrize("algorithm", ["random", "tpe"])
@@ -86,7 +89,7 @@ def test_a_draw_is_a_function_of_seed_number_and_journal(algorithm: str) -> None
 
     config = config_of(algorithm=algorithm, seed=1, startup_trials=2)
     used = sampler_of(config.search, check_space(config))
-    for number in (9, 8, 11):  # whatever a sampler was asked before
+    for number in (9, 8, 11):  # what a sampler was asked before does not matter
         drawn(KNOWN, number, 1, used)
     assert drawn(KNOWN, 8, 1, used) == drawn(KNOWN, 8, 1)
     assert drawn(KNOWN, 8, 1) != drawn(KNOWN, 9, 1)
@@ -124,7 +127,7 @@ def test_the_estimator_finds_what_is_better_than_chance() -> None:
 
 
 def draw_all(candidates: Candidates, config: Config, most: int = 100) -> list[Drawn]:
-    """Draws until there are no more."""
+    """Draw until there are no more."""
     candidates.begin(config.search, sampler_of(config.search, check_space(config)), is_earlier=False)
     records: list[Record] = []
     drawn: list[Drawn] = []
@@ -158,7 +161,7 @@ def test_a_small_space_ends_when_everything_was_tried(algorithm: str) -> None:
     assert len({str(d.settings) for d in drawn}) == 6
 
 
-def test_what_is_refused_is_drawn_again_and_counted() -> None:
+def test_refused_settings_are_drawn_again_and_counted() -> None:
     def why_not(settings: Mapping[str, Any]) -> str:
         return "" if settings["model.cell"] == "gru" else "it is not allowed"
 
@@ -170,7 +173,7 @@ def test_what_is_refused_is_drawn_again_and_counted() -> None:
         draw_all(Candidates(lambda settings: "never"), config_of())
 
 
-def test_what_is_tried_first() -> None:
+def test_the_default_settings_or_the_given_ones_are_tried_first() -> None:
     own = {"optimizer.lr": 2e-3, "model.hidden_size": 256, "model.cell": "lstm"}
     assert first_settings(config_of(), check_space(config_of())) == []  # the space does not hold a size of 256
     wider = {**SPACE, "model.hidden_size": {"randint": [8, 512]}}
@@ -193,7 +196,7 @@ def test_what_is_tried_first() -> None:
         assert str(refused.value).startswith(sentence)
 
 
-def test_how_many_trials_there_are() -> None:
+def test_the_most_trials_that_are_drawn() -> None:
     def most(**search: Any) -> float:
         candidates = Candidates()
         candidates.begin(SearchConfig(**search), sampler_of(SearchConfig(), {}), is_earlier=False)

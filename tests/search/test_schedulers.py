@@ -1,4 +1,4 @@
-"""Which trials pause, go on and end, against examples worked by hand."""
+"""Which trials pause, continue and end, against examples worked by hand."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from tests.search.curves import Curves, settings_of, statuses
 
 
 def test_asha_as_published() -> None:
-    """Losses by number: trial 3 is the best, then 1, 2, 6, …; worked by hand after algorithm 2 of Li et al. 2020."""
+    """Trial 3 is the best, then 1, 2, 6, …; worked by hand after algorithm 2 of Li et al. 2020."""
     order = [3, 1, 2, 6, 4, 5, 7, 8, 9]
     curves = Curves(settings_of(), lambda number, tokens: 2.0 + order.index(number) - tokens / 1e6)
     assert curves.run() == ""
     assert curves.kinds("pause", "promote") == [
-        ("pause", 1, 100),  # of one, the best third is nobody
+        ("pause", 1, 100),  # the best third of one trial is none
         ("pause", 2, 100),
-        ("promote", 3, 100),  # the best of three goes on at once
+        ("promote", 3, 100),  # the best of three continues at once
         ("pause", 3, 300),
         ("pause", 4, 100),
         ("pause", 5, 100),
-        ("pause", 6, 100),  # of six, two may go on: 3 went, 1 goes
+        ("pause", 6, 100),  # of six, two may continue: 3 has, 1 does now
         ("promote", 1, 100),
         ("pause", 1, 300),
         ("pause", 7, 100),
         ("pause", 8, 100),
-        ("pause", 9, 100),  # of nine, three: 2 goes
+        ("pause", 9, 100),  # of nine, three: 2 continues
         ("promote", 2, 100),
-        ("pause", 2, 300),  # there are three at 300 now: the best of them goes on
+        ("pause", 2, 300),  # three are at 300 now: the best of them continues
         ("promote", 3, 300),
     ]
     assert statuses(curves.engine.standing) == {n: "done" if n == 3 else "paused" for n in range(1, 10)}
     assert curves.engine.standing.num_tokens == 6 * 100 + 2 * 300 + 900
 
 
-def test_the_best_comes_to_its_end_also_where_rungs_are_small() -> None:
+def test_the_best_is_trained_to_the_end_even_with_few_trials_at_a_rung() -> None:
     curves = Curves(settings_of(num_trials=2), lambda number, tokens: float(number))
     curves.run()
     assert curves.kinds("pause", "promote") == [
@@ -50,7 +50,7 @@ def test_ties_go_to_the_earlier_trial() -> None:
 
 
 def test_the_best_validation_of_a_trial_counts() -> None:
-    """Trial 1 gets worse after its first validation; it is compared at 300 by the best up to there."""
+    """Trial 1 gets worse after its first validation; at 300 it is compared by its best loss so far."""
 
     def loss(number: int, tokens: int) -> float:
         return {1: 1.0 if tokens == 100 else 9.0, 2: 2.0, 3: 3.0}.get(number, 5.0)
@@ -60,14 +60,14 @@ def test_the_best_validation_of_a_trial_counts() -> None:
     assert curves.kinds("promote")[-1] == ("promote", 1, 300)
 
 
-def test_what_is_not_finite_is_lost_and_the_search_goes_on() -> None:
+def test_a_trial_whose_loss_is_not_finite_is_lost_and_the_search_goes_on() -> None:
     curves = Curves(settings_of(num_trials=4), lambda number, tokens: math.inf if number == 2 else float(number))
     curves.run()
     assert statuses(curves.engine.standing) == {1: "done", 2: "lost", 3: "paused", 4: "paused"}
 
 
 def test_hyperband_begins_brackets_at_each_rung() -> None:
-    """With two rungs and η = 3: of each 9 + 5 + 3 trials, brackets 0, 1 and 2."""
+    """With two rungs and η = 3: of every 17 trials, brackets 0, 1 and 2 get 9, 5 and 3."""
     settings = settings_of(scheduler="hyperband", num_trials=17)
     curves = Curves(settings, lambda number, tokens: float(number))
     cycle = curves.engine.scheduler.cycle  # type: ignore[attr-defined]
@@ -77,7 +77,7 @@ def test_hyperband_begins_brackets_at_each_rung() -> None:
     for _, number, rung in curves.kinds("pause"):
         firsts.setdefault(number, rung)
     by_bracket = {bracket: [n for n in range(1, 18) if cycle[n - 1] == bracket] for bracket in range(3)}
-    # of bracket 0 its earliest three go on from 100, and one of them from 300; of bracket 1 one from 300
+    # of bracket 0 the earliest three continue from 100, and one of them from 300; of bracket 1 one from 300
     lowest, middle, highest = by_bracket.values()
     assert {n: rung for n, rung in firsts.items() if n in lowest[1:]} == {n: 100 for n in lowest[1:] if n in firsts}
     assert all(firsts.get(number, 300) == 300 for number in middle)
@@ -91,8 +91,8 @@ def test_the_median_rule() -> None:
     losses = {1: 5.0, 2: 2.0, 3: 3.0, 4: 4.0, 5: 2.5, 6: 1.0, 7: 9.0, 8: 9.0, 9: 9.0}
     curves = Curves(settings_of(scheduler="median"), lambda number, tokens: losses[number])
     curves.run()
-    # 4 at 100: others 5, 2, 3, median 3 → pauses. 5: others 5, 2, 3, 4: 3.5 → goes on. 7: others 5 2 3 4 2.5 1: 2.75
-    # paused 4 comes back when the median of the others is 4 or more: with 7 and 8, others 5 2 3 2.5 1 9 9: 3; never
+    # 4 at 100: others 5, 2, 3, median 3 → pauses. 5: others 5, 2, 3, 4: 3.5 → continues. 7: others 5 2 3 4 2.5 1: 2.75
+    # paused 4 comes back if the median of the others is 4 or more: with 7 and 8, others 5 2 3 2.5 1 9 9: 3; never
     assert {number: status for number, status in statuses(curves.engine.standing).items() if number != 9} == {
         1: "done", 2: "done", 3: "done", 4: "paused", 5: "done", 6: "done", 7: "paused", 8: "paused",
     }  # fmt: skip

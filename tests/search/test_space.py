@@ -74,13 +74,13 @@ def test_values_are_those_that_ray_tune_draws() -> None:
         (Domain("choice", [[8, 8], [16, 8]]), [[8, 8], [16, 8]]),
     ],
 )
-def test_bounds_of_what_has_steps(domain: Domain, values: list[Any]) -> None:
+def test_bounds_of_domains_with_steps(domain: Domain, values: list[Any]) -> None:
     assert domain.num_values == len(values)
     assert domain.listed == values
     assert sorted({str(value) for value in drawn(domain)}) == sorted(map(str, values))
     assert all(domain.contains(value) for value in values)
     assert not domain.contains(7)
-    if domain.kind in ("qrandint", "quniform"):  # both ends as likely as the others
+    if domain.kind in ("qrandint", "quniform"):  # both ends are as likely as the rest
         assert max(Counter(drawn(domain)).values()) < 1.25 * min(Counter(drawn(domain)).values())
 
 
@@ -175,7 +175,7 @@ def test_a_space_that_makes_no_sense(space: dict[str, Any], sentence: str) -> No
 @pytest.mark.parametrize(
     ("path", "meant"), [("train.lr", "optimizer.lr"), ("model.hiden_size", "model.hidden_size"), ("search.seed", "")]
 )
-def test_what_was_meant_is_said_where_it_can_be_searched(path: str, meant: str) -> None:
+def test_the_setting_that_was_meant_is_named_if_it_can_be_searched(path: str, meant: str) -> None:
     with pytest.raises(UserError, match=r"^search\.space\..*: not a setting that can be searched") as caught:
         space_of({path: [1, 2]})
     assert str(caught.value).partition("; did you mean ")[2] == (f"{meant}?" if meant else "")
@@ -214,13 +214,13 @@ def test_every_value_that_a_trial_may_draw_is_checked() -> None:
     ]
 
 
-def test_values_are_checked_beside_the_others_that_a_trial_may_draw() -> None:
+def test_values_are_checked_together_with_the_others_that_a_trial_may_draw() -> None:
     space: dict[str, Any] = {"model.num_layers": [1, 3], "model.hidden_size": [8, [8, 9, 10]]}
     assert set(space_of(space)) == set(space)  # the configuration itself has 2 layers
     space["model.hidden_size"] = [8, [8, 9]]
     with pytest.raises(ValueError, match=r"^search.space.model.hidden_size: model.hidden_size: 2 sizes, \[8, 9\], for"):
         space_of(space)
-    # one that only goes with what its condition asks for
+    # a setting that is valid only with what its condition asks for
     space["model.hidden_size"] = [8]
     space["model.residual"] = {"choice": [True], "when": {"model.num_layers": 3}}
     assert set(space_of(space)) == set(space)
@@ -230,7 +230,7 @@ def test_rungs_are_tokens_well_below_the_budget() -> None:
     assert rungs(SearchConfig(), 9000) == [1000, 3000]
     assert rungs(SearchConfig(grace_tokens=2000, reduction_factor=2), 9000) == [2000, 4000, 8000]
     assert rungs(SearchConfig(grace_tokens=2000, reduction_factor=2), 8999) == [2000, 4000]
-    # a budget that is no multiple of nine: nobody pauses a few tokens before the end
+    # the budget is no multiple of nine: no trial pauses a few tokens before the end
     assert rungs(SearchConfig(), 9007) == [1000, 3000]
     assert rungs(SearchConfig(scheduler="asha_stopping"), 9007) == [1000, 3000, 9000]
     assert rungs(SearchConfig(), 2) == [1]
