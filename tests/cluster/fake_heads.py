@@ -14,7 +14,7 @@ VERSION = json.dumps({"version": "4", "ray_version": "2.60.0", "ray_commit": "x"
 
 @dataclass(frozen=True)
 class Answer:
-    """A status of 0 closes the connection without a word; ``promised`` bytes more are said to come than do."""
+    """A status of 0 closes the connection without an answer; ``promised`` more bytes are announced than are sent."""
 
     status: int
     text: str = ""
@@ -32,9 +32,9 @@ class FakeHead:
 def fake_head(
     *, version: Answer, others: Answer = Answer(200), answers: dict[str, Answer] | None = None, token: str = ""
 ) -> Iterator[FakeHead]:
-    """A head that answers ``version`` when asked for its version, and by the beginning of ``METHOD /path`` else.
+    """A head that answers ``version`` when asked for its version, and otherwise by the beginning of ``METHOD /path``.
 
-    With a ``token`` it answers, as Ray does, only who sends it.
+    With a ``token`` it answers, as Ray does, only requests that carry it.
     """
     known = {"GET /api/version": version, **(answers or {})}
 

@@ -1,4 +1,4 @@
-"""Clusters of these tests alone, on ports of their own: started, waited for, and ended without touching any other."""
+"""Clusters only for these tests, on ports of their own: started, waited for, and ended without touching any other."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Head:
 
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:
-    """This process's, without what it has of Ray, with a home of its own and with ``python`` as it runs the tests.
+    """This process's environment without Ray's variables, with ``home`` and with the ``python`` that runs the tests.
 
-    But the priority of Ray's workers (see ``conftest``) stays.
+    The priority of Ray's workers (see ``conftest``) stays.
     """
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("RAY_") or key == NICENESS}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -46,7 +46,7 @@ def clean_environment(home: Path, **more: str) -> dict[str, str]:
 def private_head(environment: Mapping[str, str], command: Sequence[str] = HEAD) -> Iterator[Head]:
     """The cluster that ``ray`` with this ``command`` starts, with two CPUs."""
     port, gcs = free_port(), free_port()
-    # sockets lie below it, whose paths may have 107 characters only: pytest's own folders are too deep
+    # sockets lie below it, and their paths can have only 107 characters: pytest's own folders are too deep
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     ports = [f"--port={gcs}", f"--dashboard-port={port}", f"--ray-client-server-port={free_port()}"]
     try:
@@ -66,7 +66,7 @@ def private_node(environment: Mapping[str, str], command: Sequence[str]) -> Iter
 
 @contextmanager
 def _started(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[None]:
-    """What ``ray start`` leaves running. (With --block it would end all if its client server, unused here, is slow.)"""
+    """Run ``ray start``. (With --block it would end everything if its client server, unused here, were slow.)"""
     private = [
         *("--object-store-memory=100000000", "--disable-usage-stats", "--min-worker-port=0", "--max-worker-port=0"),
         f"--dashboard-agent-listen-port={free_port()}",
@@ -85,7 +85,7 @@ def _started(command: Sequence[str], environment: Mapping[str, str]) -> Iterator
 
 
 def _end_group(group: int) -> None:
-    """SIGTERM to the processes of a group, then SIGKILL to those that are still there."""
+    """Send SIGTERM to the processes of a group, then SIGKILL to those that are still there."""
     for signum in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + END_SECONDS
         try:
@@ -103,7 +103,7 @@ def _wait_for(address: str) -> None:
         try:
             urllib.request.urlopen(f"{address}/api/version", timeout=20).close()
             return
-        except urllib.error.HTTPError:  # it answers, though not without the token
+        except urllib.error.HTTPError:  # it answers, if only that it wants a token
             return
         except OSError:
             assert time.monotonic() < deadline, "the cluster's job API does not answer"

@@ -11,9 +11,9 @@ from pipeline.search.journal import Journal
 
 
 def interrupting(monkeypatch: pytest.MonkeyPatch, signum: int, *, after: list[str]) -> None:
-    """Send this process ``signum`` once the journal of its search has got records of these kinds, in this order.
+    """Send this process ``signum`` once the journal of its search has records of these kinds, in this order.
 
-    Nothing is decided and no trial goes past its next validation until the request to stop is there.
+    Until the request to stop is there, nothing is decided and no trial goes past its next validation.
     """
     append, left = Journal.append, list(after)
 

@@ -1,4 +1,4 @@
-"""``jobs.submit`` in this process, and what the head of a cluster that takes the job answers."""
+"""``jobs.submit`` in this process, and the answers of a head that accepts the job."""
 
 import json
 from pathlib import Path
@@ -14,9 +14,9 @@ HEAD = {"version": Answer(200, VERSION), "others": Answer(200)}
 
 
 def without_variables(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    """Let no variable of Ray be set, and no token lie in the home folder."""
+    """Unset all of Ray's variables, and take a home folder without a token."""
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-        monkeypatch.setenv(name, "")  # so that what the command itself sets is undone, too
+        monkeypatch.setenv(name, "")  # so that what the command itself sets is undone too
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
 

@@ -18,10 +18,10 @@ from tests.cluster.heads import Head, clean_environment, private_head, private_n
 from tests.documents import PROJECT, Command, commands
 
 GUIDE = "docs/cluster.md"
-# Not run, for they rent machines of AWS: their options are read as Ray reads them, and cluster.yaml is validated by
+# Not run, because they rent machines on AWS: their options are read as Ray reads them; cluster.yaml is validated by
 # test_cluster_yaml.py. What they do there, `ray start` and `jobs.submit`, is run here.
 CLOUD = ("ray up ", "ray dashboard ", "ray attach ", "ray down ")
-# added to what a command says, so that it takes seconds
+# added to each command, so that it takes seconds
 SMALL = [
     *("model.hidden_size=8", "train.batch_size=4", "train.bptt=8", "train.epochs=1", "cluster.cpus_per_worker=1"),
     *("train.max_steps=5", "run.sample_tokens=5"),
@@ -102,7 +102,7 @@ class Reader:
         self.finds_what_was_written(command, settings, "run.directory")
 
     def small(self, settings: list[str]) -> list[str]:
-        """What to add to ``settings``: sizes, and a short text where they name none."""
+        """What to add to ``settings``: sizes, and a short text if they name none."""
         named = any(setting.startswith("corpus.train=") for setting in settings)
         return SMALL if named else [f"corpus.train={self.text}", *SMALL]
 
@@ -147,7 +147,7 @@ def test_every_command_runs_on_the_cluster_that_the_guide_starts(reader: Reader)
         if command.text.startswith(("python -m jobs.submit ", "recurray submit "))
     ]
     assert submissions
-    # the other machine comes last: two nodes on one machine share a folder, where one deletes what the other's jobs use
+    # the other node comes last: nodes on one machine share a folder, and one deletes there what the other's jobs use
     for command in sorted(
         [*commands(GUIDE), *submissions], key=lambda one: one.text.startswith("ray start --address=")
     ):

@@ -1,4 +1,4 @@
-"""A search whose files were damaged while it was stopped: refused by name, or it comes to the same numbers."""
+"""A search whose files were damaged while it was stopped: refused by name, or it ends with the same numbers."""
 
 import json
 import random
@@ -62,7 +62,7 @@ def run_legs(runner: Runner, config: Config) -> None:
 
 
 def go_on(runner: Runner, config: Config) -> list[tuple[Any, ...]]:
-    """Train the trials that have not ended, as a search does, and write its results; what its leaderboard says."""
+    """Train the trials that have not ended, as a search does, and write its results; return the leaderboard."""
     directory = runner.directory
     with directory.locked():
         check_same_search(directory, config)
@@ -74,7 +74,7 @@ def go_on(runner: Runner, config: Config) -> list[tuple[Any, ...]]:
 
 
 def begin_and_stop(runner: Runner, config: Config) -> str:
-    """A search that is stopped in its second trial, whose name is returned."""
+    """Run a search, and stop it in its second trial; return that trial's name."""
     done = runner.run
 
     def stop_in_the_second(runner: Runner, trial: Trial, report: Any, **how: Any) -> dict[str, Any]:
@@ -112,7 +112,9 @@ def test_a_search_that_was_moved_goes_on(make_config: Callable[..., Config], tmp
 
 
 @many(6, 300)
-def test_a_search_that_goes_on(make_config: Callable[..., Config], tmp_path: Path, number: int) -> None:
+def test_a_damaged_search_ends_the_same_or_is_refused(
+    make_config: Callable[..., Config], tmp_path: Path, number: int
+) -> None:
     config = make_config(SEARCH)
     runner = runner_of(config)
     search, copy, source = runner.directory.path, tmp_path / "copy", random.Random(number)
@@ -122,7 +124,7 @@ def test_a_search_that_goes_on(make_config: Callable[..., Config], tmp_path: Pat
     assert [row[3] for row in expected] == ["done", "done"]
     best = (search / "best.yaml").read_bytes()
     files = [path.relative_to(copy) for path in files_of(copy)]
-    files.sort(key=lambda name: name.name != JOURNAL)  # it comes first
+    files.sort(key=lambda name: name.name != JOURNAL)  # damage the journal first
     outcomes = Counter[str]()
     for index in range(number):
         shutil.rmtree(search)

@@ -1,4 +1,4 @@
-"""What goes wrong in a run on Ray is recovered from, told in a sentence, and leaves no trace in the result."""
+"""Failures in a run on Ray are recovered from, reported in a sentence, and leave no trace in the result."""
 
 import ctypes
 import os
@@ -102,7 +102,7 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def test_the_failure_that_the_others_follow_from_is_told(tmp_path: Path) -> None:
+def test_the_failure_that_caused_the_others_is_reported(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     dead = WorkerHealthCheckFailedError("A worker health check failed.", ActorDiedError())
     peer = RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer")

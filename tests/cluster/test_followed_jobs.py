@@ -1,4 +1,4 @@
-"""How a submitted job is followed and stopped, what is said of its end, and how it starts on the cluster."""
+"""How a submitted job is followed and stopped, what is said about its end, and how it starts on the cluster."""
 
 import subprocess
 import sys
@@ -36,7 +36,7 @@ def test_a_job_that_is_not_followed_says_how_to_follow_and_to_stop_it(
             f"  follow: ray job logs --follow --address {head.address} raysubmit_1\n"
             f"  stop:   ray job stop --address {head.address} raysubmit_1\n",
         )
-        # Ray prefers its variables to an address that is asked for: here and in the commands the option wins
+        # Ray prefers its variables to a given address: here and in the printed commands the option wins
         monkeypatch.delenv("RAY_API_SERVER_ADDRESS")
         monkeypatch.setenv("RAY_ADDRESS", other.address)
         left, said = submitted(capsys, "--address", head.address, "--no-wait")
@@ -64,7 +64,7 @@ def test_the_commands_have_the_settings_of_the_token(
     )
 
 
-def test_a_job_whose_head_is_lost_may_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_job_whose_head_is_lost_is_said_to_go_on_if_its_cluster_does(capsys: pytest.CaptureFixture[str]) -> None:
     with fake_head(**HEAD, answers={"POST /api/jobs/": SUBMITTED, "GET /api/jobs/": Answer(500)}) as head:
         left, said = submitted(capsys, "--address", head.address)
     assert left == 1
@@ -76,7 +76,7 @@ def test_a_job_whose_head_is_lost_may_go_on(capsys: pytest.CaptureFixture[str]) 
 
 
 def client_of(*output: str, error: BaseException | None = None, **ending: Any) -> Any:
-    """A client of a job that writes ``output`` and ends so."""
+    """A client of a job that writes ``output`` and ends with ``ending``, or whose log breaks off with ``error``."""
 
     async def tail_job_logs(name: str) -> AsyncIterator[str]:
         for lines in output:
@@ -120,7 +120,7 @@ def test_an_interrupted_follower_says_that_the_job_goes_on(
 
 @pytest.fixture(scope="module")
 def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python of this version with nothing but its own library."""
+    """A Python of this version with only its standard library."""
     folder = tmp_path_factory.mktemp("bare")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     return folder / "bin" / "python"

@@ -1,4 +1,4 @@
-"""A search interrupted again and again ends with the trials, and the figures, of one that was left alone."""
+"""A search interrupted again and again ends with the same trials and figures as an undisturbed one."""
 
 import itertools
 import os

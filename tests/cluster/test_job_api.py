@@ -1,4 +1,4 @@
-"""What is said where a cluster's job API is not what it should be, wants a token, or fails."""
+"""What is said if a cluster's job API is not one, wants a token, or fails."""
 
 import subprocess
 import sys
@@ -46,7 +46,7 @@ def _no_variables_of_ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         (Answer(0), 2, "--address: no Ray cluster answers at ADDRESS: Remote end closed connection without response"),
     ],
 )
-def test_a_head_that_is_none_is_told_in_a_sentence(
+def test_a_head_with_a_wrong_answer_is_reported_in_one_sentence(
     capsys: pytest.CaptureFixture[str], answer: Answer, code: int, sentence: str
 ) -> None:
     with fake_head(version=answer) as head:
@@ -86,7 +86,7 @@ def test_a_head_that_says_nothing_is_not_waited_for(
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1", "http://127.0.0.1:1/", "http://nowhere.invalid", "htp://x"])
-def test_no_head_at_all(capsys: pytest.CaptureFixture[str], address: str) -> None:
+def test_an_address_without_a_head_is_refused_in_one_sentence(capsys: pytest.CaptureFixture[str], address: str) -> None:
     left, said = submitted(capsys, "--address", address)
     assert left == 2
     assert said.startswith(f"error: --address: no Ray cluster answers at {address}: ")
@@ -124,7 +124,7 @@ def test_a_token_in_the_usual_file_is_pointed_at(capsys: pytest.CaptureFixture[s
     assert said.endswith("wants a token: set RAY_AUTH_MODE=token, so that the one in ~/.ray/auth_token is sent\n")
 
 
-def test_a_token_is_sent_and_a_wrong_one_refused_by_its_place(tmp_path: Path) -> None:
+def test_a_token_is_sent_and_a_wrong_one_is_refused_with_its_variable(tmp_path: Path) -> None:
     """In processes of their own: Ray reads its variables once."""
     command = [sys.executable, "-m", "jobs.submit", "generate", "--run", "/mnt/run", "--no-wait", "--address"]
     with fake_head(**HEAD, answers={"POST /api/jobs/": SUBMITTED}, token="right") as head:

@@ -1,4 +1,4 @@
-"""A preparation killed in the middle goes on where it was, and ends with the bytes of one that was left alone."""
+"""A preparation killed in the middle continues there, and ends with the same bytes as an undisturbed one."""
 
 import os
 import random

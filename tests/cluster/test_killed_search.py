@@ -1,4 +1,4 @@
-"""A search whose driver is killed with -9 again and again: no trial is lost, none runs twice, none begins anew."""
+"""A search whose driver is killed with -9 again and again: no trial is lost, runs twice or starts over."""
 
 import os
 import random
@@ -31,7 +31,7 @@ SEARCH = {
 
 
 def decided(records: list[Record]) -> list[tuple[Any, ...]]:
-    """What was drawn, reported and decided, but for what only says when a driver began."""
+    """What was drawn, reported and decided, without the records of when a driver began."""
     names = ("kind", "trial", "tokens", "loss", "rung", "status")
     drawn = {record["trial"]: record["settings"] for record in records if record["kind"] == "start"}
     kinds = ("report", "pause", "promote", "end")
@@ -45,7 +45,7 @@ def weights_of(directory: Path) -> dict[str, bytes]:
 
 
 def kill_and_go_on(settings: Path, directory: Path, *, num_kills: int, after_records: tuple[int, int]) -> None:
-    """Run a search, killed so many times, to its end; after each kill every trial goes on from where it was."""
+    """Run a search to its end, killing it ``num_kills`` times; after each kill every trial continues where it was."""
     source, resumed = random.Random(1), []
     for _ in range(num_kills):
         process, awaited = start(settings), len(read_journal(directory)) + source.randint(*after_records)
@@ -60,13 +60,13 @@ def kill_and_go_on(settings: Path, directory: Path, *, num_kills: int, after_rec
     process = start(settings)
     output, _ = process.communicate(timeout=10 * WAIT_SECONDS)
     assert process.returncode == 0, output
-    for name, step, num_before in resumed:  # one that was killed at its rung may have nothing left to do
+    for name, step, num_before in resumed:  # a trial killed at its rung may have nothing left to do
         begun = starts_of(directory, name)
         assert min(begun[num_before:], default=step) >= step > 0, (name, begun, step)
 
 
 def starts_of(directory: Path, trial: str) -> list[int]:
-    """The steps that the sittings of a trial began at."""
+    """The steps at which the sittings of a trial began."""
     return [r["step"] for r in read(directory / "trials" / trial / "metrics.jsonl") if r["kind"] == "start"]
 
 
@@ -76,7 +76,7 @@ def settings_file(config: Config, path: Path) -> Path:
 
 
 def check_one_after_another(make_config: Callable[..., Config], tmp_path: Path, **how: Any) -> None:
-    """With one trial at a time, a search that was killed does and comes to what the undisturbed one does."""
+    """With one trial at a time, a killed search decides the same, and ends the same, as an undisturbed one."""
     changes = {**SEARCH, "search.max_concurrent": 1, **how.pop("changes")}
     config = make_config(changes)
     directory = Path(str(config.run.directory))
@@ -118,7 +118,7 @@ def test_killed_ten_times_with_two_trials_at_a_time(make_config: Callable[..., C
 
 
 def test_everything_is_killed(make_config: Callable[..., Config], tmp_path: Path) -> None:
-    """The driver, Ray and the processes of the trials, all at once: as when the power fails."""
+    """The driver, Ray and the processes of the trials, all at once, as in a power failure."""
     config = make_config({**SEARCH, "search.num_trials": 3, "search.max_tokens": 12_000, "search.max_concurrent": 2})
     settings, directory = settings_file(config, tmp_path / "mine.yaml"), Path(str(config.run.directory))
     process = start(settings)

@@ -1,4 +1,4 @@
-"""What workers say reaches the driver once, though the disk is full for a while."""
+"""What workers record reaches the driver once, even if the disk is full for a while."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def record(number: int) -> Record:
     return {"kind": "warning", "step": number, "record": number, "time": 0.5 - number, "text": "…"}
 
 
-def test_records_that_wait_are_told_early_and_not_again(tmp_path: Path, store: dict[str, Any]) -> None:
+def test_records_not_yet_on_disk_are_reported_early_and_only_once(tmp_path: Path, store: dict[str, Any]) -> None:
     path = tmp_path / "metrics.jsonl"
     news = News([Tail(path), Tail(tmp_path / "failures.jsonl")], "me")
 
@@ -62,7 +62,7 @@ def test_records_that_wait_are_told_early_and_not_again(tmp_path: Path, store: d
     assert store == {}
 
 
-def test_a_failure_is_told_of_though_it_cannot_be_noted(
+def test_a_failure_is_reported_even_if_it_cannot_be_written_down(
     tmp_path: Path, store: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notes = callbacks.FailureNotes(str(tmp_path), "me")
@@ -76,10 +76,10 @@ def test_a_failure_is_told_of_though_it_cannot_be_noted(
     assert told["text"] == "worker 0 failed (it broke); the last checkpoint is of step 0"
 
 
-def test_a_wait_for_room_is_told_of_once(
+def test_a_wait_for_room_is_reported_once(
     tmp_path: Path, store: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A controller that looks for room again and again notes it the first time, and anew after it found some."""
+    """A controller that looks for room again and again notes it the first time, and again once it had found some."""
     monkeypatch.setattr(room.ray, "available_resources", lambda: {"CPU": 5.0, "memory": 1e9})
     monkeypatch.setattr(room.ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 1.0, "memory": 1e9})
     tail = Tail(RunDirectory(tmp_path).failures)

@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 300
 def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A head without CPUs; this process does not join it."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    # five looks three seconds apart before a node counts as dead would be most of a recovery's time
+    # by default Ray checks five times, three seconds apart, before a node counts as dead: most of a recovery's time
     monkeypatch.setenv("RAY_health_check_period_ms", "500")
     monkeypatch.setenv("RAY_health_check_failure_threshold", "3")
     quiet = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 100 << 20}
@@ -58,7 +58,7 @@ class Command:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=root, env=dict(os.environ))
 
     def wait_for(self, what: Callable[[Record], bool]) -> Record:
-        """The first record like that, waited for while the command runs."""
+        """Wait for the first record that ``what`` accepts while the command runs, and return it."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             ended = self.process.poll() is not None
@@ -107,7 +107,7 @@ def curve(config: Config) -> list[tuple[int, float]]:
 
 
 def undisturbed(config: Config) -> Config:
-    """A run of one worker in this process, as far as ``config``'s went."""
+    """Train ``config`` with one worker in this process, up to the last checkpoint of its run; return its settings."""
     changes = {"cluster.backend": "local", "cluster.num_workers": 1, "cluster.min_workers": None}
     whole = configuration.with_values(config, {**changes, "run.directory": f"{config.run.directory}-whole"})
     steps = itertools.count(1)
@@ -117,11 +117,13 @@ def undisturbed(config: Config) -> Config:
 
 
 def assert_as_undisturbed(config: Config) -> None:
-    """The record is, as far as it goes, that of one worker in one process which nothing happened to."""
+    """As far as it goes, the run's record equals that of an undisturbed run with one worker in one process."""
     ours, theirs = curve(config), curve(undisturbed(config))
     assert [step for step, _ in ours] == [step for step, _ in theirs]
     assert [loss for _, loss in ours[:40]] == pytest.approx([loss for _, loss in theirs[:40]], rel=1e-10)
-    assert [loss for _, loss in ours] == pytest.approx([loss for _, loss in theirs], rel=1e-6)  # 1,500 steps drift
+    assert [loss for _, loss in ours] == pytest.approx(
+        [loss for _, loss in theirs], rel=1e-6
+    )  # 1,500 steps drift apart
 
 
 @pytest.mark.slow
@@ -145,7 +147,7 @@ def test_a_killed_node_is_replaced_and_nothing_is_lost(
 
 @pytest.mark.slow
 def test_workers_follow_the_nodes_that_are_there(nodes: Cluster, two_worker_config: Config, tmp_path: Path) -> None:
-    # far longer than it takes until Ray looks for nodes that have come back
+    # far longer than Ray takes to look for nodes that have come back
     longer = {"cluster.min_workers": 1, "train.epochs": 500, "train.max_steps": None}
     config = configuration.with_values(two_worker_config, longer)
     add_node(nodes)
@@ -193,7 +195,7 @@ def test_a_node_about_to_be_taken_away_makes_the_run_save(
 
 
 def workers_on(node: Any) -> list[int]:
-    """Process ids of the training workers of a node."""
+    """The process ids of a node's training workers."""
     raylet = node.all_processes["raylet"][0].process.pid
     listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], check=True, capture_output=True, text=True).stdout
     fields = [line.split(None, 2) for line in listed.splitlines()[1:]]
@@ -201,9 +203,9 @@ def workers_on(node: Any) -> list[int]:
 
 
 def train_through(config: Config, nodes: Cluster, faults: list[tuple[str, int]], folder: Path) -> tuple[Command, str]:
-    """Train on one node a worker, killing a ``worker``, a ``node`` or the ``driver`` at each step.
+    """Train with one node per worker, killing a ``worker``, a ``node`` or the ``driver`` at each step of ``faults``.
 
-    Returns the command, which goes on after the last of them, and the logs of those before.
+    Returns the command, which is still running after the last fault, and the logs of those before it.
     """
     chosen, logs = random.Random(6), ""
     there = [add_node(nodes) for _ in range(int(config.cluster.num_workers))]
@@ -249,7 +251,7 @@ def test_a_worker_a_node_and_the_driver_are_killed(
         {
             "model.hidden_size": 24,
             "model.dropout": 0.1,
-            "train.epochs": 1000,  # far longer than all of it takes
+            "train.epochs": 1000,  # far longer than the whole test takes
             "train.checkpoint_every_steps": 40,
             "cluster.backend": "ray",
             "cluster.address": nodes.address,

@@ -1,4 +1,4 @@
-"""Population-based training on Ray is that without it, also when it was stopped; its best lives again by jobs.train."""
+"""Population-based training on Ray equals that without Ray, even if it was stopped; jobs.train replays its best."""
 
 import csv
 import signal
@@ -24,7 +24,7 @@ from tests.training.test_resume import assert_bitwise_equal, end_state
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_population_on_ray(
+def test_a_population_on_ray_equals_one_without_ray(
     make_config: Callable[..., Config], tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = {**SETTINGS, "cluster.backend": "ray", "cluster.cpus_per_worker": 1, "search.max_tokens": BUDGET}
@@ -59,7 +59,7 @@ def test_a_population_on_ray(
             for path in (directory, held.path)
         )
         assert_bitwise_equal(end_state(ours), end_state(theirs))
-    # the best of those that took something, lived again
+    # the best trial, replayed with what it took
     best = configuration.load(directory / "best.yaml", ["cluster.backend=local"])
     assert best.train.evaluate_at_tokens == [500, 1000, 1500]
     assert (best.cluster.num_workers, best.cluster.cpus_per_worker, best.cluster.device) == (1, 1, "cpu")

@@ -46,7 +46,7 @@ def test_ray_data_makes_no_actors_on_a_private_cluster(make_config: Callable[...
     assert not named & {"datasets_stats_actor", "AutoscalingCoordinator"}
 
 
-def test_ray_data_of_other_names_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ray_data_with_other_names_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {name for _, name in data_actors.stand_ins()} >= {"register_dataset_to_stats_actor", "request_resources"}
     usual = inspect.getattr_static(_StatsManager, "update_execution_metrics")
     with data_actors.without_actors():
@@ -60,7 +60,7 @@ def test_ray_data_of_other_names_is_left_as_it_is(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(
     ("num_tasks", "megabytes", "expected"),
-    [(100, 1, 4), (3, 1, 3), (100, 100, 100), (100, 16, 50)],  # of two CPUs: two each, or one for every 32 MB
+    [(100, 1, 4), (3, 1, 3), (100, 100, 100), (100, 16, 50)],  # two for each of two CPUs, or one for every 32 MB
 )
 def test_small_tasks_share_a_task_of_ray(num_tasks: int, megabytes: int, expected: int) -> None:
     assert num_blocks([SimpleNamespace(num_bytes=megabytes << 20)] * num_tasks) == expected  # type: ignore[list-item]

@@ -1,4 +1,4 @@
-"""Several seeds on Ray train side by side, each as it does alone."""
+"""Several seeds on Ray train side by side, each just as it does alone."""
 
 import threading
 from collections.abc import Callable

@@ -42,13 +42,13 @@ def test_a_search_ranks_its_trials_and_its_best_trains(
     with (directory / "leaderboard.csv").open() as stream:
         table = list(csv.DictReader(stream))
     assert len(table) == 5
-    *whole, lost = table  # it had a learning rate of 1e30
+    *whole, lost = table  # the lost one had a learning rate of 1e30
     figures = [float(line["perplexity"]) for line in whole]
     assert figures == sorted(figures)
     assert (lost["status"], lost["perplexity"], lost["optimizer.lr"]) == ("lost", "", "1e+30")
     assert lost["reason"].startswith("a loss or gradient was not finite")
     assert "NaN" not in printed.err
-    # every trial was compared at the first rung; those that did not come to the end pause there or at the second
+    # every trial was compared at the first rung; those that did not reach the end pause there or at the second
     for line in whole:
         records = read(directory / "trials" / line["trial"] / "metrics.jsonl")
         tokens = [record["tokens"] for record in records if record["kind"] == "valid"]
@@ -60,7 +60,7 @@ def test_a_search_ranks_its_trials_and_its_best_trains(
     # TensorBoard on all of it: each trial is one run, under a name that says its settings, with its figures
     folders = {path.parent for path in directory.rglob("*tfevents*")}
     of_trials = {directory / "trials" / line["trial"] / "tensorboard" for line in table}
-    assert folders == {*of_trials, directory / "tensorboard"}  # and the pictures and columns of the whole
+    assert folders == {*of_trials, directory / "tensorboard"}  # the last has the pictures and columns of the search
     assert "## What mattered" in (directory / "report.md").read_text(encoding="utf-8")
     assert {line["trial"].partition("-")[2] for line in table} == {describe_short(line) for line in table}
     best = configuration.load(directory / "best.yaml")
@@ -109,7 +109,7 @@ def test_an_interrupted_search_says_so_and_goes_on(
     printed = capsys.readouterr()
     assert json.loads(printed.out.splitlines()[-1])["trials"] == 3
     assert f"continuing the search in {directory}: 1 of 3 trials are done" in printed.err.splitlines()
-    # it counts on, and runs no trial twice
+    # it continues to count, and runs no trial twice
     ended = [line for line in printed.err.splitlines() if "trials ended)" in line and "done after" in line]
     assert [line.partition(":")[0] for line in ended] == ["trial 2/3", "trial 3/3"]
     assert ended[-1].endswith("(3/3 trials ended)")
@@ -165,7 +165,7 @@ def test_a_search_whose_trial_finds_no_room_says_so(
 
 
 def check_trials(directory: Path, *, num_trials: int) -> None:
-    """No trial is lost or there twice, and each has the figures, to the bit, of the same trial run alone."""
+    """No trial is lost or there twice, and each has, to the bit, the figures of the same trial run alone."""
     with (directory / "leaderboard.csv").open() as stream:
         table = list(csv.DictReader(stream))
     assert sorted(int(line["trial"][:3]) for line in table) == list(range(1, num_trials + 1))

@@ -1,4 +1,4 @@
-"""Searches whose trials have several workers each: they pause and go on, and no node that is lost stops the search."""
+"""Searches whose trials have several workers each: they pause and continue, and a lost node does not stop a search."""
 
 import csv
 import os
@@ -56,7 +56,7 @@ def test_trials_of_two_workers_pause_and_are_promoted(make_config: Callable[...,
     check_ended_well(config)
     records = read_journal(Path(str(config.run.directory)))
     assert {"pause", "promote", "end"} <= {record["kind"] for record in records}
-    # one after the other: there is room for two workers
+    # one after the other, as there is room for two workers only
     running: set[str] = set()
     for record in records:
         if record["kind"] == "start":
@@ -86,7 +86,7 @@ def three_nodes() -> Iterator[Any]:
         os.environ["RAY_ADDRESS"] = before
 
 
-def test_a_node_is_lost_in_the_middle(make_config: Callable[..., Config], three_nodes: Any) -> None:
+def test_a_search_survives_the_loss_of_a_node(make_config: Callable[..., Config], three_nodes: Any) -> None:
     config = make_config({**SEARCH, "cluster.max_failures": 4, "train.checkpoint_every_steps": 10})
     directory = Path(str(config.run.directory))
     lost: list[str] = []

@@ -82,7 +82,7 @@ HEAD, GPU_NODE = {"memory": 1e9}, {"CPU": 8.0, "GPU": 1.0}
         ([HEAD], [GPU_NODE] * 4, {"device": "cuda", "num_workers": 4}, Plan(4, 8, True)),
         ([HEAD], [GPU_NODE] * 4, {"device": "cpu"}, Plan(1, 8, False)),
         ([HEAD, GPU_NODE, GPU_NODE], [GPU_NODE] * 2, {}, Plan(2, 8, True)),
-        # the CPUs that matter are those beside the GPUs
+        # only the CPUs of nodes with GPUs count
         ([{"CPU": 64.0}, {"CPU": 8.0, "GPU": 2.0}], [], {}, Plan(2, 4, True)),
         ([{"CPU": 64.0}, {"CPU": 8.0, "GPU": 2.0}], [], {"num_workers": 1}, Plan(1, 8, True)),
         ([{"CPU": 16.0}], [], {}, Plan(1, 16, False)),

@@ -29,7 +29,7 @@ def soon(is_so: Callable[[], bool]) -> bool:
 
 
 def commands_below(pid: int) -> list[str]:
-    """The command lines of all processes that ``pid`` has started, and those that these have."""
+    """The command lines of all processes that ``pid`` has started, directly or not."""
     listed = subprocess.run(
         ["ps", "-e", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     ).stdout
@@ -56,7 +56,7 @@ def test_a_node_gets_agents_that_start_when_they_are_asked() -> None:
 
 @pytest.fixture
 def asked(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """An agent that stands in for a program which writes its arguments to a file."""
+    """A stand-in for an agent that, when it starts, writes its arguments to a file."""
     program = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
     command = [sys.executable, "-c", program, str(tmp_path / "told"), "--runtime-env-agent-port=0"]
     with subprocess.Popen(
@@ -102,7 +102,7 @@ def test_a_run_of_a_fixed_size_asks_no_autoscaler() -> None:
     policy.before_controller_abort()
 
 
-def test_another_ray_starts_training_as_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ray_with_other_names_starts_training_in_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
     assert trainer.private_controller() is not None
     monkeypatch.delattr(WorkerGroup, "_get_worker_runtime_env")
     monkeypatch.setattr("pipeline.cluster.controller.Workers", WorkerGroup)
@@ -115,7 +115,7 @@ def test_another_ray_starts_training_as_it_does(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_private_ray_has_few_processes_and_environments_when_they_are_asked_for() -> None:
+def test_a_private_ray_has_few_processes_but_runtime_environments_on_request() -> None:
     assert is_private()
     commands = commands_below(os.getpid())
     assert any("raylet" in command for command in commands)
@@ -127,7 +127,7 @@ def test_a_private_ray_has_few_processes_and_environments_when_they_are_asked_fo
 
 
 def test_a_controller_looks_less_often_at_workers_that_run_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every 0.2 s in the first 20, then after each hundredth of the run, and every second from 100 s on."""
+    """Every 0.2 s in the first 20 s, then after each hundredth of the run's time so far, from 100 s on every second."""
     clock = iter([50.0, 55.0, 70.0, 90.0, 150.0, 1e6])
     monkeypatch.setattr("pipeline.cluster.controller.monotonic", lambda: next(clock))
     intervals: list[float] = []

@@ -26,7 +26,7 @@ TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    """A cluster that wants a token, started where ``python`` is one without any package."""
+    """A cluster that wants a token, started where ``python`` has no packages."""
     bare = tmp_path_factory.mktemp("bare")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
     environment = clean_environment(bare, **TOKEN)
@@ -36,7 +36,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """That of a user who has the token, though not in a file."""
+    """The environment of a user who has the token, but not in a file."""
     (tmp_path / "home").mkdir()
     return clean_environment(tmp_path / "home", **TOKEN)
 
@@ -63,7 +63,7 @@ PUT = "put that of its head into RAY_AUTH_TOKEN, or into a file that RAY_AUTH_TO
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_cluster_that_wants_a_token(head: Head, environment: dict[str, str], tmp_path: Path) -> None:
-    """Without one, with a wrong one, with the right one: each as its user may set it."""
+    """Without a token, with a wrong one, with the right one: each set in the ways a user can."""
     without = {name: value for name, value in environment.items() if name not in TOKEN}
     wants = f"error: --address: the cluster at {head.job_api} wants a token"
     refuses = f"error: --address: the cluster at {head.job_api} refuses the token in"
@@ -87,7 +87,7 @@ def test_a_cluster_that_wants_a_token(head: Head, environment: dict[str, str], t
     right = tmp_path / "home" / ".ray" / "auth_token"
     right.parent.mkdir()
     right.write_text(TOKEN["RAY_AUTH_TOKEN"])
-    # the job, which runs with Ray's Python, says what it has to say itself, and its code comes back
+    # the job runs with Ray's Python and reports its mistake itself, and its exit code comes back
     ran = submit(head, {**without, "RAY_AUTH_MODE": "token"}, "generate", "--run", "/nowhere")
     assert ran.returncode == 2
     assert "/nowhere" in ran.stdout.splitlines()[-1]
@@ -149,7 +149,7 @@ def test_jobs_are_followed_and_their_exit_codes_returned(
     searched = submit(head, environment, "search", *search, space, "--json")
     assert searched.returncode == 0, searched.stdout + searched.stderr
     assert json.loads(searched.stdout.splitlines()[-1])["trials"] == 2
-    # one that fails on the cluster: its sentence and its exit code come back
+    # the sentence and the exit code of a job that fails on the cluster come back
     failed = submit(head, environment, "train", *settings, "model.hidden_size=9")
     assert failed.returncode == 2
     assert "model.hidden_size: this run was started with 8 and cannot go on with 9" in failed.stdout

@@ -1,4 +1,4 @@
-"""Ray Train runs the very same loop: bitwise the local one with one worker, the same run with two."""
+"""Ray Train runs the very same loop: with one worker bitwise the local run, with two the same run up to rounding."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_two_ray_workers_go_on_where_one_stopped(make_config: Callable[..., Conf
     assert curve(two) == pytest.approx(curve(one), rel=1e-10)
 
 
-def test_what_a_rank_finds_wrong_comes_back_as_its_sentence(make_config: Callable[..., Config]) -> None:
+def test_a_mistake_that_a_rank_finds_is_raised_with_its_sentence(make_config: Callable[..., Config]) -> None:
     config = make_config({"cluster.backend": "ray", "corpus.train": [__file__ + ".missing"]})
     with pytest.raises(ValueError, match=r"no file matches .*\.missing"):
         launch.train(config, on_ray)
@@ -73,17 +73,17 @@ def test_more_workers_than_the_cluster_can_hold() -> None:
     check_capacity(2, {"CPU": 1})
 
 
-def test_workers_that_other_work_keeps_waiting_are_told_of_at_the_start(holder: Any) -> None:
+def test_workers_that_other_work_keeps_waiting_are_reported_at_the_start(holder: Any) -> None:
     sentence = r"^cluster\.num_workers: 2 workers of 1 CPU each wait for room on the cluster \(free: 1 of 2 CPUs\)$"
     with pytest.warns(Notice, match=sentence):
         check_capacity(2, {"CPU": 1})
     check_capacity(1, {"CPU": 1})
     ray.kill(holder)
-    check_capacity(2, {"CPU": 1})  # what was just given back is waited for
+    check_capacity(2, {"CPU": 1})  # it waits for CPUs that were just given back
 
 
 @pytest.mark.slow  # Ray Train looks for room for a minute
-def test_workers_that_find_no_room_are_told_of(make_config: Callable[..., Config], holder: Any) -> None:
+def test_workers_that_find_no_room_are_reported(make_config: Callable[..., Config], holder: Any) -> None:
     config = make_config({"cluster.backend": "ray", "cluster.num_workers": 2, "train.max_steps": 3})
     launch.train(configuration.with_values(config, {"train.max_steps": 1}), launch.in_process)
     told: list[str] = []

@@ -1,4 +1,4 @@
-"""Trials, run here without Ray Tune: how they end, what they report, and that those of a dead driver write nothing."""
+"""Trials, run here without Ray Tune: how they end, what they report; trials of a dead driver write nothing."""
 
 import json
 import math
@@ -30,7 +30,7 @@ OWN = {"train.max_tokens": 3000, "model.dropout": 0.2, "train.keep_checkpoints":
 
 
 def runner_of(config: Config) -> Runner:
-    """A runner of trials; the search's directory is held by nobody yet."""
+    """A runner of trials; no process holds the search's directory yet."""
     prepare_in_process(config)
     return Runner(with_budget(config), RunDirectory(str(config.run.directory)), Plan(1, 1, False), RUNGS)
 
@@ -40,7 +40,7 @@ def trial_of(settings: dict[str, Any], number: int = 1) -> Trial:
 
 
 def run_whole(runner: Runner, trial: Trial) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """How ``trial`` ended, and its reports."""
+    """Run ``trial`` to its end; return how it ended, and its reports."""
     reports: list[dict[str, Any]] = []
     return runner.run(trial, reports.append), reports
 
@@ -52,7 +52,7 @@ def run_whole(runner: Runner, trial: Trial) -> tuple[dict[str, Any], list[dict[s
             {"optimizer.name": "sgd", "optimizer.lr": 1e30, "optimizer.weight_decay": 0.1},
             "a loss or gradient was not finite at or shortly before step",
         ),
-        # the loss is a number, and its exponential is not
+        # the loss is finite, but its exponential is not
         ({"optimizer.name": "sgd", "optimizer.lr": 3e4}, "the validation perplexity is not finite after 600 tokens ("),
     ],
 )
@@ -73,7 +73,7 @@ def test_a_trial_that_diverges_is_lost_with_the_reason(
     assert not any(record.get("best") for record in records)
 
 
-def test_what_ends_a_trial_is_kept_and_told(
+def test_an_error_that_ends_a_trial_is_kept_and_reported(
     make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner, trial = runner_of(make_config({"train.max_tokens": 3000})), trial_of({"train.batch_size": 100_000})
@@ -100,7 +100,7 @@ def test_a_trial_of_a_dead_driver_stops_and_writes_nothing(make_config: Callable
     left: list[dict[Path, bytes]] = []
 
     def report(figures: dict[str, Any]) -> None:
-        # another driver takes the search over, as after a kill: it has made nothing in this trial's directory yet
+        # another driver takes over the search, as after a kill; it has written nothing in this trial's directory yet
         (runner.directory.path / "owner").write_text("another driver")
         left.append(contents())
 
@@ -108,7 +108,7 @@ def test_a_trial_of_a_dead_driver_stops_and_writes_nothing(make_config: Callable
         runner.run(trial, report)
     assert len(left) == 1
     assert contents() == left[0]
-    # nor does one that was only about to start
+    # nor does a trial that was only about to start write anything
     (runner.directory.path / "owner").write_text("yet another")
     with pytest.raises(LostOwnershipError):
         runner.run(trial, report)
@@ -121,11 +121,11 @@ def test_a_trial_stops_and_saves_when_its_search_is_asked_to(make_config: Callab
         ended = runner.run(trial, lambda figures: runner.directory.request_stop())
         assert ended == {"ended": "interrupted", "reason": "", "tokens": 660}
     figures = figures_of(runner.directory.path / "trials" / trial.name)
-    assert figures["tokens"] == 660  # the step after the one that it was asked in
+    assert figures["tokens"] == 660  # the step after the one in which it was asked
     with runner.directory.locked():
         ended, reports = run_whole(runner, trial)
     assert ended["ended"] == "done"
-    # what its driver may not have heard of is said again
+    # reports that its driver may have missed are sent again
     assert [report["tokens"] for report in reports] == [600, 1800, 3000]
 
 
@@ -140,7 +140,7 @@ def test_a_validation_after_the_last_checkpoint_is_not_reported(make_config: Cal
     for path in sorted((folder / "checkpoints").iterdir())[-1].iterdir():
         path.unlink()
     assert past_validations(folder, after_tokens=0) == shown[:-1]
-    # what was not finite is null in the record
+    # a loss that was not finite is null in the record
     diverged = {"kind": "valid", "step": 1, "time": 1.0, "tokens": 60, "loss": None, "perplexity": None}
     (folder / "metrics.jsonl").write_text(json.dumps(diverged) + "\n")
     lost = {"tokens": 60, "loss": math.inf, "perplexity": math.inf, "bits_per_byte": None}
@@ -162,7 +162,7 @@ def test_a_search_of_an_earlier_version_goes_on(make_config: Callable[..., Confi
         for trial in (stopped, cut_off):
             with pytest.raises(KeyboardInterrupt):
                 runner.run(trial, interrupt)
-        (directory / "trials" / "1a2b3_00003").mkdir()  # was about to start
+        (directory / "trials" / "1a2b3_00003").mkdir()  # it was about to start
         records = records_of_trials(directory, config, corpus)
         assert [record["trial"] for record in records if record["kind"] == "start"] == names
         assert not any(record["kind"] == "end" for record in records)
@@ -174,11 +174,11 @@ def test_a_search_of_an_earlier_version_goes_on(make_config: Callable[..., Confi
     assert [trial.number for trial in standing.trials.values()] == [1, 2, 3]
     ends = [trial.end and (trial.end["status"], trial.end["tokens"]) for trial in standing.trials.values()]
     assert ends == [("done", 3000), ("stopped", 600), None]
-    # settings are those of checkpoints, which have checksums
+    # settings are taken from checkpoints, which have checksums
     own = directory / "trials" / names[0] / "config.yaml"
     own.write_text(own.read_text().replace("lr: 0.01", "lr: 0.03"))
     assert records_of_trials(directory, config, corpus)[1]["settings"] == {"optimizer.lr": 0.01}
-    # and figures those of manifests that are whole
+    # and figures from manifests that are intact
     last = sorted((directory / "trials" / names[0] / "checkpoints").iterdir())[-1] / "manifest.json"
     last.write_text(last.read_text().replace('"tokens": 3000', '"tokens": 2000'))
     assert [record["trial"] for record in records_of_trials(directory, config, corpus) if record["kind"] == "end"] == [
@@ -221,8 +221,8 @@ def weights_of(folder: Path) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in folder.glob("checkpoints/*/weights.safetensors")}
 
 
-def test_a_leg_goes_on_where_the_one_before_it_left(make_config: Callable[..., Config], tmp_path: Path) -> None:
-    """In legs and beside another trial in the same process, a trial comes to the very bits of one that ran alone."""
+def test_a_leg_continues_where_the_last_one_ended(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    """In legs, and beside another trial in the same process, a trial gets the very bits of one that ran alone."""
     config = make_config(OWN)
     runner, alone = runner_of(config), runner_of(make_config({**OWN, "run.directory": str(tmp_path / "alone")}))
     trial, other = trial_of({"optimizer.lr": 0.01}), trial_of({"optimizer.lr": 0.02, "model.hidden_size": 9}, 2)
