@@ -20,19 +20,19 @@ FORWARD = WindowLoss.forward
 
 
 class InjectedError(Exception):
-    """What a test makes happen."""
+    """The failure that a test injects."""
 
 
 @dataclass
 class Plan:
-    """A run, and what ends it early: a request to stop, or an exception at a place that all ranks come to."""
+    """A run, and what ends it early: a request to stop, or an exception at a place that all ranks reach."""
 
     config: Config
-    stop_after: int | None = None  # times asked: every step on one rank, every fourth on several
+    stop_after: int | None = None  # how often the rank is asked: at every step on one rank, at every fourth on several
     fail_at_forward: int | None = None  # the forward pass of this number, counted from 1
     fail_at_report: int | None = None
     bucket_bytes: float = communication.BUCKET_BYTES
-    slow: tuple[int, int, float] | None = None  # a rank, how many forward passes, and seconds that each takes longer
+    slow: tuple[int, int, float] | None = None  # a rank, how many forward passes, by how many seconds each is delayed
 
 
 def carry_out(plan: Plan, worker: resources.Worker) -> None:
@@ -60,7 +60,7 @@ def carry_out(plan: Plan, worker: resources.Worker) -> None:
         run.train(plan.config, worker, report=report, stop_requested=lambda: counted("asked", plan.stop_after))
         assert plan.fail_at_forward is plan.fail_at_report is None
     except InjectedError:
-        for thread in threading.enumerate():  # a process that goes on where it was killed would not have them
+        for thread in threading.enumerate():  # a process that resumes after a kill would not have them
             if thread.name == "checkpoint":
                 thread.join()
     finally:
@@ -75,6 +75,6 @@ def rank_of(rank: int, world_size: int, plans: list[tuple[dict[str, Any], list[A
 
 
 def train_on_ranks(world_size: int, *plans: Plan) -> None:
-    """Carry out ``plans`` one after another on so many ranks; their corpora are prepared."""
+    """Carry out ``plans`` one after another on ``world_size`` ranks; their corpora must be prepared."""
     plain = [(configuration.dump(plan.config), [*vars(plan).values()][1:]) for plan in plans]
     on_ranks(rank_of, world_size, world_size, plain)

@@ -1,4 +1,4 @@
-"""Any value of any setting: it is refused in a sentence, or a run with it trains, or says why it stopped."""
+"""Any value of any setting is refused in a sentence, or a run with it trains or says why it stopped."""
 
 import math
 import random
@@ -27,7 +27,7 @@ TINY = {
     "train.checkpoint_every_minutes": None,
     "run.sample_tokens": 5,
 }
-# what it takes for a setting to matter
+# other settings that a setting needs in order to matter
 WITH = {
     "train.clip_history": {"train.clip_percentile": 50},
     "train.bptt": {"data.layout": "documents", "corpus.document": "line"},
@@ -54,9 +54,9 @@ WITH = {
     "prune.end_fraction": {"prune.sparsity": 0.5},
     "prune.every_steps": {"prune.sparsity": 0.5},
 }
-# Ray alone reads these; the others say where things lie
+# only Ray reads the first of these; the last say where things lie
 ELSEWHERE = ("search.", "cluster.backend", "cluster.address", "run.directory", "data.directory")
-# as many as a user may well want, which takes its time
+# values that a user can well want, but that take long
 LONG = [("run.sample_tokens", 10**6), ("model.num_layers", 1000)]
 CASES = [
     (path, value)
@@ -67,7 +67,7 @@ CASES = [
 
 
 def try_out(make_config: Callable[..., Config], path: str, value: Any) -> None:
-    """Raises whatever is neither a sentence nor a run."""
+    """Train with the value; raise any error that is not a sentence for the user."""
     with suppress(UserError, TrainingStoppedError):
         launch.train(make_config({**TINY, **WITH.get(path, {}), path: value}), launch.in_process, fresh=True)
 
@@ -103,7 +103,7 @@ def test_a_model_larger_than_the_machine_is_refused_before_it_is_made(
         memory.check_memory(config, 21)
 
 
-def test_a_single_rank_without_memory_says_what_needs_less(
+def test_a_single_rank_without_memory_says_how_to_need_less(
     make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipeline.training.step import WindowLoss

@@ -1,4 +1,4 @@
-"""Averages of weights worked by hand, when they begin, and that the averaged model is the one scored and saved."""
+"""Averages of weights worked by hand, when they begin, and that the averaged model is scored and saved."""
 
 import copy
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def test_tail_is_the_mean_of_the_weights_after_its_epoch() -> None:
 
 
 def test_ntasgd_is_triggered_as_worked_by_hand() -> None:
-    """n = 2. Before each validation the best of all but the last two: -, -, -, 10, 8, 7, 7: 7.5 is the first above."""
+    """n = 2. The best of all but the last two, before each validation: -, -, -, 10, 8, 7, 7; first above it is 7.5."""
     averages, weight = averaging(name="sgd", average="nonmonotonic", average_patience=2)
     begun = []
     for loss in (10.0, 8.0, 7.0, 9.0, 7.9, 7.0, 7.5):
@@ -60,14 +60,14 @@ def test_ntasgd_is_triggered_as_worked_by_hand() -> None:
         averages.validated(loss)
         begun.append(averages.begun)
     assert begun == [False] * 6 + [True]
-    assert average_of(averages, weight) == 7.5  # nothing but the weights that triggered it, until there is an update
+    assert average_of(averages, weight) == 7.5  # just the weights that triggered it, until there is an update
     move(averages, weight, 1.0, 3.0)
     assert average_of(averages, weight) == 2.0
     averages.validated(100.0)
     assert average_of(averages, weight) == 2.0
 
 
-def test_needs_more_validations_than_it_does_not_compare_with() -> None:
+def test_ntasgd_begins_only_after_more_validations_than_its_patience() -> None:
     averages, _ = averaging(average="nonmonotonic", average_patience=5)
     for loss in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0):
         averages.validated(loss)
@@ -76,7 +76,7 @@ def test_needs_more_validations_than_it_does_not_compare_with() -> None:
     assert averages.begun
 
 
-def test_going_on_from_a_saved_state() -> None:
+def test_averaging_continues_from_a_saved_state() -> None:
     averages, weight = averaging(average="tail", average_after_epochs=0)
     move(averages, weight, 1.0, 5.0)
     again, other = averaging(average="tail", average_after_epochs=0)
@@ -101,7 +101,7 @@ def test_a_checkpoint_has_the_averaged_weights_and_keeps_the_trained_ones_apart(
     assert (found["interval"], found["other"], found["progress"]) == ({"nats": 7.0, "tokens": 8}, 9, {"step": 2})
 
 
-def test_what_was_remembered_is_recalled() -> None:
+def test_a_remembered_state_is_restored() -> None:
     averages, weight = averaging(average="tail", average_after_epochs=0)
     move(averages, weight, 1.0)
     remembered = copy.deepcopy(averages.state_dict())
@@ -112,7 +112,7 @@ def test_what_was_remembered_is_recalled() -> None:
 
 
 @pytest.mark.parametrize("average", ["tail", "nonmonotonic"])
-def test_undoing_an_update_does_not_undo_that_the_mean_began(average: str) -> None:
+def test_undoing_an_update_does_not_undo_the_beginning_of_the_mean(average: str) -> None:
     averages, weight = averaging(average=average, average_after_epochs=1, average_patience=1)
     averages.validated(1.0)
     averages.validated(1.0)
@@ -125,7 +125,7 @@ def test_undoing_an_update_does_not_undo_that_the_mean_began(average: str) -> No
     weight.data.fill_(1.0)
     averages.load_state_dict(remembered)
     move(averages, weight, 3.0)
-    assert average_of(averages, weight) == 3.0  # of one update
+    assert average_of(averages, weight) == 3.0  # the mean of one update
     move(averages, weight, 5.0)
     assert average_of(averages, weight) == 4.0
 
@@ -133,7 +133,7 @@ def test_undoing_an_update_does_not_undo_that_the_mean_began(average: str) -> No
 def test_the_averaged_model_is_scored_and_saved(make_config: Callable[..., Config]) -> None:
     config = make_config(
         {
-            "model.embedding_range": 0.1,  # with which the loss of this run goes up and down
+            "model.embedding_range": 0.1,  # with it the loss of this run goes up and down
             "model.input_gain": 1,
             "optimizer.name": "sgd",
             "optimizer.lr": 5.0,

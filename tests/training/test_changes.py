@@ -1,4 +1,4 @@
-"""A run whose settings change is the run of the old ones to that place, continued with the new; nothing is lost."""
+"""A run whose settings change equals a run with the old settings, continued from there with the new ones."""
 
 import math
 import random
@@ -103,7 +103,7 @@ def test_resuming_across_changes_is_bitwise_equal(
     config = make_config({**SEVERAL, "train.batch_size": 5})
     prepare_in_process(config)
     whole, broken = at(config, tmp_path / "whole", *CHANGED), at(config, tmp_path / "broken", *CHANGED)
-    # before a change, at the very step of one, and after all
+    # before a change, at the very step of one, and after all of them
     stops = (3, 5, 17, 10, 3) if world_size == 1 else (1, 2, 5, 2)
     if world_size == 1:
         launch.train(whole, launch.in_process)
@@ -157,14 +157,14 @@ def test_another_bptt_loses_and_repeats_no_token(
     streams = torch.from_numpy(tokens.rows(np.arange(6) * length, length)).T  # (L, B)
     assert torch.equal(torch.cat(seen), torch.cat([streams, streams]))
     assert {len(window) for window in seen} >= {10, 23, 4, 50}
-    # each window begins with the state that the one before left, but where an epoch does
+    # each window begins with the state that the last one left, except at the beginning of an epoch
     blank = [index for index, (end, begin) in enumerate(pairwise(states)) if index % 2 and not begin[0].any()]
     assert len(blank) == 1
     carried = [(states[i], states[i + 1]) for i in range(1, len(states) - 1, 2) if i not in blank]
     assert all(torch.equal(a, b) for end, begin in carried for a, b in zip(end, begin, strict=True))
 
 
-def test_the_schedule_goes_by_the_windows_of_the_beginning(make_config: Callable[..., Config], tmp_path: Path) -> None:
+def test_the_schedule_counts_windows_of_the_first_length(make_config: Callable[..., Config], tmp_path: Path) -> None:
     config = make_config({"optimizer.schedule": "cosine", "train.log_every_steps": 1, "train.max_tokens": 6000})
     prepare_in_process(config)
     plain, halved = at(config, tmp_path / "plain"), at(config, tmp_path / "halved", (1800, {"train.bptt": 5}))
@@ -173,7 +173,7 @@ def test_the_schedule_goes_by_the_windows_of_the_beginning(make_config: Callable
         launch.train(each, launch.in_process)
 
     def rates(directory: str) -> dict[int, float]:
-        """Learning rate by the tokens before the update."""
+        """Number of tokens before the update → its learning rate."""
         records = [r for r in read(tmp_path / directory / "metrics.jsonl") if r["kind"] == "train"]
         starts = [0, *(record["tokens"] for record in records)]
         return dict(zip(starts, (record["lr"] for record in records), strict=False))
@@ -186,12 +186,12 @@ def test_the_schedule_goes_by_the_windows_of_the_beginning(make_config: Callable
     assert list(by_half) == [*range(0, 1800, 60), *range(1800, 6000, 30)]
     assert all(by_half[tokens] == usual[tokens // 60 * 60] for tokens in by_half)
     by_two = rates("doubled")
-    # 1,800 tokens are 300 of each stream, a multiple of both lengths
+    # 1,800 tokens are 300 in each stream, a multiple of both lengths
     assert list(by_two) == [*range(0, 1800, 60), *range(1800, 6000, 120)]
     assert all(by_two[tokens] == usual[tokens] * (2 if tokens >= 1800 else 1) for tokens in by_two)
 
 
-def test_the_horizon_with_changes_is_that_of_the_loop() -> None:
+def test_the_horizon_with_changes_equals_that_of_a_loop_over_windows() -> None:
     source = random.Random(3)
     for _ in range(50):
         batch_size, bptt = source.randint(1, 4), source.randint(1, 20)
@@ -214,7 +214,7 @@ def test_the_horizon_with_changes_is_that_of_the_loop() -> None:
         assert horizon.schedule_steps == base
         step = done = epoch = position = 0
         while done < ends[-1]:
-            windows_done = sum(reached <= done for reached in ends)  # of the length of the beginning
+            windows_done = sum(reached <= done for reached in ends)  # windows of the first length
             assert horizon.schedule_step(step=step, tokens=done) == windows_done, config.train
             now = Streams.of(tokens, changes.in_force(config, done).train)
             window = next(now.windows(position, epoch=epoch))
@@ -224,7 +224,7 @@ def test_the_horizon_with_changes_is_that_of_the_loop() -> None:
         assert horizon.total_steps == step, config.train
 
 
-def test_changes_of_the_past_are_those_of_the_run(make_config: Callable[..., Config], tmp_path: Path) -> None:
+def test_past_changes_must_be_those_that_the_run_made(make_config: Callable[..., Config], tmp_path: Path) -> None:
     config = make_config({**SHORT, "train.max_steps": 20})
     launch.train(at(config, tmp_path / "run", (300, {"optimizer.lr": 0.5})), launch.in_process)  # 1,200 tokens
     longer = configuration.with_values(config, {"train.max_steps": 30})
@@ -257,7 +257,7 @@ def test_a_dry_run_shows_what_changes_and_how_many_updates_are_made(make_config:
     assert "changes" not in dry_run(config)
 
 
-def test_a_window_that_the_text_is_too_short_for_is_found_before(make_config: Callable[..., Config]) -> None:
+def test_a_later_window_that_the_text_is_too_short_for_is_refused_at_once(make_config: Callable[..., Config]) -> None:
     changed = [{"tokens": 1800, "settings": {"train.bptt": 5000}}]
     with pytest.raises(UserError, match=r"^train\.changes: at 1,800 tokens: train\.batch_size: the training split has"):
         launch.train(make_config({"train.changes": changed}), launch.in_process)

@@ -1,4 +1,4 @@
-"""A checkpoint is whole or not there, and any damage to it is found and named."""
+"""A checkpoint is complete or not there, and any damage to it is found and named."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def records_of(config: Config) -> list[dict[str, Any]]:
 
 
 def test_last_k_and_best_are_kept(make_config: Callable[..., Config]) -> None:
-    # training with a rate that destroys what was learnt: the first validation stays the best
+    # a learning rate that destroys what was learnt: the first validation stays the best
     config = make_config(
         {
             "train.max_steps": 12,
@@ -51,7 +51,7 @@ def test_last_k_and_best_are_kept(make_config: Callable[..., Config]) -> None:
     assert len(kept) <= 3
 
 
-def test_the_model_comes_back(trained: Config) -> None:
+def test_a_loaded_model_is_the_saved_one(trained: Config) -> None:
     path = checkpoint.find(str(trained.run.directory), "last")
     loaded = checkpoint.load_model(path)
     again = checkpoint.load_model(path)
@@ -112,7 +112,7 @@ def test_a_half_written_checkpoint_is_not_seen(trained: Config) -> None:
     assert sentence.endswith("is of step 9, which is not that of its folder; set aside as damaged-step-00000012")
 
 
-def test_a_kill_while_an_old_checkpoint_is_dropped_leaves_no_part_of_it_to_be_read(
+def test_a_checkpoint_whose_removal_was_cut_off_by_a_kill_is_not_read(
     make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = {"train.max_steps": 9, "train.checkpoint_every_steps": 3, "train.keep_checkpoints": 1}

@@ -48,13 +48,13 @@ def test_by_percentile_of_the_last_finite_norms(norm: float | None) -> None:
     assert clipping.take_share() == 0
 
 
-def test_clipping_by_value_does_not_hide_what_is_not_finite() -> None:
+def test_clipping_by_value_does_not_hide_a_gradient_that_is_not_finite() -> None:
     for bad in (math.inf, math.nan):
         norm, _ = Clipping(value=1.0)([torch.tensor([1.0, bad])], torch.tensor(1.0))
         assert not torch.isfinite(norm)
 
 
-def test_its_state_comes_back() -> None:
+def test_the_state_of_clipping_is_saved_and_loaded() -> None:
     ours, theirs = (Clipping(percentile=30, history=3) for _ in range(2))
     for size in (1.0, 4.0, 2.0, 7.0):
         ours([torch.tensor([size])], torch.tensor(1.0))

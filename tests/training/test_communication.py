@@ -1,4 +1,4 @@
-"""Ways to average gradients: the same mathematics, the same numbers again after a stop."""
+"""Ways to average gradients: the same mathematics, and the same numbers after a stop."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ SHORT = {
 
 @pytest.fixture
 def variant(make_config: Callable[..., Config], tmp_path: Path) -> Callable[..., Config]:
-    """A function: a name and settings → a short run of that name; all share one prepared corpus."""
+    """A function: a name and settings → the settings of a short run of that name; all share one prepared corpus."""
     base = make_config(SHORT)
     prepare_in_process(base)
 
@@ -44,11 +44,11 @@ def test_three_ranks_continue_bitwise_in_a_fixed_order_of_sums(variant: Callable
     train_on_ranks(3, *plans, Plan(one_bucket), Plan(usual, **small))
     assert curve(whole) == curve(broken)
     assert_bitwise_equal(end_state(whole), end_state(broken))
-    assert_bitwise_equal(end_state(whole), end_state(one_bucket))  # whatever the buckets
+    assert_bitwise_equal(end_state(whole), end_state(one_bucket))  # the buckets do not matter
     assert [loss for _, loss in curve(usual)] == pytest.approx([loss for _, loss in curve(whole)], rel=1e-4)
 
 
-def test_two_ranks_exchange_as_said(variant: Callable[..., Config]) -> None:
+def test_two_ranks_exchange_gradients_in_each_of_the_ways(variant: Callable[..., Config]) -> None:
     sgd = {"optimizer.name": "sgd", "optimizer.lr": 1.0, "train.precision": "float64"}
     powersgd = {
         "ddp.communication": "powersgd",
@@ -69,7 +69,7 @@ def test_two_ranks_exchange_as_said(variant: Callable[..., Config]) -> None:
         name: [loss for _, loss in curve(config)]
         for name, config in {"full": full, "bf16": bf16, "low": low_rank, "dense": dense, "rows": rows}.items()
     }
-    assert curve(ordered) == curve(full)  # two numbers have one sum
+    assert curve(ordered) == curve(full)  # the sum of two numbers does not depend on their order
     assert_bitwise_equal(end_state(ordered)[0], end_state(full)[0])
     assert losses["bf16"] != losses["full"]
     assert losses["bf16"] == pytest.approx(losses["full"], rel=0.01)
@@ -87,7 +87,7 @@ def test_two_ranks_exchange_as_said(variant: Callable[..., Config]) -> None:
         assert all(milliseconds > 0 for _, milliseconds in curve(full, figure=figure))
 
 
-def test_ways_that_would_not_be_exact_are_refused(make_config: Callable[..., Config]) -> None:
+def test_combinations_that_would_not_be_exact_are_refused(make_config: Callable[..., Config]) -> None:
     with pytest.raises(ValueError, match=r"train\.embedding_gradients: rows need optimizer\.name=sgd"):
         make_config({"train.embedding_gradients": "rows"})
     with pytest.raises(ValueError, match=r"ddp\.communication: powersgd .* train\.precision=fp16"):
@@ -96,7 +96,7 @@ def test_ways_that_would_not_be_exact_are_refused(make_config: Callable[..., Con
         make_config({"ddp.communication": "powersgd", "train.on_bad_window": "undo"})
 
 
-def test_rows_of_one_rank_are_added_in_the_order_in_which_they_stand() -> None:
+def test_rows_of_one_rank_are_added_in_their_order() -> None:
     from pipeline.training.embedding_rows import summed
 
     values = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])

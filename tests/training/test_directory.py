@@ -59,7 +59,7 @@ def test_setting_aside_takes_the_next_free_name(tmp_path: Path) -> None:
         directory.check_owner()
 
 
-def test_a_link_to_the_run_and_the_corpus_by_another_name(tmp_path: Path) -> None:
+def test_setting_aside_keeps_a_corpus_inside_that_is_named_by_another_path(tmp_path: Path) -> None:
     (tmp_path / "real" / "data").mkdir(parents=True)
     (tmp_path / "run").symlink_to(tmp_path / "real")
     directory = RunDirectory(tmp_path / "run")
@@ -78,7 +78,7 @@ def test_a_link_to_the_run_and_the_corpus_by_another_name(tmp_path: Path) -> Non
 def on_another_file_system(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
-    """A directory on another file system than ``tmp_path``."""
+    """A directory on a different file system from ``tmp_path``."""
     if request.param == "pretended":
         rename = os.rename
         other = tmp_path / "other"
@@ -114,7 +114,7 @@ def test_setting_aside_on_another_file_system_stays_on_it(tmp_path: Path, on_ano
     assert not (tmp_path / "run.old-1").exists()
 
 
-def test_what_cannot_be_set_aside_is_all_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_setting_aside_fails_everything_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = RunDirectory(tmp_path / "run")
     with directory.locked():
         directory.config.write_text("kept")
@@ -122,7 +122,7 @@ def test_what_cannot_be_set_aside_is_all_where_it_was(tmp_path: Path, monkeypatc
         rename = os.rename
 
         def busy(source: Path, target: Path) -> None:
-            if Path(source) == directory.checkpoints:  # as where something is mounted there
+            if Path(source) == directory.checkpoints:  # as if something were mounted there
                 raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
             rename(source, target)
 
@@ -133,7 +133,7 @@ def test_what_cannot_be_set_aside_is_all_where_it_was(tmp_path: Path, monkeypatc
     assert names_in(tmp_path) == ["run"]
 
 
-def test_the_owner_of_a_run_that_was_removed_is_lost(tmp_path: Path) -> None:
+def test_a_run_whose_owner_file_was_changed_or_removed_is_lost(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "run")
     with directory.locked():
         (directory.path / "owner").write_bytes(b"\xff")

@@ -1,4 +1,4 @@
-"""Independent documents through the whole of training: resumed, on several ranks, refused where they do not fit."""
+"""Independent documents through the whole of training: resumed, on several ranks, refused if settings do not fit."""
 
 import random
 from collections.abc import Callable
@@ -23,7 +23,7 @@ MakeConfig = Callable[..., Config]
 
 @pytest.fixture
 def make_names(make_config: MakeConfig, tmp_path: Path) -> MakeConfig:
-    """As ``make_config``, of 300 names, one a line."""
+    """As ``make_config``, with 300 names as text, one per line."""
     source = random.Random(1)
     names = ["".join(source.choice(["ka", "mo", "ri", "ta"]) for _ in range(source.randint(1, 6))) for _ in range(300)]
     path = tmp_path / "names.txt"
@@ -50,7 +50,7 @@ def test_interrupted_anywhere_and_continued_is_bitwise_equal(make_names: MakeCon
 
 
 def test_losses_do_not_depend_on_the_number_of_workers(make_names: MakeConfig, tmp_path: Path) -> None:
-    # 5 documents on 2 ranks, 2 and 3; the epochs' last windows have rows to spare
+    # 5 documents on 2 ranks: 2 and 3; the last window of an epoch has empty rows
     changes = {"train.precision": "float64", "train.epochs": 2, "train.log_every_steps": 1, "train.batch_size": 5}
     config = make_names({**changes, "train.bptt": 8, "data.bucket_windows": 4})
     prepare_in_process(config)
@@ -66,7 +66,7 @@ def test_losses_do_not_depend_on_the_number_of_workers(make_names: MakeConfig, t
     assert [value for _, value in other] == pytest.approx([value for _, value in one], rel=1e-10)
 
 
-def test_a_dry_run_counts_what_the_run_is(make_names: MakeConfig) -> None:
+def test_a_dry_run_counts_the_same_as_the_run(make_names: MakeConfig) -> None:
     config = make_names({"train.bptt": 8, "run.sample_tokens": 0})
     figures = dry_run(config)
     result = launch.train(config, launch.in_process)
@@ -78,7 +78,7 @@ def test_a_dry_run_counts_what_the_run_is(make_names: MakeConfig) -> None:
     assert dry_run(config) == figures  # now from the manifest
 
 
-def test_what_is_written_are_documents(make_names: MakeConfig) -> None:
+def test_generated_texts_are_documents(make_names: MakeConfig) -> None:
     config = make_names({"train.epochs": 6, "optimizer.lr": 0.03, "run.sample_tokens": 60})
     result = launch.train(config, launch.in_process)
     loaded = checkpoint.load_model(result["checkpoint"])
@@ -86,11 +86,11 @@ def test_what_is_written_are_documents(make_names: MakeConfig) -> None:
     texts = ["".join(generate(loaded.model, loaded.tokenizer, "", seed=1, copy=copy, **options)) for copy in range(20)]
     assert len(set(texts)) > 5
     assert not any("\n" in text for text in texts)
-    assert sum(len(text) < 40 for text in texts) > 15  # ended by themselves
+    assert sum(len(text) < 40 for text in texts) > 15  # they ended by themselves
     assert sum(text[:2] in ("ka", "mo", "ri", "ta") for text in texts) > 12
     batch = list(generate_batch(loaded.model, loaded.tokenizer, [""] * 20, seed=1, **options))
     assert [written.text for written in batch] == texts
-    assert all(written.num_tokens == min(40, len(written.text) + 1) for written in batch)  # and <eos>
+    assert all(written.num_tokens == min(40, len(written.text) + 1) for written in batch)  # the text and <eos>
     [(likeliest, _)] = likeliest_texts(loaded.model, loaded.tokenizer, ["ka"], num_beams=3, **options)
     assert "\n" not in likeliest
     records = read(Path(str(config.run.directory)) / "metrics.jsonl")

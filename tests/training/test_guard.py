@@ -73,7 +73,7 @@ def test_nan_on_one_rank_stops_all_and_leaves_the_weights_unharmed(
     train_spoiled(config, by=math.nan)
     sentences = [(tmp_path / "run" / f"stopped-{rank}").read_text() for rank in (0, 1)]
     assert all("not finite at or shortly before step 10" in sentence for sentence in sentences)
-    assert sentences[0].endswith("step-00000006)")  # only the rank that writes knows what is whole
+    assert sentences[0].endswith("step-00000006)")  # only the rank that writes knows which checkpoint is complete
     good = configuration.with_values(config, {"run.directory": str(tmp_path / "good"), "train.max_steps": 6})
     launch.train(good, launch.in_process)
     for ours, theirs in zip(weights(config), weights(good), strict=True):
@@ -89,7 +89,7 @@ def test_a_loss_that_rises_too_far_stops_the_run_before_it_is_saved(
     with pytest.raises(TrainingStoppedError, match=sentence):
         launch.train(config, launch.in_process)
     monkeypatch.setattr(WindowLoss, "forward", FORWARD)
-    assert launch.train(config, launch.in_process)["steps"] == 30  # the same command goes on from there
+    assert launch.train(config, launch.in_process)["steps"] == 30  # the same command continues from there
 
 
 def test_an_overflow_in_fp16_does_not_hide_a_loss_that_rises_later(
@@ -114,7 +114,7 @@ def test_one_update_is_undone_and_the_window_tried_again(
     launch.train(config, launch.in_process)
     (warning,) = records(config, "warning")
     assert "at step 8: undid the update before it" in warning["text"]
-    # the same as a run whose seventh update was never made
+    # this equals a run whose seventh update was never made
     plain = configuration.with_values(config, {"run.directory": str(tmp_path / "plain"), "train.on_bad_window": "stop"})
     monkeypatch.setattr(WindowLoss, "forward", FORWARD)
     update = run.TrainingStep.update
@@ -133,7 +133,9 @@ def test_one_update_is_undone_and_the_window_tried_again(
     assert all(torch.equal(a, b) for a, b in zip(weights(config), weights(plain), strict=True))
 
 
-def test_bad_twice_stops(make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_window_that_is_bad_twice_stops_the_run(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = make_config({"train.on_bad_window": "undo", "train.max_steps": 10})
     monkeypatch.setattr(WindowLoss, "forward", spoil((8, 9), math.nan))
     with pytest.raises(TrainingStoppedError, match=r"step 8, with the update before it undone as well \(there is no"):

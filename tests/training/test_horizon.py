@@ -1,4 +1,4 @@
-"""The length of a run as arithmetic, against the sum over its epochs that it stands for."""
+"""The length of a run computed by arithmetic, against a loop over its epochs."""
 
 import random
 
@@ -14,7 +14,7 @@ from pipeline.training.horizon import step_reaching, total_steps
 
 
 def by_loop(train: TrainConfig, data: TrainingData) -> int:
-    """Every window of every epoch, one after another, until a limit is met."""
+    """Count every window of every epoch, one after another, until a limit is met."""
     step = tokens = 0
     for epoch in range(train.epochs):
         before = 0
@@ -36,7 +36,7 @@ def some_data(source: random.Random) -> TrainingData:
     return Streams(tokens, batch_size=batch_size, bptt=bptt, length_seed=seed)
 
 
-def test_the_horizon_is_that_of_the_loop() -> None:
+def test_the_horizon_equals_that_of_a_loop_over_windows() -> None:
     source = random.Random(7)
     for _ in range(300):
         data = some_data(source)
@@ -51,7 +51,7 @@ def test_the_horizon_is_that_of_the_loop() -> None:
 
 
 @pytest.mark.parametrize("length_seed", [None, 3])
-def test_a_million_epochs_are_not_gone_through(length_seed: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_million_epochs_are_counted_without_a_loop(length_seed: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     data = Streams(np.zeros(101, dtype=np.uint16), batch_size=2, bptt=10, length_seed=length_seed)
     asked: list[int] = []
     num_windows = Streams.num_windows

@@ -1,4 +1,4 @@
-"""A causal model of Hugging Face as a teacher: what it says of each place, its end of text, and what is refused."""
+"""A Hugging Face causal model as a teacher: its prediction at each place, its end of text, and what is refused."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ transformers = pytest.importorskip("transformers")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, tiny_text: Path) -> Path:
-    """A tiny GPT-2 that has learnt nothing, and a tokenizer of 60 types beside it, the first its end of text."""
+    """A tiny GPT-2 that has learnt nothing, and its tokenizer of 60 types, the first of them its end of text."""
     path = tmp_path_factory.mktemp("gpt2")
     engine = Tokenizer(models.BPE())
     engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -68,7 +68,7 @@ def test_each_place_is_read_after_the_tokens_before_it(make_student: Callable[..
     logits = torch.cat(rows)
     theirs = torch.where(ids == num_types, 0, ids)
     model = transformers.GPT2LMHeadModel.from_pretrained(folder).eval()
-    # where each window, or a piece of 16 of it, begins: what comes up to 16 tokens before is seen, not beyond a reset
+    # pieces of at most 16 tokens of each window: each sees up to 16 tokens before it, but none before a reset
     pieces = {0: [(0, 7), (7, 23), (23, 30), (30, 40)], 1: [(0, 7), (7, 23), (23, 30), (30, 40)]}
     pieces[2] = [(0, 7), (7, 17), (17, 23), (23, 30), (30, 40)]
     for column, parts in pieces.items():
@@ -82,7 +82,7 @@ def test_each_place_is_read_after_the_tokens_before_it(make_student: Callable[..
             torch.testing.assert_close(logits[begin:end, column], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_it_teaches_beside_training_and_from_what_is_stored(
+def test_it_teaches_during_training_and_through_stored_logits(
     make_student: Callable[..., Config], folder: Path, tmp_path: Path
 ) -> None:
     config = make_student({"train.teacher": str(folder), "train.max_steps": 10, "run.sample_tokens": 0})

@@ -16,7 +16,7 @@ from pipeline.training.monitor import read
 
 
 def streams() -> Streams:
-    """101 tokens in 4 streams of L = 25: windows of 10, 10 and 5, so 40, 40 and 20 tokens a step."""
+    """101 tokens in 4 streams of L = 25: windows of 10, 10 and 5, so 40, 40 and 20 tokens per step."""
     return Streams(np.zeros(101, dtype=np.uint16), batch_size=4, bptt=10)
 
 
@@ -40,7 +40,7 @@ def test_the_horizon_counts_windows_of_random_lengths() -> None:
     assert step_reaching(2 * (1000 + int(ends[1][4])), random) == len(ends[0]) + 5
 
 
-def test_the_learning_rate_goes_with_the_length_of_the_window(make_config: Callable[..., Config]) -> None:
+def test_the_learning_rate_is_proportional_to_the_length_of_the_window(make_config: Callable[..., Config]) -> None:
     config = make_config(
         {"train.window_lengths": "random", "train.log_every_steps": 1, "optimizer.schedule": "constant"}
     )
@@ -52,7 +52,7 @@ def test_the_learning_rate_goes_with_the_length_of_the_window(make_config: Calla
 
 
 def test_validation_and_early_stopping(make_config: Callable[..., Config]) -> None:
-    # a learning rate of almost nothing: no validation after the first is better, so patience 2 ends at the third
+    # a learning rate of almost zero: no validation after the first is better, so patience 2 ends the run at the third
     config = make_config(
         {"train.evaluate_every_steps": 4, "train.patience": 2, "optimizer.lr": 1e-30, "train.epochs": 5}
     )
@@ -75,7 +75,7 @@ def test_validation_and_early_stopping(make_config: Callable[..., Config]) -> No
         ({"corpus.valid": "one", "corpus.valid_fraction": 0.0}, r"^corpus\.valid: a single token"),
     ],
 )
-def test_what_would_end_the_run_at_its_first_validation_is_found_before(
+def test_mistakes_that_would_end_the_run_at_its_first_validation_are_found_before(
     make_config: Callable[..., Config], tmp_path: Path, changes: dict[str, Any], sentence: str
 ) -> None:
     (tmp_path / "one").write_text("a")
@@ -94,5 +94,5 @@ def test_losses_are_means_over_tokens_and_the_last_short_window_counts_by_its_to
     records = [r for r in read(Path(str(config.run.directory)) / "metrics.jsonl") if r["kind"] == "train"]
     assert [record["step"] for record in records] == list(range(1, result["steps"] + 1))
     assert records[-1]["tokens"] == result["tokens"]
-    assert records[0]["loss"] == pytest.approx(np.log(21), abs=0.5)  # about uniform over the characters
+    assert records[0]["loss"] == pytest.approx(np.log(21), abs=0.5)  # about uniform over the 21 characters
     assert records[-1]["loss"] < records[0]["loss"] - 0.5

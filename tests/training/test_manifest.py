@@ -1,4 +1,4 @@
-"""A checkpoint's manifest says what was written, or is refused: every bit, every name, also of the format before."""
+"""A checkpoint's manifest says what was written, or is refused: every bit and name, also in the previous format."""
 
 import errno
 import json
@@ -29,7 +29,7 @@ FACTS = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A checkpoint whose files are not what their names say."""
+    """A checkpoint whose files have arbitrary content."""
     path = tmp_path / "step-00000060"
     path.mkdir()
     for name in ("weights.safetensors", "state.pt", "config.yaml", "tokenizer.json"):
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def of_the_format_before(folder: Path, **changes: Any) -> dict[str, Any]:
-    """Rewrite the manifest of ``folder`` as versions before the checksum did; returns it."""
+    """Rewrite the manifest of ``folder`` as versions before the checksum wrote it; return it."""
     values = json.loads((folder / "manifest.json").read_text())
     for name in ("format", "kind", "checksum"):
         values.pop(name, None)
@@ -66,7 +66,7 @@ def test_no_flipped_bit_changes_what_a_manifest_says(folder: Path, kind: str) ->
         with suppress(DamagedError):
             assert parse_manifest(flipped(data, bit)) == manifest, f"bit {bit}"
             num_without_effect += 1
-    assert num_without_effect < 10  # 1e-05 and 1E-05
+    assert num_without_effect < 10  # such as 1E-05 for 1e-05
 
 
 def test_a_changed_position_is_refused(folder: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_changed_position_is_refused(folder: Path) -> None:
         ({"files": {"../a": {"bytes": 1, "xxh3": ""}}}, "does not list"),
     ],
 )
-def test_nothing_is_filled_in_and_nothing_foreign_taken(
+def test_missing_and_foreign_values_are_refused(
     folder: Path, change: dict[str, Any], sentence: str, is_signed: bool
 ) -> None:
     values = {**read_manifest(folder), **change}
@@ -110,14 +110,14 @@ def test_nothing_is_filled_in_and_nothing_foreign_taken(
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "7", '"x"', "{", "{}", "[" * 5000, "\xff", '{"format": 2}'])
-def test_what_is_no_manifest_is_refused(folder: Path, text: str) -> None:
+def test_a_file_that_is_no_manifest_is_refused(folder: Path, text: str) -> None:
     (folder / "manifest.json").write_text(text, encoding="latin-1")
     with pytest.raises(DamagedError, match=r"manifest\.json: "):
         read_manifest(folder)
 
 
 @pytest.mark.parametrize(("code", "kind"), [(errno.EIO, DamagedError), (errno.EACCES, UserError)])
-def test_what_a_disk_has_lost_is_damage_and_what_is_forbidden_is_not(
+def test_an_unreadable_file_is_damage_only_if_the_disk_lost_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[UserError]
 ) -> None:
     def failing(file: Path) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def test_the_oldest_manifest_still_opens(folder: Path) -> None:
     assert (manifest["num_drops"], manifest["lowest_loss"], manifest["position"]) == (0, None, 1200)
 
 
-def test_a_run_of_the_format_before_goes_on_with_one_notice(make_config: Callable[..., Config]) -> None:
+def test_a_run_in_the_previous_format_goes_on_with_one_notice(make_config: Callable[..., Config]) -> None:
     changes = {"optimizer.schedule": "constant", "train.checkpoint_every_steps": 3, "corpus.valid_fraction": 0.0}
     config = make_config({**changes, "train.max_steps": 6})
     launch.train(config, launch.in_process)

@@ -1,4 +1,4 @@
-"""The record of a run stays one clean line over stops, kills, full disks and clocks that differ."""
+"""The record of a run stays consistent over stops, kills, full disks and clocks that differ."""
 
 import errno
 import json
@@ -21,7 +21,7 @@ def train_line(monitor: Monitor, step: int, loss: float) -> None:
 
 
 def losses_in_tensorboard(directory: RunDirectory) -> list[tuple[int, float]]:
-    """Every loss point in the raw event files, before any reader tidies up."""
+    """Every loss point in the raw event files, not filtered by a reader."""
     points = []
     for path in sorted(directory.tensorboard.glob("events*")):
         for event in EventFileLoader(str(path)).Load():
@@ -38,7 +38,7 @@ def test_lost_work_is_dropped_from_the_record_and_from_tensorboard(tmp_path: Pat
         train_line(monitor, step, loss=step / 10)
     monitor.close()
     with directory.metrics.open("a") as stream:
-        stream.write('{"kind": "train", "step": 40, "lo')  # killed while writing
+        stream.write('{"kind": "train", "step": 40, "lo')  # as if killed while writing
     monitor = Monitor(directory, step=20)
     train_line(monitor, 30, loss=7.0)
     monitor.close()
@@ -60,7 +60,7 @@ def test_numbers_that_are_not_finite_are_null(tmp_path: Path, capsys: pytest.Cap
     assert "loss not finite  perplexity 2.0" in capsys.readouterr().err
 
 
-def test_tail_gives_each_new_whole_record_once_over_a_restart(tmp_path: Path) -> None:
+def test_tail_returns_each_new_whole_record_once_over_a_restart(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     monitor = Monitor(directory, step=0)
     train_line(monitor, 5, loss=1.0)
@@ -72,7 +72,7 @@ def test_tail_gives_each_new_whole_record_once_over_a_restart(tmp_path: Path) ->
     assert [record["step"] for record in tail.records()] == [10, 15]
     assert tail.records() == []
     monitor.close()
-    for lost_step, last_step in ((10, 15), (10, 20)):  # twice from the same checkpoint: step 15 again
+    for lost_step, last_step in ((10, 15), (10, 20)):  # twice from the same checkpoint, so step 15 comes again
         monitor = Monitor(directory, step=lost_step)
         train_line(monitor, last_step, loss=1.0)
         monitor.close()
@@ -118,7 +118,7 @@ NO_RECORDS = [
 ]  # fmt: skip
 
 
-def test_lines_that_are_no_records_are_dropped_and_counted(tmp_path: Path) -> None:
+def test_lines_that_are_not_records_are_dropped_and_counted(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     monitor = Monitor(directory, step=0)
     tail = Tail(directory.metrics)
@@ -130,7 +130,7 @@ def test_lines_that_are_no_records_are_dropped_and_counted(tmp_path: Path) -> No
     monitor = Monitor(directory, step=9)
     train_line(monitor, 10, loss=2.0)
     monitor.close()
-    num_bad = len(NO_RECORDS) - 1  # an empty line is nothing to tell of
+    num_bad = len(NO_RECORDS) - 1  # an empty line is not counted
     assert monitor.notices == [f"{directory.metrics}: {num_bad} lines that are no records were dropped"]
     assert [record["step"] for record in read(directory.metrics)] == [5, 10]
     assert losses_in_tensorboard(directory) == [(5, 1.0), (10, 2.0)]
@@ -150,12 +150,12 @@ def test_no_flipped_bit_changes_what_a_line_says(tmp_path: Path) -> None:
     for bit in range(8 * len(line)):
         found = record_of(flipped(line, bit))
         num_dropped += found is None
-        # a flip in the name of the checksum makes it a line of an earlier version
+        # with a flip in the name of the checksum it passes for a line of an earlier version
         assert found is None or found.items() >= values.items(), f"bit {bit}"
     assert num_dropped > 7.7 * len(line)
 
 
-def test_numbers_that_json_has_no_word_for_are_read_as_null_and_strings_are_not_drawn(tmp_path: Path) -> None:
+def test_numbers_unknown_to_json_are_read_as_null_and_strings_are_not_plotted(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     lines = ['"loss": NaN', '"loss": 1e999', '"loss": -Infinity', '"loss": "0.5"', '"loss": 0.5']
     directory.metrics.write_text(
@@ -170,7 +170,7 @@ def test_numbers_that_json_has_no_word_for_are_read_as_null_and_strings_are_not_
 
 @pytest.fixture
 def room(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Bytes that ``os.write`` still takes, in a list of one; then it answers as a full disk does."""
+    """How many bytes ``os.write`` still takes before it fails as on a full disk, as a list of one number."""
     left: list[float] = [math.inf]
     write = os.write
 
@@ -191,7 +191,7 @@ def test_lines_of_a_full_disk_wait_and_are_written_in_order(tmp_path: Path, room
     waiting: list[Record] = []
     monitor = Monitor(directory, step=0, on_record=told.append, on_waiting=waiting.append)
     train_line(monitor, 1, loss=1.0)
-    room[0] = 100  # a part of a line
+    room[0] = 100  # enough for part of a line
     for step in (2, 3, 4):
         train_line(monitor, step, loss=float(step))
     whole = [record["step"] for record in read(directory.metrics)]
@@ -212,7 +212,7 @@ def test_lines_of_a_full_disk_wait_and_are_written_in_order(tmp_path: Path, room
     assert losses_in_tensorboard(directory) == [(step, float(step)) for step in range(1, 6)]
 
 
-def test_a_record_that_is_never_written_is_told_of_and_hides_no_error(tmp_path: Path, room: list[float]) -> None:
+def test_lines_that_are_never_written_are_reported_and_hide_no_error(tmp_path: Path, room: list[float]) -> None:
     directory = RunDirectory(tmp_path, owner="a")
     (tmp_path / "owner").write_text("a")
     told: list[Record] = []
@@ -229,7 +229,7 @@ def test_a_record_that_is_never_written_is_told_of_and_hides_no_error(tmp_path: 
     assert list(read(directory.metrics)) == []
 
 
-def test_a_record_that_cannot_be_begun_is_an_error_at_once(tmp_path: Path, room: list[float]) -> None:
+def test_a_record_whose_file_cannot_be_created_is_an_error_at_once(tmp_path: Path, room: list[float]) -> None:
     room[0] = 0
     with pytest.raises(OSError, match="No space left on device"):
         Monitor(RunDirectory(tmp_path), step=0)

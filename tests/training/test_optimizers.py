@@ -75,7 +75,7 @@ def test_optimizers_equal_their_equations(settings: dict[str, object]) -> None:
     ],
 )
 def test_optimizers_are_torch_s_bit_for_bit(settings: dict[str, object], theirs: Any) -> None:
-    """So they go on from a state that torch's own saved, too."""
+    """So they also continue from a state that torch's optimizers saved."""
     torch.manual_seed(0)
     layers = [torch.nn.Linear(5, 4) for _ in range(2)]
     layers[1].load_state_dict(layers[0].state_dict())
@@ -137,10 +137,10 @@ def test_muon_is_torch_s() -> None:
             layer.weight.grad = gradient.clone()
             optimizer.step()
     moved = theirs.weight.detach() - begin
-    assert (ours.weight - theirs.weight).norm() < 0.05 * moved.norm()  # theirs iterates in bf16
+    assert (ours.weight - theirs.weight).norm() < 0.05 * moved.norm()  # torch's iterates in bf16
 
 
-def test_muon_is_for_the_matrices_between_embedding_and_head() -> None:
+def test_muon_updates_only_the_matrices_between_embedding_and_head() -> None:
     config = ModelConfig(hidden_size=4, embedding_size=3, num_layers=1, tie_weights=True)
     model = LanguageModel(config, 11)
     optimizer = build_optimizer(OptimizerConfig(name="muon"), model)
@@ -172,7 +172,7 @@ def test_muon_divides_by_the_scale_and_goes_on_from_a_saved_state() -> None:
     assert isinstance(other, Muon)
 
 
-def test_singular_values_come_near_one() -> None:
+def test_muon_brings_singular_values_near_one() -> None:
     torch.manual_seed(0)
     values = torch.linalg.svdvals(orthogonal(torch.randn(20, 12, dtype=torch.float64)))
     assert 0.6 < values.min() < values.max() < 1.3

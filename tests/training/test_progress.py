@@ -1,4 +1,4 @@
-"""What a person sees of work under way, on a terminal and in a log file."""
+"""What a person sees of running work, on a terminal and in a log file."""
 
 import io
 import itertools
@@ -52,7 +52,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, in a list of one."""
+    """The time, as a list of one number."""
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
@@ -84,20 +84,20 @@ def test_in_a_log_file_a_count_is_a_line_every_ten_seconds(clock: list[float]) -
 def test_on_a_terminal_a_count_moves_and_is_gone_at_the_end(clock: list[float]) -> None:
     terminal = Terminal()
     with Count("scored", 4, "tokens", stream=terminal) as count:
-        for _ in range(5):  # one more than was thought
+        for _ in range(5):  # one more than announced
             clock[0] += 1.0
             count.add()
     shown = [line.rstrip() for line in terminal.getvalue().split("\r") if line]
     assert [line.split("  ")[-1] for line in shown[:5]] == [f"0:0{n} left" for n in (3, 2, 1, 0, 0)]
     assert shown[0].startswith(" 25% █████                scored 1 of 4 tokens")
     assert shown[4].startswith("100% ████████████████████ scored 5 of 4 tokens")
-    assert shown[5:] == [""]  # blanks over all of the line
+    assert shown[5:] == [""]  # blanks over the whole line
     with Count("scored", 4, "tokens", stream=terminal) as count:
-        count.add(4)  # at once
+        count.add(4)  # all at once, so nothing is shown
     assert terminal.getvalue().count("scored") == 5
 
 
-def test_what_is_said_stands_above_the_bar(clock: list[float]) -> None:
+def test_sentences_stand_above_the_bar(clock: list[float]) -> None:
     terminal = Terminal()
     line = MovingLine(stream=terminal)
     line.move(0.5, "half")
@@ -118,7 +118,7 @@ def test_a_terminal_that_does_not_tell_its_size_shows_a_bar() -> None:
 
 
 def screen(text: str) -> list[str]:
-    """The lines that a terminal shows after ``text``: what follows a carriage return is written over what was there."""
+    """The lines that a terminal shows after ``text``: text after a carriage return overwrites what was there."""
     lines = []
     for line in text.split("\n"):
         shown = ""

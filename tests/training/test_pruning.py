@@ -1,4 +1,4 @@
-"""The cubic schedule and the masks worked by hand; pruned weights that stay zero, also through a resume."""
+"""The cubic schedule and the masks worked by hand; pruned weights stay zero, also after resuming."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +13,13 @@ from pipeline.training import checkpoint
 from pipeline.training.pruning import Pruning, magnitude_masks, sparsity_at
 
 
-def test_the_sparsity_rises_by_the_cube_of_what_is_left() -> None:
+def test_the_sparsity_rises_by_the_cube_of_the_remaining_time() -> None:
     config = PruneConfig(sparsity=0.8, begin_fraction=0.2, end_fraction=0.6)
     shares = [sparsity_at(config, step, 100) for step in (0, 19, 20, 30, 40, 60, 100)]
     assert shares == pytest.approx([0, 0, 0, 0.8 * (1 - 0.75**3), 0.8 * (1 - 0.5**3), 0.8, 0.8])
 
 
-def test_the_smallest_of_all_or_of_each_matrix() -> None:
+def test_the_smallest_weights_of_all_or_of_each_matrix_are_pruned() -> None:
     matrices = [torch.tensor([[1.0, -2.0], [3.0, -4.0]]), torch.tensor([[10.0, -0.5]])]
     each = magnitude_masks(matrices, 0.5, "matrix")
     assert [mask.tolist() for mask in each] == [[[False, False], [True, True]], [[True, False]]]
@@ -30,7 +30,7 @@ def test_the_smallest_of_all_or_of_each_matrix() -> None:
     assert all(mask.all() for mask in magnitude_masks(matrices, 0.0, "all"))
 
 
-def test_what_is_pruned_stays_zero_in_weights_and_means() -> None:
+def test_pruned_elements_stay_zero_in_weights_and_averages() -> None:
     weight, bias = torch.tensor([[1.0, -2.0, 3.0, 4.0]]), torch.tensor([0.1])
     means = [weight.clone(), bias.clone()]
     pruning = Pruning(PruneConfig(sparsity=0.5, end_fraction=0.5, every_steps=2), [weight, bias], 4)
@@ -76,7 +76,7 @@ def test_training_begins_with_the_weights_of_another_run(make_config: Callable[.
     second = make_config({**begun, "train.max_steps": 1, "optimizer.lr": 1e-12, "optimizer.schedule": "constant"})
     result = launch.train(second, launch.in_process)
     assert result["perplexity"] == pytest.approx(trained["perplexity"], rel=1e-6)
-    # a run that has begun needs them no more
+    # a run that has begun no longer needs them
     moved = str(tmp_path / "elsewhere")
     Path(str(first.run.directory)).rename(moved)
     assert launch.train(second, launch.in_process) == result

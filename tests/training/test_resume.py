@@ -1,4 +1,4 @@
-"""An interrupted run, continued, is bitwise the uninterrupted one; W ranks are one rank."""
+"""An interrupted run, continued, equals the uninterrupted one bit for bit; W ranks equal one rank."""
 
 import math
 from collections.abc import Callable
@@ -97,7 +97,7 @@ def test_interrupted_anywhere_and_continued_is_bitwise_equal(
     broken = configuration.with_values(config, {"run.directory": str(tmp_path / "broken")})
     prepare_in_process(config)
     launch.train(config, launch.in_process)
-    # stops fall mid-epoch, mid-interval of the log, on a checkpoint's step, and across the epoch's end
+    # stops fall within an epoch, within a logging interval, on a checkpoint's step, and across the epoch's end
     for num_steps in (3, 10, 5, 60, 25):
         interrupt_after(broken, num_steps)
     launch.train(broken, launch.in_process)
@@ -108,7 +108,7 @@ def test_interrupted_anywhere_and_continued_is_bitwise_equal(
 
 
 class Counter:
-    """A part that counts the updates."""
+    """A part of the step that counts updates."""
 
     def __init__(self) -> None:
         self.number = torch.zeros(())
@@ -143,7 +143,7 @@ def test_a_new_part_of_the_step_is_saved_resumed_and_undone(
     monkeypatch.setattr(run.TrainingStep, "update", counted)
     monkeypatch.setattr(run, "build_step", with_counter)
     interrupt_after(config, 3)
-    # the sixth window is found bad once: the update before it is undone, and the window tried again
+    # the sixth window is bad once: the update before it is undone, and the window tried again
     monkeypatch.setattr(guard.math, "isfinite", lambda value: len(numbers) != 6 and finite(value))
     run.train(config, resources.local_worker(config))
     assert numbers == [1, 2, 3, 4, 5, 6, 5, 6, 7, 8]
@@ -165,11 +165,11 @@ def test_failing_within_a_window_or_before_the_report_and_continued_is_bitwise_e
     config = make_config({**CONVENTIONAL, **ACCUMULATED})
     broken = configuration.with_values(config, {"run.directory": str(tmp_path / "broken")})
     prepare_in_process(config)
-    settling = int(world_size > 1)  # a pass of DDP's own at every start
+    settling = int(world_size > 1)  # one forward pass that DDP makes at every start
     plans = [
         Plan(config),
         Plan(broken, fail_at_forward=2 * 17 + settling),  # the second group of the 17th window's rows
-        Plan(broken, fail_at_report=2),  # of step 20: its checkpoint is written, nobody was told
+        Plan(broken, fail_at_report=2),  # at step 20: its checkpoint is written but not yet reported
         Plan(broken, fail_at_forward=2 * 3 + settling),
         Plan(broken),
     ]
@@ -210,7 +210,7 @@ def test_losses_do_not_depend_on_the_number_of_workers(
     assert len(expected) == 200
     assert [step for step, _ in found] == [step for step, _ in expected]
     assert [loss for _, loss in found] == pytest.approx([loss for _, loss in expected], rel=tolerance)
-    # and a run goes on with another number of workers: hidden states follow their streams
+    # and a run continues with another number of workers: hidden states follow their streams
     moved = configuration.with_values(config, {"run.directory": str(tmp_path / "moved"), "train.epochs": 1})
     interrupt_after(moved, 77)
     train_on_ranks(2, Plan(moved, stop_after=15))  # asked every fourth step

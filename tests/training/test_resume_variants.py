@@ -1,4 +1,4 @@
-"""Other models and ways through a text: continued bitwise, and on two ranks as on one."""
+"""Other models and orders of the text: continued bitwise, and on two ranks the same as on one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -77,7 +77,7 @@ ORDERS = {
 
 
 @pytest.mark.parametrize("name", ORDERS)
-def test_other_ways_through_the_text_resume_and_do_not_depend_on_workers(
+def test_other_orders_of_the_text_resume_and_do_not_depend_on_workers(
     make_config: Callable[..., Config], tmp_path: Path, name: str
 ) -> None:
     folder = tmp_path / "texts"

@@ -1,4 +1,4 @@
-"""Checkpoints written beside training hold the state of their own step; a full disk costs only the new one."""
+"""Checkpoints written in the background hold the state of their own step; a full disk costs only the new one."""
 
 import resource
 import time
@@ -24,7 +24,7 @@ def steps_saved(config: Config) -> list[int]:
 
 
 def wait_for(path: Path) -> None:
-    """Until a writer that is still at it has given ``path`` its name."""
+    """Wait until a writer that is still at work has renamed its checkpoint to ``path``."""
     deadline = time.monotonic() + 30
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -51,7 +51,7 @@ def test_a_slow_write_holds_the_state_of_its_own_step(
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
-def test_what_a_search_is_told_is_already_in_a_checkpoint(
+def test_figures_reported_to_a_search_are_already_in_a_checkpoint(
     make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = make_config({"train.max_steps": 6, "train.checkpoint_every_steps": 2})
@@ -66,8 +66,8 @@ def test_what_a_search_is_told_is_already_in_a_checkpoint(
         told.append((figures["tokens"], steps_saved(config)))
 
     monkeypatch.setattr(checkpoint, "save", slowly)
-    run.train(config, resources.local_worker(config), report=report, evaluate_at_tokens=[180])  # 60 tokens a step
-    assert told == [(180, [2, 3]), (360, [4, 6])]  # two are kept
+    run.train(config, resources.local_worker(config), report=report, evaluate_at_tokens=[180])  # 60 tokens per step
+    assert told == [(180, [2, 3]), (360, [4, 6])]  # two checkpoints are kept
 
 
 def test_checkpoints_by_the_clock(make_config: Callable[..., Config]) -> None:
@@ -76,14 +76,14 @@ def test_checkpoints_by_the_clock(make_config: Callable[..., Config]) -> None:
     assert steps_saved(config) == [1, 2, 3, 4, 5]
 
 
-def test_a_full_disk_leaves_the_checkpoint_before_intact(
+def test_a_full_disk_leaves_the_last_checkpoint_intact(
     make_config: Callable[..., Config], tmp_path: Path, file_size_limit: Callable[[int], None]
 ) -> None:
     config = make_config({"train.max_steps": 12, "train.checkpoint_every_steps": 3, "model.hidden_size": 64})
     whole = configuration.with_values(config, {"run.directory": str(tmp_path / "whole")})
 
     def fill(record: dict[str, Any]) -> None:
-        if record["kind"] == "train" and record["step"] == 5:  # the writer of step 3 may still be at it
+        if record["kind"] == "train" and record["step"] == 5:  # the checkpoint of step 3 may still be being written
             wait_for(checkpoint.folder(RunDirectory(tmp_path / "run"), 3))
             file_size_limit(100_000)  # weights and optimizer state are larger, the metrics file is not
 

@@ -53,10 +53,10 @@ def test_inverse_square_root_after_its_warm_up() -> None:
     assert found[:4] == [0.25, 0.5, 0.75, 1.0]
     assert found[8] == pytest.approx(2 / 3)  # √(4/9)
     assert found[15] == pytest.approx(0.5)  # √(4/16)
-    assert rates(4, schedule="inverse_sqrt")[3] == pytest.approx(0.5)  # without one: 1/√4
+    assert rates(4, schedule="inverse_sqrt")[3] == pytest.approx(0.5)  # without a warm-up: 1/√4
 
 
-def test_plateau_lowers_the_rate_after_every_so_many_validations_without_progress() -> None:
+def test_plateau_lowers_the_rate_whenever_its_patience_is_over() -> None:
     config = OptimizerConfig(lr=8.0, schedule="plateau", decay_factor=0.25, plateau_patience=2)
     # validations since the best:     best, worse, worse (drop), worse, worse (drop), best
     assert [drops_now(config, num_worse) for num_worse in (0, 1, 2, 3, 4, 0)] == [

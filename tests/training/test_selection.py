@@ -1,4 +1,4 @@
-"""The checkpoint that is asked for is the one that is taken, or none is."""
+"""The checkpoint that is asked for is taken, or none is."""
 
 import math
 import threading
@@ -19,7 +19,7 @@ from tests.training.test_manifest import FACTS
 
 
 def write(run: Path, step: int, perplexity: float | None = None, **facts: Any) -> Path:
-    """A checkpoint of ``step`` whose files are not what their names say, renamed into its place as a run does."""
+    """Write a checkpoint of ``step`` whose files have arbitrary content, and rename it into place as a run does."""
     temporary = run / "checkpoints" / f".writing-step-{step:08d}"
     temporary.mkdir(parents=True)
     for name in ("weights.safetensors", "state.pt", "config.yaml", "tokenizer.json"):
@@ -32,7 +32,7 @@ def write(run: Path, step: int, perplexity: float | None = None, **facts: Any) -
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """Validated at 3 and 9, best at 6, last at 12."""
+    """A run that was validated at steps 3, 6 and 9, best at 6, with its last checkpoint at 12."""
     for step, perplexity in ((3, 9.0), (6, 7.0), (9, 8.0), (12, None)):
         write(tmp_path / "run", step, perplexity, best_perplexity=min(perplexity or 9.0, 9.0 if step == 3 else 7.0))
     return tmp_path / "run"
@@ -53,12 +53,12 @@ def test_best_last_and_newest(run: Path) -> None:
     found = selection.newest(run)
     assert found == (folder(run, 12), verify(folder(run, 12)))
     assert selection.choose(run).remark == ""
-    write(run, 100_000_000)  # a digit more
+    write(run, 100_000_000)  # one digit more
     assert selection.find(run, "last") == folder(run, 100_000_000)
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "state.pt", "config.yaml", "tokenizer.json", "manifest.json"])
-def test_no_other_is_taken_for_a_damaged_best_one(run: Path, name: str) -> None:
+def test_a_damaged_best_checkpoint_is_not_replaced_by_another(run: Path, name: str) -> None:
     damage(folder(run, 6) / name)
     with pytest.raises(UserError) as refused:
         selection.find(run, "best")
@@ -75,19 +75,19 @@ def test_no_other_is_taken_for_a_damaged_best_one(run: Path, name: str) -> None:
     assert selection.find(run, "last") == folder(run, 12)
 
 
-def test_a_damaged_manifest_of_any_leaves_the_best_unknown(run: Path) -> None:
+def test_any_damaged_manifest_leaves_the_best_unknown(run: Path) -> None:
     (folder(run, 3) / "manifest.json").unlink()
     with pytest.raises(
         UserError, match=r"00000003/manifest\.json: missing, so which checkpoint is the best is not known"
     ):
         selection.find(run)
-    damage(folder(run, 9) / "weights.safetensors")  # another file of another one does not
+    damage(folder(run, 9) / "weights.safetensors")  # damage to another file of another checkpoint does not
     with pytest.raises(UserError, match="not known"):
         selection.find(run)
     assert [path for path, _ in selection.manifests(run)] == [folder(run, step) for step in (6, 9, 12)]
 
 
-def test_no_other_is_taken_for_a_damaged_last_one_but_by_a_run_that_goes_on(run: Path) -> None:
+def test_only_a_run_that_continues_replaces_a_damaged_last_checkpoint_by_another(run: Path) -> None:
     damage(folder(run, 12) / "state.pt")
     with pytest.raises(UserError, match=r"state\.pt: altered .* this is the last checkpoint; to take another"):
         selection.find(run, "last")
@@ -96,7 +96,7 @@ def test_no_other_is_taken_for_a_damaged_last_one_but_by_a_run_that_goes_on(run:
     assert found[0] == folder(run, 9)
 
 
-def test_where_none_is_whole_a_run_does_not_begin_anew(run: Path) -> None:
+def test_a_run_without_an_intact_checkpoint_does_not_start_over(run: Path) -> None:
     for step in (3, 6, 9, 12):
         damage(folder(run, step) / "manifest.json")
     with pytest.raises(UserError, match=r"manifest\.json: altered .* has no checkpoint that is whole$"):
@@ -111,7 +111,7 @@ def test_a_folder_of_another_step_is_not_trusted(run: Path) -> None:
         selection.find(run, "best")
 
 
-def test_a_best_one_that_is_gone_is_told(run: Path) -> None:
+def test_a_best_checkpoint_that_is_gone_is_reported(run: Path) -> None:
     folder(run, 6).rename(folder(run, 6).with_name("damaged-step-00000006"))
     choice = selection.choose(run)
     assert (choice.path, choice.which) == (folder(run, 9), "best left")
@@ -121,7 +121,7 @@ def test_a_best_one_that_is_gone_is_told(run: Path) -> None:
     )
 
 
-def test_figures_that_are_not_finite_are_not_the_best(tmp_path: Path) -> None:
+def test_a_perplexity_that_is_not_finite_is_not_the_best(tmp_path: Path) -> None:
     for step, perplexity in ((3, math.inf), (6, 7.0), (9, math.inf), (12, 7.0)):
         write(tmp_path, step, perplexity)
     assert selection.find(tmp_path) == folder(tmp_path, 6)
@@ -131,7 +131,7 @@ def test_figures_that_are_not_finite_are_not_the_best(tmp_path: Path) -> None:
     assert (choice.path.name, choice.which, choice.remark) == ("step-00000018", "last", "")
 
 
-def test_what_is_no_run_is_named(tmp_path: Path, run: Path) -> None:
+def test_a_path_that_is_not_a_run_is_said_to_be_what_it_is(tmp_path: Path, run: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     for path in ("search/trials/a", "corpus", "export", "saved", "models/float32", "models/bf16"):
@@ -171,7 +171,7 @@ def test_a_model_is_loaded_from_a_run_and_from_a_folder(make_config: Callable[..
 
 
 def test_a_run_that_has_lost_its_best_checkpoint_says_so_with_its_result(make_config: Callable[..., Config]) -> None:
-    # a rate that destroys what was learnt: the first validation stays the best
+    # a learning rate that destroys what was learnt: the first validation stays the best
     changes = {"optimizer.name": "sgd", "optimizer.lr": 500.0, "train.max_steps": 6, "train.evaluate_every_steps": 3}
     config = make_config({**changes, "optimizer.schedule": "constant", "train.clip_norm": 1.0})
     sentences: list[str] = []
@@ -191,7 +191,9 @@ def test_a_run_that_has_lost_its_best_checkpoint_says_so_with_its_result(make_co
     assert sentences[-1].endswith("is not there any more; step-00000006 is the best of those there are")
 
 
-def test_initial_weights_are_those_of_the_best_or_refused(make_config: Callable[..., Config], tmp_path: Path) -> None:
+def test_initial_weights_are_of_the_best_checkpoint_or_refused(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
     config = make_config({"train.max_steps": 6, "train.checkpoint_every_steps": 3})
     launch.train(config, launch.in_process)
     run = str(config.run.directory)

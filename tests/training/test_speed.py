@@ -22,22 +22,22 @@ from pipeline.training.times import PHASES, StepTimes
 from pipeline.training.utilization import flops_per_token, peak_flops
 
 
-def test_phases_are_what_lies_between_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_phases_are_the_times_between_marks(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 10.5, 12.0, 20.0, 20.25, 21.25])
     monkeypatch.setattr(times.time, "perf_counter", lambda: next(clock))
     step_times = StepTimes(torch.device("cpu"))
-    step_times.mark("backward")  # not within a step: nobody asks
+    step_times.mark("backward")  # not within a step, so not counted
     step_times.start()
     step_times.mark("data")
     step_times.mark("forward")
-    step_times.start()  # what came between (a checkpoint, say) is no phase
+    step_times.start()  # the time in between (for a checkpoint, say) belongs to no phase
     step_times.mark("data")
     step_times.mark("forward")
     expected = {"data_ms": 375.0, "forward_ms": 1250.0}
     assert step_times.take() == {f"{phase}_ms": expected.get(f"{phase}_ms", 0.0) for phase in PHASES}
 
 
-def test_an_earlier_start_s_tokens_do_not_count_for_the_speed(
+def test_tokens_of_an_earlier_sitting_do_not_count_for_the_speed(
     make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = make_config({"train.max_steps": 20, "train.log_every_steps": 10, "optimizer.schedule": "constant"})
@@ -57,7 +57,9 @@ def test_an_earlier_start_s_tokens_do_not_count_for_the_speed(
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn", "mingru", "qrnn", "gru_reset_before", "slstm"])
-def test_the_format_of_the_recurrence_is_that_of_its_products(make_config: Callable[..., Config], cell: str) -> None:
+def test_the_recurrence_is_said_to_use_the_format_of_its_products(
+    make_config: Callable[..., Config], cell: str
+) -> None:
     settings = {"model.residual": True, "model.hidden_size": 64, "train.batch_size": 32, "train.precision": "bf16"}
     config = make_config({"model.cell": cell, "train.max_steps": 1, **settings})
     launch.train(config, launch.in_process)
@@ -72,7 +74,7 @@ def test_flops_of_a_token(is_tied: bool) -> None:
     assert flops_per_token(model) == 6 * (4 * 8 * (8 + 8) + 11 * 8)
 
 
-def test_peaks_by_name_and_format() -> None:
+def test_peak_flops_by_name_and_format() -> None:
     assert peak_flops("NVIDIA H100 80GB HBM3", "bf16", tf32=False) == 989e12
     assert peak_flops("NVIDIA H100 PCIe", "bf16", tf32=False) == 756e12
     assert peak_flops("NVIDIA A100-SXM4-80GB", "float32", tf32=True) == 156e12
@@ -112,12 +114,12 @@ def test_a_run_too_short_for_a_trace_says_so(make_config: Callable[..., Config],
     assert said["text"].startswith("no trace was written")
 
 
-def test_a_trace_that_cannot_be_written_is_told_of_and_the_run_goes_on(
+def test_a_trace_that_cannot_be_written_is_reported_and_the_run_goes_on(
     make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
     config = make_config({"train.max_steps": 8, "train.profile_steps": 2, "run.sample_tokens": 0})
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "profile").touch()  # no folder can be made there
+    (tmp_path / "run" / "profile").touch()  # so that no folder can be made there
     assert launch.train(config, launch.in_process)["steps"] == 8
     (said,) = [record for record in read(tmp_path / "run" / "metrics.jsonl") if record["kind"] == "profile"]
     assert re.search(

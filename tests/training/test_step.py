@@ -115,7 +115,7 @@ def test_a_refused_first_update_leaves_the_momentum_at_zero() -> None:
     model, other = tiny_model(), tiny_model()
     steps = [make_step(each, name="sgd", momentum=0.9) for each in (model, other)]
     junk = [torch.full_like(parameter, math.nan) for parameter in model.parameters() for _ in range(20)]
-    del junk  # memory that is given out again holds it
+    del junk  # memory that is allocated again still holds NaN
     bad = tuple(part + math.nan for part in model.initial_state(STREAMS))
     steps[0](inputs, targets, bad, num_targets=15, lr=0.5, index=0)
     for step, each in zip(steps, (model, other), strict=True):

@@ -1,4 +1,4 @@
-"""A rank that is slower than the others is told of once until it recovers, and is in the figures."""
+"""A rank that is slower than the others is reported once until it recovers, and is in the figures."""
 
 import socket
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def test_each_rank_is_compared_with_the_median_of_the_others() -> None:
     assert ratios([2.0, 2.0, 2.0, 5.0]) == [1.0, 1.0, 1.0, 2.5]
 
 
-def test_a_straggler_is_told_of_once_until_it_keeps_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_straggler_is_reported_once_until_it_keeps_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
     others: list[list[float]] = []
     name = [float(byte) for byte in b"node-7".ljust(stragglers.NAME_BYTES, b"\0")]
     monkeypatch.setattr(
@@ -48,7 +48,7 @@ def test_short_intervals_are_judged_together(monkeypatch: pytest.MonkeyPatch) ->
     assert [len(watch.look(0.1)[1]) for _ in range(8)] == [0, 0, 0, 1, 0, 0, 0, 0]
 
 
-def test_a_delay_on_one_of_two_ranks(make_config: Callable[..., Config]) -> None:
+def test_a_delay_on_one_of_two_ranks_is_reported_once(make_config: Callable[..., Config]) -> None:
     config = make_config({"train.max_steps": 60, "train.log_every_steps": 10})
     prepare_in_process(config)
     train_on_ranks(2, Plan(config, slow=(1, 40, 0.05)))

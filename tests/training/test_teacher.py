@@ -1,4 +1,4 @@
-"""Runs with a teacher: resumed, on several ranks, beside a model and from stored logits; refused where none fits."""
+"""Runs with a teacher, a model or its stored logits: resumed, on several ranks, refused if it does not fit."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ STUDENT: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory: pytest.TempPathFactory, tiny_text: Path) -> tuple[Path, Path, Path]:
-    """A trained teacher's run, its prepared corpus, and the logits stored of it."""
+    """A trained teacher's run, its prepared corpus, and its stored logits."""
     folder = tmp_path_factory.mktemp("teacher")
     values = {
         "corpus.train": [str(tiny_text)],
@@ -63,7 +63,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory, tiny_text: Path) -> tuple[P
 
 @pytest.fixture
 def make_student(make_config: MakeConfig, taught: tuple[Path, Path, Path]) -> MakeConfig:
-    """As ``make_config``, of a student on the teacher's corpus."""
+    """As ``make_config``, for a student on the teacher's corpus."""
     return lambda changes=None: make_config({**STUDENT, "data.directory": str(taught[1]), **(changes or {})})
 
 
@@ -132,7 +132,7 @@ def test_a_teacher_that_starting_over_would_set_aside_is_refused(
         launch.train(own, launch.in_process, fresh=True)
 
 
-def test_without_weight_training_is_bit_for_bit_that_without_a_teacher(
+def test_a_teacher_of_weight_zero_changes_no_bit_of_training(
     make_student: MakeConfig, taught: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
     alone = make_student({"model.dropout": 0.2})
@@ -152,7 +152,7 @@ def test_without_weight_training_is_bit_for_bit_that_without_a_teacher(
     with_part.pop("teaching")
     assert_bitwise_equal((weights, state), (other, with_part))
     divergences = [value for _, value in curve(measured, figure="divergence")]
-    assert divergences[0] > divergences[-1] > 0  # it comes nearer by itself
+    assert divergences[0] > divergences[-1] > 0  # the student comes nearer to the teacher by itself
     assert "divergence" not in record(alone)[0]
 
 
@@ -161,7 +161,7 @@ def test_the_loss_in_the_record_is_the_cross_entropy(make_student: MakeConfig, t
     launch.train(config, launch.in_process)
     (line,) = record(config)
     vocab_size = open_prepared(taught[1]).vocab_size
-    assert line["loss"] == pytest.approx(np.log(vocab_size), rel=0.1)  # of a model that knows nothing yet
+    assert line["loss"] == pytest.approx(np.log(vocab_size), rel=0.1)  # the loss of a model that knows nothing yet
     assert line["perplexity"] == pytest.approx(np.exp(line["loss"]))
     assert 0 < line["divergence"] < line["loss"]
 
@@ -182,7 +182,7 @@ def test_stored_rows_are_what_the_teacher_says_of_each_token(taught: tuple[Path,
         assert log_p[row].astype(np.float32) / 2 - normalizers[row] == pytest.approx(expected.numpy(), abs=0.02)
 
 
-def test_an_interrupted_job_goes_on_and_writes_the_same(
+def test_an_interrupted_job_is_continued_and_writes_the_same(
     taught: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, data, _ = taught
@@ -192,14 +192,14 @@ def test_an_interrupted_job_goes_on_and_writes_the_same(
     first = teach.main(arguments)
     assert first is not None
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert len(files) == 11  # 18,000 tokens in five files, what each was made of, and the manifest
+    assert len(files) == 11  # 18,000 tokens in five files, a file on the origin of each, and the manifest
     for name in ("teacher.json", "train-00003.topk", "train-00004.json"):
         (folder / name).unlink()
     kept = (folder / "train-00002.topk").stat().st_mtime_ns
     assert teach.main(arguments) == first
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
     assert (folder / "train-00002.topk").stat().st_mtime_ns == kept
-    assert teach.main(arguments) == first  # all is there
+    assert teach.main(arguments) == first  # everything is there already
     with pytest.raises(UserError, match=r"^to: .* holds stored logits with top_k 3; name another folder"):
         teach.main([*arguments[:-3], "4", *arguments[-2:]])
     data_of = bytearray((folder / "train-00001.topk").read_bytes())
@@ -209,7 +209,7 @@ def test_an_interrupted_job_goes_on_and_writes_the_same(
         StoredLogits(folder).rows(np.array([5_000]), top_k=2, temperature_index=0)
 
 
-def test_an_interrupted_job_is_not_continued_by_one_of_something_else(
+def test_an_interrupted_job_is_not_continued_with_other_settings(
     taught: tuple[Path, Path, Path], make_student: MakeConfig, tmp_path: Path
 ) -> None:
     run, data, stored = taught
@@ -275,7 +275,7 @@ def test_a_run_is_not_continued_with_another_teacher(
     config = make_student({"train.teacher": str(folder), "train.max_steps": 5})
     launch.train(config, launch.in_process)
     shutil.rmtree(folder)
-    launch.train(config, launch.in_process)  # it has ended, and needs no teacher any more
+    launch.train(config, launch.in_process)  # the run has ended, and needs no teacher any more
     longer = configuration.with_values(config, {"train.max_steps": 8})
     with pytest.raises(UserError, match=r"^train.teacher: .*stored: no checkpoint there"):
         launch.train(longer, launch.in_process)

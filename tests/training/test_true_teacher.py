@@ -1,4 +1,4 @@
-"""A student that is taught the true distribution of a text gets nearer to it than one that reads alone."""
+"""A student taught the true distribution of a text gets nearer to it than one that only reads the text."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ NUM_TYPES = 12
 
 
 def true_distributions(corpus: PreparedCorpus, split: str, transition: Any) -> Any:
-    """(N, V) of every token of a split of a Markov chain of letters, given the letter before it."""
+    """The distribution of every token of a split of a Markov chain of letters, given the letter before it: (N, V)."""
     letters = [corpus.tokenizer.encode(chr(97 + number))[0] for number in range(NUM_TYPES)]
     whole = np.full((corpus.vocab_size, corpus.vocab_size), 1e-12)
     whole[np.ix_(letters, letters)] = transition
@@ -62,4 +62,4 @@ def test_a_student_of_the_true_distribution_is_better_at_equal_tokens(make_confi
     valid = true_distributions(corpus, "valid", transition)[1:]
     best = -np.log(valid[np.arange(len(valid)), corpus.splits["valid"][1 : len(valid) + 1]]).mean()
     ours, theirs = (np.log(result["perplexity"]) for result in results)
-    assert best < theirs < ours - 0.01  # nats a token; the chain itself is the best there can be
+    assert best < theirs < ours - 0.01  # nats per token; no model can be better than the chain itself

@@ -1,4 +1,4 @@
-"""A budget of words, and checkpoints at numbers of them: counted the same after kills, and on any number of ranks."""
+"""A budget of words, and checkpoints at given numbers of words: the same after kills and on any number of ranks."""
 
 import json
 import random
@@ -42,7 +42,7 @@ Make = Callable[..., Config]
 
 @pytest.fixture
 def make_counted(make_config: Make, tiny_text: Path, tmp_path: Path) -> Make:
-    """A function: changes → the configuration of a run on 50 lines of 12 words that counts them."""
+    """A function: changes → the configuration of a run on 50 lines of 12 words that counts words."""
     text = tmp_path / "short.txt"
     text.write_text("".join(tiny_text.read_text().splitlines(keepends=True)[:50]))
     return lambda changes=None: make_config({"corpus.train": [str(text)], **COUNTED, **(changes or {})})
@@ -88,12 +88,12 @@ def test_a_run_ends_with_its_budget_and_saves_at_each_number(make_counted: Make)
     by_hand = dict(words_by_hand(config))
     assert by_hand[result["steps"]] == result["words"] <= 1000 < by_hand[result["steps"] + 1]
     marks = marks_of(config)
-    assert list(marks) == NUMBERS  # all are kept
+    assert list(marks) == NUMBERS  # every checkpoint is kept
     for number, (step, words, _) in marks.items():
         assert words == by_hand[step]
-        # the last number is the budget's own, which a whole window would go beyond
+        # the last number is the budget itself, which one more window would exceed
         assert by_hand[step - 1] < number <= words or (number == 1000 and step == result["steps"])
-    assert len(checkpoint.manifests(str(config.run.directory))) <= len(NUMBERS) + 1  # and the best
+    assert len(checkpoint.manifests(str(config.run.directory))) <= len(NUMBERS) + 1  # and the best checkpoint
     # the schedule ends with the budget
     lr = [r["lr"] for r in read(Path(str(config.run.directory)) / "metrics.jsonl") if r["kind"] == "train"]
     assert lr[-1] < 1e-4 * config.optimizer.lr
@@ -161,14 +161,14 @@ def test_which_numbers_a_checkpoint_stands_for() -> None:
 
 
 def test_the_numbers_and_names_of_babylm() -> None:
-    # those that its evaluation pipeline asks for: chck_1M … chck_9M, chck_10M … chck_100M
+    # the names that BabyLM's evaluation pipeline asks for: chck_1M … chck_9M, chck_10M … chck_100M
     expected = [f"chck_{i}M" for i in range(1, 10)] + [f"chck_{i * 10}M" for i in range(1, 11)]
     assert [revision(number) for number in BABYLM_WORDS] == expected
     assert [revision(300), revision(250_000), revision(1_500_000)] == ["chck_300", "chck_250K", "chck_1500K"]
     assert configuration.load(overrides=["train.checkpoint_at_words=babylm"]).train.words_of_checkpoints == BABYLM_WORDS
 
 
-def test_a_checkpoint_that_could_not_be_written_leaves_its_number_to_the_next(
+def test_the_next_checkpoint_takes_over_the_number_of_one_that_could_not_be_written(
     make_counted: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = make_counted({"train.checkpoint_every_steps": 15})
@@ -207,7 +207,7 @@ def test_a_checkpoint_that_could_not_be_written_leaves_its_number_to_the_next(
         ),
     ],
 )
-def test_what_cannot_be_asked_for(changes: dict[str, Any], sentence: str) -> None:
+def test_word_settings_that_make_no_sense_are_refused(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         configuration.with_values(configuration.load(), changes)
 
@@ -250,7 +250,7 @@ def start(settings: Path) -> subprocess.Popen[str]:
 def test_two_million_words_as_in_babylm_killed_with_sigkill_three_times(
     make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
-    """Ten readings of 200,000 words, with a checkpoint at every tenth of the first, then of the whole."""
+    """Ten readings of 200,000 words, with checkpoints at every tenth of the first reading, then after each reading."""
     source = random.Random(3)
     words = ["".join(source.choices("abcdefghij", k=source.randint(1, 9))) for _ in range(300)]
     text = tmp_path / "train.txt"
