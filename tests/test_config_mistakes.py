@@ -91,7 +91,7 @@ def test_one_sentence_for_one_mistake(override: str, sentence: str) -> None:
         (["corpus.valid_fraction=0.6", "corpus.test_fraction=0.5"], "corpus.valid_fraction"),
     ],
 )
-def test_settings_that_do_not_go_together(overrides: list[str], setting: str) -> None:
+def test_settings_that_contradict_each_other_are_refused(overrides: list[str], setting: str) -> None:
     with pytest.raises(ValueError, match=rf"^{setting}: "):
         load(None, overrides)
 

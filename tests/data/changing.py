@@ -1,4 +1,4 @@
-"""Texts of every form that are written anew with the same size, and preparations of them that are interrupted."""
+"""Texts of every form that are rewritten with the same size, and preparations of them that are interrupted."""
 
 import gzip
 import json
@@ -98,7 +98,7 @@ def config_of(make_config: MakeConfig, train: str, **changes: Any) -> Config:
 
 
 def interrupted(config: Config, *, after: int) -> None:
-    """Prepare ``after`` shards and no more."""
+    """Prepare ``after`` shards, then stop."""
 
     def killed(tasks: Sequence[Any]) -> Iterator[dict[str, Any]]:
         for number, result in enumerate(in_process(tasks)):

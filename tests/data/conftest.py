@@ -1,4 +1,4 @@
-"""Token sequences in shards, made straight from documents of ids; a corpus of files; a store that speaks S3."""
+"""Token sequences in shards, made directly from documents of ids; a corpus of files; a store that speaks S3."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ __all__ = ["door", "server", "store"]
 
 @pytest.fixture
 def make_sequence(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TokenSequence]:
-    """A function: documents of token ids and a shard size → them as one token sequence in shards of that size."""
+    """A function: documents of token ids and a shard size → one token sequence in shards of that size."""
 
     def make(documents: Sequence[Sequence[int]], *, shard_tokens: int = 1 << 20) -> TokenSequence:
         directory: Path = tmp_path_factory.mktemp("shards")
@@ -35,7 +35,7 @@ def make_sequence(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tok
 
 @pytest.fixture
 def corpus_of_files(tmp_path: Path) -> Path:
-    """Thirty files of a few hundred characters, one of many."""
+    """Thirty files of a few hundred characters, except one that is much longer."""
     source = random.Random(3)
     folder = tmp_path / "texts"
     folder.mkdir()

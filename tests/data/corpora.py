@@ -1,4 +1,4 @@
-"""Small corpora of every form, and what the pieces of one hold."""
+"""Small corpora of every form, and the texts in their slices."""
 
 import bz2
 import gzip
@@ -28,7 +28,7 @@ def corpus_config(train: Path | str | Sequence[Path | str], **changes: Any) -> C
 
 
 def forget_sources() -> None:
-    """As in a new process: nothing is known of datasets and built-in texts."""
+    """Clear what is cached of datasets and built-in texts, as in a new process."""
     hub.load_dataset.cache_clear()
     builtin.topics.cache_clear()
     builtin.modules.cache_clear()
@@ -43,7 +43,7 @@ def all_texts(config: Config, *, tally: Tally | None = None) -> list[str]:
 
 
 def write_records(folder: Path, form: str, texts: list[str] = TEXTS, *, rows_per_group: int = 30) -> Path:
-    """``texts`` as a file of ``form``, Parquet in row groups of ``rows_per_group``."""
+    """Write ``texts`` as a file of ``form`` (Parquet in row groups of ``rows_per_group``); return its path."""
     lines = "".join(json.dumps({"id": n, "text": text}) + "\n" for n, text in enumerate(texts)).encode()
     path = folder / f"records.{form}"
     table = pa.table({"id": list(range(len(texts))), "text": texts})

@@ -1,4 +1,4 @@
-"""A store that speaks S3: a local server of moto's, one bucket, and a door before it that can be watched and shut."""
+"""A store that speaks S3: a local moto server, one bucket, and a door in front of it that can be watched and shut."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +13,7 @@ BUCKET = "s3://texts"
 
 
 class Door:
-    """Stands before the server: writes down what is asked for, and turns away what ``is_shut`` says."""
+    """Stands in front of the server: records all requests, and turns away those that ``is_shut`` names."""
 
     def __init__(self, application: Callable[..., Any]) -> None:
         self.application = application
@@ -29,7 +29,7 @@ class Door:
         return self.application(environ, start_response)
 
     def ranges(self, name: str) -> list[tuple[int, int]]:
-        """(start, stop) of what was read of the files whose path has ``name`` in it."""
+        """The ranges of bytes, (start, stop), that were read from files whose path contains ``name``."""
         return sorted(
             (int(first), int(last) + 1)
             for method, path, asked in self.requests
@@ -57,7 +57,7 @@ def door(server: ThreadedMotoServer) -> Iterator[Door]:
 
 @pytest.fixture(scope="module")
 def store(server: ThreadedMotoServer) -> Iterator[fs.FileSystem]:
-    """An empty bucket, and the environment that leads to it."""
+    """An empty bucket, and the environment variables that lead to it."""
     _, port = server.get_host_and_port()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {

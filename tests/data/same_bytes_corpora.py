@@ -20,7 +20,7 @@ from tests.data.corpora import write_records
 HERE = Path(__file__).parent
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "é", "€", "and\tran"]
 LINES = [" ".join(random.Random(n).choices(WORDS, k=9)) for n in range(400)]
-# a line twice, short and empty ones, white space, other line ends, a mark and characters that combine
+# repeated, short and empty lines, white space, other line ends, a byte order mark, combining characters
 ODD = [
     *LINES[:40], "", LINES[3], " ", "x", "tab\tand  blanks ", "cafe\u0301 ﬁne e\u0301\u0327", "carriage\r",
     "\ufeffmark", "\u2028 no line end", "", *LINES[40:120], LINES[7],
@@ -55,7 +55,7 @@ def files_to_choose_from(folder: Path) -> Changes:
 
 
 def records(form: str, lines: Sequence[str] = LINES) -> Callable[[Path], Changes]:
-    """``lines`` as a file of ``form`` of ``write_records``."""
+    """A function that writes ``lines`` with ``write_records`` as a file of ``form``."""
     return lambda folder: {"corpus.train": [write_records(folder, form, list(lines)).name]}
 
 
@@ -112,7 +112,7 @@ def folder_of_data(query: str) -> Callable[[Path], Changes]:
 
 
 def builtin(name: str) -> Callable[[Path], Changes]:
-    """A built-in corpus of texts of our own: those of Python are others in each version of it."""
+    """A built-in corpus with our own texts, because Python's own differ from version to version."""
 
     def write(folder: Path) -> Changes:
         (folder / "python/test").mkdir(parents=True)
@@ -133,7 +133,7 @@ COMBINING = "".join(
     random.Random(2).choices(["e", "\u0301", "\u0327", "a b", "\n", "\u1112", "\u1161", "\u11ab"], k=9000)
 )
 
-# what is prepared: its texts, and its settings
+# name of the corpus → the function that writes its texts, and its settings
 CORPORA: dict[str, tuple[Callable[[Path], Changes], Changes]] = {
     "bytes of files": (files, BYTES),
     "words of a file": (records("txt"), {"tokenizer.kind": "word", "tokenizer.min_count": 2}),

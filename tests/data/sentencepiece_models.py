@@ -1,4 +1,4 @@
-"""SentencePiece models made by its trainer with random options, and texts that meet the odd places of all of them."""
+"""SentencePiece models trained with random options, and texts that hit the odd cases of all of them."""
 
 import io
 import random
@@ -37,14 +37,14 @@ CONTROLS = ["<ctl>", "<a b>", "[SEP]", "▁ctl", "hello", "lantern"]
 
 
 def random_text(source: random.Random) -> str:
-    """Up to 30 words with all kinds of white space around them; sometimes nothing."""
+    """Up to 30 words with all kinds of white space around them; sometimes an empty text."""
     start = source.choice(SPACES) if source.random() < 0.2 else ""
     words = source.choices(WORDS, k=source.choice([0, 1, 2, 3, 5, 10, 30]))
     return start + "".join(word + source.choice([" "] * 10 + SPACES) for word in words)
 
 
 def train(lines: list[str], **options: Any) -> bytes:
-    """The model file that the trainer makes of ``lines``."""
+    """The model file that SentencePiece's trainer makes from ``lines``."""
     file = io.BytesIO()
     options = {"vocab_size": 300, "hard_vocab_limit": False, "minloglevel": 3, "num_threads": 1, **options}
     sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(lines), model_writer=file, **options)
@@ -52,7 +52,7 @@ def train(lines: list[str], **options: Any) -> bytes:
 
 
 def random_model(seed: int) -> bytes:
-    """A model of 150 lines with options drawn by ``seed``: every kind, every option that changes what texts become."""
+    """A model trained on 150 lines with options drawn by ``seed``: any kind, and any option that changes the ids."""
     source = random.Random(seed)
     byte_fallback = source.random() < 0.4
     kind = source.choice(["unigram", "bpe", "bpe", "char", "word"])

@@ -1,4 +1,4 @@
-"""Byte-pair encoding by looked-up words against Hugging Face, which merges every text from the start."""
+"""Byte-pair encoding with looked-up words, against Hugging Face, which merges every text from scratch."""
 
 import time
 from functools import cache
@@ -19,7 +19,7 @@ TEXT = (
     "It's what they'll've said: don't I'd've thought; we're 3.14 x2² ½ ٣٤ 'tis\r\n"
     "def f(x):\n    return {'a': -x ** 2}  # naïve — “café” 東京\u3000日本語 नमस्ते e\u0301 😀\u00a0\u2028\n\n"
 ) * 20
-# characters at which words of every kind begin and end, and any others
+# characters at which words of every kind begin and end, and others
 characters = st.one_of(
     st.sampled_from(list(" \n\t\r'stmdrevlabXY09.,!_-éßñ東日αβ١²½\u3000\u00a0\u2028\u0085\x1c\x00\u0301\u200d😀")),
     st.characters(codec="utf-8"),
@@ -45,7 +45,7 @@ def words_of(text: str) -> list[bytes]:
 
 
 @given(texts, texts)
-def test_words_are_those_of_hugging_face_with_texts_beside_each_other(one: str, two: str) -> None:
+def test_words_of_joined_texts_are_those_of_hugging_face(one: str, two: str) -> None:
     data = one.encode() + END + two.encode() + CUT
     assert split_pretokens(data).to_pylist() == [*words_of(one), END, *words_of(two), CUT]
 
@@ -57,7 +57,7 @@ def test_every_character_of_unicode_between_letters_and_after_a_space() -> None:
 
 
 def test_white_space_of_hugging_face_is_white_space_to_python_too() -> None:
-    # or a text could be cut inside of it
+    # otherwise a text could be cut inside white space
     points = [chr(p) for p in range(0x110000) if not 0xD800 <= p < 0xE000]
     spaces = [c for c, kind in zip(points, classify("".join(points)), strict=True) if kind == pretokens.SPACE]
     assert len(spaces) == 25
@@ -76,7 +76,7 @@ def test_documents_get_the_ids_of_hugging_face(documents: list[tuple[str, bool]]
 
 
 @pytest.mark.parametrize("text", [TEXT, TEXT.replace("\n", " "), "ab" * 2000, " " * 3000, "a \u3000b" * 800])
-def test_long_texts_cut_into_pieces_are_as_the_whole(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_texts_cut_into_pieces_get_the_ids_of_the_whole(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups, "GROUP_BYTES", 50)
     for tokenizer in (tokenizer_of(), hugging_face_only(monkeypatch)):
         ids, lengths = tokenizer.encode_documents(["a b", text, "", text], ends=[True, True, False, False])
@@ -106,7 +106,7 @@ def test_words_beyond_the_limit_are_forgotten_and_encoded_again(monkeypatch: pyt
         assert fresh.encode(text).tolist() == merged(tokenizer, text)
 
 
-def test_another_way_to_take_texts_apart_is_left_to_hugging_face() -> None:
+def test_another_pre_tokenizer_is_left_to_hugging_face() -> None:
     engine = type(tokenizer_of().engine).from_str(tokenizer_of().engine.to_str())
     engine.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
     tokenizer = BpeTokenizer("none", engine)

@@ -1,4 +1,4 @@
-"""A text that was changed since a corpus was made of it is told and refused, whatever its size and its time say."""
+"""A text that changed since its corpus was prepared is named and refused, whatever its size and time say."""
 
 import os
 import shutil
@@ -50,14 +50,14 @@ def test_an_edited_text_of_the_same_size_is_refused(make_config: MakeConfig, fol
         assert "\n" not in str(error.value)
     with pytest.raises(UserError, match=r"every byte is as it was written, but .* is another one now"):
         verify_texts(corpus)
-    write(folder, LINES)  # the text of before, at another time
+    write(folder, LINES)  # the earlier text, with another time
     told: list[str] = []
     assert prepare_in_process(config, say=told.append).fingerprint == corpus.fingerprint
     assert [sentence.partition(" ")[0] for sentence in told] == ["reading"]
     assert prepare_in_process(whole).fingerprint == corpus.fingerprint
 
 
-def test_a_time_that_was_set_back_hides_nothing(make_config: MakeConfig, folder: Path) -> None:
+def test_an_edit_is_found_although_the_time_was_set_back(make_config: MakeConfig, folder: Path) -> None:
     config = config_of(make_config, write_text(folder, LINES))
     prepare_in_process(config)
     times = (folder / "a.txt").stat()
@@ -67,7 +67,7 @@ def test_a_time_that_was_set_back_hides_nothing(make_config: MakeConfig, folder:
         prepare_in_process(config)
 
 
-def test_what_is_read_again_is_read_by_many(
+def test_texts_are_read_again_in_many_tasks(
     make_config: MakeConfig, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(extracts, "COMPARED_BYTES", 1000)
@@ -86,7 +86,7 @@ def test_what_is_read_again_is_read_by_many(
     assert asked[0] > 3
 
 
-def test_which_texts_are_others(make_config: MakeConfig, folder: Path) -> None:
+def test_the_refusal_names_the_text_that_is_new_grown_or_gone(make_config: MakeConfig, folder: Path) -> None:
     config = config_of(make_config, write_files(folder, LINES))
     prepare_in_process(config)
     (folder / "999.txt").write_text("new")
@@ -135,14 +135,14 @@ def test_a_text_that_is_written_while_it_is_prepared(make_config: MakeConfig, fo
     with pytest.raises(OtherCorpusError, match=r"\(a\.txt has changed since\)"):
         prepare_in_process(config, on_shard=on_shard, say=told.append)
     assert not (folder.parent / "data" / MANIFEST).exists()
-    write_text(folder, LINES)  # half of the shards are of the one text, half of the other
+    write_text(folder, LINES)  # half of the shards come from one text, half from the other
     with pytest.raises(OtherCorpusError, match=r"\(a\.txt has changed since\); remove it"):
         prepare_in_process(config)
     shutil.rmtree(folder.parent / "data")
     assert prepare_in_process(config).fingerprint == expected
 
 
-def test_a_text_that_is_never_left_alone(make_config: MakeConfig, folder: Path) -> None:
+def test_a_text_that_is_rewritten_all_the_time_is_refused(make_config: MakeConfig, folder: Path) -> None:
     config = config_of(make_config, write_text(folder, LINES))
 
     def restless(tasks: Sequence[Any]) -> Iterator[dict[str, Any]]:

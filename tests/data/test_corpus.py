@@ -1,4 +1,4 @@
-"""What becomes of each kind of source: its documents and its splits."""
+"""The documents and splits that each kind of source gives."""
 
 import gzip
 import itertools
@@ -62,7 +62,7 @@ def test_every_record_is_in_one_split(tmp_path: Path, form: str, split_by: str) 
     assert 5 <= len(splits["test"]) <= 40
 
 
-def test_what_a_document_is_in_a_text(tmp_path: Path) -> None:
+def test_documents_of_a_text_are_files_lines_or_paragraphs(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"one\r\ntwo\n\n \n\nthree\nfour\n\n\n")
     assert all_texts(corpus_config(path)) == ["one\r\ntwo\n\n \n\nthree\nfour\n\n\n"]
@@ -155,7 +155,7 @@ def test_the_first_of_equal_documents_stays(make_config: MakeConfig, tmp_path: P
     assert corpus.manifest["splits"]["train"]["num_duplicates"] == 200 - len(set(repeated))
 
 
-def test_files_that_are_equal_too_short_or_undecodable(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_files_that_are_equal_too_short_or_undecodable_are_left_out(make_config: MakeConfig, tmp_path: Path) -> None:
     folder = tmp_path / "texts"
     folder.mkdir()
     contents = [b"the same text", b"another text", b"the same text", b"no", b"bad \xff bytes here", b"a third text"]
@@ -183,7 +183,7 @@ def test_weights_repeat_and_mix(make_config: MakeConfig, tmp_path: Path) -> None
     found = decoded(corpus)
     assert found.count("bbbb") == 4000
     assert found.count("aaaa") == pytest.approx(10_000, abs=2)
-    # in every quarter of the whole about as much of each
+    # every quarter of the corpus has about the same share of each
     for quarter in np.array_split(np.array(found), 4):
         assert 0.6 < np.mean(quarter == "aaaa") < 0.8
     with pytest.raises(ValueError, match=r"corpus\.weights: 1 weights for the 2 patterns"):
@@ -222,7 +222,7 @@ def test_one_compressed_document_is_not_divided(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "data", [b"", "é€😀".encode(), b"\xff", "é".encode()[:1], b"a\xed\xa0\x80", b"\xc0\x80", b"a\x00b"]
 )
-def test_what_is_utf8(data: bytes) -> None:
+def test_only_valid_utf8_is_accepted(data: bytes) -> None:
     try:
         data.decode()
         expected = True

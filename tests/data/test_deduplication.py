@@ -1,4 +1,4 @@
-"""Which documents are repeated, by their hashes, and how much is held of each."""
+"""Which documents are repeated, by their hashes, and how much memory each takes."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One process at a time prepares a corpus, and a dead one is in nobody's way."""
+"""One process at a time prepares a corpus, and a dead one blocks nobody."""
 
 import fcntl
 import os
@@ -38,7 +38,7 @@ def test_a_second_preparation_is_refused(make_config: MakeConfig, tmp_path: Path
     assert prepare_in_process(config).fingerprint == corpus.fingerprint
 
 
-def test_a_killed_preparation_holds_nothing(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_killed_preparation_holds_no_lock(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config()
     (tmp_path / "data").mkdir()
     lock = tmp_path / "data" / directory.LOCK
@@ -55,12 +55,14 @@ def test_a_killed_preparation_holds_nothing(make_config: MakeConfig, tmp_path: P
     assert not lock.exists()
 
 
-def test_a_lock_that_its_holder_removes_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_file_that_is_removed_while_it_is_opened_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "lock"
     waiting = [hold(path)]
 
     def flock(descriptor: int, operation: int) -> None:
-        if waiting:  # the holder leaves between the opening of the file and the lock on it
+        if waiting:  # the holder leaves after the file is opened and before it is locked
             path.unlink()
             os.close(waiting.pop())
         lock(descriptor, operation)
@@ -74,7 +76,7 @@ def test_a_lock_that_its_holder_removes_meanwhile_is_none(tmp_path: Path, monkey
     os.close(descriptor)
 
 
-def test_a_file_system_without_locks_is_told_of(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_is_reported(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_locks(path: Path) -> int:
         raise OSError(38, os.strerror(38))
 
@@ -85,7 +87,7 @@ def test_a_file_system_without_locks_is_told_of(make_config: MakeConfig, monkeyp
     assert "cannot be locked (Function not implemented)" in told[0]
 
 
-def test_nothing_is_left_where_nothing_was_made(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_an_interruption_before_the_first_shard_leaves_nothing(make_config: MakeConfig, tmp_path: Path) -> None:
     def stopped(tasks: Any) -> Any:
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""Every token of every document once, from its own beginning, whatever the number of ranks and wherever it starts."""
+"""Every token of every document comes once, in documents from their beginning, on any ranks, from any position."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,13 +18,13 @@ BEGIN = 60_000
 
 
 def array_of(lengths: list[int]) -> ArrayTokens:
-    """Documents of these lengths whose tokens are 0, 1, 2 …"""
+    """Documents of these lengths, whose tokens are 0, 1, 2 …"""
     ends = np.cumsum(lengths)
     return ArrayTokens(np.arange(ends[-1], dtype=np.uint16), starts=ends - lengths)
 
 
 def rows_of(window: Window) -> list[list[int]]:
-    """The targets of each row without padding, after its inputs were found to be one behind."""
+    """The targets of each row without padding; asserts that the inputs are the targets one place later."""
     found = []
     for inputs, targets in zip(window.inputs.T.tolist(), window.targets.T.tolist(), strict=True):
         kept = [target for target in targets if target != IGNORED]
@@ -42,7 +42,7 @@ def test_five_documents_in_windows_of_two() -> None:
     ]  # fmt: skip
     rows = [row for window in windows for row in rows_of(window)]
     assert sorted(rows) == [[], [0, 1, 2], [3], [4, 5, 6, 7], [9, 10], [11, 12]]
-    # sorted by length: no window holds the shortest beside the longest
+    # sorted by length: no window has both the shortest and the longest
     assert not any({1, 4} <= {len(row) for row in rows_of(window)} for window in windows)
     assert all(len(window.inputs) == max(map(len, rows_of(window))) for window in windows)
     assert [window.num_targets for window in windows] == [sum(map(len, rows_of(window))) for window in windows]
@@ -107,7 +107,7 @@ def test_an_epoch_has_every_document_once(
         np.testing.assert_array_equal(window.targets, np.concatenate([part.targets for part in parts], axis=1))
 
 
-def test_every_epoch_has_another_order_and_the_same_one_again() -> None:
+def test_epochs_have_different_but_repeatable_orders() -> None:
     data = Documents(array_of([3] * 50), batch_size=5, most_tokens=9, begin_id=BEGIN, seed=1)
 
     def first_tokens(epoch: int) -> list[int]:
@@ -126,7 +126,7 @@ def test_buckets_leave_little_padding() -> None:
             array_of(lengths), batch_size=20, most_tokens=40, begin_id=BEGIN, seed=1, bucket_windows=bucket_windows
         )
         shares.append(sum(lengths) / sum(window.inputs.size for window in data.windows()))
-    assert shares[0] < 0.56  # the longest of 20 of 1 … 40 is about 39, their mean 20.5
+    assert shares[0] < 0.56  # of 20 lengths from 1 to 40 the longest is about 39, the mean 20.5
     assert shares[1] > 0.93
 
 
@@ -158,7 +158,7 @@ def test_every_held_out_token_is_scored_once(lengths: list[int], num_rows: int, 
     assert sorted(scored) == list(range(sum(lengths)))
 
 
-def test_what_cannot_be_laid_out_is_refused() -> None:
+def test_documents_that_cannot_be_laid_out_are_refused() -> None:
     with pytest.raises(ValueError, match=r"3 workers, but only train\.batch_size=2"):
         Documents(array_of([1] * 9), batch_size=2, most_tokens=4, begin_id=0, seed=1, world_size=3)
     with pytest.raises(ValueError, match=r"only 1 of the train\.batch_size=2 documents of a window \(corpus\.document"):

@@ -13,7 +13,7 @@ MakeSequence = Callable[..., TokenSequence]
 
 @pytest.mark.parametrize("shard_tokens", [1, 3, 4, 100])
 def test_document_starts_of_any_stretch(make_sequence: MakeSequence, shard_tokens: int) -> None:
-    # the empty one begins where the next does; the last is empty at the end of the sequence, where no token is
+    # the empty document begins where the next one does; the last is empty, at the end, and begins at no token
     documents = [[1, 2, 3], [], [4, 5, 6, 7, 8], [9], [10], []]
     sequence = make_sequence(documents, shard_tokens=shard_tokens)
     all_starts = [0, 3, 8, 9]
@@ -27,7 +27,7 @@ def test_document_starts_of_any_stretch(make_sequence: MakeSequence, shard_token
 
 def test_an_empty_document_at_the_end_of_a_shard_begins_in_the_next(make_sequence: MakeSequence) -> None:
     sequence = make_sequence([[1, 2], [3, 4]], shard_tokens=2)
-    # as a preparation writes it where the shard's last piece has no token
+    # as a preparation writes it if the shard's last piece has no token
     sequence._shard(0).sidecar = Sidecar.of({}, np.array([0, 2]))
     sequence._shard(1).sidecar = Sidecar.of({}, np.array([], dtype=np.int64))
     assert sequence.document_starts(0, 4).tolist() == [0, 2]

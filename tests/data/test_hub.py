@@ -1,4 +1,4 @@
-"""Datasets by name: splits, slices and unions as ``datasets`` has them, and the same rows under two names."""
+"""Datasets by name: splits, slices and unions as in ``datasets``, and the same rows under two names."""
 
 import json
 import os
@@ -22,7 +22,7 @@ TRAIN, VALIDATION = [f"train {n}" for n in range(105)], [f"validation {n}" for n
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """``one`` and ``dd``, saved by ``save_to_disk``; ``hub``, a folder of data files, train in two; links to them."""
+    """``one`` and ``dd``, saved by ``save_to_disk``; ``hub``, a folder of data files (train in two); links to them."""
     folder = tmp_path_factory.mktemp("datasets")
     train, validation = (datasets.Dataset.from_dict({"text": texts}) for texts in (TRAIN, VALIDATION))
     train.save_to_disk(folder / "one")
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def named(folder: Path, pattern: str) -> str:
-    """``pattern`` with the path in it below ``folder``, so that no other test's dataset has the same name."""
+    """``pattern`` with its path moved below ``folder``, so that no other test's dataset has the same name."""
     return re.sub(r"^(hf://)?", rf"\1{folder}/", pattern)
 
 
@@ -53,7 +53,7 @@ def named(folder: Path, pattern: str) -> str:
     ("split", "rows"),
     [
         ("train", TRAIN),
-        ("train[:90%]", TRAIN[:94]),  # 94.5 is rounded to the even number
+        ("train[:90%]", TRAIN[:94]),  # 94.5 is rounded to the even 94
         ("train[90%:]", TRAIN[94:]),
         ("train[5:10]", TRAIN[5:10]),
         ("train[-3:]", TRAIN[-3:]),
@@ -96,11 +96,11 @@ def test_splits_are_those_of_datasets(folder: Path, kind: str, split: str, rows:
         ("hf://hub?streaming=1&split=all", [*TRAIN, *VALIDATION]),
     ],
 )
-def test_what_a_name_stands_for(folder: Path, pattern: str, rows: list[str]) -> None:
+def test_a_name_stands_for_these_rows(folder: Path, pattern: str, rows: list[str]) -> None:
     assert all_texts(corpus_config(named(folder, pattern))) == rows
 
 
-def test_a_part_that_was_saved_has_the_name_of_its_split(folder: Path) -> None:
+def test_a_saved_part_of_a_split_has_its_name(folder: Path) -> None:
     datasets.load_dataset(str(folder / "hub"), split="validation[:5]").save_to_disk(folder / "part")
     formatted = datasets.Dataset.from_dict({"text": TRAIN, "n": range(105)}).with_format("numpy", columns=["n"])
     formatted.save_to_disk(folder / "formatted")
@@ -138,7 +138,7 @@ def test_a_part_that_was_saved_has_the_name_of_its_split(folder: Path) -> None:
         ("hf://dd?streaming=2", "streaming is 2, but must be 1 or 0"),
     ],
 )
-def test_what_there_is_not_is_refused(folder: Path, pattern: str, sentence: str) -> None:
+def test_splits_slices_and_options_that_do_not_exist_are_refused(folder: Path, pattern: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence) as error:
         all_texts(corpus_config(named(folder, pattern)))
     assert str(error.value).startswith("corpus.train: ")
@@ -153,7 +153,7 @@ def test_saved_splits_are_not_guessed_for_held_out_text(folder: Path, pattern: s
 
 
 @pytest.mark.parametrize("pattern", ["", "d*/*", "dd/train/*"])
-def test_a_saved_dataset_within_a_folder_is_told(folder: Path, pattern: str) -> None:
+def test_a_saved_dataset_within_a_folder_of_text_is_refused(folder: Path, pattern: str) -> None:
     with pytest.raises(ValueError, match=r"/dd(/train)? is a dataset that save_to_disk wrote, not text; name it by"):
         split_corpus(corpus_config(folder / pattern).corpus)
 
@@ -235,7 +235,7 @@ def test_a_text_comes_once_however_often_it_is_named(folder: Path) -> None:
             all_texts(corpus_config([f"hf://{folder}/hub", other]))
 
 
-def test_a_weight_of_a_text_that_is_there_before_is_refused(folder: Path) -> None:
+def test_a_weight_of_a_text_in_an_earlier_pattern_is_refused(folder: Path) -> None:
     config = corpus_config(["texts", "texts/b.txt"], weights=[1, 3], valid_fraction=0)
     with pytest.raises(ValueError, match=r"corpus\.weights: all that texts/b\.txt names is in earlier patterns"):
         split_corpus(config.corpus)

@@ -1,4 +1,4 @@
-"""Tokenizers of Hugging Face taken as they are: the ids that it gives, cut or whole, and clear refusals of others."""
+"""Hugging Face tokenizers taken as they are: its ids, for a text cut or whole, and clear refusals of others."""
 
 import json
 from collections.abc import Callable
@@ -109,14 +109,14 @@ def test_ids_are_those_of_hugging_face_cut_or_whole(name: str, tmp_path: Path, m
     assert (tokenizer._word_ids is not None) == (name == "gpt2")
     data = TEXT.encode()
     cuts = {tokenizer.safe_cut(data, start) for start in range(1, 400, 7)} - {None}
-    assert (len(cuts) > 10) == (name != "llama")  # whose merges may cross spaces
+    assert (len(cuts) > 10) == (name != "llama")  # its merges can cross spaces
     for cut in cuts:
         head, tail = (tokenizer.encode(part.decode()).tolist() for part in (data[:cut], data[cut:]))
         assert head + tail == expected
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_saved_and_decoded_as_text(name: str, tmp_path: Path) -> None:
+def test_a_tokenizer_is_saved_loaded_and_decodes_to_the_text(name: str, tmp_path: Path) -> None:
     tokenizer = load(KINDS[name](), tmp_path / "tokenizer.json")
     tokenizer.save(tmp_path / "saved.json")
     again = load_tokenizer(tmp_path / "saved.json")
@@ -176,7 +176,7 @@ def without_types(model: str) -> bytes:
         ({"eos": "document"}, b'{"kind": "byte", "eos": "none"}', r"tokenizer\.eos: .* made with none, not document"),
     ],
 )
-def test_what_is_no_tokenizer_is_refused(
+def test_a_file_that_is_not_a_usable_tokenizer_is_refused(
     changes: dict[str, object], content: bytes | None, sentence: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "tokenizer.json"
@@ -195,7 +195,7 @@ def test_a_decoder_that_is_not_known_is_refused(tmp_path: Path) -> None:
 
 
 def without_unknown(kind: str) -> Tokenizer:
-    """Knows "the end" and some more of ``TEXT``; nothing in it is for what is unknown."""
+    """A tokenizer that knows "the end" and a little more of ``TEXT``, but has no unknown type."""
     if kind == "WordLevel":
         engine = Tokenizer(models.WordLevel({"the": 0, "end": 1, "of": 2, "it": 3}, unk_token="[UNK]"))
         engine.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
@@ -208,14 +208,14 @@ def without_unknown(kind: str) -> Tokenizer:
         return Tokenizer(models.Unigram([(character, -1.0) for character in "then d"]))
     engine = Tokenizer(models.BPE())
     if kind == "byte-level BPE":
-        # trained without initial_alphabet=ByteLevel.alphabet(), as is easily forgotten
+        # trained without initial_alphabet=ByteLevel.alphabet(), which is easily forgotten
         engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
     engine.train_from_iterator(["the end of it"] * 2, trainers.BpeTrainer(vocab_size=40, special_tokens=["<s>"]))
     return engine
 
 
 @pytest.mark.parametrize("kind", ["WordLevel", "WordPiece", "Unigram", "BPE", "byte-level BPE"])
-def test_what_a_tokenizer_has_no_type_for_is_named_where_it_has_none_for_the_unknown(kind: str, tmp_path: Path) -> None:
+def test_without_an_unknown_type_the_text_that_has_no_type_is_named(kind: str, tmp_path: Path) -> None:
     engine = without_unknown(kind)
     expected = engine.encode("the end the", add_special_tokens=False).ids
     tokenizer = load(engine, tmp_path / "tokenizer.json")
@@ -229,7 +229,7 @@ def test_what_a_tokenizer_has_no_type_for_is_named_where_it_has_none_for_the_unk
     assert (tokenizer._word_ids is not None) == (kind == "byte-level BPE")
 
 
-def test_a_corpus_with_what_it_has_no_type_for_is_not_prepared(
+def test_a_corpus_with_text_that_has_no_type_is_not_prepared(
     make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
     path, text = tmp_path / "tokenizer.json", tmp_path / "text.txt"
@@ -241,7 +241,7 @@ def test_a_corpus_with_what_it_has_no_type_for_is_not_prepared(
     assert not Path(str(config.data.directory)).exists()
 
 
-def test_added_types_keep_their_ids_where_what_is_unknown_is_looked_for(tmp_path: Path) -> None:
+def test_added_types_keep_their_ids_in_a_tokenizer_without_an_unknown_type(tmp_path: Path) -> None:
     engine = without_unknown("BPE")
     engine.add_tokens(["zebra"])
     engine.add_special_tokens(["<end>"])
@@ -249,11 +249,11 @@ def test_added_types_keep_their_ids_where_what_is_unknown_is_looked_for(tmp_path
     assert tokenizer.encode("the zebra").tolist() == engine.encode("the zebra").ids
     assert engine.token_to_id("zebra") in tokenizer.encode("the zebra")
     with pytest.raises(UserError, match="has no type for '<'"):
-        tokenizer.encode("the <end>")  # a text that spells out a special token is text
+        tokenizer.encode("the <end>")  # a special token spelt out in a text is plain text
 
 
 @pytest.mark.parametrize("kind", ["BPE", "Unigram"])
-def test_bytes_stand_for_what_is_unknown_only_where_there_are_all(kind: str, tmp_path: Path) -> None:
+def test_bytes_replace_the_unknown_type_only_if_there_are_all_256(kind: str, tmp_path: Path) -> None:
     some = [f"<0x{byte:02X}>" for byte in range(128)]
     if kind == "BPE":
         model: Any = models.BPE(
@@ -266,14 +266,14 @@ def test_bytes_stand_for_what_is_unknown_only_where_there_are_all(kind: str, tmp
     assert tokenizer.encode("aé").tolist()[:2] == [1, 0]
 
 
-def test_a_text_is_read_after_white_space_that_there_is_a_type_for(tmp_path: Path) -> None:
+def test_a_text_starts_with_white_space_that_has_a_type(tmp_path: Path) -> None:
     blank = load(without_unknown("Unigram"), tmp_path / "unigram.json", num_documents=1)
     assert blank.start_ids.tolist() == blank.encode(" ").tolist()
     words = load(without_unknown("WordLevel"), tmp_path / "words.json", num_documents=1)
     assert words.start_ids.tolist() == [0]
 
 
-def test_a_sentence_says_where_what_there_is_no_type_for_stands(tmp_path: Path) -> None:
+def test_the_refusal_says_where_the_text_without_a_type_stands(tmp_path: Path) -> None:
     tokenizer = load(without_unknown("WordLevel"), tmp_path / "words.json", num_documents=1)
     (tmp_path / "text.txt").write_text("the end of all")
     (tmp_path / "pairs.jsonl").write_text('{"good": "the end", "bad": "the zebra"}')

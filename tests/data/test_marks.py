@@ -1,4 +1,4 @@
-"""A mark (U+FEFF) at the beginning of a UTF-8 file is no text, however the file is read."""
+"""A byte order mark (U+FEFF) at the beginning of a UTF-8 file is not text, however the file is read."""
 
 import gzip
 import json
@@ -20,7 +20,7 @@ from pipeline.generate.prompts import read_prompts
 from tests.data.corpora import all_texts, corpus_config, texts_in
 
 MARK = b"\xef\xbb\xbf"
-# the mark within a text is a character of it
+# within a text the mark is a character like any other
 TEXT = "\n\nriver é\nbank\n \n\n\ufeffriver of words\n" * 9
 
 
@@ -101,7 +101,7 @@ def test_a_marked_file_is_a_duplicate_of_the_one_without(tmp_path: Path, make_co
     assert prepare_in_process(make_config(changes)).manifest["num_files_left_out"] == 1
 
 
-def test_a_file_of_a_mark_alone_has_no_text(tmp_path: Path, make_config: Callable[..., Config]) -> None:
+def test_a_file_with_only_a_mark_has_no_text(tmp_path: Path, make_config: Callable[..., Config]) -> None:
     (tmp_path / "a.txt").write_bytes(MARK)
     config = make_config({"corpus.train": [str(tmp_path / "a.txt")], "corpus.valid_fraction": 0})
     assert set(split_corpus(config.corpus)) == {"train"}
@@ -110,7 +110,7 @@ def test_a_file_of_a_mark_alone_has_no_text(tmp_path: Path, make_config: Callabl
         prepare_in_process(config)
 
 
-def test_marks_of_the_files_beside_the_corpus_are_dropped(tmp_path: Path, make_config: Callable[..., Config]) -> None:
+def test_marks_in_pairs_prompts_and_tokenizers_are_dropped(tmp_path: Path, make_config: Callable[..., Config]) -> None:
     tokenizer = prepare_in_process(make_config()).tokenizer
     pair = {"good": "the cat sat", "bad": "cat the sat"}
     (tmp_path / "pairs.jsonl").write_bytes(MARK + json.dumps(pair).encode() + b"\n")
@@ -123,7 +123,7 @@ def test_marks_of_the_files_beside_the_corpus_are_dropped(tmp_path: Path, make_c
     assert read_existing(config, eos="never").fingerprint == tokenizer.fingerprint
 
 
-def test_a_deeply_nested_pair_is_told(tmp_path: Path, make_config: Callable[..., Config]) -> None:
+def test_json_that_is_nested_too_deep_is_refused(tmp_path: Path, make_config: Callable[..., Config]) -> None:
     tokenizer = prepare_in_process(make_config()).tokenizer
     deep = "[" * 200_000 + "]" * 200_000
     (tmp_path / "pairs.jsonl").write_text('{"good": "a", "bad": "b"}\n{"good": ' + deep + "}\n")

@@ -1,4 +1,4 @@
-"""Mistakes in a source, each named in one sentence, and nothing written."""
+"""Mistakes in a source: each is named in one sentence, and nothing is written."""
 
 import gzip
 import random
@@ -33,7 +33,7 @@ def raw(data: bytes) -> Callable[[Path], Any]:
     return lambda path: path.write_bytes(data)
 
 
-# file, what is in it, the sentence
+# file, its content, the sentence
 MISTAKES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "no field": (
         "a.jsonl",
@@ -85,7 +85,7 @@ def test_a_mistake_in_a_source_is_one_sentence(make_config: MakeConfig, tmp_path
     assert not Path(str(config.data.directory)).exists()
 
 
-def test_columns_beside_the_text_may_be_nested(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_other_columns_than_the_text_can_be_nested(make_config: MakeConfig, tmp_path: Path) -> None:
     columns = {"text.x": ["no"], "text": pa.array(["yes"]).dictionary_encode(), "meta": [{"text": "no"}]}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     assert all_texts(corpus_config(tmp_path / "a.parquet")) == ["yes"]

@@ -1,4 +1,4 @@
-"""From files to shards and back: the same tokens, the same bytes, and nothing that is damaged goes unseen."""
+"""From files to shards and back: the same tokens, the same bytes, and no damage goes unseen."""
 
 import errno
 import os
@@ -53,7 +53,7 @@ def test_shards_hold_the_tokens_of_the_whole_text(
         starts = np.array([0, 5, length, len(expected) - length])
         rows = np.stack([expected[start : start + length] for start in starts])
         np.testing.assert_array_equal(sequence.rows(starts, length), rows)
-    if kind != "bpe":  # whose figures are estimates
+    if kind != "bpe":  # its figures are estimates
         counts = count_tokens(configuration.with_values(config, {"data.directory": "x"}))
         assert (counts.vocab_size, counts.is_exact) == (corpus.vocab_size, True)
         assert counts.tokens == {split: len(sequence) for split, sequence in corpus.splits.items()}
@@ -112,7 +112,7 @@ def test_order_and_interruption_do_not_change_a_byte(
 
 
 @pytest.mark.parametrize("kind", ["char", "word", "bpe"])
-def test_a_tokenizer_of_a_sample_is_the_same_however_the_work_is_done(
+def test_the_tokenizer_of_a_sample_does_not_depend_on_how_the_work_is_divided(
     make_config: MakeConfig, corpus_of_files: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_for(
@@ -137,7 +137,7 @@ def test_a_prepared_corpus_is_recognised_and_another_refused(
 ) -> None:
     config = config_for(make_config, corpus_of_files, tmp_path)
     fingerprint = prepare_in_process(config).fingerprint
-    monkeypatch.setattr(preparation, "tokenizer_of", None)  # nothing is done again
+    monkeypatch.setattr(preparation, "tokenizer_of", None)  # so that preparing again would fail
     assert prepare_in_process(config).fingerprint == fingerprint
     other = configuration.with_values(config, {"tokenizer.min_count": 3})
     with pytest.raises(ValueError, match=r"tokenizer\.min_count was 1, is 3"):
@@ -166,7 +166,7 @@ def test_a_shard_damaged_by_an_interruption_is_made_again(
     assert files_of(directory) == expected
 
 
-def test_a_file_that_is_just_being_written_stays_whatever_the_clock_says(
+def test_a_file_that_is_being_written_is_kept_whatever_the_clock_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.time
@@ -224,7 +224,9 @@ def test_a_full_disk_keeps_what_is_done(
     assert len(made) == len(list(directory.glob("*.arrow")))
 
 
-def test_where_files_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patterns_find_files_in_hidden_folders_only_if_they_name_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hidden = tmp_path / ".cache" / "texts"
     (hidden / ".git").mkdir(parents=True)
     for name in ("a.txt", "b[1].txt", ".git/config", ".c.txt"):
@@ -241,7 +243,7 @@ def test_where_files_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert found("../../.cache/texts/.c.txt") == [".c.txt"]
 
 
-def test_a_text_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:
+def test_a_text_that_changes_during_preparation_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("one line\n" * 50)
     (item, _) = (own for slices in split_corpus(corpus_at(path)).values() for own in slices)
@@ -271,7 +273,7 @@ def corpus_at(path: Path) -> CorpusConfig:
 
 
 def test_standard_counts_of_words_and_lines(make_config: MakeConfig, tmp_path: Path) -> None:
-    """In Penn Treebank's form: a space either side of each line, <unk> in the text, <eos> a type and a token."""
+    """In Penn Treebank's form: a space on either side of each line, <unk> in the text, <eos> a type and a token."""
     (tmp_path / "train.txt").write_text(" a b <unk> \n b c N \n a \n")
     (tmp_path / "valid.txt").write_text(" a d <unk> \n")
     config = make_config(

@@ -1,4 +1,4 @@
-"""A format of one's own: a reader in one file, and one line of registration."""
+"""A user's own format: a reader in one file, and one line of registration."""
 
 import gzip
 import itertools
@@ -25,7 +25,7 @@ SEPARATOR = b"\n%\n"
 
 
 class FortuneReader(TextReader):
-    """The files of ``fortune``: documents between lines of a percent sign."""
+    """Files of the ``fortune`` program: documents separated by lines with a percent sign."""
 
     form = "fortune"
     document = "fortune"
@@ -45,7 +45,7 @@ class FortuneReader(TextReader):
 
 @pytest.fixture
 def fortunes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A plain and a compressed file of a format that is registered for one test."""
+    """A plain and a compressed file in a format that is registered for one test."""
     monkeypatch.setitem(FORMATS, "fortune", Format("tests.data.test_readers:FortuneReader", (".fortune",)))
     folder = tmp_path / "texts"
     folder.mkdir()
@@ -73,7 +73,9 @@ def test_its_documents_do_not_depend_on_cuts(fortunes: Path, monkeypatch: pytest
     assert [text for slices in groups for text in texts_in(slices)] == FORTUNES
 
 
-def test_it_is_split_prepared_and_verified_as_every_other(make_config: Callable[..., Config], fortunes: Path) -> None:
+def test_a_new_format_is_split_prepared_and_verified_as_every_other(
+    make_config: Callable[..., Config], fortunes: Path
+) -> None:
     changes = {"corpus.train": [str(fortunes)], "corpus.split_by": "document", "corpus.valid_fraction": 0.3}
     config = make_config({**changes, "corpus.deduplicate": True, "data.shard_tokens": 1024})
     splits = {split: texts_in(slices) for split, slices in split_corpus(config.corpus).items()}

@@ -1,4 +1,4 @@
-"""Corpora from and to a store that speaks S3: a local server of moto's, none of it mocked on our side."""
+"""Corpora read from and written to a store that speaks S3: a local moto server; nothing is mocked on our side."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_files_are_found_as_in_a_folder(store: fs.FileSystem) -> None:
 def test_from_a_bucket_to_a_bucket(
     store: fs.FileSystem, make_config: Callable[..., Config], tmp_path: Path, tiny_text: Path
 ) -> None:
-    """The same shards as from files to files, byte for byte; an interrupted preparation goes on."""
+    """The shards equal those from files to files, byte for byte; an interrupted preparation is continued."""
     put(store, "in/tiny.txt", tiny_text.read_bytes())
     changes = {"data.shard_tokens": 2048, "tokenizer.kind": "bpe", "tokenizer.vocab_size": 300}
     expected = prepare_in_process(make_config(changes))
@@ -65,7 +65,7 @@ def test_from_a_bucket_to_a_bucket(
 
 
 def assert_trains_alike(here: Config, in_bucket: dict[str, Any]) -> None:
-    """``here`` gives the same figure with its text and its shards ``in_bucket``."""
+    """``here`` trains to the same figure with its text and its shards ``in_bucket``."""
     there = configuration.with_values(here, {**in_bucket, "run.directory": f"{here.run.directory}-there"})
     results = [launch.train(config, launch.in_process) for config in (here, there)]
     assert results[0]["perplexity"] == results[1]["perplexity"]
@@ -107,7 +107,9 @@ def test_damage_in_a_bucket_is_found(store: fs.FileSystem, make_config: Callable
         open_prepared(directory)
 
 
-def test_stores_and_buckets_that_there_are_not(store: fs.FileSystem, make_config: Callable[..., Config]) -> None:
+def test_stores_and_buckets_that_do_not_exist_are_named(
+    store: fs.FileSystem, make_config: Callable[..., Config]
+) -> None:
     with pytest.raises(ValueError, match="carrier-pigeon:// is not a store"):
         prepare_in_process(make_config({"corpus.train": ["carrier-pigeon://coop/a.txt"]}))
     with pytest.raises(ValueError, match=r"corpus\.train: no file matches s3://no-such-bucket/a\.txt|does not exist"):
@@ -130,10 +132,10 @@ def test_a_text_in_a_bucket_is_known_by_its_tag(
         assert prepare_in_process(config).fingerprint == expected
         return sum(stop - start for start, stop in door.ranges(name))
 
-    unread = num_bytes_read()  # but for where the splits are cut, and what is at the end of a table
+    unread = num_bytes_read()  # except for where the splits are cut, and the end of a table
     put(store, text, (tmp_path / name).read_bytes())
     assert num_bytes_read() == unread
-    with monkeypatch.context() as patch:  # the same text, uploaded in other parts
+    with monkeypatch.context() as patch:  # as if the same text were uploaded in other parts
         patch.setattr(extracts, "tag_of", lambda file: "another")
         assert num_bytes_read() > unread
     with monkeypatch.context() as patch:

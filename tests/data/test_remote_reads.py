@@ -1,4 +1,4 @@
-"""What is asked of a store that speaks S3, and what becomes of reads and writes that it refuses."""
+"""The requests to a store that speaks S3, and what happens to reads and writes that it refuses."""
 
 import socket
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def long_tokens(store: fs.FileSystem, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def batches_of(tokens: TokenSequence) -> list[tuple[str, int, int]]:
-    """(shard, start, stop) of the bytes of every record batch, as the sidecars tell."""
+    """The bytes of every record batch, as (shard, start, stop), from the sidecars."""
     return [
         (entry["name"], offset, offset + num_bytes)
         for index, entry in enumerate(tokens.entries)
@@ -66,7 +66,7 @@ def test_a_bucket_that_fails_midway(
     store: fs.FileSystem, door: Door, make_config: Callable[..., Config], tiny_text: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """What passes is waited for; what does not is one sentence, and the same command goes on."""
+    """A failure that passes is waited for; one that lasts is one sentence, and the same command continues."""
     put(store, "fails/tiny.txt", tiny_text.read_bytes())
     directory = f"{BUCKET}/fails-data"
     config = make_config(
@@ -117,7 +117,7 @@ def test_parquet_reads_are_tried_again(
 
     def now_and_then(method: str, path: str) -> bool:
         gets.extend([path] * (method == "GET" and path.endswith("a.parquet")))
-        # the third read, the store's client trying it twice by itself, and once more
+        # the third read, which the store's client tries twice by itself, and our next attempt
         return method == "GET" and path.endswith("a.parquet") and len(gets) in (3, 4, 5)
 
     door.is_shut = now_and_then

@@ -1,8 +1,8 @@
-"""Shards are, byte for byte, what earlier versions made of the same text: runs and corpora of before go on with them.
+"""Shards are, byte for byte, what earlier versions made of the same text, so their runs and corpora can be continued.
 
 ``same_bytes.json`` has the digests of the corpora in ``same_bytes_corpora.py``, and ``prepared`` a corpus that an
-earlier version made, with its texts. To write the digests of a corpus that is new there:
-``python -m tests.data.test_same_bytes NAME...``; those that are there stay.
+earlier version made, with its texts. To add the digests of a new corpus:
+``python -m tests.data.test_same_bytes NAME...``; existing ones stay.
 """
 
 import hashlib
@@ -27,12 +27,12 @@ from tests.data.corpora import forget_sources, write_records
 from tests.data.same_bytes_corpora import CORPORA, HERE, LINES, PATCH
 
 DIGESTS = HERE / "same_bytes.json"
-# the same over every file of "bytes of files": the manifest has the settings too, and checkpoints name its checksum
+# a digest over every file of "bytes of files": the manifest has the settings too, and checkpoints name its checksum
 WHOLE_FOLDER = "eb6740b53fc92900"
 
 
 def digest_of(folder: Path, *patterns: str) -> str:
-    """The beginning of SHA-256 over the names and bytes of the files that ``patterns`` name."""
+    """The beginning of the SHA-256 of the names and bytes of the files that ``patterns`` name."""
     digest = hashlib.sha256()
     for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -40,7 +40,7 @@ def digest_of(folder: Path, *patterns: str) -> str:
 
 
 def facts_of(directory: Path) -> dict[str, Any]:
-    """Digests of the shards and the tokenizer, where documents begin, and what is kept of the texts that were read."""
+    """Digests of the shards, the tokenizer, the counts, and what is kept about the texts that were read."""
     manifest = json.loads((directory / MANIFEST).read_bytes())
     texts = []
     for path in sorted(directory.glob("*.sources")):
@@ -57,7 +57,7 @@ def facts_of(directory: Path) -> dict[str, Any]:
 
 
 def prepared(name: str, folder: Path) -> Path:
-    """The directory of corpus ``name``, made in the empty working ``folder``."""
+    """Prepare corpus ``name`` in the empty working ``folder``; return its directory."""
     write, changes = CORPORA[name]
     forget_sources()
     values = {"corpus.valid_fraction": 0.1, "data.directory": "data", "data.shard_tokens": 2048}
@@ -67,7 +67,7 @@ def prepared(name: str, folder: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The working folder, with a cache of datasets of its own: names decide which documents are held out."""
+    """An own working folder, with its own cache of datasets: names of files decide which documents are held out."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
@@ -77,7 +77,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("name", CORPORA)
-def test_shards_have_the_bytes_that_they_had(folder: Path, name: str) -> None:
+def test_shards_have_the_same_bytes_as_in_earlier_versions(folder: Path, name: str) -> None:
     directory = prepared(name, folder)
     assert facts_of(directory) == json.loads(DIGESTS.read_text())[name]
     if name == "bytes of files":
@@ -101,14 +101,14 @@ def test_a_corpus_of_an_earlier_version_is_used_again(prepared_before: Path) -> 
     told: list[str] = []
     corpus = prepare_in_process(config_of_before(), on_shard=lambda entry, total: pytest.fail("made again"),
                                 say=told.append)  # fmt: skip
-    # the copies have other times, so the texts are read again, and found to be the same
+    # the copies have other times, so the texts are read again and found to be the same
     assert [sentence.partition(" ")[0] for sentence in told] == ["reading"]
     assert {path.name: path.read_bytes() for path in directory.iterdir() if path.name in before} == before
     checked = verify_texts(corpus)
     assert (checked.same, checked.gone, checked.shards_without_digests) == (4, 0, 0)
 
 
-def test_a_half_prepared_corpus_of_an_earlier_version_goes_on(prepared_before: Path) -> None:
+def test_a_half_prepared_corpus_of_an_earlier_version_is_continued(prepared_before: Path) -> None:
     directory = prepared_before / "corpus"
     before = {path.name: path.read_bytes() for path in directory.iterdir() if path.suffix in (".arrow", ".index")}
     for name in (MANIFEST, "train-00001.index", "valid-00000.arrow"):
@@ -125,7 +125,7 @@ def test_a_half_prepared_corpus_of_an_earlier_version_goes_on(prepared_before: P
 
 
 def write_prepared(folder: Path) -> None:
-    """Make ``prepared``: what is committed was made by the version before the readers."""
+    """Make ``prepared``; the committed one was made by the version before readers were introduced."""
     for number, (name, form) in enumerate((("a", "txt"), ("b", "jsonl"), ("c", "txt.gz"), ("d", "parquet"))):
         (folder / name).mkdir()
         write_records(folder / name, form, LINES[80 * number :][:90])
@@ -137,7 +137,7 @@ def write_prepared(folder: Path) -> None:
 
 
 def main(names: Sequence[str]) -> None:
-    """Write the digests of ``names``, all that are new without one; ``prepared``: that folder."""
+    """Write the digests of ``names``, or of all new corpora if there are none; ``prepared`` makes that folder."""
     known = json.loads(DIGESTS.read_text()) if DIGESTS.exists() else {}
     for name in names or [name for name in CORPORA if name not in known]:
         with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""A corpus whose texts are the same is used again: at other times, on other machines, and when they are gone."""
+"""A corpus whose texts are unchanged is used again: with other times, on other machines, and when they are gone."""
 
 import os
 import random
@@ -34,7 +34,7 @@ __all__ = ["folder"]
 
 
 @pytest.mark.parametrize("seconds", [-1e6, 3600.0])
-def test_another_time_alone_is_no_change(
+def test_a_new_time_alone_is_not_a_change(
     make_config: MakeConfig, folder: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     monkeypatch.setattr(extracts, "COARSE_NANOSECONDS", 0)
@@ -52,13 +52,13 @@ def test_another_time_alone_is_no_change(
     assert read == []
     times = (folder / "000.txt").stat()
     os.utime(folder / "000.txt", (times.st_atime + seconds, times.st_mtime + seconds))
-    for _ in range(2):  # found to be the same once, it is not read again
+    for _ in range(2):  # once found to be the same, it is not read again
         assert prepare_in_process(config).fingerprint == expected
         assert read == ["000.txt"]
 
 
 @pytest.mark.parametrize("is_finished", [True, False])
-def test_what_an_earlier_version_made_goes_on_with_a_notice(
+def test_a_corpus_of_an_earlier_version_is_used_with_a_notice(
     make_config: MakeConfig, folder: Path, is_finished: bool
 ) -> None:
     config = config_of(make_config, write_files(folder, LINES))
@@ -100,7 +100,7 @@ def test_a_corpus_outlives_its_text(make_config: MakeConfig, folder: Path) -> No
     other = configuration.with_values(config, {"corpus.normalize": "NFC"})
     with pytest.raises(OtherCorpusError, match=r"corpus\.normalize was None, is 'NFC'"):
         prepare_in_process(other)
-    write_text(folder, EDITED)  # of what is there, a change is still seen
+    write_text(folder, EDITED)  # a change of a text that is there is still seen
     with pytest.raises(OtherCorpusError, match=r"\(a\.txt has changed since\)"):
         prepare_in_process(config)
 
@@ -137,7 +137,7 @@ def test_machines_with_other_times_are_all_remembered(
             patch.setattr(reuse, "split_corpus", there)
             prepare_in_process(config)
     num_shards = len(list((folder.parent / "data").glob("*.arrow")))
-    assert len(read) == 2 * num_shards  # once on each of the two others
+    assert len(read) == 2 * num_shards  # once on each of the two other machines
 
 
 def test_digests_do_not_depend_on_blocks(
@@ -157,7 +157,7 @@ def test_digests_do_not_depend_on_blocks(
         assert found[0] == found[1]
 
 
-def test_damage_to_what_is_known_of_texts_is_named_or_without_effect(make_config: MakeConfig, folder: Path) -> None:
+def test_damage_to_the_digests_of_texts_is_named_or_without_effect(make_config: MakeConfig, folder: Path) -> None:
     config = config_of(make_config, write_text(folder, LINES))
     corpus = prepare_in_process(config)
     directory = folder.parent / "data"
@@ -179,7 +179,7 @@ def test_damage_to_what_is_known_of_texts_is_named_or_without_effect(make_config
             assert not refused or (f"{path}: altered since it was written" in refused and path.name != reuse.STATE)
         path.write_bytes(intact)
     (directory / MANIFEST).unlink()
-    (directory / "train-00001.sources").write_bytes(b"{")  # made again, as a damaged shard is
+    (directory / "train-00001.sources").write_bytes(b"{")  # it is made again, as a damaged shard is
     expected = {path.name: path.read_bytes() for path in directory.glob("*.arrow")}
     assert prepare_in_process(config).fingerprint == corpus.fingerprint
     assert {path.name: path.read_bytes() for path in directory.glob("*.arrow")} == expected

@@ -1,4 +1,4 @@
-"""SentencePiece models: the ids and texts of the package, cut or whole, whatever options a model was made with."""
+"""SentencePiece models: the package's ids and texts, for texts cut or whole, whatever options a model has."""
 
 import json
 import random
@@ -25,7 +25,7 @@ def rows_of(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
 
 
 def check_against_package(model: bytes, *, seed: int) -> bool:
-    """Compare ids, texts and cuts; returns whether words are looked up."""
+    """Compare ids, texts and cuts with the package's; return whether words are looked up."""
     source = random.Random(f"texts {seed}")
     reference, tokenizer = Processor(model_proto=model), SentencePieceTokenizer("document", model)
     texts = [random_text(source) for _ in range(300)]
@@ -53,23 +53,23 @@ def test_many_models_of_random_options_give_the_ids_and_texts_of_the_package(fir
         check_against_package(random_model(seed), seed=seed)
 
 
-# Known answers, by name: what the trainer was given is one type, and matched as it was written.
+# Known answers, by names of types: a symbol given to the trainer is one type, and matched as it is written.
 @pytest.mark.parametrize(
     ("options", "text", "names"),
     [
-        # white space that normalization makes blanks of stays where it is a symbol, and nowhere else
+        # white space that normalization would turn into blanks stays if it is a symbol, and only then
         ({"user_defined_symbols": ["\n", "\r"]}, "the river\r\n", "▁the ▁river \r \n"),
         ({"user_defined_symbols": ["\n"], "model_type": "bpe"}, "the the", "▁the ▁the"),
-        # only the symbol itself is one, not what normalization makes equal to it
+        # only the symbol itself counts, not text that normalization makes equal to it
         (
             {"user_defined_symbols": ["QUEEN"], "normalization_rule_name": "nmt_nfkc_cf"},
             "queen QUEEN", "▁queen ▁ QUEEN",
         ),
-        # at the beginning the dummy prefix stands before it, after a blank the blank
+        # before a symbol stands the dummy prefix at the beginning, and elsewhere the blank
         ({"user_defined_symbols": ["<n>"]}, "<n> the <n>", "▁ <n> ▁the ▁ <n>"),
-        # a control symbol that a text spells out is text
+        # a control symbol spelt out in a text is plain text
         ({"control_symbols": ["[SEP]"], "model_type": "char"}, "[SEP]", "▁ [ S E P ]"),
-        # line ends that no rule changes, white space kept
+        # no rule changes line ends, and white space is kept
         (
             {"normalization_rule_name": "identity", "remove_extra_whitespaces": False, "byte_fallback": True,
              "vocab_size": 556},
@@ -81,7 +81,7 @@ def test_many_models_of_random_options_give_the_ids_and_texts_of_the_package(fir
         ({"model_type": "word"}, "the harbour ship river", "▁the <unk> ▁river"),
     ],
 )  # fmt: skip
-def test_known_answers(options: dict[str, object], text: str, names: str) -> None:
+def test_ids_by_the_names_of_their_types(options: dict[str, object], text: str, names: str) -> None:
     lines = [line.replace("\x00", "") for line in LINES] + ["[ S E P ]", "the river queen"] * 30
     tokenizer = SentencePieceTokenizer("none", train(lines, **options))
     assert [tokenizer.processor.id_to_piece(i) for i in tokenizer.encode(text).tolist()] == names.split(" ")
@@ -111,7 +111,7 @@ def test_long_texts_are_cut_where_the_ids_stay_the_same(
     assert (len(cuts) > 20) == ("split_by_whitespace" not in options)
 
 
-def test_a_text_is_not_cut_within_what_a_rule_of_its_own_replaces(tmp_path: Path) -> None:
+def test_a_text_is_not_cut_within_a_match_of_the_model_s_own_rules(tmp_path: Path) -> None:
     # "the river" → "QUEEN", as code points
     rule = " ".join(f"{ord(c):X}" for c in "the river") + "\t" + " ".join(f"{ord(c):X}" for c in "QUEEN")
     (tmp_path / "rules.tsv").write_text(rule + "\n")
@@ -121,7 +121,7 @@ def test_a_text_is_not_cut_within_what_a_rule_of_its_own_replaces(tmp_path: Path
     assert [tokenizer.safe_cut(data, start) for start in (1, 6, 10)] == [5, 15, 15]
 
 
-def test_it_is_saved_whole_and_the_same_each_time(tmp_path: Path) -> None:
+def test_a_sentencepiece_tokenizer_is_saved_and_loaded_unchanged(tmp_path: Path) -> None:
     model = random_model(3)
     first, second = (SentencePieceTokenizer("document", model) for _ in range(2))
     assert first.fingerprint == second.fingerprint
@@ -142,11 +142,11 @@ def test_ids_are_those_of_release_0_2_3(name: str) -> None:
     assert rows_of(found, expected["texts"]) == expected[name]
 
 
-def test_a_tokenizer_saved_before_the_package_was_used_gives_the_ids_that_it_gave() -> None:
+def test_a_tokenizer_saved_before_the_package_was_used_keeps_its_ids() -> None:
     found = load_tokenizer(FOLDER / "saved-before.json")
     assert isinstance(found, LoadedTokenizer)
     assert found.eos_id == 90
-    # SentencePiece has 4, the dummy prefix, before 3, the symbol, in both
+    # in both, SentencePiece has 4, the dummy prefix, before 3, the symbol
     assert found.encode("<sep> the cat").tolist() == [3, 33, 4, 73, 62, 85]
     assert found.encode(" a <sep> b").tolist() == [4, 62, 3, 4, 81]
     assert (
@@ -165,17 +165,17 @@ def test_the_bytes_of_types_make_up_the_text() -> None:
         for _ in range(20):
             ids = [stone, *source.choices(shown, k=20), stone]
             found = b"".join(map(tokenizer.decode_bytes, ids)).decode(errors="replace")
-            # bytes that are no character: how many marks stand for them differs
+            # bytes that form no character are shown by different numbers of marks
             texts = [re.sub("\ufffd+", "\ufffd", text.lstrip(" ")) for text in (found, reference.decode(ids))]
             assert texts[0] == texts[1]
         assert {tokenizer.decode_bytes(i) for i in [*controls, tokenizer.num_types]} == {b""}
 
 
-def test_what_is_unknown_within_a_word_does_not_part_it() -> None:
+def test_an_unknown_character_within_a_word_does_not_split_it() -> None:
     tokenizer = SentencePieceTokenizer("none", train(LINES, model_type="char"))
     ids = tokenizer.encode("the h♛t stone")
     assert b"".join(map(tokenizer.decode_bytes, ids)).decode() == " the h\u2047t stone"
-    assert tokenizer.decode(ids) == "the h \u2047 t stone"  # as SentencePiece itself shows it
+    assert tokenizer.decode(ids) == "the h \u2047 t stone"  # as SentencePiece itself decodes it
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,9 @@ def test_what_is_unknown_within_a_word_does_not_part_it() -> None:
         ({"add_dummy_prefix": False}, False),
     ],
 )
-def test_bits_per_byte_only_where_the_types_say_all_of_the_text(options: dict[str, object], is_lossless: bool) -> None:
+def test_a_model_is_lossless_only_if_its_types_make_up_the_whole_text(
+    options: dict[str, object], is_lossless: bool
+) -> None:
     options = {"normalization_rule_name": "identity", "byte_fallback": True, "vocab_size": 556, **options}
     assert SentencePieceTokenizer("none", train(LINES, **options)).is_lossless == is_lossless
 

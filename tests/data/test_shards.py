@@ -1,4 +1,4 @@
-"""A prepared corpus as files: opened without being read, no damage unseen, and what its card says."""
+"""A prepared corpus as files: opened without being read, every damage found, and what its card says."""
 
 import random
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def test_every_damage_is_found(make_config: MakeConfig, corpus_of_files: Path, t
         elif number % 3 == 1:
             end = min(len(data), place + 4096)
             if not any(data[place:end]):
-                data[place] = 1  # a page of zeros already
+                data[place] = 1  # the page was all zeros already
             else:
                 data[place:end] = bytes(end - place)
         else:
@@ -74,7 +74,7 @@ def test_a_flipped_token_is_found_at_its_first_use(
         tokens[first : first + 1]
 
 
-def test_the_card_says_what_there_is(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_the_card_has_the_counts_of_a_corpus(make_config: MakeConfig, tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("a b a\nb a a\n")
     (tmp_path / "valid.txt").write_text("a z\n")
     corpus = prepare_in_process(
@@ -93,7 +93,7 @@ def test_the_card_says_what_there_is(make_config: MakeConfig, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("num_tokens", [1, 3, 65_536, 65_541, 200_001])
-def test_the_sidecar_tells_where_arrow_keeps_each_batch(tmp_path: Path, num_tokens: int) -> None:
+def test_the_sidecar_says_where_arrow_keeps_each_batch(tmp_path: Path, num_tokens: int) -> None:
     for dtype in (np.uint16, np.uint32):
         tokens = np.random.default_rng(1).integers(0, 60_000, num_tokens).astype(dtype)
         shards.write_shard(str(tmp_path), "train-00000", tokens, [0], {})

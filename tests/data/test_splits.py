@@ -1,4 +1,4 @@
-"""What is held out of the training text is not trained on, and how much it is."""
+"""Which part of the training text is held out, how much it is, and that it is not trained on."""
 
 import itertools
 from collections.abc import Callable
@@ -18,13 +18,13 @@ MakeConfig = Callable[..., Config]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder: names of files, and so their hashes, are the same in every run."""
+    """The working folder: in it, names of files, and so their hashes, are the same in every run."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.mark.parametrize("split_by", ["auto", "document"])
-def test_a_text_beside_records_is_in_one_split(folder: Path, split_by: str) -> None:
+def test_files_named_together_with_records_are_each_in_one_split(folder: Path, split_by: str) -> None:
     write_records(folder, "jsonl.gz")
     read = {f"{number:02d}.txt": f"file {number} {'of words' * 20}" for number in range(15)}
     for name, text in read.items():
@@ -48,7 +48,7 @@ def test_a_split_that_no_record_falls_into_says_what_to_change(make_config: Make
 
 @pytest.mark.parametrize("form", ["jsonl.gz", "parquet", "txt.gz"])
 @pytest.mark.parametrize("weight", [0.1, 1, 2.1])
-def test_a_weight_counts_what_cannot_be_cut(folder: Path, form: str, weight: float) -> None:
+def test_a_weight_applies_to_text_that_cannot_be_cut_at_will(folder: Path, form: str, weight: float) -> None:
     texts = [f"record {number:04d}" for number in range(1000)]
     write_records(folder, form, texts, rows_per_group=400)
     Path("a.txt").write_text("alpha\n" * 100)
@@ -70,7 +70,7 @@ def test_a_dry_run_counts_what_weights_repeat(make_config: MakeConfig, folder: P
     )  # fmt: skip
     counts = count_tokens(config)
     assert counts.tokens == {"train": (10 * 8 * 400 + 4 * 150) // 4}
-    # of 7 and of 3 characters without the newline, at four bytes a token, and an end
+    # lines of 7 and of 3 characters without the newline, at four bytes per token, and an end
     lengths = None if counts.lengths is None else counts.lengths.tolist()
     assert lengths == ([2] * 4000 + [1] * 150 if layout == "documents" else None)
 
@@ -106,7 +106,9 @@ def test_parquet_in_few_row_groups_is_divided(folder: Path, num_groups: int, tes
         (["records.parquet"], {"split_by": "fraction"}, "valid"),
     ],
 )
-def test_too_few_parts_are_told(folder: Path, files: list[str], changes: dict[str, Any], empty: str) -> None:
+def test_too_few_parts_for_the_splits_are_refused(
+    folder: Path, files: list[str], changes: dict[str, Any], empty: str
+) -> None:
     Path("a.txt").write_text("some words\n" * 100)
     write_records(folder, "txt.gz")
     write_records(folder, "parquet", rows_per_group=100)
@@ -118,7 +120,7 @@ def test_too_few_parts_are_told(folder: Path, files: list[str], changes: dict[st
     assert str(error.value).endswith("or name a corpus.valid" + " and corpus.test" * ("test_fraction" in changes))
 
 
-def test_no_text_at_all_is_told(folder: Path) -> None:
+def test_a_corpus_without_text_is_refused(folder: Path) -> None:
     Path("a.txt").write_text("")
     with pytest.raises(ValueError, match=r"^corpus\.train: there is no text in it$"):
         split_corpus(corpus_config("a.txt").corpus)

@@ -1,4 +1,4 @@
-"""Every token once, in order, whatever the number of ranks and wherever it starts."""
+"""Every token comes once, in order, on any number of ranks and from any position."""
 
 import itertools
 from collections.abc import Callable
@@ -59,7 +59,7 @@ def test_every_token_comes_once_as_input_and_once_as_target(
 
 
 class Run:
-    """Ranks that carry a hidden state: here of each stream the target it saw last, and what it was fed."""
+    """Ranks that carry a hidden state, here each stream's last target, and the inputs that each stream got."""
 
     def __init__(self, batch_size: int) -> None:
         self.position = 0
@@ -67,7 +67,7 @@ class Run:
         self.fed: list[list[int]] = [[] for _ in range(batch_size)]
 
     def go_on(self, ranks: list[Streams], num_windows: int | None = None) -> None:
-        """Take ``num_windows`` on every rank, each with its rows of the hidden state as it was saved."""
+        """Take ``num_windows`` on every rank, which begins with its rows of the saved hidden state."""
         own = [self.hidden[streams.rows.start : streams.rows.stop].copy() for streams in ranks]
         walks = [list(streams.windows(self.position))[:num_windows] for streams in ranks]
         for turn in zip(*walks, strict=True):
@@ -96,7 +96,7 @@ class Run:
     bptt=st.integers(1, 30),
     data=st.data(),
 )
-def test_shards_to_streams_on_ranks_that_come_and_go(
+def test_streams_from_shards_on_changing_numbers_of_ranks(
     make_sequence: Callable[..., TokenSequence],
     lengths: list[int],
     shard_tokens: int,
@@ -117,7 +117,7 @@ def test_shards_to_streams_on_ranks_that_come_and_go(
     run = Run(batch_size)
     parts = ranks()
     run.go_on(parts, data.draw(st.integers(1, parts[0].num_windows())))
-    run.go_on(ranks())  # stopped, and gone on with another number of ranks
+    run.go_on(ranks())  # stopped, then continued with another number of ranks
     length = (num_tokens - 1) // batch_size
     assert [token for row in run.fed for token in row] == list(range(batch_size * length))
     assert run.hidden.tolist() == [length * (row + 1) for row in range(batch_size)]
@@ -125,7 +125,7 @@ def test_shards_to_streams_on_ranks_that_come_and_go(
 
 
 def reset_places(streams: Streams, position: int = 0) -> list[tuple[int, int]]:
-    """(position, first token fed) of every reset."""
+    """(position, first input) of every reset."""
     places = []
     for window in streams.windows(position):
         if window.resets is not None:
@@ -139,13 +139,13 @@ def test_resets_at_documents_fall_on_their_first_tokens(make_sequence: Callable[
     documents = [list(range(9)), [9], [], list(range(10, 26))]
     sequence = make_sequence(documents, shard_tokens=7)
     rule = ResetRule.of(TrainConfig(reset_state="document"))
-    streams = Streams(sequence, batch_size=4, bptt=4, reset=rule)  # of 6 tokens, from 0, 6, 12 and 18
+    streams = Streams(sequence, batch_size=4, bptt=4, reset=rule)  # streams of 6 tokens, from 0, 6, 12 and 18
     assert reset_places(streams) == [(0, 0), (3, 9), (4, 10)]
     assert reset_places(streams, 4) == [(4, 10)]
 
 
 def test_the_alphabet_rotated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streams of 6 from A, G, M and S begun at their third, first, second and last letter."""
+    """Streams of 6 letters from A, G, M and S, which begin at their third, first, second and last letter."""
     streams = Streams(ArrayTokens(np.arange(26)), batch_size=4, bptt=4, rotation_seed=1)
     monkeypatch.setattr(streams, "offsets", lambda epoch: np.array([2, 0, 1, 5]))
     first, second = streams.windows()
@@ -204,10 +204,12 @@ def test_a_rotated_epoch_has_every_token_once(
     assert sum(said[0]) == num_targets == batch_size * length - np.count_nonzero(streams.offsets(epoch))
 
 
-def test_every_epoch_is_rotated_anew_and_resets_go_along(make_sequence: Callable[..., TokenSequence]) -> None:
+def test_every_epoch_is_rotated_anew_and_resets_stay_at_their_tokens(
+    make_sequence: Callable[..., TokenSequence],
+) -> None:
     sequence = make_sequence([list(range(40)), list(range(40, 75)), list(range(75, 102))], shard_tokens=30)
     rule = ResetRule(at_documents=True)
-    streams = Streams(sequence, batch_size=2, bptt=8, reset=rule, rotation_seed=3)  # of 50 tokens
+    streams = Streams(sequence, batch_size=2, bptt=8, reset=rule, rotation_seed=3)  # streams of 50 tokens
     assert streams.offsets(0).tolist() != streams.offsets(1).tolist()
     assert streams.offsets(1).tolist() == streams.offsets(1).tolist()
     for epoch in range(5):
@@ -218,7 +220,7 @@ def test_every_epoch_is_rotated_anew_and_resets_go_along(make_sequence: Callable
 
 def test_resets_every_few_windows() -> None:
     rule = ResetRule.of(TrainConfig(reset_state="windows", reset_every_windows=2, bptt=3))
-    streams = Streams(ArrayTokens(np.arange(31)), batch_size=2, bptt=3, reset=rule)  # of 15 tokens
+    streams = Streams(ArrayTokens(np.arange(31)), batch_size=2, bptt=3, reset=rule)  # streams of 15 tokens
     assert reset_places(streams) == [(0, 0), (0, 15), (6, 6), (6, 21), (12, 12), (12, 27)]
     assert reset_places(streams, 6) == [(6, 6), (6, 21), (12, 12), (12, 27)]
     assert ResetRule.of(TrainConfig()) == NO_RESETS
@@ -249,7 +251,7 @@ def test_every_held_out_token_is_scored_once(
     assert sorted(scored) == list(range(1, num_tokens))
 
 
-def test_each_stream_reads_what_comes_before_it_unscored() -> None:
+def test_each_stream_reads_the_text_before_it_without_scoring_it() -> None:
     parts = ScoringStreams(ArrayTokens(np.arange(31)), num_streams=3, bptt=4, burn_in=6)  # streams of 10 targets
     windows = list(parts.windows())
     assert [window.position for window in windows] == [-6, -2, 0, 4, 8]
@@ -257,13 +259,13 @@ def test_each_stream_reads_what_comes_before_it_unscored() -> None:
     assert inputs[:, 1].tolist() == list(range(4, 20))
     assert inputs[:, 2].tolist() == list(range(14, 30))
     assert inputs[6:, 0].tolist() == list(range(10))
-    # the first has nothing before it: blank where it begins
+    # the first stream has nothing before it, so its state is reset at its beginning
     assert [None if w.resets is None else np.argwhere(w.resets).tolist() for w in windows] == [
         None, None, [[0, 0]], None, None,
     ]  # fmt: skip
 
 
-def test_what_cannot_be_streamed_is_refused() -> None:
+def test_texts_that_cannot_be_streamed_are_refused() -> None:
     with pytest.raises(ValueError, match=r"3 workers, but only train\.batch_size=2 streams"):
         Streams(ArrayTokens(np.zeros(100)), batch_size=2, bptt=5, world_size=3)
     with pytest.raises(ValueError, match="has 10 tokens, but one window per stream needs 11"):
@@ -279,7 +281,7 @@ def test_random_window_lengths_lie_around_bptt_and_one_in_twenty_around_half_of_
     half = lengths < 52
     assert half.mean() == pytest.approx(0.05, abs=0.005)
     assert lengths[half].mean() == pytest.approx(35, abs=0.5)
-    assert lengths[~half].mean() == pytest.approx(69.5, abs=0.2)  # cut to whole numbers
+    assert lengths[~half].mean() == pytest.approx(69.5, abs=0.2)  # lengths are cut to whole numbers
     assert lengths[~half].std() == pytest.approx(5, abs=0.2)
     assert not np.array_equal(streams.ends(1)[:100], streams.ends()[:100])
     for _, window in zip(range(3), streams.windows(), strict=False):

@@ -1,4 +1,4 @@
-"""Each tokenizer against what a hand would write, and the promise that safe cuts change nothing."""
+"""Each tokenizer against ids written by hand, and the promise that safe cuts change nothing."""
 
 import random
 from collections import Counter
@@ -20,7 +20,7 @@ def make(kind: str, text: str = TEXT, *, num_documents: int = 1, **settings: obj
 
 def test_words_with_eos_per_line() -> None:
     tokenizer = make("word")
-    # <unk>, <eos>, then by falling count, then by text
+    # <unk>, <eos>, then by decreasing count, then by text
     assert tokenizer.types == ["<unk>", "<eos>", "the", "mat", "cat", "on", "sat"]  # type: ignore[attr-defined]
     assert tokenizer.encode(TEXT).tolist() == [2, 4, 6, 1, 2, 3, 1, 1, 5, 2, 3, 1]
     assert tokenizer.decode(tokenizer.encode(TEXT)) == "the cat sat\nthe mat\n\non the mat\n"
@@ -40,9 +40,9 @@ def test_vocabulary_cut_off_by_size_and_by_count() -> None:
     assert make("char", "aab", min_count=2).types == ["<unk>", "a"]  # type: ignore[attr-defined]
 
 
-def test_a_text_is_read_after_one_token_whatever_the_tokenizer() -> None:
+def test_the_token_before_a_text_for_each_tokenizer() -> None:
     assert make("word").start_ids.tolist() == [1]
-    assert make("word", eos="none").start_ids.tolist() == [0]  # white space is no word
+    assert make("word", eos="none").start_ids.tolist() == [0]  # white space is not a word
     assert make("char", "ab\n").start_ids.tolist() == make("char", "ab\n").encode("\n").tolist()
 
 
@@ -75,7 +75,7 @@ def test_lossless_kinds_give_the_text_back(kind: str) -> None:
     assert b"".join(tokenizer.decode_bytes(int(i)) for i in ids) == UNICODE.encode()
 
 
-def test_a_text_that_spells_eos_is_not_taken_for_it() -> None:
+def test_eos_spelt_out_in_a_text_is_not_taken_for_the_special_type() -> None:
     tokenizer = make("bpe", "words and <eos> words\n" * 50, num_documents=2)
     assert tokenizer.eos_id is not None
     assert tokenizer.eos_id not in tokenizer.encode("a <eos> b")
@@ -101,12 +101,12 @@ def test_pieces_cut_where_it_is_safe_encode_as_the_whole(kind: str, text: str) -
 
 
 @pytest.mark.parametrize("kind", ["byte", "char", "word", "bpe"])
-def test_saved_and_loaded_is_the_same(kind: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_saved_and_loaded_tokenizer_is_the_same(kind: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
     tokenizer = make(kind, UNICODE)
     tokenizer.save(tmp_path / "tokenizer.json")
     loaded = load_tokenizer(tmp_path / "tokenizer.json")
     assert loaded.fingerprint == tokenizer.fingerprint
-    del loaded.serialized  # the bytes of the file; made again they are the same
+    del loaded.serialized  # the bytes of the file; when made again they are the same
     assert loaded.serialized == tokenizer.serialized
     np.testing.assert_array_equal(loaded.encode(UNICODE), tokenizer.encode(UNICODE))
     (tmp_path / "tokenizer.json").write_text('{"kind": "char"')
@@ -122,7 +122,7 @@ def test_saved_and_loaded_is_the_same(kind: str, tmp_path) -> None:  # type: ign
         ({"kind": "bpe", "vocab_size": 100}, r"tokenizer\.vocab_size"),
     ],
 )
-def test_settings_that_do_not_go_together(settings: dict[str, object], sentence: str) -> None:
+def test_settings_that_contradict_each_other_are_refused(settings: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         make(**settings)  # type: ignore[arg-type]
 
@@ -133,7 +133,7 @@ def test_the_order_and_the_cuts_of_the_texts_do_not_change_the_tokenizer(kind: s
     texts = [f"{UNICODE}{word} {word * 2}\n" for word in ("one", "two", "two", "<eos>", "\u3000", "")]
     first = train_tokenizer(config, texts, num_documents=2)
     for other in (texts[::-1], ["".join(texts)], [f"{line}\n" for text in texts for line in text.split("\n")[:-1]]):
-        if kind == "bpe" and len(other) > len(texts):  # \r\n is one word at a text's end, else two
+        if kind == "bpe" and len(other) > len(texts):  # \r\n is one word at a text's end, two elsewhere
             continue
         assert train_tokenizer(config, other, num_documents=2).fingerprint == first.fingerprint
 
@@ -163,13 +163,15 @@ def test_types_of_equal_count_are_in_the_order_of_their_characters() -> None:
     # U+FF21 comes before U+1F600, though not in UTF-16
     tokenizer = make("word", "b \U0001f600 \uff21 é a B é b", vocab_size=8)
     assert tokenizer.types == ["<unk>", "<eos>", "b", "é", "B", "a", "\uff21", "\U0001f600"]  # type: ignore[attr-defined]
-    # the special ones take no other type's place
+    # the special types take no other type's place
     assert make("word", "<eos> <eos> <unk> b a a", vocab_size=4).types == ["<unk>", "<eos>", "a", "b"]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("kind", ["byte", "char", "word", "bpe"])
 @pytest.mark.parametrize("eos", ["document", "none"])
-def test_many_documents_at_once_have_the_ids_of_each_one(kind: str, eos: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_documents_encoded_at_once_get_the_ids_of_each_alone(
+    kind: str, eos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tokenizer = make(kind, UNICODE, eos=eos)
     lines = UNICODE.split("\n")[:6]
     for texts in ([*lines, "", "new ü", ""], ["", ""], ["", "one"], ["ascii", "", "only"], []):

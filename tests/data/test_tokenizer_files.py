@@ -1,4 +1,4 @@
-"""Tokenizer files that are damaged, of any kind: refused in a sentence, or a tokenizer that encodes and decodes."""
+"""Damaged tokenizer files of any kind: refused in a sentence, or read as a tokenizer that encodes and decodes."""
 
 import json
 import random
@@ -29,7 +29,7 @@ def hugging_face() -> bytes:
 
 
 def files() -> dict[str, bytes]:
-    """By what made each."""
+    """Kind of tokenizer → the bytes of its file."""
     kinds = ("byte", "char", "word", "bpe")
     made = {kind: train_tokenizer(TokenizerConfig(kind=kind), [TEXT], num_documents=2) for kind in kinds}  # type: ignore[arg-type]
     found = {kind: tokenizer.serialized for kind, tokenizer in made.items()}
@@ -38,7 +38,7 @@ def files() -> dict[str, bytes]:
 
 
 def changed(data: bytes, source: random.Random) -> bytes:
-    """``data`` with one bit, or one of the values that it holds as JSON, changed."""
+    """``data`` with one bit, or one of its values as JSON, changed."""
     if source.random() < 0.5:
         at = source.randrange(len(data))
         return data[:at] + bytes([data[at] ^ 1 << source.randrange(8)]) + data[at + 1 :]

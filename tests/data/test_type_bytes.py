@@ -1,4 +1,4 @@
-"""Types one by one, added ones included, make the text that the decoder of Hugging Face makes of them together."""
+"""Types decoded one by one, added ones included, make the text that Hugging Face decodes from all of them."""
 
 import random
 from typing import Any
@@ -14,7 +14,7 @@ TYPES = [
     *("âĪ", "'s", "n't", ".", ",", "!", "do not", "_x", "x_", " a", "a ", "東", "ĠÃ©", "z|"),
     *("<0x41>", "<0xC3>", "<0xa9>"),
 ]
-# beside the model's vocabulary; what is special, and what is not
+# types added to the model's vocabulary, special ones and others
 ADDED = ["[UNK]", "<0x0A>", "<0xE2>", "<0x98>", "<0x83>", "é", "<s> x", "▁new", "##new", "new</w>", "Ġnew", "東京"]
 LLAMA = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
 DECODERS: dict[str, Any] = {
@@ -48,17 +48,17 @@ def is_whole(data: bytes) -> bool:
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_types_by_themselves_make_the_text_of_all(name: str) -> None:
+def test_types_decoded_one_by_one_make_the_text_of_all(name: str) -> None:
     tokenizer, source = tokenizer_with(DECODERS[name]), random.Random(name)
     assert tokenizer.num_types == len(TYPES) + len(ADDED)
-    # what comes after a type depends on what is after it only by this
+    # this is the only way in which the text of a type depends on what follows
     end = tokenizer.engine.decode([0, 1], skip_special_tokens=False).removeprefix("the")
     num_compared = 0
     for _ in range(400):
         ids = source.choices(range(tokenizer.num_types), k=source.randint(1, 8))
         data = b"".join(map(tokenizer.decode_bytes, ids))
         if not is_whole(data):
-            continue  # Hugging Face shows all of a run of bytes as U+FFFD
+            continue  # Hugging Face shows a whole run of bytes as U+FFFD
         num_compared += 1
         text = tokenizer.engine.decode([0, *ids, 1], skip_special_tokens=False)
         assert text == f"the{data.decode()}{end}"
@@ -89,10 +89,10 @@ def test_added_types_go_through_the_decoder(name: str, types: list[str], text: s
 def test_parts_of_characters_are_their_bytes() -> None:
     assert tokenizer_with(DECODERS["ByteLevel"]).decode_bytes(TYPES.index("âĪ")) == b"\xe2\x88"
     assert tokenizer_with(DECODERS["Llama"]).decode_bytes(TYPES.index("<0xC3>")) == b"\xc3"
-    # without ByteFallback it is its name
+    # without ByteFallback its text is its name
     assert tokenizer_with(DECODERS["Metaspace"]).decode_bytes(TYPES.index("<0xC3>")) == b"<0xC3>"
 
 
-def test_a_decoder_of_speech_is_refused() -> None:
+def test_a_decoder_for_speech_is_refused() -> None:
     with pytest.raises(UserError, match="its decoder, CTC, is for speech"):
         tokenizer_with(decoders.CTC())

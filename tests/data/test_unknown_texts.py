@@ -1,4 +1,4 @@
-"""What a text has in place of each <unk>: known answers, and for random models parts of the text in its order."""
+"""The piece of text behind each <unk>: known answers, and for random models parts of the text in its order."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Words of whole texts at once against Python's own ``split`` and a dictionary."""
+"""Words of whole texts at once, against Python's own ``split`` and a dictionary."""
 
 from functools import cache
 
@@ -41,7 +41,7 @@ def test_documents_get_the_ids_that_python_gives(documents: list[tuple[str, bool
     assert ids.dtype == tokenizer.dtype
 
 
-def test_each_white_space_of_unicode_parts_words_and_nothing_else_does() -> None:
+def test_all_white_space_of_unicode_and_nothing_else_separates_words() -> None:
     tokenizer = tokenizer_of("line")
     assert len(SPACES) == 29
     text = "".join(f"the{space}cat " for space in SPACES) + "\u180e\u200b\u2060\ufeff"
@@ -50,7 +50,7 @@ def test_each_white_space_of_unicode_parts_words_and_nothing_else_does() -> None
 
 
 @pytest.mark.parametrize("eos", ["line", "document", "none"])
-def test_long_texts_cut_into_pieces_are_as_the_whole(eos: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_texts_cut_into_pieces_get_the_ids_of_the_whole(eos: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pieces, "GROUP_BYTES", 7)
     tokenizer = tokenizer_of(eos)
     text = "the cat\u3000 \n\n naïve\tthe\r\nunseen\x85 cat the"

@@ -1,4 +1,4 @@
-"""Words counted from tokens are those of ``str.split``, for every kind of tokenizer, wherever the text is cut."""
+"""Words counted from tokens equal those of ``str.split``, for every kind of tokenizer, wherever the text is cut."""
 
 import random
 from collections.abc import Callable
@@ -19,9 +19,9 @@ from pipeline.errors import UserError
 from tests.data.sentencepiece_models import train
 from tests.evaluate.test_words import bpe_apart, bpe_behind, word_piece
 
-# every kind of white space of Python's, of one byte in UTF-8, two and three
+# every kind of white space in Python, of one, two and three bytes in UTF-8
 SPACES = " \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000\u2003\u200a\u2028\u2029\u202f\u205f\u3000"
-# what only looks like some, and characters of one to four bytes
+# what only looks like white space, and characters of one to four bytes
 OTHERS = "abAB.,'-3\x00\u200b\ufeff\u00a1é\u2010東京\u2027\u3001😀"
 PLAIN = "the cat's mat, it's 3.5 (or so); no-one sat. a b ab ba"
 
@@ -74,10 +74,10 @@ def test_words_of_random_texts_are_those_of_split(name: str) -> None:
     found = begins(ids, starts[lengths > 0])
     expected = [len(text.split()) for text in documents]
     assert [int(part.sum()) for part in np.split(found, starts[1:])] == expected
-    if tokenizer.is_lossless:  # what the tokens stand for
+    if tokenizer.is_lossless:  # the tokens stand for the whole text
         rows = np.split(ids, starts[1:])
         assert [len(tokenizer.decode(row).split()) for row in rows] == expected
-    # any part of the sequence has the counts of the whole
+    # any part of the sequence has the counts that it has in the whole
     tokens, source = ArrayTokens(ids, starts=np.unique(starts[lengths > 0])), random.Random(5)
     for _ in range(100):
         start, stop = sorted(source.choices(range(len(ids) + 1), k=2))
@@ -85,7 +85,7 @@ def test_words_of_random_texts_are_those_of_split(name: str) -> None:
 
 
 @pytest.mark.parametrize("make", [bpe_behind, bpe_apart, word_piece])
-def test_the_white_space_may_stand_anywhere(make: Callable[[], Tokenizer]) -> None:
+def test_words_are_counted_wherever_a_tokenizer_puts_the_white_space(make: Callable[[], Tokenizer]) -> None:
     tokenizer = make()
     begins = WordBegins(tokenizer)
     for text in texts(100, spaces=" ", others="ab"):
@@ -93,7 +93,7 @@ def test_the_white_space_may_stand_anywhere(make: Callable[[], Tokenizer]) -> No
         assert begins(ids, np.zeros(min(1, len(ids)), dtype=np.int64)).sum() == len(text.split())
 
 
-def test_words_of_a_normalizing_model_are_those_of_a_text_without_odd_characters() -> None:
+def test_words_of_a_normalizing_model_in_texts_without_odd_characters() -> None:
     for model_type in ("unigram", "bpe"):
         tokenizer = sentencepiece(model_type)
         begins = WordBegins(tokenizer)
@@ -105,7 +105,7 @@ def test_words_of_a_normalizing_model_are_those_of_a_text_without_odd_characters
 def test_a_tokenizer_that_loses_white_space_is_refused() -> None:
     types = ["[UNK]", "one", "two", ",", "'", "the"]
     engine = HuggingFaceTokenizer(models.WordLevel({t: i for i, t in enumerate(types)}, unk_token="[UNK]"))
-    engine.pre_tokenizer = pre_tokenizers.Whitespace()  # parts marks from words
+    engine.pre_tokenizer = pre_tokenizers.Whitespace()  # separates punctuation from words
     with pytest.raises(UserError, match=r"does not keep the white space .* of 'one, one' it makes 3 words, not 2"):
         WordBegins(LoadedTokenizer("document", engine))
     engine = HuggingFaceTokenizer(models.BPE({"a": 0, "b": 1}, []))
@@ -156,6 +156,6 @@ def test_words_of_documents_are_added_up_as_far_as_they_are_read() -> None:
         read = epoch * data.words.per_epoch
         for window in data.windows(epoch=epoch):
             assert data.words.after(epoch, window.position) == read
-            columns = window.targets.T  # (B, T): the document's own tokens
+            columns = window.targets.T  # (B, T): the documents' own tokens
             read += sum(len(tokenizer.decode(column[column >= 0]).split()) for column in columns)
         assert data.words.after(epoch + 1, 0) == read

@@ -186,7 +186,7 @@ NO_SIZE = "model.hidden_size: must be a whole number of at least 1, or a list of
         ),
     ],
 )
-def test_settings_that_do_not_go_together(overrides: str, sentence: str) -> None:
+def test_settings_that_contradict_each_other_are_refused(overrides: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=r"^model") as caught:
         load(None, [f"model.{override}" for override in overrides.split()])
     assert str(caught.value) == sentence

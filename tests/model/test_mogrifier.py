@@ -115,7 +115,7 @@ def test_float32_stays_near_float64(rank: int | None) -> None:
         ),
     ],
 )
-def test_settings_that_do_not_go_together(overrides: str, sentence: str) -> None:
+def test_settings_that_contradict_each_other_are_refused(overrides: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=r"^model") as caught:
         load(None, [f"model.{override}" for override in overrides.split()])
     assert str(caught.value) == sentence

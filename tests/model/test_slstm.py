@@ -163,7 +163,7 @@ def test_norms_begin_at_one_and_have_no_part_in_the_range() -> None:
         ("slstm_forget_gate=exponential", "model.slstm_forget_gate: exponential, but model.cell=lstm is no slstm"),
     ],
 )
-def test_settings_that_do_not_go_together(overrides: str, sentence: str) -> None:
+def test_settings_that_contradict_each_other_are_refused(overrides: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=r"^model") as caught:
         load(None, [f"model.{override}" for override in overrides.split()])
     assert str(caught.value) == sentence
