@@ -1,12 +1,12 @@
-"""Models that go on learning beside those of another commit, in turns: times as fast, by the processor's time.
+"""Evaluation that adapts to the text compared with another commit's, in turns: times as fast, by CPU time.
 
     python benchmarks/adaptation.py --before CHECKOUT [NAME …]
 
-``dynamic`` is dynamic evaluation by rms in segments of 20 tokens, ``dynamic-tied`` with one matrix for embedding and
-head, ``rms`` the measuring of gradients before it, ``cache`` and ``cache-2000`` the cache by itself, ``tune`` the
-search of its settings, ``plain`` one exact stream, ``table`` what becomes of a scored text until the table of surprisal
-is written. LSTM of 2×200 and 10,000 types with random weights, a text of words by rank. Both sides must come to the
-same figure within 1e-6 of it, else the benchmark fails.
+``dynamic`` is dynamic evaluation with rms in segments of 20 tokens, ``dynamic-tied`` the same with one matrix for
+embedding and head, ``rms`` the measurement of gradients before it, ``cache`` and ``cache-2000`` the cache alone,
+``tune`` the search for its settings, ``plain`` one exact stream, ``table`` the way from a scored text to the table of
+surprisal on disk. The model is an LSTM 2×200 of 10,000 types with random weights, the text words by rank. The figures
+of both sides must agree to a relative 1e-6, or the benchmark fails.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from turns import serve, take_turns
 
 NOW, BEFORE = "now", "before"
 VOCAB_SIZE, HIDDEN_SIZE = 10_000, 200
-# tokens of a round; batches of training text that gradients are measured on
+# tokens of a round; for rms, of the text that gradients are measured on
 TOKENS = {"dynamic": 400, "dynamic-tied": 400, "rms": 2400, "cache": 4096, "cache-2000": 4096, "tune": 2560,
           "plain": 2048, "table": 4096}  # fmt: skip
 TOLERANCE = 1e-6
 
 
 def text_of(num_tokens: int) -> Any:
-    """Words by Zipf's law."""
+    """Words distributed by Zipf's law."""
     shares = 1 / np.arange(1, VOCAB_SIZE + 1)
     drawn = np.random.default_rng(1).choice(VOCAB_SIZE, num_tokens, p=shares / shares.sum())
     return drawn.astype(np.uint16)
@@ -71,7 +71,7 @@ def scoring(what: str) -> Callable[[], float]:
 
 
 def remembering(what: str) -> Callable[[], float]:
-    """A round of ``cache`` or ``tune``, over hidden vectors that are drawn."""
+    """A round of ``cache`` or ``tune``, over randomly drawn hidden vectors."""
     from pipeline.data.windows import Window
     from pipeline.evaluate.cache import tune_cache, with_cache
     from pipeline.options import CacheSettings
@@ -91,7 +91,7 @@ def remembering(what: str) -> Callable[[], float]:
 
 
 def table() -> Callable[[], float]:
-    """A round of making rows and writing them, of a text that is scored."""
+    """A round of making and writing the rows of a scored text."""
     from pipeline.config import TokenizerConfig
     from pipeline.data.tokenizer import train_tokenizer
     from pipeline.data.windows import ArrayTokens
@@ -153,7 +153,7 @@ def main() -> None:
         times = ", ".join(f"{ratio:.2f}" for ratio in ratios)
         print(f"| {what} | {1e6 * statistics.median(now) / TOKENS[what]:.1f} | {times} | {off:.1e} |", flush=True)
         if not off < TOLERANCE:
-            raise SystemExit(f"{what}: both sides come to other figures: {figures}")
+            raise SystemExit(f"{what}: the two sides compute different figures: {figures}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Whole jobs of this commit beside those of another one, in turns: nothing is to get slower.
+"""Whole jobs of this commit compared with those of another, in turns: nothing may get slower.
 
     python benchmarks/before.py --before CHECKOUT --corpus FOLDER --folder DIR            # with train.txt and valid.txt
 
 ``step-small`` and ``step-characters`` are windows of ``training_step.py``. The others call the ``main`` of a job in a
-process that has loaded everything before: ``prepare-bytes`` and ``prepare-lines`` of six copies of the text,
-``prepare-bpe``, and ``evaluate`` and ``generate`` on a small run that the other commit has trained. Printed is how many
-times as fast as before this commit is: by the medians, by the fastest of each, and the median of neighbours in turn.
+process that has already loaded everything: ``prepare-bytes`` and ``prepare-lines`` of six copies of the text,
+``prepare-bpe``, and ``evaluate`` and ``generate`` on a small run that the other commit has trained. The table says how
+many times as fast as the other this commit is: by the medians, by the fastest, and by the median of each round's ratio.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def texts(arguments: argparse.Namespace) -> tuple[Path, Path, Path]:
 
 
 def command_of(arguments: argparse.Namespace, what: str) -> tuple[str, list[str], Path]:
-    """The job, its arguments, and the folder that is to be empty before each round."""
+    """The job, its arguments, and the folder that must be empty before each round."""
     train, copies, valid = texts(arguments)
     run, out = arguments.folder / "run", arguments.folder / f"{what} {arguments.worker}"
     if what == "evaluate":
@@ -75,7 +75,7 @@ def round_of(arguments: argparse.Namespace, what: str) -> Callable[[], float]:
 
 
 def train_before(arguments: argparse.Namespace) -> None:
-    """A small run of the other commit, which both open."""
+    """Train a small run with the other commit, which both open."""
     train, _, valid = texts(arguments)
     run = arguments.folder / "run"
     if run.exists():
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("what", nargs="*", choices=[*STEPS, *JOBS, []], default=[])
     parser.add_argument("--before", required=True, type=Path, help="a checkout of another commit")
     parser.add_argument("--corpus", required=True, type=Path, help="a folder with train.txt and valid.txt")
-    parser.add_argument("--folder", required=True, type=Path, help="for what is made")
+    parser.add_argument("--folder", required=True, type=Path, help="for the files made here")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--windows", type=int, default=40)
     parser.add_argument("--worker", help=argparse.SUPPRESS)

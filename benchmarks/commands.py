@@ -1,4 +1,4 @@
-"""Commands that train in the background: started, watched through the record that they write, stopped or killed."""
+"""Training commands in the background: started, watched through the record that they write, stopped or killed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATIENCE_SECONDS = 180
 
 
 class Command:
-    """A command that trains, in the background, with all processes that it starts."""
+    """A training command in the background, with all processes that it starts."""
 
     def __init__(self, arguments: list[str], run_directory: Path) -> None:
         self.metrics = run_directory / "metrics.jsonl"
@@ -27,17 +27,17 @@ class Command:
             )
 
     def wait_for(self, what: Callable[[Record], bool]) -> Record:
-        """The first record like that, waited for."""
+        """Wait for the first record for which ``what`` holds, and return it."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             for record in read(self.metrics):
                 if what(record):
                     return record
             time.sleep(0.05)
-        raise SystemExit(f"{' '.join(self.process.args)}: it ended or took too long\n{self.log.read_text()}")  # type: ignore[arg-type]
+        raise SystemExit(f"{' '.join(self.process.args)}: ended or took too long\n{self.log.read_text()}")  # type: ignore[arg-type]
 
     def tree(self) -> list[int]:
-        """Ids of the command's process and all that descend from it."""
+        """Ids of the command's process and all its descendants."""
         listed = subprocess.run(["ps", "-eo", "pid,ppid"], check=True, capture_output=True, text=True).stdout
         children: dict[int, list[int]] = {}
         for line in listed.splitlines()[1:]:
@@ -68,7 +68,7 @@ class Command:
 
 @contextmanager
 def training(arguments: list[str], run_directory: Path) -> Iterator[Command]:
-    """A training command for as long as this lasts."""
+    """A training command that runs for as long as the ``with`` block."""
     started = Command(arguments, run_directory)
     try:
         yield started

@@ -1,8 +1,8 @@
 """Ways to average gradients, side by side on local gloo workers: ``python benchmarks/communication.py``.
 
-Every variant is a training step of its own, from the same weights on the same tokens; they take turns window by window
-in the same processes. ``waiting`` is communication that the backward pass does not hide. The loopback of one machine is
-a fast network: on a slower one the bytes count for more. Letters: T time, B streams, V vocabulary, W workers.
+Every variant is its own training step, from the same weights on the same tokens; they take turns window by window in
+the same processes. ``waiting`` is communication that the backward pass does not hide. The loopback of one machine is a
+fast network: on a slower one the bytes count for more. Letters: T time, B streams, V vocabulary, W workers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], bool]] = {
 
 @dataclass
 class Timed:
-    """A variant on this rank, with what it took."""
+    """A variant on this rank, with the times it took."""
 
     step: TrainingStep
     state: Any
@@ -74,7 +74,7 @@ def work(rank: int, port: int, arguments: argparse.Namespace) -> None:
     if arguments.workers > 1:
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
         dist.init_process_group("gloo", rank=rank, world_size=arguments.workers)
-    alone = ("full", "full, embedding as rows")  # what differs on a single worker
+    alone = ("full", "full, embedding as rows")  # the variants that differ on a single worker
     names = VARIANTS if arguments.workers > 1 else alone
     variants = {name: build(arguments, name, rank) for name in names}
     generator = torch.Generator().manual_seed(rank)

@@ -1,11 +1,11 @@
-"""The Transformer's training step beside nanoGPT's model, in turns: ``python benchmarks/compare.py``.
+"""The Transformer's training step compared with nanoGPT's, in turns: ``python benchmarks/compare.py``.
 
     python benchmarks/compare.py                       # float32
     python benchmarks/compare.py --precision bf16
 
 Four layers of 256 units, 3.2 million parameters, windows of 128 tokens on 16 streams. ``nanogpt`` is the model and
 update of ``benchmarks/nanogpt.py``; ``ours`` has its weights, learned positions and GELU, so that the losses are equal;
-``rotary`` has rotary positions and SwiGLU, in blocks as well; ``carried`` is that with a cache of the last 128 tokens.
+``rotary`` has rotary positions and SwiGLU, also in blocks; ``carried`` adds a cache of the last 128 tokens to it.
 Each runs in its own process; they take turns window by window, on the same tokens. Letters: T time, B streams.
 """
 
@@ -85,7 +85,7 @@ def peer_step(precision: str) -> Step:
 
 
 def windows() -> Iterator[tuple[Tensor, Tensor]]:
-    """Tokens of which each goes with the one before, (T, B), the same in every process."""
+    """Tokens, each drawn given the one before, (T, B), the same in every process."""
     generator = torch.Generator().manual_seed(1)
     follows = torch.rand(VOCAB_SIZE, VOCAB_SIZE, generator=generator).pow(8)
     while True:
@@ -119,13 +119,13 @@ def report(arguments: argparse.Namespace, rounds: dict[str, Any]) -> None:
           f"{arguments.threads} threads, {arguments.precision}, float32 products by "
           f"{'oneDNN' if onednn_is_faster() else 'MKL'}")  # fmt: skip
     if arguments.precision == "bf16" and not has_bf16_products():
-        print("this CPU has no bf16 matrix instructions: ours runs its products in float32, nothing is gained by bf16")
+        print("this CPU has no bf16 matrix instructions: ours runs its products in float32 and gains nothing from bf16")
     print(f"{build('ours').num_parameters:,} parameters, T {TIME}, B {STREAMS}, V {VOCAB_SIZE}, medians of "
           f"{arguments.windows} windows in turns")  # fmt: skip
     print(f"{'':>8}  {'ms a window':>11}  {'least':>8}  {'times nanogpt':>13}  {'first loss':>10}  {'last loss':>10}")
     peer = rounds["nanogpt"]
     for name, one in rounds.items():
-        # of each window, with the peer's that was run just before: what the machine was busy with falls on both
+        # of each window and the peer's run just before it: whatever the machine was busy with slows both
         ratio = statistics.median(a / b for (a, _), (b, _) in zip(peer, one, strict=True))
         print(f"{name:>8}  {1000 * median_seconds(one):>11.1f}  {1000 * min(one)[0]:>8.1f}  {ratio:>13.2f}  "
               f"{one[0][1]:>10.6f}  {one[-1][1]:>10.6f}")  # fmt: skip

@@ -1,8 +1,8 @@
-"""Context use beside plain scoring: ``python benchmarks/context.py --model words|characters [--rounds R]``.
+"""Context use compared with plain scoring: ``python benchmarks/context.py --model words|characters [--rounds R]``.
 
-In turns: one scoring of 50,000 tokens on 20 streams, context use of 1,000 targets at 12 contexts up to 300 (dropped,
-shuffled, replaced; with the whole context of every target in each), and, of a few targets and multiplied, one run for
-each target and context. Models with random weights, random text: neither matters to the time. Medians.
+In turns: one scoring of 50,000 tokens on 20 streams; context use of 1,000 targets at 12 contexts up to 300 (dropped,
+shuffled, replaced; each includes the whole context of every target); and one run for each target and context, measured
+on a few targets and scaled up. Weights and text are random, which does not matter to the time. Medians.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TARGETS, LONGEST, FEW = 1000, 300, 5
 
 
 def one_by_one(model: LanguageModel, tokens: ArrayTokens, contexts: list[int]) -> None:
-    """A run for each context of a few targets."""
+    """Score a few targets with a run for each context."""
     ids = torch.from_numpy(tokens.array)
     places = choose_targets(len(tokens), TARGETS, before=LONGEST).places
     with evaluating(model):
@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=list(MODELS), required=True)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--skip", nargs="*", default=[], help="names that are not measured")
+    parser.add_argument("--skip", nargs="*", default=[], help="names to leave out")
     arguments = parser.parse_args()
     size, vocab_size = MODELS[arguments.model]
     torch.manual_seed(1)

@@ -1,6 +1,6 @@
-"""The data side beside others, one row of the table at a time: ``python benchmarks/data.py bpe bytes memory reading``.
+"""The data side compared with others, row by row of the table: ``python benchmarks/data.py bpe bytes memory reading``.
 
-``bpe``, ``bytes``: a corpus to shards by two processes, beside ``datasets.map`` and a plain writer, taking turns
+``bpe``, ``bytes``: a corpus made into shards by two processes, in turns with ``datasets.map`` and a plain writer
 (``data_variants.py``). ``memory``: the peak of the whole tree of processes, shared pages counted once (PSS), at two
 sizes. ``reading``: windows, resuming, opening and bytes on disk. The corpus is gathered from this machine into
 ``--folder`` and kept there. Letters: T time, B streams.
@@ -28,8 +28,8 @@ from pipeline.data.shards import open_prepared, write_manifest, write_shard
 from pipeline.data.streams import Streams
 from pipeline.data.tokenizer import train_tokenizer
 
-BATCH_SIZE, BPTT = 64, 128  # windows of 129 tokens: inputs, and targets one later
-TRAINING_FILES = 20  # what the merges are learnt from
+BATCH_SIZE, BPTT = 64, 128  # windows of 129 tokens: the inputs, and the targets one token later
+TRAINING_FILES = 20  # that the merges are learnt from
 SAMPLE_SECONDS = 0.25
 
 
@@ -41,7 +41,7 @@ def corpus(arguments: argparse.Namespace, megabytes: int) -> Path:
 
 
 def merges(arguments: argparse.Namespace) -> str:
-    """The file of a byte-pair tokenizer of the corpus, learnt where it is not there yet."""
+    """The file of a byte-pair tokenizer of the corpus, learnt if it does not exist yet."""
     path = Path(arguments.folder) / f"merges-{arguments.vocab_size}.json"
     if not path.exists():
         config = TokenizerConfig(kind="bpe", vocab_size=arguments.vocab_size, eos="document")
@@ -52,7 +52,7 @@ def merges(arguments: argparse.Namespace) -> str:
 
 
 def tree_bytes(root: int) -> int:
-    """PSS of a process and all below it."""
+    """PSS of a process and all its descendants."""
     parents = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -74,7 +74,7 @@ def tree_bytes(root: int) -> int:
 
 
 def run(arguments: argparse.Namespace, variant: str, texts: Path, merges: str, *, watch: bool = False) -> Any:
-    """The figures of a variant in a process of its own; ``watch``: with the ``peak`` of its memory."""
+    """The figures of a variant in its own process; ``watch``: with the ``peak`` of its memory."""
     out = Path(arguments.folder) / "out"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
@@ -167,7 +167,7 @@ def reading(arguments: argparse.Namespace) -> None:
 
 
 def windows(arguments: argparse.Namespace, tokens: Any, folder: Path) -> None:
-    """Windows a second by us, by ``datasets`` with torch format, and of copying the same bytes; taking turns."""
+    """Windows a second from ours, from ``datasets`` in torch format, and from copying the same bytes, in turns."""
     import datasets
 
     source = tokens[: min(len(tokens), 1 << 25)].copy()
@@ -211,7 +211,7 @@ def windows(arguments: argparse.Namespace, tokens: Any, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="+", choices=["bpe", "bytes", "memory", "reading"])
-    parser.add_argument("--folder", required=True, help="for the corpus and all that is made of it; about 3 GB")
+    parser.add_argument("--folder", required=True, help="for the corpus and everything made from it; about 3 GB")
     parser.add_argument("--megabytes", type=int, default=100)
     parser.add_argument("--vocab-size", type=int, default=32_768)
     parser.add_argument("--repeat", type=int, default=3)

@@ -1,7 +1,7 @@
-"""What ``data.py`` compares, each run in a process of its own: ``python benchmarks/data_variants.py NAME JSON``.
+"""The variants that ``data.py`` compares, each in its own process: ``python benchmarks/data_variants.py NAME JSON``.
 
 All read the same folder of text files of about a megabyte, a document each, with the same merges; the last line of the
-output says the seconds and the tokens. Pools and Ray are started before the clock.
+output says the seconds and the tokens. Pools and Ray are started before the clock starts.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def ours(values: Values) -> Values:
 
 
 def plain_writer(values: Values) -> Values:
-    """Two processes that read files, encode them and write the ids of each as they are."""
+    """Two processes that read files, encode them and write the plain ids of each."""
     write = write_merged if values["merges"] else write_bytes
     tasks = [(str(path), values["merges"], values["out"]) for path in sorted(Path(values["texts"]).iterdir())]
     with multiprocessing.get_context("spawn").Pool(NUM_PROCESSES) as pool:
@@ -73,7 +73,7 @@ def write_merged(task: tuple[str, str, str]) -> int:
 
 
 def datasets_map(values: Values) -> Values:
-    """``datasets.map(batched=True, num_proc=2)`` of a dataset that is loaded before."""
+    """``datasets.map(batched=True, num_proc=2)`` of a dataset that is already loaded."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -92,7 +92,7 @@ def datasets_map(values: Values) -> Values:
 
 
 class Encoder:
-    """Texts of a batch → their ids, as a user of ``datasets`` writes it."""
+    """Texts of a batch → their ids, as a user of ``datasets`` would write it."""
 
     def __init__(self, merges: str) -> None:
         self.merges = merges
@@ -107,7 +107,7 @@ ENGINES: dict[str, Any] = {}
 
 
 def engine(merges: str) -> Any:
-    """Hugging Face's tokenizer of a ``tokenizer.json`` of ours, loaded once in a process."""
+    """Hugging Face's tokenizer from our ``tokenizer.json``, loaded once in a process."""
     from tokenizers import Tokenizer
 
     if merges not in ENGINES:
@@ -125,7 +125,7 @@ VARIANTS: dict[str, Callable[[Values], Values]] = {
 def gather(folder: Path, num_bytes: int) -> None:
     """Fill ``folder`` with ``num_bytes`` of this machine's Python sources and documentation in files of a megabyte.
 
-    Where there is less, all comes again with its lines in reverse order.
+    If there is less, all of it comes again with its lines in reverse order.
     """
     folder.mkdir(parents=True)
     left, number, shelf = num_bytes, 0, bytearray()
@@ -140,7 +140,7 @@ def gather(folder: Path, num_bytes: int) -> None:
 
 
 def texts() -> Iterable[bytes]:
-    """Every text once, then changed, without end."""
+    """Every text once, then altered, without end."""
     import sysconfig
 
     import xxhash

@@ -1,10 +1,10 @@
-"""Training with several workers: what Ray costs, and how soon work goes on: ``python benchmarks/distributed.py ROW …``.
+"""Training with several workers: what Ray costs, and how fast it recovers: ``python benchmarks/distributed.py ROW …``.
 
-    steps        steps through Ray Train beside the same loop under torchrun (``--workers 2``: on both cores; 1: a core
-                 to spare). Both run at once and take turns: one's processes are stopped while the other's go on.
-    end          from the last step to the end of the command, beside a Ray fit that does nothing
+    steps        steps through Ray Train compared with the same loop under torchrun (``--workers 2``: on both cores; 1:
+                 a core to spare). Both are started and take turns: while one runs, the other's processes are stopped.
+    end          from the last step to the end of the command, alongside a Ray fit that does nothing
     checkpoint   what a checkpoint of 24 million parameters costs the training thread, as a share of a minute
-    worker       from the kill of one of two workers to the next step, beside a bare fit's start-up
+    worker       from the kill of one of two workers to the next step, alongside a bare fit's start-up
     node         the same for a node of a two-node cluster, with a replacement
 
 Every row prints its goal.
@@ -35,7 +35,7 @@ from pipeline.training.loop import train_on
 from pipeline.training.monitor import Record, read
 
 GOALS = {"steps": {1: 2.5, 2: 5.0}, "end": 3.0, "checkpoint": 5.0, "worker": 10.0, "node": 25.0}
-# a turn of each side, and what is left out at its beginning
+# a turn of each side, and the part at its beginning that is left out
 TURN_SECONDS, WAKE_SECONDS = 3.0, 0.4
 ENDLESS = {"train.max_steps": None, "train.epochs": 100_000, "optimizer.schedule": "constant"}
 
@@ -81,14 +81,14 @@ def measure_steps(folder: Path, *, num_workers: int, turns: int) -> None:
 
 
 def median_interval(values: list[float]) -> tuple[float, float]:
-    """The 95 % interval of the median, by the order of ``values``: as many lie below it as heads fall."""
+    """The 95 % interval of the median from the sorted ``values``: the number that lie below the median is binomial."""
     ordered = sorted(values)
     beyond = max(0, int(len(ordered) / 2 - 0.98 * len(ordered) ** 0.5))
     return ordered[beyond], ordered[-1 - beyond]
 
 
 def seconds_per_step(side: Command, sides: list[Command]) -> float:
-    """Let ``side`` alone go on for a turn; the time of its steps."""
+    """Let ``side`` alone run for a turn; return the time of its steps."""
     for other in sides:
         other.signal_all(signal.SIGCONT if other is side else signal.SIGSTOP)
     began = time.time() + WAKE_SECONDS
@@ -99,7 +99,7 @@ def seconds_per_step(side: Command, sides: list[Command]) -> float:
 
 
 def train_as_rank(overrides: list[str]) -> None:
-    """What torchrun starts: the loop of ``pipeline.run`` as one rank, with nothing around it."""
+    """Run the loop of ``pipeline.run`` as one rank, with nothing around it: this is what torchrun starts."""
     config = configuration.load(None, overrides)
     torch.distributed.init_process_group("gloo")
     worker = resources.Worker(
@@ -119,7 +119,7 @@ def measure_end(folder: Path, *, repeat: int) -> None:
 
 
 def measure_checkpoint(folder: Path, *, repeat: int) -> None:
-    """The time in ``save``, and by how much the steps are slower while the thread beside them writes."""
+    """The time in ``save``, and how much slower the steps are while the other thread writes."""
     settings = {"model.hidden_size": 1228, "model.num_layers": 2, "train.batch_size": 4, "train.bptt": 8}
     overrides = command(folder, "local", "checkpoint", {**ENDLESS, **settings})[3:]
     config = configuration.load(None, overrides)
@@ -190,7 +190,7 @@ def measure_node(folder: Path, *, repeat: int) -> None:
 def measure_kills(
     what: str, folder: Path, workers: dict[str, Any], kill: Callable[[Record], None], repeat: int
 ) -> None:
-    """Kill something of a run again and again, each time a few seconds after it went on."""
+    """Kill a part of a run again and again, each time a few seconds after the run continued."""
     settings = {**ENDLESS, **workers, "train.checkpoint_every_steps": 50, "train.log_every_steps": 5}
     settings["cluster.max_failures"] = 10 * repeat
     recoveries, killed = [], 0.0

@@ -1,7 +1,7 @@
 """Held-out tokens scored a second: ``python benchmarks/evaluation.py --run DIR [--tokens N] [--repeat R]``.
 
-The first N validation tokens, in turn: fed one by one as a plain loop does, exactly on one stream, and on 20 streams
-with a burn-in. Medians; the perplexities beside them.
+The first N validation tokens, in turn: fed one by one as in a plain loop, exactly on one stream, and on 20 streams
+with a burn-in. Medians, with the perplexities.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline.training import checkpoint
 
 @torch.inference_mode()
 def token_by_token(model: LanguageModel, text: HeldOut) -> float:
-    """Perplexity by a loop over single tokens, without resets."""
+    """Perplexity from a loop over single tokens, without resets."""
     ids = torch.from_numpy(text.tokens[0 : len(text.tokens)].astype("int64"))
     state, nats = model.initial_state(1), 0.0
     for current, following in itertools.pairwise(ids.tolist()):

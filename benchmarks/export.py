@@ -1,9 +1,9 @@
-"""Exported models: the cost of a token by context, beside a Transformer of the same size, and surprisal in Python.
+"""Exported models: the cost of a token by context, compared with an equal Transformer's, and surprisal in Python.
 
-    python benchmarks/export.py             # needs the extra: hf
+    python benchmarks/export.py             # needs the extra hf
 
-An LSTM of 2×650 and a GPT-2 of transformers, 20 million random parameters each, V 10,000, batch 1, ``generate`` with
-its own cache. Variants take turns in processes of their own; the figure is the median over tokens and rounds.
+An LSTM 2×650 and a GPT-2 from transformers, 20 million random parameters each, V 10,000, batch 1, ``generate`` with
+its own cache. Variants take turns in their own processes; the figure is the median over tokens and rounds.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def lstm(folder: Path) -> Any:
 
 
 def gpt2() -> Any:
-    """A Transformer of as many parameters."""
+    """A Transformer with as many parameters."""
     with offline() as transformers:
         shape = {"n_embd": 384, "n_layer": 8, "n_head": 6, "n_positions": 4_096, "vocab_size": VOCAB_SIZE}
         return transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape)).eval()
 
 
 class Clock:
-    """Notes when each token was written; asked by ``generate`` whether to stop."""
+    """Notes when each token was written: ``generate`` asks it after each whether to stop."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -77,7 +77,7 @@ def milliseconds_per_token(model: Any, num_before: int) -> float:
 
 
 def memory_of_the_past(model: Any, num_before: int) -> int:
-    """Bytes of the state, or of the cache, after so many tokens."""
+    """Bytes of the state, or of the cache, after ``num_before`` tokens."""
     with torch.no_grad():
         cache = model(torch.full((1, num_before), 5), use_cache=True).cache
     parts = [
@@ -97,7 +97,7 @@ def worker(name: str) -> None:
 
 
 def scored(name: str, folder: Path) -> float:
-    """Tokens of a text of bytes that are scored; how long that takes is measured outside."""
+    """The number of scored tokens of a text of bytes; the caller measures how long this takes."""
     torch.manual_seed(0)
     config = configuration.with_values(configuration.load(), {"model.hidden_size": 256, "tokenizer.kind": "byte"})
     tokenizer = ByteTokenizer("document")

@@ -1,10 +1,10 @@
-"""Words written by ours and by word_language_model's ``generate.py`` as shipped: ``--peer DIR`` is a copy of it.
+"""Words a second that ours and word_language_model's ``generate.py`` as shipped write: ``--peer DIR`` is a copy of it.
 
     python benchmarks/generate.py --peer ../word_language_model --hidden-size 650
 
 LSTM of two layers, untied, V 10,000, float32 on a CPU, the same random weights in all. ``one stream`` is one text as it
 is sampled, ``64 streams`` as many prompts side by side, both from prompt to characters; the two ``onnx`` forms are the
-exported file, one stream, to the token. Each runs in a process of its own; they take turns, so many words a turn.
+exported file, one stream, only up to the token. Each runs in its own process; they take turns of ``--words`` words.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def our_tokenizer() -> Tokenizer:
 
 
 def peer(arguments: argparse.Namespace) -> None:
-    """Its script, from its own checkpoint and corpus folder; it tells of each ``words`` words, and waits there."""
+    """Run its script on its own checkpoint and corpus folder; it reports after each ``words`` words, and waits."""
     ours = our_model(arguments)
     size = arguments.hidden_size
     model = peers.module_of(arguments.peer, "model").RNNModel("LSTM", VOCAB_SIZE, size, size, 2)

@@ -1,17 +1,17 @@
-"""What training steps take on a GPU, in at most eight minutes: one table for RESULTS.md, and all figures as JSON.
+"""Training steps timed on a GPU, in at most eight minutes: one table for RESULTS.md, and all figures as JSON.
 
     python benchmarks/gpu.py --corpus PENN_TREEBANK --output DIR
     python benchmarks/gpu.py --parts steps graphs --seconds 120 --output DIR
     python benchmarks/gpu.py --device cpu --parts guard --output DIR    # a look without a GPU
 
-It needs torch 2.11 or newer with CUDA, numpy and pydantic, for ``recipe`` PyYAML as well, and of the project what is
-Ray-free: neither Ray nor pyarrow, datasets, tokenizers or safetensors. Its parts, each in a process and with a share
-of ``--seconds`` of its own, so that one that fails, hangs or loses the device leaves the others alone:
+It needs torch 2.11 or newer with CUDA, numpy, pydantic and, for ``recipe``, PyYAML, and uses only the Ray-free part of
+the project: neither Ray nor pyarrow, datasets, tokenizers or safetensors. Each part has its own process and its own
+share of ``--seconds``, so that one that fails, hangs or loses the device does not affect the others:
 
 steps    four shapes in float32, TF32 and bf16: a step, and cuDNN's LSTM by itself, forward and backward
 guard    whether a step waits for the device, for every cell, head, optimizer and clipping
 graphs   the same steps as CUDA graphs
-cells    mingru, minlstm and qrnn beside nn.GRU at equal parameters, by the length of windows
+cells    mingru, minlstm and qrnn compared with nn.GRU at equal parameters, by the length of windows
 recipe   the first five minutes of configs/ptb-awd-lstm.yaml on ``--corpus`` (a folder with train.txt and valid.txt, or
          ptb.train.txt and ptb.valid.txt), its progress in recipe.csv
 """
@@ -34,9 +34,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 if str(REPOSITORY) not in sys.path:
     sys.path.insert(0, str(REPOSITORY))
 
-# shares of the time; the last, of 480 s, leaves five minutes to train after its start
+# shares of the time; of 480 s, the last share leaves five minutes of training after its start-up
 PARTS = {"steps": 65, "guard": 25, "graphs": 45, "cells": 35, "recipe": 310}
-# of a part's time its process is given, before it is stopped
+# of a part's time: what its process is told to use, before it is stopped at the end
 OWN_SHARE = 0.96
 LEAST_TORCH = (2, 11)
 GUARDED_SIZES = {"hidden_size": 200, "num_layers": 2}
@@ -45,7 +45,7 @@ Row = dict[str, Any]
 
 
 def measured(part: str, arguments: argparse.Namespace, *, until: float) -> Iterator[Row]:
-    """The rows of ``part``, measured in this process until then (``time.time``)."""
+    """The rows of ``part``, measured in this process until the time ``until`` (``time.time``)."""
     import torch
     from training_step import SETTINGS, Setting
 
@@ -75,7 +75,7 @@ def measured(part: str, arguments: argparse.Namespace, *, until: float) -> Itera
 
 
 def run_part(command: Sequence[str], *, seconds: float) -> tuple[list[Row], str]:
-    """Run ``command``, whose standard output is a row of JSON a line; returns its rows, and why there are no more.
+    """Run ``command``, which prints a row of JSON a line; return its rows, and why there are no more.
 
     It is stopped after ``seconds``; the rows that it wrote before it failed or was stopped are kept.
     """
@@ -95,13 +95,13 @@ def run_part(command: Sequence[str], *, seconds: float) -> tuple[list[Row], str]
         output.seek(0)
         rows = []
         for line in output:
-            with suppress(json.JSONDecodeError):  # the last line of one that was stopped may be half a line
+            with suppress(json.JSONDecodeError):  # the last line of a stopped process may be incomplete
                 rows.append(json.loads(line))
     return rows, failure
 
 
 def machine(device: str) -> dict[str, str]:
-    """What the figures depend on beside the code; the commit is empty outside a clone."""
+    """What the figures depend on besides the code; the commit is empty outside a clone."""
     import torch
 
     properties = {"torch": torch.__version__, "date": datetime.now(UTC).date().isoformat()}
@@ -122,7 +122,7 @@ def machine(device: str) -> dict[str, str]:
 
 
 def table(found: dict[str, Any], command: str) -> str:
-    """The rows of all parts as one table with the columns of RESULTS.md; parts that miss say why."""
+    """The rows of all parts as one table with the columns of RESULTS.md; missing parts say why."""
     where = found["machine"]
     end = f"`{where['device']}` | {where['date']} | {where.get('commit', '')} | `{command}` |"
     lines = ["| row | goal | figure | machine | date | commit | command |", "|---|---|---|---|---|---|---|"]
@@ -139,7 +139,7 @@ def _cell(text: str) -> str:
 
 
 def problem(arguments: argparse.Namespace) -> str:
-    """What stands in the way of every part, in a sentence; empty if nothing does."""
+    """What prevents every part from running, in a sentence; empty if nothing does."""
     import torch
 
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
@@ -153,7 +153,7 @@ def problem(arguments: argparse.Namespace) -> str:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
-    parser.add_argument("--seconds", type=float, default=480, help="for all parts together; those left out save theirs")
+    parser.add_argument("--seconds", type=float, default=480, help="for all parts together; less if parts are left out")
     parser.add_argument("--corpus", metavar="DIR", help="Penn Treebank; without it recipe is left out")
     parser.add_argument("--recipe", default=str(REPOSITORY / "configs" / "ptb-awd-lstm.yaml"), metavar="FILE")
     parser.add_argument("--settings", nargs="*", default=[], help="of the recipe, as section.field=value")

@@ -1,7 +1,7 @@
-"""A training step recorded once as a CUDA graph and replayed, beside the same step made call by call.
+"""A training step recorded once as a CUDA graph and replayed, compared with the same step made call by call.
 
 A replay costs the host one call instead of several hundred. It needs windows of one shape and one learning rate, and
-its masks are those that the step would draw: generators that a graph was told of take a new seed before each replay.
+its masks are those that the step would draw: generators registered with a graph take a new seed before each replay.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from pipeline.model.regularization import Masks
 from pipeline.seeds import mix
 from pipeline.training.step import TrainingStep
 
-# updates before the recording, in which optimizers and cuBLAS make what they keep
+# updates before the recording, in which optimizers and cuBLAS allocate what they keep
 NUM_BEFORE = 3
 NUM_COMPARED = 5
 
 Generators = dict[tuple[int, int], torch.Generator]
-# from what it is to record, and the generators that this uses, to what replays it
+# takes what to record, and the generators that it uses; returns what replays it
 Recorder = Callable[[Callable[[], None], Iterable[torch.Generator]], Callable[[], None]]
 
 
@@ -43,7 +43,7 @@ class KeptMasks(Masks):
 
 
 def recorded(run: Callable[[], None], generators: Iterable[torch.Generator]) -> Callable[[], None]:
-    """Record what ``run`` gives the current device to do, without doing it; returns what does it."""
+    """Record the work that ``run`` launches on the current device, without doing it; return a call that does it."""
     graph = torch.cuda.CUDAGraph()
     for generator in generators:
         graph.register_generator_state(generator)
@@ -54,7 +54,7 @@ def recorded(run: Callable[[], None], generators: Iterable[torch.Generator]) -> 
 
 @contextmanager
 def aside(device: torch.device) -> Iterator[None]:
-    """Give work to another stream of a GPU, as torch asks of what comes before a recording."""
+    """Launch work on another stream of a GPU, as torch requires before a recording."""
     if device.type != "cuda":
         yield
         return
@@ -66,7 +66,7 @@ def aside(device: torch.device) -> Iterator[None]:
 
 
 class GraphedStep:
-    """Called with (T, B) inputs and targets it makes the update that ``step`` would, by a replay; returns the nats."""
+    """Called with (T, B) inputs and targets, makes the update that ``step`` would, by a replay; returns the nats."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class GraphedStep:
         lr: float,
         recorder: Recorder = recorded,
     ) -> None:
-        """Makes the first ``NUM_BEFORE`` updates with the windows ``given``, one after another, then records."""
+        """Make the first ``NUM_BEFORE`` updates with the windows ``given``, one after another, then record."""
         self.step, self.lr, self.index = step, lr, 0
         self.kept: Generators = {}
         step.masks = partial(KeptMasks, kept=self.kept)
@@ -89,7 +89,7 @@ class GraphedStep:
                 self._update()
                 self.index += 1
         for group in step.optimizer.param_groups:
-            if "capturable" in group:  # torch wants to be told; the fused optimizers keep all they need on the device
+            if "capturable" in group:  # torch insists on the flag; the fused optimizers keep all state on the device
                 group["capturable"] = True
         self._begin(self.inputs, self.targets)
         self.replay = recorder(self._update, self.kept.values())
@@ -101,7 +101,7 @@ class GraphedStep:
         return self.nats
 
     def _begin(self, inputs: Tensor, targets: Tensor) -> None:
-        """Do what a step does on the host, which a graph does not hold: set the seeds, give it the window."""
+        """Do the host's part of a step, which a graph does not contain: set the seeds, copy the window in."""
         self.inputs.copy_(inputs)
         self.targets.copy_(targets)
         torch.manual_seed(mix(self.step.seed, self.index, self.step.rank))
@@ -113,13 +113,13 @@ class GraphedStep:
             self.inputs, self.targets, self.state, num_targets=self.inputs.numel(), lr=self.lr, index=self.index
         )
         self.nats.copy_(nats)
-        # only values are kept: with its graph a state would hold on to what the last pass recorded
+        # keep only the values: a state with its autograd graph would keep alive what the last pass recorded
         for own, part in zip(self.state, state, strict=True):
             own.copy_(part.detach())
 
 
 def graphs(settings: Mapping[str, Setting], device: torch.device, *, until: float) -> Iterator[Row]:
-    """Rows of each shape: a step call by call and by a graph, and how far their losses are apart."""
+    """Rows of each shape: a step call by call and by a graph, and how far apart their losses are."""
 
     def measure(seconds: float, name: str, precision: str) -> Row:
         if device.type != "cuda":

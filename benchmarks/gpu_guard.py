@@ -1,8 +1,8 @@
 """Whether a training step waits for the device, for every kind of cell, head, optimizer and clipping.
 
 A step that waits leaves the device idle until the host has handed it the next kernel. On a GPU torch itself says where
-(``torch.cuda.set_sync_debug_mode``); on a CPU, where nothing waits, every number that the host reads counts, of
-which some are read on CPUs only.
+(``torch.cuda.set_sync_debug_mode``); on a CPU, where nothing waits, every number that the host reads counts, even those
+that it reads only on CPUs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pipeline.training.step import TrainingStep
 
 
 class HostReads(TorchDispatchMode):
-    """While it is on, gathers where the host reads a number of a tensor, which on a GPU would wait for the device."""
+    """While active, collects where the host reads a number of a tensor, which on a GPU would wait for the device."""
 
     READS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::_unique2")
 
@@ -50,7 +50,7 @@ def place_in_project(stack: traceback.StackSummary) -> str:
 
 
 def waits(call: Callable[[], object], device: torch.device) -> list[str]:
-    """Where ``call`` waits for the device: on a GPU the first place, by torch's own guard, else all that are seen."""
+    """Where ``call`` waits for the device: on a GPU the first place, by torch's own guard, otherwise all places."""
     call()  # what is made only once may wait
     synchronize(device)
     if device.type != "cuda":
@@ -69,7 +69,7 @@ def waits(call: Callable[[], object], device: torch.device) -> list[str]:
     return []
 
 
-# names of settings, with what they change in model, optimizer and step; the head of the last is known to wait
+# names of settings, with what they change in model, optimizer and step; the last one's head is known to wait
 GUARDED: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "sgd, all dropouts, penalties": (
         {"input_dropout": 0.4, "hidden_dropout": 0.3, "output_dropout": 0.4, "embedding_dropout": 0.1,
@@ -94,7 +94,7 @@ GUARDED: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
 
 
 def guarded_call(name: str, base: Setting, device: torch.device) -> Callable[[], Tensor]:
-    """A call that makes an update as ``GUARDED`` says, with the sizes of ``base``."""
+    """A call that makes an update with the settings ``name`` of ``GUARDED`` and the sizes of ``base``."""
     of_model, of_optimizer, of_step = GUARDED[name]
     of_step = dict(of_step)
     torch.manual_seed(0)
@@ -121,7 +121,7 @@ def guarded_call(name: str, base: Setting, device: torch.device) -> Callable[[],
 
 
 def guard(base: Setting, device: torch.device, *, until: float) -> Iterator[Row]:
-    """Rows of each of ``GUARDED``: whether a step waits for the device, and where."""
+    """A row for each of ``GUARDED``: whether a step waits for the device, and where."""
 
     def measure(seconds: float, setting: str) -> Row:
         found = waits(guarded_call(setting, base, device), device)

@@ -1,4 +1,4 @@
-"""What ``gpu.py`` times: training steps beside what cuDNN takes of them, and the scan cells beside nn.GRU.
+"""What ``gpu.py`` times: training steps with cuDNN's share of them, and the scan cells compared with nn.GRU.
 
 Everything takes a device, so that a CPU can try all of it. Letters: T time, B streams, E embedding, H hidden.
 """
@@ -27,7 +27,7 @@ Row = dict[str, Any]
 
 PRECISIONS = ("float32", "tf32", "bf16")
 NUM_WINDOWS, WARM_UP = 8, 5
-# seconds of calls between two looks at the clock, for which the device is waited for
+# seconds of calls between two readings of the clock, each of which waits for the device
 GROUP_SECONDS = 0.03
 CELLS = ("gru", "mingru", "minlstm", "qrnn")
 # a small vocabulary, so that the recurrence is what is measured
@@ -70,7 +70,7 @@ def timed(call: Callable[[], object], device: torch.device, *, seconds: float) -
 
 
 def step_precision(name: str) -> str:
-    """Set TF32 as ``name`` of ``PRECISIONS`` wants it; returns the format that the training step takes."""
+    """Set TF32 as ``name`` of ``PRECISIONS`` requires; return the precision for the training step."""
     set_tf32(name != "float32")
     return "bf16" if name == "bf16" else "float32"
 
@@ -81,7 +81,7 @@ def on_device(setting: Setting, device: torch.device, number: int = NUM_WINDOWS)
 
 
 def build_model(setting: Setting, device: torch.device) -> LanguageModel:
-    """With its dropouts, the same weights every time."""
+    """The model with its dropouts, with the same weights every time."""
     torch.manual_seed(0)
     return LanguageModel(setting.config(dropout=True), setting.vocab_size).to(device)
 
@@ -123,7 +123,7 @@ def layers_alone(recurrence: Recurrence, setting: Setting, precision: str, devic
 
 
 def steps(settings: Mapping[str, Setting], device: torch.device, *, until: float) -> Iterator[Row]:
-    """Rows of each shape in each precision: a step with its dropouts, and its recurrent layers alone."""
+    """A row for each shape in each precision: a step with its dropouts, and its recurrent layers alone."""
 
     def measure(seconds: float, name: str, precision: str) -> Row:
         setting, low = settings[name], step_precision(precision)
@@ -157,9 +157,9 @@ def described(setting: Setting) -> str:
 
 
 def rows_of(what: str, items: list[dict[str, Any]], measure: Callable[..., Row], *, until: float) -> Iterator[Row]:
-    """The row of each of ``items``, which are arguments of ``measure`` beside its share of the seconds that are left.
+    """A row for each of ``items``: the arguments of ``measure``, which also gets a share of the remaining seconds.
 
-    A row that fails says so, and so does each that there was no time for until then (``time.time``).
+    A row that failed says so, and so does each for which no time was left before ``until`` (``time.time``).
     """
     for index, item in enumerate(items):
         named = f"{what}: {', '.join(map(str, item.values()))}"
@@ -169,7 +169,7 @@ def rows_of(what: str, items: list[dict[str, Any]], measure: Callable[..., Row],
             continue
         try:
             yield {**measure(left / (len(items) - index), **item), **item}
-        except Exception as error:  # a version or a device that cannot do one thing may well do the others
+        except Exception as error:  # a version or device that cannot do one thing may well do the others
             reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
             yield {"row": named, "figure": f"failed: {reason}", **item, "missing": reason}
 
@@ -177,7 +177,7 @@ def rows_of(what: str, items: list[dict[str, Any]], measure: Callable[..., Row],
 def cells(
     hidden_size: int, num_streams: int, lengths: list[int], device: torch.device, *, until: float
 ) -> Iterator[Row]:
-    """Rows of the scan cells beside nn.GRU, at equal parameters, in windows of each of ``lengths``: whole updates."""
+    """Rows of the scan cells and nn.GRU, at equal parameters, in windows of each of ``lengths``: whole updates."""
     wanted = models.num_recurrent(models.build(SIZES, "gru", hidden_size))
     sizes = {cell: hidden_size if cell == "gru" else models.equal_size(SIZES, cell, wanted) for cell in CELLS}
     of_gru: dict[tuple[int, str], float] = {}

@@ -1,7 +1,7 @@
-"""The first minutes of a recipe for Penn Treebank, by the project's training step, with its progress as CSV.
+"""The first minutes of a recipe for Penn Treebank, with the project's training step, and its progress as CSV.
 
-It reads the text itself, as the recipes have it (a line is its words and ``<eos>``), and keeps neither checkpoints nor
-a record: ``jobs.train`` does that, and needs more than torch. Letters: T time, B streams.
+It reads the text itself, in the recipes' form (a line is its words and ``<eos>``), and keeps neither checkpoints nor a
+record: ``jobs.train`` does that, and needs more than torch. Letters: T time, B streams.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def read_corpus(folder: Path) -> tuple[ArrayTokens, ArrayTokens, int]:
     """Training and validation text of ``folder`` as ids, and the number of types in the training text.
 
     Raises:
-        FileNotFoundError: one of the two is not there.
+        FileNotFoundError: one of the two does not exist.
     """
     words = {split: _words(folder, split) for split in ("train", "valid")}
     ids = {word: index for index, word in enumerate(dict.fromkeys([EOS, UNK, *words["train"]]))}
@@ -95,11 +95,11 @@ class Training:
         self.data = Streams.of(self.train, train)
         self.state = self.model.initial_state(train.batch_size)
         self.nats = torch.zeros((), dtype=torch.float64, device=self.device)
-        self.num_targets = 0  # that went into the nats
+        self.num_targets = 0  # that the nats are summed over
         self.began = time.perf_counter()
 
     def run(self, until: float) -> Iterator[dict[str, Any]]:
-        """Train until then (``time.time``), and validate once more; yields lines of ``COLUMNS``."""
+        """Train until ``until`` (``time.time``), and validate once more; yields lines of ``COLUMNS``."""
         while True:
             for window in self.data.windows(epoch=self.epoch):
                 self.update(window)
@@ -130,14 +130,14 @@ class Training:
         self.tokens += window.num_inputs
 
     def learning_rate(self, length: int) -> float:
-        """Of a window of ``length``; random lengths change it in proportion (Merity et al. 2018)."""
+        """The rate for a window of ``length``, in proportion to it if lengths are random (Merity et al. 2018)."""
         train = self.config.train
         total_steps = train.epochs * self.data.num_windows()
         rate = learning_rate(self.config.optimizer, step=self.index, total_steps=total_steps, epoch=self.epoch)
         return rate * (length / train.bptt if train.window_lengths == "random" else 1.0)
 
     def validate(self) -> float:
-        """The validation perplexity of the averaged weights, if there are any, else of the trained ones."""
+        """The validation perplexity of the averaged weights, if there are any, otherwise of the trained ones."""
         began = time.perf_counter()
         streams, bptt = self.config.evaluate.streams, self.config.train.bptt
         parts = ScoringStreams(self.valid, num_streams=streams, bptt=bptt, window_length=max(bptt, 1024 // streams))
@@ -163,7 +163,7 @@ class Training:
 
 
 def recipe(config: Config, folder: Path, log: Path, device: torch.device, *, until: float) -> Iterator[Row]:
-    """Train ``config`` until then, each line written to ``log`` as it comes; yields the one row of what was reached."""
+    """Train ``config`` until ``until``, each line written to ``log`` as it comes; yields one row with the result."""
     training = Training(config, *read_corpus(folder), device)
     with log.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)

@@ -1,7 +1,7 @@
-"""Heads of a large vocabulary, side by side: ``python benchmarks/heads.py``.
+"""Heads for a large vocabulary, side by side: ``python benchmarks/heads.py``.
 
-Peak memory of a loss and its gradient, each head in a fresh process, over the output matrix, its gradient and one chunk
-of logits; and tokens/s of a loss and its gradient, the heads taking turns in one process. The textbook is
+Peak memory of a loss and its gradient, each head in a fresh process, divided by that of the output matrix, its gradient
+and one chunk of logits; and tokens/s of a loss and its gradient, the heads in turns in one process. ``textbook`` is
 ``F.cross_entropy`` of ``F.linear``. Targets are Zipf-distributed. Letters: N tokens, H hidden, V vocabulary.
 """
 
@@ -30,7 +30,7 @@ MEGABYTE = 2**20
 
 
 def build(name: str, hidden_size: int, vocab_size: int) -> tuple[nn.Module, Callable[[Tensor, Tensor], Tensor]]:
-    """A head, tied where it can be, and its loss."""
+    """A head, tied unless its name says otherwise, and its loss."""
     kind = {"adaptive, tied": "adaptive", "adaptive, untied": "adaptive", "mixture of 3": "mixture"}.get(
         name, "softmax"
     )
@@ -54,9 +54,9 @@ def batch(arguments: argparse.Namespace) -> tuple[Tensor, Tensor]:
 
 
 def measure_memory(arguments: argparse.Namespace) -> dict[str, float]:
-    """In a fresh process: the peak above what torch itself takes, after one loss and gradient."""
+    """In a fresh process: the peak beyond what torch itself takes, after one loss and gradient."""
     hidden, targets = batch(arguments)
-    # threads, kernels and autograd set up before the count begins
+    # set up threads, kernels and autograd before counting begins
     warm, loss = build("softmax", 8, 100)
     loss(torch.randn(9, 8, requires_grad=True), torch.zeros(9, dtype=torch.int64)).backward()
     del warm, loss
@@ -70,7 +70,7 @@ def measure_memory(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def measure_speed(arguments: argparse.Namespace) -> dict[str, float]:
-    """Median seconds of each head, one after another in each turn."""
+    """Median seconds of each head, one after another in every round."""
     hidden, targets = batch(arguments)
     heads = {name: build(name, arguments.hidden_size, arguments.vocab_size) for name in HEADS}
     seconds: dict[str, list[float]] = {name: [] for name in HEADS}

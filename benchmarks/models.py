@@ -1,15 +1,14 @@
-"""Cells beside the fused LSTM at equal parameters: tokens/s in training and time to write one.
+"""Cells compared with the fused LSTM at equal parameters: tokens/s in training and the time to write a token.
 
     python benchmarks/models.py                       # windows of 35, 128, 512 and 2,048 tokens
     python benchmarks/models.py --steps 35 --rounds 5 # a short look
     python benchmarks/models.py --cells lstm slstm mogrifier --words         # a step of 2×650 on 10,000 words
     python benchmarks/models.py --cells lstm slstm mogrifier --steps 128     # of 2×256 on characters
 
-Each model has two layers whose size brings it to the LSTM's number of parameters in the recurrence, and, but for
-``--words``, a small vocabulary, so that the recurrence is what is measured. A mogrifier is of five rounds, or
-``--rank``. Each runs in its own process; they take turns, a round being one
-update with ``--tokens`` tokens, in windows of ``--steps``, or that many single steps of writing.
-Letters: T time, B streams.
+Each model has two layers, of the size that gives the recurrence as many parameters as the LSTM's. Without ``--words``
+the vocabulary is small, so that the recurrence is what is measured. A mogrifier has five rounds, and matrices of rank
+``--rank`` if that is given. Each runs in its own process; they take turns, a round being one update with ``--tokens``
+tokens, in windows of ``--steps``, or a 16th as many single steps of writing. Letters: T time, B streams.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def num_recurrent(model: LanguageModel) -> int:
 
 
 def equal_size(arguments: argparse.Namespace, cell: str, wanted: int) -> int:
-    """The hidden size whose recurrence has about ``wanted`` parameters: they grow with it."""
+    """The hidden size whose recurrence has about ``wanted`` parameters; their number grows with it."""
     if cell == "lstm":
         return int(arguments.hidden_size)
 
@@ -143,7 +142,7 @@ def main() -> None:
 
 
 def report(arguments: argparse.Namespace, sizes: dict[str, int], kind: str, num_steps: int) -> None:
-    """A line of the table, and how many times as fast as the first cell each is."""
+    """Print a line of the table, and how many times as fast as the first cell each is."""
     names = {cell: f"{cell}:{size}:{kind}:{num_steps}" for cell, size in sizes.items()}
     rounds = take_turns(__file__, sys.argv[1:], list(names.values()), rounds=arguments.rounds, warm_up=WARM_UP)
     seconds = {cell: median_seconds(rounds[name]) for cell, name in names.items()}

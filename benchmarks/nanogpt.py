@@ -1,8 +1,8 @@
-"""nanoGPT's model and update once more, in plain torch: what ``model.positions: learned`` with a block must equal.
+"""nanoGPT's model and update written again in plain torch: ``model.positions: learned`` with a block must equal it.
 
 Written from its description (Karpathy 2022, after Radford et al. 2019): learned positions, pre-norm without biases,
 one product for queries, keys and values, exact GELU, a final norm, the embedding as output matrix; AdamW, clipped by
-norm. Our head has a bias, so this one has, too. Letters: B streams, T time, H hidden, V vocabulary.
+norm. Our head has a bias, so this one has one too. Letters: B streams, T time, H hidden, V vocabulary.
 """
 
 from __future__ import annotations

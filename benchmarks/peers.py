@@ -1,7 +1,7 @@
-"""The steps that ours is measured against, as their authors wrote them: word_language_model and awd-lstm-lm.
+"""The training steps that ours is compared with, as their authors wrote them: word_language_model and awd-lstm-lm.
 
 Both stay outside this project: ``folder`` is a copy of ``word_language_model`` of pytorch/examples, or of
-salesforce/awd-lstm-lm. What is done around their modules is what their ``main.py`` does in a step, and they begin with
+salesforce/awd-lstm-lm. The code around their modules does what their ``main.py`` does in a step, and they begin with
 the weights of our model, so that the losses can be compared.
 """
 
@@ -23,7 +23,7 @@ Step = Callable[[Tensor, Tensor], float]
 
 
 class Textbook(nn.Module):
-    """The model of word_language_model, with its names, where there is no copy of it."""
+    """The model of word_language_model, with its names, used if no copy of it is given."""
 
     def __init__(
         self, kind: str, vocab_size: int, embedding_size: int, hidden_size: int, num_layers: int, dropout: float,
@@ -120,7 +120,7 @@ def awd_lstm(
 
 
 def copy_weights(ours: LanguageModel, peer: Any, layers: Iterable[tuple[nn.Module, int]]) -> None:
-    """Begin ``peer`` with our weights; ``layers`` are its modules and the numbers of our layers within them."""
+    """Copy our weights into ``peer``; ``layers`` are its modules and the numbers of our layers within them."""
     with torch.no_grad():
         peer.encoder.weight.copy_(ours.embedding.weight)
         peer.decoder.weight.copy_(ours.head.weight)

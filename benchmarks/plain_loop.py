@@ -1,11 +1,11 @@
-"""A recipe's model trained by the plainest loop there is, to lay our validation curve beside: nn.LSTM, cross_entropy.
+"""A recipe's model trained with the plainest loop there is, for comparison with ours: nn.LSTM, cross_entropy.
 
     python -m jobs.train --config configs/char-war-and-peace.yaml corpus.train=train.txt corpus.valid=valid.txt
     python benchmarks/plain_loop.py runs/…/config.yaml --epochs 4
 
 Reads the corpus that a run has prepared and begins with the weights that the run began with, so that both do the same
 arithmetic; with that run's optimizer (RMSProp), clipping by value and schedule, without dropout. Prints validation
-nats per token after every epoch, over one stream with all of the history before it.
+nats per token after every epoch, over one stream, each token with its whole history.
 Letters: T time, B streams, V vocabulary.
 """
 
@@ -52,7 +52,7 @@ def detached(state: Any) -> Any:
 
 @torch.no_grad()
 def validation_nats(model: Plain, tokens: Tensor) -> float:
-    """Mean nats of all of ``tokens`` (N,) but the first, in one stream."""
+    """Mean nats of all ``tokens`` (N,) but the first, in one stream."""
     state, total = None, 0.0
     for start in range(0, len(tokens) - 1, 1000):
         part = tokens[start : start + 1001].unsqueeze(1)

@@ -1,15 +1,15 @@
-"""The command that prepares lines as words, characters or bytes beside another commit's, in turns: time and memory.
+"""Time and memory of the command that prepares lines as words, characters or bytes, in turns with another commit's.
 
     python benchmarks/preparation.py word char byte --before CHECKOUT --folder DIR
     python benchmarks/preparation.py word char byte --before CHECKOUT --folder DIR --on-ray
 
 The text is made once, ``--megabytes`` of this machine's Python sources with ``--types`` different words, a document a
-line. Each round is a process of its own, ``jobs.prepare`` with ``cluster.backend=local``, from its start to its end.
-Printed are the medians of the processor's seconds, of the clock's, and of the most memory that it had (RSS), and how
-many times as fast and which share of the memory of before they are. The shards of both are compared.
+line. Each round is a new process, ``jobs.prepare`` with ``cluster.backend=local``, from its start to its end. The table
+has the medians of CPU seconds, of elapsed seconds and of peak memory (RSS), how many times as fast as the other commit
+this one is (CPU seconds), and its share of the other's memory. The shards of both are compared.
 
-``--on-ray`` runs it on a private cluster of two CPUs. Memory is then the most that all processes of the command had
-together, shared pages counted once (PSS); the processor's seconds are those of the driver alone.
+``--on-ray`` runs it on a private cluster of two CPUs. Memory is then the peak of all processes of the command together,
+shared pages counted once (PSS); the CPU seconds are those of the driver alone.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from data import SAMPLE_SECONDS, tree_bytes
 from data_variants import texts
 
 NOW, BEFORE = "now", "before"
-# Runs a command and prints what it cost. It is a small process, because the peak memory of a process is counted from
-# that of the one that starts it
+# Runs a command and prints what it cost. It is a small process, because a process inherits the peak memory of the one
+# that starts it
 MEASURE = """
 import os, sys, time
 start = time.perf_counter()
@@ -43,7 +43,7 @@ sys.exit(status != 0)
 
 
 class Cost(NamedTuple):
-    """Of one command: seconds of the processor and of the clock, megabytes of memory."""
+    """CPU seconds, elapsed seconds and megabytes of memory of one command."""
 
     processor: float
     clock: float
@@ -51,7 +51,7 @@ class Cost(NamedTuple):
 
 
 def write_text(path: Path, *, num_bytes: int, num_types: int) -> None:
-    """The first lines of Python sources that have ``num_types`` different words, again and again."""
+    """Write the first lines of Python sources that have ``num_types`` different words, again and again."""
     types: set[bytes] = set()
     lines: list[bytes] = []
     for text in texts():
@@ -92,7 +92,7 @@ def prepare(kind: str, text: Path, out: Path, checkout: Path, *, on_ray: bool) -
 
 
 def digest_of(out: Path) -> str:
-    """Of all shards and the tokenizer."""
+    """The digest of all shards and the tokenizer."""
     digest = hashlib.sha256()
     for path in sorted(out.iterdir()):
         if path.suffix in (".arrow", ".index") or path.name == "tokenizer.json":
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=100)
     parser.add_argument("--types", type=int, default=366_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--on-ray", action="store_true", help="by two workers of a private cluster")
+    parser.add_argument("--on-ray", action="store_true", help="with two workers of a private cluster")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     text = arguments.folder.resolve() / f"lines-{arguments.megabytes}-{arguments.types}.txt"

@@ -1,10 +1,10 @@
-"""Every cell on every probe of memory: trained by configs/probes.yaml, probed as by jobs.probe, in one table.
+"""Every cell on every probe of memory: trained with configs/probes.yaml, probed as by jobs.probe, in one table.
 
     python benchmarks/probes.py --to runs/probes
     python benchmarks/probes.py --to runs/probes --cells lstm gru --tasks counting
 
-A run that is there already is not trained again, and one that was stopped goes on. At the end the tables of
-docs/probes.md are printed: accuracy over all answers, and by distance.
+A finished run is not trained again, and a stopped run continues. At the end it prints the tables of docs/probes.md:
+accuracy over all answers, and by distance.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from pipeline.evaluate.probes import Probed, probe
 from pipeline.training.checkpoint import load_model
 
 CONFIG = Path(__file__).parents[1] / "configs" / "probes.yaml"
-# at 0.01, the rate of the others, what attends did not learn to count by the start of weights of before 2026-11-29
+# at 0.01, the rate of the others, models with attention did not learn to count with the initialisation used before
+# 2026-11-29
 RATE_OF_ATTENTION = {"optimizer.lr": 0.003}
 CELLS: dict[str, dict[str, Any]] = {
     **{cell: {"model.cell": cell} for cell in get_args(ModelConfig.model_fields["cell"].annotation)},
@@ -31,7 +32,7 @@ CELLS: dict[str, dict[str, Any]] = {
     "mogrifier": {"model.cell": "lstm", "model.mogrifier_rounds": 5},
     "lstm+attention": {"model.cell": "lstm", "model.attention": 1, **RATE_OF_ATTENTION},
 }
-# difficulties that a few hundred updates tell cells apart by, and further ones that are only asked
+# difficulties that tell cells apart after a few hundred updates, and greater ones that are only probed
 TRAINED = {
     "copy": "builtin:copy?symbols=4&length=2&delay=10&examples=60000",
     "adding": "builtin:adding?length=4&examples=60000",
@@ -86,7 +87,7 @@ def measure(task_name: str, cell: str, folder: Path, steps: int) -> dict[str, An
 
 
 def print_tables(found: list[dict[str, Any]], tasks: list[str], cells: list[str]) -> None:
-    """The accuracies of all, and of each task by distance, in Markdown."""
+    """Print the accuracies of all, and of each task by distance, in Markdown."""
     of = {(row["task"], row["cell"]): row for row in found}
     for key in ("accuracy", "further"):
         print(f"\n| {key} | {' | '.join(cells)} | guessing |\n|---|{'---|' * (len(cells) + 1)}")

@@ -1,9 +1,9 @@
 """Seconds to prepare each form of text as bytes in this process: ``python benchmarks/readers.py FORM... --folder DIR``.
 
 400,000 lines of eight words (21 MB of JSON Lines, a record a line): ``jsonl``, ``parquet``, ``lines``, ``paragraphs``,
-``text`` (one document), ``files`` (60 of them); and which share of the time goes into digests of what is read. With
-``--before CHECKOUT`` the code of another commit takes turns. The times are those of the processor, for another program
-on the machine would count in the clock's.
+``text`` (one document), ``files`` (60 of them); and the share of the time that goes into digests of what is read. With
+``--before CHECKOUT`` the code of another commit takes turns. Times are CPU times, because elapsed time would include
+that of other programs on the machine.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NOW, BEFORE = "now", "before"
 
 
 def write_texts(folder: Path) -> None:
-    """The same lines in every form, where they are not there yet."""
+    """Write the same lines in every form that does not exist yet."""
     if (folder / "files").exists():
         return
     source = random.Random(1)
@@ -52,7 +52,7 @@ def write_texts(folder: Path) -> None:
 
 
 class Stopwatch:
-    """The processor's seconds that some functions have taken."""
+    """The CPU seconds that some functions have taken."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -70,7 +70,7 @@ class Stopwatch:
 
 
 def watch_digests() -> Stopwatch:
-    """How long it takes to make digests, and to write them beside the shards."""
+    """Measure how long it takes to make digests, and to write them beside the shards."""
     from pipeline.data import tasks
     from pipeline.data.readers import Digest
 
@@ -81,7 +81,7 @@ def watch_digests() -> Stopwatch:
 
 
 def preparation(folder: Path, form: str, name: str) -> Callable[[], float]:
-    """A function that prepares the text of ``form`` anew and returns the seconds that it took of the processor."""
+    """A function that prepares the text of ``form`` again and returns the CPU seconds that it took."""
     from pipeline import config as configuration
     from pipeline.data.prepare import prepare_in_process
 
@@ -100,7 +100,7 @@ def preparation(folder: Path, form: str, name: str) -> Callable[[], float]:
 
 
 def serve(folder: Path, form: str, name: str, before: str) -> None:
-    """A line of JSON for each one of standard input: seconds in all, and of them for digests."""
+    """Print a line of JSON for each line of standard input: seconds in all, and those for digests."""
     if name == BEFORE:
         sys.path.insert(0, before)
     prepare, stopwatch = preparation(folder, form, name), watch_digests() if name == NOW else Stopwatch()

@@ -2,7 +2,7 @@
 
 benchmarks/scaling.json (see ``scaling_measure``) → the formulas fitted, each model left out once
 figures of Puri et al. 2018 → how far off the formulas are
-assumptions below → tables and the figure of two models on H100s
+assumptions below → tables for two models on H100s, and their figure
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NUM_GPUS = [8, 64, 512, 4096]
 DRAWN = [2**power for power in range(13)]
 
 # Puri et al. 2018 (arXiv 1808.01371): mLSTM of 4,096 on bytes, 128 V100 in 16 DGX-1V, gradients summed in fp16.
-# Speed-ups as its figure of 1 to 128 GPUs shows them, to about ±0.3 (NVIDIA/sentiment-discovery, analysis/scale.md).
+# Speed-ups read from its figure for 1 to 128 GPUs, to about ±0.3 (NVIDIA/sentiment-discovery, analysis/scale.md).
 PURI_SPEED_UP = {
     "InfiniBand": {32: 27.4, 64: 55.7, 128: 109.1},
     "10 Gb/s Ethernet": {32: 23.5, 64: 45.7, 128: 92.6},
@@ -46,30 +46,30 @@ PURI_SPEED_UP = {
 PURI_PARAMETERS = (
     4096 * 4096 * 5 + 64 * 4096 * 5 + 4 * 4096 + 256 * (64 + 4096 + 1)
 )  # m and four gates; embedding, head
-# 32,768 streams over 128 GPUs, 256 bytes a window; 3 epochs of 40 GB in 4 hours on 128 GPUs at 109.1 times one
+# 32,768 streams over 128 GPUs, 256 bytes a window; 3 epochs of 40 GB in 4 hours on 128 GPUs, 109.1 times as fast as one
 PURI_TOKENS = 256 * 256
 PURI_SECONDS_ALONE = PURI_TOKENS / (3 * 40e9 / (4 * 3600) / 109.1)
 PURI_NETWORK = {"InfiniBand": 4 * 100e9 / 8, "10 Gb/s Ethernet": 10e9 / 8}  # bytes a second of a node
 
-# Assumed for the predictions. Share of the tensor cores' peak: Puri's own figures come to 0.32 of a V100's.
+# Assumed for the predictions. A share of the tensor cores' peak: Puri's own figures imply 0.32 of a V100's.
 H100 = Accelerator(
     flops=0.25 * 989e12,  # data sheet, bf16 without sparsity
-    time_step_seconds=10e-6,  # a fused recurrent kernel that waits for the step before
-    update_seconds=28 / (0.8 * 3.35e12),  # Adam reads 16 and writes 12 bytes; data sheet of the memory
+    time_step_seconds=10e-6,  # a fused recurrent kernel that waits for the previous step
+    update_seconds=28 / (0.8 * 3.35e12),  # Adam reads 16 and writes 12 bytes; memory bandwidth from the data sheet
 )
-NVLINK = Link(0.8 * 450e9, 3e-6)  # a way, data sheet
+NVLINK = Link(0.8 * 450e9, 3e-6)  # in one direction, data sheet
 NETWORKS = {
     "InfiniBand 8 × 400 Gb/s": Cluster(NVLINK, Link(0.8 * 400e9, 10e-6)),
     "Ethernet 100 Gb/s": Cluster(NVLINK, Link(0.8 * 12.5e9, 10e-6)),
 }
 # 419 unexpected interruptions in 54 days of 16,384 H100 (Dubey et al. 2024, The Llama 3 Herd of Models, section 3.3.4)
 GPU_SECONDS = 16_384 * 54 * 86_400 / 419
-COPY_BANDWIDTH = 20e9  # bytes a second from a GPU to the host's memory: training waits for that, not for the write
-RESTART_SECONDS = 120.0  # here a bare Ray Train start-up takes a quarter of that; a large cluster was not measured
+COPY_BANDWIDTH = 20e9  # bytes a second from a GPU to the host's memory: training waits for this, not for the write
+RESTART_SECONDS = 120.0  # a bare Ray Train start-up takes a quarter of this here; a large cluster was not measured
 
 
 def job_of(settings: dict[str, Any], vocab_size: int, *, batch_size: int, bptt: int) -> Job:
-    """What one GPU does of a step of that model, counted by the code that trains it."""
+    """One GPU's part of a step of the model with ``settings``, counted by the code that trains it."""
     config = ModelConfig(**settings)
     with torch.device("meta"):
         model = LanguageModel(config, vocab_size)
@@ -95,27 +95,27 @@ def jobs() -> dict[str, Job]:
 
 
 def puri(network: str, bandwidth: float) -> dict[int, float]:
-    """Speed-ups of the model of Puri et al. by the formulas, with that bandwidth between nodes."""
+    """Speed-ups of the model of Puri et al. by the formulas, with ``bandwidth`` between nodes."""
     job = Job(PURI_PARAMETERS, 1.0, PURI_TOKENS, 0, gradient_bytes=2)
     v100 = Accelerator(PURI_TOKENS / PURI_SECONDS_ALONE)
-    cluster = with_bandwidth(Cluster(Link(150e9), Link(1.0)), bandwidth)  # NVLink, 6 × 25 GB/s a way
+    cluster = with_bandwidth(Cluster(Link(150e9), Link(1.0)), bandwidth)  # NVLink, 6 × 25 GB/s in one direction
     return {n: speed_up(job, v100, cluster, n) for n in PURI_SPEED_UP[network]}
 
 
 def puri_fitted(network: str) -> tuple[float, dict[int, float]]:
-    """The bandwidth that the published speed-up on 32 GPUs comes to, and what follows from it for more."""
+    """The bandwidth that the published speed-up on 32 GPUs implies, and the speed-ups that it predicts for more."""
     first = PURI_SPEED_UP[network][32]
     bandwidth = fitted_bandwidth(first, 32, num_bytes=2 * PURI_PARAMETERS, seconds_alone=PURI_SECONDS_ALONE)
     return bandwidth, puri(network, bandwidth)
 
 
 def failures_of(job: Job) -> Failures:
-    """With float32 weights and Adam's two moments to copy."""
+    """The failures of ``job``, whose checkpoints copy float32 weights and Adam's two moments."""
     return Failures(GPU_SECONDS, 12 * job.num_parameters / COPY_BANDWIDTH, RESTART_SECONDS)
 
 
 def report_fit(entries: list[dict[str, Any]]) -> None:
-    """Constants of this machine, and each model's step as the others predict it."""
+    """Print the constants of this machine, and each model's step as the other models predict it."""
     measured = [Measured(**{name: entry[name] for name in Measured.__dataclass_fields__}) for entry in entries]
     machine, cluster = fit(measured)
     print(
@@ -175,7 +175,7 @@ def report_predictions() -> None:
 
 
 def draw(path: Path) -> None:
-    """Puri et al. beside the formulas; the two models' efficiency; what checkpoints and failures cost them."""
+    """Draw Puri et al. with the formulas; the two models' efficiency; what checkpoints and failures cost them."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -196,7 +196,7 @@ def draw(path: Path) -> None:
 
 
 def draw_puri(axes: Any) -> None:
-    """Points as published; lines as the formulas go on from 32 GPUs; dashes with the data sheet's bandwidth."""
+    """Published points; lines as the formulas continue from 32 GPUs; dashes with the data sheet's bandwidth."""
     for index, (network, published) in enumerate(PURI_SPEED_UP.items()):
         axes.plot(list(published), [s / n for n, s in published.items()], "o", color=f"C{index}")
         lines = {network: (puri_fitted(network)[1], "-")}
@@ -222,7 +222,7 @@ def draw_efficiency(axes: Any) -> None:
 
 
 def draw_lost(axes: Any) -> None:
-    """Per cent of the time, with the best interval between checkpoints and with that of train.* by default."""
+    """Per cent of the time, with the best interval between checkpoints and with the default of train.*."""
     usual = 60 * (TrainConfig().checkpoint_every_minutes or 0)
     for index, (name, job) in enumerate(jobs().items()):
         size, failures = " ".join(name.split()[:2]), failures_of(job)

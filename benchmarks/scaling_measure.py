@@ -1,7 +1,7 @@
-"""A step of several models on one and on two workers, timed here: ``python benchmarks/scaling_measure.py``.
+"""Times a step of several models on one and two workers on this machine: ``python benchmarks/scaling_measure.py``.
 
 Writes benchmarks/scaling.json, which ``scaling.py`` fits its formulas to. Every worker is one thread and has the same
-number of streams; workers are gloo's on this machine.
+number of streams; workers communicate through gloo.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from scaling_model import Measured
 from pipeline.training.utilization import flops_per_token
 
 MEASURED = Path(__file__).with_name("scaling.json")
-# (hidden size, types) of two-layer LSTMs, untied: large in the one or the other
+# (hidden size, types) of two-layer LSTMs, untied: one or the other is large
 SHAPES = [(200, 10_000), (400, 10_000), (650, 5_000), (200, 50_000)]
 STREAMS, BPTT, WARM_UP, WINDOWS = 10, 35, 3, 12
 
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def time_on(workers: int, hidden_size: int, vocab_size: int) -> dict[str, float]:
-    """Median seconds of a step on so many workers, the model's parameters, and FLOPs of one worker."""
+    """Median seconds of a step on ``workers``, the model's parameters, and the FLOPs of one worker."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -56,7 +56,7 @@ def time_on(workers: int, hidden_size: int, vocab_size: int) -> dict[str, float]
 
 
 def time_steps(rank: int, workers: int, port: int, hidden_size: int, vocab_size: int, result: str) -> None:
-    """One of ``workers`` with STREAMS streams each; rank 0 writes the median time of a step to ``result``."""
+    """Run one of ``workers`` with STREAMS streams each; rank 0 writes the median time of a step to ``result``."""
     torch.set_num_threads(1)
     if workers > 1:
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))

@@ -1,18 +1,18 @@
-"""How much of a grid's tokens a search takes to come near the grid's best, replayed over many seeds.
+"""The share of a grid's tokens that a search needs to come near the grid's best, replayed over many seeds.
 
     python benchmarks/search.py                          # 500 seeds, 4 trials at a time, all sides
     python benchmarks/search.py --seeds 20 --sides ours ray-asha --slots 1
 
 ``search_grid.py`` has recorded 64 trials on the characters of War and Peace. Here a trial reads its recorded losses
-instead of training: it reports them at the tokens of the recording, and after the time that so much work takes,
-``--slots`` trials at a time. A replay ends when a trial that was trained to its full budget is within 2 % of the
-grid's best perplexity, and counts the tokens that all trials have taken until then. All sides have the same rungs (a
-ninth and a third of the budget, unless ``--factor`` says otherwise) and hear the same reports.
+instead of training: it reports them at the recorded tokens, and after the time that the work would take, ``--slots``
+trials at a time. A replay ends when a trial trained to its full budget is within 2 % of the grid's best perplexity, and
+counts the tokens that all trials have taken until then. All sides have the same rungs (a ninth and a third of the
+budget, unless ``--factor`` says otherwise) and get the same reports.
 
     ours            the engine that drives ``jobs.search``: tpe and asha
     ours-random     the same with random draws
-    ray-asha        Ray's own ASHAScheduler, told of each result as Ray tells it, with random draws
-    optuna          Optuna's defaults (TPESampler) with its HyperbandPruner, by ask and tell
+    ray-asha        Ray's own ASHAScheduler, which gets each result as it does from Ray, with random draws
+    optuna          Optuna's defaults (TPESampler) with its HyperbandPruner, through ask and tell
     random          random draws, each trained to its end
 """
 
@@ -40,13 +40,13 @@ RESAMPLES = 4000
 
 @dataclass(frozen=True)
 class Recording:
-    """The recorded trials: settings → losses at ``POINTS`` (fewer: it was lost then)."""
+    """The recorded trials: settings → losses at ``POINTS`` (fewer: the trial was lost there)."""
 
     losses: Mapping[tuple[Any, ...], Sequence[float]]
 
     @property
     def goal(self) -> float:
-        """The loss at the end that is near enough to the best."""
+        """The final loss that is near enough to the best."""
         return min(losses[-1] for losses in self.losses.values() if len(losses) == len(POINTS)) + float(
             np.log(TOLERANCE)
         )
@@ -55,7 +55,7 @@ class Recording:
 @dataclass
 class Running:
     settings: tuple[Any, ...]
-    point: int  # of POINTS, the next
+    point: int  # the next of POINTS
     since: float = 0.0
 
 
@@ -73,7 +73,7 @@ class Replay:
     counter: int = 0
 
     def run(self, goal: float) -> float | None:
-        """Tokens until a whole trial has at most the loss ``goal``; None: the search ended before."""
+        """Tokens until a whole trial has a loss of at most ``goal``; None: the search ended before that."""
         while True:
             while len(self.running) < self.slots and (began := self.side.begin(self.slots - len(self.running))):
                 name, settings, point = began
@@ -102,7 +102,7 @@ class Replay:
         return tokens * min(1.0, (self.now - running.since) / seconds)
 
     def advance(self, name: str) -> float:
-        """Bring a trial to its next point; its loss, if that is its end."""
+        """Bring a trial to its next point; return its loss, infinite before its end."""
         running = self.running[name]
         self.tokens += self.leg(running)[0]
         losses = self.recording.losses[running.settings]
@@ -128,9 +128,9 @@ GOALS = {"ray-asha": 0.75, "optuna": 0.85}
 
 
 def seconds_per_token(settings: tuple[Any, ...]) -> float:
-    """Of a core: the products of an LSTM at 30 GFLOP/s, and what each of its steps takes beside them.
+    """Seconds of one core: the products of an LSTM at 30 GFLOP/s, and the overhead of each of its steps.
 
-    The seconds of the recording are those of a machine that others used as well.
+    The recorded seconds are not used, because the machine was shared with other work.
     """
     _, hidden_size, bptt = settings
     num_products = 4 * hidden_size * (hidden_size + EMBEDDING_SIZE)
@@ -138,14 +138,14 @@ def seconds_per_token(settings: tuple[Any, ...]) -> float:
 
 
 def share_of_grid(recording: Recording, side: str, seed: int, *, slots: int, factor: int) -> float:
-    """Tokens to the goal over those of the whole grid; a search that ends without it has taken the grid on top."""
+    """Tokens to the goal divided by those of the whole grid, which are added if a search ends without reaching it."""
     replay = Replay(recording, SIDES[side](seed, factor), slots)
     tokens = replay.run(recording.goal)
     return (replay.tokens + GRID_TOKENS if tokens is None else tokens) / GRID_TOKENS
 
 
 def interval(shares: np.ndarray, others: np.ndarray | None = None) -> tuple[float, float]:
-    """95 % of the means of resampled seeds, or of the ratios of two means."""
+    """The 95 % interval of the mean, or of the ratio of two means, from resampled seeds."""
     source = np.random.default_rng(0)
     means = shares[source.integers(len(shares), size=(RESAMPLES, len(shares)))].mean(1)
     if others is not None:

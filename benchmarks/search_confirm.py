@@ -1,10 +1,10 @@
-"""Whether a replay of ``search.py`` is what really happens: one search trained in earnest, and the same one replayed.
+"""Whether a replay of ``search.py`` is what really happens: one search with real training, and the same one replayed.
 
-    python benchmarks/search_confirm.py --corpus FOLDER --directory DIR      # goes on where it stopped
+    python benchmarks/search_confirm.py --corpus FOLDER --directory DIR      # continues where it stopped
 
 The engine draws a few trials of the grid with ``tpe`` and ``asha``, one at a time, each trained in this process on the
 characters of War and Peace. The recorded curves then drive the engine with the same seed. Both must draw, report,
-pause, promote and end the same trials in the same order, with losses that agree as far as the recording is written.
+pause, promote and end the same trials in the same order, with losses that agree to the digits of the recording.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ DIGITS = 5  # of a recorded loss
 def decided(records: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     """What was drawn, reported and decided, in order.
 
-    Without the numbers of tokens: a trial validates after the first update that begins at or past a point, which the
-    recording calls by the point.
+    Token counts are left out: a trial validates after the first update that begins at or past a point, and the
+    recording gives the point itself.
     """
     kinds = ("start", "report", "pause", "promote", "end")
     names = ("kind", "trial", "settings", "loss", "rung", "status")
@@ -43,7 +43,7 @@ def decided(records: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
 
 
 def in_earnest(config: configuration.Config, directory: Path) -> list[tuple[Any, ...]]:
-    """The search, trained."""
+    """The search with real training."""
     with RunDirectory(str(directory)).locked() as owned:
         begin_journal(owned.path, read_journal(owned.path))
         search = InThisProcess(config, owned, budget_tokens=BUDGET)
@@ -72,7 +72,7 @@ def replayed(config: configuration.Config, curves: dict[tuple[Any, ...], list[fl
 
 
 def differences(trained: list[tuple[Any, ...]], replay: list[tuple[Any, ...]]) -> list[str]:
-    """Each place where the two are not the same, losses as they are written in the recording."""
+    """Each place where the two differ, with losses rounded as in the recording."""
 
     def rounded(event: tuple[Any, ...] | None) -> tuple[Any, ...]:
         values = event or ()
@@ -99,7 +99,7 @@ def main() -> None:
     found = differences(trained, replayed(config, recorded(CURVES)))
     best = min(loss for kind, *_, loss, _, _ in trained if kind == "report")
     print(f"{len(trained)} events of {arguments.trials} trials, the best loss {best:.5f}")
-    print(f"{len(found)} are not those of the replay", *found, sep="\n")
+    print(f"{len(found)} differ from the replay", *found, sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What the driver of a search takes beside Ray's own: 300 trials that read a curve instead of training, on Ray Tune.
+"""The driver's cost in a search compared with Ray's own: 300 trials that read a curve instead of training, on Ray Tune.
 
     python benchmarks/search_driver.py                       # goal: at most twice Ray's FIFO; memory flat
 
-``ours`` is what ``jobs.search`` runs with ``tpe`` and ``asha``: engine, journal, Ray Tune beneath. ``fifo`` is a class
-trainable under Ray's FIFOScheduler with random draws; both use processes again, and each of its trials reports as
-often as a whole one of ours. The seconds are the processor's, of the driver alone. Memory is the driver's resident set
-after each third of the trials. Each side runs in a process of its own.
+``ours`` is what ``jobs.search`` runs with ``tpe`` and ``asha``: the engine and the journal on top of Ray Tune. ``fifo``
+is a class trainable under Ray's FIFOScheduler with random draws, whose trials each report as often as a whole one of
+ours; both reuse processes. The seconds are CPU seconds of the driver alone. Memory is the driver's resident set after
+each third of the trials. Each side runs in its own process.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SPACE = {
 
 
 def losses(rate: float, hidden_size: int) -> Iterator[dict[str, Any]]:
-    """A made curve: what a trial with these settings reports at each of ``POINTS``."""
+    """A synthetic curve: what a trial with these settings reports at each of ``POINTS``."""
     end = 1.2 + math.log(rate / 0.02) ** 2 / 10 + abs(hidden_size - 200) / 200
     for tokens in POINTS:
         loss = end + 1000 / tokens
@@ -52,7 +52,7 @@ def losses(rate: float, hidden_size: int) -> Iterator[dict[str, Any]]:
 
 
 class ReadsCurves:
-    """Stands for ``Runner``: it has the curve of a trial instead of training it."""
+    """Takes the place of ``Runner``: it reports the curve of a trial instead of training it."""
 
     def run(self, trial: Trial, report: Callable[[dict[str, Any]], None], *, after_tokens: int = 0) -> dict[str, Any]:
         try:
@@ -65,7 +65,7 @@ class ReadsCurves:
 
 
 class Plain(tune.Trainable):
-    """The same for Ray's own scheduler."""
+    """The same under Ray's own scheduler."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self.reset_config(config)
@@ -89,7 +89,7 @@ def resident_megabytes() -> float:
 
 
 class Memory:
-    """Resident bytes of this process after each third of the trials."""
+    """Resident megabytes of this process after each third of the trials."""
 
     def __init__(self, num_trials: int) -> None:
         self.every, self.seen, self.megabytes = max(1, num_trials // 3), 0, list[float]()

@@ -1,11 +1,11 @@
 """Records the curves that ``search.py`` replays: 64 trials of a grid on the characters of War and Peace.
 
-    python benchmarks/search_grid.py --corpus FOLDER        # with train.txt and valid.txt; goes on where it stopped
+    python benchmarks/search_grid.py --corpus FOLDER        # with train.txt and valid.txt; continues where it stopped
 
 Four learning rates, hidden sizes and BPTT lengths each, one layer of LSTM, 2,592,000 characters a trial (a little more
 than one epoch). ``search_grid.csv`` gets one row a trial as it ends: its settings, its seconds, and its validation loss
-in nats per character at each of ``POINTS``, which hold the rungs of reduction factors 2, 3 and 4. A trial whose loss is
-no number any more has empty cells from there on. All trials run in this process, on one thread.
+in nats per character at each of ``POINTS``, which include the rungs of reduction factors 2, 3 and 4. If a trial's loss
+is no longer finite, its cells are empty from there on. All trials run in this process, on one thread.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SETTINGS = {
     "tokenizer.kind": "char",
     "model.num_layers": 1,
     "model.embedding_size": 64,
-    "model.embedding_range": 0.1,  # the start that the recorded figures were measured with
+    "model.embedding_range": 0.1,  # the initialisation that the recorded figures were measured with
     "model.input_gain": 1.0,
     "train.batch_size": 64,
     "train.epochs": 2,
@@ -69,13 +69,13 @@ def main() -> None:
 
 
 def grid(only: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The settings of each trial, but with the values of ``only``."""
+    """The settings of each trial; ``only`` fixes some of their values."""
     values = {path: [only[path]] if path in only else values for path, values in SPACE.items()}
     return (dict(zip(values, drawn, strict=True)) for drawn in product(*values.values()))
 
 
 def prepared(corpus: Path, scratch: Path, settings: Mapping[str, Any]) -> Config:
-    """The configuration of a trial before its own settings, its corpus prepared."""
+    """The configuration of a trial before its own settings, with its corpus prepared."""
     valid = scratch / "valid.txt"
     text = (corpus / "valid.txt").read_text(encoding="utf-8")[:VALIDATION_CHARACTERS]
     valid.write_text(text, encoding="utf-8")
@@ -91,7 +91,7 @@ def prepared(corpus: Path, scratch: Path, settings: Mapping[str, Any]) -> Config
 
 
 def curve(config: Config, settings: Mapping[str, Any]) -> tuple[float, list[float]]:
-    """Seconds of the trial, and its losses at ``POINTS``, as many as it came to."""
+    """Seconds of the trial, and its losses at those of ``POINTS`` that it reached."""
     shutil.rmtree(str(config.run.directory), ignore_errors=True)
     losses: list[float] = []
     started = time.monotonic()

@@ -23,10 +23,10 @@ from pipeline.training.loop import FINISHED, LeaveError
 
 
 class InThisProcess:
-    """The engine that goes on from the journal in ``directory``, and what it says to run."""
+    """The engine, which continues from the journal in ``directory``, and the training of the trials that it starts."""
 
     def __init__(self, config: Config, directory: RunDirectory, *, budget_tokens: int) -> None:
-        """``config`` is that of a trial before its settings; its corpus is prepared."""
+        """``config`` is the configuration of a trial before its own settings; its corpus is prepared."""
         self.config, self.directory = config, directory
         self.engine = Engine(
             config.search,
@@ -39,7 +39,7 @@ class InThisProcess:
         self.exploits = Exploits(directory, config)
 
     def step(self) -> bool:
-        """One leg of one trial; false: there is none left."""
+        """Train one leg of one trial; false: none is left."""
         action = self.engine.next_action(1)
         if not isinstance(action, Run):
             return False
@@ -52,7 +52,7 @@ class InThisProcess:
         return True
 
     def train(self, trial: Trial) -> None:
-        """Go on with ``trial`` until it is to pause, or to its end."""
+        """Continue ``trial`` until the engine pauses it, or to its end."""
         folder = self.directory.path / TRIALS / trial.name
 
         def report(figures: dict[str, Any]) -> None:

@@ -1,12 +1,12 @@
-"""Population-based training beside random search with as many trials and as many tokens, on real training.
+"""Population-based training compared with random search with as many trials and tokens, with real training.
 
     python benchmarks/search_pbt.py --corpus FOLDER --directory DIR     # with train.txt and valid.txt
 
-Learning rate and dropouts of a small LSTM on the characters of War and Peace are searched by ``pbt``, by random draws
-with the same constant rate over a run, and by random draws with a cosine (reported whatever it shows), for each of
+Learning rate and dropouts of a small LSTM on the characters of War and Peace are searched with ``pbt``, with random
+draws whose rate is constant over a run, and with random draws and a cosine (reported whatever it shows), for each of
 three seeds; the three have the same first settings. Every trial trains to the same budget, so the tokens are equal.
-Goal: ``pbt`` below the best of random draws with a constant rate, for each seed. All is trained in this process on one
-thread; the same command goes on where it stopped, and prints what is done.
+Goal: ``pbt`` below the best of the random draws with a constant rate, for each seed. All training is in this process on
+one thread; the same command continues where it stopped, and prints what is done.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SETTINGS = {
     "model.num_layers": 1,
     "model.hidden_size": 96,
     "model.embedding_size": 64,
-    "model.embedding_range": 0.1,  # the start that the recorded figures were measured with
+    "model.embedding_range": 0.1,  # the initialisation that the recorded figures were measured with
     "model.input_gain": 1.0,
     "train.batch_size": 32,
     "train.bptt": 32,
@@ -67,9 +67,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", required=True, type=Path, metavar="FOLDER", help="with train.txt and valid.txt")
     parser.add_argument(
-        "--directory", required=True, type=Path, metavar="DIR", help="where the searches are, and go on"
+        "--directory", required=True, type=Path, metavar="DIR", help="where the searches are kept, and continue"
     )
-    parser.add_argument("--tokens", type=int, default=BUDGET, help="of a trial (a smaller number for a try)")
+    parser.add_argument("--tokens", type=int, default=BUDGET, help="of a trial (fewer for a quick try)")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     arguments = parser.parse_args()
     valid = arguments.directory / "valid.txt"
@@ -84,7 +84,7 @@ def main() -> None:
         for way in WAYS
     }
     prepare_in_process(next(iter(searches.values())))
-    # the ways in turns, so that one that is stopped has all of them as far
+    # the ways take turns, so that all have come equally far if the command is stopped
     going = {key: legs(config, arguments.tokens) for key, config in searches.items()}
     while going:
         for key, search in list(going.items()):
@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def of_way(way: str, seed: int, directory: Path, tokens: int, texts: dict[str, Any]) -> Config:
-    """The search of one seed by one way."""
+    """The configuration of one seed's search in one way."""
     own = {
         "search.seed": seed,
         "train.seed": seed,
@@ -108,7 +108,7 @@ def of_way(way: str, seed: int, directory: Path, tokens: int, texts: dict[str, A
 
 
 def legs(config: Config, tokens: int) -> Iterator[bool]:
-    """One leg of a search after another, to its end."""
+    """Train a search to its end, yielding after each leg."""
     with RunDirectory(str(config.run.directory)).locked() as directory:
         directory.config.write_text(configuration.to_yaml(config), encoding="utf-8")
         begin_journal(directory.path, read_journal(directory.path))
@@ -118,7 +118,7 @@ def legs(config: Config, tokens: int) -> Iterator[bool]:
 
 
 def print_table(searches: dict[tuple[int, str], Config]) -> None:
-    """The best validation loss of each search so far, and of what it rests on."""
+    """Print the best validation loss of each search so far, with the trials and tokens behind it."""
     print(
         f"\n{'seed':>4}  {'way':<16}{'nats per character':>20}{'perplexity':>12}{'done':>6}{'tokens':>12}{'taken':>7}"
     )

@@ -21,16 +21,16 @@ NUM_TRIALS = int(np.prod([len(values) for values in SPACE.values()]))
 
 
 class Side(Protocol):
-    """A search, asked and told."""
+    """A search that is asked for trials and told their losses."""
 
     def begin(self, free_slots: int) -> tuple[str, tuple[Any, ...], int] | None:
-        """The next trial to run: its name, its settings, and how many of ``POINTS`` it has behind it; None: wait."""
+        """The next trial to run: its name, its settings, and how many of ``POINTS`` it has passed; None: wait."""
 
     def report(self, name: str, tokens: int, loss: float) -> bool:
-        """Whether the trial goes on after this validation."""
+        """Whether the trial continues after this validation."""
 
     def end(self, name: str, *, lost: bool) -> None:
-        """The trial has come to its end, or to a loss that is not finite."""
+        """Note that the trial has reached its end, or a loss that is not finite."""
 
 
 def grace(factor: int) -> int:
@@ -70,7 +70,7 @@ class Ours:
 
 
 class AtRandom:
-    """Settings at random, as Ray Tune draws them: the same may come again."""
+    """Settings at random, as Ray Tune draws them: repeats are possible."""
 
     def __init__(self, seed: int) -> None:
         self.source = np.random.default_rng(seed)
@@ -126,7 +126,7 @@ class RayAsha(AtRandom):
 
 
 class PlainOptuna:
-    """Optuna by ask and tell."""
+    """Optuna through ask and tell."""
 
     def __init__(self, seed: int, factor: int) -> None:
         import optuna

@@ -1,8 +1,8 @@
 """From the command to the first training step, with Ray and in this process: ``python benchmarks/startup.py``.
 
-The corpus is prepared before; one worker, no dashboard. Each variant runs ``--repeat`` times, taking turns. ``bare``
-is what Ray Train takes as it is: a fit whose training function only looks at the clock. ``--before TREE`` adds another
-checkout of this project, ``--priority`` runs all variants at a niceness. Ray's workers have it in all of them.
+The corpus is prepared beforehand; one worker, no dashboard. Each variant runs ``--repeat`` times, in turns. ``bare`` is
+the time of Ray Train itself: a fit whose training function only reads the clock. ``--before TREE`` adds another
+checkout of this project, ``--priority`` runs all variants at a niceness, which Ray's workers have in all of them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def measure(folder: Path, backend: str, run: str, *, tree: Path = TREE) -> tuple
     """(seconds to the first step, seconds from the last step to the end of the command), by the code in ``tree``."""
     environment = {**os.environ, "PYTHONPATH": str(tree)}
     started = time.time()
-    # a single thread: two that wait for each other stand still beside other work
+    # a single thread: two that wait for each other stall when other work runs
     words = command(folder, backend, run, {"cluster.cpus_per_worker": 1})
     subprocess.run(words, check=True, capture_output=True, cwd=tree, env=environment)
     ended = time.time()
@@ -72,7 +72,7 @@ def measure(folder: Path, backend: str, run: str, *, tree: Path = TREE) -> tuple
 
 
 def measure_bare(folder: Path) -> tuple[float, float]:
-    """As ``measure``, of a fit that does nothing."""
+    """The same as ``measure`` for a fit that does nothing."""
     started = time.time()
     subprocess.run([sys.executable, "-c", BARE_FIT, str(folder)], check=True, capture_output=True)
     ended = time.time()
@@ -83,11 +83,11 @@ def measure_bare(folder: Path) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--before", type=Path, metavar="TREE", help="another checkout, to be measured in turns")
+    parser.add_argument("--before", type=Path, metavar="TREE", help="another checkout, measured in turns")
     parser.add_argument("--priority", type=int, default=0, metavar="N", help="run at niceness N")
     arguments = parser.parse_args()
     os.nice(arguments.priority)
-    os.environ.update(RAY_worker_niceness="0")  # else Ray adds 15, and beside other work its workers stand still
+    os.environ.update(RAY_worker_niceness="0")  # otherwise Ray adds 15, and its workers stall when other work runs
     trees = {"": TREE, **({" before": arguments.before.resolve()} if arguments.before else {})}
     figures: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as name:

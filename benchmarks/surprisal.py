@@ -1,12 +1,12 @@
-"""The speed of word surprisal and of minimal pairs, beside plain evaluation and beside the tools of the field.
+"""The speed of word surprisal and of minimal pairs, compared with plain evaluation and with the tools of the field.
 
-    python benchmarks/surprisal.py                  # tables of words beside plain evaluation
-    python benchmarks/surprisal.py --tools          # beside minicons and a loop token by token, on the exported model
-    python benchmarks/surprisal.py --blimp FOLDER   # five files of BLiMP beside lm_eval, on the exported model
+    python benchmarks/surprisal.py                  # tables of words, and plain evaluation
+    python benchmarks/surprisal.py --tools          # minicons and a loop token by token, on the exported model
+    python benchmarks/surprisal.py --blimp FOLDER   # five files of BLiMP, and lm_eval, on the exported model
 
-The first and second with an LSTM of 2×256 and a BPE of 8,192 types, the third with 2×650 and 10,000 words; all weights
-are random. ``--tools`` needs minicons, ``--blimp`` lm_eval, both transformers. Variants take turns in processes of
-their own. The figures that sides of a comparison come to must be equal within 1e-4 nats; else the benchmark fails.
+The first and second use an LSTM 2×256 and a BPE of 8,192 types, the third 2×650 and 10,000 words; all weights are
+random. ``--tools`` needs minicons, ``--blimp`` lm_eval, both transformers. Variants take turns in their own processes.
+The figures of all sides of a comparison must agree within 1e-4 nats, or the benchmark fails.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def model_config(hidden_size: int) -> Any:
 
 
 def bpe_model() -> tuple[LanguageModel, Tokenizer, list[str]]:
-    """A model of random weights, its tokenizer, and the words that this was trained on."""
+    """A model with random weights, its tokenizer, and the words that the tokenizer was trained on."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     config = model_config(256)
@@ -67,7 +67,7 @@ def bpe_model() -> tuple[LanguageModel, Tokenizer, list[str]]:
 
 
 def word_model(folder: Path) -> tuple[LanguageModel, Tokenizer]:
-    """A model of random weights whose 10,000 words are those of the pairs in ``folder`` and numbers."""
+    """A model with random weights whose 10,000 words are those of the pairs in ``folder``, and numbers."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     words = {word for path in folder.glob("*.jsonl") for values in read_json_lines(path)
@@ -78,13 +78,13 @@ def word_model(folder: Path) -> tuple[LanguageModel, Tokenizer]:
 
 
 def by_rank(number: int, num_types: int, seed: int = 1) -> Any:
-    """(number,) of 0 to ``num_types`` − 1 with probabilities as those of words: 1 over their rank (Zipf)."""
+    """(number,) ids from 0 to ``num_types`` − 1, with the probabilities of words: 1 over their rank (Zipf)."""
     shares = 1 / np.arange(1, num_types + 1)
     return np.random.default_rng(seed).choice(num_types, number, p=shares / shares.sum())
 
 
 def table_of(model: LanguageModel, tokenizer: Tokenizer, text: HeldOut, convention: str) -> list[float]:
-    """Write the table of words and tokens; returns the nats of the tokens."""
+    """Write the table of words and tokens; return the nats of the tokens."""
     nats: list[float] = []
 
     def noted() -> Iterator[Any]:
@@ -99,7 +99,7 @@ def table_of(model: LanguageModel, tokenizer: Tokenizer, text: HeldOut, conventi
 
 
 def speed_round(name: str) -> Callable[[], float]:
-    """A round of plain evaluation or of a table of words of the same text; its value: how many tokens."""
+    """A round of plain evaluation, or of a table of words, of the same text; its value is the number of tokens."""
     model, tokenizer, _ = bpe_model()
     ids = by_rank(NUM_TOKENS, tokenizer.vocab_size - 1)
     text = HeldOut(ArrayTokens(ids, np.zeros(1, dtype=np.int64)), None)
@@ -111,7 +111,7 @@ def speed_round(name: str) -> Callable[[], float]:
 
 
 def tools_round(name: str, folder: Path) -> Callable[[], float]:
-    """A round over the sentences of ``folder`` by one of the tools, which leaves the nats of all tokens there."""
+    """A round over the sentences of ``folder`` with one of the tools, which leaves the nats of all tokens there."""
     torch.set_num_threads(1)
     lines = (folder / "sentences.txt").read_text().splitlines()
     if name == "corrected":
@@ -129,7 +129,7 @@ def tools_round(name: str, folder: Path) -> Callable[[], float]:
             nats: list[float] = []
             for start in range(0, len(lines), size):
                 for scored in theirs.token_score(lines[start : start + size], bos_token=True, surprisal=True):
-                    nats += [value for _, value in scored[1:]]  # the first is what a text begins with
+                    nats += [value for _, value in scored[1:]]  # the first is the token that a text begins with
             return nats
     else:
         found = token_by_token(folder, lines)
@@ -138,7 +138,7 @@ def tools_round(name: str, folder: Path) -> Callable[[], float]:
 
 
 def token_by_token(folder: Path, lines: list[str]) -> Callable[[], list[float]]:
-    """A loop as one would write it: a call of the exported model a token."""
+    """A loop as a user would write it: one call of the exported model for each token."""
     with offline() as transformers:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "exported", trust_remote_code=True)
         model = transformers.AutoModelForCausalLM.from_pretrained(folder / "exported", trust_remote_code=True)
@@ -172,7 +172,7 @@ def pairs_round(name: str, folder: Path) -> Callable[[], float]:
 
 
 def noting(nats_of: Callable[[], Any], path: Path) -> Callable[[], float]:
-    """A round of ``nats_of``, which leaves what it returns in ``path``; what it prints goes to standard error."""
+    """A round of ``nats_of``, whose result is saved in ``path``; what it prints goes to standard error."""
 
     def round_of() -> float:
         with contextlib.redirect_stdout(sys.stderr):
@@ -184,14 +184,14 @@ def noting(nats_of: Callable[[], Any], path: Path) -> Callable[[], float]:
 
 
 def lm_eval_pairs(folder: Path, batch_size: int, texts: list[str]) -> Callable[[], list[float]]:
-    """The requests that lm_eval makes of BLiMP's tasks: each sentence after an empty context."""
+    """The nats from the requests that lm_eval makes for BLiMP's tasks: each sentence after an empty context."""
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
     model = HFLM(pretrained=str(folder / "exported"), trust_remote_code=True, device="cpu", batch_size=batch_size)
 
     def found() -> list[float]:
-        # a sentence's end belongs to it here, and so it has to be asked for there
+        # a sentence includes its end here, so the request to lm_eval must too
         requests = [Instance("loglikelihood", {}, ("", text + model.tokenizer.eos_token), i)
                     for i, text in enumerate(texts)]  # fmt: skip
         return [-nats for nats, _ in model.loglikelihood(requests, disable_tqdm=True)]
@@ -200,7 +200,7 @@ def lm_eval_pairs(folder: Path, batch_size: int, texts: list[str]) -> Callable[[
 
 
 def compare(option: str, folder: Path, names: list[str], rounds: int) -> None:
-    """Print the time of each of ``names`` as a multiple of that of the first, once its figures are seen to be equal."""
+    """Print the time of each of ``names`` as a multiple of the first one's, and fail if its figures are not equal."""
     found = take_turns(__file__, [option, str(folder)], names, rounds=rounds, warm_up=1)
     seconds = {name: statistics.median(seconds for seconds, _ in found[name]) for name in names}
     first = np.load(folder / f"{names[0]}.npy")
@@ -208,7 +208,7 @@ def compare(option: str, folder: Path, names: list[str], rounds: int) -> None:
         off = float(np.abs(np.load(folder / f"{name}.npy") - first).max())
         print(f"{name}: {seconds[name]:.3f} s, {seconds[name] / seconds[names[0]]:.2f} of the first; off by {off:.1e}")
         if not off < TOLERANCE:
-            raise SystemExit(f"{name} comes to other figures")
+            raise SystemExit(f"{name} computes different figures")
 
 
 def compare_tools(rounds: int) -> None:

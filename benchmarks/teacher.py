@@ -1,12 +1,12 @@
-"""Training from a teacher's stored logits beside training without one, and beside a teacher that runs along.
+"""Training from a teacher's stored logits compared with training without one, and with a teacher that runs along.
 
     python benchmarks/teacher.py --model small
     python benchmarks/teacher.py --model characters --rounds 20
 
 Each runs in its own process; they take turns window by window, on the same tokens. ``stored`` reads the k likeliest
-types of each token from files that are written here first, of random types and probabilities: what they say costs the
-same whatever it is. ``tempered`` does so at temperature 2, which takes a second softmax. ``beside`` runs a teacher of
-``--teacher-size`` units a layer. Reading the files is part of the time, as is reading the tokens.
+types of each token from files that are first written here, with random types and probabilities: their values do not
+change the cost. ``tempered`` does so at temperature 2, which takes a second softmax. ``beside`` runs a teacher of
+``--teacher-size`` units a layer. Reading the files is part of the time, and so is reading the tokens.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pipeline.training.teaching.models import RecurrentTeacher
 from pipeline.training.teaching.part import LiveTeaching, StoredTeaching, Teaching
 from pipeline.training.teaching.stored import Origin, StoredLogits, write_manifest, write_rows
 
-WINDOWS = 400  # that the tokens are enough for, whatever the rounds
+WINDOWS = 400  # enough tokens for this many, whatever the number of rounds
 NAMES = ("alone", "stored", "tempered", "beside")
 TEMPERATURES = {"tempered": 2.0}
 
@@ -43,7 +43,7 @@ def num_tokens(model: str) -> int:
 
 
 def write_logits(folder: Path, model: str, top_k: int) -> None:
-    """Random rows for every token, in files of the usual size."""
+    """Write random rows for every token, in files of the usual size."""
     vocab_size, number = SETTINGS[model].vocab_size, num_tokens(model)
     origin = Origin("random", "", "", vocab_size, number, "train", top_k, [1.0, 2.0], "streams", [False, None], 1, 1, 0)
     source, entries = np.random.default_rng(0), []
@@ -75,7 +75,7 @@ def teaching_of(name: str, arguments: argparse.Namespace, train: TrainConfig, da
 
 
 def work(name: str, arguments: argparse.Namespace) -> None:
-    """Make one update a round, from the next window."""
+    """Make one update a round, on the next window."""
     keep_freed_memory()
     torch.manual_seed(0)
     setting = SETTINGS[arguments.model]
@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--top-k", type=int, default=64)
     parser.add_argument("--teacher-size", type=int, default=650)
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--without", nargs="*", default=[], choices=NAMES[1:], help="what is not run")
+    parser.add_argument("--without", nargs="*", default=[], choices=NAMES[1:], help="variants to leave out")
     parser.add_argument("--logits", help=argparse.SUPPRESS)
     parser.add_argument("--worker", choices=NAMES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

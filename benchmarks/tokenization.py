@@ -1,9 +1,9 @@
-"""Megabytes tokenized a second, beside the libraries: ``python benchmarks/tokenization.py TEXT...``.
+"""Megabytes tokenized a second, compared with the libraries: ``python benchmarks/tokenization.py TEXT...``.
 
 Every variant encodes the same texts in turn, ``--repeat`` times, in this process; medians. The ids are compared. BPE:
-merges learnt from the text, encoded as before by Hugging Face on all cores, by tiktoken (where it is installed) on as
-many threads, and by ours on one. Words: Python's ``split`` and a dictionary. ``--sentencepiece``: the package itself,
-on a text that is encoded whole. ``first`` is the first pass of ours, when no word has been met yet.
+merges learnt from the text, encoded by Hugging Face on all cores, by tiktoken (if it is installed) on as many threads,
+and by ours on one. Words: Python's ``split`` and a dictionary. ``--sentencepiece``: the package itself, on a text that
+is encoded whole. ``first`` is our first pass, when no word has been seen yet.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\
 
 
 def pieces_of(text: str) -> list[str]:
-    """Pieces that encode as the whole: cut before the space between two words."""
+    """Pieces that together encode as the whole: cut before the space between two words."""
     found, start = [], 0
     while start < len(text):
         stop = text.find(" ", start + PIECE)
@@ -95,7 +95,7 @@ def measure(name: str, tokenizer: Tokenizer, variants: dict[str, Callable[[str],
             ids = encode(text)
             seconds.setdefault(variant, []).append(time.perf_counter() - start)
             if not np.array_equal(ids, expected):
-                raise SystemExit(f"{name}: {variant} gives other ids")
+                raise SystemExit(f"{name}: {variant} returns different ids")
     for variant, times in seconds.items():
         speed = megabytes / statistics.median(times)
         print(f"{name:10} {variant:16} {speed:8.1f} MB/s {len(expected) / megabytes * speed / 1e6:8.2f} Mtokens/s")

@@ -1,12 +1,12 @@
-"""Our training step beside its peers', and beside the floor of its own matrix products: ``--model`` says which model.
+"""Our training step compared with its peers', and with the floor of its own matrix products, for one ``--model``.
 
     python benchmarks/training_step.py --model small
     python benchmarks/training_step.py --model awd --peer ../awd-lstm-lm --dropout
 
 ``peer`` is the step of pytorch/examples word_language_model or, for ``awd``, of salesforce/awd-lstm-lm; ``--peer DIR``
-takes the modules of a copy of it (word_language_model's are otherwise written here once more). ``floor`` multiplies the
+takes the modules from a copy of it (otherwise word_language_model's are written again here). ``floor`` multiplies the
 same matrices as a step of ours and does nothing else. Each runs in its own process; they take turns window by window,
-from the same weights on the same tokens, and the losses of both are printed: equal without dropout, near with it.
+from the same weights on the same tokens, and the losses of both are printed: equal without dropout, close with it.
 Letters: T time, B streams, E embedding, H hidden, V vocabulary.
 """
 
@@ -43,7 +43,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Setting:
-    """A model with its windows and its optimizer; ``dropouts`` only where they are asked for."""
+    """A model with its windows and its optimizer; ``dropouts`` apply only if they are asked for."""
 
     sizes: dict[str, Any]
     dropouts: dict[str, float]
@@ -138,14 +138,14 @@ def peer_step(arguments: argparse.Namespace) -> Step:
 
 
 def floor_step(arguments: argparse.Namespace) -> Step:
-    """The matrix products of a step and nothing between them: each layer's at every step of time, the head's.
+    """The matrix products of a step and nothing between them: each layer's at every time step, and the head's.
 
-    Each as quickly as this machine is known to do it: ``pipeline.model.cpu.products``.
+    Each is done in the fastest way known for this machine: ``pipeline.model.cpu.products``.
     """
     keep_freed_memory()
     setting, config, model = our_model(arguments)
     low = torch.bfloat16 if arguments.precision == "bf16" else torch.float32
-    products: list[tuple[int, Callable[[], Any]]] = []  # how often, what
+    products: list[tuple[int, Callable[[], Any]]] = []  # how many times, and the product
     rows = setting.bptt * setting.batch_size
 
     def multiply(a: tuple[int, int], b: tuple[int, int], times: int = 1) -> None:
@@ -217,7 +217,7 @@ def report(arguments: argparse.Namespace, rounds: dict[str, Any]) -> None:
     print(f"{cpu_name()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, "
           f"{arguments.threads} threads")  # fmt: skip
     if arguments.precision == "bf16" and not has_bf16_products():
-        print("this CPU has no bf16 matrix instructions: ours runs its products in float32, nothing is gained by bf16")
+        print("this CPU has no bf16 matrix instructions: ours runs its products in float32 and gains nothing from bf16")
     print(f"{arguments.model}: {setting.sizes}, B {setting.batch_size}, T {setting.bptt}, V {setting.vocab_size:,}, "
           f"{setting.optimizer}, dropout {'on' if arguments.dropout else 'off'}, {arguments.precision}")  # fmt: skip
     print(f"{'':>6}  {'ms a window':>11}  {'first loss':>10}  {'last loss':>10}  {'mean of last 20':>15}")

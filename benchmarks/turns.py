@@ -1,4 +1,4 @@
-"""Variants of one thing, each in a process of its own, asked in turns, so that a noisy machine's moods fall on all.
+"""Variants of one thing, each in its own process, run in turns, so that a noisy machine affects all of them alike.
 
 A benchmark starts its own file once for each variant (``--worker NAME``) and asks it for one round after another: a
 line on the worker's standard input asks, a line of JSON on its standard output answers.
@@ -23,7 +23,7 @@ def serve(round_of: Callable[[], float], *, clock: Callable[[], float] = time.pe
     """The worker's side: run ``round_of`` once for each line of standard input, answer with its seconds and value.
 
     Args:
-        clock: that of the seconds; ``time.process_time`` on a busy machine.
+        clock: what measures the seconds; ``time.process_time`` on a busy machine.
     """
     for _ in sys.stdin:
         started = clock()
@@ -32,7 +32,7 @@ def serve(round_of: Callable[[], float], *, clock: Callable[[], float] = time.pe
 
 
 def pauses() -> Callable[..., None]:
-    """The worker's side of a program that cannot be called in parts: it calls this where a round ends, and waits."""
+    """The worker's side of a program that cannot be called in parts: it calls the result at the end of each round."""
     started: float | None = None
 
     def pause(*_: object) -> None:
@@ -73,12 +73,12 @@ def take_turns(
 
 
 def median_seconds(rounds: Rounds) -> float:
-    """The usual round."""
+    """The median time of a round."""
     return statistics.median(seconds for seconds, _ in rounds)
 
 
 def cpu_name() -> str:
-    """The processor as the system names it."""
+    """The system's name for the processor."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

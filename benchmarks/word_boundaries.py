@@ -1,4 +1,4 @@
-"""Word surprisal: what the three conventions differ by, and the mass on other segmentations.
+"""Word surprisal: how much the three conventions differ, and the mass on other segmentations.
 
     python benchmarks/word_boundaries.py --run runs/quickstart     # the tables of docs/psycholinguistics.md
 
@@ -50,7 +50,7 @@ def words_of(loaded: Loaded, path: Path, convention: str) -> list[Row]:
 
 
 def conventions(loaded: Loaded, sentences: list[str]) -> None:
-    """Print what the conventions say of the words of ``sentences``."""
+    """Print the surprisal of the words of ``sentences`` under each convention."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sentences.txt"
         path.write_text("\n".join(sentences), encoding="utf-8")
@@ -72,7 +72,7 @@ def conventions(loaded: Loaded, sentences: list[str]) -> None:
 
 
 def other_segmentations(loaded: Loaded, sentences: list[str], number: int) -> None:
-    """Print the mass of all other token strings that spell a word, beside its own, of ``number`` words."""
+    """Print, for ``number`` words, the mass of all other token strings that spell a word, next to that of its own."""
     model, tokenizer = loaded.model, loaded.tokenizer
     pick = random.Random(1)
     places = [(s, i) for s in sentences for i in range(1, len(s.split()))]
@@ -119,7 +119,7 @@ def types_by_bytes(tokenizer: Tokenizer) -> dict[bytes, list[int]]:
 
 
 def nats_of(model: LanguageModel, tokenizer: Tokenizer, context: list[int], ends: list[list[int]]) -> list[float]:
-    """The corrected nats of the word that each of ``ends`` is after ``context``."""
+    """The corrected nats of the word that each of ``ends`` spells after ``context``."""
     rows = [np.array([*tokenizer.start_ids.tolist(), *context, *end, 0]) for end in ends]
     (part,) = scored_windows(model, [window_of(rows)], groups=groups_of_types(tokenizer, model))
     found = []
@@ -136,7 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", metavar="DIR", required=True)
     parser.add_argument("--sentences", type=int, default=200)
-    parser.add_argument("--words", type=int, default=200, help="of which other segmentations are counted")
+    parser.add_argument("--words", type=int, default=200, help="whose other segmentations are counted")
     arguments = parser.parse_args()
     loaded = load_model(arguments.run, "cpu")
     sentences = sentences_of(loaded, arguments.sentences)

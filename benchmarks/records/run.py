@@ -3,8 +3,8 @@
     python benchmarks/records/run.py ptb-100 --text penn-treebank
     python benchmarks/records/run.py ptb-100 --text penn-treebank --recipe mine.yaml --log mine.csv
 
-A run that is there already is not trained again, and one that was stopped goes on. The log has a line for each
-validation. Exit code 1: a seed misses the target. README.md has the rules, ``timing.py`` the time of a token.
+A finished run is not trained again, and a stopped run continues. The log has a line for each validation. Exit code 1: a
+seed misses the target. README.md has the rules; ``timing.py`` measures the time of a token.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def as_csv(lines: Sequence[dict[str, Any]]) -> str:
 
 
 def verdict(track: Track, lines: Sequence[dict[str, Any]], seeds: Sequence[int]) -> bool:
-    """Print what each seed comes to; return whether all reach the target."""
+    """Print what each seed reaches; return whether all reach the target."""
     needed = {seed: tokens_to_target(track, lines, seed) for seed in seeds}
     for seed, tokens in needed.items():
         best = min(track.figure({**line, "loss": line["nats"]}) for line in lines if line["seed"] == seed)

@@ -1,10 +1,10 @@
-"""The time of a token of a record's training beside its peer's, in turns, and how many times as fast that makes it.
+"""The training time of a token for a record and for its peer, in turns, and how many times as fast the record is.
 
     python benchmarks/records/timing.py ptb-100 --text penn-treebank --peer ../examples/word_language_model
 
-Each is in a process of its own and makes updates on one window of the track's text after another; validations are in
-neither. ``--peer`` is a copy of pytorch/examples word_language_model (else it is written here once more) or of
-salesforce/awd-lstm-lm, which must be there. Letters: T time, B streams.
+Each runs in its own process and makes updates on one window of the track's text after another, without validations.
+``--peer`` is a copy of pytorch/examples word_language_model (without it, a version written here is used) or of
+salesforce/awd-lstm-lm, which is required. Letters: T time, B streams.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def rounds(
 
 def main() -> None:
     command = parser(__doc__ or "", folder_of="the prepared text")
-    command.add_argument("--tokens", type=int, help="that the record needs to its target")
+    command.add_argument("--tokens", type=int, help="that the record needs to reach its target")
     command.add_argument("--peer", metavar="DIR", help="folder of a copy of the peer")
     command.add_argument("--rounds", type=int, default=15)
     command.add_argument("--windows", type=int, default=4, help="updates in a round")
@@ -136,12 +136,12 @@ def main() -> None:
 
 
 def measure(track: Track, arguments: argparse.Namespace) -> None:
-    """As a worker, serve rounds; else prepare the text, ask the workers in turns, and print what comes of it."""
+    """As a worker, serve rounds; otherwise prepare the text, ask the workers in turns, and print the result."""
     folder = str(arguments.to / f"data-{track.name}")
     recipe = arguments.recipe or recipe_of(track)
     config = absolute(load_recipe(track, recipe, arguments.text, {"data.directory": folder}))
     if config.train.changes:
-        raise UserError(f"{recipe}: train.changes: a recipe that changes has no one time of a token")
+        raise UserError(f"{recipe}: train.changes: a recipe whose settings change has no single time of a token")
     if arguments.worker:
         torch.set_num_threads(arguments.threads)
         corpus = open_prepared(config.data.directory)

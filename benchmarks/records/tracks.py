@@ -1,4 +1,4 @@
-"""The tracks of ``tracks.yaml``, and whether a recipe keeps to the rules of one."""
+"""The tracks of ``tracks.yaml``, and whether a recipe keeps to the rules of its track."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SEEDS = (1, 2, 3)  # of every record, named before any of them ran
 
 @dataclass(frozen=True)
 class Track:
-    """A text, how it is cut into tokens, and a target."""
+    """A text, the way it is cut into tokens, and a target."""
 
     name: str
     text: Mapping[str, str]  # file, or built-in corpus → SHA-256
@@ -47,7 +47,7 @@ def tracks() -> dict[str, Track]:
 
 
 def parser(description: str, *, folder_of: str) -> argparse.ArgumentParser:
-    """What the commands on a track have in common; ``folder_of``: what ``--to`` holds."""
+    """The options that the commands on a track share; ``folder_of``: what ``--to`` holds."""
     result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("track", choices=list(tracks()))
     result.add_argument("--text", type=Path, metavar="DIR", help="folder of the track's text files")
@@ -57,7 +57,7 @@ def parser(description: str, *, folder_of: str) -> argparse.ArgumentParser:
 
 
 def recipe_of(track: Track) -> Path:
-    """The newest record of a track. Raises ``UserError`` where there is none."""
+    """The newest record of a track. Raises ``UserError`` if there is none."""
     found = sorted((FOLDER / track.name).glob("*.yaml"))
     if not found:
         raise UserError(f"{track.name}: has no record yet; name a recipe with --recipe")
@@ -68,11 +68,11 @@ def load_recipe(track: Track, recipe: Path, text: Path | None, changes: Mapping[
     """The configuration of a recipe on the text of a track.
 
     Args:
-        text: the folder of the track's files; None where the text is a built-in one.
+        text: the folder of the track's files; None if the text is built in.
         changes: settings of this machine: directories, ``cluster``.
 
     Raises:
-        UserError: the text is not that of the track, or the recipe breaks a rule.
+        UserError: the text is not the track's, or the recipe breaks a rule.
     """
     corpus = corpus_of(track, text)
     config = configuration.with_values(configuration.load(recipe), {**corpus, **changes})
@@ -82,7 +82,7 @@ def load_recipe(track: Track, recipe: Path, text: Path | None, changes: Mapping[
 
 
 def corpus_of(track: Track, text: Path | None) -> dict[str, Any]:
-    """``corpus.train`` and ``corpus.valid`` of a track. Raises ``UserError`` where a text is not that of the track."""
+    """``corpus.train`` and ``corpus.valid`` of a track. Raises ``UserError`` if a text is not the track's."""
     if DOCS in track.text:
         _check(track, DOCS, b"".join(name.encode() + b"\0" + one + b"\0" for name, one in topics().items()))
         return {"corpus.train": [DOCS], "corpus.valid": []}
@@ -102,7 +102,7 @@ def _check(track: Track, name: str, text: bytes) -> None:
 
 
 def broken_rules(track: Track, config: Config) -> list[str]:
-    """What a recipe does that the rules of its track forbid, a sentence each."""
+    """What a recipe does that the rules of its track forbid, one sentence for each."""
     plain = CorpusConfig(train=config.corpus.train, valid=config.corpus.valid)
     tokenizer = TokenizerConfig(**track.tokenizer)
     broken = [f"corpus.{name}: is fixed" for name, value in config.corpus if value != getattr(plain, name)]
@@ -119,5 +119,5 @@ def broken_rules(track: Track, config: Config) -> list[str]:
     if config.train.teacher is not None:
         broken.append("train.teacher: no rule says yet how a teacher's time counts")
     if config.evaluate != EvaluateConfig():
-        broken.append("evaluate: validation is as the defaults have it")
+        broken.append("evaluate: validation must use the defaults")
     return broken
