@@ -9,19 +9,19 @@ from pipeline.search.standing import Trial
 
 @dataclass(frozen=True)
 class Run:
-    """Run ``trial`` from where it is (``trial.tokens`` at least), until it is told to pause or stop or has ended."""
+    """Run ``trial`` from where it is (``trial.tokens`` at least), until it is told to pause or stop, or ends."""
 
     trial: Trial
 
 
 @dataclass(frozen=True)
 class Wait:
-    """There is nothing to begin until something that runs reports or ends."""
+    """Nothing can begin until a running trial reports or ends."""
 
 
 @dataclass(frozen=True)
 class End:
-    """Nothing runs and nothing is left to do; ``reason``: why, where more could have been done."""
+    """Nothing runs and nothing is left to do; ``reason`` says why, if more could have been done."""
 
     reason: str = ""
 

@@ -1,7 +1,7 @@
-"""A search that has no journal yet: what the directories of its trials say, as records of one.
+"""A search that has no journal yet: the records of one, made from the directories of its trials.
 
-Searches of earlier versions left the record to Ray Tune. A trial of which nothing says that it has ended goes on from
-its last checkpoint, is compared at its rungs again by the validations in its own record, and so ends as it did.
+Searches of earlier versions left the record to Ray Tune. A trial that is nowhere said to have ended continues from its
+last checkpoint, is compared at its rungs again by the validations in its own record, and so ends as it did before.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NUMBERED = re.compile(r"(?P<number>\d{3,})-|[0-9a-f]+_(?P<counted>\d{5})$")
 
 
 def records_of_trials(directory: Path, config: Config, corpus: PreparedCorpus) -> list[dict[str, Any]]:
-    """Records of a search in ``directory`` from its trials' directories; those without whole settings are left out."""
+    """Records of the search in ``directory``, from its trials' folders, without trials whose settings are damaged."""
     records: list[dict[str, Any]] = []
     listed = statuses(directory / LEADERBOARD)
     for folder in sorted((directory / TRIALS).glob("*")):
@@ -55,17 +55,17 @@ def records_of_trials(directory: Path, config: Config, corpus: PreparedCorpus) -
 
 
 def config_of(folder: Path) -> Path:
-    """The file of a trial's settings: that of its newest checkpoint has a checksum, its own has none.
+    """The file with a trial's settings: in its newest checkpoint, where it has a checksum, or else in its folder.
 
     Raises:
-        UserError: none of its checkpoints is whole.
+        UserError: none of its checkpoints is intact.
     """
     found = newest(folder)
     return (folder if found is None else found[0]) / CONFIG
 
 
 def reached_its_end(trial: Config, corpus: PreparedCorpus) -> bool:
-    """Whether a trial was trained to the end of its budget: earlier leaderboards said "done" of stopped ones too."""
+    """Whether a trial was trained to the end of its budget: earlier leaderboards also called stopped ones "done"."""
     try:
         return bool(status.ended(trial, corpus))
     except UserError:
@@ -73,7 +73,7 @@ def reached_its_end(trial: Config, corpus: PreparedCorpus) -> bool:
 
 
 def statuses(path: Path) -> dict[str, dict[str, str]]:
-    """Trial → status and reason of those that a leaderboard says have ended for good; none if it cannot be read."""
+    """Trial → status and reason, of trials that a leaderboard lists as ended for good; empty if it cannot be read."""
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             lines = list(csv.DictReader(stream))

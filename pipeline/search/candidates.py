@@ -1,7 +1,7 @@
 """From draws to trials: what is tried first, what is refused and drawn again, and when there is nothing left to draw.
 
-Refused are settings that the schema or the corpus do not allow beside each other, models of more than
-``search.max_parameters``, and repetitions: trials are exact, so the same settings come to the same figure.
+A draw is refused if the schema or the corpus does not allow its settings together, if its model has more than
+``search.max_parameters``, or if it repeats a trial: trials are exact, so the same settings give the same figure.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Drawn:
 
 @dataclass
 class Seen:
-    """What earlier trials come to: their numbers, their settings (see ``as_key``), and the draws made for them."""
+    """What is known of earlier trials: their numbers, their settings (see ``as_key``), and the draws made for them."""
 
     numbers: set[int] = field(default_factory=set)
     settings: set[str] = field(default_factory=set)
@@ -43,7 +43,7 @@ class Seen:
 
 
 class Candidates:
-    """Gives the settings of the next trial of a search.
+    """Chooses the settings of the next trial of a search.
 
     Args of the constructor:
         why_not: settings → why no trial can have them; empty if one can.
@@ -60,14 +60,14 @@ class Candidates:
         self._seen = Seen()
 
     def begin(self, settings: SearchConfig, sampler: Sampler, *, is_earlier: bool) -> None:
-        """Draw with ``sampler``; ``is_earlier``: as earlier versions drew, each number its own draw, unseen."""
+        """Draw with ``sampler``; ``is_earlier``: as earlier versions did, one draw for each number, never refused."""
         self.settings = settings
         self.sampler = sampler
         self.is_earlier = is_earlier
 
     @property
     def most(self) -> float:
-        """How many trials there may be, confirming ones apart."""
+        """How many trials there may be, without those that confirm others."""
         settings = self.settings
         if settings.num_trials is not None:
             return settings.num_trials
@@ -75,10 +75,10 @@ class Candidates:
         return float("inf") if is_bounded else DEFAULT_TRIALS
 
     def draw(self, standing: Standing) -> Drawn | None:
-        """The next trial; None: there is to be none.
+        """The next trial; None if there is to be none.
 
         Raises:
-            UserError: 1,000 draws in a row were refused, with the reason of the last.
+            UserError: 1,000 draws in a row were refused; it gives the reason for the last.
         """
         drawn = standing.drawn
         if self.is_exhausted or len(drawn) >= self.most:
@@ -95,7 +95,7 @@ class Candidates:
         return self._drawn(standing, number, seen.num_draws, seen.settings)
 
     def _look_at(self, standing: Standing) -> Seen:
-        """What the trials so far come to; looked at are those since the last call."""
+        """What is known of the trials so far; only those since the last call are looked at."""
         if self._standing is not standing:
             self._standing, self._seen = standing, Seen()
         for trial in standing.drawn[len(self._seen.numbers) :]:
@@ -118,11 +118,11 @@ class Candidates:
                     raise UserError(
                         f"search.space: {MOST_REFUSED:,} draws in a row were refused, the last because {reason}"
                     )
-                break  # a small space, of which everything was tried
+                break  # a small space, all of which was tried
         self.is_exhausted = True
         return None
 
 
 def as_key(settings: Mapping[str, Any]) -> str:
-    """The same text for the same settings."""
+    """The settings as text, the same for equal settings."""
     return json.dumps(settings, sort_keys=True)

@@ -18,10 +18,10 @@ __all__ = ["first_settings", "why_not"]
 
 
 def why_not(config: Config, corpus: PreparedCorpus, *, num_workers: int) -> Callable[[Mapping[str, Any]], str]:
-    """A function: the settings of a trial → why none can have them; empty if one can.
+    """Return a function: the settings of a trial → why no trial can have them; empty if one can.
 
     Args:
-        config: of a trial before its settings.
+        config: that of a trial before its own settings are applied.
     """
 
     def reason(settings: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""Is the winner one? ``search.confirm: {top: 3, seeds: 3}`` trains the best few again to their end, with other seeds.
+"""Is the winner really the best? ``search.confirm: {top: 3, seeds: 3}`` trains the best few to the end with new seeds.
 
-The trial that is confirmed was chosen for its figure, which luck is part of; those of the other seeds were not, so
-their mean is what such a model may be expected to come to.
+The trial that is confirmed was chosen for its figure, which is partly luck; the runs with other seeds were not, so
+their mean is what such a model can be expected to reach.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CONFIRMS = "confirms"
 
 @dataclass(frozen=True)
 class Confirmed:
-    """The perplexity of one trial's settings over other seeds, and the 95 % interval of its mean (None: of one)."""
+    """The perplexity of one trial's settings over other seeds, and the 95 % interval of the mean (None: one seed)."""
 
     perplexity: float
     num_seeds: int
@@ -28,7 +28,7 @@ class Confirmed:
 
 
 def best_first(trials: Iterable[Trial]) -> list[Trial]:
-    """Those that can be the best, by their best loss; of equal ones the earlier."""
+    """The trials that can be the best, by their best loss; of equal ones the earlier first."""
     whole = [trial for trial in trials if trial.is_whole and trial.best_loss < inf]
     return sorted(whole, key=lambda trial: (trial.best_loss, trial.number))
 
@@ -39,7 +39,7 @@ def wanted(settings: SearchConfig) -> tuple[int, int]:
 
 
 def next_trial(settings: SearchConfig, standing: Standing) -> Trial | None:
-    """The next training with another seed that was not begun yet; None: all were."""
+    """The next trial with another seed that has not begun yet; None if all have."""
     top, seeds = wanted(settings)
     best = best_first(standing.drawn)[:top]
     for offset in range(1, seeds + 1):
@@ -59,14 +59,14 @@ def next_trial(settings: SearchConfig, standing: Standing) -> Trial | None:
 
 
 def reserved_tokens(settings: SearchConfig, standing: Standing, budget_tokens: int) -> int:
-    """Tokens that confirming will take beside what it has begun."""
+    """Tokens of the confirming trials that have not begun yet."""
     top, seeds = wanted(settings)
     begun = sum(trial.confirms is not None for trial in standing.trials.values())
     return max(0, top * seeds - begun) * budget_tokens
 
 
 def confirmed(standing: Standing) -> dict[str, Confirmed]:
-    """Trial → what its settings come to with other seeds, of those that were trained to the end with one at least."""
+    """Trial → the figures of its settings with other seeds, if at least one of these was trained to the end."""
     losses: dict[str, list[float]] = {}
     for trial in standing.trials.values():
         if trial.confirms is not None and trial.status == DONE:

@@ -1,7 +1,7 @@
-"""The corpora of a search's trials: one for each tokenizer that they have, prepared once, and compared by bytes.
+"""The corpora of a search's trials: one for each tokenizer, prepared once; such trials are compared per byte.
 
-A trial of other tokens than the search's own has its corpus beside ``data.directory``, in a folder of its own name.
-Perplexities of different tokens are no measure of each other, so such a search goes by nats per byte of text.
+A trial with other tokens than the search's own has its corpus beside ``data.directory``, in a folder of its own.
+Perplexities over different tokens cannot be compared, so such a search compares nats per byte of text.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def of_trial(config: Config, settings: Mapping[str, Any]) -> Config:
 
 
 def prepared(config: Config, *, say: Callable[[str], None] = lambda sentence: None) -> PreparedCorpus:
-    """The corpus of ``config``, prepared now if it was not; another trial that is at it is waited for.
+    """The corpus of ``config``, prepared now if necessary; wait for another trial that is preparing it.
 
     Raises:
         UserError: as ``prepare_in_process``.
@@ -51,7 +51,7 @@ def prepared(config: Config, *, say: Callable[[str], None] = lambda sentence: No
 
 
 def check_comparable(config: Config, corpus: PreparedCorpus) -> None:
-    """Raise ``UserError`` with the reason where bits per byte of the validation split cannot be said, or no budget is.
+    """Raise ``UserError`` with the reason if the validation split has no bits per byte, or ``config`` no budget.
 
     ``config`` is that of a trial.
     """
@@ -63,12 +63,12 @@ def check_comparable(config: Config, corpus: PreparedCorpus) -> None:
     held_out = split_held_out(corpus, "valid", layout=config.data.layout)
     if held_out.num_bytes is None:
         raise UserError(
-            f"search.space: tokenizers are compared by bits per byte, which {corpus.directory} does not give: "
+            f"search.space: tokenizers are compared by bits per byte, which {corpus.directory} does not allow: "
             f"{held_out.why_not}"
         )
 
 
 def by_bytes(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures of a validation with its loss in nats per byte, and its perplexity that of a byte."""
+    """The figures of a validation with its loss in nats per byte and its perplexity per byte."""
     loss = figures["bits_per_byte"] * math.log(2)
     return {**figures, "loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf}

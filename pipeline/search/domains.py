@@ -1,16 +1,16 @@
-"""From what a setting of a search is drawn: choices or a range, its bounds, and the condition under which it is drawn.
+"""What a searched setting is drawn from: choices, or a range with its bounds, and under which condition it is drawn.
 
     kind            arguments            values
-    choice          the values           each alike
+    choice          the values           each equally likely
     uniform         low, high            real numbers from low to high
     loguniform      low, high            their logarithms uniform
-    quniform        low, high, step      multiples of step from low to high, both included, each alike
+    quniform        low, high, step      multiples of step from low to high, both included, each equally likely
     qloguniform     low, high, step      loguniform, rounded to the nearest multiple of step from low to high
-    randint         low, high            whole numbers from low to high - 1, each alike
+    randint         low, high            whole numbers from low to high - 1, each equally likely
     lograndint      low, high            whole numbers from low to high - 1, loguniform rounded down
-    qrandint        low, high, step      multiples of step from low to high, both included, each alike
+    qrandint        low, high, step      multiples of step from low to high, both included, each equally likely
 
-Those of ``choice``, ``uniform``, ``loguniform``, ``randint`` and ``lograndint`` are drawn as Ray Tune draws them.
+Values of ``choice``, ``uniform``, ``loguniform``, ``randint`` and ``lograndint`` are drawn as Ray Tune draws them.
 """
 
 from __future__ import annotations
@@ -60,27 +60,27 @@ class Domain:
 
     @property
     def step(self) -> Any:
-        """The distance between two values; None where there is none between two real numbers."""
+        """The distance between two neighbouring values; None for a range without steps."""
         if self.kind in STEPPED:
             return self.arguments[2]
         return 1 if self.kind in WHOLE else None
 
     @property
     def num_values(self) -> int | None:
-        """How many values there are; None where there is one between any two."""
+        """How many values there are; None for a range without steps."""
         if not self.is_range:
             return len(self.arguments)
         return None if self.step is None else multiple(self.high, self.step) - multiple(self.low, self.step) + 1
 
     def value(self, index: int) -> Any:
-        """The value number ``index``, from 0, of those that ``num_values`` counts."""
+        """The value at ``index``, from 0, among the ``num_values``."""
         if not self.is_range:
             return self.arguments[index]
         return times(multiple(self.low, self.step) + index, self.step)
 
     @property
     def listed(self) -> list[Any] | None:
-        """All values; None where there is one between any two."""
+        """All values; None for a range without steps."""
         return None if self.num_values is None else [self.value(index) for index in range(self.num_values)]
 
     def ends(self) -> list[Any]:
@@ -121,10 +121,10 @@ class Domain:
 
 
 def multiple(number: float, step: float) -> int:
-    """How many times ``step`` ``number`` is."""
+    """``number`` in units of ``step``, rounded."""
     return round(number / step)
 
 
 def times(count: int, step: float) -> float:
-    """``count`` times ``step`` as a person counts: 3 × 0.1 is 0.3."""
+    """``count`` times ``step`` in decimal arithmetic: 3 × 0.1 is 0.3."""
     return count * step if isinstance(step, int) else float(count * Decimal(repr(step)))

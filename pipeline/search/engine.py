@@ -1,12 +1,12 @@
-"""The whole logic of a search: the records so far → what is to run next, and what becomes of a trial that reports.
+"""The whole logic of a search: the records so far → what runs next, and what becomes of a trial that reports.
 
     next_action(free_slots)  → Run a trial (a new one, one that was cut off, one that is promoted) | Wait | End
     report(trial, …)         → continue | pause | stop
     ended(trial, status)     | interrupted(trial) | failed(trial, reason)
 
-Each call makes records and hands them to ``write`` before it returns; what the engine knows is what these records come
-to, so one that is given the records of another decides as that one would have. It knows neither Ray nor files, takes
-no time of its own, and can be driven by recorded curves.
+Each call makes records and hands them to ``write`` before it returns. The engine knows only what these records add up
+to, so one that is given the records of another decides as the other would have. It knows neither Ray nor files, takes
+the time from ``clock`` alone, and can be driven by recorded curves.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Write = Callable[..., None]  # takes records, as Journal.append
 
 
 def rules_of(settings: SearchConfig, format: int | None) -> SearchConfig:
-    """The ``settings`` by which a search goes on: one of an earlier version by the rules of then."""
+    """The ``settings`` with which a search continues; one of an earlier version keeps the rules of that version."""
     if format != EARLIER:
         return settings
     scheduler = "asha_stopping" if settings.scheduler == "asha" else settings.scheduler
@@ -41,7 +41,7 @@ def rules_of(settings: SearchConfig, format: int | None) -> SearchConfig:
 
 
 class Engine:
-    """A search that goes on from ``records``."""
+    """A search that continues from ``records``."""
 
     def __init__(
         self,
@@ -58,10 +58,10 @@ class Engine:
         """Begin a sitting.
 
         Args:
-            budget_tokens: that a trial trains on if nothing stops it.
-            records: what ``read_journal`` gives.
-            write: told of the records that are made, those of one call together.
-            candidates: which draws are taken (see there); None: any but repetitions.
+            budget_tokens: tokens that a trial trains on if nothing stops it.
+            records: what ``read_journal`` returns.
+            write: called with the records that are made, those of one call together.
+            candidates: decides which draws are taken (see there); None: all but repetitions.
             retries_failed: whether trials that failed in an earlier sitting are tried again.
         """
         format = next((record["format"] for record in records if record["kind"] == "search"), None)
@@ -73,7 +73,7 @@ class Engine:
         self.candidates.begin(self.settings, sampler_of(self.settings, space), is_earlier=format == EARLIER)
         self.write = write
         self.clock = clock
-        self.is_short = False  # of tokens, at the last look for something to run
+        self.is_short = False  # whether tokens ran short when something to run was last looked for
         self.standing = Standing()
         for record in records:
             self._apply(record)
@@ -116,7 +116,7 @@ class Engine:
     ) -> Decision:
         """What becomes of the trial called ``name``, which validated after ``tokens`` with ``loss`` nats per token.
 
-        What it reported in an earlier sitting is not taken twice.
+        A report that an earlier sitting took is not taken again.
         """
         trial = self.standing.trials[name]
         if trial.state != RUNNING:
@@ -142,7 +142,7 @@ class Engine:
         return decision
 
     def _decided(self, trial: Trial, rung: int) -> tuple[Decision, list[Record]]:
-        """What becomes of ``trial``, which has just come to ``rung`` (0: none); with the records of it, applied."""
+        """What becomes of ``trial``, which has just reached ``rung`` (0: none), and the records of this, applied."""
         if trial.confirms is not None:
             return CONTINUE, []
         decision = self.scheduler.at_rung(trial, rung) if rung else CONTINUE
@@ -154,7 +154,7 @@ class Engine:
         else:
             if rung and self.scheduler.promotes:
                 records.append(self._promotion(trial, rung))
-            if self.out_of_time() or (rung and not self.affords(0)):  # it goes on when there is more
+            if self.out_of_time() or (rung and not self.affords(0)):  # it continues when there is more
                 records.append({"kind": "interrupted", "trial": trial.name})
                 decision = PAUSE
         for record in records:
@@ -162,7 +162,7 @@ class Engine:
         return decision, records
 
     def _decide_again(self, report: Record) -> None:
-        """A power cut may have come between a report and what was decided of it: it is decided as it was then."""
+        """Decide on ``report`` as at its time: a power cut may have come between a report and its decision."""
         when, clock = report.get("time", self.clock()), self.clock
         self.clock = lambda: when
         _, decided = self._decided(self.standing.trials[report["trial"]], report["rung"] or 0)
@@ -171,17 +171,17 @@ class Engine:
             self.write(*({**record, "time": when} for record in decided))
 
     def ended(self, name: str, status: str, reason: str = "", **figures: Any) -> None:
-        """The trial called ``name`` is ``done`` or ``lost``, or it ``failed`` for a reason that would come again.
+        """The trial called ``name`` is ``done`` or ``lost``, or it ``failed`` for a reason that would recur.
 
         Args:
-            figures: perplexity, tokens and seconds where others than those of its reports count.
+            figures: perplexity, tokens and seconds that count instead of those of its reports.
         """
         trial = self.standing.trials[name]
         if trial.state in (RUNNING, WAITING):
             self._write(self._end(trial, status, reason, **figures))
 
     def failed(self, name: str, reason: str, *, max_failures: int) -> None:
-        """The process of the trial called ``name`` was lost: it goes on from its checkpoint, ``max_failures`` times."""
+        """The process of the trial called ``name`` was lost: it resumes from its checkpoint, ``max_failures`` times."""
         trial = self.standing.trials[name]
         if trial.state != RUNNING:
             return
@@ -191,14 +191,14 @@ class Engine:
             self._write({"kind": "failure", "trial": name, "tokens": trial.tokens, "reason": reason})
 
     def interrupted(self, name: str) -> None:
-        """The trial called ``name`` has saved and left, for the search was asked to stop: it goes on next time."""
+        """The trial called ``name`` saved and left, as the search was asked to stop: it continues next time."""
         trial = self.standing.trials[name]
         if trial.state == RUNNING:
             self._write({"kind": "interrupted", "trial": name})
 
     def ends(self) -> str:
-        """Why nothing more is begun, although there may be something to do; empty where that is not so."""
-        return "search.max_hours is over" if self.out_of_time() else ""
+        """Why nothing more is begun, although there may be work left; empty if more may begin."""
+        return "search.max_hours is used up" if self.out_of_time() else ""
 
     @property
     def seconds(self) -> float:
@@ -211,7 +211,7 @@ class Engine:
         return hours is not None and self.seconds >= hours * 3600
 
     def _cut_off(self) -> Trial | None:
-        """A trial that was cut off, or is promoted and waits for room; the earliest."""
+        """The earliest trial that was cut off, or is promoted and waits for room."""
         waiting = self.standing.in_state(WAITING)
         trial = min(waiting, key=lambda trial: (trial.number, trial.seed_offset), default=None)
         return (
@@ -238,7 +238,7 @@ class Engine:
         return Trial(name, drawn.number, drawn.settings, origin=drawn.origin, num_refused=drawn.num_refused)
 
     def _next_generation(self) -> Trial | None:
-        """The first of those that a population's next generation sends on, if there is one."""
+        """The first trial that a population's next generation lets continue, if there is one."""
         record = self.scheduler.generation(self.standing, self.space, self.candidates.why_not)
         if record is None:
             return None
@@ -246,7 +246,7 @@ class Engine:
         return self._cut_off()
 
     def _confirming(self) -> Trial | None:
-        """The next training of the best ones with another seed, if there is to be one."""
+        """The next trial that trains one of the best with another seed, if there is to be one."""
         trial = confirm.next_trial(self.settings, self.standing)
         if trial is None:
             return None
@@ -254,17 +254,17 @@ class Engine:
         return None if self.is_short else trial
 
     def _leg(self, trial: Trial) -> int:
-        """Tokens from where ``trial`` is to where it is looked at next."""
+        """Tokens from where ``trial`` is to where it is compared next, or ends."""
         next_one = self.budget_tokens if trial.confirms else self.scheduler.next_milestone(trial.tokens)
         return max(0, next_one - trial.tokens)
 
     def fits(self, tokens: int, *, reserved: int | None = None) -> bool:
-        """``affords``; what does not fit is remembered, for nothing smaller is to take its place."""
+        """As ``affords``, but remember what does not fit, so that nothing smaller takes its place."""
         self.is_short = self.is_short or not self.affords(tokens, reserved=reserved)
         return not self.is_short
 
     def affords(self, tokens: int, *, reserved: int | None = None) -> bool:
-        """Whether ``search.max_total_tokens`` has room for ``tokens`` more, beside what runs and what is reserved."""
+        """Whether ``search.max_total_tokens`` has room for ``tokens`` more than what runs and what is reserved."""
         most = self.settings.max_total_tokens
         if most is None:
             return True

@@ -1,4 +1,4 @@
-"""How long a search will take: its tokens over the speed of a few windows of a few of its models, measured here."""
+"""How long a search will take: its tokens, divided by the measured speed of a few windows of a few of its models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.search.space import Space, random_settings
 
 NUM_MODELS, MOST_DRAWN = 3, 50
 LEAST_SECONDS, MOST_WINDOWS = 0.5, 20
-MOST_BPTT = 16  # of the windows that are measured: longer ones are hardly quicker a token
+MOST_BPTT = 16  # of the windows that are measured: longer ones are hardly faster per token
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Estimate:
 def estimate(
     config: Config, space: Space, *, vocab_size: int, total_tokens: int, num_concurrent: int, worker: resources.Worker
 ) -> Estimate:
-    """The time of ``total_tokens`` over the first models that the space draws.
+    """The time that ``total_tokens`` take, by the speed of the first models drawn from the space.
 
     Raises:
-        UserError: none of the first draws can be a trial, with the reason of the last.
+        UserError: none of the first draws can be a trial; it gives the reason for the last.
     """
     seconds = [1 / tokens_per_second(trial, vocab_size, worker) for trial in some_trials(config, space)]
     speed = 1 / fmean(seconds)
@@ -64,12 +64,12 @@ def some_trials(config: Config, space: Space) -> Sequence[Config]:
 
 
 def without_other_tokens(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """``settings`` but those of the tokenizer and the data, for what is counted is one corpus."""
+    """``settings`` without those of the tokenizer and the data, because a single corpus is counted."""
     return {path: value for path, value in settings.items() if not path.startswith(("tokenizer.", "data."))}
 
 
 def tokens_per_second(config: Config, vocab_size: int, worker: resources.Worker) -> float:
-    """The speed of training on random tokens, in short windows, without the first unless that took long."""
+    """The speed of training on random tokens, in short windows, not counting the first unless it took long."""
     torch.set_num_threads(worker.num_threads)
     changes: dict[str, Any] = {
         "train.window_lengths": "fixed",

@@ -1,8 +1,8 @@
 """How much each searched setting mattered, by the evaluators of Optuna, with the number of trials that this rests on.
 
-Trials are compared where as many as can be are: at the highest rung that ``ENOUGH`` of them came to, or the lowest.
-fANOVA (Hutter, Hoos & Leyton-Brown 2014) and PED-ANOVA (Watanabe, Bansal & Hutter 2023) answer two questions, and may
-say the opposite of one search.
+Trials are compared at the highest rung that ``ENOUGH`` of them reached, or else at the lowest. fANOVA (Hutter, Hoos &
+Leyton-Brown 2014) and PED-ANOVA (Watanabe, Bansal & Hutter 2023) answer two questions, and may say opposite things
+about one search.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pipeline.search.space import Space
 from pipeline.search.standing import LOST, Standing, Trial
 
 FANOVA, PED_ANOVA = "fANOVA", "PED-ANOVA"
-LEAST, ENOUGH = 4, 20  # trials that importance is worked out from, and that it can be trusted with
-LEAST_AMONG_BEST, BEST_SHARE = 5, 0.1  # whom PED-ANOVA calls the best
+LEAST, ENOUGH = 4, 20  # trials that importance needs at all, and for it to be trusted
+LEAST_AMONG_BEST, BEST_SHARE = 5, 0.1  # trials that PED-ANOVA calls the best
 
 
 @dataclass(frozen=True)
 class Share:
-    """The importance of one setting, of 1 for all of them, among the ``num_trials`` that have it."""
+    """The importance of one setting (all add up to 1), and how many trials have the setting."""
 
     path: str
     share: float
@@ -32,18 +32,18 @@ class Share:
 
 @dataclass(frozen=True)
 class Importance:
-    """What an evaluator says; ``warning`` where it is not to be trusted, and why there are no shares."""
+    """What an evaluator says; ``warning`` says why it is not to be trusted, or why there are no shares."""
 
     evaluator: str
     meaning: str
-    tokens: int  # of the trials compared
+    tokens: int  # at which the trials were compared
     num_trials: int
     shares: tuple[Share, ...] = ()  # the most important first
     warning: str = ""
 
 
 def loss_at(trial: Trial, tokens: int) -> float | None:
-    """The best loss of ``trial`` up to its first validation from ``tokens`` on; None: it did not come there."""
+    """The best loss of ``trial`` up to its first validation at ``tokens`` or later; None if it has none."""
     best = math.inf
     for report in trial.reports:
         best = min(best, report["loss"])
@@ -53,7 +53,7 @@ def loss_at(trial: Trial, tokens: int) -> float | None:
 
 
 def losses_at(trials: Sequence[Trial], tokens: int) -> dict[str, float]:
-    """Trial → its loss at ``tokens``; those that were lost before have the worst of all."""
+    """Trial → its loss at ``tokens``; trials that were lost before that have the worst loss of all."""
     losses = {trial.name: loss for trial in trials if (loss := loss_at(trial, tokens)) is not None}
     if losses:
         worst = max(losses.values())
@@ -62,7 +62,7 @@ def losses_at(trials: Sequence[Trial], tokens: int) -> dict[str, float]:
 
 
 def where_compared(trials: Sequence[Trial], levels: Sequence[int]) -> int:
-    """The highest of the ``levels`` that ``ENOUGH`` trials came to, else the lowest."""
+    """The highest of the ``levels`` that ``ENOUGH`` trials reached, else the lowest."""
     for level in sorted(levels, reverse=True):
         if len(losses_at(trials, level)) >= ENOUGH:
             return level
@@ -70,13 +70,13 @@ def where_compared(trials: Sequence[Trial], levels: Sequence[int]) -> int:
 
 
 def importances(standing: Standing, space: Space, levels: Sequence[int]) -> list[Importance]:
-    """What both evaluators say of the trials so far.
+    """What both evaluators say about the trials so far.
 
     Args:
         levels: the rungs and the budget, in tokens.
 
     Raises:
-        UserError: Optuna is not there.
+        UserError: Optuna is not installed.
     """
     trials = [trial for trial in standing.trials.values() if trial.confirms is None and space.contains(trial.settings)]
     tokens = where_compared(trials, levels)
@@ -100,13 +100,13 @@ def importance(
     tokens: int,
     best_share: float,
 ) -> Importance:
-    """What ``evaluator`` says of the settings and losses ``compared``. Raises ``UserError`` as ``importances``."""
+    """What ``evaluator`` says about the settings and losses ``compared``. Raises ``UserError`` as ``importances``."""
     number = len(compared)
     if number < LEAST:
-        warning = f"there is none yet: {number} trials came to {tokens:,} tokens, at least {LEAST} are needed"
+        warning = f"it cannot say yet: {number} trials reached {tokens:,} tokens, at least {LEAST} are needed"
         return Importance(evaluator, meaning, tokens, number, warning=warning)
     if min(loss for _, loss in compared) == max(loss for _, loss in compared):
-        return Importance(evaluator, meaning, tokens, number, warning="there is none: all trials have the same loss")
+        return Importance(evaluator, meaning, tokens, number, warning="it cannot say: all trials have the same loss")
     shares = evaluate(evaluator, space, compared, best_share)
     few = (
         f"it rests on only {number} trials, and a few more may change the order; {ENOUGH} would be enough"
@@ -121,7 +121,7 @@ def evaluate(
 ) -> list[Share]:
     """The shares of all settings, the greatest first.
 
-    A setting under a condition that the evaluator leaves out is looked at among the trials that have it.
+    A conditional setting that the evaluator leaves out is evaluated among the trials that have it.
     """
     found = {
         path: (share, len(compared)) for path, share in optuna_says(evaluator, space, compared, best_share).items()
@@ -139,7 +139,7 @@ def evaluate(
 def optuna_says(
     evaluator: str, space: Space, compared: Sequence[tuple[Mapping[str, Any], float]], best_share: float
 ) -> dict[str, float]:
-    """Setting → importance, of 1 together; those that not all have may be left out. Raises ``UserError``."""
+    """Setting → importance, adding up to 1; settings that some trials lack may be left out. Raises ``UserError``."""
     optuna = import_optuna()
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for settings, loss in compared:

@@ -1,23 +1,23 @@
 """The journal of a search, ``search.jsonl``: which trials were drawn, what they reported, what was decided.
 
 It is the one truth of a search, one JSON record a line, each with its checksum. Ray Tune's own files are never read:
-they count a trial that was cut off as finished. A trial without an end goes on from its own last checkpoint.
+they count a trial that was cut off as finished. A trial without an end continues from its own last checkpoint.
 
-    search   the format, once, at the beginning; of a comparison of variants (``pipeline.compare``), that it is one
+    search   the format, once, at the beginning; in a comparison of variants (``pipeline.compare``), that it is one
     sitting  a driver begins
-    start    a trial begins, or goes on after so many tokens: its name, number and settings; how many draws before it
-             were refused
-    report   a validation: tokens, loss (nats per token), perplexity, and the rung that it is the first to reach
-    pause    at its rung, of which it is not among the best for now
-    promote  from its rung, now or later
-    generation  of a population: who takes the checkpoint of whom, with which settings, and that all go on
-    interrupted  it has saved and left, for the search was asked to stop, or is out of tokens or time
-    failure  its process was lost; it is tried again
-    room     a trial has waited for room on the cluster for long, in words
-    over     search.max_hours
-    end      its status (done, stopped, lost, failed), the reason, perplexity, tokens and seconds
+    start    a trial begins, or continues after a number of tokens: its name, number and settings; how many draws before
+             it were refused
+    report   a validation: tokens, loss (nats per token), perplexity, and its rung, if it is the trial's first there
+    pause    a trial stops at its rung, where it is not among the best for now
+    promote  a trial continues from its rung, at once or later
+    generation  of a population: who takes the checkpoint of whom, with which settings, and who continues
+    interrupted  a trial saved and left, because the search was asked to stop, or is out of tokens or time
+    failure  the process of a trial was lost; it is tried again
+    room     a trial has waited long for room on the cluster; in words
+    over     search.max_hours is used up
+    end      of a trial: its status (done, stopped, lost, failed), the reason, perplexity, tokens and seconds
 
-``standing`` says what they come to. Records of earlier versions (format 1) are start, report and end alone.
+``standing`` says what they add up to. Earlier versions (format 1) wrote only start, report and end.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from pipeline.training.directory import RunDirectory
 from pipeline.training.monitor import CHECKSUM, Record, checksum_of
 
 JOURNAL = "search.jsonl"
-FORMAT, EARLIER = 2, 1  # what this version writes; what it reads, and goes on with, beside that
+FORMAT, EARLIER = 2, 1  # what this version writes; what it also reads and continues
 SEARCH, COMPARISON = "search", "comparison"  # whose trials the records are about
 WAITING_FOR_ROOM = "room"  # the kind of that record
 
 
 def read_journal(directory: Path) -> list[Record]:
-    """The records of the search in ``directory``, oldest first; none where there is no journal.
+    """The records of the search in ``directory``, oldest first; none if there is no journal.
 
-    A last line that was cut short by a kill is left out: what it said is found in the trial's own directory again.
+    A last line that was cut short by a kill is left out: what it said can be found again in the trial's own directory.
 
     Raises:
         UserError: naming a line that was altered, or a journal of another format.
@@ -57,14 +57,14 @@ def read_journal(directory: Path) -> list[Record]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {reason(error)}") from None
     *lines, rest = content.split(b"\n")
-    if whole_record(rest[:-1]):  # its newline was altered: a writer that was killed leaves nothing behind a record
+    if whole_record(rest[:-1]):  # its newline was altered: a writer that was killed leaves nothing after a record
         lines.append(rest)
     records = []
     for number, line in enumerate(lines, start=1):
         record = whole_record(line)
         if record is None:
             raise UserError(
-                f"{path}: line {number} was altered since it was written; without this file the search goes on from "
+                f"{path}: line {number} was altered since it was written; without this file the search continues from "
                 "what its trials' directories hold"
             )
         records.append(record)
@@ -74,7 +74,7 @@ def read_journal(directory: Path) -> list[Record]:
 
 
 def whole_record(line: bytes) -> Record | None:
-    """The record of a line of the journal, without its checksum; None where it is none, or was altered."""
+    """The record in a line of the journal, without its checksum; None if the line is no record or was altered."""
     try:
         record = signing.parse(line)
     except ValueError:
@@ -83,12 +83,12 @@ def whole_record(line: bytes) -> Record | None:
 
 
 def kind_of(records: Sequence[Record]) -> str:
-    """Whether ``records`` are those of a search or of a comparison; empty where there are none."""
+    """Whether ``records`` are those of a search or of a comparison; empty if there are none."""
     return str(records[0].get("of", SEARCH)) if records else ""
 
 
 def begin_journal(directory: Path, records: Iterable[Record], *, of: str = SEARCH) -> None:
-    """Write the journal anew with these ``records``, as ``read_journal`` gives them. Raises ``UnwritableError``."""
+    """Write a new journal with these ``records``, as ``read_journal`` returns them. Raises ``UnwritableError``."""
     whole = list(records) or [{"kind": "search", "format": FORMAT, "time": time.time()}]
     if of != SEARCH:
         whole[0] = {**whole[0], "of": of}
@@ -98,7 +98,7 @@ def begin_journal(directory: Path, records: Iterable[Record], *, of: str = SEARC
 class Journal:
     """Appends records to the journal of a search, for as long as its owner holds it.
 
-    No ``OSError`` leaves it: what the storage refuses waits, and ``failure`` says why.
+    It never raises ``OSError``: what the storage refuses waits, and ``failure`` says why.
     """
 
     def __init__(self, directory: RunDirectory) -> None:
@@ -129,7 +129,7 @@ class Journal:
 
 
 def append_lines(path: Path, lines: bytes) -> None:
-    """Append whole ``lines`` to a file; where that fails, it is as it was. Raises ``OSError``."""
+    """Append whole ``lines`` to a file, which is unchanged if that fails. Raises ``OSError``."""
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
     try:
         size = os.fstat(descriptor).st_size
@@ -160,7 +160,7 @@ class JournalTail:
             with self.path.open("rb") as stream:
                 stream.seek(self.offset)
                 content = stream.read()
-        except OSError:  # the storage is away for a while
+        except OSError:  # the storage cannot be reached for a while
             return []
         whole = content[: content.rfind(b"\n") + 1]
         self.offset += len(whole)

@@ -1,4 +1,4 @@
-"""Which checkpoints of a search stay on the disk: those of the best ``search.keep``, and of all that may go on."""
+"""Which checkpoints of a search stay on the disk: of the best ``search.keep`` trials, and of all that may continue."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pipeline.search.standing import DONE, ENDED, LOST, STOPPED, Standing
 
 
 def superfluous(standing: Standing, keep: int) -> list[str]:
-    """The trials whose checkpoints are of no use any more; a failed one is tried again."""
-    if standing.format == EARLIER:  # which kept all
+    """The trials whose checkpoints are no longer needed; those of a failed one are, as it is tried again."""
+    if standing.format == EARLIER:  # earlier versions kept all
         return []
     kept = {trial.name for trial in best_first(standing.trials.values())[:keep]}
     ended = [trial for trial in standing.in_state(ENDED) if trial.status in (DONE, STOPPED, LOST)]

@@ -1,4 +1,4 @@
-"""What a search comes to: ``leaderboard.csv`` and ``best.yaml``."""
+"""The results of a search: ``leaderboard.csv`` and ``best.yaml``."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ LEADERBOARD, BEST = "leaderboard.csv", "best.yaml"
 
 @dataclass(frozen=True)
 class Row:
-    """One trial on the leaderboard: its best perplexity (None: it came to none), and how far it was trained.
+    """One trial on the leaderboard: its best perplexity (None: it has none), and how far it was trained.
 
-    ``status``: done, stopped, paused (it may be promoted yet), waiting (it goes on next), running, lost or failed.
+    ``status``: done, stopped, paused (it may still be promoted), waiting (it continues next), running, lost or failed.
     """
 
     trial: str
@@ -35,7 +35,7 @@ class Row:
     seconds: float
     status: str
     reason: str
-    confirmed: Confirmed | None = None  # what its settings come to with other seeds
+    confirmed: Confirmed | None = None  # the figures of its settings with other seeds
     life: Life | None = None  # where its settings changed on the way
 
     @property
@@ -58,7 +58,7 @@ def row_of(trial: Trial, confirmed: Confirmed | None = None) -> Row:
 def rows_of(standing: Standing) -> list[Row]:
     """A row for each trial but those that only confirm others: the best first, lost and failed ones last.
 
-    The best is that of the lowest perplexity; where some were trained with other seeds, of the lowest mean of these.
+    The best has the lowest perplexity; if some were trained with other seeds, it has the lowest mean over these.
     """
     found = confirmed(standing)
     rows = [row_of(trial, found.get(trial.name)) for trial in standing.drawn]
@@ -75,7 +75,7 @@ def leaderboard(standing: Standing) -> list[Row]:
     """``rows_of`` a search that has ended.
 
     Raises:
-        UserError: no trial has a figure to be the best by, with the reason of the first.
+        UserError: no trial has a figure by which it could be the best; it gives the reason of the first.
     """
     rows = rows_of(standing)
     if not rows or not rows[0].is_whole:
@@ -90,12 +90,12 @@ def save(
     """Write what the ``rows`` of a finished search say.
 
     Args:
-        config: of a trial before its sample.
-        sample_tokens: ``run.sample_tokens`` of the best, which trials go without.
-        pins: further settings of the best by dotted path, with which its run is the trial's, bit for bit.
+        config: that of a trial before its own settings are applied.
+        sample_tokens: ``run.sample_tokens`` of the best; trials write no samples.
+        pins: further settings of the best by dotted path, with which its run repeats the trial, bit for bit.
 
     Raises:
-        UnwritableError: a file that could not be written; the former one is as it was.
+        UnwritableError: a file could not be written; the former one is unchanged.
     """
     write_file(directory / LEADERBOARD, as_csv(rows))
     own = {"run.directory": str(directory / "best"), "run.sample_tokens": sample_tokens}

@@ -1,7 +1,7 @@
-"""What the model of a trial has gone through: the settings it began with, their changes, and whose checkpoints it took.
+"""The history of a trial's model: the settings it began with, their changes, and whose checkpoints it took.
 
-Only population-based training changes a trial's settings, and hands checkpoints on (see ``schedulers.pbt``). A life is
-that of a model, not of a place in the population: a trial that takes another's checkpoint has its past from there on.
+Only population-based training changes a trial's settings and hands checkpoints over (see ``schedulers.pbt``). A life
+belongs to a model, not to a place in the population: a trial that takes another's checkpoint takes over its past.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.training.monitor import Record
 
 @dataclass(frozen=True)
 class Life:
-    """A run of these settings with ``train.changes`` goes through it from its beginning."""
+    """The history of a model; a run with these settings and ``train.changes`` goes through it from the beginning."""
 
     settings: Mapping[str, Any]  # by dotted path, at the beginning
     changes: Sequence[Mapping[str, Any]] = ()  # as train.changes
@@ -27,12 +27,12 @@ class Life:
 
     @classmethod
     def of(cls, trial: Trial) -> Life:
-        """That of ``trial`` so far."""
+        """The life of ``trial`` so far."""
         return cls(**trial.details["life"]) if "life" in trial.details else cls(trial.settings)
 
     @property
     def overrides(self) -> dict[str, Any]:
-        """By dotted path, what makes the configuration of a run that goes through it."""
+        """By dotted path, the settings of a run that goes through it."""
         return {**self.settings, **({"train.changes": list(self.changes)} if self.changes else {})}
 
     @property
@@ -49,17 +49,17 @@ class Life:
         return "; ".join(f"{step['from'].partition('-')[0]} at {step['tokens']:,}" for step in self.taken)
 
     def taken_over(self, *, tokens: int, donor: str, settings: Mapping[str, Any]) -> Life:
-        """The life of one that takes the checkpoint of ``donor``, whose this is, and has ``settings`` from then on."""
+        """The life of a trial that takes the checkpoint of ``donor``, whose life this is, and then has ``settings``."""
         change = {"tokens": tokens, "settings": dict(settings)}
         return Life(self.settings, [*self.changes, change], [*self.taken, {"from": donor, "tokens": tokens}])
 
     def as_details(self) -> dict[str, Any]:
-        """What ``Trial.details`` holds of it."""
+        """This life as ``Trial.details`` holds it."""
         return {"life": asdict(self)}
 
 
 def config_of(config: Config, trial: Trial, folder: Path) -> Config:
-    """The whole configuration of the run of ``trial`` in ``folder``; ``config``: before its settings."""
+    """The whole configuration of the run of ``trial`` in ``folder``; ``config``: that before its settings."""
     values = {**Life.of(trial).overrides, "run.directory": str(folder)}
     if trial.seed_offset:
         values["train.seed"] = (values.get("train.seed", config.train.seed) + trial.seed_offset) % 2**32
@@ -67,5 +67,5 @@ def config_of(config: Config, trial: Trial, folder: Path) -> Config:
 
 
 def exploits_of(records: Iterable[Record]) -> list[Mapping[str, Any]]:
-    """Who took what from whom: of each, ``trial``, ``donor``, ``tokens``, the new ``settings``, and both losses."""
+    """Who took what from whom, each with ``trial``, ``donor``, ``tokens``, the new ``settings``, and both losses."""
     return [exploit for record in records if record["kind"] == GENERATION for exploit in record["exploits"]]

@@ -1,4 +1,4 @@
-"""What trials are called: by their settings, in folders and before a person."""
+"""Names of trials, made of their settings, for folders and for people."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Settings as Optuna has them: what each is drawn from as a distribution, and values as parameters, and back.
+"""Settings in Optuna's terms: domains as distributions, values as parameters, and back.
 
-Choices are told by their place, among numbers in their order, so that neighbours are alike.
+A choice is represented by its place in the list; numbers are sorted first, so that neighbours are alike.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MISSING = "Optuna is not installed: pip install 'recurray[search]'"
 
 
 def import_optuna() -> Any:
-    """Optuna, quiet. Raises ``UserError`` where it is not installed."""
+    """Optuna, with its log silenced. Raises ``UserError`` if it is not installed."""
     try:
         import optuna
     except ImportError:
@@ -27,7 +27,7 @@ def import_optuna() -> Any:
 
 
 def distribution_of(domain: Domain) -> optuna.distributions.BaseDistribution:
-    """How Optuna draws a setting. Of ``qloguniform`` the steps are left out: Optuna has none for logarithms."""
+    """How Optuna draws a setting. The steps of ``qloguniform`` are left out: Optuna has none on a logarithmic scale."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if not domain.is_range:
@@ -42,7 +42,7 @@ def distribution_of(domain: Domain) -> optuna.distributions.BaseDistribution:
 
 
 def is_ordered(domain: Domain) -> bool:
-    """Whether neighbours among its choices are alike: they are numbers."""
+    """Whether neighbouring choices are alike, which they are if all are numbers."""
     return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in domain.arguments)
 
 
@@ -52,7 +52,7 @@ def places(domain: Domain) -> list[Any]:
 
 
 def parameter_of(domain: Domain, value: Any) -> Any:
-    """What stands for ``value`` in Optuna; None where the space does not hold it."""
+    """What stands for ``value`` in Optuna; None if the domain does not contain it."""
     if not domain.contains(value):
         return None
     return value if domain.is_range else places(domain).index(value)

@@ -13,7 +13,7 @@ from pipeline.search.specification import WHEN
 
 
 def absolute_with_space(config: Config) -> Config:
-    """Return ``config`` with absolute paths, those that are searched included. Raises ``UserError`` as ``absolute``."""
+    """Return ``config`` with absolute paths, also those that are searched. Raises ``UserError`` as ``absolute``."""
     if in_submitted_job():
         refuse_relative_paths((f"search.space.{name}", path) for name in MODELS for path in searched(config, name))
     return with_absolute_space(absolute(config))
@@ -29,7 +29,7 @@ def with_absolute_space(config: Config) -> Config:
 
 
 def searched(config: Config, name: str) -> list[str]:
-    """Return the texts that ``search.space`` lists for the setting ``name``."""
+    """Return the strings that ``search.space`` lists for the setting ``name``."""
     spec = config.search.space.get(name)
     values = spec.get(CHOICE) if isinstance(spec, dict) else spec
     return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
@@ -40,7 +40,7 @@ def _of_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _absolute(name: str, value: Any) -> Any:
-    """Return what is said of the setting ``name`` with absolute paths; its condition names other settings."""
+    """Return the entry of the setting ``name`` with absolute paths; its condition names other settings."""
     if isinstance(value, list):
         return [_absolute(name, each) for each in value]
     if isinstance(value, dict):

@@ -1,7 +1,7 @@
 """Settings → settings near them, within the space: how population-based training explores.
 
-Jaderberg et al. 2017, section 4.1: times 0.8 or 1.2, or drawn anew. A list moves to a neighbour and stays in the list;
-whole numbers, and those with steps, move by a step at least; nothing leaves its range.
+Jaderberg et al. 2017, section 4.1: multiplied by 0.8 or 1.2, or drawn again. A value of a list moves to a neighbour in
+the list; whole numbers, and numbers with steps, move by at least one step; nothing leaves its range.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def perturbed_settings(
     *,
     resample_probability: float,
 ) -> dict[str, Any]:
-    """Each of ``settings`` moved on its own, or drawn anew with ``resample_probability``."""
+    """Each of ``settings`` moved on its own, or drawn again with ``resample_probability``."""
     return {
         path: space[path].draw(source)
         if source.random() < resample_probability
@@ -34,7 +34,7 @@ def perturbed_settings(
 
 
 def perturbed(domain: Domain, value: Any, source: np.random.Generator) -> Any:
-    """``value`` moved once; drawn anew where nothing is near it."""
+    """``value`` moved once; drawn again if nothing is near it."""
     if not domain.contains(value):
         return domain.draw(source)
     if not domain.is_range:
@@ -49,7 +49,7 @@ def perturbed(domain: Domain, value: Any, source: np.random.Generator) -> Any:
 
 
 def bounded(index: int, by: int, number: int) -> int:
-    """``index`` moved ``by`` places among ``number``; from an end where the way on is closed, one back."""
+    """``index`` moved ``by`` places among ``number``, as far as possible; from an end that it cannot pass, one back."""
     moved = min(number - 1, max(0, index + by))
     return moved if moved != index else min(number - 1, max(0, index - (1 if by > 0 else -1)))
 
@@ -61,7 +61,7 @@ def in_order(values: list[Any]) -> list[Any]:
 
 
 def neighbour(values: list[Any], value: Any, source: np.random.Generator) -> Any:
-    """One beside ``value`` in the list: at its ends, the only one there is."""
+    """One of the two beside ``value`` in the list; at an end, the only one."""
     place = values.index(value)
     beside = [values[index] for index in (place - 1, place + 1) if 0 <= index < len(values)]
     return beside[int(source.integers(len(beside)))] if beside else value

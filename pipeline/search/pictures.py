@@ -1,6 +1,6 @@
-"""What a search came to in pictures: perplexity over tokens, each setting against the result, pairs, importance.
+"""The results of a search in pictures: perplexity over tokens, each setting against the result, pairs, importance.
 
-Each function takes what it shows and returns a figure of matplotlib; ``as_png`` turns that into the bytes of a file.
+Each function takes what it shows and returns a matplotlib figure; ``as_png`` turns that into the bytes of a file.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from pipeline.search.space import Space
 from pipeline.search.standing import DONE, LOST, PAUSED, RUNNING, Trial
 
 DOTS_PER_INCH = 110
-# a trial that went astray must not press all others into one line: the picture ends at so many times the best
+# a trial that diverged must not squeeze all others into one line: the picture ends at this many times the best
 MOST_TIMES_BEST = 6.0
 COLORS, GREY = "viridis", "#999999"  # the darker, the better
 MARKS = {DONE: "o", PAUSED: "|", LOST: "x", RUNNING: ">"}
 
 
 def new_figure(width: float, height: float) -> Any:
-    """An empty figure, in inches. Raises ``UserError`` where matplotlib is not installed."""
+    """An empty figure, in inches. Raises ``UserError`` if matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -42,7 +42,7 @@ def as_png(figure: Any) -> bytes:
 
 
 def curves(trials: Sequence[Trial], levels: Sequence[int], unit: str = "perplexity") -> Any:
-    """Validation perplexity over tokens of every trial, the best the darkest, with the rungs and who came there."""
+    """Validation perplexity over tokens of every trial, the best darkest, with the rungs and how many reached them."""
     figure = new_figure(9, 5.5)
     axes = figure.add_subplot()
     ranked = sorted((t for t in trials if t.best_perplexity is not None), key=lambda t: t.best_perplexity or 0.0)
@@ -89,7 +89,7 @@ def against_result(space: Space, trials: Sequence[Trial], unit: str = "perplexit
 
 
 def pairs(space: Space, trials: Sequence[Trial], paths: Sequence[str], unit: str = "perplexity") -> Any:
-    """Each two of the settings at ``paths`` against each other, the color being the best perplexity."""
+    """Each pair of the settings at ``paths`` against each other, the color being the best perplexity."""
     couples = list(combinations(paths, 2))
     figure = new_figure(5.6 * len(couples), 4.4)
     shown = [trial for trial in trials if trial.best_perplexity is not None]
@@ -113,7 +113,7 @@ def pairs(space: Space, trials: Sequence[Trial], paths: Sequence[str], unit: str
 
 
 def importance(found: Sequence[Importance]) -> Any:
-    """The share of each setting as a bar, one panel an evaluator."""
+    """The share of each setting as a bar, one panel for each evaluator."""
     shown = [each for each in found if each.shares]
     figure = new_figure(4.6 * max(1, len(shown)), 1.6 + 0.45 * max((len(each.shares) for each in shown), default=1))
     for place, each in enumerate(shown, start=1):
@@ -127,7 +127,7 @@ def importance(found: Sequence[Importance]) -> Any:
 
 
 def along(axis: Any, domain: Domain, values: Sequence[Any]) -> list[Any]:
-    """Where ``values`` of a setting stand along ``axis``, which is scaled and labelled for its domain."""
+    """The places of a setting's ``values`` along ``axis``, which is scaled and labelled for its domain."""
     if not domain.is_range:
         axis.set_ticks(range(len(domain.arguments)), [short(value) for value in domain.arguments])
         axis.axes.margins(0.15)
@@ -163,7 +163,7 @@ def limit_to_sensible(axes: Any, figures: Sequence[float]) -> None:
 
 
 def plain_ticks(axis: Any) -> None:
-    """Figures as a person writes them, on a logarithmic axis that spans little."""
+    """Label a logarithmic axis that spans little with plain numbers."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
@@ -172,10 +172,10 @@ def plain_ticks(axis: Any) -> None:
 
 
 def lineage(trials: Sequence[Trial], exploits: Sequence[Mapping[str, Any]]) -> Any:
-    """The family tree of a population: a lane a trial over its tokens, an arrow from whom it took what it went on with.
+    """The family tree of a population: a lane for each trial over its tokens, an arrow from each donor to its taker.
 
     Args:
-        exploits: of each, the ``trial`` that took, its ``donor`` and the ``tokens`` at which.
+        exploits: each with the ``trial`` that took, its ``donor`` and the ``tokens`` at which it did.
     """
     lanes = {trial.name: lane for lane, trial in enumerate(trials)}
     figure = new_figure(9, 1.4 + 0.5 * len(trials))

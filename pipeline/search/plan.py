@@ -1,4 +1,4 @@
-"""What a search is going to be: how many trials come to each rung, and the tokens of all of them."""
+"""What to expect of a search: how many trials reach each rung, and the tokens of all of them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from pipeline.search.standing import ENDED, RUNNING, WAITING, Standing
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """``levels``: (tokens, trials that are expected to come there), the last being the budget of a trial."""
+    """``levels``: (tokens, number of trials that are expected to reach them), the last being the budget of a trial."""
 
     num_trials: int
     levels: tuple[tuple[int, float], ...]
-    total_tokens: int  # with those that confirm the best
+    total_tokens: int  # including trials that confirm the best
     confirming_tokens: int
-    all_go_to_the_end: bool = False  # nobody is left paused
+    all_go_to_the_end: bool = False  # no trial is left paused
 
     def tokens_left(self, standing: Standing) -> int:
-        """What the search will still take: whoever runs comes to its next level, the others as it was planned."""
+        """Tokens that the search will still take: running trials go to their next level, the others as planned."""
         budget = self.levels[-1][0]
         confirming = sum(trial.tokens for trial in standing.trials.values() if trial.confirms is not None)
         unbegun = max(0, self.num_trials - len(standing.drawn))
@@ -45,9 +45,9 @@ class SearchPlan:
 def plan_of(settings: SearchConfig, space: Space, budget_tokens: int) -> SearchPlan:
     """What is expected of a search whose trials train on ``budget_tokens`` if nothing stops them.
 
-    Of asha and hyperband one trial in ``reduction_factor`` goes on at each rung, of median one in two, of none and pbt
-    all.
-    Without ``search.num_trials`` there are as many as ``search.max_total_tokens`` has room for, or the grid has points.
+    With asha and hyperband one trial in ``reduction_factor`` continues at each rung, with median one in two, with none
+    and pbt all. Without ``search.num_trials`` there are as many trials as ``search.max_total_tokens`` has room for, or
+    as the grid has points.
     """
     top, seeds = wanted(settings)
     confirming = top * seeds * budget_tokens
@@ -82,7 +82,7 @@ def fitting(settings: SearchConfig, budget_tokens: int, most_tokens: int, *, at_
 
 
 def levels_of(settings: SearchConfig, budget_tokens: int, num_trials: int) -> list[tuple[int, float]]:
-    """The rungs and the budget, with the number of ``num_trials`` trials that come there."""
+    """The rungs and the budget, each with how many of ``num_trials`` trials reach it."""
     scheduler = scheduler_of(settings, budget_tokens)
     levels = [*scheduler.milestones, budget_tokens]
     if settings.scheduler in ("none", "pbt"):
@@ -96,7 +96,7 @@ def levels_of(settings: SearchConfig, budget_tokens: int, num_trials: int) -> li
 
 
 def hyperband_shares(scheduler: Hyperband, factor: int, num_levels: int) -> list[float]:
-    """Of all trials, those that come to each level: in each bracket one in ``factor`` from its first rung on."""
+    """The share of all trials that reaches each level: in each bracket, one in ``factor`` from its first rung on."""
     shares = [0.0] * num_levels
     for bracket in scheduler.cycle:
         for level in range(num_levels):
@@ -105,7 +105,7 @@ def hyperband_shares(scheduler: Hyperband, factor: int, num_levels: int) -> list
 
 
 def tokens_of(levels: Sequence[tuple[int, float]]) -> int:
-    """The tokens of all trials that come to these levels."""
+    """The tokens of all trials that reach these levels."""
     before, total = 0, 0.0
     for tokens, number in levels:
         total += (tokens - before) * number

@@ -9,7 +9,7 @@ NEEDS = "search.scheduler=pbt"
 
 
 def check_population(config: Config) -> None:
-    """Refuse what a population cannot be trained with, before anything starts; other schedulers take all.
+    """Refuse what a population cannot be trained with, before anything starts; other schedulers allow all.
 
     Raises:
         UserError: naming each searched setting that cannot change in a running model, and what else is wrong.
@@ -21,7 +21,7 @@ def check_population(config: Config) -> None:
         if reason := changes.why_fixed(config, path):
             problems.append(f"search.space.{path}: {NEEDS} changes what it searches, and {path} {reason}")
         elif isinstance(spec, dict) and "when" in spec:
-            problems.append(f"search.space.{path}: a condition goes by settings that stay; {NEEDS} changes them all")
+            problems.append(f"search.space.{path}: a condition needs settings that stay; {NEEDS} changes them all")
     if (number := config.search.num_trials) is not None and number < 2:
         problems.append(f"search.num_trials: {NEEDS} needs a population of at least 2, not {number}")
     budget = config.search.max_tokens or config.train.max_tokens
@@ -34,7 +34,7 @@ def check_population(config: Config) -> None:
 
 
 def check_interval(config: Config, budget_tokens: int) -> None:
-    """Raise ``UserError`` where a population would never be compared, or more often than it is updated."""
+    """Raise ``UserError`` if a population would never be compared, or more often than it is updated."""
     if config.search.scheduler == "pbt" and (problems := interval_problems(config, budget_tokens)):
         raise UserError("\n".join(problems))
 

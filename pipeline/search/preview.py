@@ -20,7 +20,7 @@ def preview(
     Args:
         epoch_tokens: of the training split.
         num_concurrent: trials that run at once on the cluster.
-        worker: what one of them has, here, where its speed is measured.
+        worker: what one of them has on this machine, where its speed is measured.
 
     Raises:
         UserError: a grid over a range without steps, or no draw that can be a trial.

@@ -1,4 +1,4 @@
-"""``report.md``: what a search found, for a person, with its pictures, the leaderboard and the command for the best.
+"""``report.md``: what a search found, for people to read, with pictures, the leaderboard and the command for the best.
 
 standing + space + rungs → importance, pictures (PNG, and TensorBoard's images) → report.md
 """
@@ -37,7 +37,7 @@ CAPTIONS = {
 
 @dataclass(frozen=True)
 class Findings:
-    """What a search has come to: where it stands, and what its settings made of it."""
+    """What a report is made from: where a search stands, and its configuration."""
 
     config: Config
     space: Space
@@ -45,7 +45,7 @@ class Findings:
     budget_tokens: int
     standing: Standing
     exploits: Sequence[Mapping[str, Any]] = ()
-    is_over: bool = True  # False: it was asked to stop, and the same command goes on
+    is_over: bool = True  # False: it was asked to stop, and the same command continues it
 
     @property
     def unit(self) -> str:
@@ -59,10 +59,10 @@ class Findings:
 
 
 def write_report(directory: Path, findings: Findings) -> list[str]:
-    """Write report.md, the pictures and what TensorBoard shows of the search; what is missing and why, in sentences.
+    """Write report.md, the pictures and what TensorBoard shows of the search; return what is missing and why.
 
     Raises:
-        UnwritableError: a file that could not be written; the former one is as it was.
+        UnwritableError: a file could not be written; the former one is unchanged.
     """
     found, missing = importance_of(findings)
     drawn, why_not = pictures_of(findings, found)
@@ -91,7 +91,7 @@ def pictures_of(findings: Findings, found: Sequence[Importance]) -> tuple[dict[s
     """Each picture as PNG by its name, or why there are none."""
     trials, space = findings.standing.drawn, findings.space
     if not any(trial.reports for trial in trials):
-        return {}, ["no pictures: no trial has come to a validation yet"]
+        return {}, ["no pictures: no trial has been validated yet"]
     try:
         made = {
             "curves": pictures.curves(trials, findings.levels, findings.unit),
@@ -109,7 +109,7 @@ def pictures_of(findings: Findings, found: Sequence[Importance]) -> tuple[dict[s
 
 
 def most_important(space: Space, found: Sequence[Importance]) -> list[str]:
-    """The settings to look at in pairs: the two most important by each evaluator; without, the first two."""
+    """The settings to look at in pairs: the two most important by each evaluator; without any, the first two."""
     paths = dict.fromkeys(share.path for each in found for share in each.shares[:2])
     return list(paths)[:MOST_PAIRED] or list(space)[:2]
 
@@ -154,7 +154,7 @@ def summary(findings: Findings, rows: Sequence[Row]) -> str:
         + f"; a whole trial has {findings.budget_tokens:,} tokens.",
         f"{', '.join(f'{number} {status}' for status, number in counts.items())}. "
         f"{standing.num_tokens:,} tokens in all, {standing.num_tokens / whole:.0%} of what the same trials would have "
-        "taken, each to its end.",
+        "taken if each had run to its end.",
     ]
     if standing.num_refused:
         sentences.append(f"{standing.num_refused:,} draws were refused and drawn again.")
@@ -162,20 +162,20 @@ def summary(findings: Findings, rows: Sequence[Row]) -> str:
 
 
 def best(directory: Path, rows: Sequence[Row], findings: Findings) -> str:
-    """The winner, how sure it is, and the command that trains it; of a search that was stopped, the best so far."""
-    stopped = "" if findings.is_over else "The search was stopped before its end; the same command goes on.\n\n"
+    """The winner, how certain it is, and the command that trains it; the best so far if the search was stopped."""
+    stopped = "" if findings.is_over else "The search was stopped before its end; the same command continues it.\n\n"
     if not rows or not rows[0].is_whole:
-        return stopped + "No trial has come to a perplexity yet."
+        return stopped + "No trial has a perplexity yet."
     row = rows[0]
     text = f"{stopped}**Best{'' if findings.is_over else ' so far'}: {findings.unit} {row.perplexity:,.3f}** after "
     text += f"{row.tokens:,} tokens: `{describe(row.settings)}`"
     if row.confirmed is not None and row.confirmed.low is not None:
         text += (
             f"; with {row.confirmed.num_seeds} other seeds {row.confirmed.perplexity:,.3f} "
-            f"(95 % of such means: {row.confirmed.low:,.3f} to {row.confirmed.high:,.3f})"
+            f"(95 % interval of the mean: {row.confirmed.low:,.3f} to {row.confirmed.high:,.3f})"
         )
     elif row.confirmed is None:
-        text += " (of one seed; `search.confirm` trains the best again with others)"
+        text += " (from one seed; `search.confirm` trains the best again with others)"
     train = f"    python -m jobs.train --config {directory / BEST}\n" if findings.is_over else ""
     return f"{text}.\n\n{train}    tensorboard --logdir {directory}\n\nAll rows: [{LEADERBOARD}]({LEADERBOARD})."
 

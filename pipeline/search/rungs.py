@@ -1,7 +1,7 @@
-"""Rungs: the numbers of tokens at which the trials of a search are compared, and who came to each with what loss.
+"""Rungs: the numbers of tokens at which the trials of a search are compared, and who reached each with what loss.
 
-Losses are compared in nats per token, which do not overflow. A trial counts with the best of its validations up to
-the rung, once; of equal ones the earlier trial is the better.
+Losses are compared in nats per token, which do not overflow. A trial counts once, with the best of its validations up
+to the rung; of equal ones the earlier trial is the better.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pipeline.search.standing import Trial
 def rungs(settings: SearchConfig, budget_tokens: int) -> list[int]:
     """Tokens at which trials are compared: grace, grace × factor, … below the budget.
 
-    What is left behind the last one is worth a pause: half the first rung at least. Ray's rule for ``asha_stopping``,
-    by which searches of earlier versions go on, has no such bound.
+    At least half the first rung is left after the last one, or a pause is not worth it. Ray's rule for
+    ``asha_stopping``, with which searches of earlier versions continue, has no such bound.
     """
     rung = settings.grace_tokens or max(1, budget_tokens // settings.reduction_factor**2)
     last = budget_tokens - (1 if settings.scheduler == "asha_stopping" else (rung + 1) // 2)
@@ -37,7 +37,7 @@ def reached(milestones: Sequence[int], tokens: int) -> int:
 
 @dataclass
 class Rung:
-    """The trials that came to one rung, the best first, and those of them that were promoted from it."""
+    """The trials that reached one rung, the best first, and those of them that were promoted from it."""
 
     entries: list[tuple[float, int, Trial]] = field(default_factory=list)  # loss, number, trial
     promoted: set[str] = field(default_factory=set)

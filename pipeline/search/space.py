@@ -1,4 +1,4 @@
-"""``search.space`` in, what each setting is drawn from out; every value that a trial may have is checked before.
+"""``search.space`` → what each setting is drawn from; every value that a trial can have is checked beforehand.
 
 optimizer.lr: {loguniform: [1e-4, 1e-2]}                          # the kinds: see ``domains``
 model.hidden_size: [128, 256]                                     # short for {choice: [128, 256]}
@@ -44,11 +44,11 @@ class Space(Mapping[str, Domain]):
         return len(self.domains)
 
     def draw(self, source: np.random.Generator) -> dict[str, Any]:
-        """The next settings from ``source``; those whose condition does not hold are drawn, too, and left out."""
+        """The next settings from ``source``; those whose condition does not hold are drawn, too, but left out."""
         return self.active({path: domain.draw(source) for path, domain in self.items()})
 
     def active(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """The ``settings`` but those whose condition does not hold among these."""
+        """The ``settings`` without those whose condition does not hold."""
         kept: set[str] = set()
         for path in self.parents_first:
             if path in settings and holds(self[path].when, {name: settings[name] for name in kept}):
@@ -56,7 +56,7 @@ class Space(Mapping[str, Domain]):
         return {path: value for path, value in settings.items() if path in kept}
 
     def contains(self, settings: Mapping[str, Any]) -> bool:
-        """Whether ``settings`` are what ``draw`` may come to."""
+        """Whether ``draw`` can return ``settings``."""
         asked = {path for path, domain in self.items() if holds(domain.when, settings)}
         return set(settings) == asked and all(self[path].contains(value) for path, value in settings.items())
 
@@ -64,7 +64,7 @@ class Space(Mapping[str, Domain]):
         """Every combination of values, the last setting changing fastest, each once.
 
         Raises:
-            UserError: at once, naming the ranges that have a value between any two.
+            UserError: at once, naming the ranges that have no steps.
         """
         endless = [path for path, domain in self.items() if domain.num_values is None]
         if endless:
@@ -91,7 +91,7 @@ class Space(Mapping[str, Domain]):
 
     @cached_property
     def parents_first(self) -> list[str]:
-        """The paths in their order, but each after those that its condition asks for."""
+        """The paths in their order, but each after those that its condition depends on."""
         placed: list[str] = []
         left = list(self)
         while left:
@@ -132,7 +132,7 @@ def holds(when: Mapping[str, list[Any]], settings: Mapping[str, Any]) -> bool:
 
 
 def check_space(config: Config) -> Space:
-    """What ``search.space`` says of each dotted path.
+    """The ``Space`` that ``search.space`` describes.
 
     Raises:
         UserError: listing each path that cannot be searched, each specification or condition that makes no sense, and
@@ -154,7 +154,7 @@ def check_space(config: Config) -> Space:
     if problems:
         raise UserError("\n".join(problems))
     space = Space(domains)
-    assert space.parents_first is not None  # or raises, for a circle of conditions
+    assert space.parents_first is not None  # or raises, if conditions form a circle
     if problems := list(islice(never_taken(config, space), MOST_NAMED)):
         raise UserError("\n".join(problems))
     return space
@@ -187,7 +187,7 @@ def never_taken(config: Config, space: Space) -> Iterator[str]:
 
 
 def why_never(config: Config, space: Space, values: Mapping[str, list[Any]], path: str, value: Any) -> str:
-    """Why no trial can have ``value`` at ``path``, whatever it has of the other ``values``; empty if one can."""
+    """Why no trial can have ``value`` at ``path``, with any of the other ``values``; empty if one can."""
     others = [name for name in values if name != path]
     reason = ""
     for drawn in islice(product(*(values[name] for name in others)), MOST_COMBINATIONS):
@@ -205,7 +205,7 @@ def why_never(config: Config, space: Space, values: Mapping[str, list[Any]], pat
 
 
 def random_settings(space: Space, *, seed: int) -> Iterator[dict[str, Any]]:
-    """Settings without end, a function of ``seed``: the first is that of the first trial, and so on."""
+    """Endlessly many settings, a function of ``seed``: the first are those of the first trial, and so on."""
     import numpy as np
 
     source = np.random.default_rng(seed)

@@ -1,7 +1,7 @@
-"""Where a search stands: what the records of its journal come to.
+"""Where a search stands: what the records of its journal add up to.
 
 start → running → (paused → promoted →)* … → ended
-                ↘ cut off (its driver was killed, its process died): it waits, and goes on first
+                ↘ cut off (its driver was killed, its process died): it waits, and continues first
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import config as configuration
 
 if TYPE_CHECKING:
-    from pipeline.training.monitor import Record  # takes torch: what is refused is refused before
+    from pipeline.training.monitor import Record  # imports torch, which must not delay what is refused at once
 
 # failed: its process died too often, its disk was full, …; the next start of the search tries it again
 DONE, STOPPED, LOST, FAILED = "done", "stopped", "lost", "failed"
@@ -37,14 +37,14 @@ class Trial:
     best_loss: float = math.inf  # of its reports that are finite, nats per token
     end: Record | None = None
     state: str = WAITING
-    paused_at: int | None = None  # the rung that it was paused at last
-    num_starts: int = 0  # times that it began or went on
+    paused_at: int | None = None  # the rung at which it was last paused
+    num_starts: int = 0  # times that it began or continued
     num_failures: int = 0  # times that its process was lost in this sitting
     details: dict[str, Any] = field(default_factory=dict)  # what its scheduler notes (see PBT)
 
     @property
     def tokens(self) -> int:
-        """How far its last report goes."""
+        """The tokens of its last report; 0 before the first."""
         return self.reports[-1]["tokens"] if self.reports else 0
 
     @property
@@ -66,13 +66,13 @@ class Trial:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it can be the best: its settings bring a run to its end as far as is known."""
+        """Whether it can be the best: as far as is known, its settings bring a run to its end."""
         return self.best_perplexity is not None and self.status not in (LOST, FAILED)
 
 
 @dataclass
 class Standing:
-    """Where a search stands: what its records come to."""
+    """Where a search stands: what its records add up to."""
 
     trials: dict[str, Trial] = field(default_factory=dict)
     format: int | None = None
@@ -80,7 +80,7 @@ class Standing:
     sitting_began: float | None = None
     last_record_at: float | None = None
     num_tokens: int = 0  # that all trials have trained on, as far as their reports say
-    drawn: list[Trial] = field(default_factory=list)  # the trials but for those that confirm others
+    drawn: list[Trial] = field(default_factory=list)  # the trials without those that confirm others
     _by_state: dict[str, dict[str, Trial]] = field(default_factory=lambda: {state: {} for state in STATES})
 
     @classmethod
@@ -91,7 +91,7 @@ class Standing:
         return standing
 
     def apply(self, record: Mapping[str, Any]) -> Trial | None:
-        """Take one more record in; the trial that it is about, if it is about one."""
+        """Take in one more record; return the trial that it is about, if there is one."""
         kind = record["kind"]
         if kind == "search":
             self.format = record["format"]
@@ -133,7 +133,7 @@ class Standing:
         trial.state, trial.end = state, end
 
     def _go_on(self, record: Mapping[str, Any]) -> None:
-        """A generation: some take what others are, and all that it names go on."""
+        """Apply a generation: some trials take over the state of others, and all that it promotes continue."""
         from pipeline.search.lives import Life
 
         for exploit in record["exploits"]:
@@ -154,7 +154,7 @@ class Standing:
             self.drawn.append(trial)
 
     def begin_sitting(self, when: float | None = None, *, retries_failed: bool = True) -> None:
-        """No trial runs yet, whatever ran when the last driver ended; those that failed are tried again."""
+        """No trial runs yet, even if it ran when the last driver ended; those that failed are tried again."""
         if self.sitting_began is not None and self.last_record_at is not None:
             self.seconds_before += max(0.0, self.last_record_at - self.sitting_began)
         self.sitting_began = when
@@ -164,7 +164,7 @@ class Standing:
                 self._move(trial, WAITING)
 
     def in_state(self, state: str) -> list[Trial]:
-        """The trials that are ``RUNNING``, ``PAUSED``, ``WAITING`` or ``ENDED``, those that came to it first first."""
+        """The trials that are ``RUNNING``, ``PAUSED``, ``WAITING`` or ``ENDED``, the earliest there first."""
         return list(self._by_state[state].values())
 
     @property

@@ -4,7 +4,7 @@
     <run.directory>/trials/<name>/tensorboard/   a trial: its curves by tokens, and its row of HPARAMS
 
 TensorBoard takes the columns of HPARAMS, their types and their figures from one description if there is one, else from
-the settings of some of the runs, which under conditions are not all.
+the settings of some of the runs, which miss some settings if there are conditions.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ HPARAMS, SUMMARY = ".hparams", ".search"  # endings of the event files
 EXPERIMENT, START, END = ("_hparams_/experiment", "_hparams_/session_start_info", "_hparams_/session_end_info")
 BEST, TOKENS, LAST = "search/best_perplexity", "search/tokens", "perplexity/valid"
 METRICS = {
-    BEST: ("best perplexity", "The lowest validation perplexity of the trial: what it counts with."),
+    BEST: ("best perplexity", "The lowest validation perplexity of the trial: the one that counts."),
     LAST: ("last perplexity", "The last point of its curve."),
     TOKENS: ("tokens", "How far it was trained."),
 }
 
 
 def write_trial(folder: Path, trial: Trial, space: Space) -> None:
-    """The row of ``trial``, whose run is in ``folder``, with the figures of its curves; the former row goes.
+    """Write the row of ``trial``, whose run is in ``folder``, with the figures of its curves, over the former row.
 
     Raises:
-        UnwritableError: the storage does not take it.
+        UnwritableError: the storage refuses it.
     """
     from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_RUNNING, STATUS_SUCCESS, STATUS_UNKNOWN
     from tensorboard.plugins.hparams.plugin_data_pb2 import SessionEndInfo, SessionStartInfo
@@ -62,7 +62,7 @@ def write_trial(folder: Path, trial: Trial, space: Space) -> None:
 
 
 def write_search(directory: Path, space: Space, pictures: Mapping[str, bytes], *, description: str = "") -> None:
-    """The columns of HPARAMS for all trials of the search in ``directory``, and its ``pictures`` (PNG) by name.
+    """Write the columns of HPARAMS for all trials of the search in ``directory``, and its ``pictures`` (PNG) by name.
 
     Raises:
         UnwritableError: as ``write_trial``.
@@ -85,14 +85,14 @@ def write_search(directory: Path, space: Space, pictures: Mapping[str, bytes], *
 
 
 def replaced(folder: Path, ending: str) -> EventFile:
-    """A new event file instead of the former ones with this ``ending``."""
+    """A new event file that replaces those with this ``ending``."""
     for former in folder.glob(f"*{ending}"):
         former.unlink(missing_ok=True)
     return EventFile(folder, ending=ending)
 
 
 def column(path: str, domain: Domain) -> Any:
-    """What HPARAMS is told of a setting: its type, and its values or bounds."""
+    """The column of HPARAMS for a setting: its type, and its values or bounds."""
     from tensorboard.plugins.hparams.api_pb2 import DATA_TYPE_BOOL, DATA_TYPE_FLOAT64, DATA_TYPE_STRING, HParamInfo
 
     info = HParamInfo(name=path, display_name=path, type=DATA_TYPE_FLOAT64)
@@ -154,7 +154,7 @@ def image(name: str, png: bytes) -> Any:
 
 
 def write_trials(folder: Path, trials: Sequence[Trial], space: Space) -> None:
-    """``write_trial`` of each, in their folders below ``folder``."""
+    """``write_trial`` for each, in their folders below ``folder``."""
     for trial in trials:
         if (folder / trial.name).is_dir():
             write_trial(folder / trial.name, trial, space)

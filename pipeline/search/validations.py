@@ -1,4 +1,4 @@
-"""What the folder of a trial says that the journal of its search may not know yet."""
+"""What the folder of a trial holds that the journal of its search may not know yet."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ FINITE = ("loss", "perplexity")  # of a validation that went well
 
 
 def past_validations(folder: Path, *, after_tokens: int) -> list[dict[str, Any]]:
-    """The figures of the validations that a trial has made before its last checkpoint, but not reported.
+    """The figures of validations that a trial made up to its last checkpoint, but did not report.
 
-    Its driver may have been killed between the two; or it is a trial of a search that had no journal.
+    Its driver may have been killed between the two, or its search had no journal.
     """
     directory = RunDirectory(folder)
     found = checkpoint.manifests(folder)
     last = found[-1][1]["step"] if found else 0
     past = [r for r in read(directory.metrics) if r["kind"] == "valid" and r["step"] <= last]
     past = [r for r in past if all(name in r for name in ("tokens", *FINITE)) and r["tokens"] > after_tokens]
-    # what was not finite is null in the record; bits per byte there may be none
+    # what was not finite is null in the record; bits per byte may be missing
     return [
         {
             "tokens": record["tokens"],

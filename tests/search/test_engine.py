@@ -48,7 +48,7 @@ def test_hours_bound_the_search_over_all_its_sittings() -> None:
     curves = Curves(settings_of(max_hours=5 / 3600), lambda number, tokens: float(number))
     curves.run(until=lambda: curves.time >= 3)
     curves.engine = curves.new_engine()
-    assert curves.run() == "search.max_hours is over"
+    assert curves.run() == "search.max_hours is used up"
     assert curves.time == pytest.approx(5, abs=1.5)
     curves.settings = settings_of(max_hours=1)
     curves.engine = curves.new_engine()

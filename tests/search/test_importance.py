@@ -51,7 +51,7 @@ def test_few_trials_are_compared_at_a_rung_that_all_reached_with_a_warning() -> 
 
 @pytest.mark.parametrize(
     ("number", "warning"),
-    [(3, "there is none yet: 3 trials came to 100 tokens, at least 4"), (9, "there is none: all")],
+    [(3, "it cannot say yet: 3 trials reached 100 tokens, at least 4"), (9, "it cannot say: all")],
 )
 def test_too_few_trials_or_equal_losses_give_no_importance(number: int, warning: str) -> None:
     for each in told(drawn(number, lambda settings: 1.0)).values():

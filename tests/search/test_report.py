@@ -75,7 +75,7 @@ def test_the_report_says_what_was_found(ended: Findings, tmp_path: Path) -> None
 def test_a_search_that_was_stopped_is_reported_as_far_as_it_came(ended: Findings, tmp_path: Path) -> None:
     write_report(tmp_path, replace(ended, is_over=False))
     report = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "The search was stopped before its end; the same command goes on." in report
+    assert "The search was stopped before its end; the same command continues it." in report
     assert f"**Best so far: perplexity {math.exp(1.25):,.3f}** after 900 tokens" in report
     assert "best.yaml" not in report
 
@@ -99,9 +99,9 @@ def test_a_report_without_matplotlib_and_optuna_says_what_is_missing(
 
 def test_a_search_without_a_figure_is_reported(tmp_path: Path) -> None:
     assert write_report(tmp_path, findings(SPACE, [], **{"model.num_layers": 2})) == [
-        "no pictures: no trial has come to a validation yet"
+        "no pictures: no trial has been validated yet"
     ]
-    assert "No trial has come to a perplexity yet." in (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "No trial has a perplexity yet." in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 def sessions(directory: Path) -> tuple[Any, list[Any]]:

@@ -1,7 +1,7 @@
 """The settings of new trials: ``search.algorithm`` by name.
 
 Each draw is a function of (``search.seed``, the number of the draw, the journal), and of nothing else: a sampler may
-remember what it has worked out, never what it has done.
+remember what it has computed, never what it has done.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ ALGORITHMS = ("random", "grid", "tpe")
 
 
 def sampler_of(settings: SearchConfig, space: Space) -> Sampler:
-    """The sampler of a search. Raises ``UserError`` where what it needs is missing."""
+    """The sampler of a search. Raises ``UserError`` if something it needs is missing."""
     if settings.algorithm == "tpe":
-        from pipeline.search.samplers.tpe import Tpe  # takes Optuna
+        from pipeline.search.samplers.tpe import Tpe  # imports Optuna
 
         return Tpe(settings, space)
     return (Grid if settings.algorithm == "grid" else Random)(settings, space)

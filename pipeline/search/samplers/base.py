@@ -1,4 +1,4 @@
-"""What a sampler is."""
+"""The interface of samplers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Sampler:
         self.space = space
 
     def draws(self, standing: Standing, *, number: int, num_before: int) -> Iterator[dict[str, Any]]:
-        """Settings for trial ``number``, one after another until one is taken; ends where there are no more.
+        """Settings for trial ``number``, one after another until one is taken; ends if there are no more.
 
         Args:
             standing: what is known so far.
-            num_before: draws that were made for earlier trials, with those that were refused.
+            num_before: draws that were made for earlier trials, including those that were refused.
         """
         raise NotImplementedError

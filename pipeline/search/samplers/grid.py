@@ -13,7 +13,7 @@ from pipeline.search.standing import Standing
 
 
 class Grid(Sampler):
-    """Draws end with the last combination."""
+    """Draws each combination once; draws end with the last."""
 
     def __init__(self, settings: SearchConfig, space: Space) -> None:
         """Raises ``UserError`` for a range without steps."""

@@ -1,12 +1,11 @@
 """The tree-structured Parzen estimator of Optuna (Bergstra et al. 2011; Watanabe 2023), by ask and tell.
 
-The study is made anew for each draw from what the journal says, so a draw is a function of the seed, its number and
-the journal:
+The study is rebuilt for each draw from the journal, so a draw is a function of the seed, its number and the journal:
 
     done                          complete, with the best loss of the trial
     paused, stopped, or promoted  pruned at its highest rung, the step being tokens and the value nats per token
     lost                          pruned, with the worst loss of all, at step 0: behind every other
-    running below its first rung  running, which the constant liar takes for bad, so that the next goes elsewhere
+    running below its first rung  running, which the constant liar counts as bad, so that the next goes elsewhere
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ except ImportError:
         "search.algorithm: tpe needs Optuna, which is not installed; install recurray[search], or choose random"
     ) from None
 
-# of so many candidates that are drawn where good trials are dense the most promising is taken. When that is refused,
-# as a repetition mostly, it would come again: then fewer, so that others come; at last settings at random
+# candidates that are drawn where good trials are dense; the most promising is taken. If it is refused, mostly as a
+# repetition, it would come again: so each attempt has fewer candidates; in the end settings are drawn at random
 NUM_CANDIDATES = (24, 8, 4, 2, 1, 1, 1, 1)
-# of all trials those that count as good: about as many as come beyond the first rung. With Optuna's own tenth, a search
-# of a few dozen trials would go by one or two of them
+# share of all trials that counts as good: about as many as get beyond the first rung. With Optuna's own tenth, a search
+# of a few dozen trials would rely on one or two of them
 GOOD_SHARE = 0.25
 
 
 class Known(optuna.trial.FrozenTrial):
-    """A trial that never changes again: a storage that copies what it is given need not copy what is in it.
+    """A trial that never changes again, so a storage that copies it need not copy its contents.
 
     That copying would take four fifths of a draw.
     """
@@ -68,7 +67,7 @@ class Tpe(Sampler):
     def __init__(self, settings: SearchConfig, space: Space) -> None:
         super().__init__(settings, space)
         self.distributions = {path: distribution_of(domain) for path, domain in space.items()}
-        self.frozen: dict[str, tuple[Any, optuna.trial.FrozenTrial]] = {}  # what was worked out, by the trial's name
+        self.frozen: dict[str, tuple[Any, optuna.trial.FrozenTrial]] = {}  # what was computed, by the trial's name
         optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def draws(self, standing: Standing, *, number: int, num_before: int) -> Iterator[dict[str, Any]]:
@@ -79,13 +78,13 @@ class Tpe(Sampler):
             study.sampler = self.estimator(mix(self.settings.seed, number, attempt), num_candidates)
             trial = study.ask()
             yield self.settings_of(trial)
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)  # it was refused, which says nothing of its loss
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)  # it was refused, which says nothing about its loss
         source = np.random.default_rng([self.settings.seed, number])
         while True:
             yield self.space.draw(source)
 
     def estimator(self, seed: int, num_candidates: int) -> optuna.samplers.TPESampler:
-        """Optuna's, for one draw."""
+        """Optuna's estimator for one draw."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             warnings.simplefilter("ignore", FutureWarning)  # gamma leaves with Optuna 6, which pyproject.toml excludes
@@ -100,7 +99,7 @@ class Tpe(Sampler):
             )
 
     def study(self, standing: Standing) -> optuna.Study:
-        """All that is known, for one draw."""
+        """A study of all that is known, for one draw."""
         study = optuna.create_study(direction="minimize")
         drawn = standing.drawn
         worst = max((trial.best_loss for trial in drawn if math.isfinite(trial.best_loss)), default=math.inf)
@@ -110,7 +109,7 @@ class Tpe(Sampler):
         return study
 
     def known(self, trial: Trial, worst: float) -> optuna.trial.FrozenTrial | None:
-        """``trial`` as Optuna has it; None: it says nothing."""
+        """``trial`` as Optuna represents it; None if it says nothing."""
         rung = max((report["rung"] or 0 for report in trial.reports), default=0)
         key = (trial.status, rung, trial.best_loss, worst if trial.status == LOST else None)
         if trial.name not in self.frozen or self.frozen[trial.name][0] != key:

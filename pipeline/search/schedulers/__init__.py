@@ -1,7 +1,7 @@
-"""Who goes on at a rung, who pauses, who is promoted: ``search.scheduler`` by name.
+"""Which trials continue at a rung, pause, or are promoted: ``search.scheduler`` by name.
 
-A scheduler is told every record of the journal, in its order, and remembers nothing else: one that is told the same
-records decides the same.
+A scheduler gets every record of the journal, in order, and remembers nothing else: given the same records, it decides
+the same.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Asynchronous successive halving, as published: trials pause at their rung, and are promoted when their turn comes.
 
-Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", algorithm 2: a trial that comes to a rung
+Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", algorithm 2: a trial that reaches a rung
 pauses there; whenever there is room, a trial among the best 1 in ``reduction_factor`` of its rung that was not yet
-promoted goes on, of the highest rung first; only if there is none, a new one is drawn. Ray's own ASHA stops trials for
-good instead (``asha_stopping``).
+promoted continues, from the highest rung first; a new one is drawn only if there is none. Ray's own ASHA stops trials
+for good instead (``asha_stopping``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Asha(RungScheduler):
         return CONTINUE if self.promotion(beside=trial) is trial else PAUSE
 
     def promotion(self, *, closing: bool = False, beside: Trial | None = None) -> Trial | None:
-        """As ``Scheduler.promotion``; ``beside``: a trial that has just come to its rung and counts as paused there."""
+        """As ``Scheduler.promotion``; ``beside``: a trial that has just reached its rung and counts as paused there."""
         tables = [
             (rung, bracket) for rung, bracket in sorted(self.tables, reverse=True) if self.compares(rung, bracket)
         ]
@@ -38,7 +38,7 @@ class Asha(RungScheduler):
         return self._best_of_highest(tables) if closing else None
 
     def _best_of_highest(self, tables: Sequence[tuple[int, int]]) -> Trial | None:
-        """At least one trial comes to its end, as in successive halving: the best of the highest rung, if none yet."""
+        """The best of the highest rung if none was promoted: as in successive halving, one at least gets to its end."""
         for key in tables:
             table = self.tables[key]
             if any(trial.name in table.promoted and trial.status != LOST for _, _, trial in table.entries):
@@ -53,7 +53,7 @@ class Asha(RungScheduler):
 
 
 class Hyperband(Asha):
-    """Brackets that begin at each of the rungs, the last of them with none: ASHA within each.
+    """Brackets that begin at each of the rungs, and a last one without rungs: ASHA within each.
 
     Li et al. 2018, "Hyperband", section 3: with ``smax`` rungs, of every Σ nₛ trials nₛ = ⌈(smax + 1)/(s + 1)·ηˢ⌉ are
     compared at ``s`` rungs, so that each bracket spends about as much.
@@ -72,7 +72,7 @@ class Hyperband(Asha):
 
 
 def interleaved(sizes: Sequence[int]) -> list[int]:
-    """Each index as often as ``sizes`` says, as evenly as can be, so that the first trials are of all brackets."""
+    """Each index as often as ``sizes`` says, spread evenly, so that the first trials come from all brackets."""
     result: list[int] = []
     counts = [0] * len(sizes)
     for _ in range(sum(sizes)):

@@ -1,4 +1,4 @@
-"""What a scheduler is, and the one of ``search.scheduler: none``: every trial runs to its end."""
+"""The interface of schedulers, and the scheduler of ``search.scheduler: none``: every trial runs to its end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Decision:
 
     kind: str  # continue, pause, stop
     reason: str = ""  # of a stop, in words
-    # written beside the report, before what the decision itself is written as
+    # written with the report, before the record of the decision itself
     records: tuple[Mapping[str, Any], ...] = field(default=())
 
 
@@ -28,10 +28,10 @@ CONTINUE, PAUSE, STOP = Decision("continue"), Decision("pause"), Decision("stop"
 class Scheduler:
     """Lets every trial run to its end; the base of those that do not.
 
-    ``milestones`` are the rungs in tokens, rising; each trial validates there, beside its own cadence.
+    ``milestones`` are the rungs in tokens, rising; each trial validates there, in addition to its own cadence.
     """
 
-    promotes = False  # whether to go on at a rung is to be promoted from it, which is recorded
+    promotes = False  # whether continuing at a rung counts as a promotion, which is recorded
 
     def __init__(self, settings: SearchConfig, milestones: Sequence[int], budget_tokens: int) -> None:
         self.settings = settings
@@ -46,26 +46,26 @@ class Scheduler:
         return CONTINUE
 
     def promotion(self, *, closing: bool = False) -> Trial | None:
-        """The paused trial that is to go on now, if there is one.
+        """The paused trial that is to continue now, if there is one.
 
         Args:
-            closing: nothing runs and nothing more will be drawn. What comes then brings the best to its end.
+            closing: nothing runs and nothing more will be drawn. Promotions then bring the best to its end.
         """
         return None
 
     def generation(
         self, standing: Standing, space: Space, why_not: Callable[[Mapping[str, Any]], str]
     ) -> Mapping[str, Any] | None:
-        """The record of what becomes of all that have paused, now that nothing runs and nothing is left to draw."""
+        """The record of what becomes of all paused trials, now that nothing runs and nothing is left to draw."""
         return None
 
     def next_milestone(self, tokens: int) -> int:
-        """Where a trial that has trained on ``tokens`` is compared next; at last, its budget."""
+        """Where a trial that has trained on ``tokens`` is compared next; after the last rung, its budget."""
         return next((rung for rung in self.milestones if rung > tokens), self.budget_tokens)
 
 
 class RungScheduler(Scheduler):
-    """A scheduler with a table of each rung (of each bracket, where there are several)."""
+    """A scheduler with a table for each rung (of each bracket, if there are several)."""
 
     def __init__(self, settings: SearchConfig, milestones: Sequence[int], budget_tokens: int) -> None:
         super().__init__(settings, milestones, budget_tokens)

@@ -1,4 +1,4 @@
-"""The median rule: a trial that is worse than the middle of the others at its rung pauses, until it is not.
+"""The median rule: a trial that is worse than the median of the others at its rung pauses until it no longer is.
 
 Golovin et al. 2017, "Google Vizier", section 3.2.2: a trial is worse if its best so far is above the median of the
 running averages of the others up to the same tokens.
@@ -15,11 +15,11 @@ from pipeline.config import SearchConfig
 from pipeline.search.schedulers.base import CONTINUE, PAUSE, Decision, RungScheduler
 from pipeline.search.standing import PAUSED, Trial
 
-LEAST_OTHERS = 3  # at a rung, before it is the middle of anything
+LEAST_OTHERS = 3  # at a rung, for their median to count
 
 
 class Median(RungScheduler):
-    """One table a rung; a trial counts as what it was when it came there."""
+    """One table for each rung; a trial counts as it was when it got there."""
 
     def __init__(self, settings: SearchConfig, milestones: Sequence[int], budget_tokens: int) -> None:
         super().__init__(settings, milestones, budget_tokens)

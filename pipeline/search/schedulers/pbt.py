@@ -1,10 +1,10 @@
-"""Population-based training (Jaderberg et al. 2017): the worse take the better ones' models, and settings near theirs.
+"""Population-based training (Jaderberg et al. 2017): the worse take the models of the better, and settings near theirs.
 
 All trials train side by side and pause at each multiple of ``search.perturbation_interval_tokens`` until every one has
-come there. Then each of the worst ``quantile_fraction`` takes the whole checkpoint of one of the best, and goes on with
-its settings perturbed. So a generation is decided by what all have come to at the same tokens, whatever the machine:
-it is a function of ``search.seed`` and the journal. One record says of a generation who took what from whom, and that
-all go on; a trial that was lost is among the worst, and so comes to life again.
+got there. Then each of the worst ``quantile_fraction`` takes the whole checkpoint of one of the best, and continues
+with its settings perturbed. So a generation is decided by the results of all at the same tokens, whatever the machine:
+it is a function of ``search.seed`` and the journal. One record for each generation says who took what from whom, and
+who continues; a trial that was lost is among the worst, and so comes to life again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline.seeds import mix
 from pipeline.training.monitor import Record
 
 EXPLORES = 17  # keeps these draws apart from others of the same seed
-# of settings near a donor's, before it is given up to find some that are allowed
+# attempts to find settings near a donor's that are allowed, before the donor's own are kept
 MOST_PERTURBATIONS = 100
 
 
@@ -34,7 +34,7 @@ def intervals(settings: SearchConfig, budget_tokens: int) -> list[int]:
 
 
 class Pbt(Scheduler):
-    """Everybody pauses at each milestone; ``generation`` sends them on."""
+    """Every trial pauses at each milestone; ``generation`` lets them continue."""
 
     def at_rung(self, trial: Trial, rung: int) -> Decision:
         return PAUSE
@@ -42,10 +42,10 @@ class Pbt(Scheduler):
     def generation(
         self, standing: Standing, space: Space, why_not: Callable[[Mapping[str, Any]], str]
     ) -> Record | None:
-        """What becomes of those that have paused, now that nothing runs and nothing is left to draw; None: none has.
+        """What becomes of all paused trials, now that nothing runs and nothing is left to draw; None: none is paused.
 
         Args:
-            why_not: of the settings of a trial; empty: they are allowed.
+            why_not: settings of a trial → why they are not allowed; empty if they are.
         """
         paused = [trial for trial in standing.in_state(PAUSED) if trial.paused_at is not None]
         rung = min((trial.paused_at for trial in paused if trial.paused_at is not None), default=None)
@@ -79,7 +79,7 @@ class Pbt(Scheduler):
         return pairs
 
     def source(self, trial: Trial, rung: int, place: int = 0) -> Any:
-        """Random numbers of a trial's own at ``rung``."""
+        """A trial's own random numbers at ``rung``."""
         import numpy as np
 
         return np.random.default_rng(mix(self.settings.seed, EXPLORES, rung, trial.number, place))
@@ -87,7 +87,7 @@ class Pbt(Scheduler):
     def exploit(
         self, trial: Trial, donor: Trial, rung: int, space: Space, why_not: Callable[[Mapping[str, Any]], str]
     ) -> Record:
-        """``trial`` goes on as ``donor``, with settings near those that it has."""
+        """The record that ``trial`` continues as ``donor``, with settings near the donor's."""
         now = Life.of(donor).now
         settings = dict(now)
         for attempt in range(1, MOST_PERTURBATIONS + 1):

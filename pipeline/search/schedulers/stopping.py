@@ -1,7 +1,7 @@
-"""ASHA as Ray Tune has it: the worse trials stop for good. For comparison, and for searches of earlier versions.
+"""ASHA as in Ray Tune: the worse trials stop for good. For comparison, and for searches of earlier versions.
 
-At each rung a trial goes on if its loss there is among the best 1 in ``reduction_factor`` of those that came there
-before; it is never looked at again.
+At each rung a trial continues if its loss there is among the best 1 in ``reduction_factor`` of those that got there
+before; the decision is final.
 """
 
 from __future__ import annotations
