@@ -1,4 +1,4 @@
-"""Sentences about what recurrent variants are better in than one that attends, and about what they are not."""
+"""Sentences about where recurrent variants are better than one that attends, and where they are not."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pipeline.compare.speed import Timing
 from pipeline.compare.wording import factor, figure, p_of
 from pipeline.evaluate import Group
 
-# costs that are nearer to each other than that are called alike
+# costs within this factor of each other are called alike
 ALIKE = 1.05
 MEGA = 1e6
-# of the text's parts, those of fewer tokens are not spoken of
+# parts of the text with fewer tokens are not mentioned
 LEAST_TOKENS = 500
-# parts of the held-out text, and how they are spoken of
+# parts of the held-out text, and how sentences name them
 PARTS = (("depths", "after {} tokens of context"), ("frequencies", "on tokens seen {} times in training"))
 
 
 def where_wins(found: GroupFindings, other: Row) -> Iterator[str]:
-    """In what recurrent variants are better than ``other``, which attends."""
+    """Where recurrent variants are better than ``other``, which attends."""
     yield from (better(found.pairs, row, other, "at equal tokens") for row in winners(found.pairs, found, other))
     yield from (
         better(found.time_pairs, row, other, "at equal time") for row in winners(found.time_pairs, found, other)
@@ -32,12 +32,12 @@ def where_wins(found: GroupFindings, other: Row) -> Iterator[str]:
 
 
 def where_not(found: GroupFindings, other: Row) -> Iterator[str]:
-    """In what ``other`` is better than every recurrent variant, or than some."""
+    """Where ``other`` is better than every recurrent variant, or than some."""
     for pairs, how in ((found.pairs, "at equal tokens"), (found.time_pairs, "at equal time")):
         beaten = [pair for pair in pairs if pair.first == other.name and pair.is_significant]
         if beaten:
             named = ", ".join(f"{pair.second} by {pair.nats:.4f}" for pair in reversed(beaten))
-            yield f"{other.name} is significantly better {how}, in nats a token, than {named}."
+            yield f"{other.name} is significantly better {how} than {named} nats a token."
     yield from cheaper(found, other, is_won=False)
     for name, what in PARTS:
         yield from parts_of_other(found, other, name, what)
@@ -52,7 +52,7 @@ def winners(pairs: Sequence[Difference], found: GroupFindings, other: Row) -> li
 def better(pairs: Sequence[Difference], row: Row, other: Row, how: str) -> str:
     pair = next(pair for pair in pairs if (pair.first, pair.second) == (row.name, other.name))
     return (
-        f"{row.name} needs {pair.nats:.4f} nats a token fewer than {other.name} {how} (95 %: {pair.low:.4f} to "
+        f"{row.name} is {pair.nats:.4f} nats a token better than {other.name} {how} (95 %: {pair.low:.4f} to "
         f"{pair.high:.4f}), a perplexity {1 - math.exp(-pair.nats):.1%} lower; {p_of(pair)}."
     )
 
@@ -72,7 +72,7 @@ def cheaper(found: GroupFindings, other: Row, *, is_won: bool) -> Iterator[str]:
                 f"{name} {figure(ratio * base.median * scale)} ({factor(ratio)})"
                 for name, ratio in sorted(chosen.items(), key=lambda item: item[1], reverse=not is_won)
             )
-            yield f"{what}, {unit}: {named}, against {figure(base.median * scale)} of {other.name}."
+            yield f"{what}, {unit}: {named}, against {figure(base.median * scale)} for {other.name}."
 
 
 def are_apart(one: Timing, other: Timing) -> bool:
@@ -81,7 +81,7 @@ def are_apart(one: Timing, other: Timing) -> bool:
 
 
 def costs_of(rows: Sequence[Row]) -> Iterator[tuple[str, str, float, dict[str, Timing | None]]]:
-    """Each cost, the less the better: what, unit, by what its figures are multiplied for that, the figures."""
+    """Each cost, the less the better: its name, its unit, the factor that converts figures to it, the figures."""
     yield "Training time of 1,000 tokens", "ms", 1e6, {row.name: row.cost.training for row in rows}
     length = max(rows[0].cost.peaks)
     peaks = {row.name: None if (peak := row.cost.peaks.get(length)) is None else Timing.of([peak]) for row in rows}
@@ -105,11 +105,11 @@ def by_part(found: GroupFindings, other: Row, name: str, what: str) -> Iterator[
             best.setdefault(first, []).append(f"{part.name} ({gain:.3f} nats)")
     for first, parts in best.items():
         lowest = f"{first} has the lowest loss {what.format(', '.join(parts))}"
-        yield f"{lowest}; the gains are over {other.name}, not tested."
+        yield f"{lowest}; the gains are over {other.name} and were not tested."
 
 
 def parts_of_other(found: GroupFindings, other: Row, name: str, what: str) -> Iterator[str]:
-    """Parts of the text in which ``other`` has the lowest loss of all, and what it gains over the next recurrence."""
+    """Parts of the text in which ``other`` has the lowest loss of all, and its gain over the best recurrent one."""
     parts = []
     for part, losses in losses_by_part(found, name):
         if min(losses, key=lambda key: losses[key]) == other.name:
@@ -117,11 +117,11 @@ def parts_of_other(found: GroupFindings, other: Row, name: str, what: str) -> It
             parts.append(f"{part.name} ({gain:.3f} nats)")
     if parts:
         lowest = f"{other.name} has the lowest loss {what.format(', '.join(parts))}"
-        yield f"{lowest}; the gains are over the best recurrent variant there, not tested."
+        yield f"{lowest}; the gains are over the best recurrent variant there and were not tested."
 
 
 def losses_by_part(found: GroupFindings, name: str) -> Iterator[tuple[Group, dict[str, float]]]:
-    """Each of the ``frequencies`` or ``depths`` that is no few tokens, and the loss of every variant in it."""
+    """Each of the ``frequencies`` or ``depths`` with enough tokens, and the loss of every variant in it."""
     several = {row.name: row.parts(name) for row in found.rows}
     for index, part in enumerate(next(iter(several.values()))):
         if part.tokens < LEAST_TOKENS:

@@ -51,7 +51,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Costs:
-    """The costs of all models, by ``key_of``, and on what they were measured."""
+    """The costs of all models, by ``key_of``, and the machine that they were measured on."""
 
     measured: Mapping[str, Cost]
     machine: str
@@ -77,7 +77,7 @@ def measure(
     *,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> Costs:
-    """Measure every model of ``sizes`` in this process, in turns; ``config``: of a run before its settings."""
+    """Measure every model of ``sizes`` in this process, in turns; ``config``: that of a run before its settings."""
     torch.set_num_threads(worker.num_threads)
     if worker.device.type == "cpu":
         keep_freed_memory()
@@ -122,10 +122,10 @@ def save(directory: Path, costs: Costs, *, wanted: Mapping[str, Any]) -> None:
 
 
 def load(directory: Path, *, wanted: Mapping[str, Any]) -> Costs | None:
-    """Costs that were measured before; None where there are none, or of other models or settings.
+    """Costs that were measured before; None if there are none, or they are of other models or settings.
 
     Raises:
-        UserError: the file is none that this version wrote.
+        UserError: the file was not written by this version.
     """
     import json
 
@@ -142,7 +142,7 @@ def load(directory: Path, *, wanted: Mapping[str, Any]) -> Costs | None:
 
 
 def wanted_of(config: Config, sizes: Sequence[Sized]) -> dict[str, Any]:
-    """What decides what is measured."""
+    """The settings that decide what is measured."""
     compare = config.compare
     return {
         "models": {key_of(one): one.settings for one in sizes},

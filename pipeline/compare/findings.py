@@ -1,4 +1,4 @@
-"""Runs, scores and costs in; what a comparison has come to out: a row for each variant in each group, tests, fits."""
+"""Runs, scores and costs → the results of a comparison: a row for each variant in each group, tests, fits."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ from pipeline.search.naming import TRIALS
 from pipeline.search.standing import DONE, Standing, Trial
 
 Curve = list[tuple[int, float]]  # tokens, validation loss
-ATTENDING = "transformer"  # the cell that is no recurrence
-# of the reasons why runs ended: what is of no use to who reads a page elsewhere
+ATTENDING = "transformer"  # the cell that is not recurrent
+# parts of the reasons why runs ended that are of no use to a reader elsewhere
 CHECKPOINT = re.compile(r" \((?:the last (?:good )?checkpoint is |there is no checkpoint yet).*\)$")
 FOLDERS = re.compile(rf"\S*/{TRIALS}/")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One variant in one group: what its runs came to, and what they cost."""
+    """One variant in one group: the results of its runs, and what they cost."""
 
     group: Group
     sized: Sized
     own: Mapping[str, Any]  # what its search found
-    scores: Mapping[int, Scored]  # by seed, those that trained well
+    scores: Mapping[int, Scored]  # by seed, of runs that trained well
     curves: Mapping[int, Curve]
     cost: Cost
     cell: str
     lost: Mapping[int, str] = field(default_factory=dict)  # seed → why there is no score
-    at_end: Mapping[str, str] = field(default_factory=dict)  # what is the highest or lowest that its search tried
+    at_end: Mapping[str, str] = field(default_factory=dict)  # settings at the highest or lowest value tried
 
     @property
     def name(self) -> str:
@@ -68,7 +68,7 @@ class Row:
 
     @cached_property
     def text_interval(self) -> tuple[float, float]:
-        """Of the perplexity, if the text were another of the same kind."""
+        """The interval of its perplexity for other text of the same kind."""
         return perplexity_interval(self.unit_nats, self.unit_tokens)
 
     @cached_property
@@ -81,7 +81,7 @@ class Row:
 
     @property
     def bits_per_byte(self) -> float | None:
-        """The mean over seeds; None where bits per byte cannot be said."""
+        """The mean over seeds; None if bits per byte are not defined."""
         scores = list(self.scores.values())
         if any(score.num_bytes is None for score in scores):
             return None
@@ -118,7 +118,7 @@ class GroupFindings:
     rows: Sequence[Row]
     pairs: Sequence[Difference]  # at equal tokens
     seconds: float  # of equal time
-    at_time: Mapping[str, float]  # mean validation loss after so many seconds; those that have one
+    at_time: Mapping[str, float]  # mean validation loss after ``seconds``, of variants that have one
     time_pairs: Sequence[Difference]
     lost: Mapping[str, str] = field(default_factory=dict)  # variants without any run that trained well
 
@@ -128,7 +128,7 @@ class GroupFindings:
 
 @dataclass(frozen=True)
 class Searched:
-    """What was tried for each variant before it was compared, one run of so many ``tokens`` each."""
+    """What was tried for each variant before it was compared, each in one run of ``tokens``."""
 
     draws: Sequence[Mapping[str, Any]]
     tokens: int
@@ -141,13 +141,13 @@ class Searched:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a comparison has come to."""
+    """The results of a comparison."""
 
     groups: Sequence[GroupFindings]
     laws: Mapping[str, Law]
     no_laws: Mapping[str, str]  # variant → why its L(N, D) was not fitted
     split: str
-    unit: str  # what tests over the text exchange
+    unit: str  # the parts of the text that tests exchange
     machine: str
     count: str
     num_seeds: int
@@ -163,7 +163,7 @@ class Findings:
 
 
 def loss_at(curve: Curve, tokens: float) -> float:
-    """The lowest loss by ``tokens``, straight between two validations; nan before the first."""
+    """The lowest loss up to ``tokens``, interpolated linearly between validations; nan before the first."""
     best: Curve = []
     for place, loss in sorted(curve):
         best.append((place, min(loss, best[-1][1] if best else math.inf)))
@@ -184,10 +184,10 @@ def findings_of(
     split: str,
     title: str = "comparison",
 ) -> Findings:
-    """What the trials of ``standing``, scored by name, come to.
+    """The results of the trials of ``standing``; ``scores`` are by the trial's name.
 
     Raises:
-        UserError: nowhere do two variants have a run that trained well.
+        UserError: in no group do two variants have a run that trained well.
     """
     groups: list[GroupFindings] = []
     left_out: dict[Group, str] = {}
@@ -222,7 +222,7 @@ def findings_of(
 def row_of(
     comparison: Comparison, standing: Standing, scores: Mapping[str, Scored], cost: Cost, one: Sized, group: Group
 ) -> Row:
-    """What one variant has come to in one group."""
+    """The results of one variant in one group."""
     found, curves, lost = {}, {}, {}
     own = comparison.found(one, standing)
     for seed in comparison.compare.seeds:
@@ -242,12 +242,12 @@ def row_of(
 
 
 def is_worse_than_guessing(score: Scored, vocab_size: int | None) -> bool:
-    """Whether a run has learnt nothing, or lost it; its scatter would hide all other differences."""
+    """Whether a run has learnt nothing, or lost what it learnt; its scatter would hide all other differences."""
     return vocab_size is not None and score.loss > math.log(vocab_size)
 
 
 def reason_of(trial: Trial) -> str:
-    """Why a run did not end well; without its checkpoint, and without the folder that its machine had it in."""
+    """Why a run did not end well, without its checkpoint, and without the path of its folder on its machine."""
     if trial.end is None:
         return "it has not ended"
     return FOLDERS.sub(f"{TRIALS}/", CHECKPOINT.sub("", trial.end["reason"]))

@@ -1,6 +1,6 @@
 """The peak memory of training steps: on a GPU what torch allocates, on a CPU what the process holds at most.
 
-On Linux the kernel keeps the most memory that a process has held since it was told to forget (``clear_refs``). Freed
+On Linux the kernel records the most memory that a process has held since the record was reset (``clear_refs``). Freed
 memory goes back to the system before each measurement, so that no model uses what another has left.
 """
 
@@ -27,7 +27,7 @@ NUM_STEPS = 2
 
 
 def peak_of(work: Callable[[], object], worker: Worker) -> int | None:
-    """Bytes that ``work`` holds at most beyond what is held before; None where this machine does not say."""
+    """The most bytes that ``work`` holds beyond what is held before; None if this machine does not say."""
     gc.collect()
     if worker.device.type == "cuda":
         torch.cuda.empty_cache()
@@ -55,8 +55,8 @@ def trim() -> None:
 def training_peaks(
     config: Config, lengths: Sequence[int], worker: Worker, *, vocab_size: int
 ) -> Mapping[int, int | None]:
-    """Window length → bytes that building the model and its steps on such windows hold at most."""
-    make_steps(with_window(config, min(lengths)), worker, vocab_size)  # what libraries keep from their first use on
+    """Window length → the most bytes that building the model and making steps on such windows hold."""
+    make_steps(with_window(config, min(lengths)), worker, vocab_size)  # what libraries keep after their first use
     found = {}
     for length in lengths:
         longer = with_window(config, length)
@@ -65,7 +65,7 @@ def training_peaks(
 
 
 def with_window(config: Config, length: int) -> Config:
-    """``config`` with windows of ``length`` tokens, and with a memory of so many where it has one of fixed length."""
+    """``config`` with windows of ``length`` tokens, and with a memory at least as long if its length is fixed."""
     values: dict[str, Any] = {"train.bptt": length}
     name, model = memory_of(config), as_any(config.model)
     if name and model.num_slots < length:
@@ -74,14 +74,14 @@ def with_window(config: Config, length: int) -> Config:
 
 
 def with_context(config: Config, context: int) -> Config:
-    """``config`` with a memory of ``context`` tokens where it has one of fixed length."""
+    """``config`` with a memory of ``context`` tokens if it has one of fixed length."""
     name = memory_of(config)
     shorter = {"train.bptt": min(config.train.bptt, context)}
     return configuration.with_values(config, {name: context, **shorter}) if name else config
 
 
 def memory_of(config: Config) -> str:
-    """The setting that says how many tokens attention has before it; empty where nothing attends."""
+    """The setting that says how many earlier tokens attention sees; empty if nothing attends."""
     model = as_any(config.model)
     if not getattr(model, "attends", ""):
         return ""

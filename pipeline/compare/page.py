@@ -1,4 +1,4 @@
-"""One page of a comparison that needs nothing but itself: sentences, tables, pictures. No script, no network."""
+"""The page of a comparison, which needs no other file: sentences, tables, pictures. No script, no network."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ figure { margin: 1.5rem 0; } figcaption { color: #555; } svg { max-width: 100%; 
 HOW = (
     "Losses are nats per token of each run's best checkpoint by validation, and perplexity is the exponential of their "
     "mean over seeds. The interval over seeds is Student's; that for other text is a bootstrap over {unit}. A pair is "
-    "tested for other text, by exchanging the two variants' nats of these parts of it at random (a paired permutation "
-    "test); for other seeds, by Student's t with the variance pooled over all variants and with that of the pair "
-    "alone, the larger p-value of the two; and for both at once, by Student's t with the two errors added in squares, "
-    "of which the interval is. The largest p-value counts and is corrected for all pairs of its table after Holm "
-    "(1979). "
+    "tested for other text, by exchanging the two variants' nats of these parts at random (a paired permutation test); "
+    "for other seeds, by Student's t, once with the variance pooled over all variants and once with that of the pair "
+    "alone, of which the larger p-value counts; and for both at once, by Student's t with the two errors added in "
+    "squares, which also gives the interval of the pair. The largest p-value counts, corrected for all pairs of its "
+    "table by Holm's method (1979). "
     "At equal time only seeds are tested. "
-    "Times are medians over rounds in which the variants took turns in one process ({machine}); equal time is tokens "
-    "times the time of one, and the perplexity then is read from the validation curve, straight between two "
+    "Times are medians over rounds in which the variants took turns in one process ({machine}); equal time is the "
+    "number of tokens times the measured time of one. The perplexity at that time is interpolated linearly between two "
     "validations, with a learning rate that was scheduled for the whole run."
 )
 
 
 def write(directory: Path, findings: Findings) -> str:
-    """Write the page and the tables beside it; returns what is missing in the page and why, or nothing.
+    """Write the page and the tables beside it; return what is missing from the page and why, or an empty string.
 
     Raises:
-        UnwritableError: a file that could not be written; the former one is as it was.
+        UnwritableError: a file could not be written; the former one is unchanged.
     """
     drawn, missing = pictures_of(findings)
     write_file(directory / TABLE, as_csv(rows_of(findings)))
@@ -86,7 +86,7 @@ def title_of(found: GroupFindings) -> str:
 
 
 def group_tables(found: GroupFindings, findings: Findings) -> Iterator[str]:
-    """What the variants of one group came to, what they cost, and with which settings."""
+    """The results of the variants of one group, what they cost, and their settings."""
     yield f"<h3>{title_of(found)}</h3>"
     head = [
         "variant", "parameters", "without embedding", "hidden size", "perplexity", "95 % over seeds",

@@ -13,14 +13,14 @@ from pipeline.compare.findings import Findings, GroupFindings, Row
 from pipeline.errors import UserError
 from pipeline.search.pictures import new_figure
 
-# of Okabe & Ito 2008, which people tell apart who do not see all colors; then the same, dashed
+# of Okabe & Ito 2008, which color-blind people can tell apart; then the same, dashed
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", ":")
 METADATA = re.compile(r"(?s)<metadata>.*?</metadata>")  # names the pages of vocabularies
 
 
 def pictures_of(findings: Findings) -> tuple[dict[str, str], str]:
-    """Caption → SVG, of the main group; and, where there are none, why."""
+    """Caption → SVG, for the main group; and why there are none, or an empty string."""
     found = findings.main
     makers: dict[str, Callable[[GroupFindings], Any]] = {
         "Perplexity on the held-out text: the mean over seeds (dot), each seed (line), and 95 % for other text (bar)":
@@ -41,7 +41,7 @@ def pictures_of(findings: Findings) -> tuple[dict[str, str], str]:
 
 
 def as_svg(figure: Any) -> str:
-    """The picture as an SVG element, the same text for the same figure; letters are letters."""
+    """The picture as an SVG element, the same text for the same figure; letters stay text."""
     import matplotlib
 
     stream = io.StringIO()
@@ -158,7 +158,7 @@ def depths(found: GroupFindings) -> Any:
 
 
 def frequencies(found: GroupFindings) -> Any:
-    """Above the lowest, for variants are nearer to each other than the rare is to the frequent."""
+    """Loss above the lowest, because variants differ less than rare and frequent types do."""
     figure = new_figure(8, 4)
     axes = figure.add_subplot()
     parts = [*losses_by_part(found, "frequencies")]
@@ -175,7 +175,7 @@ def frequencies(found: GroupFindings) -> Any:
 
 
 def laws(findings: Findings) -> Any:
-    """A panel for each variant: a dot a run, a line a size."""
+    """A panel for each variant: a dot for each run, a line for each size."""
     names = list(findings.laws)
     figure = new_figure(4.2 * min(3, len(names)), 3.6 * math.ceil(len(names) / 3))
     for place, name in enumerate(names, start=1):
@@ -193,7 +193,7 @@ def laws(findings: Findings) -> Any:
 
 
 def plain(axes: Any) -> None:
-    """Figures as a person writes them, on logarithmic axes."""
+    """Label logarithmic axes with plain numbers; draw a grid."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     for axis in (axes.xaxis, axes.yaxis):

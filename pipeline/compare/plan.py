@@ -1,8 +1,8 @@
 """The runs of a comparison as trials of a search engine: which there are, in which order, and what each one is.
 
-First, if ``compare.search`` is given, draws for each variant at each size, of a seed apart; then each variant at each
-size with the best of its draws, on each number of tokens, with each seed. A run is known by its settings, so a
-comparison that is given more seeds, lengths or variants goes on with the runs that it has.
+First, if ``compare.search`` is given, draws for each variant at each size, with a seed of their own; then each variant
+at each size with the best of its draws, on each number of tokens, with each seed. A run is identified by its settings,
+so a comparison that is given more seeds, lengths or variants keeps the runs that it has.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.search.space import random_settings
 from pipeline.search.standing import DONE, ENDED, Standing, Trial
 
 SEARCHED, COMPARED = "searched", "compared"  # the origin of a trial
-# validations, evenly over the tokens of the longest runs and of the others: a curve is read between them
+# validations, evenly spaced in tokens, of the longest runs and of the others: a curve is interpolated between them
 NUM_VALIDATIONS, NUM_OF_SHORTER = 16, 4
 MOST_DRAWS = 1_000
 # trials whose checkpoints are kept: they are scored at the end, and the journal may have runs of former variants, too
@@ -35,7 +35,7 @@ KEEP_ALL = 2**31
 
 @dataclass(frozen=True)
 class Group:
-    """What is tested against each other: the variants at one number of parameters and of tokens."""
+    """The variants that are tested against each other: those at one number of parameters and of tokens."""
 
     target: int
     tokens: int
@@ -43,7 +43,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All runs of a comparison, as far as the corpus and the settings say."""
+    """All runs of a comparison, as the corpus and the settings determine them."""
 
     compare: CompareConfig
     sizes: Sequence[Sized]
@@ -57,7 +57,7 @@ class Comparison:
     def of(
         cls, config: Config, variants: Sequence[Variant], search: OwnSearch | None, *, vocab_size: int, tokens: int
     ) -> Comparison:
-        """``tokens``: of a run where ``compare.tokens`` is null.
+        """``tokens``: those of a run if ``compare.tokens`` is null.
 
         Raises:
             UserError: a variant that cannot be brought to equal parameters, or that a draw makes impossible.
@@ -92,7 +92,7 @@ class Comparison:
 
     @property
     def milestones(self) -> list[int]:
-        """Numbers of tokens at which runs validate, beside the ends of epochs."""
+        """Numbers of tokens at which runs validate, in addition to the ends of epochs."""
         numbers = dict.fromkeys(self.lengths, NUM_OF_SHORTER) | {self.lengths[-1]: NUM_VALIDATIONS}
         places = {tokens * k // number for tokens, number in numbers.items() for k in range(1, number + 1)}
         return sorted(place for place in places if place)
@@ -130,7 +130,7 @@ class Comparison:
         return ends
 
     def ready(self, standing: Standing) -> Iterator[tuple[dict[str, Any], str]]:
-        """Settings and origin of every run that can be made by now, in the order in which they begin."""
+        """Settings and origin of every run that can begin by now, in the order in which they do."""
         for one in self.sizes:
             yield from ((settings, SEARCHED) for settings in self.searched(one))
         own = [(one, self.found(one, standing)) for one in self.sizes]
@@ -148,7 +148,7 @@ class Comparison:
         return by_settings(standing).get(as_key(self.compared(one, own, tokens=tokens, seed=seed)))
 
     def as_search(self, config: Config) -> SearchConfig:
-        """The search that these runs are: all to their end, none of them drawn from a space."""
+        """These runs as a search: all are trained to their end, none is drawn from a space."""
         return SearchConfig(
             space={},
             scheduler="none",
@@ -159,7 +159,7 @@ class Comparison:
         )
 
     def trial_config(self, config: Config, *, tokens_per_epoch: int) -> Config:
-        """The configuration of a run before its settings; it has epochs enough for its tokens."""
+        """The configuration of a run before its settings, with enough epochs for its tokens."""
         longest = max(*self.lengths, self.search_tokens)
         values = {"run.sample_tokens": 0, "train.epochs": max(config.train.epochs, -(-longest // tokens_per_epoch))}
         trial = configuration.with_values(config, values)
@@ -173,12 +173,12 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonPlan(SearchPlan):
-    """Of runs of different lengths, which are known."""
+    """The plan of runs whose different lengths are known."""
 
     comparison: Comparison
 
     def tokens_left(self, standing: Standing) -> int:
-        """What the runs that are to come still take, and those that have begun, each to its own length."""
+        """Tokens that runs still take, those begun and those to come, each to its own length."""
         begun = by_settings(standing)
         left = self.total_tokens
         for settings, _ in self.comparison.ready(standing):
@@ -188,7 +188,7 @@ class ComparisonPlan(SearchPlan):
 
 
 class Planned(Candidates):
-    """Gives the engine of a comparison its next run: the first that can be made and was not begun."""
+    """Gives the engine of a comparison its next run: the first that can begin and has not."""
 
     def __init__(self, comparison: Comparison) -> None:
         super().__init__()
@@ -211,7 +211,7 @@ def by_settings(standing: Standing) -> dict[str, Trial]:
 
 
 def draws_of(search: OwnSearch) -> list[dict[str, Any]]:
-    """Different draws of a search, as many as there are to be or as the space holds."""
+    """Distinct draws of a search, as many as wanted or as the space holds."""
     found: dict[str, dict[str, Any]] = {}
     for settings in islice(random_settings(search.space, seed=search.seed), MOST_DRAWS):
         found.setdefault(as_key(settings), settings)

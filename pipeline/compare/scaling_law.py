@@ -2,7 +2,7 @@
 
 The logarithm of the loss is fitted: log-sum-exp(a − α ln N, b − β ln D, e), the Huber loss of its residuals with
 δ = 0.001, from a grid of starts; a = ln A, b = ln B, e = ln E. Intervals are percentiles over samples of the runs,
-drawn with replacement. Each start goes downhill by damped Gauss–Newton steps on reweighted residuals (Levenberg 1944,
+drawn with replacement. Each start descends by damped Gauss–Newton steps on reweighted residuals (Levenberg 1944,
 Marquardt 1963; Holland & Welsch 1977), all starts at once. Letters: S starts, R runs, the 5 are (a, α, b, β, e).
 """
 
@@ -23,7 +23,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 LEAST_RUNS, LEAST_SIZES, LEAST_LENGTHS = 12, 3, 3
 DELTA = 1e-3
 GRID = ([0.0, 5.0, 10.0, 15.0, 20.0, 25.0], [0.0, 0.5, 1.0, 1.5, 2.0]) * 2 + ([-1.0, -0.5, 0.0, 0.5, 1.0],)
-# of the grid, the starts that are followed: those with the lowest loss
+# starts of the grid that are followed: those with the lowest loss
 NUM_FOLLOWED, NUM_STEPS = 60, 300
 NUM_SAMPLES, NUM_SAMPLE_STEPS = 200, 120
 CONFIDENCE = 0.95
@@ -49,7 +49,7 @@ class Law:
     residual: float
 
     def loss(self, parameters: float, tokens: float) -> float:
-        """Nats per token that it expects."""
+        """Nats per token that the law predicts."""
         c = self.constants
         return c["E"] + c["A"] / parameters ** c["alpha"] + c["B"] / tokens ** c["beta"]
 
@@ -60,7 +60,7 @@ def check_runs(runs: Sequence[Run]) -> None:
     if len(runs) < LEAST_RUNS or len(sizes) < LEAST_SIZES or len(lengths) < LEAST_LENGTHS:
         raise UserError(
             f"{len(runs)} run{'s' if len(runs) != 1 else ''} (sizes: {len(sizes)}, lengths: {len(lengths)}) are too "
-            f"few to fit L(N, D): at least {LEAST_RUNS} of {LEAST_SIZES} sizes and {LEAST_LENGTHS} lengths are needed"
+            f"few to fit L(N, D): at least {LEAST_RUNS}, of {LEAST_SIZES} sizes and {LEAST_LENGTHS} lengths, are needed"
         )
 
 
@@ -98,7 +98,7 @@ def terms(points: Array, values: Array) -> Array:
 
 
 def residuals(points: Array, values: Array) -> Array:
-    """(S, R) of the fitted less the measured logarithm of the loss."""
+    """(S, R) the fitted minus the measured logarithm of the loss."""
     return np.logaddexp.reduce(terms(points, values), axis=2) - values[:, 2]
 
 
@@ -110,7 +110,7 @@ def huber(residual: Array, weights: Array) -> Array:
 
 
 def descend(points: Array, values: Array, weights: Array, *, num_steps: int) -> Array:
-    """Where (S, 5) ``points`` come to. A step that does not lower the loss is not taken; the next is shorter."""
+    """Where (S, 5) ``points`` end up. A step that does not lower the loss is not taken; the next is shorter."""
     damping = np.full(len(points), 1e-2)
     residual = residuals(points, values)
     loss = huber(residual, weights)

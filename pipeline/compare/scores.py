@@ -1,4 +1,4 @@
-"""What a trained model says of the held-out text: nats by stretch of it, by frequency, by position in the context.
+"""The scores of a trained model on the held-out text: nats by stretch of it, by frequency, by position in the context.
 
 Letters: T time, R rows.
 """
@@ -28,9 +28,9 @@ from pipeline.training import checkpoint
 
 # rows that begin with a zero state, and how far each is read
 NUM_ROWS, LONGEST_CONTEXT = 512, 512
-# side by side, and how many tokens of all of these at a time: attention moves the cache of each row once a window
+# rows side by side, and tokens of all of these at a time: attention moves the cache of each row once per window
 ROWS_AT_ONCE, TOKENS_AT_ONCE = 64, 1 << 13
-# tokens read before the target, the fewest of each group; the last reaches to the longest context
+# tokens read before the target, the fewest of each group; the last group extends to the longest context
 DEPTHS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 
 
@@ -42,7 +42,7 @@ class Scored:
     nats: float
     tokens: int
     num_bytes: int | None
-    unit: str  # what intervals and tests over the text draw
+    unit: str  # the parts of the text that intervals and tests draw
     unit_nats: list[float]
     unit_tokens: list[float]
     frequencies: list[Group]  # by the count of the type in the training text
@@ -70,10 +70,10 @@ def split_of(corpus: PreparedCorpus, config: Config) -> str:
 
 
 def score_run(folder: Path, target: Path, corpus: PreparedCorpus, worker: Worker, *, split: str) -> None:
-    """Score the best checkpoint of the run in ``folder`` and write what it says to ``target``.
+    """Score the best checkpoint of the run in ``folder`` and write the result to ``target``.
 
     Raises:
-        UserError: the run has no whole checkpoint.
+        UserError: the run has no intact checkpoint.
     """
     loaded = checkpoint.load_model(folder, worker.device, which="best")
     model, config = loaded.model, loaded.config

@@ -1,4 +1,4 @@
-"""What a comparison came to, in sentences that are made of its figures and say nothing else."""
+"""The results of a comparison, in sentences that are made from its figures and say nothing else."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pipeline.compare.scaling_law import Law
 from pipeline.compare.significance import LEVEL
 from pipeline.compare.wording import listed, p_of, seconds_of, setting_figure
 
-# of the values that a search tried, so many are listed
+# if a search tried more values than this, only their range is given
 MOST_LISTED = 8
 ROUNDING = 1e-9
-# where the slowest round of training takes so many times the quickest, the machine was too busy to be exact
+# if the slowest round of training takes this many times the quickest, the machine was too busy for exact times
 SCATTER = 1.5
 
 
@@ -50,7 +50,7 @@ def what(findings: Findings) -> Iterator[str]:
     )
     if findings.asked and group.target not in findings.asked:
         asked = min(findings.asked, key=lambda number: abs(number - group.target))
-        yield f"{asked:,} parameters were asked for; {group.target:,} are the nearest that all variants can have."
+        yield f"{asked:,} parameters were asked for; {group.target:,} is the nearest number that all variants can have."
     yield from how_chosen(findings)
     for left, reason in findings.left_out.items():
         yield f"{left.target:,} parameters on {left.tokens:,} tokens are left out: {reason}."
@@ -69,26 +69,26 @@ def how_chosen(findings: Findings) -> Iterator[str]:
         tried = "; ".join(f"{path}: {listed_values(searched, path)}" for path in searched.paths)
         yield (
             f"Each variant has the best of {len(searched.draws)} draws ({tried}), by the validation loss of one run "
-            f"each on {searched.tokens:,} tokens, with a seed that is compared nowhere. No interval counts that "
-            f"another such run might have chosen otherwise."
+            f"each on {searched.tokens:,} tokens, with a seed that is compared nowhere. No interval allows for "
+            f"another such run choosing differently."
         )
     if findings.split == "valid":
         settings = " and each variant's settings" if searched is not None else ""
         yield (
-            f"The same split chose each run's best checkpoint{settings}: on a text that chose nothing, perplexities "
-            f"may be a little higher."
+            f"The same split chose each run's best checkpoint{settings}: on other text, perplexities may be a little "
+            f"higher."
         )
 
 
 def at_end(found: GroupFindings) -> Iterator[str]:
-    """What a search found at an end of what it tried, so that the best may lie beyond it."""
+    """Settings that a search found at an end of the range it tried, so that the best may lie beyond it."""
     named: dict[tuple[str, str], list[str]] = {}
     for row in found.rows:
         for path, end in row.at_end.items():
             named.setdefault((path, end), []).append(f"{row.name} ({setting_figure(row.own[path])})")
     for (path, end), rows in named.items():
         beyond = "above" if end == "highest" else "below"
-        yield f"The {end} {path} that was tried is the best of {listed(rows)}: a better one may lie {beyond} it."
+        yield f"The {end} {path} that was tried is the best for {listed(rows)}: a better one may lie {beyond} it."
 
 
 def at_equal_tokens(found: GroupFindings) -> Iterator[str]:
@@ -99,7 +99,7 @@ def at_equal_tokens(found: GroupFindings) -> Iterator[str]:
     over_seeds = "" if of_seeds.low is None else f"over seeds: {of_seeds.low:.3f} to {of_seeds.high:.3f}, "
     yield (
         f"The lowest perplexity is that of {first.name}, {of_seeds.perplexity:.3f} (95 % {over_seeds}for other text: "
-        f"{low:.3f} to {high:.3f}), then {second.name} with {second.confirmed.perplexity:.3f}."
+        f"{low:.3f} to {high:.3f}), followed by {second.name} with {second.confirmed.perplexity:.3f}."
     )
     beaten = [pair.second for pair in found.pairs if pair.first == first.name and pair.is_significant]
     if beaten:
@@ -109,7 +109,7 @@ def at_equal_tokens(found: GroupFindings) -> Iterator[str]:
 
 
 def of_one_seed(found: GroupFindings) -> str:
-    """What has to be said with a test where nothing is known of other seeds."""
+    """What a sentence about a test adds if nothing is known of other seeds."""
     return "" if any(len(row.losses) > 1 for row in found.rows) else " as far as a single seed can say"
 
 
@@ -123,35 +123,35 @@ def at_equal_time(found: GroupFindings) -> Iterator[str]:
     yield f"After {seconds_of(found.seconds)} of training each, the validation perplexities are: {named}."
     longer = [row.name for row in found.rows if row.training_seconds > found.seconds * (1 + ROUNDING)]
     if longer:
-        yield f"Of {listed(longer)} that is in the middle of the runs, at the learning rate of that moment."
+        yield f"For {listed(longer)} that is in the middle of the runs, at the learning rate of that moment."
     if late := [row.name for row in found.rows if row.name not in found.at_time]:
         yield f"{listed(late)} had not been validated by then."
     ended = [row for row in found.rows if row.training_seconds < found.seconds * (1 - ROUNDING)]
     if ended:
         named = listed([f"{row.name} (after {seconds_of(row.training_seconds)})" for row in ended])
-        yield f"By then all of the {found.group.tokens:,} tokens were done by {named}: these figures are of less time."
+        yield f"By then all {found.group.tokens:,} tokens had been done by {named}: these figures are for less time."
     beaten = [pair.second for pair in found.time_pairs if pair.first == order[0] and pair.is_significant]
     if beaten:
-        yield f"There {order[0]} is significantly better than {listed(beaten)}."
+        yield f"At that time {order[0]} is significantly better than {listed(beaten)}."
     elif any(pair.is_tested for pair in found.time_pairs):
-        yield f"There no variant is significantly worse than {order[0]}."
+        yield f"At that time no variant is significantly worse than {order[0]}."
     times = {row.name: row.cost.training for row in found.rows}
     name = max(times, key=lambda name: times[name].high / times[name].low)
     if (scatter := times[name].high / times[name].low) > SCATTER:
         yield (
-            f"The time of a training step, by which equal time is reckoned, varied over rounds by {scatter:.2g} times "
-            f"({name}): no test counts that."
+            f"The time of a training step, which equal time is based on, varied over rounds by a factor of "
+            f"{scatter:.2g} ({name}): no test allows for that."
         )
 
 
 def not_significant(found: GroupFindings) -> Iterator[str]:
-    """Pairs of which it cannot be said which one is better."""
+    """Pairs for which it is not certain which one is better."""
     for pairs, how in ((found.pairs, "At equal tokens"), (found.time_pairs, "At equal time")):
         unsure = [pair for pair in pairs if pair.is_tested and not pair.is_significant]
         number = f"{len(pairs)} pair{'s' if len(pairs) != 1 else ''}"
         if unsure:
             named = "; ".join(f"{pair.first} and {pair.second} ({pair.nats:.4f} nats, {p_of(pair)})" for pair in unsure)
-            yield f"{how}, of {number}, not significant at {LEVEL:g} with Holm's correction: {named}."
+            yield f"{how}, of {number}, these are not significant at {LEVEL:g} with Holm's correction: {named}."
         elif any(pair.is_tested for pair in pairs):
             all_of_them = "the one pair" if len(pairs) == 1 else f"every one of {number}"
             yield f"{how} {all_of_them} is significant at {LEVEL:g} with Holm's correction."
@@ -162,7 +162,7 @@ def not_significant(found: GroupFindings) -> Iterator[str]:
         yield "With a single seed nothing is known of other seeds: the tests are over the text alone."
     elif single:
         yield (
-            f"Of {listed(single)} there is a single seed: how much another would differ is taken from the other "
+            f"For {listed(single)} there is only one seed: how much another would differ is estimated from the other "
             f"variants."
         )
 
@@ -183,13 +183,13 @@ def law_in_words(name: str, law: Law) -> str:
     c = law.constants
     spans = ", ".join(f"{key} {low:.3g} to {high:.3g}" for key, (low, high) in law.intervals.items())
     return (
-        f"{name}: L(N, D) = {c['E']:.3f} + {c['A']:.4g}/N^{c['alpha']:.3f} + {c['B']:.4g}/D^{c['beta']:.3f}, of "
+        f"{name}: L(N, D) = {c['E']:.3f} + {c['A']:.4g}/N^{c['alpha']:.3f} + {c['B']:.4g}/D^{c['beta']:.3f}, from "
         f"{law.num_runs} runs (95 %: {spans})."
     )
 
 
 def listed_values(searched: Searched, path: str) -> str:
-    """The values of ``path`` that were tried, or from the least to the greatest of many."""
+    """The values of ``path`` that were tried; of many, only their number, the least and the greatest."""
     values = list({str(draw[path]): draw[path] for draw in searched.draws if path in draw}.values())
     if all(is_number(value) for value in values):
         values.sort()

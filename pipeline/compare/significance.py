@@ -3,9 +3,9 @@
 **Other text**: the two variants' nats of each stretch of the held-out text, averaged over seeds, are exchanged at
 random (a paired permutation test, ``pipeline.evaluate.statistics.compare``). **Other seeds**: Student's t of the two
 means over seeds, once with the variance of a seed's loss pooled over all variants, once with that of the pair alone;
-the larger p-value counts, for variants may scatter unequally. **Both at once**: Student's t of the two errors added in
-squares (Satterthwaite 1946), of which the interval is, too. The largest p-value counts; what there is no figure for is
-not asked: with a single seed each, only the text is. Holm (1979) corrects for the number of pairs.
+the larger p-value counts, as variants may scatter unequally. **Both at once**: Student's t of the two errors added in
+squares (Satterthwaite 1946), which also gives the interval. The largest p-value counts; a question without figures is
+not asked: with a single seed each, only that of the text is. Holm (1979) corrects for the number of pairs.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from pipeline.evaluate.breakdown import Numbers
 from pipeline.evaluate.statistics import DEVIATIONS, NUM_SAMPLES, compare, holm, student_p_value, student_point
 
 LEVEL = 0.05
-# random exchanges of a pair for each pair there is: no p-value is below 1 ÷ their number, and Holm's correction
-# multiplies it by the number of pairs
+# each pair gets this many random exchanges times the number of pairs: no p-value is below 1 ÷ these, and Holm's
+# correction multiplies it by the number of pairs
 EXCHANGES_A_PAIR = 500
 
 
@@ -49,7 +49,7 @@ class Difference:
     nats: float
     low: float | None  # of 95 %, for other text and other seeds; None: nothing is known of either
     high: float | None
-    p_text: float | None  # None: there was nothing to ask it of
+    p_text: float | None  # None: there was nothing to test
     p_seeds: float | None
     p_both: float | None
     p_value: float
@@ -72,7 +72,7 @@ class Error:
     freedom: float
 
     def and_of(self, other: Error) -> Error:
-        """Of the sum of two independent errors (Satterthwaite 1946)."""
+        """The error of the sum of two independent errors (Satterthwaite 1946)."""
         square, other_square = self.size**2, other.size**2
         freedom = (square + other_square) ** 2 / (square**2 / self.freedom + other_square**2 / other.freedom)
         return Error(math.sqrt(square + other_square), freedom)
@@ -123,7 +123,7 @@ def difference(samples: Mapping[str, Sample], first: str, second: str, *, num_sa
 def errors_of_seeds(samples: Mapping[str, Sample], better: Sample, worse: Sample) -> list[Error]:
     """The errors of the difference of two means over seeds: with the variance of all variants, and of these two.
 
-    One is left out where no variant that it is of has two seeds, or where these came to the same figure.
+    One is left out if none of its variants has two seeds, or if no losses differ between seeds.
     """
     pair = [better.losses, worse.losses]
     everyone = [sample.losses for sample in samples.values()]

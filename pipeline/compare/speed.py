@@ -1,7 +1,7 @@
 """What models cost: time of training, time and memory of one more token after a context, in one process, in turns.
 
-Models take turns round by round, so what else the machine does falls on all of them; what is told is the median over
-rounds, from the fastest to the slowest. Letters: T time, B rows.
+Models take turns round by round, so other work on the machine affects all of them; the figures are the median over
+rounds, the fastest and the slowest round. Letters: T time, B rows.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from pipeline.training.step import TrainingStep
 
 WARM_UP_WINDOWS, WINDOWS_A_ROUND = 3, 4
 WARM_UP_TOKENS, TOKENS_A_ROUND = 8, 40
-# the least that a round of single tokens takes: shorter ones pass between two turns of what else runs on the machine,
-# longer ones do not, so that what is quick would seem quicker, or by chance much slower
+# the least that a round of single tokens takes: shorter ones can fit between two turns of other work on the machine,
+# longer ones cannot, so that a quick model would seem quicker, or by chance much slower
 ROUND_SECONDS = 0.1
-# of a context, tokens read at a time
+# tokens of a context that are read at a time
 READ_TOKENS = 512
-# weights are to stay what they are, near enough
+# so low that weights practically stay what they are
 RATE = 1e-9
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of a token: the median over rounds, the fastest and the slowest of them."""
+    """Seconds per token: the median over rounds, the fastest and the slowest of them."""
 
     median: float
     low: float
@@ -49,7 +49,7 @@ class Timing:
 
 
 def in_turns(rounds: Mapping[str, Callable[[], int]], *, num_rounds: int, worker: Worker) -> dict[str, Timing]:
-    """Call each of ``rounds`` in turns, ``num_rounds`` times; each returns how many tokens it was."""
+    """Call each of ``rounds`` in turns, ``num_rounds`` times; each returns how many tokens it took."""
     seconds: dict[str, list[float]] = {name: [] for name in rounds}
     for number in range(num_rounds):
         order = list(rounds)
@@ -71,7 +71,7 @@ def synchronize(worker: Worker) -> None:
 def training_times(
     configs: Mapping[str, Config], corpus: PreparedCorpus, worker: Worker, *, num_rounds: int
 ) -> dict[str, Timing]:
-    """Seconds a token of training steps of each of ``configs``, on windows of ``corpus``."""
+    """Seconds per token of training steps of each of ``configs``, on windows of ``corpus``."""
     steps = {name: TrainingWindows(config, corpus, worker) for name, config in configs.items()}
     for step in steps.values():
         step(WARM_UP_WINDOWS)
@@ -97,7 +97,7 @@ class TrainingWindows:
         self.index = 0
 
     def __call__(self, num_windows: int) -> int:
-        """Make ``num_windows`` updates; how many tokens these were."""
+        """Make ``num_windows`` updates; return how many tokens these took."""
         num_tokens = 0
         for _ in range(num_windows):
             window = next(self.windows)
@@ -158,7 +158,7 @@ class Reader:
         return torch.randint(self.vocab_size, (number, 1), generator=self.generator).to(self.device)
 
     def read(self, number: int) -> None:
-        """Read so many tokens, ``READ_TOKENS`` at a time."""
+        """Read ``number`` tokens, ``READ_TOKENS`` at a time."""
         with evaluating(self.model):
             for part in self.tokens(number).split(READ_TOKENS):
                 _, self.state = self.model(part, self.state)
@@ -171,7 +171,7 @@ class Reader:
                 _, state = self.stepper(token, state)
 
     def a_round(self) -> int:
-        """Read ``TOKENS_A_ROUND`` tokens one by one, again and again for ``ROUND_SECONDS``; how many these were."""
+        """Read ``TOKENS_A_ROUND`` tokens one by one, again and again for ``ROUND_SECONDS``; return their number."""
         began, number = time.perf_counter(), 0
         while number == 0 or time.perf_counter() - began < ROUND_SECONDS:
             self.step(TOKENS_A_ROUND)

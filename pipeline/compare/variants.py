@@ -1,4 +1,4 @@
-"""``compare.*`` in, variants and what is searched for each out; what can be refused without a text is refused here."""
+"""``compare.*`` → variants, and what is searched for each; what can be refused without a text is refused here."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ WIDTH = "model.hidden_size"
 NUM_TRIALS, MAX_TOKENS = "num_trials", "max_tokens"
 DEFAULT_TRIALS, MOST_TRIALS = 6, 1_000
 MOST_NAME = 40
-# of the trials that look for settings; compare.seeds are smaller
+# the seed of trials that search for settings; compare.seeds are smaller
 SEARCH_SEED = 2**32 - 1
 LENGTH = "compare.tokens says how long each run is"
 ALONE = "steps are measured without a teacher"
-# what no variant has for itself, and why
+# settings that a variant cannot have of its own, and why
 NOT_OWN = {
     WIDTH: "it is what brings the variant to equal parameters",
     "train.seed": "compare.seeds lists the seeds",
@@ -37,7 +37,7 @@ NOT_OWN = {
     "train.initial_weights": "variants begin untrained",
     "train.teacher": ALONE,
 }
-# what no run of a comparison has
+# settings that no run of a comparison can have, and why
 NOT_SET = {
     "train.max_steps": LENGTH,
     "train.max_words": LENGTH,
@@ -66,7 +66,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class OwnSearch:
-    """What is searched for each variant before it is compared: ``num_trials`` draws of ``space``, of a seed apart."""
+    """What is searched for each variant before it is compared: ``num_trials`` draws of ``space``, with its own seed."""
 
     space: Space
     num_trials: int
@@ -109,7 +109,7 @@ def unused(config: Config, variants: list[Variant], search: OwnSearch | None) ->
 
 
 def wrong_settings(config: Config) -> Iterator[str]:
-    """A sentence for each setting with which there is no comparison."""
+    """A sentence for each setting that a comparison cannot have."""
     compare = config.compare
     if len(compare.variants) < 2:
         names = ", ".join(compare.variants) or "none"
@@ -148,17 +148,17 @@ def settings_of(config: Config, problems: list[str]) -> dict[str, dict[str, Any]
 
 
 def check_path(path: str) -> None:
-    """Raise ``UserError`` unless a variant may have a value of its own of the setting at ``path``."""
+    """Raise ``UserError`` unless a variant may have its own value of the setting at ``path``."""
     section, _, field = path.partition(".")
     if path in NOT_OWN:
-        raise UserError(f"{path}: no variant has one of its own: {NOT_OWN[path]}")
+        raise UserError(f"{path}: a variant cannot have its own: {NOT_OWN[path]}")
     if section in ("corpus", "tokenizer", "data"):
-        raise UserError(f"{path}: variants are compared on one corpus of one tokenizer")
+        raise UserError(f"{path}: variants are compared on one corpus with one tokenizer")
     if section not in SECTIONS or field not in configuration.section_fields(section):
         near = [place if "." in place else f"{section}.{place}" for place in configuration.meant_by(path)]
         near = [place for place in near if place != path and place.startswith(SECTIONS)]
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UserError(f"{path}: not a setting that variants differ in (of {', '.join(SECTIONS)}){hint}")
+        raise UserError(f"{path}: not a setting that variants can differ in (of {', '.join(SECTIONS)}){hint}")
 
 
 def own_search(config: Config, variants: list[Variant]) -> OwnSearch | None:
@@ -193,7 +193,7 @@ def own_search(config: Config, variants: list[Variant]) -> OwnSearch | None:
     if problems:
         raise UserError("\n".join(problems))
     space = Space(domains)
-    assert space.parents_first is not None  # or raises, for a circle of conditions
+    assert space.parents_first is not None  # or raises, if conditions form a circle
     return OwnSearch(space, num_trials, max_tokens, seed=SEARCH_SEED)
 
 

@@ -1,6 +1,6 @@
 """Variant + number of parameters → ``model.hidden_size``, the width at which the variant has that many.
 
-Widths are tried on torch's meta device, where a model has shapes and no numbers. Where heads only fit certain widths,
+Widths are tried on torch's meta device, where a model has shapes but no numbers. If heads only fit certain widths,
 these are the multiples of one number, which is found by trying.
 """
 
@@ -18,9 +18,9 @@ from pipeline.model.shapes import shapes_of
 
 TOLERANCE = 0.01  # of the number of parameters
 LARGEST_MULTIPLE = 512
-# two multiples with nothing in common by chance
+# two multiples to try; as primes, they have no factor in common
 PROBES = (97, 101)
-# of the number that was asked for: how far from it the variants may meet
+# how far from the number that was asked for the variants may meet, as a share of it
 FARTHEST = 0.1
 
 
@@ -38,7 +38,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Sized:
-    """A variant at one number of parameters (``target``): its width, and what it comes to."""
+    """A variant at one number of parameters (``target``): its width, and the size it then has."""
 
     variant: Variant
     target: int
@@ -56,7 +56,7 @@ class Sized:
 
 
 def size_of(config: Config, vocab_size: int) -> Size:
-    """What the model of ``config`` comes to. Raises ``UserError`` for an impossible one."""
+    """The size of the model of ``config``. Raises ``UserError`` for an impossible one."""
     model = shapes_of(config.model, vocab_size)
     apart = {id(p): p.numel() for part in (model.embedding, model.head) for p in part.parameters()}
     return Size(model.num_parameters, model.num_parameters - sum(apart.values()))
@@ -65,7 +65,7 @@ def size_of(config: Config, vocab_size: int) -> Size:
 def sized(config: Config, variants: Sequence[Variant], vocab_size: int) -> list[Sized]:
     """Each of ``variants`` at each number of parameters in ``config.compare``, variant by variant.
 
-    Where heads leave a variant few widths, all of them meet at the nearest number that each can have.
+    If heads leave a variant few widths, all variants meet at the nearest number that each can have.
 
     Raises:
         UserError: naming the variants that no width brings near a number, with what is nearest.
@@ -81,7 +81,7 @@ def sized(config: Config, variants: Sequence[Variant], vocab_size: int) -> list[
 
 
 def common_target(widths: Sequence[Widths], number: int) -> int:
-    """``number``, or else the middle of what variants have where they come nearest to it within ``TOLERANCE``.
+    """``number``, or else the middle of the sizes, nearest to it, at which all variants agree within ``TOLERANCE``.
 
     Raises:
         UserError: there is none within ``FARTHEST``; naming the variants that are too far from ``number`` itself.
@@ -115,7 +115,7 @@ class Widths:
         self.multiple = next((m for m in range(1, LARGEST_MULTIPLE + 1) if all(self.at(m * k) for k in PROBES)), None)
 
     def at(self, width: int) -> Size | None:
-        """Its parameters at ``width``; None where it cannot have that."""
+        """Its parameters at ``width``; None if it cannot have that width."""
         if width not in self.known:
             try:
                 config = self.variant.config(self.config, {WIDTH: width})
@@ -125,7 +125,7 @@ class Widths:
         return self.known[width]
 
     def counted(self, width: int) -> int:
-        """Its parameters at ``width``; 0 where it cannot have that."""
+        """Its parameters at ``width``; 0 if it cannot have that width."""
         size = self.at(width)
         return 0 if size is None else size.counted(self.count)
 
@@ -144,7 +144,7 @@ class Widths:
         return Sized(self.variant, target, width, size)
 
     def between(self, low: int, high: int) -> list[int]:
-        """Parameters that it can have, from ``low`` to ``high`` with one beyond each."""
+        """Numbers of parameters that it can have, from ``low`` to ``high`` and the next beyond each."""
         reaching, step = self.reaching(low), self.multiple or 1
         counts = [self.counted(reaching - step)]
         while counts[-1] < high and reaching <= MOST_UNITS:
@@ -153,7 +153,7 @@ class Widths:
         return [count for count in counts if count]
 
     def no_width(self) -> str:
-        """Why no width does."""
+        """Why no width is possible."""
         return (
             f"compare.variants: {self.variant.name}: has no model.hidden_size ({' '.join(self.why_not.splitlines())})"
         )

@@ -1,4 +1,4 @@
-"""Figures, lists and values of settings, as sentences have them."""
+"""Figures, lists and values of settings, as sentences show them."""
 
 from __future__ import annotations
 

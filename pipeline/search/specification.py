@@ -1,4 +1,4 @@
-"""One entry of ``search.space`` as it is written, ``{loguniform: [1e-4, 1e-2]}``, and what it says: a ``Domain``."""
+"""One entry of ``search.space`` as written, ``{loguniform: [1e-4, 1e-2]}``, and what it describes: a ``Domain``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_NAMED = 5  # values in one message
 
 
 def parse_setting(path: str, spec: Any) -> Domain:
-    """What ``spec`` says of the setting at ``path``.
+    """The domain that ``spec`` describes for the setting at ``path``.
 
     Raises:
         UserError: a setting that cannot be searched, a ``spec`` that makes no sense, or, one a line, the values that
@@ -69,10 +69,10 @@ def is_setting(path: str) -> bool:
 
 
 def bounds(kind: str, values: list[Any]) -> list[Any]:
-    """The bounds of a range, and its step, as numbers, for PyYAML reads 1e-4 (without a point) as a string.
+    """The bounds of a range, and its step, as numbers: PyYAML reads 1e-4 (without a point) as a string.
 
     Raises:
-        UserError: bounds that are not numbers, whole ones for whole numbers, or that do not rise.
+        UserError: bounds that are not numbers, not whole where they have to be, or not ascending.
     """
     wanted = "two numbers and a step" if kind in STEPPED else "two numbers"
     try:
@@ -80,15 +80,15 @@ def bounds(kind: str, values: list[Any]) -> list[Any]:
     except (TypeError, ValueError, OverflowError):
         numbers = []
     if len(numbers) != 2 + (kind in STEPPED) or not all(map(math.isfinite, numbers)):
-        raise UserError(f"{kind} is between {wanted}, not {shown(values)}")
+        raise UserError(f"{kind} takes {wanted}, not {shown(values)}")
     low, high = numbers[:2]
     if low >= high:
-        raise UserError(f"{kind} is from a lower to a higher number, not {shown(values)}")
+        raise UserError(f"{kind} goes from a lower to a higher number, not {shown(values)}")
     if kind in LOGARITHMIC and low <= 0:
-        raise UserError(f"{kind} is between numbers above 0, not {shown(values)}")
+        raise UserError(f"{kind} takes numbers above 0, not {shown(values)}")
     if kind in WHOLE:
         if not all(number.is_integer() for number in numbers):
-            raise UserError(f"{kind} is between whole numbers, not {shown(values)}")
+            raise UserError(f"{kind} takes whole numbers, not {shown(values)}")
         numbers = [int(number) for number in numbers]
     if kind in STEPPED:
         check_step(kind, numbers)
@@ -99,10 +99,10 @@ def check_step(kind: str, numbers: list[Any]) -> None:
     """Raise ``UserError`` unless both bounds are multiples of the step."""
     *ends, step = numbers
     if step <= 0:
-        raise UserError(f"{kind} has a step above 0, not {step:g}")
+        raise UserError(f"{kind} takes a step above 0, not {step:g}")
     for end in ends:
         if not math.isclose(times(multiple(end, step), step), end, rel_tol=1e-9, abs_tol=1e-12):
-            raise UserError(f"{kind} is between multiples of its step, and {end:g} is none of {step:g}")
+            raise UserError(f"{kind} needs multiples of its step, and {end:g} is not a multiple of {step:g}")
 
 
 def as_taken(path: str, values: list[Any]) -> list[Any]:

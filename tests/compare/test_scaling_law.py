@@ -51,8 +51,8 @@ def test_one_run_that_went_wrong_changes_little() -> None:
 def test_too_few_runs_are_not_fitted(sizes: list[int], lengths: list[int], repeats: int) -> None:
     few = runs(sizes, lengths, repeats=repeats)
     sentence = (
-        f"{len(few)} runs (sizes: {len(sizes)}, lengths: {len(lengths)}) are too few to fit L(N, D): at least 12 of "
-        "3 sizes and 3 lengths are needed"
+        f"{len(few)} runs (sizes: {len(sizes)}, lengths: {len(lengths)}) are too few to fit L(N, D): at least 12, of "
+        "3 sizes and 3 lengths, are needed"
     )
     with pytest.raises(UserError) as refused:
         fit_law(few)

@@ -23,12 +23,13 @@ def test_sentences_say_what_the_figures_are() -> None:
     assert found["What was compared"] == [
         "3 variants of 1,000,000 parameters (from 995,000 to 1,004,000, at most 0.5% off) were trained on 5,000,000 "
         "tokens each, with 3 seeds, and scored on the valid split.",
-        "The same split chose each run's best checkpoint: on a text that chose nothing, perplexities may be a little "
-        "higher.",
+        "The same split chose each run's best checkpoint: on other text, perplexities may be a little higher.",
     ]
     first, beaten = found["At equal tokens"]
     # exp(1.5) = 4.4817, exp(1.5005) = 4.4839
-    assert re.fullmatch(r"The lowest perplexity is that of lstm, 4\.482 \(95 % .*\), then gru with 4\.484\.", first)
+    assert re.fullmatch(
+        r"The lowest perplexity is that of lstm, 4\.482 \(95 % .*\), followed by gru with 4\.484\.", first
+    )
     assert beaten == "lstm is significantly better than attends."
     assert found["At equal time"][0] == (
         "After 50 s of training each, the validation perplexities are: gru 4.484, lstm 5.474, attends 6.050."
@@ -36,19 +37,19 @@ def test_sentences_say_what_the_figures_are() -> None:
     wins = found["Where a recurrent model wins here"]
     # 1 − exp(−0.1) = 9.5 %
     assert re.match(
-        r"lstm needs 0\.1000 nats a token fewer than attends at equal tokens \(95 %: 0\.0\d+ to 0\.1\d+\), a "
+        r"lstm is 0\.1000 nats a token better than attends at equal tokens \(95 %: 0\.0\d+ to 0\.1\d+\), a "
         r"perplexity 9\.5% lower; p = 0\.0", wins[0],
     )  # fmt: skip
-    assert "Training time of 1,000 tokens, ms: gru 10 (2 times less), against 20 of attends." in wins
+    assert "Training time of 1,000 tokens, ms: gru 10 (2 times less), against 20 for attends." in wins
     assert (
         "Peak memory of training with windows of 256 tokens, MB: gru 0.9 (4.44 times less), lstm 1 (4 times less), "
-        "against 4 of attends." in wins
+        "against 4 for attends." in wins
     )
     after = (
-        "Time of one more token after 10,000, ms: lstm 1 (8 times less), gru 1 (8 times less), against 8 of attends."
+        "Time of one more token after 10,000, ms: lstm 1 (8 times less), gru 1 (8 times less), against 8 for attends."
     )
     assert after in wins
-    state = "lstm 1 (2,000 times less), gru 1 (2,000 times less), against 2,000 of attends."
+    state = "lstm 1 (2,000 times less), gru 1 (2,000 times less), against 2,000 for attends."
     assert f"State that holds 10,000 tokens of context, kB: {state}" in wins
     # after a single token the Transformer is best, with 2.0 nats; after two or three the LSTM is
     (depth,) = [line for line in wins if "tokens of context; the gains" in line]
@@ -56,12 +57,14 @@ def test_sentences_say_what_the_figures_are() -> None:
     # 2.5 of the LSTM less 2.0; of the 400 tokens whose types are rare nothing is said
     assert found["Where it does not"] == [
         "attends has the lowest loss after 1 (0.500 nats) tokens of context; the gains are over the best recurrent "
-        "variant there, not tested."
+        "variant there and were not tested."
     ]
     assert not any("times in training" in line for line in wins)
     assert found["Loss over size and tokens"] == ["L(N, D) is left out for all variants: 3 runs are too few."]
     (unsure, *_) = found["What was not significant"]
-    assert re.match(r"At equal tokens, of 3 pairs, not significant .*: lstm and gru \(0\.0005 nats, p = ", unsure)
+    assert re.match(
+        r"At equal tokens, of 3 pairs, these are not significant .*: lstm and gru \(0\.0005 nats, p = ", unsure
+    )
 
 
 def test_what_a_search_tried_is_said_with_what_it_leaves_open() -> None:
@@ -69,9 +72,9 @@ def test_what_a_search_tried_is_said_with_what_it_leaves_open() -> None:
     found = replace(findings(three_rows()), searched=Searched(draws, 1_000))
     assert sentences(found)["What was compared"][1:] == [
         "Each variant has the best of 2 draws (optimizer.lr: 0.001 and 0.01; model.dropout: 0.1), by the validation "
-        "loss of one run each on 1,000 tokens, with a seed that is compared nowhere. No interval counts that another "
-        "such run might have chosen otherwise.",
-        "The same split chose each run's best checkpoint and each variant's settings: on a text that chose nothing, "
+        "loss of one run each on 1,000 tokens, with a seed that is compared nowhere. No interval allows for another "
+        "such run choosing differently.",
+        "The same split chose each run's best checkpoint and each variant's settings: on other text, "
         "perplexities may be a little higher.",
     ]
     assert not any("same split" in line for line in sentences(replace(found, split="test"))["What was compared"])
@@ -83,15 +86,15 @@ def test_what_a_search_tried_is_said_with_what_it_leaves_open() -> None:
 def test_a_target_that_was_moved_is_said_beside_the_one_that_was_asked_for() -> None:
     found = replace(findings(three_rows()), asked=(300_000, 950_000))
     assert sentences(found)["What was compared"][1] == (
-        "950,000 parameters were asked for; 1,000,000 are the nearest that all variants can have."
+        "950,000 parameters were asked for; 1,000,000 is the nearest number that all variants can have."
     )
 
 
 def test_equal_time_says_who_is_not_at_its_end_and_who_was_there_before() -> None:
     lines = sentences(findings(three_rows()))["At equal time"]
-    assert lines[1] == "Of lstm and attends that is in the middle of the runs, at the learning rate of that moment."
+    assert lines[1] == "For lstm and attends that is in the middle of the runs, at the learning rate of that moment."
     lines = sentences(findings(three_rows(), seconds=75))["At equal time"]
-    assert "By then all of the 5,000,000 tokens were done by gru (after 50 s): these figures are of less time." in lines
+    assert "By then all 5,000,000 tokens had been done by gru (after 50 s): these figures are for less time." in lines
     assert not any("varied over rounds" in line for line in lines)  # by 1.1 ÷ 0.9
 
 
@@ -106,8 +109,8 @@ def test_costs_that_overlap_over_rounds_are_not_said_to_differ() -> None:
     assert not any("Training time" in line for lines in found.values() for line in lines)
     (line,) = [line for line in found["At equal time"] if "varied" in line]
     assert line == (
-        "The time of a training step, by which equal time is reckoned, varied over rounds by 2.1 times (gru): no test "
-        "counts that."
+        "The time of a training step, which equal time is based on, varied over rounds by a factor of 2.1 (gru): no "
+        "test allows for that."
     )
     calm = sentences(findings([row("gru", [1.5, 1.501], cost(seconds=1e-5), cell="gru"), rows[1]]))
     assert any(line.startswith("Training time") for line in calm["Where a recurrent model wins here"])
@@ -130,10 +133,10 @@ def test_a_transformer_that_wins_is_said_to() -> None:
         row("attends", [1.5, 1.501, 1.499], cost(seconds=1e-5, state=10), cell="transformer"),
     ]
     found = sentences(findings(rows))
-    assert not any("needs" in line for line in found.get("Where a recurrent model wins here", []))
+    assert not any("nats a token better" in line for line in found.get("Where a recurrent model wins here", []))
     lines = found["Where it does not"]
-    assert lines[0] == "attends is significantly better at equal tokens, in nats a token, than gru by 0.1000."
-    assert "Training time of 1,000 tokens, ms: gru 20 (2 times as much), against 10 of attends." in lines
+    assert lines[0] == "attends is significantly better at equal tokens than gru by 0.1000 nats a token."
+    assert "Training time of 1,000 tokens, ms: gru 20 (2 times as much), against 10 for attends." in lines
 
 
 def test_without_a_transformer_nothing_is_said_of_one() -> None:
@@ -152,9 +155,9 @@ def test_a_setting_found_at_an_end_of_what_was_tried_is_said() -> None:
         replace(attends, own={rate: 0.001}, at_end={rate: "lowest"}),
     ]
     assert sentences(findings(rows))["What was compared"][2:] == [
-        "The highest optimizer.lr that was tried is the best of lstm (0.008) and gru (0.008): a better one may lie "
+        "The highest optimizer.lr that was tried is the best for lstm (0.008) and gru (0.008): a better one may lie "
         "above it.",
-        "The lowest optimizer.lr that was tried is the best of attends (0.001): a better one may lie below it.",
+        "The lowest optimizer.lr that was tried is the best for attends (0.001): a better one may lie below it.",
     ]
 
 
@@ -193,7 +196,7 @@ def test_a_single_seed_is_said() -> None:
     assert page.count("not tested") == page.count("not known") == 1
     lone = findings([row("a", [1.5], cost(seconds=1e-5)), row("b", [1.6, 1.601, 1.602], cost(seconds=1e-5))])
     assert (
-        "Of a there is a single seed: how much another would differ is taken from the other variants."
+        "For a there is only one seed: how much another would differ is estimated from the other variants."
         in sentences(lone)["What was not significant"]
     )
 
