@@ -1,4 +1,4 @@
-"""Cache and dynamic evaluation against plain versions, written from their equations, one token at a time in float64."""
+"""Cache and dynamic evaluation against plain versions of their equations, one token at a time in float64."""
 
 import copy
 import itertools
@@ -72,8 +72,10 @@ def test_cache(model: LanguageModel, window: int, starts: list[int]) -> None:
     assert nats == pytest.approx(plain_cache(model, settings, starts), rel=1e-10)
 
 
-def test_cache_in_parts(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many places are looked at at a time, and whatever θ is: 0 makes every place count as much."""
+def test_the_cache_does_not_depend_on_the_size_of_its_parts(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For any number of places looked at at once, and any θ: with 0 every place counts the same."""
     parts = ScoringStreams(ArrayTokens(IDS), num_streams=1, bptt=40)
     for theta, similarities in ((0.0, 20), (0.7, 100), (1000.0, 7)):
         monkeypatch.setattr("pipeline.evaluate.cache.MOST_SIMILARITIES", similarities)
@@ -82,8 +84,8 @@ def test_cache_in_parts(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -
         assert nats == pytest.approx(plain_cache(model, settings, []), rel=1e-10)
 
 
-def test_cache_where_a_share_vanishes(model: LanguageModel) -> None:
-    """The place with the same token is so unlike the present one that float32 has no number for its share."""
+def test_the_cache_when_a_share_underflows(model: LanguageModel) -> None:
+    """The place with the same token differs so much from the present one that its share underflows in float32."""
     hidden = torch.tensor([[1.0], [-1.0], [1.0]])[:, None]  # (T, 1, H)
     targets = np.array([[4], [5], [5]])
     window = Window(targets, targets, position=0, next_position=3, begins=True)
@@ -91,7 +93,7 @@ def test_cache_where_a_share_vanishes(model: LanguageModel) -> None:
         Scored(window, hidden, torch.zeros(3, 1)), is_by_document=False
     )
     assert is_empty.tolist() == [True, False, False]
-    # of the last place alone that one is certain, of both it is e^−1000 beside e^1000
+    # among the last place alone its share is 1; among both it is e^−1000 against e^1000
     assert found[0, :, 2].tolist() == [0.0, -2000.0]
     assert found[0, :, 1].tolist() == [-math.inf, -math.inf]
 
@@ -136,7 +138,7 @@ def plain_dynamic(model: LanguageModel, settings: DynamicSettings, rms: list[tor
 def test_dynamic_evaluation(rule: str, tie_weights: bool) -> None:
     model = model_of(tie_weights=tie_weights)
     before = [parameter.clone() for parameter in model.parameters()]
-    # a row of the embedding that is not read for some segments goes back meanwhile
+    # a row of the embedding that is not read for some segments still decays towards its trained value
     settings = DynamicSettings(rule=rule, lr=0.01 if rule == "rms" else 0.3, decay=0.05, segment=3)
     training = ScoringStreams(ArrayTokens(IDS[::-1].copy()), num_streams=3, bptt=3)
     rms = gradient_rms(model, training) if rule == "rms" else None
@@ -152,7 +154,7 @@ def test_dynamic_evaluation(rule: str, tie_weights: bool) -> None:
 @pytest.mark.parametrize("tie_weights", [True, False])
 def test_root_mean_square_of_gradients(tie_weights: bool) -> None:
     model = model_of(tie_weights=tie_weights)
-    windows = list(ScoringStreams(ArrayTokens(IDS[:13]), num_streams=1, bptt=6).windows())  # two
+    windows = list(ScoringStreams(ArrayTokens(IDS[:13]), num_streams=1, bptt=6).windows())  # two windows
     state, parameters = model.initial_state(1), list(model.parameters())
     squares = [torch.zeros_like(parameter) for parameter in parameters]
     for window in windows:
@@ -178,7 +180,7 @@ def test_tuning_takes_the_best_rate_then_epsilon_then_decay() -> None:
     assert tune_dynamic(far_from(0.3, start.epsilon, 0.0), start) == DynamicSettings.of("sgd", lr=0.3, decay=0.0)
 
 
-def test_each_rule_has_settings_of_its_own() -> None:
+def test_each_rule_has_its_own_default_settings() -> None:
     assert DynamicSettings.of("rms", lr=None) == DynamicSettings("rms", 2e-3, 0.02, 1e-3, 20)
     assert DynamicSettings.of("sgd", segment=5) == DynamicSettings("sgd", 0.1, 1e-3, 1e-3, 5)
     with pytest.raises(ValueError, match=r"^dynamic_epsilon: 0 is not in"):

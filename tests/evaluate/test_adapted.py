@@ -1,4 +1,4 @@
-"""Surprisal before and after learning, against a plain version: one sentence at a time, plain SGD by torch."""
+"""Surprisal before and after learning, against a plain version: one sentence at a time, plain SGD with torch."""
 
 import copy
 from pathlib import Path
@@ -32,9 +32,9 @@ def reading_of(tokenizer: Tokenizer, folder: Path, *, by_line: bool) -> Reading:
 def plain(
     model: LanguageModel, parts: list[list[int]], settings: DynamicSettings, window: int
 ) -> tuple[list[float], list[float]]:
-    """Nats of all tokens of ``parts``, each a token that is read and those that are scored, before and after.
+    """Nats of all scored tokens before and after learning; each of ``parts`` is one token to read, then those to score.
 
-    Gradients do not reach over the border of two windows.
+    Gradients do not cross the border between two windows.
     """
     model = copy.deepcopy(model)
     parameters, before, after = list(model.parameters()), [], []
@@ -60,7 +60,9 @@ def plain(
 
 @pytest.mark.parametrize("window", [3, 512])
 @pytest.mark.parametrize("name", ["word", "char", "bpe"])
-def test_sentences_by_themselves(name: str, window: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sentences_learnt_one_at_a_time(
+    name: str, window: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tokenizer = TOKENIZERS[name][0]()
     model, settings = model_of(tokenizer), DynamicSettings.of("sgd", lr=0.7, decay=0.01)
     weights = [parameter.clone() for parameter in model.parameters()]
@@ -75,7 +77,7 @@ def test_sentences_by_themselves(name: str, window: int, tmp_path: Path, monkeyp
     assert sum(after) < sum(before)
     assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))
 
-    # words have their own by the same convention, and a model that learns nothing stands beside
+    # words get their figures by the same convention, and those without learning stand beside them
     still = list(surprisal_rows(model, tokenizer, reading.text))
     joined = list(
         with_adaptation(surprisal_rows(model, tokenizer, reading.text), *adapted_rows(model, reading, settings))
@@ -84,10 +86,10 @@ def test_sentences_by_themselves(name: str, window: int, tmp_path: Path, monkeyp
         assert row.nats == plain_row.nats
         assert (row.values[BEFORE], row.values[AFTER]) == (one.nats, other.nats)
     first = [row for row in joined if row.document == 0]
-    assert [row.values[BEFORE] for row in first] == pytest.approx([row.nats for row in first])  # nothing learnt yet
+    assert [row.values[BEFORE] for row in first] == pytest.approx([row.nats for row in first])  # nothing is learnt yet
 
 
-def test_a_rate_of_nearly_nothing_changes_nothing(tmp_path: Path) -> None:
+def test_a_tiny_learning_rate_changes_nothing(tmp_path: Path) -> None:
     tokenizer = TOKENIZERS["bpe"][0]()
     model = model_of(tokenizer)
     for by_line in (True, False):
@@ -99,18 +101,18 @@ def test_a_rate_of_nearly_nothing_changes_nothing(tmp_path: Path) -> None:
         assert not still
 
 
-def test_where_sentences_and_documents_begin(tmp_path: Path) -> None:
+def test_the_places_where_sentences_and_documents_begin(tmp_path: Path) -> None:
     tokenizer = TOKENIZERS["byte"][0]()
     by_line, running = (reading_of(tokenizer, tmp_path, by_line=is_on) for is_on in (True, False))
-    lengths = [len(line) + 1 for line in LINES]  # with <eos> or the line's end
+    lengths = [len(line) + 1 for line in LINES]  # including <eos> or the line's end
     assert by_line.units("sentence").tolist() == by_line.units("document").tolist()
-    assert np.diff(by_line.units("sentence")).tolist() == [length + 1 for length in lengths]  # and what is read before
+    assert np.diff(by_line.units("sentence")).tolist() == [length + 1 for length in lengths]  # and the token read first
     assert running.units("document").tolist() == [0, running.end]
-    # the last one has <eos> behind its line end, and then what comes after the text
+    # after the last line's end come <eos> and what follows the text
     assert np.diff(running.units("sentence")).tolist() == [*lengths, 2]
 
 
-def test_the_rule_of_gradients_that_were_measured(tmp_path: Path) -> None:
+def test_learning_with_the_rms_rule_lowers_the_nats_of_words(tmp_path: Path) -> None:
     tokenizer = TOKENIZERS["char"][0]()
     model, reading = model_of(tokenizer), reading_of(tokenizer, tmp_path, by_line=True)
     training = ScoringStreams(ArrayTokens(reading.ids), num_streams=2, bptt=7)

@@ -1,4 +1,4 @@
-"""Columns beside surprisal by hand: lags, lengths, frequencies, n-grams and ranks."""
+"""The other columns of surprisal tables by hand: lags, lengths, frequencies, n-grams and ranks."""
 
 import math
 from pathlib import Path
@@ -30,7 +30,7 @@ def word(text: str, document: int, nats: float = 1.0, **facts: object) -> Row:
 # -- lags, lengths, frequencies, n-grams
 
 
-def test_lags_are_of_the_same_document_and_level() -> None:
+def test_lags_stay_within_a_document_and_level() -> None:
     rows = [
         Row("token", b"a", 0, 0, 1.0), word("a", 0, 2.0), Row("token", b"b", 0, 1, 3.0), word("b", 0, 4.0),
         word("c", 0, 5.0), word("a", 1, 6.0), word("b", 1, 7.0),
@@ -55,7 +55,7 @@ def test_lengths_and_frequencies_by_hand() -> None:
     ]  # fmt: skip
 
 
-def test_ngrams_begin_anew_with_each_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ngrams_start_over_with_each_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     model = train_ngram(text_of(["a b a b", "a b c", "b c a", "a"]), 3)
     rows = [
         word("a", 0), word(" b", 0), Row("token", b"b", 0, 0, 1.0), word("<eos>", 0, is_end=True), word(" c", 0),
@@ -80,7 +80,7 @@ def test_ngrams_begin_anew_with_each_sentence(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("name", ["word", "char", "bpe"])
-def test_the_rank_is_that_of_a_word_of_one_token(name: str, tmp_path: Path) -> None:
+def test_tokens_and_words_of_one_token_have_a_rank(name: str, tmp_path: Path) -> None:
     tokenizer = TOKENIZERS[name][0]()
     model = model_of(tokenizer)
     rows = list(surprisal_rows(model, tokenizer, held_out(tokenizer, tmp_path, LINES), ranks=True))

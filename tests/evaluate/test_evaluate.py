@@ -85,7 +85,7 @@ def test_states_reset_every_few_windows(model: LanguageModel) -> None:
     assert score.nats == pytest.approx(sum(parts), rel=1e-10)
 
 
-def test_dropout_is_off_and_the_mode_is_given_back(model: LanguageModel) -> None:
+def test_dropout_is_off_and_the_mode_is_restored(model: LanguageModel) -> None:
     ids = np.arange(80, dtype=np.uint16) % VOCAB
     model.train()
     first = evaluate(model, HeldOut(ArrayTokens(ids), None), streams=2, bptt=10)
@@ -93,7 +93,7 @@ def test_dropout_is_off_and_the_mode_is_given_back(model: LanguageModel) -> None
     assert evaluate(model, HeldOut(ArrayTokens(ids), None), streams=2, bptt=10) == first
 
 
-def test_bits_per_byte_counts_the_bytes_of_what_is_scored() -> None:
+def test_bits_per_byte_counts_the_bytes_of_the_scored_text() -> None:
     text = "éa b é" * 3
     tokenizer = train_tokenizer(TokenizerConfig(kind="char"), [text], num_documents=1)
     ids = tokenizer.encode(text)
@@ -110,7 +110,7 @@ def test_streams_with_burn_in_begin_with_the_state_of_the_tokens_before(model: L
     text = HeldOut(ArrayTokens(ids), None)
     breakdown = Breakdown(text.tokens, VOCAB)
     score = evaluate(model, text, streams=4, bptt=10, burn_in=30, breakdown=breakdown)
-    # 30 tokens early, but the first two have none or fewer before them
+    # 30 tokens early, except the first two streams, which have none or fewer before them
     expected = 0.0
     for start, stop in itertools.pairwise([0, 25, 51, 77, 103]):
         early = max(0, start - 30)
@@ -128,13 +128,13 @@ def test_streams_with_burn_in_begin_with_the_state_of_the_tokens_before(model: L
     ("num_tokens", "unit"),
     [(86, "22 stretches of 4 tokens"), (25_000, "25 stretches of 1,000 tokens")],
 )
-def test_a_text_of_few_documents_is_drawn_in_at_least_twenty_stretches(num_tokens: int, unit: str) -> None:
+def test_a_text_of_few_documents_is_resampled_in_at_least_twenty_stretches(num_tokens: int, unit: str) -> None:
     assert Breakdown(ArrayTokens(np.zeros(num_tokens, dtype=np.int64), np.array([0, 5])), 4).unit == unit
 
 
 def test_a_breakdown_sorts_nats_by_document_position_and_count() -> None:
     breakdown = Breakdown(ArrayTokens(np.zeros(100, dtype=np.int64), np.array([0, 5, 40])), 4)
-    targets = np.array([[1, 2], [3, -100]])  # at 4, 5 and 39
+    targets = np.array([[1, 2], [3, -100]])  # at places 4, 5 and 39
     breakdown.add(np.array([4, 39]), targets, np.array([[1.0, 2.0], [4.0, 0.0]]))
     assert [(g.name, g.nats, g.tokens) for g in breakdown.position_groups()] == [
         ("0 to 9", 5.0, 2),
@@ -162,7 +162,7 @@ def test_intervals_and_paired_tests_of_known_samples() -> None:
     assert better.low < better.difference < better.high
     assert better.p_value < 0.005
     assert compare(nats, nats, tokens).p_value == 1.0
-    # all signs of three equal differences: 2 of 8 are as large
+    # of the 8 ways to set the signs of three equal differences, 2 are as large
     assert compare(np.zeros(3), np.ones(3), np.ones(3)).p_value == pytest.approx(0.25, abs=0.03)
 
 
@@ -171,11 +171,11 @@ def test_perplexities_that_overflow_or_fill_a_line_are_shown_in_few_digits() -> 
     assert [metrics.shown(figure) for figure in (1234.5678, 1.5e40, math.inf)] == ["1,234.568", "1.5e+40", "inf"]
 
 
-def test_words_and_line_ends_are_counted_over_tokens() -> None:
+def test_words_and_line_ends_are_counted_across_tokens() -> None:
     text = "éa b é\n\n  one two\tthree"
     for kind in ("char", "byte", "bpe"):
         tokenizer = train_tokenizer(TokenizerConfig(kind=kind, eos="none"), [text * 3], num_documents=1)  # type: ignore[arg-type]
-        ids = np.concatenate([tokenizer.encode("x")[:1], tokenizer.encode(text)])  # the first is not scored
+        ids = np.concatenate([tokenizer.encode("x")[:1], tokenizer.encode(text)])  # the first token is not scored
         assert count_words(tokenizer, ArrayTokens(ids)) == (6, 2)
 
 
@@ -198,7 +198,7 @@ def test_a_text_is_scored_in_the_documents_that_the_corpus_has(tmp_path: Path) -
     config = configuration.load(None, ["data.layout=documents", "corpus.document=line", "tokenizer.kind=byte"])
     tokenizer = train_tokenizer(config.tokenizer, [], num_documents=2)
     text = text_held_out(tokenizer, str(path), config.corpus, layout="documents")
-    assert len(text.tokens) == 3 + 1 + 2 + 1 + 3 + 1  # with an <eos> each
+    assert len(text.tokens) == 3 + 1 + 2 + 1 + 3 + 1  # each with an <eos>
     assert text.tokens.document_starts(0, 99).tolist() == [0, 4, 7]
     assert (text.num_bytes, text.begin_id) == (8, 256)
     path.write_text("\n\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The entropy of the next word, by enumeration, by a known sum, and one token at a time."""
+"""The entropy of the next word against enumeration, a known sum, and a plain version."""
 
 import itertools
 import math
@@ -25,10 +25,10 @@ from tests.evaluate.test_words import TOKENIZERS, is_one_word, model_of, types_o
 
 @pytest.mark.parametrize("is_first", [False, True], ids=["later", "first"])
 @pytest.mark.parametrize("name", [name for name in TOKENIZERS if name != "word"])
-def test_the_entropy_of_the_next_word_is_that_of_all_words(name: str, is_first: bool) -> None:
+def test_the_entropy_of_the_next_word_equals_that_of_enumerated_words(name: str, is_first: bool) -> None:
     tokenizer = TOKENIZERS[name][0]()
     model = model_of(tokenizer)
-    with torch.no_grad():  # words are short here, so that those that can be counted are nearly all
+    with torch.no_grad():  # makes words short, so that nearly all of them can be enumerated
         for token in types_of(tokenizer):
             model.head.bias[token] += 2.5 if token == tokenizer.eos_id or tokenizer.decode_bytes(token).isspace() else 0
     *types, end = types_of(tokenizer)
@@ -59,16 +59,16 @@ def test_the_entropy_of_the_next_word_is_that_of_all_words(name: str, is_first: 
             (1 - found.mass) * MOST_TOKENS_LEFT * math.log(1 + classes[:, 0].sum()), abs=1e-9
         )
         assert found.nats + found.missing_nats > counted - 1e-9
-        assert before is None or before <= found.nats + 1e-12  # more is found
+        assert before is None or before <= found.nats + 1e-12  # more mass, more entropy
         before = found.nats
-    # what could not be counted has so much probability, as one outcome at least its own −p ln p
+    # the words that were not enumerated have this probability; even as one outcome they add −p ln p
     rest = 1 - p.sum()
     assert 0 <= rest < 0.25
     assert counted - 0.01 < found.nats < counted + 0.01 - rest * math.log(rest) + rest * 10
 
 
 def test_the_expansion_is_the_sum_over_words_exactly() -> None:
-    """Of a language in which what comes next does not depend on what was before, so that a sum is known."""
+    """In a language whose next letter does not depend on the earlier ones, the sum is known."""
     tokenizer = TOKENIZERS["char"][0]()
     model = model_of(tokenizer)
     space, *letters = tokenizer.encode(" ab").tolist()
@@ -80,7 +80,7 @@ def test_the_expansion_is_the_sum_over_words_exactly() -> None:
     p = torch.tensor([1.0, 0.0, 0.5]).double().softmax(0).tolist()
     hidden, state = torch.zeros(1, 6).double(), model.initial_state(1)
     (found,) = NextWords(model, tokenizer, mass=0.999999).entropies(hidden, state, [Known.WITHIN])
-    # the first letter is one of two; then another comes, or with p[0] the word is over: 1 / p[0] times in the mean
+    # the first letter is one of two; then letters come until, with p[0], the word is over: 1 / p[0] draws on average
     each = -sum(q * math.log(q) for q in (p[1] / (1 - p[0]), p[2] / (1 - p[0])))
     further = -sum(q * math.log(q) for q in p)
     assert found.nats == pytest.approx(each + further / p[0], rel=1e-4)
@@ -89,7 +89,7 @@ def test_the_expansion_is_the_sum_over_words_exactly() -> None:
 
 @pytest.mark.parametrize("by_line", [True, False])
 @pytest.mark.parametrize("name", ["char", "bpe", "unigram"])
-def test_the_entropy_is_that_at_the_place_of_the_word(
+def test_each_word_has_the_entropy_at_its_place(
     name: str, by_line: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.evaluate.columns.PLACES_AT_ONCE", 3)
@@ -138,7 +138,7 @@ def test_a_model_of_words_has_the_entropy_of_its_types(tmp_path: Path) -> None:
             assert row.values["entropy_reduction_nats"] is None
 
 
-def test_words_that_are_never_over_are_refused() -> None:
+def test_tokenizers_whose_words_never_end_are_refused() -> None:
     tokenizer = train_tokenizer(TokenizerConfig(kind="char", eos="none"), ["abab"], num_documents=1)
     model = LanguageModel(ModelConfig(hidden_size=4, num_layers=1), tokenizer.vocab_size)
     with pytest.raises(UserError, match="no type of the model's tokenizer shows where a word is over"):

@@ -1,4 +1,4 @@
-"""Minimal pairs: sentences scored alone, accuracy by group, and what is wrong with a file of them."""
+"""Minimal pairs: sentences scored alone, accuracy by group, and mistakes in a file of pairs."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from pipeline.evaluate.side_by_side import sentence_nats
 from tests.evaluate.test_surprisal import TEXT, model_of, one_by_one
 
 
-def test_sentences_are_scored_alone_whatever_stands_beside_them() -> None:
+def test_sentences_scored_in_a_batch_have_the_nats_of_each_alone() -> None:
     tokenizer = train_tokenizer(TokenizerConfig(kind="word"), [TEXT], num_documents=1)
     model = model_of(tokenizer)
     sentences = ["the cat sat", "the dogs ran on a mat", "a", "the cat sat"]
@@ -55,7 +55,7 @@ def test_a_bad_pair_is_named_by_its_line(tmp_path: Path, line: str, sentence: st
         read_pairs(str(path), tokenizer)
 
 
-def test_agreement_sentences_differ_in_the_verb_only() -> None:
+def test_agreement_sentences_differ_only_in_the_verb() -> None:
     lines = Path("docs/agreement.jsonl").read_text().splitlines()
     pairs = [json.loads(line) for line in lines]
     assert len({pair["good"] for pair in pairs}) == len(pairs) >= 40

@@ -1,4 +1,4 @@
-"""Texts that begin alike, scored with each beginning read once, against each text read by itself."""
+"""Texts with common beginnings, each beginning read only once, against each text read by itself."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def arrays(texts: list[list[int]]) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn", "gru_reset_before"])
 @pytest.mark.parametrize("num_groups", [None, 0, 2])
-def test_each_text_has_the_figures_that_it_has_alone(cell: str, num_groups: int | None) -> None:
+def test_each_text_has_the_same_figures_as_alone(cell: str, num_groups: int | None) -> None:
     generator = np.random.default_rng(0)
     texts = arrays(ALIKE + [generator.integers(0, 3, generator.integers(2, 9)).tolist() for _ in range(200)])
     model = model_of(cell)
@@ -59,7 +59,7 @@ def test_each_text_has_the_figures_that_it_has_alone(cell: str, num_groups: int 
     assert sorted(seen) == list(range(len(texts)))
 
 
-def test_a_beginning_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_common_beginning_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = arrays([[1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 6, 4], [2, 2]])
     rows = []
     tree = PrefixTree(model_of("lstm"))
@@ -69,13 +69,13 @@ def test_a_beginning_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows == [[1, 2], [2], [3, 6]]
 
 
-def test_few_logits_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_keep_the_logits_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefix_tree, "MOST_LOGITS", 3 * VOCAB_SIZE)
     tree = PrefixTree(model_of("lstm"))
     assert [len(batch) for batch in tree.batches(arrays(ALIKE))] == [3, 3, 3]
 
 
-def test_it_pays_where_beginnings_are_shared_and_steps_are_quick() -> None:
+def test_the_tree_pays_if_beginnings_are_shared_and_steps_are_quick() -> None:
     alike, different = arrays([[1, 2, 3, 4], [1, 2, 3, 5]]), arrays([[1, 2, 3, 4], [2, 2, 3, 4]])
     assert pays(model_of("lstm"), alike)
     assert not pays(model_of("lstm"), different)

@@ -1,4 +1,4 @@
-"""Texts made by rule keep their rules, checked by other means; scorers find models that know and models that guess."""
+"""Texts made by rule keep their rules, checked independently; scores tell models that know from models that guess."""
 
 import re
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def balanced(text: str) -> bool:
 
 
 def recalled(text: str) -> bool:
-    """Whether each key that is asked for is answered as it was told."""
+    """Whether each key that is asked for is answered with its value."""
     told, *asked = text.split("?")
     pairs = dict(re.findall("([a-z])([0-9])", told))
     return len(pairs) == len(told) // 2 and all(pairs[key] == value for key, value in asked)
@@ -60,7 +60,7 @@ RULES: dict[str, Callable[[str], bool]] = {
     ),
     "associative-recall": recalled,
 }
-# what an answer follows from: the text before it, and how far back → the answer
+# how an answer follows: the text before it, and its distance → the answer
 FOLLOWS: dict[str, Callable[[str, int], str]] = {
     "copy": lambda before, distance: before[len(before) - distance],
     "adding": lambda before, distance: chr(65 + sum(map(int, re.findall(r"\+(\d)", before)))),
@@ -75,12 +75,12 @@ def test_every_task_has_a_case_here() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_line_keeps_the_rule_and_answers_follow_from_where_it_says(name: str) -> None:
+def test_every_line_keeps_the_rule_and_answers_follow_at_their_distance(name: str) -> None:
     task = task_of(NAMES[name])
     lines = task.block(0).decode().splitlines()
     assert len(lines) == 10_000
     assert all(map(RULES[name], lines))
-    # all that there are of four symbols and nine pauses, of five n, and many of the others
+    # all combinations of four symbols and nine pauses, all five n, and many lines of the others
     assert len(set(lines)) == {"copy": 4**3 * 9, "counting": 5}.get(name, len(set(lines)))
     assert len(set(lines)) > 3_000 or name in ("copy", "counting")
     for text, answers in task.fresh(200, seed=3):
@@ -90,7 +90,7 @@ def test_every_line_keeps_the_rule_and_answers_follow_from_where_it_says(name: s
             assert FOLLOWS[name](text[:place], distance) == f"{text}\n"[place]
 
 
-def test_difficulty_reaches_its_limits_and_no_further() -> None:
+def test_difficulty_reaches_its_limits_but_not_beyond() -> None:
     examples = task_of(NAMES["copy"]).fresh(400, seed=1)
     assert {answer.distance for example in examples for answer in example.answers} == set(range(5, 14))
     depths = [
@@ -123,13 +123,15 @@ def test_a_text_is_a_function_of_its_name() -> None:
         ("builtin:nothing", "no such corpus: builtin:nothing .there are .*builtin:associative-recall"),
     ],
 )
-def test_a_task_that_is_not_there_is_refused(make_config: Callable[..., Config], pattern: str, sentence: str) -> None:
+def test_unknown_tasks_and_settings_are_refused(
+    make_config: Callable[..., Config], pattern: str, sentence: str
+) -> None:
     with pytest.raises(UserError, match=f"^corpus.train: .*{sentence}"):
         prepare_in_process(make_config({"corpus.train": [pattern]}))
 
 
 class Oracle:
-    """Stands in for a model: it reads lines from their beginning and is told what comes next by ``tell``."""
+    """Takes the place of a model: it reads lines from their beginning, and ``tell`` says what comes next."""
 
     device, training = torch.device("cpu"), False
 
@@ -145,7 +147,7 @@ class Oracle:
         return ()
 
     def __call__(self, inputs: Tensor, state: Any, segments: Any = None) -> tuple[Tensor, Any]:
-        """(T, B) → (T, B, 1), the id of what it says comes next."""
+        """(T, B) → (T, B, 1), the id of the predicted next character."""
         said = torch.zeros(*inputs.shape, 1)
         for step, row in np.ndindex(*inputs.shape):
             character = self.tokenizer.decode([int(inputs[step, row])])
@@ -169,7 +171,7 @@ def ask(task: Task, tell: Callable[[str], str], *, number: int = 300) -> Any:
 
 
 def knows(name: str) -> Callable[[str], str]:
-    """What says the next character where it follows, and anything elsewhere."""
+    """A function that says the next character if it follows from the line, and otherwise any."""
 
     def of_copy(line: str) -> str:
         symbols, _, rest = line.partition(":")
@@ -214,8 +216,8 @@ def test_a_model_that_guesses_is_right_by_chance(name: str) -> None:
     assert found.accuracy == pytest.approx(task.chance, abs=0.06)
 
 
-def test_accuracy_is_told_apart_by_distance() -> None:
-    # it copies what is up to eight back, and otherwise says what never comes
+def test_accuracy_is_reported_by_distance() -> None:
+    # it copies symbols up to eight back, and otherwise says one that never comes
     def tell(line: str) -> str:
         symbols, colon, rest = line.partition(":")
         near = len(symbols) + 1 <= 8
@@ -272,7 +274,7 @@ def test_a_model_of_another_text_or_of_other_tokens_is_refused(
         job.main(["--run", str(words.run.directory), "--probe", "copy"])
 
 
-def test_runs_of_one_table_have_one_difficulty() -> None:
+def test_runs_in_one_table_must_have_the_same_difficulty() -> None:
     copying, sooner = task_of("builtin:copy?delay=50"), task_of("builtin:copy?delay=10")
     assert job.same_difficulty(copying, task_of("builtin:copy?delay=50&examples=7&seed=3"))
     assert not job.same_difficulty(copying, sooner)

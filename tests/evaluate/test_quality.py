@@ -1,4 +1,4 @@
-"""Texts compared with true ones and among themselves, against values worked by hand."""
+"""Texts compared with true texts and with one another, against values worked by hand."""
 
 import math
 import sys
@@ -25,17 +25,17 @@ def test_variety() -> None:
     assert distinct(["a b a", "a b"], 2) == 2 / 3
     assert distinct(["a"], 2) == 0
     assert variety(["a b c d e"] * 3).self_bleu == pytest.approx(100)
-    # with n-grams of other texts nowhere in it, each precision is smoothed to half of the one before
+    # texts share no n-grams, so each precision is smoothed to half of the one before
     assert variety(["a b c d", "e f g h", "i j k l"]).self_bleu < 20
     assert math.isclose(variety(["a b", "a b"]).distinct[1], 0.5)
 
 
-def test_prompts_are_spread_evenly_and_continued_by_what_follows() -> None:
+def test_prompts_are_spread_evenly_with_their_true_continuations() -> None:
     prompts, true = cut_prompts(ArrayTokens(np.arange(21)), number=4, prompt_tokens=2, continuation_tokens=4)
     assert prompts.tolist() == [[0, 1], [5, 6], [10, 11], [15, 16]]
     assert true.tolist() == [[2, 3, 4, 5], [7, 8, 9, 10], [12, 13, 14, 15], [17, 18, 19, 20]]
     prompts, _ = cut_prompts(ArrayTokens(np.arange(8)), number=2_000_000_000, prompt_tokens=2, continuation_tokens=4)
-    assert prompts.tolist() == [[0, 1], [1, 2], [2, 3]]  # all that there are
+    assert prompts.tolist() == [[0, 1], [1, 2], [2, 3]]  # all possible ones
     with pytest.raises(ValueError, match=r"the text has 6 tokens, too few for two prompts of 2 tokens with continu"):
         cut_prompts(ArrayTokens(np.arange(6)), number=4, prompt_tokens=2, continuation_tokens=4)
 

@@ -35,7 +35,7 @@ def test_figures_of_several_runs_and_their_mean(tmp_path: Path) -> None:
     assert names == ["nats", "nats_a", "nats_b"]
 
 
-def test_runs_of_other_tokens_have_the_same_words(tmp_path: Path) -> None:
+def test_runs_with_different_tokenizers_have_the_same_words(tmp_path: Path) -> None:
     kinds = ["word", "bpe", "char"]
     tokenizers = [TOKENIZERS[kind][0]() for kind in kinds]
     tokenizers.append(train_tokenizer(TokenizerConfig(kind="char", eos="none"), LINES, num_documents=4))
@@ -68,7 +68,7 @@ def model_with(tokenizer: Tokenizer) -> LanguageModel:
         (["a", "b", "c"], "runs: one has no more words where two has 'c' as word 3 of document 1"),
     ],
 )
-def test_other_words_are_refused(other: list[str], sentence: str) -> None:
+def test_runs_with_different_words_are_refused(other: list[str], sentence: str) -> None:
     streams = [[Row("word", w.encode(), 0, i, 1.0) for i, w in enumerate(words)] for words in (["a", "b"], other)]
     with pytest.raises(UserError) as caught:
         list(joined_rows(["one", "two"], streams, tokens=False))

@@ -1,4 +1,4 @@
-"""Stimuli of every form: the words that come out are those of the file, each with its labels and its own nats."""
+"""Stimuli in every form: the words of the table are those of the file, each with its labels and nats."""
 
 import json
 import math
@@ -86,15 +86,13 @@ def test_every_form_gives_the_same_words_nats_and_labels(
         item, condition = condition, item
     labels = [(row.labels[item], row.labels[condition]) for row in found]
     assert labels == [(i, c) for i, c, text in SENTENCES for _ in text.split()]
-    # tokens and the end have those of their text
+    # tokens and the end have the labels of their text
     assert {(row.labels[item], row.labels[condition]) for row in rows} == {(i, c) for i, c, _ in SENTENCES}
     numbers = list(range(1, 13)) if name == "words.csv" else [1] * 6 + [2] * 4 + [3] * 2
     assert [row.labels["row"] for row in found] == numbers
 
 
-def test_words_of_the_file_that_white_space_would_part_stay_one(
-    tokenizer: Tokenizer, write: Callable[[str, str], str]
-) -> None:
+def test_words_with_white_space_in_them_stay_one_word(tokenizer: Tokenizer, write: Callable[[str, str], str]) -> None:
     words = ["the", "long - bearded", "dogs", "ran .", "fast"]
     path = write("words.tsv", "zone\tword\n" + "".join(f"{i}\t{word}\n" for i, word in enumerate(words)))
     rows = rows_of(tokenizer, read_stimuli(path))
@@ -109,13 +107,13 @@ def test_words_of_the_file_that_white_space_would_part_stay_one(
     assert found[1].entropy_nats == pytest.approx(rows_of(tokenizer, read_stimuli(path))[0].entropy_nats or 0, abs=9)
     if tokenizer.kind != "word":
         assert found[1].to_json()["text"] == "long - bearded"
-    else:  # "long" and "bearded" are no words of the training text
+    else:  # "long" and "bearded" are not in the training text
         assert found[1].to_json()["unknown"] == "long - bearded"
     ends = [row for row in rows if row.data == b"<eos>" and row.level == "word"]
     assert [row.position for row in ends] == [5] * len(ends)
 
 
-def test_a_table_has_the_labels_in_front(
+def test_a_table_has_the_labels_as_its_first_columns(
     tokenizer: Tokenizer, write: Callable[[str, str], str], tmp_path: Path
 ) -> None:
     stimuli = read_stimuli(write("stimuli.csv", FORMS["stimuli.csv"]))
@@ -162,7 +160,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_wrong_with_a_file_is_a_sentence(write: Callable[[str, str], str], name: str) -> None:
+def test_a_faulty_file_is_refused_in_a_sentence(write: Callable[[str, str], str], name: str) -> None:
     content, sentence = BAD[name]
     with pytest.raises(UserError) as caught:
         with_labels(SCHEMA, read_stimuli(write(name, content)))
@@ -170,7 +168,7 @@ def test_what_is_wrong_with_a_file_is_a_sentence(write: Callable[[str, str], str
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_word_that_cannot_be_made_is_named_with_its_row(write: Callable[[str, str], str]) -> None:
+def test_a_word_without_tokens_is_named_with_its_row(write: Callable[[str, str], str]) -> None:
     engine = HuggingFaceTokenizer(models.BPE(unk_token=None))
     engine.pre_tokenizer = pre_tokenizers.Whitespace()
     engine.train_from_iterator(["the cat"], trainers.BpeTrainer(special_tokens=["<s>"]))
@@ -180,9 +178,7 @@ def test_a_word_that_cannot_be_made_is_named_with_its_row(write: Callable[[str, 
         held_out_stimuli(loaded, stimuli)
 
 
-def test_words_that_a_tokenizer_makes_something_else_of_are_named(
-    write: Callable[[str, str], str], tmp_path: Path
-) -> None:
+def test_words_that_a_tokenizer_changes_are_named(write: Callable[[str, str], str], tmp_path: Path) -> None:
     engine = HuggingFaceTokenizer(models.BPE(unk_token=None))
     engine.normalizer = normalizers.Replace("-", " ")
     engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -268,7 +264,7 @@ BAD_REGIONS = {
 
 
 @pytest.mark.parametrize("name", BAD_REGIONS)
-def test_what_is_wrong_with_regions_is_a_sentence(write: Callable[[str, str], str], name: str) -> None:
+def test_faulty_regions_are_refused_in_a_sentence(write: Callable[[str, str], str], name: str) -> None:
     content, sentence = BAD_REGIONS[name]
     with pytest.raises(UserError) as caught:
         read_regions(write(name, content))
@@ -276,8 +272,8 @@ def test_what_is_wrong_with_regions_is_a_sentence(write: Callable[[str, str], st
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_equal_texts_have_equal_nats_in_any_company(tokenizer: Tokenizer) -> None:
-    """Texts that come twice are scored once, so a tie cannot be broken by rounding in batches of other lengths."""
+def test_equal_texts_have_equal_nats_in_any_batch(tokenizer: Tokenizer) -> None:
+    """Repeated texts are scored once, so that rounding in batches of other lengths cannot break a tie."""
     model = model_of(tokenizer).float()
     same, others = "the cat sat on a mat", [f"{'the dogs ran ' * n}fast" for n in range(30)]
     told: list[int] = []

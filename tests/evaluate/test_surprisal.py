@@ -1,4 +1,4 @@
-"""Rows of tokens and words against sums made by hand or one token at a time, and the tables with them."""
+"""Rows of tokens and words against sums made by hand or token by token, and the tables that hold them."""
 
 import csv
 import itertools
@@ -67,7 +67,7 @@ def test_a_row_for_every_token_and_word(tmp_path: Path, kind: str, words: list[l
     assert [(row["text"], row["document"], row["position"]) for row in found] == [
         (word, document, position) for document, line in enumerate(words) for position, word in enumerate(line)
     ]
-    # a word has the nats of its tokens: in each document they sum to the same
+    # a word has the nats of its tokens, so in each document the sums are equal
     for document in (0, 1):
         sums = [sum(row["nats"] for row in part if row["document"] == document) for part in (tokens, found)]
         assert sums[0] == pytest.approx(sums[1], rel=1e-12)
@@ -78,7 +78,7 @@ def test_a_row_for_every_token_and_word(tmp_path: Path, kind: str, words: list[l
     ("kind", "eos"),
     [("word", "line"), *((kind, eos) for kind in ("word", "char", "bpe") for eos in ("document", "none"))],
 )
-def test_lines_by_themselves_have_the_nats_of_sentences(tmp_path: Path, kind: str, eos: str) -> None:
+def test_lines_scored_by_themselves_have_the_nats_of_sentences(tmp_path: Path, kind: str, eos: str) -> None:
     lines = ["the cat sat", "the dogs  ran on a mat", "a", "the cat sat"]
     (tmp_path / "text.txt").write_text("\n".join(lines) + "\n")
     tokenizer = train_tokenizer(TokenizerConfig(kind=kind, eos=eos), [TEXT * 9], num_documents=2)  # type: ignore[arg-type]
@@ -101,7 +101,7 @@ def test_lines_by_themselves_have_the_nats_of_sentences(tmp_path: Path, kind: st
     assert num_words + num_ends == sum(row.level == "word" for row in rows)
 
 
-def test_a_table_is_of_the_kind_that_its_ending_says(tmp_path: Path) -> None:
+def test_the_ending_of_a_table_decides_its_format(tmp_path: Path) -> None:
     rows = [
         Row("token", b'a\t"', 0, 0, 0.5),
         Row("word", "é,\n".encode(), 3, 1, math.inf, b"\xc3", 1.5),
@@ -129,7 +129,7 @@ def test_a_table_is_of_the_kind_that_its_ending_says(tmp_path: Path) -> None:
             write_rows(str(tmp_path / name), rows)
 
 
-def test_a_label_may_be_called_what_no_column_is(tmp_path: Path) -> None:
+def test_a_label_can_have_the_name_of_a_field_that_is_not_a_column(tmp_path: Path) -> None:
     row = Row("word", b"a", 0, 0, 1.0, labels={"begin": "x", "data": "y"}, values={"nats": None, "length": 1})
     schema = pa.schema([*SCHEMA, ("begin", pa.string()), ("data", pa.string()), ("length", pa.int64())])
     write_rows(str(tmp_path / "rows.parquet"), [row], schema=schema)
@@ -153,7 +153,7 @@ def test_a_label_may_be_called_what_no_column_is(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("by_line", [True, False])
-def test_what_the_model_does_not_know_stands_beside_unk(
+def test_unknown_text_has_its_own_column(
     tmp_path: Path, kind: str, tokens: list[str], words: list[tuple[str, str]], by_line: bool
 ) -> None:
     (tmp_path / "text.txt").write_text("the xylophone sat\n\non a tuba\n")
@@ -165,21 +165,21 @@ def test_what_the_model_does_not_know_stands_beside_unk(
     assert [own for level, _, own in unknown if level == "token"] == tokens
     assert [found[1:] for found in unknown if found[0] == "word"] == words
     assert [row["text"] for row in rows if row["level"] == "word" and row["unknown"] is None][:2] == ["the", "sat"]
-    # a prepared split no longer has the text
+    # a prepared split no longer has its text
     prepared = replace(text, own_texts=HeldOut.own_texts)
     assert {row.own for row in surprisal_rows(model_of(tokenizer), tokenizer, prepared)} == {None}
 
 
-# the nats of " a  bb " a character at a time, of which place i has i nats, and −ln P of types within a word i/100, of
-# boundaries i/10 and of whatever ends a word 1/8
+# the nats of " a  bb " by characters: at place i there are i nats, and −ln P of types within a word is i/100, of
+# boundaries i/10, and of anything that ends a word 1/8
 @pytest.mark.parametrize(
     ("convention", "before", "expected"),
     [
         # the white space at the end goes to the word before it
         ("preceding", Before.START, [3, 3 + 4 + 5 + 6 + 7]),
-        # begins with white space, as whatever can be here; is over; the white space at the end is no word's
+        # begins with white space, as anything here must; ends; the white space at the end belongs to no word
         ("corrected", Before.START, [3 - 1 / 8 + 1 / 8, 3 + 4 + 5 + 6 - 1 / 8 + 1 / 8]),
-        # after a word of which the white space is the end, nothing is known of what comes
+        # after a word that ends with its white space, nothing is known about what comes
         ("corrected", Before.CLOSED, [3 + 1 / 8, 3 + 4 + 5 + 6 - 1 / 8 + 1 / 8]),
         ("none", Before.START, [2, 5 + 6]),
     ],
@@ -200,9 +200,9 @@ def test_the_white_space_between_words_by_hand(convention: WordBoundary, before:
     ("convention", "expected"),
     [
         ("preceding", [1, 2 + 3 + 4, 5, 6, 7]),
-        # what begins a document is taken among all that begins as it does; white space before the end is the end's
+        # the first word is taken relative to all that begin like it; white space before the end belongs to the end
         ("corrected", [1 - 0.01 + 1 / 8, 2 + 3 - 1 / 8 + 1 / 8, 4 + 5 - 1 / 8, 6 - 0.06 + 1 / 8, 7 - 1 / 8]),
-        # of the types that begin with white space
+        # relative to the types that begin with white space
         ("none", [1, 2 - 0.2 + 3, 5, 6, 7]),
     ],
 )
@@ -233,7 +233,7 @@ def test_rows_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def with_added_bytes() -> HuggingFaceTokenizer:
-    """Like Llama's, with its byte types as special tokens, as ``BpeTrainer(special_tokens=...)`` makes them."""
+    """A tokenizer like Llama's, with its byte types as special tokens, as ``BpeTrainer(special_tokens=...)`` makes."""
     engine = HuggingFaceTokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     engine.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     engine.decoder = decoders.Sequence(
@@ -247,7 +247,7 @@ def with_added_bytes() -> HuggingFaceTokenizer:
 
 
 def with_unknown_words() -> HuggingFaceTokenizer:
-    """Words between white space, ``[UNK]`` and no decoder, as in the quick tour of ``tokenizers``."""
+    """A tokenizer of words between white space, with ``[UNK]`` and no decoder, as in ``tokenizers``' quick tour."""
     engine = HuggingFaceTokenizer(models.WordLevel({"[UNK]": 0, "river": 1, "stone": 2, "quiet": 3}, unk_token="[UNK]"))
     engine.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     engine.add_special_tokens(["[UNK]"])
@@ -261,7 +261,7 @@ def with_unknown_words() -> HuggingFaceTokenizer:
         (with_unknown_words, "river zzz yyy stone xxx\n", ["river", "[UNK]", "[UNK]", "stone", "[UNK]"], 4, 0),
     ],
 )
-def test_added_types_are_words_and_parts_of_words_as_in_the_text(
+def test_added_types_make_up_the_words_of_the_text(
     make: Callable[[], HuggingFaceTokenizer],
     text: str,
     words: list[str],

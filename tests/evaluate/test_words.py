@@ -1,4 +1,4 @@
-"""The nats of words: sums over all token strings of a small language, products over a text, and figures by hand."""
+"""The nats of words: sums over all token strings of a small language, and products over a text."""
 
 import itertools
 import math
@@ -24,7 +24,7 @@ from tests.data.sentencepiece_models import train
 
 LINES = ["ab ba a b ab", "ba ab b a ba", "aab ab bba"] * 9
 CONTEXT = "ab a"
-MOST_STRINGS = 1000  # of tokens, that are words or may become some
+MOST_STRINGS = 1000  # of tokens that are words or can become words
 
 
 def trained(kind: str, **settings: object) -> Tokenizer:
@@ -37,7 +37,7 @@ def sentencepiece(model_type: str, **options: object) -> Tokenizer:
 
 
 def bpe_behind() -> Tokenizer:
-    """The white space behind: the last type of a word ends with a mark, as in the first BPE (Sennrich et al. 2016)."""
+    """White space behind: the last type of a word ends with a mark, as in the first BPE (Sennrich et al. 2016)."""
     types = ["a", "b", "a</w>", "b</w>", "ab", "ab</w>"]
     engine = HuggingFaceTokenizer(
         models.BPE({t: i for i, t in enumerate(types)}, [("a", "b"), ("a", "b</w>")], end_of_word_suffix="</w>")
@@ -47,7 +47,7 @@ def bpe_behind() -> Tokenizer:
 
 
 def bpe_apart() -> Tokenizer:
-    """The white space apart: a type of its own."""
+    """White space apart: it is a type of its own."""
     types = ["a", "b", " ", "ab", "ba"]
     engine = HuggingFaceTokenizer(models.BPE({t: i for i, t in enumerate(types)}, [("a", "b"), ("b", "a")]))
     engine.pre_tokenizer, engine.decoder = pre_tokenizers.Split(" ", "isolated"), decoders.Fuse()
@@ -55,14 +55,14 @@ def bpe_apart() -> Tokenizer:
 
 
 def word_piece() -> Tokenizer:
-    """The white space in front of whatever is not marked as the rest of a word."""
+    """White space in front of every type that is not marked as the rest of a word."""
     types = ["[UNK]", "a", "b", "##a", "##b", "ab"]
     engine = HuggingFaceTokenizer(models.WordPiece({t: i for i, t in enumerate(types)}, unk_token="[UNK]"))
     engine.pre_tokenizer, engine.decoder = pre_tokenizers.WhitespaceSplit(), decoders.WordPiece("##", cleanup=False)
     return LoadedTokenizer("document", engine)
 
 
-# how to make it, and whether a word can be spelt in several ways
+# a function that makes it, and whether a word can be spelt with tokens in several ways
 TOKENIZERS: dict[str, tuple[Callable[[], Tokenizer], bool]] = {
     "byte": (lambda: ByteTokenizer("document"), False),
     "char": (lambda: trained("char"), False),
@@ -78,7 +78,7 @@ TOKENIZERS: dict[str, tuple[Callable[[], Tokenizer], bool]] = {
 
 
 def types_of(tokenizer: Tokenizer) -> list[int]:
-    """The types that the small language has: those of its letters and blanks."""
+    """The types of the small language: letters and blanks, and last the end."""
     letters = set(b"ab \xef\xbf\xbd" if tokenizer.kind == "char" else b"ab ")
     found = [
         i for i in range(tokenizer.vocab_size) if len(data := tokenizer.decode_bytes(i)) > 0 and set(data) <= letters
@@ -89,20 +89,20 @@ def types_of(tokenizer: Tokenizer) -> list[int]:
 
 
 def model_of(tokenizer: Tokenizer) -> LanguageModel:
-    """A random model of the small language, in float64."""
+    """A random model of the small language in float64."""
     torch.manual_seed(3)
     config = ModelConfig(hidden_size=6, num_layers=1, embedding_range=0.1, input_gain=1)
     model = LanguageModel(config, tokenizer.vocab_size).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(2)
-        model.head.bias.fill_(-90.0)  # e⁻⁹⁰ of all that is not of it
+        model.head.bias.fill_(-90.0)  # e⁻⁹⁰ for all types outside the language
         model.head.bias[types_of(tokenizer)] = torch.randn(len(types_of(tokenizer))).double()
     return model
 
 
 def words_after(model: LanguageModel, tokenizer: Tokenizer, context: list[int], ends: Sequence[list[int]]) -> list[Row]:
-    """The last word of ``context`` and each of ``ends``, as the program counts it."""
+    """The last word of ``context`` and each of ``ends``, as the program scores it."""
     rows = [[*tokenizer.start_ids.tolist(), *context, *end, 0] for end in ends]
     (part,) = scored_windows(
         model, [window_of([np.array(row) for row in rows])], groups=groups_of_types(tokenizer, model)
@@ -121,7 +121,7 @@ def words_after(model: LanguageModel, tokenizer: Tokenizer, context: list[int], 
 
 
 def log_probabilities(model: LanguageModel, tokenizer: Tokenizer, rows: Sequence[list[int]]) -> torch.Tensor:
-    """ln p of every type after the start and each prefix of each of ``rows`` of one length: (rows, T + 1, V)."""
+    """ln p of every type after each prefix of each of ``rows``, which have one length: (rows, T + 1, V)."""
     ids = torch.tensor([[*tokenizer.start_ids.tolist(), *row] for row in rows]).t()
     with torch.no_grad():
         hidden, _ = model(ids, model.initial_state(len(rows)))
@@ -129,12 +129,12 @@ def log_probabilities(model: LanguageModel, tokenizer: Tokenizer, rows: Sequence
 
 
 def is_open(pieces: Sequence[bytes]) -> bool:
-    """Whether more tokens may go on with the word, or with white space before it, that ``pieces`` are."""
+    """Whether further tokens can continue the word, or the white space before it, that ``pieces`` make up."""
     return not any(piece.strip() and piece[-1:].isspace() for piece in pieces)
 
 
 def is_one_word(pieces: Sequence[bytes]) -> bool:
-    """Whether they are white space and then one word, no part of which is over before the last."""
+    """Whether ``pieces`` are white space and then one word, which is not over before the last piece."""
     begin = next((i for i, piece in enumerate(pieces) if piece.strip()), None)
     if begin is None:
         return False
@@ -161,7 +161,7 @@ def test_the_probabilities_of_all_words_sum_to_one(name: str, is_first: bool) ->
         spaces = [s for s in strings if not b"".join(data[i] for i in s).strip()]
         longest = [s for s in [*units, *spaces] if len(s) == most_tokens and is_open([data[i] for i in s])]
         ends = [[*space, end] for space in [[], *spaces] if len(space) < most_tokens]
-    # what begins a document is taken among all that begins as it does
+    # the first word is taken relative to all that begin like it
     log_p = log_probabilities(model, tokenizer, [context])[0, -1]
     classes = classes_of_types(tokenizer)
     is_closed = not is_first and data.get(context[-1], b"")[-1:].isspace()
@@ -172,7 +172,7 @@ def test_the_probabilities_of_all_words_sum_to_one(name: str, is_first: bool) ->
         known = float(log_p[classes[:, begins].any(1)].logsumexp(0))
 
     found = [math.exp(-row.nats) for row in words_after(model, tokenizer, context, [*units, *ends])]
-    left_out = 0.0  # whatever is longer: of words what is not over yet, of white space what is not the end
+    left_out = 0.0  # all longer strings: words that are not over yet, and white space not followed by the end
     if longest:
         rows = log_probabilities(model, tokenizer, [[*context, *s] for s in longest])
         for s, row in zip(longest, rows, strict=True):
@@ -184,7 +184,7 @@ def test_the_probabilities_of_all_words_sum_to_one(name: str, is_first: bool) ->
     assert left_out < 0.9
     assert all(0 <= p <= 1 for p in found)
 
-    # of each word the figure is that of the tokenizer's own tokens; all others that spell it are the rest
+    # the figure of a word is that of the tokenizer's own tokens for it; other tokens that spell it are the rest
     own = dict.fromkeys((tuple(unit) for unit in units), False)
     text_of = {unit: b"".join(data[i] for i in unit).decode() for unit in own}
     for unit in own:
@@ -200,7 +200,7 @@ def test_the_probabilities_of_all_words_sum_to_one(name: str, is_first: bool) ->
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_the_words_and_the_end_multiply_to_the_text(name: str, tmp_path: Path) -> None:
+def test_the_nats_of_words_and_the_end_sum_to_those_of_the_text(name: str, tmp_path: Path) -> None:
     tokenizer = TOKENIZERS[name][0]()
     model = model_of(tokenizer)
     lines = ["ab a  ba", "b", " ab ba ", "a ab a"]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pipeline.model.recurrence import CELLS
 
-# what the tests of every cell go over, by name: each cell as it is by default, and what an LSTM may be besides
+# settings that the tests of every cell go over, by name: each cell with its defaults, and variants of LSTMs
 SETTINGS: dict[str, dict[str, Any]] = {
     **{cell: {"cell": cell} for cell in CELLS},
     "slstm": {"cell": "slstm", "num_heads": 1},
@@ -17,13 +17,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def zero_state(layer: Any, num_streams: int) -> list[Tensor]:
-    """The state before the first step: h, c, and the input before; of an sLSTM what comes out, h, c and n."""
+    """The state before the first step: h, c and the previous input; for an sLSTM its output, h, c and n."""
     sizes = [layer.hidden_size] * 4 if hasattr(layer, "head_norm") else [layer.hidden_size] * 2 + [layer.input_size]
     return [torch.zeros(num_streams, size, dtype=torch.float64) for size in sizes]
 
 
 def recurrent_weight(layer: Any) -> Tensor:
-    """What weight dropout falls on: W_h, or all that a QRNN has."""
+    """The weight that weight dropout applies to: W_h, or the only one of a QRNN."""
     for name in ("weight_hh_l0", "weight_hh", "weight"):
         if hasattr(layer, name):
             weight: Tensor = getattr(layer, name)
@@ -79,7 +79,7 @@ def own_cell_step(cell: str, x: Tensor, state: list[Tensor], layer: Any, recurre
 def slstm_step(x: Tensor, state: list[Tensor], layer: Any, recurrent: Tensor | None) -> list[Tensor]:
     """Beck et al. 2024, equations 8 to 14, without a stabiliser; then each head normalised.
 
-    (B, E), and what came out, h, c and n → what comes out, h, c and n. One unit after another.
+    (B, E), and the last output, h, c and n → the next output, h, c and n. One unit after another.
     """
     _, h, c, n = state
     w_h = layer.weight_hh if recurrent is None else recurrent

@@ -1,4 +1,4 @@
-"""The scan against a loop, layer norm, residual connections and sizes against what they say."""
+"""The scan against a loop; layer norm, residual connections, initial weights and sizes."""
 
 from typing import Any, get_args
 
@@ -19,7 +19,7 @@ TIME, STREAMS, EMBED = 6, 3, 5
 
 
 def random_averages(num_steps: int, num_streams: int, size: int) -> list[Tensor]:
-    """Inputs, gates and start."""
+    """Random inputs, gates and start."""
     torch.manual_seed(num_steps)
     shapes = [(num_steps, num_streams, size)] * 2 + [(num_streams, size)]
     return [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
@@ -27,13 +27,13 @@ def random_averages(num_steps: int, num_streams: int, size: int) -> list[Tensor]
 
 @pytest.fixture(params=["loop", "blocks"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a CPU and as on a GPU."""
+    """The scan in a loop, as on a CPU, and in blocks, as on a GPU."""
     monkeypatch.setattr(scan, "BLOCKED", {"cpu"} if request.param == "blocks" else set())
 
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("num_steps", [1, 2, 7, 24, 25, 64, 70, 600])
-def test_the_scan_is_one_step_after_another(num_steps: int) -> None:
+def test_the_scan_equals_one_step_after_another(num_steps: int) -> None:
     inputs, gates, start = random_averages(num_steps, 2, 3)
     resets = torch.rand(num_steps, 2) < 0.1
     hidden, steps = start, []
@@ -74,8 +74,8 @@ def test_saturated_gates_over_a_long_window_stay_finite_and_exact() -> None:
     gates = torch.tensor([-1e4, 1e4, -200.0, 200.0]).expand(2000, 1, 4).clone().requires_grad_()
     start = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
     hidden = running_average(inputs, gates, start)
-    assert torch.equal(hidden[..., [0, 2]], inputs[..., [0, 2]])  # everything forgotten
-    assert torch.equal(hidden[..., [1, 3]], start[:, [1, 3]].expand(2000, 1, 2))  # nothing forgotten
+    assert torch.equal(hidden[..., [0, 2]], inputs[..., [0, 2]])  # everything is forgotten
+    assert torch.equal(hidden[..., [1, 3]], start[:, [1, 3]].expand(2000, 1, 2))  # nothing is forgotten
     hidden.sum().backward()
     assert inputs.grad is not None
     assert gates.grad is not None
@@ -102,7 +102,7 @@ def test_float32_stays_near_float64(cell: str) -> None:
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("residual", [False, True])
 def test_layer_norm_and_residual_connections_of_layers_of_different_sizes(cell: str, residual: bool) -> None:
-    """Normalised before each layer and after the last; added where input and output have one size: layers 0 and 2."""
+    """Norms before each layer and after the last; inputs are added where sizes agree: in layers 0 and 2."""
     torch.manual_seed(0)
     sizes = [EMBED, 7, 7]
     model = Recurrence(cell, input_size=EMBED, hidden_sizes=sizes, layer_norm=True, residual=residual).double()
@@ -127,7 +127,7 @@ def test_layer_norm_and_residual_connections_of_layers_of_different_sizes(cell: 
     expected = torch.stack(outputs)
     found, end = model(inputs, model.initial_state(STREAMS, device=inputs.device, dtype=torch.float64))
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
-    part = 1 if cell in ("qrnn", "slstm") else 0  # before h, or in its place, what comes out
+    part = 1 if cell in ("qrnn", "slstm") else 0  # for these the output precedes h or takes its place
     for index, size in enumerate(sizes):
         own = F.pad(states[index][part], (0, 7 - size))
         torch.testing.assert_close(end[0][index], own, rtol=1e-11, atol=1e-12)
@@ -153,7 +153,7 @@ def test_only_the_first_layer_of_a_qrnn_is_wide_unless_all_are() -> None:
 def test_initial_weights() -> None:
     for cell, limit in (("mingru", 1 / 20), ("minlstm", 1 / 20), ("qrnn", 1 / 800**0.5), ("gru_reset_before", 1 / 8)):
         model = LanguageModel(ModelConfig(cell=cell, embedding_size=400, hidden_size=64, num_layers=1), 11)  # type: ignore[arg-type]
-        weight = model.recurrence.layers[0].weight  # three times as large at the start as the others
+        weight = model.recurrence.layers[0].weight  # initially three times as large as the others
         for parameter in model.recurrence.parameters():
             most = parameter.abs().max() / (3 if parameter is weight else 1)
             assert 0.9 * limit < most <= limit

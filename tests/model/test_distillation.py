@@ -17,7 +17,7 @@ LOGITS, TAUGHT = torch.tensor([1.0, 2.0, 3.0]).log(), torch.tensor([0.5, 0.25, 0
 
 
 def constant_head() -> Softmax:
-    """A head whose logits are ``LOGITS`` whatever it is given."""
+    """A head whose logits are ``LOGITS`` for any hidden vector."""
     head = Softmax(1, 3).double()
     with torch.no_grad():
         head.weight.zero_()
@@ -35,7 +35,7 @@ def top(logits: Tensor, top_k: int, *, weight: float = 0.5, temperature: float =
     return TopTargets(weight, temperature, logits.shape[-1], types=types, log_q=log_q)
 
 
-def test_the_loss_of_a_token_is_as_worked_out_by_hand() -> None:
+def test_the_loss_of_a_token_by_hand() -> None:
     hidden, target = torch.zeros(1, 1, 1, dtype=torch.float64), torch.tensor([[2]])
     taught = TAUGHT.double().view(1, 1, 3)
     nats = math.log(2)
@@ -43,11 +43,11 @@ def test_the_loss_of_a_token_is_as_worked_out_by_hand() -> None:
     divergence = 0.5 * math.log(3) + 0.25 * math.log(3 / 4) + 0.25 * math.log(1 / 2)
     found = constant_head().distill(hidden, target, whole(taught, weight=0.25))
     assert [part.item() for part in found] == pytest.approx([0.75 * nats + 0.25 * divergence, nats, divergence])
-    # the likeliest of the teacher, and the others together: 1/2 against 1/6, 1/2 against 5/6
+    # the teacher's likeliest type, and the others together: 1/2 against 1/6, and 1/2 against 5/6
     divergence = 0.5 * math.log(3) + 0.5 * math.log(3 / 5)
     found = constant_head().distill(hidden, target, top(taught, 1, weight=0.25))
     assert [part.item() for part in found] == pytest.approx([0.75 * nats + 0.25 * divergence, nats, divergence])
-    # at temperature 2 both are as their square roots, and the divergence counts four times
+    # at temperature 2 both are proportional to their square roots, and the divergence counts four times
     p, q = ([math.sqrt(x) for x in values] for values in ((1, 2, 3), (2, 1, 1)))
     p, q = [x / sum(p) for x in p], [x / sum(q) for x in q]
     divergence = sum(b * math.log(b / a) for a, b in zip(p, q, strict=True))
@@ -56,7 +56,7 @@ def test_the_loss_of_a_token_is_as_worked_out_by_hand() -> None:
 
 
 def equations(head: Any, hidden: Tensor, targets: Tensor, soft: SoftTargets, logits: Tensor, top_k: int) -> Tensor:
-    """The summed loss from dense distributions over outcomes; ``logits`` are the teacher's."""
+    """The summed loss, computed from dense distributions over outcomes; ``logits`` are the teacher's."""
     tau, counted = soft.temperature, targets.flatten() >= 0
     ours = head.logits(hidden).flatten(0, 1)
     nats = -ours.log_softmax(-1).gather(1, targets.flatten().clamp(min=0)[:, None])[:, 0]
@@ -97,12 +97,12 @@ def test_loss_and_gradients_equal_the_equations(
     torch.testing.assert_close(found.nats, head.loss(hidden, targets).detach(), rtol=1e-12, atol=0)
     mixed = 0.7 * found.nats + 0.3 * temperature**2 * found.divergence
     torch.testing.assert_close(mixed, expected.detach(), rtol=1e-12, atol=0)
-    # the factor that training multiplies with
+    # the factor by which training multiplies
     for gradient, other in zip(torch.autograd.grad(2 * found.loss, leaves), wanted, strict=True):
         torch.testing.assert_close(gradient, 2 * other, rtol=1e-9, atol=1e-12)
 
 
-def test_all_types_are_the_whole_divergence_and_fewer_never_more() -> None:
+def test_the_divergence_grows_with_the_number_of_types_up_to_the_whole() -> None:
     torch.manual_seed(0)
     head = Softmax(HIDDEN, VOCAB).double()
     head.reset_parameters()
@@ -116,7 +116,7 @@ def test_all_types_are_the_whole_divergence_and_fewer_never_more() -> None:
 
 
 @pytest.mark.parametrize("kind", ["softmax", "adaptive", "mixture"])
-def test_without_weight_the_loss_and_its_gradients_are_bit_for_bit_the_usual(kind: str) -> None:
+def test_a_teacher_of_weight_zero_changes_no_bit_of_loss_and_gradients(kind: str) -> None:
     head = Softmax(HIDDEN, VOCAB) if kind == "softmax" else random_head(kind, tied=True)
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter)

@@ -1,4 +1,4 @@
-"""A model that is used and not trained: no dropout, no gradients unless asked for, and its mode is given back."""
+"""A model that is used, not trained: no dropout, no gradients unless asked for; afterwards its mode is restored."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def test_mode_dropout_and_gradients(model: LanguageModel, gradients: bool, is_tr
     assert model.recurrence.training is is_training
 
 
-def test_the_mode_is_given_back_after_an_error(model: LanguageModel) -> None:
+def test_the_mode_is_restored_after_an_error(model: LanguageModel) -> None:
     with pytest.raises(KeyError), evaluating(model):
         raise KeyError
     assert model.training

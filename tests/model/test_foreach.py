@@ -1,4 +1,4 @@
-"""Operations on lists of tensors are those of each tensor, with and without torch's functions for lists."""
+"""Operations on lists of tensors equal those on each tensor, with and without torch's functions for lists."""
 
 import importlib
 from collections.abc import Iterator

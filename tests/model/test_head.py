@@ -23,7 +23,7 @@ def random_head(hidden_size: int, vocab_size: int) -> Softmax:
 
 
 class LargestTensor(TorchDispatchMode):
-    """Notes the most numbers that any operation's result held."""
+    """Records the largest number of elements of any operation's result."""
 
     size = 0
 
@@ -108,10 +108,10 @@ def test_chunks_keep_the_logits_small(needs_gradient: bool) -> None:
         nats = head.loss(hidden, targets, most_logits=7000)
         if needs_gradient:
             nats.backward()
-    assert 4000 <= largest.size <= 7000  # all of the logits would be 100,000
+    assert 4000 <= largest.size <= 7000  # all logits at once would be 100,000
 
 
-def test_a_loss_in_chunks_is_differentiated_once_only() -> None:
+def test_a_loss_in_chunks_can_be_differentiated_only_once() -> None:
     head = random_head(4, 10)
     nats = head.loss(torch.randn(3, 2, 4), torch.randint(10, (3, 2)), most_logits=20)
     nats.backward(retain_graph=True)
@@ -120,7 +120,7 @@ def test_a_loss_in_chunks_is_differentiated_once_only() -> None:
 
 
 @pytest.mark.parametrize("name", ["bf16", "fp16"])
-def test_a_cpu_without_the_instructions_multiplies_in_float32(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_without_bf16_products_multiplies_in_float32(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "has_bf16_products", lambda: False)
     head = random_head(8, 100)
     hidden, targets = torch.randn(5, 9, 8), torch.randint(100, (5, 9))

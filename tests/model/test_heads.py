@@ -43,7 +43,7 @@ def random_head(kind: str, *, tied: bool) -> Head:
 
 
 def probabilities(head: Any, hidden: Tensor) -> Tensor:
-    """(N, H) → (N, V) from the equations."""
+    """(N, H) → probabilities (N, V), from the equations."""
     if isinstance(head, MixtureOfSoftmaxes):
         prior = torch.softmax(hidden @ head.prior.weight.T, 1)
         vectors = torch.tanh(hidden @ head.experts.weight.T + head.experts.bias).chunk(3, 1)
@@ -112,11 +112,11 @@ def test_distributions_are_those_of_the_equations(kind: str, tied: bool, most_lo
     head = random_head(kind, tied=tied) if kind != "softmax" else Softmax(HIDDEN, VOCAB).double()
     if kind == "softmax":
         head.reset_parameters()
-    head.bias.data[7] = -500  # next to impossible: a sum of probabilities would be 0
+    head.bias.data[7] = -500  # almost impossible: as a sum of probabilities its mass would be 0
     hidden = torch.randn(5, 9, HIDDEN, dtype=torch.float64)
     targets = torch.randint(8, VOCAB, (5, 9))
     targets[2, 3] = -100
-    groups = torch.zeros(VOCAB, 4, dtype=torch.float64)  # every third type, type 7, none and all
+    groups = torch.zeros(VOCAB, 4, dtype=torch.float64)  # every third type, type 7, no type, all types
     groups[::3, 0], groups[7, 1], groups[:, 3] = 1, 1, 1
     found = head.distribution(hidden, targets, groups, most_logits=most_logits)
     log_p = head.logits(hidden.view(-1, HIDDEN)).log_softmax(-1).detach()
@@ -141,7 +141,7 @@ def test_every_parameter_has_a_gradient_whatever_the_targets(kind: str, tied: bo
     head = random_head(kind, tied=tied)
     head.loss(torch.randn(3, 2, HIDDEN, dtype=torch.float64), torch.zeros(3, 2, dtype=torch.int64)).backward()
     assert all(parameter.grad is not None for parameter in head.parameters())
-    if kind == "adaptive":  # no target is in a tail: their own types learn nothing
+    if kind == "adaptive":  # no target is in a tail, so the types of tails learn nothing
         assert head.bias.grad[CUTOFFS[0] :].abs().max() == 0  # type: ignore[index, union-attr]
 
 
@@ -151,8 +151,8 @@ def test_chunks_keep_the_logits_small(kind: str) -> None:
     hidden, targets = torch.randn(100, 10, HIDDEN, requires_grad=True), torch.randint(VOCAB, (100, 10))
     with LargestTensor() as largest:
         head.loss(hidden, targets, most_logits=9000).backward()
-    # what grows with the tokens alone: hidden vectors, and for the mixture those of 3 experts
-    assert largest.size <= max(9000, 1000 * 3 * EMBED)  # all of a mixture's logits would be 120,000
+    # hidden vectors, and those of the mixture's 3 experts, grow with the number of tokens all the same
+    assert largest.size <= max(9000, 1000 * 3 * EMBED)  # all logits of a mixture at once would be 120,000
 
 
 def model_with(head: str, **settings: Any) -> LanguageModel:
@@ -170,7 +170,7 @@ def gradients_of(
     step = TrainingStep(model, optimizer, clipping=Clipping(norm=100.0), precision="float64", seed=1,
                         accumulation_steps=accumulate, batch_size=4, rank=rank, world_size=world_size)  # fmt: skip
     tokens = torch.randint(VOCAB, (6, 4), generator=torch.Generator().manual_seed(2))
-    tokens[:, 2:] %= CUTOFFS[0]  # the second rank's streams are of frequent types only
+    tokens[:, 2:] %= CUTOFFS[0]  # the second rank's streams have only frequent types
     rows = slice(rank * 4 // world_size, (rank + 1) * 4 // world_size)
     mine = tokens[:, rows]
     nats, _, _ = step(mine[:-1], mine[1:], model.initial_state(rows.stop - rows.start), num_targets=20, lr=1.0, index=0)
@@ -220,7 +220,7 @@ def test_autocast_stays_near_float32(head: str, precision: str, monkeypatch: pyt
 
 @pytest.mark.parametrize("head", ["adaptive", "mixture"])
 @pytest.mark.parametrize("tied", [False, True])
-def test_weights_are_saved_once_and_come_back(head: str, tied: bool, tmp_path: Path) -> None:
+def test_weights_are_saved_once_and_loaded_unchanged(head: str, tied: bool, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     model = model_with(head, tie_weights=tied)
@@ -235,7 +235,7 @@ def test_weights_are_saved_once_and_come_back(head: str, tied: bool, tmp_path: P
 
 
 @pytest.mark.parametrize("head", ["adaptive", "mixture"])
-def test_writes_text_and_searches_with_beams(head: str) -> None:
+def test_models_with_these_heads_write_text_and_search_with_beams(head: str) -> None:
     model = model_with(head, tie_weights=True).double().eval()
     prompt = torch.tensor([1, 2, 3]).numpy()
     greedy = list(sample_tokens(model, prompt, num_tokens=6, seed=1, sampling=Sampling(temperature=0)))
@@ -255,7 +255,7 @@ def test_parameters_of_an_untied_adaptive_softmax() -> None:
     assert sum(parameter.numel() for parameter in model.head.parameters()) == expected
 
 
-def test_mistakes_are_told_in_a_sentence() -> None:
+def test_mistakes_in_head_settings_are_refused_in_a_sentence() -> None:
     with pytest.raises(ValueError, match=r"model\.adaptive_cutoffs: \[10, 50\] must lie within .* 40 types"):
         LanguageModel(ModelConfig(head="adaptive", adaptive_cutoffs=[10, 50]), 40)
     with pytest.raises(ValueError, match=r"model\.adaptive_cutoffs: .* 12 types"):

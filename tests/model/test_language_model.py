@@ -25,7 +25,7 @@ def tokens(length: int = TIME) -> Tensor:
 
 
 def reference_nats(model: LanguageModel, cell: str, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Σ −log p(target) with plain products, one time step after another, from a zero state."""
+    """Σ −log p(target), with plain products, one time step after another, from a zero state."""
     states = [zero_state(layer, STREAMS) for layer in model.recurrence.layers]
     total = torch.zeros((), dtype=torch.float64)
     for t in range(len(inputs)):
@@ -71,7 +71,7 @@ def test_two_windows_with_carried_state_are_one_long_window(cell: str) -> None:
 @pytest.mark.parametrize("head", ["softmax", "adaptive", "mixture"])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint16, torch.int32, torch.uint32])
 def test_ids_of_any_integer_type_are_read(dtype: torch.dtype, head: str) -> None:
-    # uint16 and uint32 are what tokenizers give and shards hold
+    # tokenizers return and shards hold uint16 and uint32
     model = make(head=head, adaptive_cutoffs=[4, 8], embedding_dropout=0.3)
     ids = torch.from_numpy(tokens().numpy().astype(str(dtype).removeprefix("torch.")))
     assert ids.dtype is dtype
@@ -87,7 +87,7 @@ def test_ids_of_any_integer_type_are_read(dtype: torch.dtype, head: str) -> None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bool])
-def test_what_is_no_integer_is_no_id(dtype: torch.dtype) -> None:
+def test_ids_that_are_not_integers_are_refused(dtype: torch.dtype) -> None:
     model = make()
     with pytest.raises(TypeError, match=f"token ids must be integers, not {dtype}"):
         model(tokens().to(dtype), model.initial_state(STREAMS))
@@ -104,7 +104,7 @@ def test_tied_weights_are_one_tensor_and_sizes_are_counted_once() -> None:
     assert projected.num_parameters == VOCAB * EMBED + lstm + HIDDEN * EMBED + VOCAB
 
 
-def test_initialisation_is_the_seed_s_and_within_its_range() -> None:
+def test_initial_weights_depend_on_the_seed_and_stay_within_their_range() -> None:
     for a, b in zip(make().parameters(), make().parameters(), strict=True):
         assert torch.equal(a, b)
     model = make(init_range=0.05)
@@ -116,7 +116,7 @@ def test_initialisation_is_the_seed_s_and_within_its_range() -> None:
 
 
 @pytest.mark.parametrize("cell", SETTINGS)
-def test_the_gain_of_inputs_multiplies_what_layers_read_and_nothing_else(cell: str) -> None:
+def test_the_input_gain_multiplies_only_the_input_weights(cell: str) -> None:
     usual, gained = make(cell, input_gain=1.0), make(cell)
     scaled = {id(weight) for weight in gained.recurrence.input_weights}
     assert len(scaled) == len(gained.recurrence.layers)
@@ -124,7 +124,7 @@ def test_the_gain_of_inputs_multiplies_what_layers_read_and_nothing_else(cell: s
         torch.testing.assert_close(after, before * 3 if id(after) in scaled else before, rtol=1e-6, atol=0)
 
 
-def test_the_range_of_all_is_that_of_inputs_too() -> None:
+def test_init_range_also_applies_to_input_weights() -> None:
     weights = make(init_range=0.05).recurrence.input_weights
     assert all(weight.abs().max() <= 0.05 for weight in weights)
     assert make(init_range=0.05, input_gain=3.0).recurrence.input_weights[0].abs().max() > 0.1
@@ -141,7 +141,7 @@ def test_the_range_of_all_is_that_of_inputs_too() -> None:
         ({"tie_weights": True, "embedding_range": 0.7}, 0.7),
     ],
 )
-def test_the_range_that_embeddings_start_from(settings: dict[str, object], limit: float) -> None:
+def test_the_initial_range_of_embeddings(settings: dict[str, object], limit: float) -> None:
     weight = make(**{"embedding_size": 100, **settings}).embedding.weight
     assert 0.98 * limit < weight.abs().max() <= limit
     assert weight.square().mean().item() == pytest.approx(limit**2 / 3, rel=0.1)

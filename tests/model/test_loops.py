@@ -1,4 +1,4 @@
-"""The layers that loop over time themselves, against torch's in float64, and where the model takes them."""
+"""Layers that loop over time themselves, against torch's in float64, and when the model uses them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def window(cell: Any, dtype: torch.dtype = torch.float64) -> tuple[Any, Tensor, 
 
 @pytest.fixture(params=["as it is", "weights replaced"])
 def recurrent(request: pytest.FixtureRequest) -> Any:
-    """What to call with a layer for the recurrent weights that stand in for its own, as with weight dropout."""
+    """A function: layer → the recurrent weights that replace its own, as with weight dropout, or None."""
     return (lambda layer: None) if request.param == "as it is" else (lambda layer: layer.weight_hh_l0 / 2)
 
 
@@ -50,7 +50,7 @@ def test_outputs_and_gradients_are_those_of_torch(cell: Any, recurrent: Any, mon
         layer, inputs, state = window(cell)
         hidden, end = kernels.run_layer(layer, inputs, state, recurrent(layer))
         weights = torch.linspace(-1, 1, hidden.numel(), **DOUBLE).view(hidden.shape)
-        # the last state is differentiated too, each part with weights of its own
+        # the last state is differentiated too, each part with its own weights
         loss = (hidden * weights).sum() + (end[0] * 2).sum() + (end[-1] * weights[0]).sum()
         loss.backward()
         found.append([hidden, *end, *(leaf.grad for leaf in (inputs, *state, *layer.parameters()))])
@@ -67,7 +67,7 @@ def test_gradcheck(cell: Any) -> None:
 
 
 @each_cell
-def test_without_gradients_the_same(cell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outputs_without_gradients_are_the_same(cell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     choose(monkeypatch, fused=False)
     layer, inputs, state = window(cell, torch.float32)
     expected, expected_end = kernels.run_layer(layer, inputs, state)
@@ -78,7 +78,7 @@ def test_without_gradients_the_same(cell: Any, monkeypatch: pytest.MonkeyPatch) 
 
 
 @each_cell
-def test_streams_that_begin_anew_within_the_window(cell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streams_that_are_reset_within_the_window(cell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     layer, inputs, state = window(cell)
     resets = torch.zeros(T, B, dtype=torch.bool).numpy()
     resets[2, 1] = resets[4, 1] = resets[3, 0] = True
@@ -95,7 +95,7 @@ def test_streams_that_begin_anew_within_the_window(cell: Any, monkeypatch: pytes
 def test_in_bf16_gradients_are_as_near_to_float64_as_the_fused_kernel_s(
     cell: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rounding to 8 bits, by either, leaves errors of the same size."""
+    """Either one rounds to 8 bits, which leaves errors of the same size."""
     exact_layer, inputs, state = window(cell)
     hidden, _ = exact_layer(inputs, state if cell is nn.LSTM else state[0])
     hidden.square().sum().backward()
@@ -119,7 +119,7 @@ def test_in_bf16_gradients_are_as_near_to_float64_as_the_fused_kernel_s(
 def test_our_own_cells_in_bf16_are_as_near_to_float64_as_its_rounding(
     cell: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Products in bf16, which has 8 bits, also where this CPU would not take it by itself."""
+    """Products are in bf16, which has 8 bits, even if this CPU would not choose it by itself."""
     monkeypatch.setattr(precision, "has_bf16_products", lambda: True)
     torch.manual_seed(0)
     settings: dict[str, Any] = (

@@ -1,4 +1,4 @@
-"""The Mogrifier LSTM against its equations, and where it is the plain LSTM."""
+"""The Mogrifier LSTM against its equations, and the settings with which it is the plain LSTM."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def test_gradcheck(num_rounds: int, resets: Any) -> None:
     assert torch.autograd.gradcheck(run, (inputs, hidden, cell, *weights), fast_mode=True)
 
 
-def test_rounds_that_open_every_gate_by_half_are_none() -> None:
-    """With matrices of zeros all gates are 2σ(0) = 1: torch's LSTM."""
+def test_rounds_with_zero_matrices_equal_no_rounds() -> None:
+    """With zero matrices all gates are 2σ(0) = 1, which is torch's LSTM."""
     layer, plain = make(4), nn.LSTM(E, H, **DOUBLE)
     with torch.no_grad():
         for mixer in layer.mixers:
@@ -83,7 +83,7 @@ def test_rounds_that_open_every_gate_by_half_are_none() -> None:
     torch.testing.assert_close([found, *found_end], [expected, *end], rtol=1e-12, atol=1e-13)
 
 
-def test_no_rounds_are_torch_s_lstm() -> None:
+def test_without_rounds_it_is_torch_s_lstm() -> None:
     (layer,) = Recurrence("lstm", input_size=E, hidden_sizes=[H]).layers
     assert type(layer) is nn.LSTM
 

@@ -1,4 +1,4 @@
-"""The format that is named is the one that the products were made in, as their rounding shows."""
+"""The reported format is the one in which products were computed, as their rounding shows."""
 
 import copy
 
@@ -18,7 +18,7 @@ E, H = 24, 48
 @pytest.mark.parametrize("asked", ["float32", "bf16", "fp16", "emulated bf16"])
 @pytest.mark.parametrize(("num_steps", "num_streams"), [(4, 2), (35, 3), (9, 64)])  # torch's own kernels and our loops
 @pytest.mark.parametrize("is_training", [True, False])
-def test_the_format_of_the_products_is_told_by_their_rounding(
+def test_the_reported_format_is_that_of_the_rounding(
     cell: str, asked: str, num_steps: int, num_streams: int, is_training: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if asked == "emulated bf16":
@@ -40,14 +40,14 @@ def test_the_format_of_the_products_is_told_by_their_rounding(
     assert (2e-4 < error < 0.05) if is_low else error < 1e-5
 
 
-def test_a_wide_lstm_is_told_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_format_of_a_wide_lstm_is_reported_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "has_bf16_products", lambda: True)
     layers = Recurrence("lstm", input_size=8, hidden_sizes=[640])
     with autocast("bf16", CPU):
         assert layers.product_formats(torch.zeros(2, 2, 8)) == {torch.bfloat16}
 
 
-def test_products_in_several_formats_are_all_told() -> None:
+def test_products_in_several_formats_are_all_reported() -> None:
     matrix = torch.zeros(2, 2)
     with precision.ProductFormats() as products:
         assert products.found == set()

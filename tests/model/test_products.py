@@ -1,4 +1,4 @@
-"""Products in every format against float64: right but for its rounding, whichever operator makes them."""
+"""Products in every format against float64: right up to rounding, whichever operator computes them."""
 
 import platform
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_a_product_for_many_steps(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(1)
     rows, weight = (torch.randn(*shape, generator=generator).to(dtype) for shape in ((5, 37), (64, 37)))
     expected = rows.double() @ weight.double().t()
-    bound = 4 * torch.finfo(dtype).eps * expected.abs().max().item()  # sums of 37, in whatever order
+    bound = 4 * torch.finfo(dtype).eps * expected.abs().max().item()  # sums of 37 products, in any order
     multiply = products.product_with(weight, num_rows=5)
     for _ in range(2):
         assert (multiply(rows).double() - expected).abs().max() < bound
@@ -37,13 +37,13 @@ def test_sums_of_columns(dtype: torch.dtype) -> None:
     values = torch.tensor([[1.0, 256.0], [2.0, 1.0], [-4.0, 0.5]]).to(dtype)
     sums = products.column_sums(values, torch.float32)
     assert sums.dtype == torch.float32
-    # 257.5 has no place in bf16, in which the product ends
+    # the product is rounded to bf16, which cannot represent 257.5
     torch.testing.assert_close(sums, torch.tensor([-1.0, 257.5]), rtol=torch.finfo(dtype).eps / 2, atol=0)
 
 
 @pytest.fixture(params=["torch", "onednn"])
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What multiplies float32, whatever this processor would choose."""
+    """The library that multiplies float32, whatever this processor would choose."""
     name: str = request.param
     if name == "onednn" and not (onednn.has_products() and torch.backends.mkldnn.is_available()):
         pytest.skip("this torch has no products by oneDNN")
@@ -141,7 +141,7 @@ def test_a_model_and_its_gradients(library: str, options: dict[str, object], mon
         ("AMD64 machine of GenuineIntel", "AVX512", True, True, False),
     ],
 )
-def test_onednn_where_mkl_leaves_half_of_the_processor_idle(
+def test_onednn_is_used_where_mkl_leaves_half_of_the_processor_idle(
     vendor: str, capability: str, has_mkl: bool, has_products: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "_vendor", lambda: vendor)

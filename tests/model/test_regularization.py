@@ -39,7 +39,7 @@ def tokens() -> Tensor:
 
 
 def mask(shape: tuple[int, ...], dropout: float, place: int, layer: int = 0) -> Tensor:
-    """What 1 becomes: 0 or 1/(1 − dropout)."""
+    """The mask: 0 or 1/(1 − dropout)."""
     return MASKS._draw(shape, dropout, torch.zeros((), dtype=torch.float64), place, layer)
 
 
@@ -88,7 +88,7 @@ def test_penalties_by_hand() -> None:
     assert found is not None
     assert found.item() == pytest.approx(3 * (4 + 16) / 3 + 0.5 * (4 + 1) / 2)
     assert Penalties()(hidden, dropped) is None
-    assert Penalties(temporal=1.0)(hidden[:1], dropped[:1]) is None  # nothing changes in one step
+    assert Penalties(temporal=1.0)(hidden[:1], dropped[:1]) is None  # a single step has no change
 
 
 def test_without_dropout_it_is_bitwise_the_plain_lstm() -> None:
@@ -131,12 +131,12 @@ def test_raw_weights_change_only_by_the_optimizer() -> None:
         torch.testing.assert_close(parameter.detach(), before[name] - 0.5 * gradients[name], rtol=1e-14, atol=1e-15)
     dropped = gradients["recurrence.layers.0.weight_hh_l0"] == 0
     assert dropped.double().mean().item() == pytest.approx(0.5, abs=0.15)
-    model.eval()  # scoring uses the raw weights, whatever masks it is given
+    model.eval()  # scoring uses the raw weights, even if it gets masks
     hidden, _ = model(inputs, state, None, MASKS)
     assert torch.equal(hidden, model(inputs, state)[0])
 
 
-def test_masks_are_locked_in_time_the_same_for_any_split_and_other_elsewhere() -> None:
+def test_masks_are_locked_in_time_do_not_depend_on_ranks_and_differ_by_place() -> None:
     ones = torch.ones(TIME, STREAMS, 1000)
     whole = MASKS.locked(ones, 0.3, place=INPUT)
     assert torch.equal(whole[0].expand_as(whole), whole)
@@ -148,7 +148,7 @@ def test_masks_are_locked_in_time_the_same_for_any_split_and_other_elsewhere() -
     others += [MASKS.locked(ones, 0.3, place=HIDDEN, layer=layer) for layer in (1, 2)]
     for a, b in itertools.combinations([whole, *others], 2):
         assert not torch.equal(a, b)
-    assert not torch.equal(whole[:, 0], whole[:, 1])  # each stream has its own
+    assert not torch.equal(whole[:, 0], whole[:, 1])  # each stream has its own mask
 
 
 def test_dropped_words_are_dropped_wherever_they_stand() -> None:
@@ -161,7 +161,7 @@ def test_dropped_words_are_dropped_wherever_they_stand() -> None:
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "gru_reset_before", "qrnn", "slstm", "mogrifier"])
-def test_weight_dropout_where_streams_begin_anew(cell: str) -> None:
+def test_weight_dropout_with_streams_that_are_reset(cell: str) -> None:
     model, inputs = make(cell), tokens()
     resets = np.zeros((TIME + 1, STREAMS), dtype=bool)
     resets[3] = True
@@ -181,7 +181,7 @@ def test_recomputed_activations_have_the_same_masks() -> None:
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_under_autocast(precision: str) -> None:
+def test_dropouts_under_autocast(precision: str) -> None:
     model, inputs = make().float(), tokens()
     expected, _ = model(inputs, model.initial_state(STREAMS), None, MASKS)
     with autocast(precision, torch.device("cpu")):

@@ -1,4 +1,4 @@
-"""Streams that begin anew within a window, against each stretch run alone."""
+"""Streams that are reset within a window, against each stretch run alone."""
 
 import itertools
 from typing import Any
@@ -33,7 +33,7 @@ RESETS = {
 
 
 def alone(model: LanguageModel, tokens: torch.Tensor, state: Any, resets: Any) -> tuple[torch.Tensor, Any]:
-    """Each stream by itself, each of its stretches a call of the plain model."""
+    """Run each stream by itself, and each of its stretches as one call of the plain model."""
     outputs, ends = [], []
     for stream in range(B):
         own = tuple(part[:, stream : stream + 1] for part in state)
@@ -50,7 +50,7 @@ def alone(model: LanguageModel, tokens: torch.Tensor, state: Any, resets: Any) -
 
 
 def grads(model: LanguageModel, hidden: torch.Tensor, state: Any) -> list[torch.Tensor]:
-    """Of a sum that weighs every output and every number of the state after the window differently."""
+    """Gradients of a sum that weights every output and every number of the final state differently."""
     generator = torch.Generator().manual_seed(3)
     total = torch.zeros((), dtype=hidden.dtype)
     for part in (hidden, *state):
@@ -76,7 +76,7 @@ def test_each_stretch_is_as_if_run_alone(cell: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
-def test_the_float32_kernel_keeps_the_state_of_a_shorter_row(cell: Any) -> None:
+def test_float32_kernels_keep_the_end_state_of_shorter_rows(cell: Any) -> None:
     torch.manual_seed(0)
     model = LanguageModel(ModelConfig(cell=cell, hidden_size=16, num_layers=1, dropout=0.0), VOCAB)
     tokens, resets = torch.randint(VOCAB, (T, B)), RESETS["several in one stream"]
@@ -87,6 +87,6 @@ def test_the_float32_kernel_keeps_the_state_of_a_shorter_row(cell: Any) -> None:
     torch.testing.assert_close(found_end, expected_end, rtol=1e-5, atol=1e-6)
 
 
-def test_as_many_rows_as_streams_and_resets() -> None:
-    resets = RESETS["several in one stream"]  # five, one of them where the window begins anyway
+def test_there_are_as_many_rows_as_streams_and_resets_within_the_window() -> None:
+    resets = RESETS["several in one stream"]  # five resets, one of them at the beginning of the window
     assert Segments(resets, device=CPU).num_rows == B + 4

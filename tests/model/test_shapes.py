@@ -1,4 +1,4 @@
-"""A model without numbers has the shapes of one with them."""
+"""A model without weights has the shapes of one with weights."""
 
 import pytest
 import torch

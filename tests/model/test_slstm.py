@@ -1,4 +1,4 @@
-"""The sLSTM against its equations, with and without the paper's stabiliser, and what its state says."""
+"""The sLSTM against its equations, with and without the paper's stabiliser, and the meaning of its state."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_gradcheck(resets: Any, is_exponential: bool) -> None:
     where = None if resets is None else torch.tensor(resets, dtype=torch.bool)
     shapes = [(4, B, 4 * 4), (4 * 4, 2), (B, 4), (B, 4), (B, 4)]
     values = [torch.randn(shape, **DOUBLE) for shape in shapes]
-    values[4][0] = 0  # one stream has read nothing, which no small step leads to
+    values[4][0] = 0  # one stream has read nothing, a value that finite differences must not change
     values = [part.requires_grad_() for part in values]
 
     def run(products: Tensor, weight: Tensor, hidden: Tensor, average: Tensor, log: Tensor) -> Any:
@@ -75,7 +75,7 @@ def test_gradcheck(resets: Any, is_exponential: bool) -> None:
 
 
 def paper(sums: Tensor, *, is_exponential: bool) -> list[Tensor]:
-    """(T, N, 4) sums under f, i, z, o → h, c, n, m, (T, N) each, by equations 8 to 17."""
+    """(T, N, 4) sums of f, i, z, o before their activations → h, c, n, m, (T, N) each, by equations 8 to 17."""
     c, n = torch.zeros_like(sums[0, :, 0]), torch.zeros_like(sums[0, :, 0])
     m, steps = torch.full_like(c, -torch.inf), []
     for f, i, z, o in (step.unbind(-1) for step in sums):
@@ -89,16 +89,16 @@ def paper(sums: Tensor, *, is_exponential: bool) -> list[Tensor]:
 
 @pytest.mark.parametrize("is_exponential", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_gates_of_any_size_are_as_the_paper_stabilises_them(dtype: torch.dtype, is_exponential: bool) -> None:
-    """Input gates of exp(±300) and forget gates that shut for good, over 300 steps, whose plain form overflows."""
+def test_gates_of_any_size_equal_the_paper_s_stabilised_form(dtype: torch.dtype, is_exponential: bool) -> None:
+    """Over 300 steps, with input gates of exp(±300) and closed forget gates, for which the plain form overflows."""
     torch.manual_seed(0)
     sums = torch.randn(300, 8, 4, **DOUBLE) * torch.tensor([20.0, 100, 1, 1], **DOUBLE)
     sums = sums.float().double()  # the same numbers in both formats
     expected = paper(sums, is_exponential=is_exponential)
-    products = sums.to(dtype).view(300, 8, 4).requires_grad_()  # of 8 streams and one unit, whose weight is 0
+    products = sums.to(dtype).view(300, 8, 4).requires_grad_()  # 8 streams and one unit, whose weight is 0
     weight, start = torch.zeros(4, 1, dtype=dtype), torch.zeros(8, 1, dtype=dtype)
     hidden, average, log = LoopedSLSTM.apply(products, weight, start, start, start, None, is_exponential)
-    # float32 tells exp(±300) apart to 300 · 6e-8
+    # float32 resolves exponents of ±300 to 300 · 6e-8
     tolerance = {"rtol": 1e-10, "atol": 1e-10} if dtype == torch.float64 else {"rtol": 1e-3, "atol": 1e-3}
     torch.testing.assert_close(hidden[..., 0].double(), expected[0], **tolerance)
     torch.testing.assert_close(average[:, 0].double(), (expected[1] / expected[2])[-1], **tolerance)
@@ -108,7 +108,7 @@ def test_gates_of_any_size_are_as_the_paper_stabilises_them(dtype: torch.dtype, 
 
 
 def test_a_normaliser_of_one_is_not_taken_for_none() -> None:
-    """With ĩ = 0 the first step leaves n = 1, whose logarithm is what stands for nothing read."""
+    """With ĩ = 0 the first step leaves n = 1, whose logarithm, 0, also marks a stream that has read nothing."""
     layer = make(1)
     with torch.no_grad():
         for parameter in (layer.weight_hh, layer.weight, layer.bias):
@@ -128,7 +128,7 @@ def test_a_normaliser_of_one_is_not_taken_for_none() -> None:
     torch.testing.assert_close(state[2].exp(), torch.full((B, H), 1.5, **DOUBLE))
 
 
-def test_units_see_those_of_their_own_head_alone() -> None:
+def test_units_see_only_those_of_their_own_head() -> None:
     layer = make(3)
     hidden = torch.randn(1, B, H, **DOUBLE, requires_grad=True)
     rest = tuple(torch.randn(1, B, H, **DOUBLE) for _ in range(2))
@@ -138,7 +138,7 @@ def test_units_see_those_of_their_own_head_alone() -> None:
         assert (gradient[0, 0] != 0).tolist() == [unit // 2 == other // 2 for other in range(H)]
 
 
-def test_norms_begin_at_one_and_have_no_part_in_the_range() -> None:
+def test_norms_start_at_one_and_ignore_the_initial_range() -> None:
     layers = Recurrence("slstm", input_size=E, hidden_sizes=[64, 64], num_heads=4)
     for layer in layers.layers:
         for name, parameter in layer.named_parameters():

@@ -21,7 +21,7 @@ from tests.model.transformers import CPU, STREAMS, TRANSFORMERS, VOCAB, make, re
 
 
 def test_learned_positions_in_blocks_are_nanogpt_s_model() -> None:
-    """Losses of six updates, in float64: the same weights, AdamW, clipping."""
+    """Losses of six updates in float64 are equal, with the same weights, AdamW and clipping."""
     for tied in (False, True):
         model = make("nanoGPT", tie_weights=tied)
         peer = NanoGPT(model, num_heads=4)
@@ -62,7 +62,7 @@ def turned(vector: Tensor, place: int) -> Tensor:
 
 
 def equations(model: LanguageModel, config: ModelConfig, ids: list[int]) -> Tensor:
-    """(T, H) of one text from nothing, a token, a head and a key at a time."""
+    """The hidden vectors of one text from a zero state, (T, H), one token, head and key at a time."""
     recurrence: Any = model.recurrence
     size, num_heads = 16, config.num_heads
     key_heads, width = config.num_kv_heads or num_heads, size // num_heads
@@ -99,7 +99,7 @@ def equations(model: LanguageModel, config: ModelConfig, ids: list[int]) -> Tens
 
 
 @pytest.mark.parametrize("name", ["rotary, SwiGLU, grouped", "GELU", "rotary in blocks"])
-def test_a_transformer_is_its_equations(name: str) -> None:
+def test_a_transformer_equals_its_equations(name: str) -> None:
     model = make(name)
     ids = tokens(9)[:, :1]
     found, _ = read(model, ids, [4, 5])
@@ -113,8 +113,8 @@ def test_a_transformer_is_its_equations(name: str) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10)
 
 
-def test_attention_beside_a_recurrence_is_its_equations() -> None:
-    """Query W_q, keys and values the normalised states, each times a sigmoid of its gates."""
+def test_attention_beside_a_recurrence_equals_its_equations() -> None:
+    """Queries by W_q; keys and values are the normalised states; each is multiplied by the sigmoid of its gates."""
     torch.manual_seed(0)
     layer = PastAttention(6, num_slots=4).double()
     with torch.no_grad():
@@ -133,7 +133,7 @@ def test_attention_beside_a_recurrence_is_its_equations() -> None:
 
 
 def test_nothing_before_the_context_is_seen() -> None:
-    """Two layers that look five tokens back see ten."""
+    """Two layers that each look five tokens back see ten."""
     model = make("rotary, SwiGLU, grouped")
     inputs = tokens(20)
     whole, _ = read(model, inputs, [20])
@@ -146,7 +146,7 @@ def test_nothing_before_the_context_is_seen() -> None:
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)
-def test_dropout_falls_on_what_layers_add_and_is_the_streams_own(name: str) -> None:
+def test_dropout_of_a_stream_does_not_depend_on_the_other_streams(name: str) -> None:
     model = make(name, hidden_dropout=0.5, input_dropout=0.2, output_dropout=0.2)
     inputs = tokens(6)
     whole, _ = model(inputs, model.initial_state(STREAMS), None, Masks(3, STREAMS, range(STREAMS)))
@@ -157,7 +157,7 @@ def test_dropout_falls_on_what_layers_add_and_is_the_streams_own(name: str) -> N
     assert not torch.allclose(plain, whole)
 
 
-def test_in_bf16_it_stays_near() -> None:
+def test_bf16_stays_near_float32() -> None:
     for name in TRANSFORMERS:
         model = make(name).float()
         inputs = tokens(12)
@@ -234,7 +234,7 @@ TRANSFORMER = "model.cell=transformer"
         ),
     ],
 )  # fmt: skip
-def test_settings_of_attention_that_do_not_go_together(overrides: str, sentence: str) -> None:
+def test_settings_of_attention_that_contradict_each_other_are_refused(overrides: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=r"^model") as caught:
         load(None, overrides.split())
     assert str(caught.value) == sentence

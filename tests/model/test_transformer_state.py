@@ -1,4 +1,4 @@
-"""What attention carries along: the same however a text is cut, between resets, and round the ring."""
+"""The state that attention carries: the same however a text is cut, between resets, and around the ring."""
 
 import itertools
 from typing import Any
@@ -60,7 +60,7 @@ def test_each_stretch_between_resets_is_as_if_run_alone(name: str, resets: np.nd
         ends.append(own)
     found, end_state = model(inputs, state, Segments(resets, device=CPU))
     torch.testing.assert_close(found, torch.cat(expected, dim=1), rtol=1e-11, atol=1e-12)
-    # streams of different places side by side
+    # streams at different places side by side
     torch.testing.assert_close(
         read(model, after, [4, 5], end_state)[0], read(model, after, [9], concatenate(ends))[0], rtol=1e-11, atol=1e-12
     )
@@ -71,7 +71,7 @@ def test_each_stretch_between_resets_is_as_if_run_alone(name: str, resets: np.nd
     torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)
 
 
-def test_no_gradient_goes_into_the_window_before() -> None:
+def test_no_gradient_flows_into_the_previous_window() -> None:
     model = make("rotary, SwiGLU, grouped")
     inputs = tokens(8)
     gradients = []
@@ -82,11 +82,11 @@ def test_no_gradient_goes_into_the_window_before() -> None:
     used = torch.zeros(VOCAB, dtype=torch.bool).scatter_(0, inputs[4:].flatten(), True)
     for gradient in gradients:
         assert not gradient[~used].any()
-    assert not torch.allclose(*gradients)  # but what was carried does count
+    assert not torch.allclose(*gradients)  # but the carried state does matter
 
 
-def test_counts_go_around_where_float32_has_no_room_for_them() -> None:
-    """What is read at a count of 2^24 − 2 is what is read 2^23 tokens earlier, and from there on."""
+def test_counts_wrap_around_before_float32_cannot_hold_them() -> None:
+    """Reading at a count of 2^24 − 2 gives the same as 2^23 tokens earlier, also from there on."""
     model = make("rotary, SwiGLU, grouped")
     before, inputs = tokens(6), tokens(9, seed=2)
     _, (keys, values, counts) = read(model, before, [6])
@@ -101,14 +101,14 @@ def test_counts_go_around_where_float32_has_no_room_for_them() -> None:
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)
-def test_single_steps_go_round_the_ring(name: str) -> None:
-    """Windows and steps by turns, streams of different places side by side."""
+def test_single_steps_go_around_the_ring(name: str) -> None:
+    """Windows and single steps alternate, with streams at different places side by side."""
     model = make(name)
     inputs = tokens(40)
     starts = resets_at(6, (2, 1), (5, 2))
     with evaluating(model):
         hidden, expected_state = model(inputs[:6], model.initial_state(STREAMS), Segments(starts, device=CPU))
-        state = select(expected_state, torch.arange(STREAMS))  # steps use it up
+        state = select(expected_state, torch.arange(STREAMS))  # steps overwrite their state
         whole, _ = model(inputs[6:], expected_state)
         expected = model.head.logits(whole)
         stepper = Stepper(model)
@@ -125,7 +125,7 @@ def test_single_steps_go_round_the_ring(name: str) -> None:
                 at += 1
 
 
-def test_a_state_from_before_there_was_a_ring_is_read_on() -> None:
+def test_a_state_saved_before_the_ring_was_introduced_can_be_continued() -> None:
     model = make("beside an LSTM")
     expected, _ = read(model, tokens(12), [6, 6])
     *parts, count = read(model, tokens(12)[:6], [6])[1]

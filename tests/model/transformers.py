@@ -22,7 +22,7 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
 
 
 def make(name: str, **others: Any) -> LanguageModel:
-    """With weights so large that attention tells tokens apart."""
+    """A model with weights so large that attention distinguishes tokens."""
     torch.manual_seed(0)
     config = ModelConfig(**{"hidden_size": 16, "num_layers": 2, **TRANSFORMERS[name], **others})
     model = LanguageModel(config, VOCAB).double()

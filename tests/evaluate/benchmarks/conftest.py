@@ -10,7 +10,7 @@ from tests import benchmark_samples as samples
 
 @pytest.fixture
 def sample(tmp_path: Path) -> Callable[[str], Path]:
-    """A function: the name of a benchmark → the folder of its sample, newly written."""
+    """A function: the name of a benchmark → the folder of its freshly written sample."""
 
     def written(name: str) -> Path:
         samples.SAMPLES[name](tmp_path / name)

@@ -1,4 +1,4 @@
-"""Files of benchmarks that are missing, damaged or not those asked for are refused in a sentence."""
+"""Benchmark files that are missing, damaged or not the ones asked for are refused in a sentence."""
 
 import pickle
 import shutil
@@ -13,7 +13,7 @@ from pipeline.evaluate.benchmarks import published, read_benchmark
 from tests import benchmark_samples as samples
 
 
-def test_a_pickle_that_names_anything_is_refused(sample: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_pickle_that_names_any_object_is_refused(sample: Callable[[str], Path], tmp_path: Path) -> None:
     class Harmful:
         def __reduce__(self) -> tuple[Any, ...]:
             return (Path.touch, (tmp_path / "written",))
@@ -51,7 +51,7 @@ def test_missing_files_are_named_with_the_number_expected(sample: Callable[[str]
     assert sentence in str(caught.value)
 
 
-def test_many_missing_files_are_some_names_and_a_number(tmp_path: Path) -> None:
+def test_of_many_missing_files_some_are_named_and_the_rest_counted(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"and 62 more are missing; 67 files are expected"):
         read_benchmark(f"blimp={tmp_path}")
     with pytest.raises(UserError, match="there is no such folder"):
@@ -74,7 +74,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_what_is_wrong_with_a_file_is_a_sentence(sample: Callable[[str], Path], name: str) -> None:
+def test_a_faulty_file_is_refused_in_a_sentence(sample: Callable[[str], Path], name: str) -> None:
     file, content, sentence = DAMAGE[name]
     folder = sample(name)
     (folder / file).write_text(content)

@@ -1,4 +1,4 @@
-"""Each benchmark is judged as one would by hand from sums of token by token; its figures against known answers."""
+"""Each benchmark against sums computed token by token, as one would by hand, and against known answers."""
 
 import json
 import math
@@ -33,13 +33,13 @@ def model(tokenizer: Tokenizer) -> LanguageModel:
 
 
 class ByHand:
-    """A model asked for one token after another."""
+    """Scores by a model that is asked for one token after another."""
 
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
 
     def log_p(self, ids: list[int]) -> tuple[list[float], np.ndarray]:
-        """ln p of each of ``ids``, and (V,) of what comes behind them."""
+        """ln p of each of ``ids``, and of every type as the next token: (V,)."""
         state, found = self.model.initial_state(1), []
         with torch.no_grad():
             for current, following in pairwise([*self.tokenizer.start_ids.tolist(), *ids, -1]):
@@ -49,18 +49,18 @@ class ByHand:
         return found[:-1], log_p.numpy()
 
     def sentence(self, text: str) -> float:
-        """Nats of a text, its end included."""
+        """Nats of a text, including its end."""
         return -sum(self.log_p(self.tokenizer.encode_document(text).tolist())[0])
 
     def continuation(self, prefix: str, text: str) -> float:
-        """Nats of exactly these words after others: their tokens, over at the end, given that the prefix is over."""
+        """Nats of exactly these words after others: their tokens, and ending there, given that the prefix has ended."""
         before, behind = self._until(prefix), self._until(f"{prefix} {text}")
         if self.tokenizer.kind == "word":
             return behind[0] - before[0]
         return behind[0] + behind[1] - before[0] - before[1]
 
     def _until(self, text: str) -> tuple[float, float]:
-        """Nats of the tokens of a text, and of its last word being over."""
+        """Nats of the tokens of a text, and of its last word ending there."""
         ids = [token for token in self.tokenizer.encode(text).tolist() if token != self.tokenizer.eos_id]
         log_p, behind = self.log_p(ids)
         tokenizer = self.tokenizer
@@ -132,7 +132,7 @@ def test_agreement(model: LanguageModel, tokenizer: Tokenizer, sample: Callable[
         ("all", 5), ("original", 2), ("original N_V", 2), ("nonce", 3), ("nonce N_V", 3)
     ]  # fmt: skip
     by_hand = ByHand(model, tokenizer)
-    if tokenizer.kind != "word":  # which does not know the wrong forms: both may be <unk>
+    if tokenizer.kind != "word":  # it does not know the wrong forms: both can be <unk>
         first = by_hand.continuation("the dog that ran", "sat") < by_hand.continuation("the dog that ran", "sit")
         second = by_hand.continuation("one mat and a cat", "ran") < by_hand.continuation("one mat and a cat", "run")
         assert found["original"].value == (first + second) / 2
@@ -143,7 +143,7 @@ def test_agreement(model: LanguageModel, tokenizer: Tokenizer, sample: Callable[
 def test_marvin_linzen(model: LanguageModel, tokenizer: Tokenizer, sample: Callable[[str], Path]) -> None:
     found = figures("marvin-linzen", sample("marvin-linzen"), model, tokenizer)
     assert {group for group, figure in found.items() if figure.level == 1} == {"agreement", "reflexives", "npi"}
-    assert found["prep"].items == 4  # animate and inanimate together, two lists each
+    assert found["prep"].items == 4  # animate and inanimate together, with two lists each
     assert found["simple_npi over ungrammatical"].items == 4
     assert {"vp_coord", "npi_across over intrusive", "reflexives_across"} < found.keys()
     by_hand = ByHand(model, tokenizer)
@@ -155,7 +155,7 @@ def test_marvin_linzen(model: LanguageModel, tokenizer: Tokenizer, sample: Calla
 def test_natural_stories(model: LanguageModel, tokenizer: Tokenizer, sample: Callable[[str], Path]) -> None:
     folder = sample("natural-stories")
     found = figures("natural-stories", folder, model, tokenizer)
-    is_unknown = tokenizer.kind == "char"  # the first word, for its capital
+    is_unknown = tokenizer.kind == "char"  # the first word, because of its capital
     assert [(group, figure.items, figure.unit) for group, figure in found.items()] == [
         ("all", 17 - is_unknown, "r"), ("story 1", 10 - is_unknown, "r"), ("story 2", 7, "r")
     ]  # fmt: skip
@@ -187,13 +187,13 @@ def test_babylm(model: LanguageModel, tokenizer: Tokenizer, sample: Callable[[st
     ranks = np.argsort(np.argsort(shares))
     assert found["wug adjectives"].value == pytest.approx(np.corrcoef(ranks, [3, 0, 1, 2])[0, 1])
     assert 0 <= found["reading, self-paced"].value <= 1
-    # one folder of a task by itself
+    # the folder of a single task
     alone = figures("babylm", folder / "comps", model, tokenizer)
     assert alone == {group: figure for group, figure in found.items() if group.startswith("COMPS")}
 
 
 def test_the_share_that_surprisal_explains() -> None:
-    """Times that are a sum of length and surprisal exactly: surprisal explains all that length leaves."""
+    """If times are exactly a sum of length and surprisal, surprisal explains all that length leaves."""
     source = np.random.default_rng(1)
     length, surprisal = source.normal(size=(2, 40))
     assert share_explained([length], surprisal, 3 * length + 2 * surprisal + 7) == pytest.approx(1)
@@ -235,7 +235,7 @@ def test_ties_are_wrong_and_counted() -> None:
     assert found["a"].low < 0.75 < found["a"].high
 
 
-def test_words_are_written_as_a_vocabulary_has_them() -> None:
+def test_words_are_spelt_as_in_the_vocabulary() -> None:
     def forms(text: str) -> WordForms:
         return WordForms(train_tokenizer(TokenizerConfig(kind="word"), [text], num_documents=2))
 
@@ -251,7 +251,7 @@ def test_words_are_written_as_a_vocabulary_has_them() -> None:
     assert plain("Jane's cat can't.") == "Jane's cat can't."
 
 
-def test_published_figures_name_groups_that_there_are() -> None:
+def test_published_figures_name_existing_groups() -> None:
     blimp = published("blimp")
     assert {one.model: (one.figures["all"], one.figures["island_effects"]) for one in blimp} == {
         "LSTM": (69.8, 46.6), "5-gram": (61.2, 57.2), "TXL": (69.6, 48.3), "GPT-2": (83.0, 72.7)

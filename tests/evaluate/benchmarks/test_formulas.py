@@ -1,4 +1,4 @@
-"""Formulas of SyntaxGym mean what its own parser takes them for; whatever else is written is refused."""
+"""SyntaxGym's formulas mean the same as in its own parser; anything else is refused."""
 
 import random
 
@@ -54,7 +54,7 @@ def test_known_answers(text: str, holds: bool) -> None:
         ("(" * (MOST_NESTED + 1) + "1 < 2" + ")" * (MOST_NESTED + 1), f"has more than {MOST_NESTED} brackets"),
     ],
 )
-def test_what_is_no_formula(text: str, sentence: str) -> None:
+def test_a_text_that_is_not_a_formula_is_refused(text: str, sentence: str) -> None:
     with pytest.raises(FormulaError) as caught:
         parse(text)
     assert str(caught.value).startswith(sentence)

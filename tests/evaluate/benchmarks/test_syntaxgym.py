@@ -1,4 +1,4 @@
-"""A suite of SyntaxGym worked by hand, from a table of probabilities to its figure."""
+"""A SyntaxGym suite worked by hand, from a table of probabilities to its figure."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from pipeline.evaluate.benchmarks.syntaxgym import SyntaxGym, read_suite
 from pipeline.evaluate.words import Row
 from tests.benchmark_samples import AGREEMENT_SUITE, suite
 
-# bits of a word after the word before it, of a model that looks at nothing else: it is misled by the nearest noun
+# bits of each word after the word before it, all that this model looks at: so the nearest noun misleads it
 BITS = {
     "the": 1, "the cat": 2, "the dogs": 3, "cat by": 2, "dogs by": 2, "by the": 1,
     "dogs sits": 5, "dogs sit": 2, "cat sits": 2, "cat sit": 5,
@@ -44,9 +44,9 @@ class BigramScorer(Scorer):
 
 
 def test_a_suite_by_hand(tmp_path: Path) -> None:
-    """Region 3, the verb, of "the cat by the dogs sits": 5 bits, of "… sit": 2; the prediction 5 < 2 does not hold.
+    """In "the cat by the dogs sits", region 3, the verb, has 5 bits, in "… sit" 2: the prediction 5 < 2 does not hold.
 
-    Of "the dogs by the cat sit" it is 5, of "… sits" 2: wrong again, for the model hears only the nearest noun.
+    In "the dogs by the cat sit" it has 5, in "… sits" 2: wrong again, because the model sees only the nearest noun.
     """
     (tmp_path / "agreement.json").write_text(json.dumps(AGREEMENT_SUITE))
     figures = SyntaxGym.read(tmp_path).score(BigramScorer())
@@ -56,11 +56,11 @@ def test_a_suite_by_hand(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("formula", "value"),
     [
-        # regions of "the cat by the dogs sits": 1 + 2, 2 + 1 + 3 and 5 bits, of all 14; with "sit" 3 + 6 + 2 = 11
+        # the regions of "the cat by the dogs sits" have 1 + 2, 2 + 1 + 3 and 5 bits, or 14; with "sit" 3 + 6 + 2 = 11
         ("(1;%match%) = 3", 0.5),  # "the dogs" has 1 + 3 = 4
         ("(2;%match%) = 6", 0.5),  # "by the cat" has 2 + 1 + 2 = 5
         ("(3;%match%) = 5", 1),
-        ("(*;%match%) = 14", 1),  # 4 + 5 + 5 as well
+        ("(*;%match%) = 14", 1),  # the second item too: 4 + 5 + 5
         ("(*;%match%) - (*;%mismatch%) = (3;%match%) - (3;%mismatch%)", 1),
         ("[(3;%match%) > (3;%mismatch%)] & [(1;%match%) = (1;%mismatch%)]", 1),
         ("[(3;%match%) < (3;%mismatch%)] | [(1;%match%) > 3]", 0.5),
@@ -74,7 +74,7 @@ def test_predictions_by_hand(tmp_path: Path, formula: str, value: float) -> None
     assert found[0].value == value  # type: ignore[index]
 
 
-def test_equality_counts_only_where_nothing_else_is_predicted(tmp_path: Path) -> None:
+def test_equality_counts_only_if_nothing_else_is_predicted(tmp_path: Path) -> None:
     both = ["(3;%match%) > (3;%mismatch%)", "(1;%match%) = 99"]
     for formulas, value in ((both, 1), (both[1:], 0)):
         predictions = [{"type": "formula", "formula": formula} for formula in formulas]
@@ -105,7 +105,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_wrong_with_a_suite_is_a_sentence(tmp_path: Path, name: str) -> None:
+def test_a_faulty_suite_is_refused_in_a_sentence(tmp_path: Path, name: str) -> None:
     content, sentence = BAD[name]
     path = tmp_path / "suite.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
