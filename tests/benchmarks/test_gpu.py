@@ -1,4 +1,4 @@
-"""The parts of benchmarks/gpu.py on a CPU: what they compute beside known answers, and what one that fails leaves."""
+"""The parts of benchmarks/gpu.py on a CPU: what they compute, against known answers, and what a failing part leaves."""
 
 import json
 import subprocess
@@ -35,9 +35,9 @@ ALL_MASKS = Setting(
 )  # fmt: skip
 BLOCKED = ["ray", "pyarrow", "datasets", "tokenizers", "safetensors", "yaml", "tensorboard"]
 
-# the host looks at these numbers on a CPU only
+# the host reads these numbers only on a CPU
 ON_A_CPU_ONLY = {"model/head/cross_entropy.py logits_to_gradient", "training/clipping.py _limit"}
-# of an adaptive softmax the host must know how many tokens are in a tail
+# for an adaptive softmax the host must know how many tokens are in a tail
 KNOWN = {"adaptive softmax": {"model/head/adaptive.py _in_tail"}}
 
 
@@ -46,7 +46,7 @@ def test_no_training_step_waits_for_a_gpu(name: str) -> None:
     assert set(waits(guarded_call(name, TINY, CPU), CPU)) - ON_A_CPU_ONLY == KNOWN.get(name, set())
 
 
-def test_the_guard_sees_what_the_host_reads() -> None:
+def test_the_guard_sees_when_the_host_reads_a_number() -> None:
     number = torch.ones(3)
     assert waits(lambda: number.sum().item(), CPU) == ["outside the project"]
     assert waits(lambda: number.nonzero(), CPU) == ["outside the project"]
@@ -84,12 +84,12 @@ def test_kept_generators_draw_the_same_masks() -> None:
 
 
 def by_calling(run: Callable[[], None], generators: Iterable[torch.Generator]) -> Callable[[], None]:
-    """A recording where there are no graphs: of nothing yet, and played by doing it."""
+    """Take the place of recording a graph where there are none: nothing is recorded, and playing it just runs it."""
     assert len(list(generators)) == 6
     return run
 
 
-def test_a_replayed_step_is_the_step() -> None:
+def test_a_replayed_step_equals_the_step() -> None:
     given = on_device(ALL_MASKS, CPU, 3)
     called = _called(ALL_MASKS, given, "float32", CPU)
     graphed = _graphed(ALL_MASKS, given, "float32", CPU, by_calling)
@@ -108,7 +108,7 @@ def weights_after_given(given: Any, *, number: int) -> torch.Tensor:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("setting", [TINY, ALL_MASKS])
-def test_a_graph_on_this_gpu_is_the_step(setting: Setting) -> None:
+def test_a_graph_on_this_gpu_equals_the_step(setting: Setting) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no GPU here")
     device = torch.device("cuda")
@@ -124,7 +124,7 @@ def test_times_are_those_of_one_call() -> None:
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, milliseconds: Iterable[float]) -> None:
-    """Let each call that is timed be made once, and have taken so long."""
+    """Make each timed call once, and let it have taken the next of ``milliseconds``."""
     times = iter(milliseconds)
 
     def pretended(call: Callable[[], object], device: torch.device, *, seconds: float) -> Timed:
@@ -139,7 +139,7 @@ def test_rows_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = list(steps({"tiny": TINY}, CPU, until=time.time() + 600))
     assert [(row["name"], row["precision"]) for row in rows] == [("tiny", name) for name in ("float32", "tf32", "bf16")]
     assert [row["layers_share"] for row in rows] == [0.25, 0.75, 0.1]
-    assert [row["tokens_per_second"] for row in rows] == [6000.0, 12000.0, 4800.0]  # 4 · 6 tokens a step
+    assert [row["tokens_per_second"] for row in rows] == [6000.0, 12000.0, 4800.0]  # 4 · 6 tokens per step
     assert rows[0]["figure"] == "4; 6,000; 1 (0.25); 0.5"
 
 
@@ -179,7 +179,7 @@ def test_a_part_that_fails_or_hangs_keeps_its_rows() -> None:
     slow = f"{row}; print('{{\"half', flush=True, end=''); import time; time.sleep(60)"
     rows, failure = gpu.run_part([sys.executable, "-S", "-c", slow], seconds=0.5)
     assert failure == "stopped after its 0 s"
-    assert rows in ([], [{"row": "a", "figure": "1"}])  # a busy machine may not even have begun
+    assert rows in ([], [{"row": "a", "figure": "1"}])  # on a busy machine the part may not even have begun
     assert gpu.run_part([sys.executable, "-S", "-c", row], seconds=60) == ([{"row": "a", "figure": "1"}], "")
 
 

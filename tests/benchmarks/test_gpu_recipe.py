@@ -1,4 +1,4 @@
-"""The recipe of benchmarks/gpu.py on a CPU, on a corpus of a few lines: how it is read, trained on and logged."""
+"""The recipe of benchmarks/gpu.py on a CPU, with a corpus of a few lines: reading, training and logging."""
 
 import csv
 import math
@@ -30,7 +30,7 @@ def tiny_recipe() -> Config:
     return load(path, [*sizes, "train.batch_size=4", "train.log_every_steps=2", "evaluate.streams=1", "optimizer.lr=3"])
 
 
-def test_the_corpus_is_read_as_the_recipes_have_it(tmp_path: Path) -> None:
+def test_the_corpus_is_read_as_the_recipes_tokenize_it(tmp_path: Path) -> None:
     write_corpus(tmp_path)
     train, valid, vocab_size = read_corpus(tmp_path)
     assert vocab_size == len({EOS, UNK, "the", "cat", "sat", "on", "mat"}) + 7

@@ -30,7 +30,7 @@ def config(**changes: object) -> Config:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Track:
-    """A track whose text is in ``tmp_path``; a bigram model of it would need about 1.2 nats."""
+    """A track whose text is in ``tmp_path``; a bigram model of the text would have about 1.2 nats."""
     for name in ("train.txt", "valid.txt"):
         (tmp_path / name).write_text(TEXT)
     digest = hashlib.sha256(TEXT.encode()).hexdigest()
@@ -108,7 +108,7 @@ def test_a_record_is_trained_logged_and_judged(
     assert "small: reached by all; at most " in capsys.readouterr().out
     lines = log(tmp_path / "long.csv")
     assert [line["seed"] for line in lines].count(1) >= 3
-    # 2,999 targets are 8 streams of 374: 23 windows of 16 and one of 6 an epoch; 90 updates are 3 epochs and 18 windows
+    # 2,999 targets make 8 streams of 374: 23 windows of 16 and one of 6 per epoch; 90 updates: 3 epochs and 18 windows
     assert lines[-1]["tokens"] == 8 * (3 * 374 + 18 * 16)
     assert runs(3, "short") == 1
     assert "small: not a record, 2 of 2 seeds miss the target" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The formulas of docs/scaling.md at values worked out by hand, at their limits, and beside published speed-ups."""
+"""The formulas of docs/scaling.md at values worked out by hand, at their limits, and against published speed-ups."""
 
 import math
 import sys
@@ -24,19 +24,19 @@ from scaling_model import (
     step_seconds,
 )
 
-# 100 MB/s and 1 ms within nodes of 4, 10 MB/s and 5 ms between
+# 100 MB/s and 1 ms within nodes of 4 GPUs, 10 MB/s and 5 ms between nodes
 CLUSTER = Cluster(Link(100e6, 1e-3), Link(10e6, 5e-3), gpus_per_node=4)
 FREE = Cluster(Link(math.inf), Link(math.inf), gpus_per_node=4)
 JOB = Job(num_parameters=1_000_000, flops_per_token=6e6, tokens=100, time_steps=20, embedding_size=400_000, row_size=40)
 MACHINE = Accelerator(flops=6e9, time_step_seconds=1e-3, update_seconds=1e-8)
 
 
-def test_an_all_reduce_is_two_ways_of_bytes_and_latency() -> None:
+def test_an_all_reduce_sends_its_bytes_and_waits_two_ways() -> None:
     # within a node: 2 · 3/4 · 8 MB at 100 MB/s, and 2 · 3 hops
     assert all_reduce_seconds(8e6, 4, CLUSTER) == pytest.approx(0.12 + 6e-3)
     # 16 nodes: 2 · 63/64 · 8 MB at 10 MB/s; a tree is 3 hops within and log2(16) between, a ring 63 between
     assert all_reduce_seconds(8e6, 64, CLUSTER) == pytest.approx(1.575 + 2 * (3e-3 + 4 * 5e-3))
-    # 2 nodes of one GPU: one hop either way
+    # 2 nodes with one GPU each: one hop each way
     assert all_reduce_seconds(1e6, 2, Cluster(Link(1e9), Link(1e6, 0.25), gpus_per_node=1)) == pytest.approx(1.5)
     assert all_gather_seconds(1e6, 4, CLUSTER) == pytest.approx(0.03 + 3e-3)
 
@@ -55,8 +55,8 @@ def test_a_step_is_compute_update_and_exchange() -> None:
     assert speed_up(JOB, MACHINE, CLUSTER, 4) == pytest.approx(4 * 0.13 / (0.13 + 0.066))
 
 
-def test_rows_pay_until_the_tokens_of_all_gpus_come_to_twice_the_types() -> None:
-    # 600,000 numbers dense; 100 tokens of each GPU as 40 numbers and a type: 16.8 kB
+def test_rows_pay_until_they_are_as_many_bytes_as_the_dense_gradient() -> None:
+    # 600,000 numbers stay dense; the 100 tokens of each GPU, as 40 numbers and a type each, are 16.8 kB
     assert step_seconds(JOB, MACHINE, CLUSTER, 4, rows=True).exchange == pytest.approx(
         1.5 * 2.4e6 / 100e6 + 6e-3 + 3 * 16_800 / 100e6 + 3e-3
     )
@@ -75,12 +75,12 @@ def test_the_interval_between_checkpoints_is_that_of_young_and_daly() -> None:
     ratio = 5 / 20_000
     assert lost.daly_interval(100) == pytest.approx(316.22777 * (1 + math.sqrt(ratio) / 3 + ratio / 9) - 5)
     assert lost.daly_interval(1_000_000) == 1.0  # the checkpoint takes longer than twice the time between failures
-    # the best interval beats others, and the share is one minus its costs where they are small
+    # the best interval beats others, and if the costs are small the share is one minus them
     best = lost.daly_interval(100)
     shares = [lost.useful_share(100, factor * best) for factor in (0.5, 0.9, 1.0, 1.1, 2.0)]
     assert max(shares) == shares[2]
     assert shares[2] == pytest.approx(1 - 5 / best - best / 2 / 10_000 - 100 / 10_000, abs=2e-3)
-    # almost nothing fails: only the checkpoints cost
+    # almost nothing fails, so only the checkpoints cost
     assert Failures(1e15, 5, 100).useful_share(1, 95.0) == pytest.approx(0.95)
 
 
@@ -100,7 +100,7 @@ def test_a_fit_finds_the_constants_that_made_the_times() -> None:
         fit(measured[:1])
 
 
-def test_a_latency_below_nothing_is_not_fitted() -> None:
+def test_a_negative_latency_is_not_fitted() -> None:
     measured = [Measured(1_000_000, 1e9, 1.0, 1.1), Measured(2_000_000, 2e9, 2.0, 2.3)]
     _, network = fit(measured)
     assert network.within.latency == 0.0
@@ -108,7 +108,7 @@ def test_a_latency_below_nothing_is_not_fitted() -> None:
 
 
 @pytest.mark.parametrize("network", scaling.PURI_SPEED_UP)
-def test_what_puri_et_al_measured_beyond_32_gpus_follows_from_32(network: str) -> None:
+def test_the_speed_ups_of_puri_et_al_beyond_32_gpus_follow_from_32(network: str) -> None:
     _, found = scaling.puri_fitted(network)
     assert found == pytest.approx(scaling.PURI_SPEED_UP[network], rel=0.04)
 

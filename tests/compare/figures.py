@@ -1,4 +1,4 @@
-"""Made-up findings of a comparison, whose every figure is known."""
+"""Made-up findings of a comparison in which every figure is known."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GROUP = Group(1_000_000, 5_000_000)
 
 
 def scored(loss: float, *, noise: int = 0, first: float | None = None) -> Scored:
-    """A score with ``loss`` nats a token; ``first``: of the tokens after a single one."""
+    """A score with ``loss`` nats per token; ``first``: the loss of tokens after a single one."""
     unit = np.random.default_rng(noise).normal(0.0, 2.0, NUM_UNITS)
     nats = (loss * UNIT_TOKENS + unit - unit.mean()).tolist()
     total = NUM_UNITS * UNIT_TOKENS
@@ -33,7 +33,7 @@ def scored(loss: float, *, noise: int = 0, first: float | None = None) -> Scored
 
 
 def cost(*, seconds: float, peak: int = 1_000_000, late: float = 1e-3, state: int = 1_000) -> Cost:
-    """``seconds`` of a token in training; ``late``: of one after 10,000."""
+    """``seconds``: the time of a token in training; ``late``: of one after 10,000 tokens of context."""
     contexts = {
         10: AfterContext(Timing(1e-3, 1e-3, 1e-3), state),
         10_000: AfterContext(Timing(late, late, late), state),
@@ -63,7 +63,7 @@ def findings(
 
 
 def three_rows() -> list[Row]:
-    """An LSTM and a GRU that are as good as each other, and a Transformer that is worse and later cheaper to train."""
+    """An LSTM and a GRU that are equally good, and a Transformer that is worse, with more memory and slower tokens."""
     return [
         row("lstm", [1.500, 1.501, 1.499], cost(seconds=2e-5)),
         row("gru", [1.5005, 1.4995, 1.5015], cost(seconds=1e-5, peak=900_000), cell="gru", parameters=995_000),

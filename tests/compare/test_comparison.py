@@ -1,4 +1,4 @@
-"""A tiny comparison from end to end, without Ray's processes and with them; interrupted, it comes to the same."""
+"""A tiny comparison from end to end, without Ray's processes and with them; interrupted, it ends the same."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Here:
         self.rules: ComparisonRules = rules_of(config, prepare_in_process(config), Plan(1, 1, False))
 
     def train(self, *, stop_after: int | None = None) -> None:
-        """Run what is left; ``stop_after`` so many validations ask it to stop."""
+        """Train the runs that are left; ask for a stop after ``stop_after`` validations."""
         directory, left = self.directory, stop_after
         check_same_search(directory, self.config, what=COMPARISON, may_differ=MAY_DIFFER)
         with directory.locked():
@@ -74,7 +74,7 @@ class Here:
                 engine.ended(name, ended["ended"], ended["reason"])
 
     def finish(self, *, draws: bool = True) -> Findings:
-        """``draws``: the pictures, which take most of the time."""
+        """Score and measure the runs; ``draws``: also draw the pictures, which take most of the time."""
         with pytest.MonkeyPatch.context() as patch, self.directory.locked():
             patch.setattr("pipeline.compare.scores.NUM_ROWS", 4)
             patch.setattr("pipeline.compare.scores.LONGEST_CONTEXT", 20)
@@ -97,7 +97,9 @@ def losses(found: Findings) -> dict[str, list[float]]:
     return {row.name: row.losses for row in found.main.rows}
 
 
-def test_interrupted_and_continued_it_comes_to_the_same(make_config: Callable[..., Config], tmp_path: Path) -> None:
+def test_a_comparison_interrupted_and_continued_ends_the_same(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
     whole = Here(make_config({**VALUES, "run.directory": str(tmp_path / "whole")}))
     whole.train()
     expected = whole.finish(draws=False)
@@ -113,7 +115,7 @@ def test_interrupted_and_continued_it_comes_to_the_same(make_config: Callable[..
     assert {row.name: row.curves for row in found.main.rows} == {row.name: row.curves for row in expected.main.rows}
     for heading in ("What was compared", "At equal tokens", "Loss over size and tokens"):
         assert sentences(found)[heading] == sentences(expected)[heading]
-    # each has its own learning rate, the same number of tokens, and seeds of its own
+    # each run has its own learning rate and seed, and the same number of tokens
     directory = parts.directory.path
     for folder in sorted((directory / "trials").iterdir()):
         trial = configuration.load(folder / "config.yaml")
@@ -129,7 +131,7 @@ def test_interrupted_and_continued_it_comes_to_the_same(make_config: Callable[..
     again.train()
     again.finish()
     assert {path: path.read_bytes() for path in files} == files
-    # one more seed trains two runs more
+    # one more seed trains two more runs
     more = Here(configuration.with_values(parts.config, {"compare.seeds": [1, 2, 3]}))
     more.train()
     assert len(list((directory / "trials").iterdir())) == 6
@@ -140,7 +142,7 @@ def test_interrupted_and_continued_it_comes_to_the_same(make_config: Callable[..
 def check_files(directory: Path) -> None:
     page = (directory / PAGE).read_text(encoding="utf-8")
     assert page.count("<svg") == 6
-    assert "Where a recurrent model wins here" not in page  # there is no Transformer
+    assert "Where a recurrent model wins here" not in page  # because there is no Transformer
     scores = [Scored.of_json(json.loads(path.read_text())) for path in sorted((directory / "scores/valid").iterdir())]
     assert len(scores) == 4
     for score in scores:
@@ -151,11 +153,13 @@ def check_files(directory: Path) -> None:
     for cost in costs.values():
         assert cost["training"]["low"] <= cost["training"]["median"] <= cost["training"]["high"]
         assert set(cost["contexts"]) == {"4", "20"}
-        assert len({after["state_bytes"] for after in cost["contexts"].values()}) == 1  # a recurrent state is as large
+        assert (
+            len({after["state_bytes"] for after in cost["contexts"].values()}) == 1
+        )  # a recurrent state does not grow
 
 
 def refuse_others(here: Here) -> None:
-    """The directory of a comparison is that of no other corpus, no search and no run."""
+    """Check that the directory is refused for another corpus, for a search, and a run's for a comparison."""
     other = configuration.with_values(here.config, {"corpus.valid_fraction": 0.2})
     with pytest.raises(
         UserError, match=r"^corpus\.valid_fraction: this comparison was started with 0\.1 and cannot go on"
@@ -173,7 +177,7 @@ def refuse_others(here: Here) -> None:
 
 
 def test_a_run_worse_than_guessing_is_left_out(make_config: Callable[..., Config], tmp_path: Path) -> None:
-    """One seed of an otherwise finite run has a loss above that of guessing: its variant has the other one alone."""
+    """If one seed has a finite loss above that of guessing, its variant keeps only the other seed."""
     here = Here(make_config({**VALUES, "run.directory": str(tmp_path / "run"), "compare.tokens": 200}))
     here.train()
     here.finish(draws=False)

@@ -1,4 +1,4 @@
-"""Which runs a comparison has, in which order, driven by made-up losses."""
+"""Which runs a comparison has, and in which order, driven by made-up losses."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def comparison_of(config: Config) -> Comparison:
 
 
 class Driver:
-    """Runs what the engine says, ``at_once`` together, each to its end at once."""
+    """Carries out what the engine says, with up to ``at_once`` runs in progress; each ends in one go."""
 
     def __init__(self, config: Config, loss: Callable[[dict[str, Any]], float], *, at_once: int = 1) -> None:
         self.comparison, self.settings, self.loss, self.at_once = comparison_of(config), config, loss, at_once
         self.records: list[Record] = [{"kind": "search", "format": 2}]
 
     def run(self, *, most: int = 1_000) -> list[Record]:
-        """The starts of this sitting, ``most`` of them."""
+        """Run up to ``most`` runs in one sitting; return their starts."""
         engine = Engine(
             self.comparison.as_search(self.settings), Space({}), 3_000, records=list(self.records),
             write=lambda *records: self.records.extend(map(dict, records)), candidates=Planned(self.comparison),
@@ -75,7 +75,7 @@ def test_runs_are_all_variants_sizes_lengths_and_seeds(make_config: Callable[...
     assert driver.comparison.num_runs == len(starts) == 2 * 2 * 2 * 2
     assert driver.comparison.total_tokens == 8 * 1_000 + 8 * 3_000
     assert {start["origin"] for start in starts} == {COMPARED}
-    # a seed of all comes before the next one
+    # all runs with one seed come before those with the next
     assert [start["settings"]["train.seed"] for start in starts] == [1] * 8 + [2] * 8
     assert [start["settings"]["model.cell"] for start in starts[:4]] == ["lstm", "lstm", "gru", "gru"]
     one = driver.comparison.sizes[0]
@@ -87,7 +87,7 @@ def test_runs_are_all_variants_sizes_lengths_and_seeds(make_config: Callable[...
     assert driver.run() == []
 
 
-def test_more_seeds_and_variants_go_on_with_the_runs_that_there_are(make_config: Callable[..., Config]) -> None:
+def test_more_seeds_and_lengths_add_only_the_missing_runs(make_config: Callable[..., Config]) -> None:
     driver = Driver(make_config(VALUES), lambda settings: 1.0)
     driver.run()
     more = {**VALUES, "compare.seeds": [1, 2, 7], "compare.tokens": [1_000, 2_000, 3_000]}
@@ -111,15 +111,15 @@ def test_each_variant_gets_the_best_of_its_own_search(make_config: Callable[...,
     searched = [start["settings"] for start in starts if start["origin"] == SEARCHED]
     compared = [start["settings"] for start in starts if start["origin"] == COMPARED]
     assert len(searched) == 6
-    assert {settings["train.seed"] for settings in searched} == {SEARCH_SEED}  # none of those that are compared
+    assert {settings["train.seed"] for settings in searched} == {SEARCH_SEED}  # not a seed that is compared
     assert {(s["model.cell"], s["optimizer.lr"], s["train.seed"]) for s in compared} == {
         (cell, rate, seed) for cell, rate in best.items() for seed in (1, 2)
     }
     assert len(compared) == 4
 
 
-def test_what_is_left_is_counted_by_the_length_of_each_run(make_config: Callable[..., Config]) -> None:
-    """Searches of 1,000 tokens come first, so that a mean over the runs that are to come would be too low."""
+def test_remaining_tokens_are_counted_by_the_length_of_each_run(make_config: Callable[..., Config]) -> None:
+    """The searches, of 1,000 tokens, come first, so an estimate from the mean of finished runs would be too low."""
     config = make_config({**VALUES, "compare.search": SEARCH})
     driver = Driver(config, lambda settings: 1.0)
     plan = driver.comparison.search_plan()
@@ -132,7 +132,7 @@ def test_what_is_left_is_counted_by_the_length_of_each_run(make_config: Callable
     assert done == total
 
 
-def test_ends_of_what_was_tried_are_known(make_config: Callable[..., Config]) -> None:
+def test_values_at_an_end_of_the_searched_range_are_recognised(make_config: Callable[..., Config]) -> None:
     values = {
         "num_trials": 6, "optimizer.lr": {"choice": [0.1, 0.2, 0.3]}, "model.layer_norm": {"choice": [True, False]},
         "optimizer.schedule": ["constant"],
@@ -143,7 +143,7 @@ def test_ends_of_what_was_tried_are_known(make_config: Callable[..., Config]) ->
     assert comparison.at_end({"optimizer.lr": 0.2, "model.layer_norm": True}) == {}
 
 
-def test_a_comparison_that_was_cut_off_makes_the_runs_that_are_left(make_config: Callable[..., Config]) -> None:
+def test_a_comparison_that_was_cut_off_makes_only_the_remaining_runs(make_config: Callable[..., Config]) -> None:
     config = make_config({**VALUES, "compare.search": SEARCH})
 
     def loss(settings: dict[str, Any]) -> float:
@@ -157,7 +157,7 @@ def test_a_comparison_that_was_cut_off_makes_the_runs_that_are_left(make_config:
     assert found == expected
 
 
-def test_a_variant_of_which_nothing_trains_is_left_out(make_config: Callable[..., Config]) -> None:
+def test_a_variant_whose_searches_all_diverge_is_left_out(make_config: Callable[..., Config]) -> None:
     config = make_config({**VALUES, "compare.search": SEARCH, "compare.tokens": 1_000, "compare.parameters": 5_000})
     driver = Driver(config, lambda settings: math.inf if settings["model.cell"] == "gru" else 1.0)
     starts = driver.run()
@@ -193,7 +193,7 @@ def test_one_more_seed_leaves_the_searches_as_they_are(make_config: Callable[...
 
 def test_checkpoints_of_all_runs_are_kept_until_they_are_scored(make_config: Callable[..., Config]) -> None:
     config = make_config(VALUES)
-    # more than a journal ever holds: that of an edited comparison has runs of former variants as well
+    # more than a journal ever holds, even that of an edited comparison with runs of former variants
     assert comparison_of(config).as_search(config).keep > 1_000_000
 
 

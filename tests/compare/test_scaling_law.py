@@ -1,4 +1,4 @@
-"""L(N, D) finds the constants that made-up runs have, and says when there are too few of these."""
+"""A fit of L(N, D) finds the constants of made-up runs, and says when there are too few runs."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from pipeline.compare.scaling_law import Run, check_runs, fit_law
 from pipeline.errors import UserError
 
-# those of Hoffmann et al. 2022
+# the constants of Hoffmann et al. 2022
 KNOWN = {"E": 1.69, "A": 406.4, "alpha": 0.34, "B": 410.7, "beta": 0.28}
 
 
@@ -30,7 +30,7 @@ def test_planted_constants_are_found() -> None:
     assert law.num_runs == 16
 
 
-def test_intervals_hold_what_was_planted_where_runs_scatter() -> None:
+def test_intervals_hold_the_planted_constants_if_runs_scatter() -> None:
     law = fit_law(runs(SIZES, LENGTHS, noise=0.003, repeats=2))
     for name, value in KNOWN.items():
         low, high = law.intervals[name]

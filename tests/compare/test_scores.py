@@ -1,4 +1,4 @@
-"""What is told of a trained model's losses: by position in the context and by frequency, against plain sums."""
+"""A trained model's losses by position in the context and by frequency, against plain sums."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def test_depth_groups_by_hand() -> None:
     assert [group.last for group in depth_groups(np.ones(512), 1)] == [*(first - 1 for first in DEPTHS[1:]), 512]
 
 
-def test_rows_lie_evenly_and_once() -> None:
+def test_rows_are_spread_evenly_without_repetition() -> None:
     assert rows_of(1_000, 100).tolist() == sorted(set(rows_of(1_000, 100).tolist()))
     assert rows_of(1_000, 100)[[0, -1]].tolist() == [0, 899]
     assert rows_of(103, 100).tolist() == [0, 1, 2]

@@ -1,4 +1,4 @@
-"""Sentences of made-up figures, and a page that needs nothing but itself."""
+"""Sentences about made-up figures, and a page that needs nothing but itself."""
 
 import csv
 import io
@@ -51,10 +51,10 @@ def test_sentences_say_what_the_figures_are() -> None:
     assert after in wins
     state = "lstm 1 (2,000 times less), gru 1 (2,000 times less), against 2,000 for attends."
     assert f"State that holds 10,000 tokens of context, kB: {state}" in wins
-    # after a single token the Transformer is best, with 2.0 nats; after two or three the LSTM is
+    # after a single token the Transformer is best, with 2.0 nats; after two or three tokens the LSTM
     (depth,) = [line for line in wins if "tokens of context; the gains" in line]
     assert depth.startswith("lstm has the lowest loss after 2 to 3 (0.100 nats) tokens of context")
-    # 2.5 of the LSTM less 2.0; of the 400 tokens whose types are rare nothing is said
+    # the LSTM's 2.5 minus 2.0; nothing is said about the 400 tokens of rare types
     assert found["Where it does not"] == [
         "attends has the lowest loss after 1 (0.500 nats) tokens of context; the gains are over the best recurrent "
         "variant there and were not tested."
@@ -67,7 +67,7 @@ def test_sentences_say_what_the_figures_are() -> None:
     )
 
 
-def test_what_a_search_tried_is_said_with_what_it_leaves_open() -> None:
+def test_the_values_that_a_search_tried_are_said_and_what_it_leaves_open() -> None:
     draws = [{"optimizer.lr": rate, "model.dropout": 0.1} for rate in (0.01, 0.001)]
     found = replace(findings(three_rows()), searched=Searched(draws, 1_000))
     assert sentences(found)["What was compared"][1:] == [
@@ -83,23 +83,24 @@ def test_what_a_search_tried_is_said_with_what_it_leaves_open() -> None:
     assert listed_values(many, "model.cell") == "lstm"
 
 
-def test_a_target_that_was_moved_is_said_beside_the_one_that_was_asked_for() -> None:
+def test_a_moved_target_is_said_together_with_the_one_asked_for() -> None:
     found = replace(findings(three_rows()), asked=(300_000, 950_000))
     assert sentences(found)["What was compared"][1] == (
         "950,000 parameters were asked for; 1,000,000 is the nearest number that all variants can have."
     )
 
 
-def test_equal_time_says_who_is_not_at_its_end_and_who_was_there_before() -> None:
+def test_equal_time_says_which_runs_have_not_ended_and_which_ended_earlier() -> None:
     lines = sentences(findings(three_rows()))["At equal time"]
     assert lines[1] == "For lstm and attends that is in the middle of the runs, at the learning rate of that moment."
     lines = sentences(findings(three_rows(), seconds=75))["At equal time"]
     assert "By then all 5,000,000 tokens had been done by gru (after 50 s): these figures are for less time." in lines
     assert not any("varied over rounds" in line for line in lines)  # by 1.1 ÷ 0.9
+    assert not any("varied over rounds" in line for line in lines)  # they vary by 1.1 ÷ 0.9
 
 
 def test_costs_that_overlap_over_rounds_are_not_said_to_differ() -> None:
-    """10 against 20 ms, but the slowest round of the one was slower than the quickest of the other."""
+    """10 against 20 ms, but the slowest round of one was slower than the quickest of the other."""
     busy = replace(cost(seconds=1e-5), training=Timing(1e-5, 0.9e-5, 1.9e-5))
     rows = [
         row("gru", [1.5, 1.501], busy, cell="gru"),
@@ -116,7 +117,7 @@ def test_costs_that_overlap_over_rounds_are_not_said_to_differ() -> None:
     assert any(line.startswith("Training time") for line in calm["Where a recurrent model wins here"])
 
 
-def test_of_two_that_attend_none_is_called_recurrent() -> None:
+def test_of_two_transformers_none_is_called_recurrent() -> None:
     """The second Transformer has the lowest loss by position, so no recurrent variant wins there."""
     rows = [
         row("gru", [1.7, 1.701], cost(seconds=1e-5), cell="gru", first=3.0),
@@ -127,7 +128,7 @@ def test_of_two_that_attend_none_is_called_recurrent() -> None:
     assert not any("near has the lowest" in line for line in found.get("Where a recurrent model wins here", []))
 
 
-def test_a_transformer_that_wins_is_said_to() -> None:
+def test_a_transformer_that_wins_is_said_to_win() -> None:
     rows = [
         row("gru", [1.6, 1.601, 1.599], cost(seconds=2e-5), cell="gru"),
         row("attends", [1.5, 1.501, 1.499], cost(seconds=1e-5, state=10), cell="transformer"),
@@ -139,7 +140,7 @@ def test_a_transformer_that_wins_is_said_to() -> None:
     assert "Training time of 1,000 tokens, ms: gru 20 (2 times as much), against 10 for attends." in lines
 
 
-def test_without_a_transformer_nothing_is_said_of_one() -> None:
+def test_without_a_transformer_none_is_mentioned() -> None:
     found = sentences(findings(three_rows()[:2]))
     assert "Where a recurrent model wins here" not in found
     assert "gru and lstm" not in str(found["At equal tokens"])
@@ -161,7 +162,7 @@ def test_a_setting_found_at_an_end_of_what_was_tried_is_said() -> None:
     ]
 
 
-def test_why_a_run_was_lost_is_said_without_the_folders_of_its_machine() -> None:
+def test_the_reason_why_a_run_was_lost_names_no_folders_of_its_machine() -> None:
     folder = "/home/me/runs/trials/003-wild/checkpoints/step-00000007"
     for told, said in (
         (f"the loss is 979.6 (nats) (the last good checkpoint is {folder})", "the loss is 979.6 (nats)"),
@@ -185,7 +186,7 @@ def test_a_single_seed_is_said() -> None:
         "At equal tokens the one pair is significant at 0.05 with Holm's correction."
         in sentences(found)["What was not significant"]
     )
-    # no test was made at equal time: neither a p-value nor an interval
+    # no test was made at equal time, so there is no p-value and no interval
     assert (
         "At equal time no pair is tested: with a single seed each there is nothing to test."
         in sentences(found)["What was not significant"]
@@ -205,7 +206,7 @@ def test_a_curve_is_read_between_its_validations() -> None:
     curve = [(100, 3.0), (200, 2.0), (300, 2.5), (400, 1.0)]
     assert loss_at(curve, 100) == 3.0
     assert loss_at(curve, 150) == pytest.approx(2.5)
-    assert loss_at(curve, 250) == pytest.approx(2.0)  # what was worse does not count
+    assert loss_at(curve, 250) == pytest.approx(2.0)  # the worse validation at 300 does not count
     assert loss_at(curve, 350) == pytest.approx(1.5)
     assert loss_at(curve, 9_999) == 1.0
     assert loss_at(curve, 99) != loss_at(curve, 99)
@@ -220,7 +221,9 @@ def test_the_page_needs_nothing_but_itself() -> None:
     assert as_svg(perplexities(found.main)) == next(iter(drawn.values()))
     page = as_html(found, drawn)
     addresses = set(re.findall(r"(?i)(?:https?:)?//[^\s\"'<>]+", page))
-    assert {address for address in addresses if not address.startswith("http://www.w3.org/")} == set()  # names of SVG
+    assert {
+        address for address in addresses if not address.startswith("http://www.w3.org/")
+    } == set()  # only SVG's namespaces
     for fetched in ("<script", "<link", "<img", "<iframe", "@import", "src=", "url(http"):
         assert fetched not in page
     assert "<b>&" not in page

@@ -1,4 +1,4 @@
-"""Tests of pairs: Holm and Student by hand, and differences that were put there."""
+"""Tests of pairs: Holm and Student by hand, and planted differences."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tests.compare.figures import findings, three_rows
 
 
 def test_holm_by_hand() -> None:
-    # sorted: 0.01 · 4, 0.02 · 3, 0.03 · 2, 0.04 · 1, none below the one before it
+    # sorted: 0.01 · 4, 0.02 · 3, 0.03 · 2, 0.04 · 1, but none below the previous one
     assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
     assert holm([0.5, 0.6]) == pytest.approx([1.0, 1.0])
     assert holm([]) == []
@@ -17,15 +17,15 @@ def test_holm_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("t", "freedom", "p_value"),
-    # of tables; with 1 degree of freedom 1 − 2/π · arctan t, with 2 1 − t/√(t² + 2)
+    # from tables; with 1 degree of freedom 1 − 2/π · arctan t, with 2 degrees 1 − t/√(t² + 2)
     [(12.7062, 1, 0.05), (4.30265, 2, 0.05), (2.77645, 4, 0.05), (2.14479, 14, 0.05), (63.6567, 1, 0.01),
      (1.0, 1, 0.5), (0.0, 3, 1.0), (2.0, 2, 1 - 2 / 6**0.5), (-2.0, 2, 1 - 2 / 6**0.5), (1.962339, 1_000, 0.05)],
 )  # fmt: skip
-def test_students_t_is_that_of_the_tables(t: float, freedom: int, p_value: float) -> None:
+def test_student_s_p_values_are_those_of_tables(t: float, freedom: int, p_value: float) -> None:
     assert student_p_value(t, freedom) == pytest.approx(p_value, abs=2e-6)
 
 
-def test_the_point_is_the_one_of_the_tables() -> None:
+def test_student_s_points_are_those_of_tables() -> None:
     assert [student_point(freedom) for freedom in (1, 2, 6)] == pytest.approx([12.7062, 4.30265, 2.44691], abs=1e-4)
 
 
@@ -37,7 +37,7 @@ def sample(loss: float, spread: float, *, seed: int = 1) -> Sample:
 
 
 def test_a_difference_of_seeds_by_hand() -> None:
-    """Means over three seeds: t = 0.1 ÷ √(s² · 2/3), s² that of all variants (0.11 ÷ 3) or of the pair (0.01)."""
+    """Means over three seeds: t = 0.1 ÷ √(s² · 2/3), with s² from all variants (0.11 ÷ 3) or from the pair (0.01)."""
     samples = {"a": Sample([1.0, 1.1, 1.2]), "b": Sample([1.1, 1.2, 1.3]), "c": Sample([2.0, 2.3, 2.6])}
     found = difference(samples, "b", "a")
     pooled = (0.01 + 0.01 + 0.09) / 3
@@ -50,8 +50,8 @@ def test_a_difference_of_seeds_by_hand() -> None:
     assert found.high - 0.1 == pytest.approx(2.44691 * (pooled * 2 / 3) ** 0.5, rel=1e-5)
 
 
-def test_a_pair_that_scatters_more_than_others_has_its_own_variance_and_freedom() -> None:
-    """(0 + 0.04) / 2 of four degrees of freedom; the seven of all variants would be those of quieter ones."""
+def test_a_pair_that_scatters_more_than_others_has_its_own_variance() -> None:
+    """Its variance is (0 + 0.04) / 2 with four degrees of freedom; that of all seven variants would be too small."""
     quiet = {name: Sample([5.0, 5.0, 5.0 + 1e-9]) for name in "cdefg"}
     found = difference({"a": Sample([1.0, 1.0, 1.0]), "b": Sample([1.2, 1.4, 1.6]), **quiet}, "a", "b")
     error = (0.02 * 2 / 3) ** 0.5
@@ -62,7 +62,7 @@ def test_a_pair_that_scatters_more_than_others_has_its_own_variance_and_freedom(
 
 
 def test_a_variant_of_one_seed_is_tested_with_the_variance_of_the_others() -> None:
-    """Of a variant whose other seeds were lost: √(s² · (1 + 1/3)), s² that of the variants with several."""
+    """If a variant's other seeds were lost, its error is √(s² · (1 + 1/3)), with s² from the variants with several."""
     samples = {"a": Sample([1.0, 1.1, 1.2]), "b": Sample([1.4]), "c": Sample([2.0, 2.1, 2.2])}
     found = difference(samples, "a", "b")
     assert found.p_seeds == pytest.approx(student_p_value(0.3 / (0.01 * 4 / 3) ** 0.5, 2))
@@ -88,14 +88,14 @@ def test_a_difference_has_to_hold_for_text_and_seeds_at_once() -> None:
 
 
 def test_many_pairs_can_be_significant() -> None:
-    """Of 105 pairs, 2,000 exchanges have no p-value below 105 ÷ 2,001; with 500 a pair it is that of any number."""
+    """With 105 pairs, 2,000 exchanges give no p-value below 105 ÷ 2,001; 500 per pair suffice for any number."""
     samples = {f"v{number}": sample(1.0 + number, 0.001, seed=number) for number in range(15)}
     found = differences(samples)
     assert [one.p_text for one in found] == [pytest.approx(1 / (500 * 105 + 1))] * 105
     assert all(one.is_significant for one in found)
 
 
-def test_both_other_text_and_other_seeds_are_asked() -> None:
+def test_a_difference_must_hold_for_other_text_and_for_other_seeds() -> None:
     sure, unsure_seed = sample(1.0, 0.001), sample(1.05, 0.2)
     found = difference({"a": sure, "b": unsure_seed}, "a", "b")
     assert found.p_text is not None
@@ -106,7 +106,7 @@ def test_both_other_text_and_other_seeds_are_asked() -> None:
     assert found.p_value < 0.01
     assert found.low is not None
     assert 0 < found.low < found.nats
-    # the text says nothing where half of it goes the other way
+    # the text gives no evidence if half of it goes the other way
     half = Sample(sure.losses, sure.unit_nats, sure.unit_tokens)
     assert half.unit_nats is not None
     moved = half.unit_nats + np.where(np.arange(40) % 2, 5.0, -4.9)
@@ -117,7 +117,7 @@ def test_both_other_text_and_other_seeds_are_asked() -> None:
     assert found.p_value >= found.p_text > 0.5
 
 
-def test_a_single_seed_leaves_the_text() -> None:
+def test_with_a_single_seed_only_the_text_is_tested() -> None:
     one, other = sample(1.0, 0.0), sample(1.05, 0.0)
     found = difference(
         {"a": Sample([1.0], one.unit_nats, one.unit_tokens), "b": Sample([1.05], other.unit_nats, one.unit_tokens)},
@@ -136,12 +136,12 @@ def test_all_pairs_are_corrected() -> None:
     assert found["a", "b"].p_holm >= found["a", "b"].p_value
 
 
-def test_planted_rows_are_tested_as_they_are() -> None:
+def test_planted_differences_are_found() -> None:
     main = findings(three_rows()).main
     assert [row.name for row in main.rows] == ["lstm", "gru", "attends"]
     assert {(pair.first, pair.second): pair.is_significant for pair in main.pairs} == {
         ("lstm", "attends"): True, ("gru", "attends"): True, ("lstm", "gru"): False,
     }  # fmt: skip
-    # the quickest, the GRU, takes 50 s; the others are then at half of their tokens, 0.2 nats above their end
+    # the quickest, the GRU, takes 50 s; by then the others have half of their tokens, 0.2 nats above their end
     assert main.seconds == pytest.approx(50)
     assert main.at_time == pytest.approx({"lstm": 1.7, "gru": 1.5005, "attends": 1.8})

@@ -1,4 +1,4 @@
-"""Rounds in which time is measured: long enough not to slip between two turns of what else runs."""
+"""Rounds of timing are long enough not to fall between two time slices of other processes."""
 
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -11,10 +11,10 @@ from pipeline.config import Config
 from pipeline.resources import Worker
 
 
-def test_a_round_of_single_tokens_goes_on_for_its_time(
+def test_a_round_of_single_tokens_lasts_for_its_time(
     make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The clock goes on by 0.04 s each time that it is read: 0.1 s are over after the third time 40 tokens."""
+    """The clock advances by 0.04 s each time it is read, so 0.1 s are over after the third batch of 40 tokens."""
     reader = speed.Reader(make_config({}), Worker(torch.device("cpu"), num_threads=1), vocab_size=11)
     reader.read(5)
     clock: Iterator[int] = count()

@@ -1,4 +1,4 @@
-"""What cannot be compared is refused in a sentence, before a text or torch is needed."""
+"""Settings that cannot be compared are refused in a sentence, before a text or torch is needed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +29,7 @@ def test_variants_and_a_search(make_config: Callable[..., Config]) -> None:
     assert check_comparison(make_config(compared()))[1] is None
 
 
-def test_numbers_are_read_as_people_write_them(tmp_path: Path) -> None:
+def test_numbers_can_be_written_as_people_write_them(tmp_path: Path) -> None:
     text = """
         compare:
           parameters: 1_000_000
@@ -93,7 +93,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "sentence"), REFUSED, ids=lambda value: str(value)[:60])
-def test_what_cannot_be_compared_is_refused(
+def test_settings_that_cannot_be_compared_are_refused(
     make_config: Callable[..., Config], changes: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(UserError) as refused:

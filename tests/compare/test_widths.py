@@ -39,7 +39,7 @@ def test_all_cells_have_equal_parameters(
         assert abs(counted - meeting) <= TOLERANCE * meeting
         outside = {id(p) for part in (model.embedding, model.head) for p in part.parameters()}
         assert one.size.recurrence == sum(p.numel() for p in model.parameters() if id(p) not in outside)
-        # no neighbour is nearer
+        # neither neighbour is nearer
         sizes = Widths(config, one.variant, vocab_size)
         step = sizes.multiple or 1
         assert all(abs(sizes.counted(one.width + side) - meeting) >= abs(counted - meeting) for side in (-step, step))
@@ -66,7 +66,7 @@ def test_only_the_recurrence_can_be_made_equal(make_config: Callable[..., Config
         assert one.size.parameters > 500_000
 
 
-def test_without_a_number_all_are_as_large_as_the_first(make_config: Callable[..., Config]) -> None:
+def test_without_a_number_all_variants_are_as_large_as_the_first(make_config: Callable[..., Config]) -> None:
     config = make_config({"model.hidden_size": 96})
     first, second = sized(config, variants_of(("lstm", "gru")), VOCAB)
     assert first.width == 96
@@ -106,7 +106,7 @@ def test_only_multiples_are_tried_where_heads_need_them(make_config: Callable[..
     assert heads.too_far(38_000) == sentence
 
 
-def test_a_variant_with_few_widths_moves_all_to_where_it_can_be(
+def test_a_variant_with_few_widths_moves_the_target_of_all(
     make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipeline.compare import widths
@@ -117,7 +117,7 @@ def test_a_variant_with_few_widths_moves_all_to_where_it_can_be(
         Widths(config, Variant("free", {"model.cell": "gru"}), VOCAB),
     )
     target = widths.common_target([heads, free], 38_000)
-    # and none is nearer to 38,000
+    # no number that both can meet is nearer to 38,000
     counts = [[64 * k * k for k in range(1, 40)], [free.counted(width) for width in range(1, 120)]]
     meets = [
         number for number in range(34_200, 41_801)

@@ -1,4 +1,4 @@
-"""Small models with random weights, of every kind, exported beside the figures that their folders must give."""
+"""Small models of every kind with random weights, exported together with the figures that they must reproduce."""
 
 from functools import cache
 from pathlib import Path
@@ -31,7 +31,7 @@ NUM_TOKENS, NUM_PROMPTS, PROMPT_TOKENS, WRITTEN_TOKENS = 60, 200, 5, 12
 
 @cache
 def tokenizer_of(kind: str) -> Tokenizer:
-    """A tokenizer of ``DOCUMENTS``."""
+    """A tokenizer trained on ``DOCUMENTS``."""
     if kind == "sentencepiece":
         return parse(train(SENTENCES, vocab_size=60), "document")
     settings: dict[str, Any] = {"tokenizer.kind": kind}
@@ -42,7 +42,7 @@ def tokenizer_of(kind: str) -> Tokenizer:
 
 
 def make_loaded(tokenizer: Tokenizer, **changes: Any) -> Loaded:
-    """A model of ``changes`` to ``model.*`` with random weights, as if it had been trained."""
+    """A model with ``changes`` to ``model.*`` and random weights, as if it had been trained."""
     values = {"hidden_size": 12, "embedding_size": 10, "num_experts": 3, "adaptive_cutoffs": [9, 20, 25], **changes}
     settings = {f"model.{name}": value for name, value in values.items()}
     config = configuration.with_values(configuration.load(), {"tokenizer.kind": "char", **settings})
@@ -55,7 +55,7 @@ def make_loaded(tokenizer: Tokenizer, **changes: Any) -> Loaded:
 
 
 def export_with_figures(loaded: Loaded, folder: Path, *, num_prompts: int = NUM_PROMPTS) -> None:
-    """``folder``, and beside it ``folder.npz`` for ``read_exports.py``."""
+    """Write ``folder``, and beside it ``folder.npz`` for ``read_exports.py``."""
     export_hugging_face(loaded, folder, num_texts=100, license_name="unknown")
     model, tokenizer = loaded.model, loaded.tokenizer
     text = "".join(DOCUMENTS)
@@ -82,5 +82,5 @@ def export_with_figures(loaded: Loaded, folder: Path, *, num_prompts: int = NUM_
 
 
 def is_possible(head: str, tokenizer: str) -> bool:
-    """An adaptive softmax needs ids in the order of frequency."""
+    """Whether they fit: an adaptive softmax needs ids in the order of frequency."""
     return head != "adaptive" or tokenizer in ("char", "word")

@@ -1,7 +1,7 @@
-"""Run by a Python that has transformers but neither this project nor Ray: reads exported folders, compares figures.
+"""Read exported folders and compare figures, in a Python that has transformers but neither this project nor Ray.
 
 Beside each folder lies ``FOLDER.npz``: token ids with our logits after each, prompts with our greedy continuations.
-Prints a line a folder and exits with 1 where one differs.
+Prints a line per folder and exits with 1 if one differs.
 """
 
 import os
@@ -21,7 +21,7 @@ transformers.logging.disable_progress_bar()
 
 
 def differences(folder: Path) -> list[str]:
-    """What is not as it should be."""
+    """What differs from the figures in ``FOLDER.npz``."""
     expected = np.load(f"{folder}.npz")
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=True)

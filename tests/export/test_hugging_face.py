@@ -1,4 +1,4 @@
-"""Exported folders in transformers: the same numbers in a process without this project, and all that users do."""
+"""Exported folders in transformers: the same numbers in a process without this project, and all common uses."""
 
 import os
 import subprocess
@@ -45,7 +45,7 @@ FEW: list[tuple[str, str, dict[str, Any]]] = [
 
 
 def read_elsewhere(folders: list[Path]) -> str:
-    """What ``read_exports.py`` says of ``folders``; RECURRAY_OTHER_PYTHON may name a Python without this project."""
+    """What ``read_exports.py`` prints for ``folders``; RECURRAY_OTHER_PYTHON can name a Python without this project."""
     python = os.environ.get("RECURRAY_OTHER_PYTHON", sys.executable)
     settings = {"OMP_NUM_THREADS": "1", "PATH": os.environ["PATH"], "HOME": str(folders[0].parent)}
     done = subprocess.run([python, READER, *folders], capture_output=True, text=True, env=settings, cwd="/")
@@ -76,7 +76,7 @@ def test_every_cell_head_and_tokenizer_gives_the_same_numbers(tmp_path: Path) ->
     ("options", "reason"),
     [({"user_defined_symbols": ["<n>"]}, r"with symbols of its own \('<n>'\)"), ({"model_type": "word"}, "of words")],
 )
-def test_a_sentencepiece_model_that_transformers_would_read_otherwise_is_refused(
+def test_a_sentencepiece_model_that_transformers_would_read_differently_is_refused(
     options: dict[str, Any], reason: str
 ) -> None:
     tokenizer = SentencePieceTokenizer("document", train(SENTENCES, **options))
@@ -86,7 +86,7 @@ def test_a_sentencepiece_model_that_transformers_would_read_otherwise_is_refused
 
 @pytest.fixture(scope="module", params=["lstm", "qrnn"])
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Path]:
-    """Model and tokenizer as transformers reads them, and their folder."""
+    """Model and tokenizer as read by transformers, and their folder."""
     folder = tmp_path_factory.mktemp("hf") / "model"
     loaded = make_loaded(tokenizer_of("bpe"), cell=request.param, tie_weights=True)
     export_hugging_face(loaded, folder, num_texts=50, license_name="mit")
@@ -102,7 +102,9 @@ IDS = torch.arange(40, 60)[None]  # (1, T)
 @pytest.mark.parametrize(
     "how", [{"do_sample": False}, {"do_sample": False, "num_beams": 4}, {"num_return_sequences": 3}]
 )
-def test_the_state_gives_what_reading_all_anew_gives(exported: tuple[Any, Any, Path], how: dict[str, Any]) -> None:
+def test_writing_with_the_state_equals_reading_everything_again(
+    exported: tuple[Any, Any, Path], how: dict[str, Any]
+) -> None:
     model, _, _ = exported
     written = []
     for use_cache in (True, False):
@@ -112,7 +114,7 @@ def test_the_state_gives_what_reading_all_anew_gives(exported: tuple[Any, Any, P
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_a_padded_row_gives_what_it_gives_alone(exported: tuple[Any, Any, Path], side: str) -> None:
+def test_a_padded_row_has_the_logits_and_state_of_the_row_alone(exported: tuple[Any, Any, Path], side: str) -> None:
     model, _, _ = exported
     short = IDS[:, 5:12]
     where = slice(-7, None) if side == "left" else slice(0, 7)
@@ -138,7 +140,7 @@ def test_a_row_without_a_token_keeps_its_state(exported: tuple[Any, Any, Path]) 
     assert all(map(torch.equal, sum(before.layers, ()), sum(after.layers, ())))
 
 
-def test_embeddings_a_state_to_go_on_from_and_hidden_states(exported: tuple[Any, Any, Path]) -> None:
+def test_it_takes_embeddings_and_a_state_and_returns_hidden_states(exported: tuple[Any, Any, Path]) -> None:
     model, _, _ = exported
     how = {"max_new_tokens": 10, "do_sample": False}
     whole = model.generate(IDS, **how)
@@ -161,7 +163,7 @@ def test_the_loss_is_the_mean_over_shifted_labels(exported: tuple[Any, Any, Path
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_it_is_saved_and_read_again(exported: tuple[Any, Any, Path], tmp_path: Path) -> None:
+def test_an_exported_model_is_saved_and_read_again(exported: tuple[Any, Any, Path], tmp_path: Path) -> None:
     model, tokenizer, folder = exported
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
@@ -173,13 +175,13 @@ def test_it_is_saved_and_read_again(exported: tuple[Any, Any, Path], tmp_path: P
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlicense: mit\nlibrary_name: transformers\n")
     assert f"language model of {model.num_parameters():,} parameters" in card
-    # a text that spells out a special type is that type, as everywhere in transformers, unless one asks for text
+    # a special type spelt out in a text becomes that type, as always in transformers, unless one asks for text
     assert named("<eos>")["input_ids"] == [tokenizer_of("bpe").eos_id]
     how = {"split_special_tokens": True}
     assert named("<eos>", **how)["input_ids"] == tokenizer_of("bpe").encode("<eos>").tolist()
 
 
-def test_what_does_not_match_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_does_not_match_the_model_is_refused(tmp_path: Path) -> None:
     loaded = make_loaded(tokenizer_of("char"))
     folder = tmp_path / "model"
     export_hugging_face(loaded, folder, num_texts=50, license_name="unknown")

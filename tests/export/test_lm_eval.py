@@ -1,4 +1,4 @@
-"""The scores that lm_eval gets: those of one stream, however the texts are batched and cut into windows."""
+"""lm_eval gets the scores of a single stream, however texts are batched and cut into windows."""
 
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from tests.export.exports import make_loaded, tokenizer_of
 
 
 @pytest.mark.parametrize("cell", ["gru", "qrnn"])
-def test_rows_of_any_length_are_scored_as_streams(cell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_any_length_are_scored_as_single_streams(
+    cell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lm_eval, "WINDOW_TOKENS", 4)
     export_hugging_face(make_loaded(tokenizer_of("byte"), cell=cell), tmp_path / "m", num_texts=20, license_name="mit")
     with offline() as transformers:

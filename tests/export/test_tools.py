@@ -35,7 +35,7 @@ target_delimiter: ""
 
 
 def tool(*arguments: str, cwd: Path, python_path: str = "") -> str:
-    """What the other Python prints."""
+    """Run the other Python with ``arguments``; return what it prints."""
     settings = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "PYTHONPATH": python_path}
     settings |= {"OMP_NUM_THREADS": "1", "HOME": str(cwd)}
     done = subprocess.run([str(PYTHON), *arguments], capture_output=True, text=True, env=settings, cwd=cwd)
@@ -68,7 +68,7 @@ def test_the_document_runs(exported: tuple[Model, Path]) -> None:
     _, folder = exported
     blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 3
-    # each block has a model of its own; the last one goes on with that of the first
+    # each block loads its own model; the last one continues with that of the first
     (folder / "document.py").write_text("\n".join([blocks[1], blocks[0], blocks[2]]), encoding="utf-8")
     assert "An object" not in tool("document.py", cwd=folder)
     assert (folder / "tuned").is_dir()

@@ -1,4 +1,4 @@
-"""Run by a Python that has transformers, accelerate, datasets and minicons, beside an exported folder.
+"""Use an exported folder in a Python that has transformers, accelerate, datasets and minicons.
 
     python use_tools.py FOLDER SENTENCES.json
 
@@ -20,14 +20,14 @@ from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArgum
 
 
 def nats_of(folder: str, sentences: list[str]) -> list[list[float]]:
-    """By minicons, without the first token, which it makes of the end of the text before."""
+    """The nats of each sentence's tokens by minicons, without the end-of-text token that it puts first."""
     model = scorer.IncrementalLMScorer(folder, "cpu", tokenizer=folder, trust_remote_code=True)
     scored = model.token_score(sentences, bos_token=True, surprisal=True)
     return [[nats for _, nats in tokens[1:]] for tokens in scored]
 
 
 def losses_of(folder: str, sentences: list[str]) -> list[float]:
-    """Of 20 steps of fine-tuning on ``sentences``."""
+    """The losses of 20 steps of fine-tuning on ``sentences``."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)

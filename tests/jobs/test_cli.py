@@ -82,19 +82,19 @@ def test_an_unknown_option_is_named_with_what_was_meant(
     assert refused(capsys, job.main, *argv) == f"python -m {name}: unrecognized arguments: {hint} (see --help)"
 
 
-def test_an_argument_that_is_no_text_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_argument_that_is_not_utf8_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         refused(capsys, train.main, "corpus.train=caf\udce9") == "an argument is not UTF-8: 'corpus.train=caf\\udce9'"
     )
 
 
-def test_settings_may_stand_on_both_sides_of_options(tiny_text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_can_stand_on_both_sides_of_options(tiny_text: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = train.main(["train.max_steps=5", "tokenizer.kind=byte", "--dry-run", f"corpus.train={tiny_text}"])
     assert result is not None
     assert result["steps"] == 5
 
 
-def test_starting_over_sets_nothing_aside_before_the_settings_are_found_good(
+def test_starting_over_sets_nothing_aside_until_the_settings_are_found_good(
     make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
     config = make_config({"train.max_steps": 3})
@@ -103,7 +103,7 @@ def test_starting_over_sets_nothing_aside_before_the_settings_are_found_good(
         with pytest.raises(ValueError, match=r"typo\.txt|sample_prompt"):
             launch.train(make_config(mistake), launch.in_process, fresh=True)
     assert not list(tmp_path.glob("run.old-*"))
-    # with the corpus below the run, too, which has just been found good
+    # with the corpus inside the run's directory too, after it has been found good
     within = {"data.directory": str(tmp_path / "run" / "data")}
     other = make_config({"train.max_steps": 3, "model.hidden_size": 13, **within})
     sentences: list[str] = []
@@ -112,7 +112,7 @@ def test_starting_over_sets_nothing_aside_before_the_settings_are_found_good(
     assert checkpoint.find(tmp_path / "run.old-1", "last").name == "step-00000003"
 
 
-def test_another_corpus_in_the_place_of_the_trained_one_is_not_scored(
+def test_a_corpus_that_replaced_the_trained_one_is_not_scored(
     make_config: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = make_config({"train.max_steps": 3, "tokenizer.kind": "byte"})
@@ -124,7 +124,7 @@ def test_another_corpus_in_the_place_of_the_trained_one_is_not_scored(
     assert sentence.startswith(f"{tmp_path / 'data'}: holds a different corpus from the one that ")
 
 
-def test_output_that_nobody_reads_any_more_ends_the_job() -> None:
+def test_a_closed_output_pipe_ends_the_job() -> None:
     code = "from jobs.shared.cli import run_job; run_job(lambda argv: print('text ' * 100_000))"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -173,9 +173,9 @@ def test_dry_run_of_a_search_shows_its_rungs(
                 "search.space={optimizer.lr: {loguniform: [5e-4, 1e-2]}, model.hidden_size: [8, 16]}"]  # fmt: skip
     run_job(search.main, [*settings, "search.max_tokens=3600", "--dry-run", "--json"])
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
-    # a ninth of the budget, three times as much, and the budget itself is no rung
+    # a ninth of the budget, and three times as much; the budget itself is not a rung
     assert figures["rungs"] == [400, 1200]
-    # of 8 trials; 400 tokens of each, 800 more of a third of them, 2,400 more of one
+    # 8 trials: 400 tokens each, 800 more for a third of them, 2,400 more for one
     assert figures["trials_at_rungs"] == {"400 tokens": 8, "1,200 tokens": 2.7, "3,600 tokens": 1}
     assert figures["total_tokens"] == round(8 * 400 + 8 / 3 * 800 + 2400)
     assert figures["space"]["optimizer.lr"] == "loguniform from 0.0005 to 0.01"
@@ -183,7 +183,7 @@ def test_dry_run_of_a_search_shows_its_rungs(
     assert list(tmp_path.iterdir()) == [tmp_path / "text.txt"]
 
 
-def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tiny_text: Path, tmp_path: Path) -> None:
+def test_ctrl_c_saves_says_how_to_continue_and_exits_130(tiny_text: Path, tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "jobs.train", f"corpus.train={tiny_text}", "tokenizer.kind=char", "cluster.backend=local",
         f"run.directory={tmp_path / 'run'}", f"data.directory={tmp_path / 'data'}", "model.hidden_size=16",
@@ -205,7 +205,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tiny_text: Path, tmp_path:
     assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
 
 
-def test_a_mistake_is_told_in_few_short_lines_whatever_it_holds(capsys: pytest.CaptureFixture[str]) -> None:
+def test_any_mistake_is_reported_in_few_short_lines(capsys: pytest.CaptureFixture[str]) -> None:
     many = [f"model.nosuch{number}=1" for number in range(9)]
     told = refused(capsys, train.main, *many).splitlines()
     assert told[:5] == [f"model.nosuch{number}: unknown setting" for number in range(5)]

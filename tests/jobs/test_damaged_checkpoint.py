@@ -1,4 +1,4 @@
-"""A job that uses a model never takes another checkpoint for the one that is asked for."""
+"""A job that uses a model never takes another checkpoint in place of the one asked for."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,13 +23,13 @@ JOBS = {
 }
 
 
-def test_the_best_one_damaged_the_last_one_and_a_folder(
+def test_jobs_refuse_a_damaged_best_checkpoint_and_take_one_that_is_named(
     make_config: Callable[..., Config],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    # a rate that destroys what was learnt: the first validation stays the best
+    # a learning rate that destroys what was learnt: the first validation stays the best
     changes = {"optimizer.name": "sgd", "optimizer.lr": 500.0, "train.max_steps": 6, "train.evaluate_every_steps": 3}
     config = make_config({**changes, "optimizer.schedule": "constant", "train.clip_norm": 1.0})
     launch.train(config, launch.in_process)

@@ -1,4 +1,4 @@
-"""Every command that README and docs/ show runs as it stands there, on a small text and small models."""
+"""Every command that README and docs/ show runs as it is written there, on a small text and small models."""
 
 import importlib
 import io
@@ -16,7 +16,7 @@ from tests.benchmark_samples import SAMPLES
 from tests.documents import PROJECT, Command, commands, snippets
 
 DOCUMENTS = sorted(str(path.relative_to(PROJECT)) for path in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")])
-# what a command begins with that is not run here, and why
+# beginnings of commands that are not run here, and why
 NOT_RUN = {
     "make ": "installs from the network, or serves until it is stopped; a line of a Makefile runs what is run here",
     "tensorboard ": "serves until it is stopped",
@@ -24,16 +24,16 @@ NOT_RUN = {
     "python -m pipeline.export.lm_eval ": "the same",
     "python -m jobs.submit ": "needs a cluster; tests/cluster/test_cluster_commands.py starts one",
 }
-LONG = {"docs/compression.md"}  # what it adds to docs/using.md is the time
+LONG = {"docs/compression.md"}  # beyond docs/using.md it adds only time
 ELSEWHERE = {"docs/cluster.md": "its commands need a cluster; tests/cluster/test_cluster_commands.py starts one"}
 QUICKSTART = "configs/quickstart.yaml"
 SEARCHES = ("runs/quickstart-search", "runs/char-war-and-peace-search")
-# before what the command says itself, so that it wins
+# inserted before a command's own settings, which therefore win
 SMALL = [
     *("corpus.train=story.txt", "corpus.valid_fraction=0.4", "tokenizer.vocab_size=300", "model.hidden_size=8"),
     *("model.num_layers=1", "train.batch_size=2", "train.bptt=8", "evaluate.streams=2", "optimizer.warmup_steps=1"),
 ]
-# after it, and in place of what it says of the same options
+# inserted after them, in place of a command's own values of the same options
 SHORT = ["train.max_steps=3", "run.sample_tokens=5", "cluster.cpus_per_worker=1"]
 COMPARED = [
     *("compare.parameters=60000", "compare.tokens=300", "compare.rounds=3", "compare.seeds=[1]", "compare.search={}"),
@@ -50,7 +50,7 @@ def is_run(command: Command) -> bool:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, tiny_text: Path) -> Path:
-    """The folder of a reader of the documents: texts under the names that are used there, and trained runs."""
+    """The folder of someone who reads the documents: texts with the names used there, and trained runs."""
     import datasets
 
     folder = tmp_path_factory.mktemp("project")
@@ -91,7 +91,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_text: Path) -> Path:
 
 
 def write_times(folder: Path, stories: list[str]) -> None:
-    """Stories, a line each, and how long people took to read their words: by word, and by subject and word."""
+    """Write stories, one per line, and the times that people took to read their words: by word, by subject and word."""
     (folder / "stories.txt").write_text("\n".join(stories))
     words = [(i, j, word) for i, line in enumerate(stories, 1) for j, word in enumerate(line.split(), 1)]
     rows = [f"{i}\t{j}\t{word}\t{200 + 7 * (i * j % 11)}" for i, j, word in words]
@@ -101,7 +101,7 @@ def write_times(folder: Path, stories: list[str]) -> None:
 
 
 def write_benchmarks(folder: Path) -> None:
-    """Samples of the benchmarks under the names that the documents give their folders."""
+    """Write samples of the benchmarks in folders named as in the documents."""
     names = {"agreement": "English", "babylm": "full_eval", "natural-stories": "naturalstories", "syntaxgym": "suites"}
     for name in ("blimp", *names):
         SAMPLES[name](folder / names.get(name, name))
@@ -109,7 +109,7 @@ def write_benchmarks(folder: Path) -> None:
 
 @pytest.fixture
 def here(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it, in which the test stands."""
+    """A copy of ``project``, as the working folder of the test."""
     shutil.copytree(project, tmp_path / "project")
     monkeypatch.chdir(tmp_path / "project")
     monkeypatch.setattr("jobs.export.NUM_TEXTS", 20)
@@ -118,7 +118,7 @@ def here(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def argv_of(command: Command) -> tuple[Callable[..., Any], list[str]]:
-    """The job that a command is of, and its arguments with the names, sizes and settings of this test."""
+    """The job of a command, and its arguments with this test's names, sizes and settings."""
     python, option, module, *words = command.words
     assert (python, option) == ("python", "-m"), f"{command}: neither run here nor listed with a reason"
     for index, word in enumerate(words):
@@ -151,7 +151,7 @@ def cases() -> Iterator[Any]:
 def test_every_command_runs(
     document: str, in_search: list[str], here: Path, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    if not in_search:  # then it writes its best.yaml itself
+    if not in_search:  # then the search itself writes best.yaml
         for search in SEARCHES:
             shutil.rmtree(search)
         request.getfixturevalue("ray_cluster")
@@ -171,7 +171,7 @@ def test_every_command_runs(
         exec(program.replace("DIR", NAMES["DIR"]), {})
 
 
-def test_what_is_not_run_is_there() -> None:
+def test_the_commands_that_are_not_run_exist() -> None:
     shown = [command.text for document in DOCUMENTS for command in commands(document)]
     for beginning in NOT_RUN:
         assert any(text.startswith(beginning) for text in shown), f"no document shows {beginning}any more"

@@ -1,4 +1,4 @@
-"""``jobs.evaluate`` does all that one command asks for, and says what it counts."""
+"""``jobs.evaluate`` does everything that one command asks for, and says what it counts."""
 
 import itertools
 import json
@@ -17,7 +17,7 @@ from pipeline.config import Config
 
 @pytest.fixture
 def run(make_config: Callable[..., Config], tmp_path: Path) -> str:
-    """The directory of a run with very little held-out text; pairs and stimuli beside it."""
+    """The directory of a run with very little held-out text, with pairs and stimuli beside it."""
     config = make_config({"train.max_steps": 3, "corpus.valid_fraction": 0.01})
     launch.train(config, launch.in_process)
     (tmp_path / "pairs.jsonl").write_text('{"good": "the cat sat", "bad": "vym vvy yvm"}\n')
@@ -26,7 +26,7 @@ def run(make_config: Callable[..., Config], tmp_path: Path) -> str:
 
 
 def measured(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[dict[str, Any], str]:
-    """The result of a command, and what it printed before."""
+    """The result of a command, and what it printed before it."""
     run_job(evaluate.main, [*argv, "--json"])
     *printed, result = capsys.readouterr().out.splitlines()
     return json.loads(result), "\n".join(printed)
@@ -74,12 +74,12 @@ def test_it_says_which_tokens_it_counts(run: str, tmp_path: Path, capsys: pytest
     assert (result["surprisal_tokens"], result["surprisal_words"]) == (63, 15)
     result, printed = measured(capsys, *text, *table, "--by-line", "--breakdown")
     assert "rows.csv: 59 tokens and 15 words (the first of each document too, scored after '\\n')" in printed
-    assert "stimuli.txt: 59 tokens scored in 3 documents\n" in printed  # line ends are not theirs, empty lines no texts
+    assert "stimuli.txt: 59 tokens scored in 3 documents\n" in printed  # line ends do not count, nor do empty lines
     assert result["tokens"] == result["text_tokens"] == sum(group["tokens"] for group in result["by_position"]) == 59
     assert result["words"] == 15
 
 
-def test_the_white_space_between_words_counts_as_is_asked_for(
+def test_white_space_between_words_counts_by_the_chosen_convention(
     run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = ["--run", run, "--text", str(tmp_path / "stimuli.txt"), "--by-line"]
@@ -100,7 +100,7 @@ def test_the_white_space_between_words_counts_as_is_asked_for(
     assert pq.read_table(tmp_path / "default.parquet") == pq.read_table(tmp_path / "corrected.parquet")
 
 
-def test_what_cannot_be_done_is_refused_before_anything_is_measured(
+def test_impossible_combinations_are_refused_before_anything_is_measured(
     run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = ["--surprisal", str(tmp_path / "rows.tsv")]

@@ -1,4 +1,4 @@
-"""What ``jobs.evaluate`` and ``jobs.generate`` say of one trained run, and what they refuse."""
+"""What ``jobs.evaluate`` and ``jobs.generate`` report for one trained run, and what they refuse."""
 
 import json
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def test_evaluate_and_generate(
     directory = str(config.run.directory)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     run_job(evaluate.main, ["--run", directory, "--json"])
-    assert torch.backends.cudnn.allow_tf32  # products are made as in training
+    assert torch.backends.cudnn.allow_tf32  # products are computed as in training
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["perplexity"] == pytest.approx(trained["perplexity"])
     assert result["bits_per_byte"] == pytest.approx(trained["bits_per_byte"])
@@ -74,7 +74,7 @@ def test_evaluate_and_generate(
 
 
 def check_measures(directory: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What else ``jobs.evaluate`` measures of a run."""
+    """Check the other measures of ``jobs.evaluate``."""
 
     def measured(*argv: str) -> Any:
         run_job(evaluate.main, ["--run", directory, *argv, "--json"])

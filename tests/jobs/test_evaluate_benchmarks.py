@@ -21,7 +21,7 @@ from tests.benchmark_samples import SAMPLES
 
 @pytest.fixture
 def run(make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The directory of a run, beside which the test stands, and stimuli."""
+    """The directory of a run, inside the test's working folder, which also has stimuli."""
     monkeypatch.chdir(tmp_path)
     config = make_config({"train.max_steps": 3})
     launch.train(config, launch.in_process)
@@ -32,7 +32,7 @@ def run(make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.
 
 
 def measured(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[dict[str, Any], list[str]]:
-    """The result of a command, and the lines that it printed before."""
+    """The result of a command, and the lines that it printed before it."""
     run_job(evaluate.main, [*argv, "--json"])
     *printed, result = capsys.readouterr().out.splitlines()
     return json.loads(result), printed
@@ -59,12 +59,12 @@ def test_stimuli_become_a_table_with_their_labels(run: str, capsys: pytest.Captu
         ("2", "1", "b", "the"), ("2", "1", "b", "dog"), ("2", "1", "b", "ran"),
     ]  # fmt: skip
     assert result["words"] == 6
-    # the same figures as the same lines have as a text
+    # the same figures as for the same lines as a text
     Path("lines.txt").write_text("the cat sat\nthe dog ran\n")
     measured(capsys, "--run", run, "--text", "lines.txt", "--by-line", "--surprisal", "lines.parquet")
     lines = [row for row in pq.read_table("lines.parquet").to_pylist() if row["level"] == "word"]
     assert [float(row["nats"]) for row in words] == pytest.approx([row["nats"] for row in lines])
-    # and their perplexity is that of the lines
+    # and the perplexity is that of the lines
     perplexities = [
         measured(capsys, "--run", run, *what)[0]["perplexity"]
         for what in (["--stimuli", "stimuli.csv"], ["--text", "lines.txt", "--by-line"])
@@ -72,7 +72,7 @@ def test_stimuli_become_a_table_with_their_labels(run: str, capsys: pytest.Captu
     assert perplexities[0] == pytest.approx(perplexities[1])
 
 
-def test_words_a_row_keep_their_borders(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_word_per_row_keeps_its_borders(run: str, capsys: pytest.CaptureFixture[str]) -> None:
     measured(capsys, "--run", run, "--stimuli", "words.tsv", "--surprisal", "out.csv")
     words = [row for row in rows_of("out.csv") if row["level"] == "word"]
     assert [(row["row"], row["zone"], row["text"]) for row in words] == [
@@ -111,7 +111,7 @@ def test_regions_have_the_sum_of_their_words(run: str, capsys: pytest.CaptureFix
     assert [float(row["nats"]) for row in found] == pytest.approx(sums)
 
 
-def test_every_benchmark_is_a_table(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_benchmark_prints_a_table(run: str, capsys: pytest.CaptureFixture[str]) -> None:
     for name, write in SAMPLES.items():
         write(Path(name))
     named = [f"{name}={name}" for name in SAMPLES]
@@ -158,7 +158,7 @@ def test_several_runs_have_a_column_each_and_their_mean(
         assert together["deviation"] == pytest.approx(math.sqrt(sum((x - mean) ** 2 for x in numbers) / 2))
 
 
-def test_what_does_not_go_together_is_refused(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_that_contradict_each_other_are_refused(run: str, capsys: pytest.CaptureFixture[str]) -> None:
     SAMPLES["syntaxgym"](Path("suites"))
     Path("inside.txt").write_text("the c|at\n")
     table = ["--surprisal", "out.tsv"]
@@ -188,8 +188,8 @@ def test_what_does_not_go_together_is_refused(run: str, capsys: pytest.CaptureFi
         assert sentence in refused(capsys, *options)
 
 
-def test_the_figure_of_the_document(run: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The lines of Python that docs/psycholinguistics.md shows draw a figure of the table that the command writes."""
+def test_the_program_of_the_document_draws_its_figure(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The Python shown in docs/psycholinguistics.md draws a figure from the table that the command writes."""
     measured(capsys, "--run", run, "--stimuli", "stimuli.csv", "--surprisal", "table.tsv")
     text = (Path(__file__).parents[2] / "docs" / "psycholinguistics.md").read_text()
     (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

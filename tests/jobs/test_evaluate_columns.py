@@ -20,7 +20,7 @@ BASE = ["level", "text", "document", "position", "nats", "unknown"]
 
 @pytest.fixture
 def folder(make_config: Callable[..., Config], tmp_path: Path) -> Path:
-    """Runs of a model of words and of two of characters, and stimuli."""
+    """Runs of one model of words and of two of characters, and stimuli."""
     changes: dict[str, dict[str, Any]] = {
         "words": {
             "tokenizer.kind": "word",
@@ -39,7 +39,7 @@ def folder(make_config: Callable[..., Config], tmp_path: Path) -> Path:
 
 
 def table(folder: Path, capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[list[dict[str, Any]], str]:
-    """The rows of words that a command writes, and what it prints."""
+    """The rows of the table that a command writes, and what it prints."""
     path = folder / "rows.parquet"
     text = ["--text", str(folder / "stimuli.txt"), "--by-line", "--surprisal", str(path)]
     run_job(evaluate.main, [*text, *argv, "--json"])
@@ -49,7 +49,7 @@ def table(folder: Path, capsys: pytest.CaptureFixture[str], *argv: str) -> tuple
     return [row for row in rows.to_pylist() if row["level"] == "word"], "\n".join(printed)
 
 
-def test_columns_are_those_that_are_asked_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_has_the_columns_that_are_asked_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = ["--run", str(folder / "words")]
     rows, _ = table(folder, capsys, *run)
     assert list(rows[0]) == [*BASE, "entropy_nats", "rank", "nats_lag1", "nats_lag2", "length"]
@@ -104,7 +104,7 @@ def test_several_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["nats_one"] for row in words] == [row["nats"] for row in alone[0]]
     assert [row["nats_words"] for row in rows] == [row["nats"] for row in alone[2]]
     assert {(row["nats"], row["nats_one"]) for row in ends} == {(None, None)}
-    # the held-out texts of the two begin at other places
+    # the held-out texts of the two runs begin at different places
     with pytest.raises(SystemExit) as caught:
         run_job(evaluate.main, ["--runs", runs[0], str(folder / "words"), "--surprisal", str(folder / "x.tsv")])
     assert caught.value.code == 2
@@ -114,7 +114,7 @@ def test_several_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not (folder / "x.tsv").exists()
 
 
-def test_what_does_not_go_together_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_that_contradict_each_other_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, rows = ["--run", str(folder / "one")], ["--surprisal", str(folder / "x.tsv")]
     one, words = str(folder / "one"), str(folder / "words")
     (folder / "not.arpa").write_text("no n-grams")

@@ -1,4 +1,4 @@
-"""A folder whose manifest is right and whose files are no model, or another's: one sentence that names the file."""
+"""A folder with a valid manifest whose files are not a model, or another model's: one sentence names the file."""
 
 import json
 import shutil
@@ -63,7 +63,7 @@ CASES: dict[str, list[tuple[Change, str]]] = {
 }  # fmt: skip
 
 
-def test_files_that_are_no_model_are_named(
+def test_files_that_do_not_make_up_a_model_are_named(
     make_config: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = make_config({"train.max_steps": 1})
@@ -81,7 +81,7 @@ def test_files_that_are_no_model_are_named(
             (folder / name).write_bytes(change((folder / name).read_bytes()))
             (folder / "manifest.json").unlink()
             write_manifest(folder, facts)
-            if not sentence:  # the card may be anything
+            if not sentence:  # the card can be anything
                 run_job(generate.main, arguments)
                 continue
             with pytest.raises(SystemExit) as caught:

@@ -33,8 +33,8 @@ def test_recurray_lists_every_command() -> None:
         assert line.endswith(".")
 
 
-def test_recurray_is_the_same_as_the_module() -> None:
-    argv = ["model.cell", "train.bptt", "--json"]  # of a command that starts quickly
+def test_recurray_does_the_same_as_the_module() -> None:
+    argv = ["model.cell", "train.bptt", "--json"]  # for a command that starts quickly
     ours, module = shown_by(["jobs", "settings", *argv]), shown_by(["jobs.settings", *argv])
     assert ours == module
     assert list(json.loads(ours.splitlines()[-1])) == argv[:2]
@@ -108,7 +108,7 @@ def test_types_and_ranges_in_words(name: str, words: str, bounds: str) -> None:
     assert (described[name]["type"], described[name]["range"]) == (words, bounds)
 
 
-def test_a_section_alone() -> None:
+def test_help_for_one_section() -> None:
     text = shown_by(["jobs.train", "--help", "ddp"])
     assert "ddp.communication: " in text
     assert "train.bptt: " not in text

@@ -1,4 +1,4 @@
-"""``jobs.ngram``: a model of a prepared corpus, its perplexity, and its file."""
+"""``jobs.ngram``: a model of a prepared corpus, its perplexity and its file."""
 
 import json
 import math
@@ -25,7 +25,7 @@ def test_a_model_its_perplexity_and_its_file(
     assert printed[0] == f"n-grams of 22 words: 22 of 1, {model.num_ngrams[1]} of 2"
     assert "valid: perplexity" in printed[-2]
     assert printed[-1] == f"model: {path}"
-    # words in a random order, 12 a line: each is as likely as any other, and the end comes with 1/13
+    # words in random order, 12 per line: all are equally likely, and the end has probability 1/13
     expected = math.exp(12 / 13 * math.log(19 * 13 / 12) + math.log(13) / 13)
     assert result["perplexity"] == pytest.approx(expected, rel=0.05)
     assert (result["split"], result["unknown"]) == ("valid", 0)

@@ -1,4 +1,4 @@
-"""Every number on a command line: what is no number, not finite or absurdly large is a sentence, at once."""
+"""Every number on a command line: a value that is not a number, not finite or absurdly large is refused at once."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ from pipeline import launch
 from pipeline.config import Config
 
 JOBS = [compress, context, evaluate, generate, gradients, units]
-RUN = ["--run", "nowhere"]  # refused only where the options are not
+RUN = ["--run", "nowhere"]  # refused only if the options are not
 
 
 def refused(capsys: pytest.CaptureFixture[str], job: ModuleType, *argv: str) -> str:
@@ -30,7 +30,7 @@ def refused(capsys: pytest.CaptureFixture[str], job: ModuleType, *argv: str) -> 
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.__name__)
-def test_what_is_no_number_of_its_kind_is_refused_by_every_option(
+def test_every_option_refuses_values_that_are_not_its_kind_of_number(
     job: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrong: dict[Any, dict[str, str]] = {
@@ -71,7 +71,7 @@ def test_numbers_out_of_range_are_refused(
     assert refused(capsys, job, *RUN, *options).startswith(sentence)
 
 
-def test_numbers_that_are_large_or_small_for_a_text(
+def test_very_large_or_small_numbers_are_taken_or_refused_in_a_sentence(
     make_config: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = make_config({"train.max_steps": 3, "corpus.valid_fraction": 0.02})
@@ -107,7 +107,7 @@ def test_numbers_that_are_large_or_small_for_a_text(
         assert refused(capsys, job, "--run", directory, *options).startswith(sentence)
 
 
-def test_a_sentence_of_one_option_names_it_first(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sentence_about_one_option_names_it_first(capsys: pytest.CaptureFixture[str]) -> None:
     assert refused(capsys, evaluate, *RUN, "--split", "x").startswith("--split: invalid choice: 'x'")
     assert refused(capsys, evaluate).startswith("python -m jobs.evaluate: one of the arguments --run --runs is")
     with pytest.raises(argparse.ArgumentTypeError):
@@ -115,6 +115,6 @@ def test_a_sentence_of_one_option_names_it_first(capsys: pytest.CaptureFixture[s
     assert seed("-9000000000") == -9_000_000_000
 
 
-def test_two_dashes_are_no_value(capsys: pytest.CaptureFixture[str]) -> None:
-    for option in ("--seed", "--prompt", "--top-k"):  # argparse by itself takes them for an empty list
+def test_two_dashes_are_not_a_value(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--seed", "--prompt", "--top-k"):  # argparse itself takes it for an empty list
         assert refused(capsys, generate, *RUN, f"{option}=--").startswith(f"{option}: expected a value, not --")

@@ -1,4 +1,4 @@
-"""In a pipe, too, evaluate and compress say how far they are, whatever they measure."""
+"""Evaluate and compress say how far they are, also in a pipe and whatever they measure."""
 
 import json
 import re
@@ -44,7 +44,7 @@ def run(make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> 
         ),
     ],
 )  # fmt: skip
-def test_how_far(
+def test_jobs_in_a_pipe_say_how_far_they_are(
     run: str,
     tmp_path: Path,
     tiny_text: Path,

@@ -1,6 +1,6 @@
 """Any mistake in any command: exit code 2, one to six lines, no traceback, nothing written, and at once.
 
-Each command has one to three mistakes, drawn from its own number, which a failure names. The long test tries thousands.
+Each command has one to three mistakes, drawn from its own number, which a failure names. The slow test tries thousands.
 """
 
 import os
@@ -22,7 +22,7 @@ from tests.mistakes import JOBS, WHOLE, Drawn
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory, tiny_text: Path) -> Iterator[Path]:
-    """The folder in which every command is given: a text, a run, and what is neither."""
+    """The folder in which every command is run, with a text, a run, and files that are neither."""
     folder = tmp_path_factory.mktemp("here")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -84,7 +84,7 @@ def test_commands_with_mistakes(
             code: object = left.code
         except Exception as error:
             raise AssertionError(told) from error
-        seconds = time.process_time() - started  # of this process: others may keep the machine busy
+        seconds = time.process_time() - started  # of this process only, because others may keep the machine busy
         try:
             check(code, capfd.readouterr().err)
         except AssertionError as error:

@@ -1,4 +1,4 @@
-"""Whatever a job finds, what it writes for programs is JSON that every reader takes: no NaN, no Infinity."""
+"""Whatever a job finds, it writes JSON for programs that every parser accepts: no NaN, no Infinity."""
 
 import json
 import math
@@ -39,7 +39,7 @@ def numbers_in(value: Any) -> list[float]:
 
 @settings(max_examples=60, deadline=None)
 @given(VALUES)
-def test_numbers_without_a_name_in_json_become_null_and_all_else_stays(value: Any) -> None:
+def test_numbers_that_json_cannot_hold_become_null_and_all_else_stays(value: Any) -> None:
     found = strict(to_json(value))
     assert found == json.loads(json.dumps(finite(value)))
     assert numbers_in(found) == [number for number in numbers_in(value) if math.isfinite(number)]

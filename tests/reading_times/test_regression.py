@@ -1,4 +1,4 @@
-"""Likelihoods against least squares in closed form, folds, permutations gone through by hand, and the whole command."""
+"""Likelihoods against least squares in closed form, folds, permutations by hand, and the whole command."""
 
 import itertools
 import json
@@ -29,7 +29,7 @@ NUM_ITEMS, NUM_WORDS = 12, 40
 
 
 def some_data(*, slope: float = 8.0, curved: float = 0.0, num_subjects: int = 0, seed: int = 1) -> Observations:
-    """Times of words in items, with ``slope`` per nat of surprisal; by subjects that are slower or quicker."""
+    """Reading times of words in items, with ``slope`` per nat of surprisal, by subjects of different speed if any."""
     source = np.random.default_rng(seed)
     num_words = NUM_ITEMS * NUM_WORDS
     nats = source.gamma(2.0, 2.0, size=(num_words, 3))
@@ -51,7 +51,7 @@ def some_data(*, slope: float = 8.0, curved: float = 0.0, num_subjects: int = 0,
 
 
 def closed_form(columns: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, float]:
-    """The coefficients and the likeliest variance, from the normal equations."""
+    """The coefficients and the most likely variance, from the normal equations."""
     coefficients = np.linalg.solve(columns.T @ columns, columns.T @ times)
     return coefficients, float(((times - columns @ coefficients) ** 2).mean())
 
@@ -60,9 +60,9 @@ def log_density(times: np.ndarray, means: np.ndarray, variance: float) -> np.nda
     return -0.5 * np.log(2 * np.pi * variance) - (times - means) ** 2 / (2 * variance)
 
 
-def test_least_squares_is_the_closed_form() -> None:
+def test_least_squares_equals_the_closed_form() -> None:
     data = some_data()
-    # as they are, not brought to mean 0 and deviation 1
+    # columns as they are, not standardised to mean 0 and deviation 1
     base = np.column_stack([np.ones(len(data)), *data.baseline.values()])
     full = np.column_stack([base, data.surprisal["true"]])
     found = explained(data, num_folds=5, seed=3)["true"]
@@ -87,7 +87,7 @@ def test_least_squares_is_the_closed_form() -> None:
     assert np.array(found.slope_errors) == pytest.approx(np.sqrt(np.diag(covariance))[-3:] * LN_2, rel=1e-8)
 
 
-def test_what_explains_is_told_from_what_does_not() -> None:
+def test_a_column_that_explains_times_is_told_from_noise() -> None:
     data = some_data()
     found = explained(data)
     assert found["true"].delta > 0.1
@@ -97,7 +97,7 @@ def test_what_explains_is_told_from_what_does_not() -> None:
     assert found["noise"].chi_square_p > 0.001
 
 
-def test_bits_for_nats_change_nothing() -> None:
+def test_surprisal_in_bits_explains_the_same_as_in_nats() -> None:
     data = some_data(num_subjects=4)
     bits = {name: nats / LN_2 for name, nats in data.surprisal.items()}
     in_bits = Observations(**{**vars(data), "surprisal": bits})
@@ -117,7 +117,7 @@ def test_an_item_is_in_one_fold_and_folds_are_alike() -> None:
 
 
 def log_likelihood_mixed(residuals: np.ndarray, subjects: np.ndarray, variance: float, between: float) -> float:
-    """Of a random intercept, from the covariance of each subject's readings as it is defined."""
+    """The log likelihood with a random intercept, from the defining covariance of each subject's readings."""
     total = 0.0
     for subject in np.unique(subjects):
         own = residuals[subjects == subject]
@@ -127,7 +127,7 @@ def log_likelihood_mixed(residuals: np.ndarray, subjects: np.ndarray, variance: 
     return total
 
 
-def test_a_mixed_model_is_at_the_likelihood_of_its_definition() -> None:
+def test_a_mixed_model_has_the_likelihood_of_its_definition() -> None:
     data = some_data(num_subjects=5)
     columns = design(*data.baseline.values(), data.surprisal["true"])
     assert data.subjects is not None
@@ -136,9 +136,9 @@ def test_a_mixed_model_is_at_the_likelihood_of_its_definition() -> None:
     residuals = data.times - columns @ fitted.coefficients
     here = log_likelihood_mixed(residuals, subjects, fitted.variance, between)
     assert fitted.log_likelihood == pytest.approx(here, abs=1e-6)
-    for a, b in itertools.product((0.97, 1.03), repeat=2):  # the likeliest there is nearby
+    for a, b in itertools.product((0.97, 1.03), repeat=2):  # nearby parameters are less likely
         assert log_likelihood_mixed(residuals, subjects, a * fitted.variance, b * between) < here
-    # the intercept of a subject, as it is predicted: the mean residual, drawn towards 0
+    # the predicted intercept of a subject is its mean residual, shrunk towards 0
     own = residuals[subjects == "s2"]
     drawn = between / (between + fitted.variance / len(own)) * own.mean()
     assert fitted.intercepts["s2"] == pytest.approx(drawn, rel=1e-6)
@@ -157,7 +157,7 @@ def test_subjects_explain_what_means_cannot() -> None:
     assert found["true"].delta > 0.1 > 0.01 > abs(found["noise"].delta)
 
 
-def test_permutations_gone_through_by_hand() -> None:
+def test_permutations_enumerated_by_hand() -> None:
     # sums of groups 5, 1, -3: of the 8 ways to set signs, |sum| >= 3 in all but ±(5 - 1 - 3)
     differences, groups = np.array([2.0, 3.0, 1.0, -3.0]), np.array([7, 7, 8, 9])
     sums = [abs(a * 5 + b * 1 + c * -3) for a, b, c in itertools.product((1, -1), repeat=3)]
@@ -165,12 +165,12 @@ def test_permutations_gone_through_by_hand() -> None:
     assert permutation_p(differences, groups) == expected == 0.75
     source = np.random.default_rng(1)
     assert permutation_p(source.normal(0.5, 1, 3000), np.arange(3000)) < 1e-3
-    # of differences that mean nothing, p is spread evenly
+    # if differences are pure noise, p is uniform
     p_values = [permutation_p(source.normal(0, 1, 40), np.arange(40), num_draws=400) for _ in range(200)]
     assert 0.4 < np.mean(p_values) < 0.6
 
 
-def test_the_error_over_items_is_that_of_the_mean_where_items_are_alike() -> None:
+def test_the_error_over_items_of_equal_size_is_that_of_their_means() -> None:
     values = np.random.default_rng(2).normal(size=(30, 7))
     expected = values.mean(axis=1).std(ddof=1) / math.sqrt(30)
     assert error_over_items(values.ravel(), np.repeat(np.arange(30), 7)) == pytest.approx(expected)
@@ -185,7 +185,7 @@ def test_a_natural_spline_is_cubic_between_its_knots_and_a_line_beyond() -> None
     second = np.diff(basis, 2, axis=0) / (x[1] - x[0]) ** 2
     beyond = (x[1:-1] < 0.99) | (x[1:-1] > 5.01)
     assert np.abs(second[beyond]).max() < 1e-6
-    assert np.abs(np.diff(second, axis=0)).max() < 0.1  # no jump of the curvature
+    assert np.abs(np.diff(second, axis=0)).max() < 0.1  # the curvature does not jump
     assert np.linalg.matrix_rank(np.column_stack([np.ones(len(x)), basis])) == 4
 
 
@@ -195,7 +195,7 @@ def test_the_curve_finds_a_bend_and_none_in_a_line() -> None:
     assert line.chi_square_p > 0.01 > 1e-6 > curve.chi_square_p
     assert line.delta < 0.01 < curve.delta
     assert line.line == pytest.approx(line.spline, abs=12)
-    # the spline is the parabola that the times were made of, but for where it stands
+    # up to a constant, the spline is the parabola from which the times were made
     nats = curve.bits * LN_2
     true = 8 * nats + 3 * nats**2
     middle = (nats > 1) & (nats < 8)
@@ -204,7 +204,7 @@ def test_the_curve_finds_a_bend_and_none_in_a_line() -> None:
 
 
 def write_tables(folder: Path, *, seed: int = 1) -> list[str]:
-    """Two tables of surprisal, of which the times follow the first, and times by subject; the command's options."""
+    """Write two tables of surprisal, and times by subject that follow the first; return the command's options."""
     source = np.random.default_rng(seed)
     vocabulary = ["".join(source.choice(list("abcdefghij"), size=source.integers(1, 9))) for _ in range(50)]
     texts = [list(source.choice(vocabulary, size=30)) for _ in range(NUM_ITEMS)]

@@ -1,4 +1,4 @@
-"""Tables of others: read whatever their quotes, and what is wrong with one named by file, row and value."""
+"""Tables made by others: read with any quotes; mistakes in them are named by file, row and value."""
 
 import json
 import math
@@ -24,7 +24,7 @@ def read_table(path: str) -> Table:
 
 
 def write_surprisal(path: Path, texts: dict[str, list[str]] = TEXTS, *, unknown: tuple[str, ...] = ()) -> Path:
-    """As ``jobs.evaluate --surprisal`` writes it: tokens, too, and an end of each document."""
+    """Write a table as ``jobs.evaluate --surprisal`` does: also with tokens, and with an end of each document."""
     rows = ["level\ttext\tdocument\tposition\tnats\tunknown"]
     for document, words in enumerate(texts.values()):
         for position, word in enumerate([*words, "<eos>"]):
@@ -42,7 +42,7 @@ def write_times(path: Path, rows: list[str], *, header: str = "item\tposition\tw
 
 
 def all_rows(texts: dict[str, list[str]] = TEXTS) -> list[str]:
-    """A time for each word, not in their order."""
+    """A time for each word, not in the order of the words."""
     rows = [
         f"{item}\t{number}\t{word}\t{300 + number}"
         for item, words in texts.items()
@@ -64,7 +64,7 @@ def test_times_find_their_words(tmp_path: Path) -> None:
     times = read_times(read_table(str(write_times(tmp_path / "times.tsv", all_rows()))), {}, wants_subjects=False)
     table = read_table(str(write_surprisal(tmp_path / "words.tsv", unknown=("dog",))))
     items = items_in_order([item for item, _ in times.places])
-    assert items == ["b", "a"]  # as they come first
+    assert items == ["b", "a"]  # in the order of their first rows
     words = read_surprisals(table, ["nats"], items=items)
     check_same_words(times, words)
     found = {place: words.nats["nats"][row] for place, row in words.place_of.items()}
@@ -84,7 +84,7 @@ def test_times_find_their_words(tmp_path: Path) -> None:
     assert {name: data.baseline[name][last] for name in expected} == expected
 
 
-def test_words_that_n_grams_do_not_know_have_no_surprisal_under_them(tmp_path: Path) -> None:
+def test_words_unknown_to_the_n_grams_have_no_n_gram_surprisal(tmp_path: Path) -> None:
     times = read_times(read_table(str(write_times(tmp_path / "times.tsv", all_rows()))), {}, wants_subjects=False)
     path = write_surprisal(tmp_path / "words.tsv", unknown=("cat",))
     header, *rows = path.read_text().splitlines()
@@ -95,13 +95,16 @@ def test_words_that_n_grams_do_not_know_have_no_surprisal_under_them(tmp_path: P
     known = observations(times, {"m": (words, "nats")}, frequency=len)  # type: ignore[arg-type]
     by_n_grams = observations(times, {"n": (words, "ngram_nats")}, frequency=len)  # type: ignore[arg-type]
     by_both = observations(times, {"m": (words, "nats"), "n": (words, "ngram_nats")}, frequency=len)  # type: ignore[arg-type]
-    assert known.times.tolist() == [304, 303]  # of "away and 'ran; sat and down, come after cat
+    assert known.times.tolist() == [
+        304,
+        303,
+    ]  # times of "away and 'ran; those of sat and down, are missing, as they come after cat
     assert sorted(by_n_grams.times.tolist()) == [303, 303, 304]
     assert by_both.times.tolist() == [303]
 
 
-def test_counts_of_the_table_are_frequencies_and_what_is_not_known_is_left_out(tmp_path: Path) -> None:
-    """As ``jobs.evaluate --columns frequency`` writes them: a word that never came has a count, and no logarithm."""
+def test_counts_in_the_table_give_frequencies_and_unknown_ones_are_left_out(tmp_path: Path) -> None:
+    """As ``jobs.evaluate --columns frequency`` writes them: a word that never occurred has a count but no logarithm."""
     path, counts = write_surprisal(tmp_path / "words.tsv"), {"sat": "0", "down,": "", "dog": "4"}
     header, *rows = path.read_text().splitlines()
     rows = [f"{row}\t{counts.get(row.split(chr(9))[1].strip(chr(34)), '9')}" for row in rows]
@@ -140,7 +143,7 @@ def test_quotes_that_are_part_of_words_are_kept(tmp_path: Path) -> None:
     assert list(table.numbers) == [1, 2, 3, 4]
 
 
-def test_items_of_numbers_are_in_the_order_of_numbers() -> None:
+def test_numeric_items_are_ordered_as_numbers() -> None:
     assert items_in_order(["10", "9", "10", "1"]) == ["1", "9", "10"]
 
 
@@ -201,7 +204,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_what_is_wrong_is_named_and_nothing_is_written(
+def test_mistakes_are_named_and_nothing_is_written(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows, header, sentence = MISTAKES[name]
@@ -213,7 +216,7 @@ def test_what_is_wrong_is_named_and_nothing_is_written(
     assert not figure.exists()
 
 
-def test_what_is_wrong_with_the_other_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_in_the_table_of_surprisal_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     times = write_times(tmp_path / "times.tsv", all_rows())
     words = write_surprisal(tmp_path / "words.tsv")
     assert message_of(times, words, capsys).startswith(
