@@ -95,7 +95,6 @@ def test_equal_time_says_which_runs_have_not_ended_and_which_ended_earlier() -> 
     assert lines[1] == "For lstm and attends that is in the middle of the runs, at the learning rate of that moment."
     lines = sentences(findings(three_rows(), seconds=75))["At equal time"]
     assert "By then all 5,000,000 tokens had been done by gru (after 50 s): these figures are for less time." in lines
-    assert not any("varied over rounds" in line for line in lines)  # by 1.1 ÷ 0.9
     assert not any("varied over rounds" in line for line in lines)  # they vary by 1.1 ÷ 0.9
 
 
