@@ -1,4 +1,4 @@
-"""Values that no setting was made for, or that only some were."""
+"""Values that suit no setting, or only some."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small samples of our own in the published layouts of benchmarks, of the words of the tiny text."""
+"""Small samples of our own in the published layouts of benchmarks, with the words of the tiny text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def json_lines(path: Path, values: Iterable[dict[str, object]]) -> None:
 
 
 def blimp_pairs(paradigm: str) -> list[dict[str, object]]:
-    """Two pairs of a file: one that may be compared by one prefix and one by two."""
+    """Two pairs of a file: one that can be compared with one prefix, and one with two."""
     common = {"linguistics_term": PHENOMENA.get(paradigm, "others"), "UID": paradigm, "field": "syntax"}
     one = {
         "sentence_good": "the cat sat on a mat", "sentence_bad": "the cat sat on a that",
@@ -40,7 +40,7 @@ def write_blimp(folder: Path) -> None:
 
 
 def suite(formulas: list[str], items: list[dict[str, list[str]]]) -> dict[str, object]:
-    """A suite of SyntaxGym from the contents of the regions of each condition of each item."""
+    """A SyntaxGym suite; each of ``items`` gives the contents of the regions of each condition."""
     return {
         "meta": {"name": "sample", "metric": "sum"},
         "region_meta": {
@@ -150,7 +150,7 @@ def write_babylm(folder: Path) -> None:
 
 
 def write_reading(folder: Path) -> None:
-    """Times of the words of six sentences, a row a word; some are missing."""
+    """Times of the words of six sentences, one row per word; some are missing."""
     head = ["item", "word", "prev_item", "prev_word", "Subtlex_log10", "length", "context_length", "prev_length",
             "RTfirstfix", "RTfirstpass", "RTgopast", "RTrightbound", "self_paced_reading_time"]  # fmt: skip
     rows = [head]

@@ -17,22 +17,22 @@ import pytest
 from pipeline import config as configuration
 from pipeline.config import Config
 
-# Ray starts its workers at niceness 15: beside whatever else the machine does they would stand still for minutes
+# Ray starts its workers at niceness 15: on a busy machine they would stand still for minutes
 os.environ.setdefault("RAY_worker_niceness", "0")
-# processes of tests side by side (see the Makefile) compute on a core each
+# parallel test processes (see the Makefile) use one core each
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# how long an example takes depends on what else the machine does
+# how long an example takes depends on the machine's other work
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist puts the groups into the names of the tests
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist adds the groups to the names of the tests
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the tests that use Ray first, and in one group: side by side, one process has them and Ray's only cluster.
+    """Put the tests that use Ray first, and in one group: of parallel processes, one has them all and the only cluster.
 
-    Tests that share a fixture of their file stay together as well, so that it is made once.
+    Tests that share a fixture of their file stay together too, so that it is made only once.
     """
     for item in items:
         if "ray_cluster" in getattr(item, "fixturenames", ()):
@@ -51,7 +51,7 @@ def uses_ray(item: pytest.Item) -> bool:
 
 
 def shares_with_its_file(item: pytest.Item) -> bool:
-    found = getattr(item, "_fixtureinfo", None)  # private to pytest; without it fixtures are made in each process
+    found = getattr(item, "_fixtureinfo", None)  # private to pytest; without it each process makes the fixtures
     definitions = found.name2fixturedefs.values() if found is not None else ()
     return any(each[-1].scope in ("class", "module") for each in definitions)
 
@@ -61,7 +61,7 @@ RAY_REFUSED = pytest.MonkeyPatch()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let only tests with the mark ``ray`` start Ray in this process, and end it after the last of them."""
+    """Let only tests marked ``ray`` start Ray in this process, and end it after the last of them."""
     if uses_ray(item) and hasattr(item.config, "workerinput") and not item.nodeid.endswith("@ray"):
         pytest.fail("tests on Ray are in several processes: use --dist loadgroup, and pytest below 9.2")
     RAY_REFUSED.undo()
@@ -92,7 +92,7 @@ def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make_config(tiny_text: Path, tmp_path: Path) -> Callable[..., Config]:
-    """A function: ``{"section.field": value}`` → the tiny run's configuration with these changed."""
+    """A function: ``{"section.field": value}`` → the tiny run's configuration with these changes."""
 
     def make(changes: dict[str, Any] | None = None) -> Config:
         values = {
@@ -120,7 +120,7 @@ def make_config(tiny_text: Path, tmp_path: Path) -> Callable[..., Config]:
 
 @pytest.fixture
 def run_on_documents(make_config: Callable[..., Config], tmp_path: Path) -> str:
-    """The directory of a run of two steps on lines, each a document of its own."""
+    """The directory of a run of two steps on lines, each of which is a document."""
     from pipeline import launch
 
     (tmp_path / "names.txt").write_text("kamori\n" * 60)
@@ -132,14 +132,14 @@ def run_on_documents(make_config: Callable[..., Config], tmp_path: Path) -> str:
 
 @pytest.fixture
 def file_size_limit() -> Iterator[Callable[[int], None]]:
-    """A function that makes writes beyond so many bytes of a file fail in this process, as on a full disk."""
+    """A function: number of bytes → in this process, writes beyond it in any file fail, as on a full disk."""
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, usual[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, usual)
 
 
 CLUSTER = ExitStack()
-FREED_SECONDS = 30.0  # in which what the test before has held must have been given back
+FREED_SECONDS = 30.0  # in this time, the CPUs that the last test held must have been given back
 
 
 @pytest.fixture(scope="session")
@@ -158,10 +158,10 @@ def start_cluster() -> None:
 
 
 def renew_without_room(ray: Any) -> None:
-    """Start another cluster where not all CPUs of this one come free, which tests would wait for without end.
+    """Start another cluster if not all CPUs of this one become free; tests would wait for them without end.
 
-    Ray 2.60 counts a CPU as taken for ever if a placement group is removed while it is being made. A search waits
-    before it removes one (``pipeline.cluster.placement``); the warning says where that was not enough.
+    Ray 2.60 counts a CPU as taken for ever if a placement group is removed while it is being created. A search waits
+    before it removes one (``pipeline.cluster.placement``); the warning shows when that was not enough.
     """
     deadline = time.monotonic() + FREED_SECONDS
     while ray.available_resources().get("CPU", 0) < ray.cluster_resources()["CPU"]:

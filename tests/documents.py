@@ -1,4 +1,4 @@
-"""The commands and lines of Python that a document of the project shows, as a reader would type them."""
+"""The commands and the Python that a document of the project shows, as a reader would type them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
-# what a command begins with: at the beginning of a line, or behind what a line of output says before it
+# how commands begin, at the beginning of a line or after other output in it
 STARTS = r"(?:python -m|recurray|make|ray|tensorboard|lm_eval|pip|export|source|git|curl|\.venv/bin/\w+)"
 COMMAND = re.compile(rf"(?:^|.*\s{{2,}})(?P<text>{STARTS} .*)")
 INLINE = re.compile(r"`(?P<text>python -m [\w.]+ [^`]+)`")
@@ -19,7 +19,7 @@ COMMENT = re.compile(r"\s+#\s.*$")
 
 @dataclass(frozen=True)
 class Command:
-    """One command of a document: without comment and line ends, arguments as the shell gives them."""
+    """One command of a document, without comments and line ends."""
 
     document: str
     line: int
@@ -34,10 +34,9 @@ class Command:
 
 
 def commands(document: str) -> list[Command]:
-    """All commands in the code blocks of ``document``, and each ``python -m …`` within a sentence, in their order.
+    """All commands in the code blocks of ``document``, and each ``python -m …`` within a sentence, in order.
 
-    A block is indented by four or stands between fences; in one of another language than the shell's nothing is a
-    command.
+    A block is indented by four or stands between fences; blocks in other languages than the shell's have no commands.
     """
     found, joined, first = [], "", 0
     for number, line, is_code in _lines(document):
@@ -59,13 +58,13 @@ def commands(document: str) -> list[Command]:
 
 
 def snippets(document: str) -> list[str]:
-    """The Python in the indented blocks of ``document``, which begin with an import. (Those in fences have tests.)"""
+    """The Python in the indented blocks of ``document`` that begin with an import. (Fenced blocks have other tests.)"""
     text = (PROJECT / document).read_text(encoding="utf-8")
     return [textwrap.dedent(block) for block in re.findall(r"(?m)^(?:    from .*\n)(?:    .*\n)*", text)]
 
 
 def _lines(document: str) -> Iterator[tuple[int, str, bool]]:
-    """Number, text and whether it is code for the shell (or no language's) of each line outside foreign fences."""
+    """Number, text and whether it is code for the shell (or no language's), for each line outside other fences."""
     fence, was_blank, was_code = None, True, False
     for number, line in enumerate((PROJECT / document).read_text(encoding="utf-8").splitlines(), start=1):
         if line.startswith("```"):

@@ -1,4 +1,4 @@
-"""Mistakes of every kind in the commands, drawn from a number."""
+"""Mistakes of every kind in the commands, drawn at random from a seed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ JOBS: dict[str, ModuleType] = {
 }
 WITH_SETTINGS = ("prepare", "train", "search", "compare", "submit")
 SETTINGS = ["corpus.train=text.txt", "tokenizer.kind=char", "run.directory=new-run", "data.directory=new-data"]
-# what each job could do something with
+# valid arguments of each job
 WHOLE = {
     "prepare": [*SETTINGS, "cluster.backend=local"],
     "train": [*SETTINGS, "cluster.backend=local"],
@@ -83,7 +83,7 @@ WORDS = [
 NO_NUMBERS = ["", "x", "nan", "-nan", "inf", "1e400", "1.5e", "0x10", "1,5", "9" * 5000, "1" * 400 + ".5", "--", "None"]
 NO_SEEDS = ["", "x", "0", "1", "-3", "1001", "1,", ",", "2,2", "1,x", "1,-1", "1,1.5", "5,4294967296", "9" * 5000]
 NO_WHOLE = [*NO_NUMBERS, "1.5", "1e3", "9" * 20, "-" + "9" * 20]
-# names that are no settings, and what looks like a setting
+# names that are not settings, and text that only looks like a setting
 NO_SETTINGS = [
     *("nosuch=1", "model.nosuch=1", "model=1", "model.=1", ".bptt=3", "=", "=3", "train", "train.bptt", "lr=0.1"),
     *("train.bptt.x=1", "mine.yaml", "TRAIN.BPTT=3", "train .bptt=3", "model.hidden_size==3", "[]=3", "é.é=é"),
@@ -102,7 +102,7 @@ def staircase(source: random.Random) -> str:
 
 
 def multiplied(source: random.Random) -> str:
-    """A short text that stands for 9 to the power of 8 values, by aliases or by merging."""
+    """A short text that stands for 9 to the power of 8 values, through aliases or merging."""
     first, others = source.choice([("[x]", "[ALL]"), ("{x: 1}", "{<<: [ALL]}")])
     lines = [f"a: &a {first}"]
     for name, before in zip("bcdefghi", "abcdefgh", strict=True):
@@ -110,7 +110,7 @@ def multiplied(source: random.Random) -> str:
     return "\n".join(lines)
 
 
-# files of settings, none of which is one
+# contents that are not valid files of settings
 NO_CONFIGS: list[Content] = [
     deep,
     staircase,
@@ -131,7 +131,7 @@ NO_CONFIGS: list[Content] = [
     lambda source: f"x: {'9' * 5000}\n",
     lambda source: "model:\n" + "".join(f"  nosuch{index}: 1\n" for index in range(100)),
 ]
-# files of pairs, none of which is one
+# contents that are not valid files of pairs
 NO_PAIRS: list[Content] = [
     lambda source: source.choice(['{"good": ', "["]) * source.choice([1000, 3000, 100_000]),
     lambda source: source.choice(["", "\n\n", "x", "{", "[]", "3", "null", '"x"', "{}", "NaN", "Infinity", "[[]]"]),
@@ -144,7 +144,7 @@ NO_PAIRS: list[Content] = [
     lambda source: '{"good": ' + "9" * 5000 + "}",
     lambda source: b"\xff\xfe" + source.randbytes(30),
 ]
-# a path at which there is no text, no run, and at which nothing can be written
+# paths without a text, paths without a run, and paths that cannot be written
 NO_FILES = [
     "none", "empty.txt", "folder", "folder/none", "text.txt/below", "binary", "", "none\nat\nall", "\x1bnone", "*.none",
     LONG,
@@ -157,7 +157,7 @@ NO_OUTPUTS = ["folder", "none/below/x", "text.txt/below", "", "run/", "/proc/non
 
 
 class Drawn:
-    """The command of one to three mistakes, drawn from ``source``; ``content`` is what the file ``drawn`` holds."""
+    """A command with one to three mistakes, drawn from ``source``; ``content`` is the content of the file ``drawn``."""
 
     def __init__(self, job: str, source: random.Random) -> None:
         self.job, self.source, self.content = job, source, b""
@@ -179,7 +179,7 @@ class Drawn:
         self.argv += self.source.choice([[], ["3"]])
 
     def bad_value(self) -> None:
-        """An option with a value that it does not take, or with none."""
+        """Add an option with a value that it does not take, or without a value."""
         takes_one = [one for one in actions(self.job) if one.option_strings and one.nargs not in (0, "?")]
         action = self.source.choice(takes_one)
         option = action.option_strings[0]
@@ -193,7 +193,7 @@ class Drawn:
             self.last = [option]
 
     def bad_setting(self) -> None:
-        """A value that a setting does not take, as validation by itself finds."""
+        """Add a value that a setting does not take, which validation finds by itself."""
         while True:
             path, value = self.source.choice(absurd.settings()), self.source.choice([*absurd.VALUES, *WORDS])
             is_json = isinstance(value, (list, dict)) and not any(isinstance(key, int) for key in value)
@@ -217,7 +217,7 @@ class Drawn:
         self.argv += ["--run", self.source.choice(NO_RUNS)]
 
     def no_text(self) -> None:
-        """A file that does not hold what an option reads, or that cannot be written."""
+        """Add a file without what its option reads, or one that cannot be written."""
         names = {name for one in actions(self.job) for name in one.option_strings}
         files = {
             "--text",
@@ -234,7 +234,7 @@ class Drawn:
         if option in ("--output", "--surprisal", "--figure", "--to"):
             self.argv.append(f"{option}={self.source.choice(NO_OUTPUTS)}")
             if option == "--to" or self.job == "compress":
-                self.argv += ["--run", "none"]  # for such folders could be made
+                self.argv += ["--run", "none"]  # because such folders could be made
         elif option == "--pairs" and self.source.random() < 0.6:
             self.argv += [option, self.drawn(NO_PAIRS)]
         else:

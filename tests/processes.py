@@ -1,6 +1,7 @@
-"""Several ranks on gloo, in processes that are forked from one which has imported torch once.
+"""Several ranks on gloo, in processes forked from one that has imported torch.
 
-torch loads its compiler too when an optimizer is made or DDP wraps a module, though nothing here is compiled.
+It has also loaded torch's compiler, which torch imports when an optimizer is built or DDP wraps a module, though
+nothing here is compiled.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from typing import Any
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-# A forked rank ends without the interpreter's own end. DDP never lets go of the process group: its threads go on beyond
-# destroy_process_group, and one that wants the interpreter while that is being torn down aborts the process.
+# A forked rank exits without finalizing the interpreter. DDP never releases the process group: its threads outlive
+# destroy_process_group, and one that needs the interpreter while it is being finalized aborts the process.
 get_context("forkserver").set_forkserver_preload(["pipeline.run", "torch._dynamo"])
 
 
 def on_ranks(function: Callable[..., None], world_size: int, *arguments: Any) -> None:
-    """Call ``function(rank, *arguments)`` on so many ranks. Raises what ended the first that failed."""
+    """Call ``function(rank, *arguments)`` on ``world_size`` ranks. Raises the error of the first that failed."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

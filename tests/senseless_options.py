@@ -1,7 +1,7 @@
-"""Options and settings of each job that do not go together, or with what there is to read and to write."""
+"""Options and settings of each job that contradict each other, or the files there are to read and write."""
 
 LONG = "x" * 5000
-# a line each: options that do not go together, or with this run
+# in each line, options that contradict each other or this run
 NO_SENSE = {
     "prepare": f"""
         --verify none

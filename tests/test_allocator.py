@@ -1,4 +1,4 @@
-"""Freed memory that stays with the process, seen in the page faults of allocating it again."""
+"""Freed memory stays with the process, as few page faults on allocating it again show."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ print(faults[-1])
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep freed memory")
-def test_large_blocks_are_cleared_by_the_system_only_at_first() -> None:
+def test_large_blocks_cause_page_faults_only_the_first_time() -> None:
     faults = {}
     for call in ("", "assert keep_freed_memory()"):
         command = [sys.executable, "-c", SCRIPT.format(call=call)]

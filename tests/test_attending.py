@@ -1,4 +1,4 @@
-"""What models that attend to the past are refused for, in a sentence, and what takes them as all others."""
+"""Which uses refuse models that attend to the past, in a sentence, and which treat them like all others."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def attending(request: pytest.FixtureRequest) -> tuple[str, Loaded]:
     return request.param, make_loaded(tokenizer_of("bpe"), **MODELS[request.param])
 
 
-def test_what_is_refused_names_the_setting(attending: tuple[str, Loaded], tmp_path: Any) -> None:
+def test_refusals_of_attending_models_name_the_setting(attending: tuple[str, Loaded], tmp_path: Any) -> None:
     setting, loaded = attending
     ids = torch.zeros(100, dtype=torch.int64).numpy()
     refused: dict[str, Any] = {
@@ -55,7 +55,7 @@ def test_what_is_refused_names_the_setting(attending: tuple[str, Loaded], tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-def test_a_text_is_read_on_as_if_in_one_go(attending: tuple[str, Loaded]) -> None:
+def test_a_text_read_in_two_parts_is_scored_as_in_one(attending: tuple[str, Loaded]) -> None:
     model = Model(attending[1])
     whole = model.surprisal("The quick brown fox jumps over the lazy dog")[0]
     first = model.read("The quick brown")
@@ -65,8 +65,8 @@ def test_a_text_is_read_on_as_if_in_one_go(attending: tuple[str, Loaded]) -> Non
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_beams_are_the_texts_that_are_likeliest(name: str) -> None:
-    """With as many beams as there are types, against every text of two tokens."""
+def test_a_full_beam_finds_the_likeliest_text(name: str) -> None:
+    """Beam search with as many beams as types, against every text of two tokens."""
     model = make_loaded(tokenizer_of("char"), **{**MODELS[name], "context": 64}).model.double()
     prompt = torch.tensor([3, 1, 4, 1, 5]).numpy()
     found = beam_search(model, prompt, num_tokens=2, num_beams=model.embedding.num_embeddings)
@@ -83,7 +83,7 @@ def test_beams_are_the_texts_that_are_likeliest(name: str) -> None:
 
 
 def test_attention_counts_among_the_flops() -> None:
-    """Of each matrix once, and of every key and value that a token looks at."""
+    """FLOPs count each matrix once, and every key and value that a token attends to."""
     loaded = make_loaded(
         tokenizer_of("char"), cell="transformer", hidden_size=16, embedding_size=16, num_heads=2, context=64
     )

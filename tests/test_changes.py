@@ -1,4 +1,4 @@
-"""Settings that change within a run, as the schema takes them; what is in force when, counted by hand."""
+"""Settings that change within a run: what the schema accepts, and which values are in force when."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ TWO = [
 ]
 
 
-def test_what_is_in_force() -> None:
+def test_the_settings_in_force_after_each_number_of_tokens() -> None:
     config = configuration.with_values(configuration.load(), {"train.changes": TWO})
     places = (0, 99, 100, 299, 300, 10**9)
     found = [changes.in_force(config, tokens) for tokens in places]
@@ -26,7 +26,7 @@ def test_what_is_in_force() -> None:
     assert all(not part.train.changes for part in found)
 
 
-def test_a_file_gives_back_what_was_written(tmp_path: Any) -> None:
+def test_changes_are_written_and_read_again(tmp_path: Any) -> None:
     config = configuration.with_values(configuration.load(), {"train.changes": TWO, "train.evaluate_at_tokens": [50]})
     path = tmp_path / "config.yaml"
     path.write_text(configuration.to_yaml(config), encoding="utf-8")
@@ -90,7 +90,7 @@ def test_mistakes_are_named(changed: Any, others: dict[str, Any], sentence: str)
         configuration.with_values(configuration.load(), {**others, "train.changes": changed})
 
 
-def test_every_setting_that_can_change_is_one() -> None:
+def test_every_changeable_setting_exists() -> None:
     for section, fields in changes.CHANGEABLE.items():
         assert set(fields) <= configuration.section_fields(section).keys()
 

@@ -1,4 +1,4 @@
-"""One schema, one merge: what is taken, from where, and as it is meant."""
+"""One schema and one merge: which values are taken, from where, and with which meaning."""
 
 import warnings
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_precedence(tmp_path: Path) -> None:
         ("train.bptt=64.0", 64),
     ],
 )
-def test_values_on_the_command_line_are_taken_as_they_are_meant(override: str, value: object) -> None:
+def test_values_on_the_command_line_have_their_intended_types(override: str, value: object) -> None:
     assert configuration.get(load(None, [override]), override.partition("=")[0]) == value
 
 
@@ -52,20 +52,20 @@ def test_a_written_configuration_reads_back_the_same(tmp_path: Path) -> None:
     assert load(path) == config
 
 
-def test_fingerprint_covers_what_decides_the_data_and_nothing_else() -> None:
+def test_the_fingerprint_covers_only_the_settings_that_decide_the_data() -> None:
     base = configuration.data_fingerprint(Config())
     assert configuration.data_fingerprint(configuration.with_values(Config(), {"optimizer.lr": 1.0})) == base
     for path, value in {"corpus.train": ["x"], "tokenizer.kind": "char", "data.shard_tokens": 2048}.items():
         assert configuration.data_fingerprint(configuration.with_values(Config(), {path: value})) != base
 
 
-def test_an_empty_section_is_one_of_defaults(tmp_path: Path) -> None:
+def test_an_empty_section_has_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "default.yaml"
     path.write_text("model:\ntrain:\n  # bptt: 3\noptimizer: null\n")
     assert load(path) == load()
 
 
-def test_merged_mappings_may_be_set_anew(tmp_path: Path) -> None:
+def test_values_of_merged_mappings_can_be_overridden(tmp_path: Path) -> None:
     path = tmp_path / "merged.yaml"
     path.write_text("train: &base {bptt: 3, epochs: 4}\nevaluate: {streams: 2}\ncorpus: {train: 2024-01-01}\n")
     assert load(path).corpus.train == ["2024-01-01"]
@@ -79,7 +79,7 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     assert load(path).train.bptt == 3
 
 
-def test_settings_of_earlier_versions_are_read_under_their_names_of_today(tmp_path: Path) -> None:
+def test_settings_of_earlier_versions_are_read_under_their_new_names(tmp_path: Path) -> None:
     path = tmp_path / "old.yaml"
     path.write_text(
         "train: {accumulate: 2, batch_size: 8}\nprune: {share: 0.5}\nmodel: {adaptive_shrinkage: 3}\n"
@@ -90,7 +90,7 @@ def test_settings_of_earlier_versions_are_read_under_their_names_of_today(tmp_pa
         config = load(path)
     assert config.train.gradient_accumulation_steps == 2
     assert (config.prune.sparsity, config.model.adaptive_div_value) == (0.5, 3)
-    assert list(config.search.space) == ["train.gradient_accumulation_steps", "train.bptt"]  # in their order
+    assert list(config.search.space) == ["train.gradient_accumulation_steps", "train.bptt"]  # in the order of the file
     (notice,) = notices
     assert str(notice.message).startswith(f"{path}: train.accumulate is now train.gradient_accumulation_steps; ")
     assert "ddp.static_graph is no longer a setting" in str(notice.message)

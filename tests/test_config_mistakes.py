@@ -13,7 +13,7 @@ from pipeline.config.yaml_text import parse
 from pipeline.errors import Notice, UserError
 from tests import absurd
 
-# each merges the one before, one in a line of 3,000, the other nine times
+# each mapping merges the one before it: in a chain of 3,000, and nine times each
 MERGES = "x: [&m0 {a: 1}" + "".join(f", &m{n} {{<<: *m{n - 1}}}" for n in range(1, 3000))
 NINEFOLD = "m0: &m0 {a: 1}\n" + "".join(f"m{n}: &m{n} {{<<: [{', '.join([f'*m{n - 1}'] * 9)}]}}\n" for n in range(1, 9))
 
@@ -142,7 +142,7 @@ def test_a_bad_file_is_named(tmp_path: Path, content: str, sentence: str) -> Non
         load(path)
 
 
-def test_any_value_of_any_setting_is_taken_or_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_any_value_of_any_setting_is_accepted_or_refused_in_a_sentence(tmp_path: Path) -> None:
     file = tmp_path / "again.yaml"
     for path in absurd.settings():
         section, _, field = path.partition(".")
@@ -162,7 +162,7 @@ def test_any_value_of_any_setting_is_taken_or_refused_in_a_sentence(tmp_path: Pa
         assert time.monotonic() - started < 10, path
 
 
-def test_any_text_as_an_override_is_taken_or_refused_in_sentences() -> None:
+def test_any_text_as_an_override_is_accepted_or_refused_in_sentences() -> None:
     source = random.Random(3)
     pieces = [
         *"{}[]:,-.=<'%@|01e_#é?~",
@@ -211,7 +211,7 @@ def test_removed_settings_are_refused_with_what_replaces_them(tmp_path: Path) ->
         ("{here}/list.yaml", r"^base: .*list\.yaml must hold sections"),
     ],
 )
-def test_a_base_that_is_none_is_refused(tmp_path: Path, base: str, sentence: str) -> None:
+def test_an_invalid_base_is_refused(tmp_path: Path, base: str, sentence: str) -> None:
     (tmp_path / "again.yaml").write_text("base: x.yaml\n")
     (tmp_path / "list.yaml").write_text("[1]\n")
     (tmp_path / "mine.yaml").write_text(f"base: {base.format(here=tmp_path)}\n")

@@ -1,4 +1,4 @@
-"""The limits of a container, as both versions of Linux control groups tell them."""
+"""The limits of a container, as given by both versions of Linux control groups."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Machine = Callable[[str, Mapping[str, str]], None]
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """A machine with the given membership of this process and files of its groups."""
+    """A function that pretends that this process has the given groups, and these the given files."""
 
     def make(membership: str, files: Mapping[str, str]) -> None:
         (tmp_path / "membership").write_text(membership)
@@ -37,7 +37,7 @@ def test_a_container_of_version_2_sees_itself_at_the_top(machine: Machine) -> No
     assert (cpu_limit(), memory_limit()) == (1.5, GIGABYTE)
 
 
-def test_the_limits_of_groups_around_count_too(machine: Machine) -> None:
+def test_the_limits_of_enclosing_groups_count_too(machine: Machine) -> None:
     files = {
         "pods/cpu.max": "400000 100000",
         "pods/one/cpu.max": "max 100000",
@@ -64,7 +64,7 @@ def test_version_1_has_a_tree_for_each_controller(machine: Machine) -> None:
     assert (cpu_limit(), memory_limit()) == (2.5, 2 * GIGABYTE)
 
 
-def test_a_container_of_version_1_finds_its_group_at_the_top_and_its_name_nowhere(machine: Machine) -> None:
+def test_a_container_of_version_1_finds_its_limits_at_the_top(machine: Machine) -> None:
     files = {"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}
     machine("4:cpu,cpuacct:/docker/0a1b\n", files)
     assert (cpu_limit(), memory_limit()) == (0.5, None)
@@ -76,13 +76,13 @@ def test_without_a_limit_there_is_none(machine: Machine, membership: str) -> Non
     assert (cpu_limit(), memory_limit()) == (None, None)
 
 
-def test_where_there_are_no_groups_there_is_no_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_control_groups_there_is_no_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(container, "MEMBERSHIP", tmp_path / "none")
     assert (cpu_limit(), memory_limit()) == (None, None)
 
 
 @pytest.mark.parametrize(("quota", "cpus"), [("max", 64), ("6400000", 64), ("250000", 2), ("100000", 1), ("30000", 1)])
-def test_the_cpus_to_use_are_whole_ones_within_the_limit(
+def test_the_number_of_cpus_is_the_limit_rounded_down_but_at_least_one(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, quota: str, cpus: int
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)), raising=False)
@@ -90,14 +90,12 @@ def test_the_cpus_to_use_are_whole_ones_within_the_limit(
     assert resources.available_cpus() == cpus
 
 
-def test_the_memory_of_a_machine_is_that_of_the_container(machine: Machine) -> None:
+def test_the_memory_of_the_machine_is_at_most_the_limit_of_the_container(machine: Machine) -> None:
     machine("0::/\n", {"memory.max": str(GIGABYTE)})
     assert machine_bytes() == GIGABYTE
 
 
-def test_a_model_that_a_command_loads_has_no_more_threads_than_cpus(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_uses_no_more_threads_than_cpus(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine("0::/\n", {"cpu.max": "100000 100000"})
     before = torch.get_num_threads()
     torch.set_num_threads(3)

@@ -1,6 +1,6 @@
-"""Any bit of any file of a checkpoint, a run or a corpus, flipped: refused by name, set aside, or without any effect.
+"""Any flipped bit in any file of a checkpoint, a run or a corpus: refused by name, set aside, or without effect.
 
-``pytest tests/test_damage.py -m slow -s`` flips thousands, and prints what came of them.
+``pytest tests/test_damage.py -m slow -s`` flips thousands, and prints the outcomes.
 """
 
 import random
@@ -30,13 +30,13 @@ REFUSED, SET_ASIDE, NO_EFFECT = "refused by name", "set aside", "without effect"
 
 
 def many(usual: int, slow: int) -> pytest.MarkDecorator:
-    """So many flips in the usual tests, so many in the long ones."""
+    """The numbers of flips in the usual and in the slow tests."""
     return pytest.mark.parametrize("number", [usual, pytest.param(slow, marks=pytest.mark.slow)])
 
 
 @contextmanager
 def a_flipped_bit(file: Path, source: random.Random) -> Iterator[None]:
-    """Within: one of the bits of ``file``, drawn from ``source``, is the other way round."""
+    """Within the context, one bit of ``file``, drawn from ``source``, is flipped."""
     data = file.read_bytes()
     file.write_bytes(flipped(data, source.randrange(8 * len(data))))
     try:
@@ -46,7 +46,7 @@ def a_flipped_bit(file: Path, source: random.Random) -> Iterator[None]:
 
 
 def digest(value: Any) -> str:
-    """Of tensors, arrays, numbers and texts in dicts and lists."""
+    """A digest of tensors, arrays, numbers and texts in dicts and lists."""
     if isinstance(value, dict):
         value = [(str(name), digest(value[name])) for name in value]
     elif isinstance(value, (list, tuple)):
@@ -61,7 +61,7 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def flip(folder: Path, number: int, numbers: Callable[[], Any]) -> Counter[str]:
-    """What comes of ``number`` flips, spread evenly over the files of ``folder``, for the ``numbers`` read from it."""
+    """Flip ``number`` bits, spread evenly over the files of ``folder``; count the outcomes of reading ``numbers``."""
     source, outcomes = random.Random(number), Counter[str]()
     expected = numbers()
     files = files_of(folder)
@@ -82,7 +82,7 @@ def flip(folder: Path, number: int, numbers: Callable[[], Any]) -> Counter[str]:
 
 @pytest.fixture
 def trained(make_config: Callable[..., Config]) -> Config:
-    """A run of six steps, validated at each third, whose rate is constant so that it may go on."""
+    """A run of six steps, validated at every third, with a constant learning rate so that it can be continued."""
     changes = {"train.max_steps": 6, "train.evaluate_every_steps": 3, "optimizer.schedule": "constant"}
     config = make_config({**changes, "train.log_every_steps": 1, "run.sample_tokens": 3, "model.num_layers": 1})
     launch.train(config, launch.in_process)
@@ -90,7 +90,7 @@ def trained(make_config: Callable[..., Config]) -> Config:
 
 
 @many(300, 6_000)
-def test_a_checkpoint(trained: Config, number: int) -> None:
+def test_a_damaged_checkpoint_is_refused_or_unaffected(trained: Config, number: int) -> None:
     folder = checkpoint.find(str(trained.run.directory), "last")
 
     def numbers() -> str:
@@ -104,7 +104,7 @@ def test_a_checkpoint(trained: Config, number: int) -> None:
 
 
 @many(100, 3_000)
-def test_the_best_checkpoint_of_a_run(trained: Config, number: int) -> None:
+def test_a_damaged_best_checkpoint_is_refused_or_unaffected(trained: Config, number: int) -> None:
     run = Path(str(trained.run.directory))
 
     def numbers() -> str:
@@ -112,14 +112,14 @@ def test_the_best_checkpoint_of_a_run(trained: Config, number: int) -> None:
         return digest([str(loaded.path), dict(loaded.model.state_dict()), loaded.manifest])
 
     outcomes = flip(run / "checkpoints", number, numbers)
-    # each other checkpoint's weights and state have nothing to say here
+    # the weights and states of other checkpoints do not matter here
     assert outcomes[REFUSED] > 0.4 * number
     assert outcomes[NO_EFFECT] > 0.1 * number
 
 
 @many(10, 400)
-def test_a_run_that_goes_on(trained: Config, tmp_path: Path, number: int) -> None:
-    """Whatever was damaged before it, the longer run ends with the same numbers."""
+def test_a_damaged_run_is_continued_to_the_same_end(trained: Config, tmp_path: Path, number: int) -> None:
+    """Whatever is damaged before it is continued, the longer run ends with the same numbers."""
     run, copy, source = Path(str(trained.run.directory)), tmp_path / "copy", random.Random(number)
     (run / "failures.jsonl").write_text(
         '{"kind": "warning", "step": 3, "record": 1, "time": 1.5, "text": "worker 1"}\n'
@@ -152,7 +152,7 @@ def test_a_run_that_goes_on(trained: Config, tmp_path: Path, number: int) -> Non
         file.write_bytes(flipped(data, source.randrange(8 * len(data))))
         found, curve, warnings = go_on()
         assert found == expected, file
-        if curve != whole_curve:  # only ever less than the whole
+        if curve != whole_curve:  # points can only be missing
             rest = iter(whole_curve)
             assert all(point in rest for point in curve), file
         told = [text for text in warnings if file.name in text]
@@ -163,7 +163,7 @@ def test_a_run_that_goes_on(trained: Config, tmp_path: Path, number: int) -> Non
 
 
 @many(300, 6_000)
-def test_a_corpus(make_config: Callable[..., Config], number: int) -> None:
+def test_a_damaged_corpus_is_refused_or_unaffected(make_config: Callable[..., Config], number: int) -> None:
     config = make_config({"data.shard_tokens": 4_000})
     prepare_in_process(config)
     known = Path(str(config.data.directory)) / STATE
@@ -171,7 +171,7 @@ def test_a_corpus(make_config: Callable[..., Config], number: int) -> None:
     known.unlink()
 
     def numbers() -> str:
-        # the texts are compared with what is kept of them each time
+        # each time the texts are compared with their stored digests
         corpus = find_prepared(
             config, wanted_corpus(config), map_tasks=in_process, say=lambda sentence: None, writes=False
         )
@@ -181,8 +181,8 @@ def test_a_corpus(make_config: Callable[..., Config], number: int) -> None:
         return digest([corpus.fingerprint, corpus.tokenizer.serialized, tokens])
 
     outcomes = flip(Path(str(config.data.directory)), number, numbers)
-    assert outcomes[REFUSED] > 0.9 * number  # the rest: of what Arrow writes around its tokens
-    # and the note that they need not be compared again
+    assert outcomes[REFUSED] > 0.9 * number  # the rest are in what Arrow writes around the tokens
+    # and flip bits in the note that the texts need not be compared again
     expected = numbers()
     for _ in range(number // 20):
         known.write_bytes(flipped(states, source.randrange(8 * len(states))))
@@ -190,8 +190,10 @@ def test_a_corpus(make_config: Callable[..., Config], number: int) -> None:
 
 
 @many(12, 300)
-def test_an_interrupted_preparation(make_config: Callable[..., Config], tmp_path: Path, number: int) -> None:
-    """Without its manifest a preparation goes on, and makes whatever was damaged anew."""
+def test_a_damaged_interrupted_preparation_is_completed(
+    make_config: Callable[..., Config], tmp_path: Path, number: int
+) -> None:
+    """Without its manifest, a preparation is continued and makes everything damaged again."""
     config = make_config({"data.shard_tokens": 4_000})
     prepare_in_process(config)
     data, copy, source = Path(str(config.data.directory)), tmp_path / "copy", random.Random(number)
@@ -213,8 +215,8 @@ def test_an_interrupted_preparation(make_config: Callable[..., Config], tmp_path
 
 
 @many(40, 400)
-def test_who_owns_a_run(tmp_path: Path, number: int) -> None:
-    """Its lock, owner and stop request begin anew with each start, whatever they held."""
+def test_damaged_owner_files_do_not_matter(tmp_path: Path, number: int) -> None:
+    """A run's lock, owner and stop request are renewed at each start, whatever they held."""
     source = random.Random(number)
     directory = RunDirectory(tmp_path / "run")
     with directory.locked():

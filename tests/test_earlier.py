@@ -1,6 +1,6 @@
-"""Runs and a search that an earlier version left unfinished open, are scored and go on, bitwise where that can be.
+"""Runs and a search left unfinished by an earlier version can be opened, scored and continued, bitwise if possible.
 
-``tests/earlier`` holds them as they were written, ``expected.json`` what the version that wrote them made of them.
+``tests/earlier`` holds them as they were written, ``expected.json`` the results of the version that wrote them.
 """
 
 import hashlib
@@ -26,12 +26,12 @@ from tests.training.ranks import Plan, train_on_ranks
 
 EARLIER = Path(__file__).parent / "earlier"
 RANKS = {"averaged": 1, "adaptive": 2}
-# what losses may differ by elsewhere: products in bf16 round otherwise on each processor, and a run drifts apart
+# how much losses may differ on other machines: each processor rounds bf16 products differently, and runs drift apart
 APART = {"averaged": 0.02, "adaptive": 0.1}
 
 
 def machine() -> list[str]:
-    """What decides how floating-point sums are rounded: torch, and the kind of processor."""
+    """What floating-point rounding depends on: torch, and the kind of processor."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().split("\n\n")[0].splitlines() if cpuinfo.exists() else [platform.processor()]
     kind = [line.replace("\t", "") for line in lines if line.startswith(("vendor_id", "cpu family", "model\t"))]
@@ -39,7 +39,7 @@ def machine() -> list[str]:
 
 
 def digest(tree: Any) -> str:
-    """Of tensors and numbers in nested dicts, lists and tuples, whatever the order of a dict."""
+    """A digest of tensors and numbers in nested dicts, lists and tuples; the order of a dict does not matter."""
     if isinstance(tree, torch.Tensor):
         content = tree.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes() if tree.numel() else b""
         content += f"{tree.dtype}{tuple(tree.shape)}".encode()
@@ -57,7 +57,7 @@ def config_of(name: str) -> Config:
 
 
 def opened(name: str) -> dict[str, Any]:
-    """What the last checkpoint of a run holds, and what its model makes of a text."""
+    """What a run's last checkpoint holds, and what its model scores and writes."""
     loaded = checkpoint.load_model(name, which="last")
     config = loaded.config
     score = evaluate(
@@ -88,14 +88,14 @@ def go_on(name: str, ranks: int) -> None:
 
 
 def continued(name: str) -> dict[str, Any]:
-    """How a run ended, and its losses from its first step on."""
+    """The end of a run, and its losses from the first step on."""
     records = [record for record in read(Path(name) / "metrics.jsonl") if record["kind"] in ("train", "valid")]
     return {**opened(name), "losses": [record["loss"] for record in records]}
 
 
 @pytest.fixture(autouse=True)
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a copy: paths in the settings are relative to it."""
+    """Work in a copy, to which paths in the settings are relative."""
     shutil.copytree(EARLIER, tmp_path / "earlier")
     monkeypatch.chdir(tmp_path / "earlier")
 
@@ -105,13 +105,13 @@ def test_an_earlier_run_opens_is_scored_and_goes_on_bitwise(name: str) -> None:
     expected = json.loads((EARLIER / "expected.json").read_text())
     before, after = expected["runs"][name]["opened"], expected["runs"][name]["continued"]
     found = opened(name)
-    for key in ("step", "weights", "state"):  # what is read is the same everywhere
+    for key in ("step", "weights", "state"):  # what was saved is the same on every machine
         assert found[key] == before[key]
     assert found["loss"] == pytest.approx(before["loss"], rel=1e-5)
     num_before = len(continued(name)["losses"])
     go_on(name, RANKS[name])
     ended = continued(name)
-    ended["state"] = {key: ended["state"][key] for key in after["state"]}  # of parts that there were
+    ended["state"] = {key: ended["state"][key] for key in after["state"]}  # only the parts that existed then
     assert ended["step"] == after["step"]
     assert ended["losses"][: num_before + 1] == pytest.approx(after["losses"][: num_before + 1], rel=1e-3)
     assert ended["losses"] == pytest.approx(after["losses"], rel=APART[name])
@@ -125,6 +125,6 @@ def test_an_earlier_search_goes_on(ray_cluster: None) -> None:
     rows = {row.trial: row for row in search(config)}
     assert {row.status for row in rows.values()} <= {"done", "stopped"}
     assert len(rows) == 3
-    assert rows["001-lr=0.6,accumulate=2"].perplexity == 14.06897921116476  # it had ended
+    assert rows["001-lr=0.6,accumulate=2"].perplexity == 14.06897921116476  # this trial had ended
     second = list(read(Path("search/trials/002-lr=0.7,accumulate=2/metrics.jsonl")))
     assert [record["step"] for record in second if record["kind"] == "start"] == [0, 52]

@@ -1,4 +1,4 @@
-"""Files that grow through full disks, and events as TensorBoard itself reads them."""
+"""Files that survive full disks while they grow, and events as TensorBoard itself reads them."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from pipeline.events import EventFile, PatientFile, masked_crc32c
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_whatever_the_disk_takes_when_the_file_is_all_pieces_in_order(
+def test_the_file_has_all_pieces_in_order_however_the_disk_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     source, write = random.Random(seed), os.write
@@ -59,7 +59,7 @@ def test_memory_is_bounded_and_only_whole_pieces_are_lost(tmp_path: Path, monkey
     assert file.num_lost == 96
 
 
-def test_a_file_that_is_away_is_opened_anew(tmp_path: Path) -> None:
+def test_a_file_whose_folder_is_missing_is_opened_later(tmp_path: Path) -> None:
     file = PatientFile(tmp_path / "folder" / "lines")
     file.append(b"a")
     assert file.failure == "No such file or directory"

@@ -1,4 +1,4 @@
-"""A file or a folder appears whole or not at all, and what stood under its name before is not lost."""
+"""A file or a folder appears whole or not at all, and the former one under its name is not lost."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ def names_in(folder: Path) -> list[str]:
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """A function after which nothing can be flushed to the disk, as where a network disk is full."""
+    """A function after whose call nothing can be flushed to the disk, as on a full network disk."""
 
     def fill() -> None:
         def no_space(descriptor: int) -> None:
@@ -33,7 +33,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("former", [None, "what was there"])
-def test_a_file_that_cannot_be_written_is_as_it_was(
+def test_a_file_that_cannot_be_written_stays_as_it_was(
     tmp_path: Path, full_disk: Callable[[], None], former: str | None
 ) -> None:
     path = tmp_path / "texts.jsonl"
@@ -58,7 +58,7 @@ def test_a_reader_sees_the_former_file_until_the_new_one_is_whole(tmp_path: Path
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_whatever_interrupts_a_write_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+def test_an_interrupted_write_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     def interrupted(writing: AbstractContextManager[Path], part: str) -> None:
         with writing as temporary:
             (temporary / part).write_text("half")
@@ -84,7 +84,7 @@ def test_rights_are_those_of_the_umask_or_of_the_former_file(tmp_path: Path) -> 
         (tmp_path / "private").chmod(0o600)
         write_file(tmp_path / "private", "again")
         with new_folder(tmp_path / "folder") as folder:
-            (folder / "weights").touch(mode=0o600)  # as safetensors makes its files
+            (folder / "weights").touch(mode=0o600)  # as safetensors creates its files
     finally:
         os.umask(former)
     assert [rights(tmp_path / name) for name in ("new", "private", "folder/weights")] == [0o640, 0o600, 0o640]
@@ -98,12 +98,12 @@ def test_links_devices_and_long_names(tmp_path: Path) -> None:
     assert (tmp_path / "real").read_text() == "new"
     write_file("/dev/null", "gone")
     assert Path("/dev/null").is_char_device()
-    name = "ü" * 127  # 254 bytes of the 255 that a name may have
+    name = "ü" * 127  # 254 of the 255 bytes that a name can have
     write_file(tmp_path / name, "long")
     assert names_in(tmp_path) == ["link", "real", name]
 
 
-def test_a_folder_takes_the_place_of_the_former_whole(tmp_path: Path, full_disk: Callable[[], None]) -> None:
+def test_a_folder_replaces_the_former_one_only_as_a_whole(tmp_path: Path, full_disk: Callable[[], None]) -> None:
     path = tmp_path / "float32"
     for content in ("first", "second"):
         with new_folder(path) as folder:
@@ -120,7 +120,7 @@ def test_a_folder_takes_the_place_of_the_former_whole(tmp_path: Path, full_disk:
     assert names_in(path) == ["second"]
 
 
-def test_a_folder_whose_writer_was_killed_between_two_renames_is_there_again(tmp_path: Path) -> None:
+def test_a_folder_is_restored_if_its_writer_was_killed_between_two_renames(tmp_path: Path) -> None:
     (tmp_path / ".former-a").mkdir()
     (tmp_path / ".former-a" / "kept").touch()
     (tmp_path / ".writing-a").mkdir()
@@ -130,12 +130,12 @@ def test_a_folder_whose_writer_was_killed_between_two_renames_is_there_again(tmp
     assert names_in(tmp_path / "a") == ["kept"]
 
 
-def test_a_broken_pipe_is_no_fault_of_the_file(tmp_path: Path) -> None:
+def test_a_broken_pipe_is_not_reported_as_an_unwritable_file(tmp_path: Path) -> None:
     with pytest.raises(BrokenPipeError), files.new_file(tmp_path / "a"):
         raise BrokenPipeError
 
 
-def test_a_place_that_no_file_can_have_is_found_before_the_work(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_found_before_the_work(tmp_path: Path) -> None:
     write_file(tmp_path / "there", "old")
     for name in ("there", "new", "/dev/null"):
         check_writable(tmp_path / name, argument="output")
@@ -161,5 +161,5 @@ def test_a_place_that_no_file_can_have_is_found_before_the_work(tmp_path: Path) 
         shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'"), ("c", "d", "…")]),
     ],
 )
-def test_the_same_reason_in_the_words_of_all_who_write(error: OSError) -> None:
+def test_the_reason_is_the_same_for_the_errors_of_all_libraries(error: OSError) -> None:
     assert files.reason(error) == "No space left on device"

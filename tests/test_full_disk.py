@@ -1,4 +1,4 @@
-"""A disk without room under each command: a sentence, exit code 2, and what was there before as it was."""
+"""A full disk under each command: a sentence, exit code 2, and existing files stay as they were."""
 
 import json
 import re
@@ -14,11 +14,11 @@ from pipeline import config as configuration
 from pipeline import launch
 from pipeline.config import Config
 
-ROOM = 1000  # bytes of one file; each of the files below needs more
+ROOM = 1000  # bytes per file; each of the files below needs more
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below ``folder``, hidden ones too."""
+    """The contents of all files below ``folder``, including hidden ones."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -31,7 +31,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         (compress, ["--tokens", "5", "--prune", "0.5", "--output"], "small"),
     ],
 )
-def test_a_result_that_finds_no_room_leaves_the_former_one(
+def test_a_result_without_room_leaves_the_former_one(
     make_config: Callable[..., Config],
     tmp_path: Path,
     file_size_limit: Callable[[int], None],
@@ -65,7 +65,7 @@ def test_a_result_that_finds_no_room_leaves_the_former_one(
 
 
 def settings_of(config: Config) -> list[str]:
-    """The command line of ``config``."""
+    """The command-line overrides that give ``config``."""
     return [
         f"{section}.{name}={json.dumps(value)}"
         for section, values in configuration.dump(config).items()
@@ -75,7 +75,7 @@ def settings_of(config: Config) -> list[str]:
 
 @pytest.mark.parametrize("job", [prepare, train])
 @pytest.mark.parametrize("room", [0, 3000])
-def test_a_start_without_room_is_a_sentence_and_goes_on_when_there_is(
+def test_a_start_without_room_is_refused_in_a_sentence_and_succeeds_later(
     make_config: Callable[..., Config],
     tmp_path: Path,
     file_size_limit: Callable[[int], None],
@@ -96,7 +96,7 @@ def test_a_start_without_room_is_a_sentence_and_goes_on_when_there_is(
     assert "error" not in capsys.readouterr().err
     before = contents(tmp_path)
     file_size_limit(0)
-    if job is train:  # it is finished, but its owner cannot be noted
+    if job is train:  # the run is finished, but its owner cannot be written down
         with pytest.raises(SystemExit):
             run_job(job.main, argv)
         assert re.fullmatch(r"error: run\.directory: cannot write to \S+: File too large\n", capsys.readouterr().err)

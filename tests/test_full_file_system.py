@@ -1,6 +1,6 @@
-"""A real file system of two megabytes that is full under each command; then it has room, and the same command goes on.
+"""A real file system of two megabytes is full under each command; then it has room, and the same command continues.
 
-Needs the right to mount one; skips itself, saying so, where there is none.
+Needs the right to mount one; without it the tests are skipped and say so.
 """
 
 import json
@@ -62,13 +62,13 @@ def command(job: str, *arguments: str) -> list[str]:
 
 
 def ran(job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The job, run to its end on one core."""
+    """Run the job to its end on one core."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command(job, *arguments), capture_output=True, text=True, env=environment)
 
 
 def settings_of(config: Config) -> list[str]:
-    """The command line of ``config``."""
+    """The command-line overrides that give ``config``."""
     return [
         f"{section}.{name}={json.dumps(value)}"
         for section, values in configuration.dump(config).items()
@@ -95,7 +95,7 @@ def test_prepare(make_config: Callable[..., Config], disk: Disk, tmp_path: Path)
 
 
 def long_run(make_config: Callable[..., Config], directory: Path, backend: str) -> Config:
-    """A run of some seconds, with a checkpoint of about 100 KB each second."""
+    """A run of several seconds, with a checkpoint of about 100 KB every second."""
     return make_config(
         {"run.directory": str(directory), "cluster.backend": backend, "cluster.cpus_per_worker": 1, "train.epochs": 400,
          "train.max_steps": 1500, "model.hidden_size": 24, "train.checkpoint_every_steps": 100,
@@ -163,7 +163,7 @@ def test_search(make_config: Callable[..., Config], disk: Disk, tmp_path: Path) 
     _, said = running.communicate()
     assert running.returncode == 2, said
     told = rf"^error: ({journal} could not be written when trials ended|search: none of 2 trials ended well)"
-    assert re.search(told, said, re.M), said  # some of its lines may find room in the last block
+    assert re.search(told, said, re.M), said  # some of its lines may still fit into the last block
     assert "Traceback" not in said
     assert not (disk.path / "search" / "best.yaml").exists()
     refused = ran("search", *settings_of(config))

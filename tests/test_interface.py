@@ -1,4 +1,4 @@
-"""The interface in Python: the numbers of the jobs, read in one go or bit by bit, and states to come back to."""
+"""The Python interface: the same numbers as the jobs, texts read at once or in parts, and states to return to."""
 
 import json
 import re
@@ -34,11 +34,11 @@ def model(request: pytest.FixtureRequest) -> Model:
     return Model(make_loaded(tokenizer_of(tokenizer), cell=cell))
 
 
-def test_surprisal_is_that_of_the_log_probabilities(model: Model) -> None:
+def test_surprisal_agrees_with_the_log_probabilities(model: Model) -> None:
     scored = model.surprisal(TEXTS)
     for text, found in zip(TEXTS, scored, strict=True):
         if found.num_unknown == len(found.tokens) > 0:
-            continue  # a single word that is unknown
+            continue  # every token is unknown
         ids = model.ids(text)
         rows = model.log_probs(text)
         assert rows.shape == (len(ids) + 1, model.tokenizer.vocab_size)
@@ -46,14 +46,14 @@ def test_surprisal_is_that_of_the_log_probabilities(model: Model) -> None:
         np.testing.assert_allclose(found.nats, -rows[np.arange(len(ids)), ids], atol=1e-5)
         raw = model.surprisal(text, word_boundary="preceding")[0]
         assert sum(nats for _, nats in raw.words) == pytest.approx(found.total)
-        alone = model.surprisal([text, TEXTS[0]])[0]  # whatever stands beside it
+        alone = model.surprisal([text, TEXTS[0]])[0]  # it does not depend on the other texts
         assert alone.nats == pytest.approx(found.nats, abs=1e-5)
     best = model.next(TEXTS[0], 3)
     expected = np.exp(model.log_probs(TEXTS[0])[-1])
     assert [p for _, p in best] == pytest.approx(sorted(expected, reverse=True)[:3])
 
 
-def test_words_are_those_of_the_table_of_the_job(model: Model, tmp_path: Path) -> None:
+def test_words_have_the_nats_of_the_job_s_table(model: Model, tmp_path: Path) -> None:
     lines = [TEXTS[0], TEXTS[2], TEXTS[4]]
     (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n")
     text = text_held_out(model.tokenizer, str(tmp_path / "lines.txt"), CorpusConfig(train=["x"]), by_line=True)
@@ -66,7 +66,7 @@ def test_words_are_those_of_the_table_of_the_job(model: Model, tmp_path: Path) -
         model.surprisal(lines, word_boundary="after")  # type: ignore[arg-type]
 
 
-def test_a_word_after_a_state_has_what_it_has_in_the_whole_text(model: Model) -> None:
+def test_a_word_after_a_state_has_the_nats_that_it_has_in_the_whole_text(model: Model) -> None:
     first, second = "The quick ", "brown fox"
     if len(model.ids(first)) + len(model.ids(second)) != len(model.ids(first + second)):
         first, second = "The quick", " brown fox"
@@ -98,7 +98,7 @@ def test_hidden_states_are_those_that_the_head_reads(model: Model) -> None:
     np.testing.assert_allclose(logits.log_softmax(-1)[0].detach(), model.log_probs(TEXTS[0])[-1], atol=1e-5)
 
 
-def test_a_state_is_where_every_call_begins(model: Model) -> None:
+def test_every_call_begins_from_the_model_s_state(model: Model) -> None:
     first, second = "The quick ", "brown fox"
     if len(model.ids(first)) + len(model.ids(second)) != len(model.ids(first + second)):
         pytest.skip("this tokenizer joins the two parts")
@@ -108,7 +108,7 @@ def test_a_state_is_where_every_call_begins(model: Model) -> None:
     np.testing.assert_allclose(model.log_probs(second), whole[len(model.ids(first)) :], atol=1e-5)
     written = model.generate("", num_tokens=5, sampling=Sampling(temperature=0))
     model.read(second)
-    model.state = here  # back again
+    model.state = here  # return to the saved state
     assert model.generate("", num_tokens=5, sampling=Sampling(temperature=0)) == written
     model.state = before
     np.testing.assert_allclose(model.log_probs(first + second), whole, atol=1e-6)
@@ -126,7 +126,7 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"{folder}/run"
 
 
-def test_it_writes_what_the_job_writes_and_opens_all_that_holds_a_model(run_directory: str, tmp_path: Path) -> None:
+def test_it_writes_the_same_as_the_job_and_opens_every_kind_of_model_folder(run_directory: str, tmp_path: Path) -> None:
     model = load(run_directory)
     output = tmp_path / "texts.jsonl"
     argv = ["--run", run_directory, "--prompt", "The fox", "--tokens", "20", "--seed", "3", "--output", str(output)]
@@ -151,7 +151,7 @@ def test_the_document_runs(run_directory: str) -> None:
         assert isinstance(names["model"], Model)
 
 
-def test_what_the_tokenizer_does_not_know_is_counted_or_refused() -> None:
+def test_text_unknown_to_the_tokenizer_is_counted_or_refused() -> None:
     model = Model(make_loaded(tokenizer_of("char")))
     assert [found.num_unknown for found in model.surprisal(["The fox", "The 東 fox 京"])] == [0, 2]
     for ask in (model.surprisal, model.log_probs, model.next, model.read, model.hidden_states):

@@ -1,4 +1,4 @@
-"""A key in an address is refused and never shown or written, whichever way it comes in."""
+"""A key in an address is refused and never shown or written, however it is given."""
 
 import pickle
 from collections.abc import Callable
@@ -22,7 +22,7 @@ ADDRESS = f"s3://AKIAEXAMPLE:{SECRET}@texts/a.txt"
     [
         ("s3://KEY:SECRET@bucket/a.txt: gone", "s3://***@bucket/a.txt: gone"),
         ("'s3://KEY:SE/CR=ET@bucket/a.txt'", "'s3://***@bucket/a.txt'"),
-        ("s3:/KEY:SECRET@bucket/a.txt", "s3:/***@bucket/a.txt"),  # as pathlib has it
+        ("s3:/KEY:SECRET@bucket/a.txt", "s3:/***@bucket/a.txt"),  # as pathlib shortens it
         ("gs://KEY@bucket/a@b.txt", "gs://***@bucket/a@b.txt"),
         ("s3://KEY:1234/5@bucket/a.txt", "s3://***@bucket/a.txt"),
         ("s3://KEY:SECRET", "s3://***"),
@@ -44,13 +44,13 @@ def test_keys_are_hidden(text: str, expected: str) -> None:
         "builtin:python-docs", "C:/texts", "at 12:30: a:b@c",
     ],
 )  # fmt: skip
-def test_what_holds_no_key_is_shown_as_it_is(text: str) -> None:
+def test_text_without_a_key_is_shown_unchanged(text: str) -> None:
     assert without_keys(text) == text
     assert not carries_key(text)
 
 
-def test_long_texts_are_looked_through_at_once() -> None:
-    # these took minutes: each beginning was tried with each length
+def test_long_texts_are_searched_quickly() -> None:
+    # these once took minutes, because each beginning was tried with each length
     for piece in ("a.", "a-", "s3://x?key", "?key", "a:/"):
         text = piece * (100_000 // len(piece))
         assert len(without_keys(text)) <= len(text)
@@ -104,8 +104,8 @@ def test_no_job_shows_or_keeps_a_key(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_the_setting_is_named_and_the_way_out() -> None:
+def test_the_refusal_names_the_setting_and_an_alternative() -> None:
     with pytest.raises(UserError, match=r"^corpus\.valid: an address must not hold a key .*AWS_ACCESS_KEY_ID") as error:
         configuration.load(None, [f"corpus.valid={ADDRESS}"])
     assert "\n" not in str(error.value)
-    configuration.load(None, ["run.sample_prompt=http://me@host: "])  # a text, no address
+    configuration.load(None, ["run.sample_prompt=http://me@host: "])  # a text, not an address

@@ -1,4 +1,4 @@
-"""What each part may load and know: the core no Ray and no options, the help neither torch nor Ray."""
+"""What each part may load and know: no Ray and no options in the core, neither torch nor Ray for help."""
 
 import argparse
 import ast
@@ -80,7 +80,7 @@ REFUSED = [
 ]
 
 
-def test_what_is_refused_at_once_loads_neither_torch_nor_ray() -> None:
+def test_commands_that_are_refused_at_once_load_neither_torch_nor_ray() -> None:
     modules = loaded_by(
         "import importlib\nfrom pipeline.errors import UserError\n"
         f"for job, *argv in {REFUSED!r}:\n"
@@ -94,7 +94,7 @@ def test_what_is_refused_at_once_loads_neither_torch_nor_ray() -> None:
 
 
 def test_training_loads_no_compiler(tmp_path: Path) -> None:
-    """torch imports its own at the first use of an optimizer, for 1.3 s of a CPU and 100 MB, unless it is kept out."""
+    """torch imports its compiler at the first use of an optimizer, 1.3 s of CPU time and 100 MB, unless prevented."""
     (tmp_path / "text.txt").write_text("the cat sat on the mat. " * 99, encoding="utf-8")
     settings = [
         f"corpus.train={tmp_path}/text.txt", "corpus.valid_fraction=0.2", "tokenizer.kind=char",
@@ -110,17 +110,17 @@ def test_training_loads_no_compiler(tmp_path: Path) -> None:
     assert "torch._dynamo" not in modules
 
 
-def test_a_preparation_loads_neither_torch_nor_what_it_does_not_need(tmp_path: Path) -> None:
+def test_a_preparation_loads_neither_torch_nor_other_packages_it_does_not_need(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("the cat sat\non the mat\n")
     settings = [f"corpus.train={tmp_path}/a.txt", "corpus.valid_fraction=0", f"data.directory={tmp_path}/data"]
     argv = [*settings, "cluster.backend=local", "corpus.document=line", "tokenizer.kind=word"]
     modules = loaded_by(f"import jobs.prepare\njobs.prepare.main({argv!r})")
     assert not modules & {"torch", "ray", "pandas", "datasets"}
-    # nor does the process that has Ray prepare one
+    # nor does the process that lets Ray prepare a corpus load torch
     assert "torch" not in loaded_by("import jobs.prepare, pipeline.cluster.prepare")
 
 
-# what builds a command for another process, is one itself, or writes one into a file for a person
+# modules that build a command for another process, are one, or write one into a file for a person
 COMMANDS_THEMSELVES = {
     f"pipeline/cluster/{name}.py" for name in ("entry", "job_api", "late_agent", "start", "submit")
 } | {
@@ -130,7 +130,7 @@ COMMANDS_THEMSELVES = {
 
 
 def texts_of(path: Path) -> Iterator[str]:
-    """The string constants of a module but for its docstrings."""
+    """The string constants of a module, except its docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -138,14 +138,14 @@ def texts_of(path: Path) -> Iterator[str]:
             yield node.value
 
 
-def test_the_core_spells_no_option() -> None:
+def test_the_core_names_no_command_line_option() -> None:
     for path in Path("pipeline").rglob("*.py"):
         if str(path) not in COMMANDS_THEMSELVES:
             spelled = [text for text in texts_of(path) if re.search(r"(?<![\w-])--[a-z]", text)]
             assert not spelled, f"{path}: {spelled}"
 
 
-def test_what_the_core_calls_an_argument_is_an_option() -> None:
+def test_every_argument_that_the_core_names_is_an_option() -> None:
     options = set()
     for command in COMMANDS:
         parser = getattr(importlib.import_module(f"jobs.{command}"), "argument_parser", argparse.ArgumentParser)()

@@ -1,4 +1,4 @@
-"""The documents lead to one another: no page is missing, none is left out of the index."""
+"""Links between the documents: every linked page exists, and the index lists every page."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 PAGES = [*Path().glob("*.md"), *Path("docs").glob("*.md"), *Path("benchmarks").glob("*.md"), Path("findings/README.md")]
 
 
-def test_every_link_leads_somewhere() -> None:
+def test_every_link_has_a_target() -> None:
     for page in PAGES:
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
             assert "://" in link or (page.parent / link).exists(), f"{page}: {link}"
@@ -18,8 +18,8 @@ def test_the_index_lists_every_page() -> None:
         assert page.name == "README.md" or f"]({page.name})" in index, page
 
 
-def test_what_the_documents_call_a_file_of_the_code_is_there() -> None:
+def test_files_of_code_named_in_the_documents_exist() -> None:
     for page in PAGES:
-        if page.name != "LOG.md":  # tells of files that are no longer there
+        if page.name != "LOG.md":  # it mentions files that no longer exist
             for name in re.findall(r"`((?:pipeline|jobs|tests|benchmarks|configs)/[\w/.-]+)`", page.read_text("utf-8")):
                 assert Path(name).exists(), f"{page}: {name}"

@@ -15,7 +15,7 @@ def test_points_of_student_s_distribution(degrees: int) -> None:
     assert student(degrees) == pytest.approx(TABLE[degrees], abs=5e-4)
 
 
-def test_points_that_can_be_written_down() -> None:
+def test_points_with_a_closed_form() -> None:
     assert student(1) == pytest.approx(math.tan(0.475 * math.pi), rel=1e-12)  # Cauchy's distribution
     assert student(2) == pytest.approx(0.95 * math.sqrt(2 / (1 - 0.95**2)), rel=1e-12)
     assert student(10_000) == pytest.approx(1.959964, rel=2e-4)  # nearly normal

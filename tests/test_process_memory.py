@@ -1,4 +1,4 @@
-"""Memory that a process holds: of its own, whoever started it."""
+"""The memory of a process: only its own, whichever process started it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def test_freed_memory_counts_in_the_peak() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone counts the parent's memory")
-def test_the_memory_of_the_process_that_starts_one_does_not_count_in_its_peak() -> None:
-    held = bytearray(b"1" * HELD)  # all of it written to, so it is resident
+def test_the_memory_of_the_starting_process_does_not_count_in_the_peak() -> None:
+    held = bytearray(b"1" * HELD)  # all of it is written, so it is resident
     answer = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True, check=True)
     assert len(held) == HELD
     assert MEGABYTE < int(answer.stdout) < HELD / 2
 
 
-def test_where_the_system_has_no_such_file_the_peak_is_told_by_the_c_library(
+def test_without_the_system_s_file_the_peak_comes_from_the_c_library(
     monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:
     monkeypatch.setattr(process_memory, "STATUS", process_memory.Path(f"{tmp_path}/none"))

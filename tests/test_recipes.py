@@ -1,4 +1,4 @@
-"""Every recipe in configs/: it loads, names its paper or purpose, and has the parameters that are known of it."""
+"""Every recipe in configs/ loads, names its paper or purpose, and has its known number of parameters."""
 
 from pathlib import Path
 
@@ -21,9 +21,9 @@ KNOWN = {
     "ptb-large": (10_000, 2 * 15_000_000 + 10_000 + 2 * 6_000 * 3_002),
     "ptb-awd-lstm": (10_000, 24_221_600),
     "ptb-awd-lstm-1cycle": (10_000, 24_221_600),
-    # 23,278 types more than Penn Treebank, each 400 + 1
+    # 23,278 more types than Penn Treebank, each with 400 + 1
     "wikitext2-awd-lstm": (33_278, 24_221_600 + 23_278 * 401),
-    # QRNN layers of 3 gates, the first two inputs wide; V · (E + 1); 3 tails with vector and bias
+    # QRNN layers of 3 gates, the first one over two inputs; V · (E + 1); 3 tails with vector and bias
     "wikitext103-qrnn": (
         267_735,
         3 * 2500 * (2 * 400 + 1) + 2 * 3 * 2500 * 2501 + 3 * 400 * 2501 + 267_735 * 401 + 3 * 401,

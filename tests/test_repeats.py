@@ -1,4 +1,4 @@
-"""Several seeds: each run is the one that its seed alone gives, and all together have a mean and an interval."""
+"""Several seeds: each run equals that of its seed alone, and together they have a mean and an interval."""
 
 import csv
 import json
@@ -26,14 +26,14 @@ SHORT = {"train.max_steps": 20, "train.checkpoint_every_steps": 8, "model.dropou
 
 @pytest.fixture
 def given(make_config: Callable[..., Config], tmp_path: Path) -> tuple[Config, list[str]]:
-    """A configuration, and the options of ``jobs.train`` that give it."""
+    """A configuration, and the options of ``jobs.train`` that specify it."""
     config = make_config({**SHORT, "run.directory": str(tmp_path / "several")})
     (tmp_path / "mine.yaml").write_text(configuration.to_yaml(config))
     return config, ["--config", str(tmp_path / "mine.yaml")]
 
 
 def interrupting(monkeypatch: pytest.MonkeyPatch, seed: int, step: int) -> None:
-    """Make the process have a Ctrl-C once the run of ``seed`` has logged ``step``."""
+    """Send this process a Ctrl-C once the run of ``seed`` has logged ``step``."""
     import signal
 
     from jobs.terminal.progress import SeedProgress
@@ -48,7 +48,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, seed: int, step: int) -> None:
     monkeypatch.setattr(SeedProgress, "show", show_and_interrupt)
 
 
-def test_each_run_is_that_of_its_seed_alone_and_an_interrupted_one_goes_on(
+def test_each_run_equals_that_of_its_seed_alone_even_if_interrupted(
     given: tuple[Config, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, argv = given
@@ -86,7 +86,7 @@ def test_each_run_is_that_of_its_seed_alone_and_an_interrupted_one_goes_on(
     assert [(line["seed"], float(line["perplexity"])) for line in table] == [
         (str(seed), result["perplexity"]) for seed, result in zip((3, 5), results, strict=True)
     ]
-    # more seeds train those alone that are missing
+    # with more seeds only the missing ones are trained
     run_job(train.main, [*argv, "--seeds", "3,5,1", "--json"])
     assert [run["seed"] for run in json.loads(capsys.readouterr().out.splitlines()[-1])["runs"]] == [3, 5, 1]
     starts = [record for record in read(folder / "seed-5" / "metrics.jsonl") if record["kind"] == "start"]
@@ -94,7 +94,7 @@ def test_each_run_is_that_of_its_seed_alone_and_an_interrupted_one_goes_on(
 
 
 def check_figures(found: dict[str, Any], results: list[dict[str, Any]], shown: str) -> None:
-    """Of two values a and b the mean is (a + b) / 2, and half of its interval 12.7062 · |a − b| / 2."""
+    """For two values a and b the mean is (a + b) / 2, and half of its interval 12.7062 · |a − b| / 2."""
     for name in ("perplexity", "bits_per_byte"):
         values = [result[name] for result in results]
         a, b = map(math.log, values) if name == "perplexity" else values
@@ -109,7 +109,7 @@ def check_figures(found: dict[str, Any], results: list[dict[str, Any]], shown: s
     assert f"95 % CI  {f'{low:,.2f} to {high:,.2f}':>21}" in shown
 
 
-def test_a_number_of_seeds_begins_with_that_of_the_settings(
+def test_a_number_of_seeds_starts_at_the_seed_of_the_settings(
     given: tuple[Config, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_job(train.main, [*given[1], "train.seed=7", "--seeds", "3", "--dry-run", "--json"])
@@ -131,7 +131,7 @@ class Silent:
         pass
 
 
-def test_a_mistake_in_one_run_is_told_before_any_is_trained(
+def test_a_mistake_in_one_run_is_reported_before_any_is_trained(
     given: tuple[Config, list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, argv = given
@@ -148,7 +148,7 @@ def test_a_mistake_in_one_run_is_told_before_any_is_trained(
     assert "mean" in capsys.readouterr().out
 
 
-def test_a_run_that_diverges_does_not_keep_the_others_from_their_end(
+def test_a_run_that_diverges_does_not_stop_the_others(
     given: tuple[Config, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[int] = []
@@ -165,7 +165,7 @@ def test_a_run_that_diverges_does_not_keep_the_others_from_their_end(
     assert trained == [1, 2]
 
 
-def test_a_directory_in_use_ends_it(given: tuple[Config, list[str]], tmp_path: Path) -> None:
+def test_a_directory_in_use_is_refused(given: tuple[Config, list[str]], tmp_path: Path) -> None:
     for config, name in ((given[0], "several"), (of_seed(given[0], 1), "seed-1")):
         with (
             RunDirectory(str(config.run.directory)).locked(),
@@ -186,7 +186,7 @@ def test_a_directory_in_use_ends_it(given: tuple[Config, list[str]], tmp_path: P
         ("4,4294967296", "4,294,967,296 is not between 0 and 4,294,967,295"),
     ],
 )
-def test_mistakes(given_seeds: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_seeds_are_refused(given_seeds: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         run_job(train.main, ["--seeds", given_seeds])
     assert (left.value.code, capsys.readouterr().err) == (2, f"error: --seeds: {sentence}\n")

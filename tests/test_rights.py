@@ -1,4 +1,4 @@
-"""Every file and folder that is written has the rights that the umask gives: a group on shared storage can read it."""
+"""Every written file and folder has the rights that the umask gives, so a group on shared storage can read it."""
 
 import os
 import stat
@@ -14,7 +14,7 @@ from pipeline.config import Config
 
 @pytest.fixture
 def for_the_group() -> Iterator[None]:
-    """A umask as on storage that a group shares: all for owner and group, nothing for others."""
+    """Set a umask as for storage that a group shares: all rights for owner and group, none for others."""
     former = os.umask(0o007)
     yield
     os.umask(former)

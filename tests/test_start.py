@@ -1,4 +1,4 @@
-"""Runs and searches of versions that had no settings for where weights start."""
+"""Runs and searches of versions without settings for initial weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.training.resume import check_continues
 
 
 def make_older(path: Path) -> None:
-    """Take the settings of the start out of a saved configuration."""
+    """Remove the settings for initial weights from a saved configuration."""
     names = tuple(f"  {name.partition('.')[2]}:" for name in OF_THE_START)
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if not line.startswith(names)]
@@ -41,11 +41,11 @@ def make_older(path: Path) -> None:
         ({"cell": "transformer"}, True),
     ],
 )
-def test_which_weights_start_as_before(settings: dict[str, Any], is_so: bool) -> None:
+def test_settings_with_which_weights_start_as_in_earlier_versions(settings: dict[str, Any], is_so: bool) -> None:
     assert starts_as_before(ModelConfig(**settings)) is is_so
 
 
-def test_a_run_that_has_its_weights_goes_on_whatever_it_would_start_from(make_config: Callable[..., Config]) -> None:
+def test_an_earlier_run_goes_on_whatever_the_settings_of_initial_weights(make_config: Callable[..., Config]) -> None:
     config = make_config({"train.max_steps": 3, "run.sample_tokens": 0})
     launch.train(config, launch.in_process)
     ((path, manifest),) = checkpoint.manifests(str(config.run.directory))
@@ -57,7 +57,9 @@ def test_a_run_that_has_its_weights_goes_on_whatever_it_would_start_from(make_co
     check_continues(path, manifest, config, fingerprints={})
 
 
-def test_a_search_says_that_later_trials_start_otherwise(make_config: Callable[..., Config], tmp_path: Path) -> None:
+def test_an_earlier_search_says_that_later_trials_start_differently(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
     directory = RunDirectory(str(tmp_path / "search"))
     directory.path.mkdir()
     config = make_config({"run.directory": str(directory.path)})

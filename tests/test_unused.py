@@ -1,4 +1,4 @@
-"""Settings without an effect: which are said to have none, and that they have none."""
+"""Settings without an effect: which are reported, and that these really have none."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.training.schedules import learning_rate
 
 SCHEDULES = get_args(configuration.section_fields("optimizer")["schedule"].annotation)
 OPTIMIZERS = get_args(configuration.section_fields("optimizer")["name"].annotation)
-# another value than the default of each setting of a schedule, and of an optimizer
+# a value other than the default for each setting of a schedule, and of an optimizer
 OF_SCHEDULE = {
     "warmup_steps": 7,
     "decay_after_epochs": 1,
@@ -61,7 +61,7 @@ def sentences(*overrides: str, **how: Any) -> list[str]:
                                           "only with step or plateau"]),
         (["prune.every_steps=5"], ["prune.every_steps=5 has no effect without prune.sparsity"]),
         (["search.startup_trials=9"], []),  # no search
-        (  # a change within the run may make it one that has an effect
+        (  # a change within the run gives it an effect
             ["optimizer.decay_factor=0.1", "train.changes=[{tokens: 9, settings: {optimizer.schedule: step}}]"],
             [],
         ),
@@ -76,7 +76,7 @@ def test_a_job_notes_them() -> None:
         early.note_unused(load(None, ["optimizer.momentum=0.9"]))
 
 
-def test_of_a_search_what_is_searched_counts_as_given_and_as_any_value() -> None:
+def test_a_searched_setting_counts_as_given_and_as_having_any_value() -> None:
     assert sentences("search.startup_trials=9", sections=["search"]) == [
         "search.startup_trials=9 has no effect with search.algorithm=random, only with tpe"
     ]
@@ -89,7 +89,7 @@ def test_of_a_search_what_is_searched_counts_as_given_and_as_any_value() -> None
 def test_a_variant_s_setting_without_an_effect_names_the_variant() -> None:
     config = load(None, [
         "train.teacher_weight=0.9",
-        "optimizer.momentum=0.5",  # has an effect in one of them
+        "optimizer.momentum=0.5",  # it has an effect in one of the variants
         "compare.variants={a: {model.cell: lstm}, b: {model.num_experts: 3}, c: {optimizer.name: sgd}}",
         "compare.seeds=[1]",
         "compare.search={model.adaptive_div_value: [2, 3], num_trials: 2}",
@@ -101,7 +101,7 @@ def test_a_variant_s_setting_without_an_effect_names_the_variant() -> None:
     ]
 
 
-def test_conditions_name_settings_and_values_that_there_are() -> None:
+def test_conditions_name_existing_settings_and_values() -> None:
     num_conditions = 0
     for section in Config.model_fields:
         for field in configuration.section_fields(section).values():
@@ -110,13 +110,13 @@ def test_conditions_name_settings_and_values_that_there_are() -> None:
                 annotation = configuration.section_fields(of)[name].annotation
                 num_conditions += 1
                 for value in wanted if isinstance(wanted, list) else []:
-                    configuration.field_value(path, value)  # or raises
+                    configuration.field_value(path, value)  # raises an error for an unknown value
                     assert not get_args(annotation) or value in get_args(annotation) or path == "corpus.format"
     assert num_conditions > 30
 
 
 @pytest.mark.parametrize(("schedule", "name"), itertools.product(SCHEDULES, OF_SCHEDULE))
-def test_a_schedule_depends_on_the_settings_that_are_said_to_have_an_effect(schedule: str, name: str) -> None:
+def test_a_schedule_depends_on_exactly_the_settings_not_reported(schedule: str, name: str) -> None:
     def rates(*overrides: str) -> list[float]:
         config = load(None, [f"optimizer.schedule={schedule}", *overrides]).optimizer
         return [
@@ -130,7 +130,7 @@ def test_a_schedule_depends_on_the_settings_that_are_said_to_have_an_effect(sche
 
 
 @pytest.mark.parametrize(("optimizer", "name"), itertools.product(OPTIMIZERS, OF_OPTIMIZER))
-def test_an_optimizer_is_built_of_the_settings_that_are_said_to_have_an_effect(optimizer: str, name: str) -> None:
+def test_an_optimizer_depends_on_exactly_the_settings_not_reported(optimizer: str, name: str) -> None:
     def weights(*overrides: str) -> list[float]:
         torch.manual_seed(1)
         config = load(None, [f"optimizer.name={optimizer}", "model.hidden_size=4", *overrides])

@@ -40,7 +40,7 @@ def test_a_pruned_model_has_its_share_of_zeros() -> None:
         {"train.reset_state": "windows", "train.reset_every_windows": 2},
     ],
 )
-def test_every_form_is_scored_as_by_evaluation(
+def test_every_form_is_scored_as_by_jobs_evaluate(
     make_config: Callable[..., Config], capsys: pytest.CaptureFixture[str], changes: dict[str, object]
 ) -> None:
     config = make_config({"train.max_steps": 60, "corpus.document": "line", "train.bptt": 70, **changes})
@@ -54,7 +54,7 @@ def test_every_form_is_scored_as_by_evaluation(
     assert rows["onnx-float32"]["perplexity"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_table_and_what_is_written(
+def test_the_command_writes_every_form_and_one_table(
     make_config: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = make_config({"train.max_steps": 40, "model.tie_weights": True})
@@ -78,7 +78,7 @@ def test_the_table_and_what_is_written(
     rows = {row["variant"]: row for row in json.loads(capsys.readouterr().out.splitlines()[-1])["variants"]}
     assert list(rows) == ["float32", "bf16", "onnx-float32", "onnx-int8", "pruned-0", "pruned-0.5"]
     plain = rows["float32"]["perplexity"]
-    assert plain == pytest.approx(trained["perplexity"], rel=0.05)  # there on several streams
+    assert plain == pytest.approx(trained["perplexity"], rel=0.05)  # as it was scored on several streams
     assert rows["onnx-float32"]["perplexity"] == pytest.approx(plain, rel=1e-4)
     assert rows["pruned-0"]["perplexity"] == plain
     assert rows["onnx-int8"]["perplexity"] == pytest.approx(plain, rel=0.02)
@@ -93,7 +93,7 @@ def test_the_table_and_what_is_written(
 
 
 def check_exported_folder(folder: Path, weights: str) -> None:
-    """The program in its README writes what ``OnnxModel`` does, without torch and without this project."""
+    """Check that the program in its README writes the same as ``OnnxModel``, without torch and without this project."""
     readme = (folder / "README.md").read_text()
     write, decode = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
     assert f"- Weights: {weights}" in readme

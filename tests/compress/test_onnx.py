@@ -1,4 +1,4 @@
-"""Exported files: against torch, in int8 step by step and row by row, and what they say of wrong input."""
+"""Exported files: against torch, in int8 step by step and row by row, and refusals of wrong input."""
 
 import itertools
 import math
@@ -46,12 +46,12 @@ def make_model(**changes: object) -> LanguageModel:
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_exported_file_is_the_model_in_windows_of_any_length(cell: str, shape: dict[str, object]) -> None:
+def test_the_exported_file_equals_the_model_in_windows_of_any_length(cell: str, shape: dict[str, object]) -> None:
     model = make_model(**CELLS[cell], **shape)
     tokens = IDS[:140].reshape(70, 2)
     hidden, _ = model(torch.from_numpy(tokens), model.initial_state(2))
     expected = model.head.logits(hidden).detach().numpy()
-    exported = OnnxModel(export(model, IDS))  # refuses itself where it differs
+    exported = OnnxModel(export(model, IDS))  # export itself refuses a file that differs
     quantized = OnnxModel(export(model, IDS, int8=True))
     steps = in_windows(quantized, tokens, 1)
     for length in (1, 7, 64):
@@ -67,14 +67,14 @@ def in_windows(exported: OnnxModel, tokens: Any, length: int) -> Any:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_int8_gives_each_step_and_row_what_it_gives_alone(cell: str) -> None:
+def test_int8_gives_each_step_and_row_the_same_logits_as_alone(cell: str) -> None:
     model = make_model(**CELLS[cell], tie_weights=True, embedding_size=10, hidden_size=[16, 12])
-    outlier = 7  # a type with an embedding 50 times as large as the others'
+    outlier = 7  # the embedding of this type is 50 times as large as the others
     with torch.no_grad():
         model.embedding.weight[outlier] *= 50
     exported = OnnxModel(export(model, IDS, int8=True))
     tokens = np.delete(IDS, np.flatnonzero(outlier == IDS))[:60].reshape(20, 3)
-    tokens[12, 0] = tokens[3, 1] = outlier  # later in its own text, and in the middle of a neighbour's
+    tokens[12, 0] = tokens[3, 1] = outlier  # late in one text, and in the middle of its neighbour
     exported.reset(3)
     window = exported(tokens)
     for row in range(3):
@@ -88,13 +88,13 @@ def test_int8_gives_each_step_and_row_what_it_gives_alone(cell: str) -> None:
     np.testing.assert_array_equal(others[:12, 0], window[:12, 0])
     np.testing.assert_array_equal(others[:, 2], window[:, 2])
     assert (others[12, 0] != window[12, 0]).any()
-    # and eight bits are enough wherever the outlier is not read
+    # and eight bits are enough as long as the outlier is not read
     hidden, _ = model(torch.from_numpy(without), model.initial_state(3))
     expected = model.head.logits(hidden).detach().numpy()
     assert np.abs(others - expected).max() < 0.15 * np.abs(expected).max()
 
 
-def test_int8_is_scored_as_it_writes() -> None:
+def test_int8_is_scored_with_the_logits_of_single_steps() -> None:
     model = make_model(init_range=2.0)
     exported = OnnxModel(export(model, IDS, int8=True))
     text = ScoringStreams(ArrayTokens(IDS), num_streams=1, bptt=40)
@@ -105,8 +105,8 @@ def test_int8_is_scored_as_it_writes() -> None:
     assert perplexity(Variant("onnx-int8", exported, 0), text) == pytest.approx(math.exp(nats / 149), rel=1e-12)
 
 
-def test_int8_files_exported_before_still_load_and_give_each_step_and_row_what_it_gives_alone() -> None:
-    exported = OnnxModel(Path(__file__).with_name("int8_exported_before.onnx"))  # H 3, V 5, one scale a call
+def test_int8_files_of_earlier_versions_load_and_give_the_same_logits_as_alone() -> None:
+    exported = OnnxModel(Path(__file__).with_name("int8_exported_before.onnx"))  # H 3, V 5, one scale per call
     text = [1, 4, 0, 2]
     first, last = exported([[1]])[0, 0], [exported([[token]]) for token in text[1:]][-1]
     assert first.tolist() == pytest.approx([0.09689, 0.30662, 0.92843, -0.31570, 0.34119], abs=5e-5)
@@ -117,12 +117,12 @@ def test_int8_files_exported_before_still_load_and_give_each_step_and_row_what_i
     np.testing.assert_array_equal(window[3:, :1], last)
 
 
-def test_a_model_is_asked_for_what_it_has(tmp_path: Path) -> None:
+def test_wrong_tokens_and_files_are_refused(tmp_path: Path) -> None:
     content = export(make_model(), IDS)
     (tmp_path / "model.onnx").write_bytes(content)
     exported = OnnxModel(tmp_path)  # the folder
     assert not exported.is_int8
-    rows = exported(np.array([[5, 17, 2]], dtype=np.uint16))  # as many streams as come, ids as encode gives them
+    rows = exported(np.array([[5, 17, 2]], dtype=np.uint16))  # any number of streams, and ids as encode returns them
     np.testing.assert_allclose(rows[:, :1], OnnxModel(content)([[5]]), atol=1e-6)
     for tokens, sentence in (
         ([[1, 2]], r"tokens: 2 streams, but the state is of 3; reset\(2\) begins anew"),

@@ -1,4 +1,4 @@
-"""Units that nothing reads change no logit when they go, in every cell; a smaller model trained on and compared."""
+"""Removing units that nothing reads changes no logit, in any cell; a smaller model is tuned and compared."""
 
 import json
 from collections.abc import Callable
@@ -53,10 +53,10 @@ def logits_of(loaded: Loaded) -> torch.Tensor:
 
 
 def rounds_reading(layer: Any, what: str) -> list[str]:
-    """Of a mogrifier the matrices of the first, third, … round read the hidden vector, the others the inputs."""
+    """A mogrifier's matrices that read ``what``: the hidden vector in round 1, 3, …, the inputs in the others."""
     if not hasattr(layer, "mixers"):
         return []
-    size = 1 if layer.rank is None else 2  # (rows, rank) and (rank, columns): the second of them reads
+    size = 1 if layer.rank is None else 2  # (rows, rank) and (rank, columns): the second one reads
     rounds = range(0 if what == "hidden" else 1, layer.num_rounds, 2)
     return [f"mixers.{size * index + size - 1}" for index in rounds]
 
@@ -91,7 +91,7 @@ def test_units_that_nothing_reads_are_removed_exactly(cell: str, form: dict[str,
     torch.testing.assert_close(logits_of(smaller), expected, rtol=0, atol=1e-12)
 
 
-def test_a_projection_stays_one_and_what_cannot_be_cut_is_refused() -> None:
+def test_a_projection_is_kept_and_models_that_cannot_be_cut_are_refused() -> None:
     projected = make(hidden_size=10, num_layers=1, tie_weights=True, embedding_size=5)
     assert without_units(projected, 0.5, [window_of(projected)]).config.model.layer_sizes == [6]
     for changes, reason in (
@@ -104,7 +104,7 @@ def test_a_projection_stays_one_and_what_cannot_be_cut_is_refused() -> None:
             without_units(other, 0.5, [window_of(other)])
 
 
-def test_a_smaller_model_is_trained_on_by_the_ordinary_loop(
+def test_a_smaller_model_is_tuned_with_the_ordinary_loop(
     make_config: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = make_config({"train.max_steps": 60, "model.tie_weights": True, "train.epochs": 9})
@@ -129,7 +129,7 @@ def test_a_smaller_model_is_trained_on_by_the_ordinary_loop(
     assert (output / "table.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_tuned_model_is_of_the_weights_beside_it(
+def test_a_model_is_tuned_again_if_the_weights_have_changed(
     make_config: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes = {"train.max_steps": 20, "train.epochs": 9, "optimizer.schedule": "constant"}
@@ -145,7 +145,7 @@ def test_a_tuned_model_is_of_the_weights_beside_it(
         return json.loads(printed.splitlines()[-1])["variants"][-1]["perplexity"], printed
 
     before, _ = tuned()
-    assert tuned()[0] == before  # finished, and of the same weights
+    assert tuned()[0] == before  # the tuning run is finished and has the same weights
     assert not (output / "units-0.5-run.old-1").exists()
     launch.train(configuration.with_values(config, {"train.max_steps": 60}), launch.in_process)
     after, printed = tuned()

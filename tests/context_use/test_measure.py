@@ -1,4 +1,4 @@
-"""Losses by context against one run for each target and context, and a text whose memory is known."""
+"""Losses by context against a separate run for each target and context, and a text with known memory."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def text(num_tokens: int, *documents: int) -> ArrayTokens:
 
 
 def nats_after(model: LanguageModel, ids: list[int], target: int) -> float:
-    """One run over ``ids`` from a zero state, of its own."""
+    """The nats of ``target`` after a separate run over ``ids`` from a zero state."""
     with evaluating(model):
         hidden, _ = model(torch.tensor(ids)[:, None], model.initial_state(1))
         return -float(model.head.logits(hidden[-1:])[0, 0].log_softmax(0)[target])
@@ -45,7 +45,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize(("documents", "within"), [((), 0.0), ((30, 55, 57), 0.0), ((), 0.3)])
-def test_every_loss_is_that_of_a_run_of_its_own(
+def test_every_loss_equals_that_of_a_separate_run(
     cell: str, documents: tuple[int, ...], within: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_chunks(monkeypatch)
@@ -61,7 +61,9 @@ def test_every_loss_is_that_of_a_run_of_its_own(
     assert found.targets.places.tolist() == targets.places.tolist() == [8, 9, 10, 11, 49, 50, 51, 52, 53]
     assert found.types.tolist() == [ids[place] for place in targets.places]
     for n, place in enumerate(targets.places.tolist()):
-        begin = max((start for start in documents if start < place), default=0)  # of its document, if that counts
+        begin = max(
+            (start for start in documents if start < place), default=0
+        )  # the beginning of its document, if documents count
         assert found.whole[n] == pytest.approx(nats_after(model, ids[begin:place], ids[place]), abs=1e-9)
         for c, context in enumerate(contexts):
             start = int(starts[c, n])
@@ -102,7 +104,7 @@ def test_shuffled_and_replaced_contexts(
                 assert found.nats[change][context][n] == pytest.approx(expected, abs=1e-9), (change, place, context)
 
 
-def test_what_contexts_are_changed_into() -> None:
+def test_the_texts_that_contexts_are_changed_into() -> None:
     tokens = ArrayTokens(np.arange(100) % VOCAB * 100 + np.arange(100), np.array([0, 40, 70]))
     starts = np.array([3, 50, 75])
     shuffled = changed_contexts("shuffled", tokens, length=6, longest=10, reset=NO_RESETS, seed=1)
@@ -111,7 +113,7 @@ def test_what_contexts_are_changed_into() -> None:
     assert counts.tolist() == [3, 6, 6]
     for row, count, start in zip(rows, counts, starts, strict=True):
         assert sorted(row[6 - count :]) == tokens.array[start - count : start].tolist()
-    assert (shuffled(starts[::-1])[0] == rows[::-1]).all()  # whatever is read beside it
+    assert (shuffled(starts[::-1])[0] == rows[::-1]).all()  # it does not depend on the other rows
     replaced = changed_contexts("replaced", tokens, length=6, longest=10, reset=NO_RESETS, seed=1)
     assert replaced is not None
     own = [range(40), range(40, 70), range(70, 100)]
@@ -132,7 +134,7 @@ def test_what_contexts_are_changed_into() -> None:
 
 
 def shift_register(num_types: int, memory: int) -> LanguageModel:
-    """A tanh RNN that predicts the token ``memory`` before: what is read moves on by one group of units a step."""
+    """A tanh RNN that predicts the token ``memory`` places back: each input moves on by one group of units per step."""
     size = num_types * memory
     config = ModelConfig(cell="rnn", hidden_size=size, embedding_size=num_types, num_layers=1)
     model = LanguageModel(config, num_types).double()
@@ -142,7 +144,7 @@ def shift_register(num_types: int, memory: int) -> LanguageModel:
         for parameter in model.parameters():
             parameter.zero_()
         model.embedding.weight.copy_(torch.eye(num_types))
-        layer.weight_ih_l0[:num_types] = 1e-3 * torch.eye(num_types)  # so small that tanh x is x
+        layer.weight_ih_l0[:num_types] = 1e-3 * torch.eye(num_types)  # so small that tanh x ≈ x
         layer.weight_hh_l0[num_types:, :-num_types] = torch.eye(size - num_types)
         head.weight[:, -num_types:] = 3e3 * torch.eye(num_types)
     return model
@@ -150,7 +152,7 @@ def shift_register(num_types: int, memory: int) -> LanguageModel:
 
 @pytest.mark.parametrize("memory", [7, 23, 41])
 def test_the_curve_breaks_where_the_memory_of_a_text_ends(memory: int) -> None:
-    """Each token is the one ``memory`` before it, or, one time in four, any: less context tells nothing."""
+    """Each token repeats the one ``memory`` before it, or, one time in four, is random: less context tells nothing."""
     source = np.random.default_rng(1)
     ids = source.integers(4, size=6000)
     for place in range(memory, len(ids)):
@@ -161,7 +163,9 @@ def test_the_curve_breaks_where_the_memory_of_a_text_ends(memory: int) -> None:
     curve = found.curve("dropped")
     effective = curve.effective(0.01)
     assert effective is not None
-    assert 0.99 * memory <= effective <= 1.1 * memory  # what a target may have beyond k tells a little, too
+    assert (
+        0.99 * memory <= effective <= 1.1 * memory
+    )  # contexts can be a little longer than k, which also helps a little
     for point in curve.points:
         if point.context < memory / 1.1:
             assert point.nats.value == pytest.approx(np.log(4))
@@ -175,18 +179,18 @@ def test_the_curve_breaks_where_the_memory_of_a_text_ends(memory: int) -> None:
     assert at.increase.value == pytest.approx(0, abs=1e-9)
 
 
-def test_every_token_once() -> None:
+def test_without_a_number_every_token_is_a_target_once() -> None:
     model, tokens = make("gru"), text(60)
     found = measure(model, tokens, contexts=[2, 5], num_targets=None, within=0)
     ids = tokens.array.tolist()
     assert found.types.tolist() == ids[1:]
     assert found.whole[-1] == pytest.approx(nats_after(model, ids[:-1], ids[-1]), abs=1e-9)
     assert found.nats["dropped"][5][0] == pytest.approx(nats_after(model, ids[:1], ids[1]), abs=1e-9)
-    # rows from 0 to 54 on serve both contexts, those from 55 to 57 on only the shorter one
+    # rows that begin at 0 to 54 serve both contexts, those at 55 to 57 only the shorter one
     assert found.num_read == {"whole": 59, "dropped": 55 * 5 + 3 * 2}
 
 
-def test_progress_comes_to_what_was_planned() -> None:
+def test_the_tokens_read_are_as_many_as_planned() -> None:
     planned: list[int] = []
     done: list[int] = []
     measure(
@@ -196,7 +200,7 @@ def test_progress_comes_to_what_was_planned() -> None:
     assert planned == [sum(done)]
 
 
-def test_what_is_planned_grows_where_further_contexts_are_measured() -> None:
+def test_the_plan_grows_when_further_contexts_are_measured() -> None:
     planned: list[int] = []
     done: list[int] = []
     found = measure(

@@ -33,7 +33,7 @@ def test_targets_lie_within_the_text_each_once(num_tokens: int, number: int, bef
     assert (targets.places - targets.stretch < 30).all()
 
 
-def test_rows_are_shared() -> None:
+def test_contexts_share_rows() -> None:
     contexts = usual_contexts(300)
     targets = choose_targets(80_000, 1000, before=300)
     assert len(set(targets.stretch)) == 34
@@ -52,10 +52,10 @@ def test_rows_are_shared() -> None:
 def test_intervals_by_hand() -> None:
     alone = Mean.of(np.array([1.0, 2.0, 6.0]), np.arange(3))
     assert alone.value == 3
-    half = 1.959963984540054 * math.sqrt(7 / 3)  # each a group of its own: the variance is (4 + 1 + 9) / 2 = 7
+    half = 1.959963984540054 * math.sqrt(7 / 3)  # each is its own group: the variance is (4 + 1 + 9) / 2 = 7
     assert (alone.low, alone.high) == pytest.approx((3 - half, 3 + half))
     together = Mean.of(np.array([1.0, 2.0, 6.0, 3.0]), np.array([4, 4, 9, 9]))
-    # sums less the mean, 3: −2 − 1 and 3 + 0, so that the variance of the mean is 2 · (9 + 9) / 16
+    # sums of differences from the mean, 3: −2 − 1 and 3 + 0, so the variance of the mean is 2 · (9 + 9) / 16
     assert together.high - 3 == pytest.approx(1.959963984540054 * math.sqrt(36 / 16))
     point = Point.of(8, np.array([1.0, 2.0, 6.0]), np.array([0.5, 1.5, 5.0]), np.arange(3))
     assert point.increase.value == pytest.approx(2 / 3)
@@ -71,7 +71,7 @@ def curve(**increases: float) -> Curve:
     return Curve(points)
 
 
-def test_the_effective_context_is_where_it_stays_below() -> None:
+def test_the_effective_context_is_the_first_from_which_the_increase_stays_below_the_share() -> None:
     found = curve(k1=1.0, k5=0.0099, k10=0.02, k20=0.0099, k40=0.001)  # ln 1.01 is 0.00995
     assert found.effective(0.01) == 20
     assert found.effective(0.01, bound="high") == 40
@@ -82,7 +82,7 @@ def test_the_effective_context_is_where_it_stays_below() -> None:
     assert found.before(1) == 0
 
 
-def test_what_is_measured_next_halves_the_way_to_the_effective_context() -> None:
+def test_the_next_context_halves_the_range_of_the_effective_context() -> None:
     assert next_context(curve(k4=1.0, k40=0.0), 0.01) == 13  # √160 is 12.6
     assert next_context(curve(k4=1.0, k13=0.5, k40=0.0), 0.01) == 23
     assert next_context(curve(k4=1.0, k13=0.5, k23=0.0, k40=0.0), 0.01) == 17

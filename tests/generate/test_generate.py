@@ -1,4 +1,4 @@
-"""Text that is the seed's whatever stands beside it, beams against every text."""
+"""Text that depends on the seed and not on the batch, and beams against every possible text."""
 
 import itertools
 import json
@@ -66,7 +66,7 @@ def test_repetition_penalty_makes_seen_tokens_less_likely() -> None:
         {"attention": 1, "context": 3},
     ],
 )
-def test_single_steps_are_the_model(cell: str, sizes: dict[str, object]) -> None:
+def test_single_steps_equal_the_model(cell: str, sizes: dict[str, object]) -> None:
     assert_single_steps_are_windows(make_model(11, **SETTINGS[cell], **sizes).double())
 
 
@@ -88,14 +88,14 @@ def assert_single_steps_are_windows(model: LanguageModel) -> None:
             logits, state = stepper(tokens[step], state)
             torch.testing.assert_close(logits, expected[step], rtol=1e-10, atol=1e-12)
         assert [part.shape for part in state] == [part.shape for part in end]
-        # the same state: it is read on from alike
+        # both states continue in the same way
         torch.testing.assert_close(model(tokens, state)[0], model(tokens, end)[0], rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn", "slstm", "mogrifier"])
 @pytest.mark.parametrize("is_faster", [False, True])
 def test_one_stepper_for_one_prompt_and_for_many(cell: str, is_faster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways in which it lays out the weights, in float32, against the model in float64."""
+    """Its two layouts of the weights, in float32, against the model in float64."""
     if is_faster and not onednn.has_products():
         pytest.skip("this torch has no products by oneDNN")
     monkeypatch.setattr(products, "onednn_is_faster", lambda: is_faster)
@@ -117,7 +117,7 @@ def test_one_stepper_for_one_prompt_and_for_many(cell: str, is_faster: bool, mon
 
 
 @pytest.mark.parametrize("kind", ["byte", "char", "word", "bpe"])
-def test_the_text_is_the_seed_s(kind: str) -> None:
+def test_the_text_depends_only_on_the_seed(kind: str) -> None:
     tokenizer = make_tokenizer(kind)
     model = make_model(tokenizer.vocab_size)
     torch.manual_seed(5)
@@ -127,7 +127,7 @@ def test_the_text_is_the_seed_s(kind: str) -> None:
     assert one == two != other
     assert model.training
     assert torch.equal(torch.get_rng_state(), before)
-    one.encode()  # valid text, whatever bytes were drawn
+    one.encode()  # the text is valid, whatever bytes were drawn
 
 
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(top_k=5, repetition_penalty=1.3), Sampling(min_p=0.05)])
@@ -140,7 +140,7 @@ def test_the_text_of_a_prompt_does_not_depend_on_the_batch(sampling: Sampling) -
     for at_once in (1, 2, 5):
         written = list(generate_batch(model, tokenizer, prompts, at_once=at_once, **options))  # type: ignore[arg-type]
         assert [item.text for item in written[:4]] == alone[:4]
-        assert written[4].text != alone[4]  # the second of two equal prompts is another draw
+        assert written[4].text != alone[4]  # the second of two equal prompts gets another draw
         again = list(generate_batch(model, tokenizer, prompts[::-1], at_once=at_once, **options))  # type: ignore[arg-type]
         assert sorted(item.text for item in again) == sorted(item.text for item in written)
 
@@ -162,10 +162,10 @@ def test_pieces_are_whole_characters() -> None:
     pieces = list(text_of(tokenizer, [*"aé😀".encode(), 0xE2, 0x82]))
     assert pieces == ["a", "é", "😀", "\ufffd"]
     noise = np.random.default_rng(0).integers(0, 256, 2000).tolist()
-    "".join(text_of(tokenizer, noise)).encode()  # strict: raises where it is not valid
+    "".join(text_of(tokenizer, noise)).encode()  # raises an error if the text is not valid
 
 
-def test_words_are_spaced_to_go_on_from_the_prompt() -> None:
+def test_words_are_spaced_to_continue_the_prompt() -> None:
     tokenizer = make_tokenizer("word")
     ids = tokenizer.encode("cat sat\nthe")[:-1].tolist()
     assert "".join(text_of(tokenizer, ids, after="the")) == " cat sat\nthe"
@@ -190,7 +190,9 @@ def test_prompts() -> None:
     with pytest.raises(ValueError, match="none of these characters: 'x' 'ß'"):
         prompt_ids(characters, "the ßox")
     for kind in ("word", "char", "byte", "bpe"):
-        with pytest.raises(UserError, match=r"^prompt: 'the \\udcff' is not UTF-8$"):  # as bytes of a command line
+        with pytest.raises(
+            UserError, match=r"^prompt: 'the \\udcff' is not UTF-8$"
+        ):  # as invalid bytes on a command line are read
             prompt_ids(make_tokenizer(kind), "the \udcff")
     with pytest.raises(ValueError, match=r"^prompt: the model knows no word of 'xylophones yodel'"):
         prompt_ids(words, "xylophones yodel")

@@ -1,4 +1,4 @@
-"""Tokens drawn from logits: against the softmax, and by numbers that a seed, a prompt and a position decide."""
+"""Tokens drawn from logits: against the softmax, with numbers that depend on seed, prompt and position."""
 
 import math
 
@@ -49,15 +49,15 @@ def test_draws_follow_the_softmax(sampling: Sampling) -> None:
     observed, kept = np.bincount(drawn, minlength=12), expected > 0
     assert not observed[~kept].any()
     chi_square = ((observed - num_draws * expected)[kept] ** 2 / (num_draws * expected[kept])).sum()
-    assert chi_square < 31.3  # 11 degrees of freedom, p = 0.001; fewer kept is stricter still
+    assert chi_square < 31.3  # 11 degrees of freedom, p = 0.001; with fewer types kept, p is smaller still
 
 
-def test_the_smallest_and_largest_numbers_draw_the_first_and_last_token_that_can_be_drawn() -> None:
+def test_the_smallest_and_largest_numbers_draw_the_first_and_last_possible_token() -> None:
     logits = torch.tensor([[-torch.inf, 0.0, 1.0, -torch.inf]]).repeat(2, 1)
     assert draw(logits, torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64), Sampling()).tolist() == [1, 2]
 
 
-def test_tokens_found_by_blocks_are_those_of_the_whole_running_sum() -> None:
+def test_tokens_found_by_blocks_are_those_of_the_full_cumulative_sum() -> None:
     generator = torch.Generator().manual_seed(3)
     uniforms = torch.rand(400, dtype=torch.float64, generator=generator)
     uniforms[:3] = torch.tensor([0.0, 1 - 2**-53, 0.5], dtype=torch.float64)
@@ -71,7 +71,7 @@ def test_tokens_found_by_blocks_are_those_of_the_whole_running_sum() -> None:
         assert draw_by_blocks(weights, uniforms).tolist() == expected.tolist()
 
 
-def test_uniform_numbers_are_counted() -> None:
+def test_each_uniform_number_depends_only_on_seed_prompt_copy_and_position() -> None:
     ids = np.array([3, 1])
     numbers = Uniforms(7, ids)
     in_order = [numbers[position] for position in range(2 * BLOCK + 3)]

@@ -30,7 +30,7 @@ def make(cell: str, **settings: Any) -> LanguageModel:
 
 
 def reference(model: LanguageModel, cell: str, inputs: Tensor, target: Tensor, stream: int) -> list[list[float]]:
-    """Squared norms of one stream, k = 1 … T, of each part: every step from the equations, one backward pass for k."""
+    """Squared norms of each part for one stream, k = 1 … T: steps from the equations, one backward pass for each k."""
     rows = []
     for k in range(1, len(inputs) + 1):
         num_parts = 2 if cell == "lstm" else 1
@@ -42,7 +42,7 @@ def reference(model: LanguageModel, cell: str, inputs: Tensor, target: Tensor, s
                 for index, layer in enumerate(model.recurrence.layers):
                     state[index] = cell_step(cell, x, state[index], layer)
                     x = state[index][0]
-            if t == len(inputs) - 1 - k:  # cut here: what follows depends on these alone
+            if t == len(inputs) - 1 - k:  # cut here: all later steps depend only on these
                 state = [[part.detach().requires_grad_() for part in layer] for layer in state]
                 leaves = [layer[part] for part in range(num_parts) for layer in state]
         logits: Any = x @ model.head.weight.T + model.head.bias  # type: ignore[operator, union-attr]
@@ -83,7 +83,7 @@ def test_means_over_streams_and_windows_that_carry_the_state(cell: str) -> None:
 
 
 def test_a_linear_recurrence_by_hand() -> None:
-    """Where tanh stays at 0 its slope is 1: a recurrent matrix of ½ halves the gradient at every step."""
+    """If tanh stays at 0, its slope is 1, and a recurrent matrix of ½ halves the gradient at every step."""
     model = make("rnn", num_layers=1)
     with torch.no_grad():
         for parameter in model.recurrence.parameters():
@@ -96,7 +96,7 @@ def test_a_linear_recurrence_by_hand() -> None:
     assert flow.parts[0] == pytest.approx(flow.norms)
 
 
-def test_the_horizon_is_where_it_stays_below() -> None:
+def test_the_horizon_is_the_first_step_from_which_norms_stay_below_the_share() -> None:
     flow = GradientFlow(norms=[2.0, 0.1, 1.0, 0.1, 0.04], parts=[], num_samples=1)
     assert flow.horizon(0.1) == 4
     assert flow.horizon(0.03) == 5

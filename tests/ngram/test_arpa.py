@@ -1,4 +1,4 @@
-"""Files of n-gram models: what is written is read again, by kenlm too; files of others, and files at fault."""
+"""Files of n-gram models: written, and read again, also by kenlm; files of other programs, and faulty files."""
 
 import math
 from pathlib import Path
@@ -11,7 +11,7 @@ from pipeline.ngram import read_arpa, train_ngram, write_arpa
 from tests.ngram.test_ngram import drawn, p_of, text_of
 
 
-def test_a_file_gives_the_model_back(tmp_path: Path) -> None:
+def test_a_model_is_written_and_read_again(tmp_path: Path) -> None:
     lines = [*drawn(80, 20), 'ä "quoted" it\'s a,b \ufb01 3.5 \\end\\ #']
     model = train_ngram(text_of(lines), 4)
     write_arpa(model, tmp_path / "model.arpa")
@@ -26,7 +26,7 @@ def test_a_file_gives_the_model_back(tmp_path: Path) -> None:
     assert (tmp_path / "again.arpa").read_bytes() == (tmp_path / "model.arpa").read_bytes()
 
 
-# as SRILM writes: in no order of ours, weights left out where they are 0, blanks between words and around them
+# as SRILM writes: in another order, weights left out if they are 0, blanks between words and around them
 SMALL = r"""
 \data\
 ngram 1=4
@@ -51,7 +51,7 @@ ngram 3=1
 """
 
 
-def test_a_file_of_another_program(tmp_path: Path) -> None:
+def test_a_file_of_another_program_is_read(tmp_path: Path) -> None:
     path = tmp_path / "small.arpa"
     for text in (SMALL, SMALL.replace("\n", "\r\n"), "what it is made of\n" + SMALL + "and more\n"):
         path.write_bytes(text.encode())
@@ -80,7 +80,7 @@ def test_a_file_of_another_program(tmp_path: Path) -> None:
         ("-99 <s>", "-99 s", "has no <s> among its 1-grams"),
     ],
 )
-def test_a_file_at_fault(old: str, new: str, sentence: str, tmp_path: Path) -> None:
+def test_a_faulty_file_is_refused(old: str, new: str, sentence: str, tmp_path: Path) -> None:
     path = tmp_path / "small.arpa"
     path.write_text(SMALL.replace(old, new))
     with pytest.raises(UserError) as caught:
@@ -89,7 +89,7 @@ def test_a_file_at_fault(old: str, new: str, sentence: str, tmp_path: Path) -> N
     assert sentence in str(caught.value)
 
 
-def test_no_file(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         read_arpa(tmp_path / "none.arpa")
     (tmp_path / "latin.arpa").write_bytes(b"\\data\\\ncaf\xe9\n\\end\\\n")
@@ -112,5 +112,5 @@ def test_kenlm_reads_the_file(tmp_path: Path) -> None:
         scores = list(reference.full_scores(line))
         np.testing.assert_allclose(log_p / math.log(10), [score for score, _, _ in scores], rtol=1e-5)
         assert [word not in model.id_of for word in words] == [is_unknown for _, _, is_unknown in scores]
-        # kenlm counts no longer n-gram than the next word can still use
+        # kenlm reports no longer n-gram than the next word can still use
         assert (orders >= [min(length, 5) for _, length, _ in scores]).all()

@@ -1,4 +1,4 @@
-"""n-gram models against Kneser-Ney by hand, against plain dictionaries, and against sums to one."""
+"""n-gram models against Kneser-Ney by hand, against plain dictionaries, and by sums to one."""
 
 import itertools
 import math
@@ -25,7 +25,7 @@ def text_of(lines: list[str]) -> TrainingText:
 
 
 def drawn(num_lines: int, num_words: int, *, seed: int = 1) -> list[str]:
-    """Sentences of words of which few are frequent, as in a language."""
+    """Sentences of words, few of which are frequent, as in a language."""
     source = np.random.default_rng(seed)
     words = [f"w{i}" for i in range(num_words)]
     share = 1 / np.arange(1, num_words + 1)
@@ -41,8 +41,8 @@ def p_of(model: NGramModel, *words: str) -> float:
 
 def test_bigrams_by_hand() -> None:
     # the bigrams: <s>a 3, <s>b 1, ab 3, ba 1, bc 2, b</s> 1, c</s> 1, ca 1, a</s> 2
-    # the words found before each: a 3 (<s> b c), b 2 (<s> a), c 1 (b), </s> 3 (b c a); 9 in all
-    # no word has four before it, so D of words is 0.5, 1, 1.5; of bigrams t = 5, 2, 2, 0, and so it is there
+    # the different words before each: a 3 (<s> b c), b 2 (<s> a), c 1 (b), </s> 3 (b c a); 9 in all
+    # no word has four before it, so D for words is 0.5, 1, 1.5; for bigrams t = 5, 2, 2, 0, so it is the same
     model = train_ngram(text_of(LINES), 2)
     assert model.orders_without_discounts == [1, 2]
     assert model.discounts == [USUAL_DISCOUNTS, USUAL_DISCOUNTS]
@@ -57,12 +57,12 @@ def test_bigrams_by_hand() -> None:
     # the beginning of a sentence: a 3, b 1
     assert p_of(model, "<s>", "a") == pytest.approx(1.5 / 4 + 2 / 4 * a)
     assert p_of(model, "<s>", "<unk>") == pytest.approx(2 / 4 * left / 5)
-    # nothing is known of what comes after </s>, nor after a word that is not there
+    # nothing is known about what comes after </s>, or after an unknown word
     assert p_of(model, "</s>", "c") == p_of(model, "<unk>", "c") == pytest.approx(c)
 
 
 def test_discounts_by_hand() -> None:
-    # 8 that occur once, 4 twice, 2 three times, 1 four times
+    # 8 counts of one, 4 of two, 2 of three, 1 of four
     adjusted = np.repeat([1, 2, 3, 4, 9, 0], [8, 4, 2, 1, 3, 2])
     y = 8 / 16
     assert discounts_of(adjusted) == pytest.approx((1 - 2 * y * 4 / 8, 2 - 3 * y * 2 / 4, 3 - 4 * y * 1 / 2))
@@ -70,7 +70,7 @@ def test_discounts_by_hand() -> None:
 
 
 def plain_p(lines: list[str], order: int) -> dict[tuple[str, ...], float]:
-    """p of the last of every n words, by dictionaries, from the equations of the module."""
+    """p of the last word of every n-gram, computed with dictionaries from the module's equations."""
     sentences = [["<s>", *line.split(), "</s>"] for line in lines]
     raw: Counter[tuple[str, ...]] = Counter()
     for sentence, n in itertools.product(sentences, range(1, order + 1)):
@@ -100,14 +100,14 @@ def backed_off(found: dict[tuple[str, ...], float], words: tuple[str, ...]) -> f
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
-def test_every_probability_is_that_of_the_equations(order: int) -> None:
+def test_every_probability_equals_that_of_the_equations(order: int) -> None:
     lines = drawn(150, 14)
     found, model = plain_p(lines, order), train_ngram(text_of(lines), order)
     assert len(found) > 15 ** min(order, 2)
     source = np.random.default_rng(2)
     known = sorted(found)
     asked = [known[i] for i in source.integers(0, len(known), 400)]
-    asked += [tuple(source.choice(model.words[2:], size=order)) for _ in range(400)]  # most were never there
+    asked += [tuple(source.choice(model.words[2:], size=order)) for _ in range(400)]  # most of these do not occur
     for words in asked:
         assert p_of(model, *words) == pytest.approx(backed_off(found, words), rel=1e-12)
 
@@ -126,13 +126,13 @@ def test_the_probabilities_of_all_words_sum_to_one(lines: list[str], order: int)
         assert np.exp(model.log_probabilities(questions)[0]).sum() == pytest.approx(1, abs=1e-12)
 
 
-def test_how_long_an_ngram_was_found() -> None:
+def test_the_length_of_the_longest_ngram_found() -> None:
     model = train_ngram(text_of(LINES), 3)
     cases = {"a b c": 3, "c b c": 2, "</s> b c": 2, "a a c": 1, "a b b": 1, "<s> a b": 3, "b": 1}
     for words, order in cases.items():
         ids = [model.id_of[word] for word in words.split()]
         padded = [-1] * (3 - len(ids)) + ids
-        for question in (ids, padded, [5, *ids]):  # what is before the longest is not looked at
+        for question in (ids, padded, [5, *ids]):  # words before the longest n-gram are ignored
             assert model.log_probabilities(np.array([question]))[1].tolist() == [order], words
     log_p, orders = model.log_probabilities(np.array([[4, 3, -1]]))
     assert math.isnan(log_p[0])
@@ -167,7 +167,7 @@ def test_words_of_tokens(kind: str, eos: str) -> None:
     sentences = (
         [text.split() for text in texts] if eos != "line" else [line.split() for t in texts for line in t.split("\n")]
     )
-    if eos == "none" or kind != "word":  # documents of nothing, which nothing ends
+    if eos == "none" or kind != "word":  # empty documents that no token ends
         sentences = [sentence for sentence in sentences if sentence or eos == "document"]
     if eos == "line":
         sentences = [["the", "cat", "sat"], ["on", "a", "mät"], ["a", "dog"], ["the", "cat"]]
@@ -179,7 +179,7 @@ def test_words_of_tokens(kind: str, eos: str) -> None:
     assert (counts["a"], counts["the"], counts["</s>"]) == (2, 2, len(sentences))
 
 
-def test_what_looks_like_a_mark_is_no_mark() -> None:
+def test_words_that_look_like_marks_are_not_marks() -> None:
     texts = ["a <s> b </s> <unk>", "a b"]
     for kind in ("word", "char"):
         tokenizer = train_tokenizer(TokenizerConfig(kind=kind, eos="document"), texts * 3, num_documents=6)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The page: nothing from elsewhere, data that come back, text that is escaped; and the job that writes it."""
+"""The page: nothing fetched from elsewhere, data that can be read back, escaped text; and the job that writes it."""
 
 import base64
 import json
@@ -36,7 +36,7 @@ def data_of(page: str) -> Any:
 
 
 def refuse_references(page: str) -> None:
-    """Nothing on the page is fetched from elsewhere."""
+    """Assert that the page fetches nothing from elsewhere."""
     outside_data = re.sub(r'(?s)<script type="application/json".*?</script>', "", page)
     for pattern in (
         r"https?:",
@@ -52,7 +52,7 @@ def refuse_references(page: str) -> None:
     assert "default-src 'none'" in page
 
 
-def test_data_come_back_and_text_is_escaped() -> None:
+def test_data_can_be_read_back_and_text_is_escaped() -> None:
     text = TEXT * 40
     states = states_of(text)
     findings = rank_units(states, features_of(states.pieces))
@@ -109,7 +109,7 @@ def test_the_job(run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     (tmp_path / "other.txt").write_text("the cat sat on a mat\n" * 20)
     result = main(["--run", run, "--text", str(tmp_path / "other.txt"), "--output", str(tmp_path / "other.html")])
     assert result is not None
-    assert result["tokens"] in (420, 421)  # with or without an end of the document
+    assert result["tokens"] in (420, 421)  # without or with an end of the document
     for options, sentence in (
         (["--unit", "1.c.12"], r"^unit: 1\.c\.12: no such unit; there are 0\.h\.0 to 0\.h\.11, "),
         (["--tokens", "99"], r"^--tokens: 99 is not between 100 and 1,000,000"),

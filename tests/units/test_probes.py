@@ -1,4 +1,4 @@
-"""Sparse probes against the conditions of a minimum, areas under curves by hand, parts of a text."""
+"""Sparse probes against the conditions for a minimum, areas under curves by hand, parts of a text."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_parts_of_a_text() -> None:
         assert len(parts.judge) == pytest.approx(number / 5, rel=0.1)
 
 
-def test_control_labels_are_one_for_each_type() -> None:
+def test_control_labels_are_the_same_for_all_tokens_of_a_type() -> None:
     ids = np.random.default_rng(1).integers(50, size=2000)
     labels = control_labels(ids, np.arange(2000.0) % 7, seed=3)
     assert {len(set(labels[ids == token])) for token in range(50)} == {1}

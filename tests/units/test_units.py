@@ -35,7 +35,7 @@ def make(cell: str, seed: int = 0, **settings: Any) -> LanguageModel:
 
 
 def text_with(seed: int, number: int) -> str:
-    """Lines of words with brackets, which do not always close in their line."""
+    """Lines of words, with brackets that do not always close in their line."""
     source = random.Random(seed)
     characters: list[str] = []
     depth = 0
@@ -48,7 +48,7 @@ def text_with(seed: int, number: int) -> str:
             depth -= 1
             characters.append(")")
         else:
-            is_end = drawn > 0.97 and characters[-1:] and characters[-1] in "abcA"  # no line is empty
+            is_end = drawn > 0.97 and characters[-1:] and characters[-1] in "abcA"  # so that no line is empty
             characters.append("\n" if is_end else source.choice("abcA "))
     return "".join(characters[:number])
 
@@ -112,7 +112,7 @@ def labels(text: str, name: str, documents: tuple[int, ...] = ()) -> list[float]
 def test_features_by_hand() -> None:
     assert labels('a "b" c', "inside quotes") == [0, 0, 1, 1, 0, 0, 0]
     assert labels("“a” b", "inside quotes") == [1, 1, 0, 0, 0]
-    assert labels('"a\n\nb"', "inside quotes") == [1, 1, 1, 0, 0, 1]  # a paragraph ends what was left open
+    assert labels('"a\n\nb"', "inside quotes") == [1, 1, 1, 0, 0, 1]  # a paragraph's end closes an open quote
     assert labels("(a[b)c)]d", "depth of brackets") == [1, 1, 2, 2, 1, 1, 0, 0, 0]
     assert labels("ab\n cd", "position in line") == [1, 2, 0, 1, 2, 3]
     assert labels("  a b\n\tc", "indentation") == [1, 2, 2, 2, 2, 0, 1, 1]
@@ -127,7 +127,7 @@ def test_features_by_hand() -> None:
 
 
 def plant(model: LanguageModel, kind: str, unit: int) -> None:
-    """Let c of ``unit`` in the first layer count open brackets, or characters since the line began."""
+    """Make c of ``unit`` in the first layer count open brackets, or characters since the beginning of the line."""
     layer: Any = model.recurrence.layers[0]
     rows = [gate * SIZE + unit for gate in range(4)]  # input, forget, cell and output gates
     enter, forget, cell, _ = rows
@@ -148,7 +148,7 @@ def plant(model: LanguageModel, kind: str, unit: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["depth of brackets", "position in line"])
-def test_a_planted_counter_ranks_first_ten_times_of_ten(kind: str) -> None:
+def test_a_planted_counter_ranks_first_in_ten_of_ten_models(kind: str) -> None:
     for seed in range(10):
         model = make("lstm", seed)
         unit = Unit(0, "c", seed)
@@ -161,13 +161,13 @@ def test_a_planted_counter_ranks_first_ten_times_of_ten(kind: str) -> None:
         assert finding.score > 0.95
 
 
-def test_what_tokens_tell_by_themselves_is_not_selective() -> None:
+def test_a_feature_that_the_token_itself_decides_is_not_selective() -> None:
     states = read(make("lstm"), "lstm", text_with(3, 750))
     found = {f.feature.name: f for f in rank_units(states, features_of(states.pieces))}
     capital = found["capital letter"]
     assert capital.score > 0.95
     assert abs(capital.selectivity) < 0.15
-    assert "digit" not in found  # there is none in the text
+    assert "digit" not in found  # the text has no digit
 
 
 def test_units_by_name() -> None:
