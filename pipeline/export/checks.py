@@ -22,7 +22,7 @@ def check_tokenizer(tokenizer: Tokenizer, folder: Path, texts: list[str]) -> Non
     with offline() as transformers:
         how = {"trust_remote_code": True, "split_special_tokens": True}
         theirs = transformers.AutoTokenizer.from_pretrained(folder, **how)
-        found = theirs(texts, add_special_tokens=False)["input_ids"]
+        found = theirs(texts)["input_ids"]  # as it is called, so that it puts no types around a text either
     for text, ids in zip(texts, found, strict=True):
         if ids != ids_of_prompt(tokenizer, text).tolist():
             raise UserError(

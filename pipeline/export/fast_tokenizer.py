@@ -50,6 +50,7 @@ def fast_tokenizer(tokenizer: Tokenizer) -> FastTokenizer:
         engine = _of_words(tokenizer)
     elif isinstance(tokenizer, BpeTokenizer):
         engine = HuggingFaceTokenizer.from_str(tokenizer.engine.to_str())
+        engine.post_processor = None  # which would put its types around a text ([CLS], <s>); here there are none
     elif isinstance(tokenizer, SentencePieceTokenizer):
         engine = engine_of(tokenizer)
     else:

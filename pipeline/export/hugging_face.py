@@ -28,6 +28,8 @@ from pipeline.training import checkpoint
 from pipeline.training.checkpoint import Loaded
 
 MODELING = "modeling_recurray.py"
+# from all types, as here; without top_k transformers takes the 50 likeliest
+SAMPLING = {"do_sample": True, "top_k": 0}
 
 
 def export_hugging_face(loaded: Loaded, folder: Path, *, num_texts: int, license_name: str) -> None:
@@ -66,7 +68,7 @@ def _write(loaded: Loaded, fast: FastTokenizer, folder: Path, license_name: str)
     shutil.copyfile(Path(__file__).with_name(MODELING), folder / MODELING)
     special = special_ids(loaded.tokenizer)
     _write_json(folder / "config.json", {**model_settings(loaded), **special})
-    _write_json(folder / "generation_config.json", {**special, "do_sample": True})
+    _write_json(folder / "generation_config.json", {**special, **SAMPLING})
     (folder / "tokenizer.json").write_text(serialized(fast), encoding="utf-8")
     _write_json(folder / "tokenizer_config.json", settings(fast))
     card = model_card(loaded, license_name=license_name)

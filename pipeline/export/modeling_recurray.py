@@ -129,7 +129,8 @@ class Reading:
     def __init__(self, mask: Tensor) -> None:
         """``mask``: (B, T), true where there is a token."""
         self.order = torch.argsort((~mask).to(torch.uint8), dim=1, stable=True)  # (B, T): tokens first
-        self.back = torch.argsort(self.order, dim=1)
+        # padding shows what the token before it does: generate goes on from the last place, whatever stands there
+        self.back = (mask.cumsum(1) - 1).clamp(min=0)  # (B, T)
         self.lengths = mask.sum(1)  # (B,)
 
     @staticmethod

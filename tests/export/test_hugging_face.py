@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from jobs import export as export_job
-from pipeline.data.tokenizer import SentencePieceTokenizer
+from pipeline.data.tokenizer import LoadedTokenizer, SentencePieceTokenizer
 from pipeline.errors import UserError
 from pipeline.export.checks import check_logits, check_tokenizer, offline
 from pipeline.export.fast_tokenizer import fast_tokenizer
@@ -127,10 +128,28 @@ def test_a_padded_row_has_the_logits_and_state_of_the_row_alone(exported: tuple[
     for layer, alone_layer in zip(together.cache.layers, alone.cache.layers, strict=True):
         for part, alone_part in zip(layer, alone_layer, strict=True):
             torch.testing.assert_close(part[1], alone_part[0], atol=1e-6, rtol=0)
-    if side == "left":
-        how = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
-        written = model.generate(batch, attention_mask=mask, **how)
-        assert torch.equal(written[1, 20:], model.generate(short, **how)[0, 7:])
+    how = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    written = model.generate(batch, attention_mask=mask, **how)
+    assert torch.equal(written[1, 20:], model.generate(short, **how)[0, 7:])
+
+
+def test_it_samples_from_all_types(exported: tuple[Any, Any, Path]) -> None:
+    model, _, _ = exported
+    torch.manual_seed(0)
+    drawn = model.generate(IDS, max_new_tokens=1, num_return_sequences=500)[:, -1]
+    assert len(drawn.unique()) > 50  # to which transformers limits a model that says nothing
+
+
+def test_the_tokenizer_puts_no_types_around_a_text(tmp_path: Path) -> None:
+    engine = Tokenizer(models.WordLevel({"[UNK]": 0, "[CLS]": 1, "To": 2, "be": 3}, unk_token="[UNK]"))
+    engine.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    engine.post_processor = processors.TemplateProcessing("[CLS] $A", None, [("[CLS]", 1)])  # type: ignore[assignment]
+    export_hugging_face(
+        make_loaded(LoadedTokenizer("document", engine)), tmp_path / "m", num_texts=20, license_name="mit"
+    )
+    with offline() as transformers:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "m", trust_remote_code=True)
+    assert tokenizer("To be")["input_ids"] == [2, 3]
 
 
 def test_a_row_without_a_token_keeps_its_state(exported: tuple[Any, Any, Path]) -> None:
