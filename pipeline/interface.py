@@ -193,7 +193,7 @@ class Model:
             sampling=sampling,
             stops=stops,
             layout=self.config.data.layout,
-            begin=self._state,
+            begin=None if self._is_at_start else self._state,
         )
         return [item.text for item in written]
 
@@ -239,6 +239,12 @@ class Model:
             [(name.strip() or name, value) for name, value in named],
             0 if self.tokenizer.unk_id is None else int((ids == self.tokenizer.unk_id).sum()),
         )
+
+    @property
+    def _is_at_start(self) -> bool:
+        """Whether ``state`` is ``start``, perhaps because it was assigned again."""
+        state, start = self.state, self.start
+        return state.token == start.token and not any(bool(part.any()) for part in state.parts)
 
     @property
     def _before(self) -> Before:

@@ -22,7 +22,7 @@ LARGEST, SMALLEST_EPSILON = 1e3, 1e-12
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn. The fields are applied in this order, and checked on creation.
+    """How the next token is drawn: the penalty first, then the other fields in this order; checked on creation.
 
     Raises:
         UserError: naming the argument, its value and what it must be.

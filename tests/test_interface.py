@@ -114,6 +114,28 @@ def test_every_call_begins_from_the_model_s_state(model: Model) -> None:
     np.testing.assert_allclose(model.log_probs(first + second), whole, atol=1e-6)
 
 
+def test_the_beginning_that_is_assigned_again_is_the_beginning(model: Model) -> None:
+    for prompt in ("", "The quick"):
+        written = model.generate(prompt, num_tokens=20)
+        model.state = model.state
+        assert model.generate(prompt, num_tokens=20) == written
+
+
+def test_a_text_goes_on_from_what_was_read() -> None:
+    model = Model(make_loaded(tokenizer_of("word"), cell="gru"))
+    for text, space in (("The quick", " "), ("The quick\n", "")):
+        model.read(text)
+        (written,) = model.generate("", num_tokens=1, sampling=Sampling(temperature=0))
+        assert written == space + written.strip()
+    for prompt, sentence in (("zebra", "prompt 1: the model knows no word of 'zebra'"), ("a\udcff", "is not UTF-8")):
+        with pytest.raises(UserError, match=sentence):
+            model.generate(prompt)
+    model = Model(make_loaded(tokenizer_of("char")))
+    model.read("The ")
+    with pytest.raises(UserError, match="has none of these characters: 'Ж'"):
+        model.generate("Жa")
+
+
 @pytest.fixture(scope="module")
 def run_directory(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A run of a few steps on bytes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from dataclasses import dataclass, field, replace
 
@@ -41,6 +42,8 @@ class Conversation:
     def run(self) -> None:
         """Read prompts from the terminal until its end. A mistake is reported, and the conversation continues."""
         print(HELP, file=sys.stderr)
+        if isinstance(sys.stdin, io.TextIOWrapper):  # a line that is not UTF-8 is a mistake like others
+            sys.stdin.reconfigure(errors="surrogateescape")
         while True:
             try:
                 line = input("> ")

@@ -9,7 +9,7 @@ import torch
 
 from pipeline.config import Layout
 from pipeline.data.tokenizer import Ids, Tokenizer
-from pipeline.generate.sampler import read_prompt
+from pipeline.generate.sampler import NOT_FINITE, NotFiniteError, read_prompt
 from pipeline.generate.text import last_token, prompt_ids, text_of
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
@@ -73,6 +73,7 @@ def beam_search(
 
     Raises:
         UserError: there are no such beams.
+        NotFiniteError: the model has no probabilities.
     """
     check_beams(num_beams, length_penalty)
 
@@ -86,6 +87,8 @@ def beam_search(
         texts: list[tuple[int, ...]] = [()]
         totals = torch.zeros(1, dtype=torch.float64, device=model.device)  # (K,)
         for length in range(1, num_tokens + 1):
+            if not bool(logits.amax(1).isfinite().all()):
+                raise NotFiniteError(NOT_FINITE)
             candidates = totals.unsqueeze(1) + logits.double().log_softmax(1)  # (K, V)
             if eos_id is not None:
                 for text, total in zip(texts, candidates[:, eos_id].tolist(), strict=True):

@@ -29,8 +29,11 @@ def read_prompt(model: LanguageModel, ids: Ids, begin: State | None = None) -> t
     return model.head.logits(hidden[-1]), state
 
 
+NOT_FINITE = "the model's outputs are not finite: it comes from a training that diverged"
+
+
 class NotFiniteError(UserError):
-    """The outputs of a model are not finite."""
+    """The outputs of a model are not finite, as ``NOT_FINITE`` says."""
 
 
 class Sampler:
@@ -82,12 +85,12 @@ class Sampler:
             self.tokens = draw(
                 logits, torch.tensor(uniforms, dtype=torch.float64, device=logits.device), self.sampling
             )  # (B,)
+            tokens: list[int] = self.tokens.tolist()
+            if max(tokens, default=0) >= self.logits.shape[1]:  # of a row without probabilities
+                raise NotFiniteError(NOT_FINITE)
             if self.seen is not None:
                 self.seen.scatter_(1, self.tokens.unsqueeze(1), True)
         self.position += 1
-        tokens: list[int] = self.tokens.tolist()
-        if max(tokens, default=0) >= self.logits.shape[1]:  # where sums are NaN, nothing is found in them
-            raise NotFiniteError("the model's outputs are not finite: it comes from a training that diverged")
         return tokens
 
     def keep(self, rows: Sequence[int]) -> None:

@@ -57,10 +57,13 @@ def filtered(logits: Tensor, sampling: Sampling) -> Tensor:
 def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> Tensor:
     """(B, V) logits and (B,) uniform numbers in [0, 1), float64 → (B,) tokens; ``logits`` may be overwritten.
 
-    The one look at the softmax is the running sum of its weights, in float64: no random number but one a row.
+    The one look at the softmax is the running sum of its weights, in float64: no random number but one a row. A row
+    that has no probabilities, with a NaN or +∞ in it, has no token, and gets V.
     """
     if sampling.takes_the_likeliest:
-        return logits.argmax(1)
+        likeliest = logits.argmax(1, keepdim=True)
+        is_finite = logits.gather(1, likeliest).isfinite()
+        return likeliest.masked_fill(~is_finite, logits.shape[1]).squeeze(1)
     logits = filtered(logits, sampling)
     weights = logits.sub_(logits.amax(1, keepdim=True)).exp_()
     if weights.numel() > FEW_WEIGHTS:

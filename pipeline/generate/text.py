@@ -20,6 +20,18 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, *, layout: Layout = "streams",
     A model of documents was trained to read <eos> before a document, and so it does here before the prompt.
 
     Raises:
+        UserError: as ``checked_ids``.
+    """
+    ids = checked_ids(tokenizer, prompt, argument=argument)
+    if layout == "documents":
+        return np.append(begin_of_documents(tokenizer), ids)
+    return ids if len(ids) else tokenizer.start_ids
+
+
+def checked_ids(tokenizer: Tokenizer, prompt: str, *, argument: str = "prompt") -> Ids:
+    """``ids_of_prompt``, of a prompt that the model can go on from.
+
+    Raises:
         UserError: a prompt with characters that a character tokenizer has never seen, without any token, with no
             word that the tokenizer knows, or that is not UTF-8; ``argument`` says where it came from.
     """
@@ -36,9 +48,7 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, *, layout: Layout = "streams",
         raise UserError(f"{prompt!r} holds no {tokenizer.unit}", argument=argument)
     if tokenizer.unk_id is not None and len(ids) and all(ids == tokenizer.unk_id):
         raise UserError(f"the model knows no {tokenizer.unit} of {prompt!r}", argument=argument)
-    if layout == "documents":
-        return np.append(begin_of_documents(tokenizer), ids)
-    return ids if len(ids) else tokenizer.start_ids
+    return ids
 
 
 def ids_of_prompt(tokenizer: Tokenizer, text: str) -> Ids:
@@ -69,8 +79,11 @@ class Detokenizer:
             space = "" if self.at_start or is_end else " "
             self.at_start = is_end
             return "\n" if is_end else space + tokenizer.decode([token])
-        # <eos> of a document stands for no text of its own: an empty line shows where the next one begins
-        return "\n\n" if token == tokenizer.eos_id else self.decoder.decode(tokenizer.decode_bytes(token))
+        # <eos> of a document stands for no text of its own: an empty line shows where the next one begins, and what is
+        # left of a character before it does not go on behind it
+        if token == tokenizer.eos_id:
+            return self.finish() + "\n\n"
+        return self.decoder.decode(tokenizer.decode_bytes(token))
 
     def finish(self) -> str:
         """What is left of a character that was cut off: the replacement character."""

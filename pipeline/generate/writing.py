@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.config import Layout
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.generate.sampler import NotFiniteError, Sampler, sample_tokens
-from pipeline.generate.text import Detokenizer, UntilStop, ids_of_prompt, last_token, prompt_ids, text_of
+from pipeline.generate.text import Detokenizer, UntilStop, checked_ids, last_token, prompt_ids, text_of
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import State
@@ -109,13 +109,13 @@ def generate_batch(
     Raises:
         UserError: a prompt cannot be read; the sentence names its number.
     """
+    numbered = [(text, f"prompt {n}") for n, text in enumerate(prompts, start=1)]
     if begin is None:
-        ids = [
-            prompt_ids(tokenizer, text, layout=layout, argument=f"prompt {n}")
-            for n, text in enumerate(prompts, start=1)
-        ]
+        ids = [prompt_ids(tokenizer, text, layout=layout, argument=name) for text, name in numbered]
     else:
-        ids = [np.append(begin.token, ids_of_prompt(tokenizer, text)) for text in prompts]
+        ids = [np.append(begin.token, checked_ids(tokenizer, text, argument=name)) for text, name in numbered]
+    # what a text without a prompt goes on from
+    before = "" if begin is None else tokenizer.decode([begin.token])
     last = last_token(tokenizer, layout)
     times: Counter[str] = Counter()
     copies = []
@@ -135,7 +135,7 @@ def generate_batch(
             stepper=stepper,
             begin=None if begin is None else begin.parts,
         )
-        texts = [_Text(tokenizer, prompts[i], stops, last) for i in part]
+        texts = [_Text(tokenizer, prompts[i] or before, stops, last) for i in part]
         _write(sampler, texts, num_tokens)
         for i, text in zip(part, texts, strict=True):
             yield Written(i, prompts[i], text.finish(), text.num_tokens)
@@ -144,10 +144,10 @@ def generate_batch(
 class _Text:
     """One text being written."""
 
-    def __init__(self, tokenizer: Tokenizer, prompt: str, stops: Sequence[str], last: int | None) -> None:
+    def __init__(self, tokenizer: Tokenizer, after: str, stops: Sequence[str], last: int | None) -> None:
         self.last = last
         self.ended = False
-        self.detokenizer = Detokenizer(tokenizer, after=prompt)
+        self.detokenizer = Detokenizer(tokenizer, after=after)
         self.until = UntilStop(stops)
         self.pieces: list[str] = []
         self.num_tokens = 0

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.config import ModelConfig
+from pipeline.generate import beam_search
+from pipeline.generate.sampler import NotFiniteError, sample_tokens
 from pipeline.generate.sampling import BLOCK, SUMMED, Uniforms, draw, draw_by_blocks, filtered
+from pipeline.model.language_model import LanguageModel
 from pipeline.options import Sampling
 
 
@@ -101,6 +105,23 @@ def test_outputs_that_are_not_finite_have_no_token() -> None:
         logits = torch.zeros(3, num_types)
         logits[1, 2], logits[2, 3] = torch.nan, torch.inf
         half = torch.full((3,), 0.5, dtype=torch.float64)
-        for drawn in (draw(logits.clone(), half, Sampling()), draw_by_blocks(torch.softmax(logits, 1), half)):
+        for drawn in (
+            draw(logits.clone(), half, Sampling()),
+            draw(logits.clone(), half, Sampling(temperature=0)),
+            draw_by_blocks(torch.softmax(logits, 1), half),
+        ):
             assert drawn[0] < num_types
             assert drawn[1:].tolist() == [num_types] * 2
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_a_model_without_probabilities_writes_nothing(wrong: float) -> None:
+    model = LanguageModel(ModelConfig(hidden_size=4, num_layers=1), 5)
+    with torch.no_grad():
+        model.head.bias[2] = wrong
+    for sampling in (Sampling(), Sampling(temperature=0), Sampling(repetition_penalty=2.0)):
+        with pytest.raises(NotFiniteError, match="outputs are not finite"):
+            list(sample_tokens(model, np.array([1]), num_tokens=3, seed=1, sampling=sampling))
+    for eos_id in (None, 0):
+        with pytest.raises(NotFiniteError, match="outputs are not finite"):
+            beam_search(model, np.array([1]), num_tokens=3, num_beams=2, eos_id=eos_id)
