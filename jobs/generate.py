@@ -12,7 +12,7 @@ from jobs.shared import models
 from jobs.shared.cli import run_job
 from jobs.shared.models import add_device, add_run, load
 from jobs.shared.numbers import number, seed, whole
-from jobs.shared.options import add_sampling, parser, sampling_of
+from jobs.shared.options import add_sampling, parser, refuse_given, sampling_of
 from pipeline.errors import UserError
 from pipeline.files import check_writable
 from pipeline.options import Sampling, check_beams
@@ -22,9 +22,14 @@ MOST_TEXTS = 1_000_000
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
-    arguments = argument_parser().parse_args(argv)
+    options = argument_parser()
+    arguments = options.parse_args(argv)
     sampling = sampling_of(arguments)
     check(arguments, sampling)
+    if arguments.beams is None:
+        refuse_given(arguments, options, ["length_penalty"], "is for --beams; give that as well")
+    if arguments.interactive:
+        refuse_given(arguments, options, ["samples"], "a conversation has one text after each prompt")
     models.check(arguments)
     if arguments.output is not None:
         check_writable(arguments.output, argument="output")

@@ -111,6 +111,13 @@ NO_SENSE = {
         --ngram 3
         --runs run
         --adapt sentence
+        --top-k 3
+        --continuation-tokens 5
+        --cache-window 5
+        --dynamic-decay 0.5
+        --dynamic sgd --dynamic-epsilon 0.1
+        --pairs text.txt --text text.txt
+        --surprisal x.tsv --burn-in 3
         --help nosuch""",
     "generate": """
         --prompt ''
@@ -123,6 +130,8 @@ NO_SENSE = {
         --interactive --output x
         --samples 2000000000
         --min-p -1
+        --length-penalty 0.5
+        --interactive --samples 2
         --repetition-penalty 0
         --at-once 0""",
     "compress": """

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+from jobs.evaluate.given import check_given
 from jobs.shared import models
 from jobs.shared.models import MODEL, add_checkpoint, add_device, load
 from jobs.shared.numbers import number, seed, whole
@@ -20,8 +21,10 @@ MOST_WORDS = 5  # of the n-grams of --ngram
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
-    arguments = argument_parser().parse_args(argv)
+    options = argument_parser()
+    arguments = options.parse_args(argv)
     check(arguments)
+    check_given(arguments, options, asks_for_perplexity=asks_for_perplexity(arguments))
     directories = arguments.runs or [arguments.run]
     arguments.run = directories[0]
     models.check(arguments, *directories[1:], *filter(None, [arguments.compare]))
@@ -82,16 +85,19 @@ def measures_of(
         adaptation.check_layout(loaded)
         settings = adaptation_of(arguments)
         found.append(lambda: adaptation.adapted(loaded, arguments, settings, text()))
-    elif not found or asks_for_perplexity(arguments):
+    elif asks_for_perplexity(arguments):
         other = measures.load_other(loaded, arguments)
         found.append(lambda: measures.perplexity(loaded, arguments, text(), other))
     return found
 
 
 def asks_for_perplexity(arguments: argparse.Namespace) -> bool:
-    """Tell whether perplexity is asked for, whatever else is."""
+    """Tell whether perplexity is asked for, by an option of it or because nothing else is."""
+    if adapts(arguments):
+        return False
     breaks_down = arguments.breakdown and arguments.benchmark is None
-    return arguments.exact or breaks_down or arguments.compare is not None
+    others = (arguments.benchmark, arguments.surprisal, arguments.pairs, arguments.bleu)
+    return arguments.exact or breaks_down or arguments.compare is not None or all(one is None for one in others)
 
 
 def adapts(arguments: argparse.Namespace) -> bool:

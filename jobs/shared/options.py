@@ -6,6 +6,7 @@ import argparse
 import atexit
 import gc
 import sys
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
@@ -152,6 +153,15 @@ def parser(
     if takes_json:
         result.add_argument("--json", action="store_true", help="end with a line of JSON on standard output")
     return result
+
+
+def refuse_given(
+    arguments: argparse.Namespace, parser: argparse.ArgumentParser, names: Iterable[str], sentence: str
+) -> None:
+    """Raise ``UserError`` with ``sentence`` for the first of ``names`` that has another value than by default."""
+    for name in names:
+        if getattr(arguments, name) != parser.get_default(name):
+            raise UserError(f"--{name.replace('_', '-')}: {sentence}")
 
 
 def add_sampling(result: argparse._ActionsContainer) -> None:

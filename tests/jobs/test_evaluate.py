@@ -114,6 +114,18 @@ def test_impossible_combinations_are_refused_before_anything_is_measured(
         (["--word-boundary", "none"], "--word-boundary: says what the words of --surprisal have; give that as well"),
         (["--by-line"], "--by-line: says how a text is read; give it by --text"),
         (["--by-line", "--text", "x", "--bleu", "3"], "--by-line: lines by themselves are no running text"),
+        (["--top-k", "3"], "--top-k: is for --bleu; give that as well"),
+        (["--prompt-tokens", "9", *table], "--prompt-tokens: is for --bleu"),
+        (["--cache-theta", "0.3"], "--cache-theta: is for --cache; give that as well"),
+        (["--dynamic-lr", "0.1", "--cache"], "--dynamic-lr: is for --dynamic or --adapt; give one as well"),
+        (["--dynamic", "sgd", "--dynamic-epsilon", "0.1"], "--dynamic-epsilon: is for --dynamic rms; give that"),
+        ([*table, "--adapt", "sentence", "--dynamic-segment", "5"], "--dynamic-segment: is for --dynamic, without"),
+        (["--cache", "--tune", "--cache-window", "5"], "--cache-window: is what --tune finds; leave it out"),
+        (["--dynamic", "sgd", "--tune", "--dynamic-lr", "0.1"], "--dynamic-lr: is what --tune finds; leave it out"),
+        (["--pairs", "x", "--text", "y"], "--text: --pairs and --benchmark have texts of their own; leave it out"),
+        (["--pairs", "x", "--split", "test"], "--split: --pairs and --benchmark have texts of their own"),
+        ([*table, "--streams", "4"], "--streams: is for perplexity; what else is asked for reads one stream"),
+        ([*table, "--burn-in", "4"], "--burn-in: is for perplexity, which is not asked for"),
     ):
         assert sentence in refused(capsys, "--run", run, *options)
         assert not (tmp_path / "rows.tsv").exists()

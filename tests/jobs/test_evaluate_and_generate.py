@@ -64,6 +64,8 @@ def test_evaluate_and_generate(
         (["--prompt", ""], "--prompt: is empty"),
         (["--tokens", "0"], "--tokens: 0 is below 1"),
         (["--stop", ""], "--stop: an empty string is found everywhere"),
+        (["--length-penalty", "0.5"], "--length-penalty: is for --beams; give that as well"),
+        (["--interactive", "--samples", "2"], "--samples: a conversation has one text after each prompt"),
     ):
         assert sentence in refused(capsys, generate.main, "--run", directory, *options)
     assert "none of these characters: 'Ж'" in refused(capsys, generate.main, "--run", directory, "--prompt", "Жa")
