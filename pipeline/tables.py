@@ -77,14 +77,20 @@ class Table:
 
     def text(self, row: TableRow, column: str) -> str:
         """Return the text in a cell. Raises ``UserError`` if there is none."""
+        self._check_column(column)
         value = row.cells.get(column)
         if not isinstance(value, str) or not value.strip():
             raise self.error(row.number, f"has nothing in its column {column!r}")
         return value
 
     def values(self, name: str) -> list[str]:
-        """Return the texts of a column, empty where a cell has none."""
+        """Return the texts of a column, empty where a cell has none. Raises ``UserError`` for no such column."""
+        self._check_column(name)
         return [cell if isinstance(cell, str) else "" for cell in self.columns[name]]
+
+    def _check_column(self, name: str) -> None:
+        if name not in self.columns:
+            raise UserError(f"{self.path} has no column {name!r}; it has {', '.join(self.columns)}")
 
     def texts(self, name: str) -> list[str]:
         """Return the same. Raises ``UserError`` for a cell that has no text, or says so (NA)."""

@@ -53,8 +53,8 @@ class Breakdown:
     def __init__(self, tokens: Tokens, vocab_size: int) -> None:
         self.documents = tokens.document_starts(0, len(tokens))
         self.are_documents = len(self.documents) >= FEWEST_DOCUMENTS
-        stretch = max(1, min(STRETCH_TOKENS, len(tokens) // FEWEST_DOCUMENTS))
-        self.units = self.documents if self.are_documents else np.arange(0, len(tokens), stretch)
+        self.stretch = max(1, min(STRETCH_TOKENS, len(tokens) // FEWEST_DOCUMENTS))
+        self.units = self.documents if self.are_documents else np.arange(0, len(tokens), self.stretch)
         self.by_type = np.zeros((2, vocab_size))  # nats, tokens
         self.by_position = np.zeros((2, len(POSITIONS)))
         self.by_unit = np.zeros((2, len(self.units)))
@@ -79,7 +79,8 @@ class Breakdown:
         """What intervals and tests draw: documents, or stretches of one where there are few."""
         if self.are_documents:
             return f"{len(self.units):,} documents"
-        return f"{len(self.units):,} stretches of {self.units[1] - self.units[0]:,} tokens"
+        number, size = len(self.units), self.stretch
+        return f"{number:,} stretch{'es' * (number > 1)} of {size:,} token{'s' * (size > 1)}"
 
     def per_unit(self) -> tuple[Numbers, Numbers]:
         """(nats, tokens) of every unit with a scored token in it."""

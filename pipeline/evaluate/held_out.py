@@ -48,7 +48,10 @@ def held_out(tokenizer: Tokenizer, tokens: Tokens, first: Ids, *, num_bytes: int
         return HeldOut(tokens, None, f"{num_unknown:,} of its tokens are <unk>, so they do not give back the text")
     if not tokenizer.is_lossless:
         return HeldOut(tokens, None, f"{tokenizer.kind} tokens do not give back the text as it was")
-    return HeldOut(tokens, num_bytes - sum(len(tokenizer.decode_bytes(int(token))) for token in first))
+    num_scored = num_bytes - sum(len(tokenizer.decode_bytes(int(token))) for token in first)
+    if num_scored < 1:
+        return HeldOut(tokens, None, "there is no byte in what is scored of it")
+    return HeldOut(tokens, num_scored)
 
 
 def laid_out(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
-from pipeline.data.tokenizer import EOS, UNK
+from pipeline.data.tokenizer import UNK
 from pipeline.errors import UserError
 from pipeline.evaluate.words import Row
 from pipeline.files import new_file
@@ -44,7 +44,7 @@ def lines(words: Iterable[Row]) -> Iterator[str]:
     """A line for each of ``words`` but the ends of sentences."""
     position, document, former = -1, -1, 0.0
     for row in words:
-        if row.data == EOS.encode():
+        if row.is_end:
             continue
         text = UNK if row.own is not None else str(row.to_json()["text"])
         if text.split() != [text]:

@@ -82,4 +82,6 @@ def _joined(names: Sequence[str], rows: Sequence[Row | None]) -> Row:
         numbers = [value for value in each if isinstance(value, (int, float))]
         found[name] = sum(numbers) / len(each) if len(numbers) == len(each) else None
     mean = found["nats"]
-    return replace(first, nats=math.nan if mean is None else mean, values=found)
+    # a word that one of the models does not know is not that of the mean, whichever model comes first
+    own = next((row.own for row in rows if row is not None and row.own is not None), None)
+    return replace(first, nats=math.nan if mean is None else mean, own=own, values=found)

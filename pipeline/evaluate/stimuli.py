@@ -14,7 +14,7 @@ from itertools import groupby
 
 import numpy as np
 
-from pipeline.data.tokenizer import EOS, Tokenizer, UnknownTextError
+from pipeline.data.tokenizer import Tokenizer, UnknownTextError
 from pipeline.data.windows import ArrayTokens
 from pipeline.errors import UserError
 from pipeline.evaluate.held_out import HeldOut, laid_out
@@ -207,7 +207,7 @@ def fitted(rows: Iterable[Row], tokenizer: Tokenizer, stimuli: Stimuli) -> Itera
                 continue
             row.labels = shared
             yield row
-        ends = words[-1:] if words and words[-1].data == EOS.encode() else []
+        ends = words[-1:] if words and words[-1].is_end else []
         yield from _fitted_words(words[: len(words) - len(ends)], tokenizer, stimuli.path, stimulus)
         for row in ends:
             row.labels = shared

@@ -24,6 +24,7 @@ from pipeline.evaluate import (
     perplexity_interval,
     text_held_out,
 )
+from pipeline.evaluate.held_out import laid_out
 from pipeline.evaluate.surprisal import surprisal_rows
 from pipeline.model.language_model import LanguageModel
 
@@ -105,6 +106,16 @@ def test_bits_per_byte_counts_the_bytes_of_the_scored_text() -> None:
     assert held_out(words, ArrayTokens(ids), ids[:1], num_bytes=9, num_unknown=0).num_bytes is None
 
 
+@pytest.mark.parametrize(("text", "begin_id"), [("a", None), ("", 256)])
+def test_a_text_of_which_no_byte_is_scored_has_no_bits_per_byte(text: str, begin_id: int | None) -> None:
+    tokenizer = train_tokenizer(TokenizerConfig(kind="byte"), [], num_documents=2)
+    tokens = ArrayTokens(tokenizer.encode_document(text), np.array([0]))
+    held = laid_out(tokenizer, tokens, begin_id, num_bytes=len(text), num_unknown=0)
+    score = evaluate(LanguageModel(ModelConfig(hidden_size=4), 257), held, streams=2, bptt=4)
+    assert score.tokens == 1  # <eos>
+    assert (score.bits_per_byte, score.why_not) == (None, "there is no byte in what is scored of it")
+
+
 def test_streams_with_burn_in_begin_with_the_state_of_the_tokens_before(model: LanguageModel) -> None:
     ids = np.random.default_rng(1).integers(0, VOCAB, 104).astype(np.uint16)
     text = HeldOut(ArrayTokens(ids), None)
@@ -126,7 +137,7 @@ def test_streams_with_burn_in_begin_with_the_state_of_the_tokens_before(model: L
 
 @pytest.mark.parametrize(
     ("num_tokens", "unit"),
-    [(86, "22 stretches of 4 tokens"), (25_000, "25 stretches of 1,000 tokens")],
+    [(86, "22 stretches of 4 tokens"), (25_000, "25 stretches of 1,000 tokens"), (1, "1 stretch of 1 token")],
 )
 def test_a_text_of_few_documents_is_resampled_in_at_least_twenty_stretches(num_tokens: int, unit: str) -> None:
     assert Breakdown(ArrayTokens(np.zeros(num_tokens, dtype=np.int64), np.array([0, 5])), 4).unit == unit

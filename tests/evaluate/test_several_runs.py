@@ -52,6 +52,20 @@ def test_runs_with_different_tokenizers_have_the_same_words(tmp_path: Path) -> N
         assert json["nats_bpe"] is not None
 
 
+@pytest.mark.parametrize("first", ["bpe", "word"])
+def test_a_word_that_one_of_the_runs_does_not_know_is_marked(first: str, tmp_path: Path) -> None:
+    tokenizers = {kind: TOKENIZERS[kind][0]() for kind in ("bpe", "word")}
+    assert tokenizers["word"].unknown_in("ab zebra") == {"zebra"}
+    names = [first, *(tokenizers.keys() - {first})]
+    streams = []
+    for name in names:
+        text = held_out(tokenizers[name], tmp_path, ["ab zebra ab"])
+        streams.append(surprisal_rows(model_with(tokenizers[name]), tokenizers[name], text))
+    rows = list(joined_rows(names, streams, tokens=False))
+    assert [row.to_json()["unknown"] for row in rows] == [None, "zebra", None, None]
+    assert [row.word for row in rows] == ["ab", "zebra", "ab", None]
+
+
 def model_with(tokenizer: Tokenizer) -> LanguageModel:
     torch.manual_seed(1)
     return LanguageModel(ModelConfig(hidden_size=4, num_layers=1), tokenizer.vocab_size).eval()

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from pipeline.config import ModelConfig, TokenizerConfig
-from pipeline.data.tokenizer import LoadedTokenizer, Tokenizer, train_tokenizer
+from pipeline.data.tokenizer import ByteTokenizer, LoadedTokenizer, Tokenizer, train_tokenizer
 from pipeline.errors import UserError
 from pipeline.evaluate.neural_complexity import write_complexity
 from pipeline.evaluate.regions import read_regions, region_rows
@@ -219,6 +219,15 @@ def test_lines_of_neural_complexity(tokenizer: Tokenizer, write: Callable[[str, 
     with pytest.raises(UserError, match="has white space in it"):
         write_complexity(str(tmp_path / "spaced.txt"), rows_of(tokenizer, spaced))
     assert not (tmp_path / "spaced.txt").exists()
+
+
+@pytest.mark.parametrize("eos", ["none", "document"])
+def test_a_word_that_spells_out_the_end_is_a_word(eos: str, write: Callable[[str, str], str], tmp_path: Path) -> None:
+    rows = rows_of(ByteTokenizer(eos), read_stimuli(write("stimuli.txt", "the <eos>\n")))
+    assert [row.word for row in rows if row.level == "word" and not row.is_end] == ["the", "<eos>"]
+    write_complexity(str(tmp_path / "out.txt"), rows)
+    lines = (tmp_path / "out.txt").read_text().splitlines()[1:]
+    assert [line.split()[:3] for line in lines] == [["the", "0", "0"], ["<eos>", "0", "1"]]
 
 
 REGIONS = {

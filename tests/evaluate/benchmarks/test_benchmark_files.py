@@ -84,6 +84,27 @@ def test_a_faulty_file_is_refused_in_a_sentence(sample: Callable[[str], Path], n
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "sentence"),
+    [
+        ("all_stories.tok", "word\titem\nthe\t1\n", "tok has no column 'zone'; it has word, item"),
+        (
+            "processed_wordinfo.tsv",
+            "word\tzone\titem\nthe\t1\t1\n",
+            "tsv has no column 'meanItemRT'; it has word, zone, item",
+        ),
+    ],
+)
+def test_a_column_that_is_missing_is_named(
+    file: str, content: str, sentence: str, sample: Callable[[str], Path]
+) -> None:
+    folder = sample("natural-stories")
+    (folder / file).write_text(content)
+    with pytest.raises(UserError) as caught:
+        read_benchmark(f"natural-stories={folder}")
+    assert str(caught.value).endswith(sentence)
+
+
 def test_a_folder_of_languages_asks_for_one(tmp_path: Path) -> None:
     for language in ("English", "Italian"):
         samples.write_agreement(tmp_path / language)
