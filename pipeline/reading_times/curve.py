@@ -57,7 +57,7 @@ def curve_of(data: Observations, nats: Numbers, *, num_folds: int = 10, seed: in
     """The curve of one model's (N, 3) ``nats``, from mean times per word by least squares.
 
     Raises:
-        UserError: there are fewer items than two.
+        UserError: there are fewer items than two, or too few words.
     """
     from scipy.stats import chi2
 

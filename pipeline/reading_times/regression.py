@@ -80,8 +80,14 @@ class Regression:
     """Times on the columns of a design, by least squares or, given ``subjects``, with a random intercept for each."""
 
     def __init__(self, times: Numbers, columns: Numbers, subjects: Sequence[str] | None = None) -> None:
+        """Raises ``UserError`` where there are no more ``times`` than ``columns``."""
         import statsmodels.api as sm
 
+        if len(times) <= columns.shape[1]:  # which would be fitted without an error, and tell nothing
+            raise UserError(
+                f"{len(times):,} times are too few for a regression of {columns.shape[1]} coefficients; "
+                "more must be left when those of a fold are held out"
+            )
         self.is_mixed = subjects is not None
         if not self.is_mixed:
             self.result = sm.OLS(times, columns).fit()
@@ -143,7 +149,7 @@ def explained(data: Observations, *, num_folds: int = 10, seed: int = 1) -> dict
     """What each model's surprisal, of a word and the two before it, explains of the times beyond ``data.baseline``.
 
     Raises:
-        UserError: there are fewer items than two, or a column of surprisal is always the same.
+        UserError: there are fewer items than two, too few times, or a column of surprisal is always the same.
     """
     from scipy.stats import chi2
 

@@ -203,6 +203,21 @@ def test_the_curve_finds_a_bend_and_none_in_a_line() -> None:
     assert len(curve.bin_bits) == 20
 
 
+@pytest.mark.parametrize("number", [4, 6, 7])
+def test_too_few_times_are_refused(number: int) -> None:
+    data = some_data()
+    # of two items, as many words each; six coefficients with surprisal, of which a fold has half of the words
+    few = np.concatenate([np.arange(number), NUM_WORDS + np.arange(number)])
+    baseline = {name: values[few] for name, values in data.baseline.items()}
+    surprisal = {"true": data.surprisal["true"][few]}
+    less = Observations(data.times[few], data.items[few], 2, baseline, surprisal, None, {})
+    if number > 6:
+        assert explained(less)["true"].slopes
+        return
+    with pytest.raises(UserError, match=f"^{number} times are too few for a regression of 6 coefficients"):
+        explained(less)
+
+
 def write_tables(folder: Path, *, seed: int = 1) -> list[str]:
     """Write two tables of surprisal, and times by subject that follow the first; return the command's options."""
     source = np.random.default_rng(seed)
