@@ -29,7 +29,7 @@ def page_of(states: States, findings: Sequence[Finding], *, title: str, start: U
     data = {
         "title": title,
         "pieces": states.pieces[:number],
-        "nats": [None if math.isnan(nats) else round(nats, 3) for nats in states.nats[:number].tolist()],
+        "nats": [round(nats, 3) if math.isfinite(nats) else None for nats in states.nats[:number].tolist()],
         "groups": [
             {"layer": layer, "part": part, **quantised(values[:number])}
             for (layer, part), values in states.values.items()

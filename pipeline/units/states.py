@@ -169,8 +169,8 @@ def pieces_of(tokenizer: Tokenizer, ids: Ids) -> Iterator[str]:
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     for token in ids.tolist():
-        if token == tokenizer.eos_id:
-            yield "\n" if tokenizer.eos == "line" else "\n\n"
+        if token == tokenizer.eos_id:  # behind which no character goes on
+            yield decoder.decode(b"", final=True) + ("\n" if tokenizer.eos == "line" else "\n\n")
         elif tokenizer.kind == "word":
             yield tokenizer.decode_bytes(token).decode(errors="replace") + " "
         else:

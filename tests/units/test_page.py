@@ -55,6 +55,7 @@ def refuse_references(page: str) -> None:
 def test_data_can_be_read_back_and_text_is_escaped() -> None:
     text = TEXT * 40
     states = states_of(text)
+    states.nats[5] = np.inf  # which JSON has not
     findings = rank_units(states, features_of(states.pieces))
     page = page_of(states, findings, title=f"a <b> & {TEXT}", start=Unit(0, "h", 2), num_tokens=1000)
     refuse_references(page)
@@ -65,8 +66,8 @@ def test_data_can_be_read_back_and_text_is_escaped() -> None:
     assert "".join(data["pieces"]) == text[:1000]
     assert data["title"] == f"a <b> & {TEXT}"
     assert data["start"] == "0.h.2"
-    assert data["nats"][0] is None
-    assert data["nats"][1:] == pytest.approx(states.nats[1:1000].tolist(), abs=6e-4)
+    assert [place for place, nats in enumerate(data["nats"]) if nats is None] == [0, 5]
+    assert data["nats"][6:] == pytest.approx(states.nats[6:1000].tolist(), abs=6e-4)
     for group in data["groups"]:
         rows = np.frombuffer(base64.b64decode(group["states"]), np.int8).reshape(group["size"], 1000)
         found = (rows / 127 * np.array(group["largest"])[:, None]).T

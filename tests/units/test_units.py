@@ -103,6 +103,10 @@ def test_pieces_of_text() -> None:
 
     tokenizer = ByteTokenizer("none")
     assert list(pieces_of(tokenizer, tokenizer.encode("aé\n"))) == ["a", "", "é", "\n"]
+    first, second = "é".encode()  # half a character, then the end of the document
+    assert list(pieces_of(ByteTokenizer("document"), np.array([first, 256, second, 97]))) == [
+        "", "\ufffd\n\n", "\ufffd", "a",
+    ]  # fmt: skip
 
 
 def labels(text: str, name: str, documents: tuple[int, ...] = ()) -> list[float]:
