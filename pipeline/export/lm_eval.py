@@ -74,6 +74,12 @@ def register() -> None:
         def max_length(self) -> int:
             return UNLIMITED
 
+        @property
+        def prefix_token_id(self) -> int:
+            """What a text without a context is read after, also where the tokenizer has no end of a text."""
+            found = super().prefix_token_id
+            return int(self.model.config.bos_token_id if found is None else found)
+
         def _loglikelihood_tokens(
             self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
         ) -> list[tuple[float, bool]]:
