@@ -239,7 +239,7 @@ def build_loop(
     def sample() -> str:
         prompt, num_tokens = config.run.sample_prompt, config.run.sample_tokens
         how: dict[str, Any] = {"num_tokens": num_tokens, "seed": config.train.seed, "layout": config.data.layout}
-        return write_sample(model, corpus.tokenizer, prompt, **how)
+        return write_sample(model, corpus.tokenizer.of_form(config.corpus.normalize), prompt, **how)
 
     return Loop(
         **vars(state),

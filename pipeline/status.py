@@ -71,7 +71,8 @@ def check_between_windows(config: Config, corpus: PreparedCorpus) -> None:
     if "valid" in corpus.splits and len(corpus.splits["valid"]) < 2:
         raise UserError("corpus.valid: a single token of validation text cannot be scored; at least 2 are needed")
     if config.run.sample_tokens:
-        prompt_ids(corpus.tokenizer, config.run.sample_prompt, layout=layout, argument="run.sample_prompt")
+        tokenizer = corpus.tokenizer.of_form(config.corpus.normalize)
+        prompt_ids(tokenizer, config.run.sample_prompt, layout=layout, argument="run.sample_prompt")
 
 
 def check_initial_weights(config: Config, corpus: PreparedCorpus) -> None:

@@ -84,6 +84,8 @@ def facts_of(loaded: Loaded, model: LanguageModel) -> str:
         f"- Layers: {', '.join(map(str, config.model.layer_sizes))} units",
         f"- Trained on {manifest.get('tokens', 0):,} tokens, {manifest.get('step', 0):,} updates",
     ]
+    if config.corpus.normalize is not None:
+        lines[3] += f", of text in the form {config.corpus.normalize}"
     if manifest.get("words") is not None:
         lines[-1] += f", {manifest['words']:,} words"
     for name, figure in (("perplexity", "perplexity"), ("bits_per_byte", "bits per byte")):

@@ -60,7 +60,10 @@ def _pair(line: str, tokenizer: Tokenizer) -> Pair:
         if not is_text(values[field]):
             raise ValueError(f"has half of a character in its field {field!r}: {values[field]!r}")
         try:
-            known = set(tokenizer.encode(values[field]).tolist()) - {tokenizer.unk_id, tokenizer.eos_id}
+            known = set(tokenizer.encode(tokenizer.normalized(values[field])).tolist()) - {
+                tokenizer.unk_id,
+                tokenizer.eos_id,
+            }
         except UnknownTextError as error:
             raise ValueError(f"cannot be scored: {error}") from None
         if not known:

@@ -43,7 +43,7 @@ class Encoded:
         number_of: dict[bytes, int] = {}
         ids: list[Ids] = []
         index, counts = [], []
-        flat, lengths = tokenizer.encode_documents(texts)
+        flat, lengths = tokenizer.encode_documents([tokenizer.normalized(text) for text in texts])
         for part in np.split(flat, np.cumsum(lengths)[:-1]) if texts else ():
             found = number_of.setdefault(part.tobytes(), len(ids))
             if found == len(ids):
@@ -121,7 +121,7 @@ def sentence_words(
         on_sentences(sum(encoded.counts[number] for number in batch))
     rows = []
     for text, number in zip(sentences, encoded.index, strict=True):
-        own = iter(tokenizer.texts_of_unknown(text))
+        own = iter(tokenizer.texts_of_unknown(tokenizer.normalized(text)))
         words = Words(tokenizer, word_boundary)
         found: list[Row] = []
         *tokens, _ = encoded.ids[number][1:].tolist()

@@ -150,7 +150,7 @@ def held_out_stimuli(tokenizer: Tokenizer, stimuli: Stimuli) -> HeldOut:
     ids = []
     for stimulus in stimuli.texts:
         try:
-            ids.append(tokenizer.encode_document(stimulus.text))
+            ids.append(tokenizer.encode_document(tokenizer.normalized(stimulus.text)))
         except UnknownTextError as error:
             raise UserError(f"{stimuli.path} row {_row_of_unknown(tokenizer, stimulus)}: {error}") from None
     starts = np.cumsum([0, *map(len, ids[:-1])])
@@ -164,7 +164,7 @@ def held_out_stimuli(tokenizer: Tokenizer, stimuli: Stimuli) -> HeldOut:
         tokenizer,
         tokens,
         int(tokenizer.start_ids[0]),
-        num_bytes=sum(len(stimulus.text.encode()) for stimulus in stimuli.texts),
+        num_bytes=sum(len(tokenizer.normalized(stimulus.text).encode()) for stimulus in stimuli.texts),
         num_unknown=num_unknown,
     )
     return replace(found, own_texts=lambda: _own_texts(tokenizer, stimuli))
@@ -172,21 +172,25 @@ def held_out_stimuli(tokenizer: Tokenizer, stimuli: Stimuli) -> HeldOut:
 
 def _own_texts(tokenizer: Tokenizer, stimuli: Stimuli) -> Iterator[str | None]:
     for stimulus in stimuli.texts:
-        yield from tokenizer.texts_of_unknown(stimulus.text)
+        yield from tokenizer.texts_of_unknown(tokenizer.normalized(stimulus.text))
 
 
 def _row_of_unknown(tokenizer: Tokenizer, stimulus: Stimulus) -> int:
     """The row of the word that cannot be encoded, where the words are those of the file."""
     for word in stimulus.words or ():
         try:
-            tokenizer.encode(word.text)
+            tokenizer.encode(tokenizer.normalized(word.text))
         except UnknownTextError:
             return word.row
     return stimulus.row
 
 
 def split_words(tokenizer: Tokenizer, text: str) -> list[str]:
-    """``text`` at white space as rows of words have it: ASCII's, and for word tokenizers all that Unicode has."""
+    """``text`` at white space as rows of words have it: ASCII's, and for word tokenizers all that Unicode has.
+
+    In the form that the model reads.
+    """
+    text = tokenizer.normalized(text)
     return text.split() if tokenizer.kind == "word" else [word.decode() for word in text.encode().split()]
 
 
@@ -221,7 +225,8 @@ def _fitted_words(found: Sequence[Row], tokenizer: Tokenizer, path: str, stimulu
     )
     counts = [len(split_words(tokenizer, word.text)) for word in words]
     if sum(counts) != len(found) or 0 in counts:
-        raise UserError(f"{path} row {_mismatch(found, words, counts)}")
+        as_read = [replace(word, text=tokenizer.normalized(word.text)) for word in words]
+        raise UserError(f"{path} row {_mismatch(found, as_read, counts)}")
     start = 0
     for position, (word, count) in enumerate(zip(words, counts, strict=True)):
         row = put_together(found[start : start + count])

@@ -29,6 +29,7 @@ from pipeline.export.sentencepiece_engine import engine_of
 
 # how <eos> is called where the vocabulary has a type of that very name
 OTHER_NAMES = ("<|endoftext|>", "<|eos|>", "<|end of document|>")
+FORMS = {"NFC": normalizers.NFC, "NFKC": normalizers.NFKC}  # of corpus.normalize
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,9 @@ def fast_tokenizer(tokenizer: Tokenizer) -> FastTokenizer:
         engine = engine_of(tokenizer)
     else:
         raise UserError(f"a {tokenizer.kind} tokenizer has no form that transformers reads", argument="format")
+    if tokenizer.normal_form is not None:
+        form = FORMS[tokenizer.normal_form]()
+        engine.normalizer = form if engine.normalizer is None else normalizers.Sequence([form, engine.normalizer])
     eos = None if tokenizer.eos_id is None else _name_end(engine, tokenizer.eos_id)
     unk = None if tokenizer.unk_id is None else engine.id_to_token(tokenizer.unk_id)
     return FastTokenizer(engine, eos, unk)

@@ -37,6 +37,7 @@ def checked_ids(tokenizer: Tokenizer, prompt: str, *, argument: str = "prompt") 
     """
     if not is_text(prompt):
         raise UserError(f"{prompt!r} is not UTF-8", argument=argument)
+    prompt = tokenizer.normalized(prompt)
     if tokenizer.kind == "char" and (unseen := sorted(tokenizer.unknown_in(prompt))):
         shown = " ".join(map(repr, unseen))
         raise UserError(f"the model's text has none of these characters: {shown}", argument=argument)
@@ -53,7 +54,7 @@ def checked_ids(tokenizer: Tokenizer, prompt: str, *, argument: str = "prompt") 
 
 def ids_of_prompt(tokenizer: Tokenizer, text: str) -> Ids:
     """The ids of a text that goes on: without the ``<eos>`` that would end its last line."""
-    ids = tokenizer.encode(text)
+    ids = tokenizer.encode(tokenizer.normalized(text))
     return ids[:-1] if tokenizer.eos == "line" and len(ids) and not text.endswith("\n") else ids
 
 

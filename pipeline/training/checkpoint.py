@@ -165,7 +165,7 @@ def _load(choice: Choice, device: str | torch.device) -> Loaded:
     path = choice.path
     manifest = verify(path)
     config = configuration.load(path / CONFIG)
-    tokenizer = load_tokenizer(path / TOKENIZER)
+    tokenizer = load_tokenizer(path / TOKENIZER).of_form(config.corpus.normalize)
     model = LanguageModel(config.model, tokenizer.vocab_size)
     if config.train.precision == "float64":
         model.double()

@@ -152,6 +152,17 @@ def test_the_tokenizer_puts_no_types_around_a_text(tmp_path: Path) -> None:
     assert tokenizer("To be")["input_ids"] == [2, 3]
 
 
+@pytest.mark.parametrize("kind", ["char", "word", "sentencepiece"])
+def test_the_tokenizer_reads_texts_in_the_form_of_the_corpus(kind: str, tmp_path: Path) -> None:
+    ours = tokenizer_of(kind).of_form("NFC")
+    export_hugging_face(make_loaded(ours), tmp_path / "m", num_texts=50, license_name="mit")
+    with offline() as transformers:
+        theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "m", trust_remote_code=True)
+    ids = tokenizer_of(kind).encode("naïve cafés").tolist()
+    ids = ids[:-1] if kind == "word" else ids  # without the end of its line
+    assert theirs(["nai\u0308ve cafe\u0301s", "naïve cafés"])["input_ids"] == [ids, ids]
+
+
 def test_a_row_without_a_token_keeps_its_state(exported: tuple[Any, Any, Path]) -> None:
     model, _, _ = exported
     before = model(IDS[:, :10]).cache

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +33,7 @@ class Tokenizer(ABC):
     unk_id: int | None = None
     eos_id: int | None = None
     is_lossless: bool = True  # decoding gives back the encoded text, where no <unk> is in it
+    normal_form: Literal["NFC", "NFKC"] | None = None  # of the texts that its model was trained on (corpus.normalize)
 
     def __init__(self, eos: str) -> None:
         self.eos = eos  # where <eos> stands: line, document or none
@@ -84,6 +87,16 @@ class Tokenizer(ABC):
             return np.array([self.eos_id])
         space = self.encode(self.known_of("\n "))[:1]
         return space if len(space) else np.array([self.unk_id or 0])
+
+    def of_form(self, form: Literal["NFC", "NFKC"] | None) -> Self:
+        """The same tokenizer, of a model whose texts were brought to ``form``; None: they were left as they are."""
+        found = copy.copy(self)
+        found.normal_form = form
+        return found
+
+    def normalized(self, text: str) -> str:
+        """``text``, which someone asks a model about, in the form that its training texts were brought to."""
+        return text if self.normal_form is None else unicodedata.normalize(self.normal_form, text)
 
     def known_of(self, text: str) -> str:
         """``text`` without the characters that ``encode`` refuses."""

@@ -77,7 +77,7 @@ class Scorer:
 
     def sentences(self, texts: Sequence[str]) -> list[float]:
         """The nats of each text, its end included."""
-        written = [self.forms(text) for text in texts]
+        written = [self._written(text) for text in texts]
         self._count(sum(len(text.split()) for text in written), self._num_unknown(written))
         return sentence_nats(self.model, self.tokenizer, written, on_sentences=self.on_texts)
 
@@ -87,7 +87,7 @@ class Scorer:
         Raises:
             UserError: the tokenizer makes other words of a text than white space does.
         """
-        written = [[self.forms(part).strip() for part in text] for text in parts]
+        written = [[self._written(part).strip() for part in text] for text in parts]
         texts = [" ".join(filter(None, text)) for text in written]
         found = sentence_words(
             self.model, self.tokenizer, texts, word_boundary=self.word_boundary, on_sentences=self.on_texts
@@ -104,6 +104,9 @@ class Scorer:
     def continuations(self, options: Sequence[tuple[str, str]]) -> list[float]:
         """The nats of the words of each (prefix, continuation) that come after the prefix."""
         return [sum(row.nats for row in rows[1]) for rows in self.words(options)]
+
+    def _written(self, text: str) -> str:
+        return self.forms(self.tokenizer.normalized(text))
 
     def _num_unknown(self, texts: Sequence[str]) -> int:
         """How many words of ``texts`` have something in them that the tokenizer does not know."""
