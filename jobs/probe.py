@@ -55,8 +55,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
             )
         if not same_difficulty(other, task):
             raise UserError(
-                f"--run: {directory} was trained on {task.name} of another difficulty than {next(iter(tasks))}; probe "
-                "them separately, or name one task for both with --probe"
+                f"--run: {directory} was trained on {task.name} of a different difficulty than {next(iter(tasks))}; "
+                "probe them separately, or name one task for both with --probe"
             )
         examples = task.fresh(arguments.examples, seed=arguments.seed)
         found = probe(loaded.model, loaded.tokenizer, task, examples, layout=loaded.config.data.layout)

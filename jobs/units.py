@@ -142,7 +142,7 @@ def text_of(loaded: Any, arguments: argparse.Namespace) -> tuple[Any, str]:
 
 
 def print_findings(findings: list[Any]) -> None:
-    """Print how well each feature is told: by the probe, in its control task, and by the best units."""
+    """Print how well each feature can be read: by the probe, in its control task, and from the best units."""
     if not findings:
         print("no feature differs often enough in this text; see --tokens")
         return

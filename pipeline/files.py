@@ -149,7 +149,7 @@ def flush_to_disk(path: Path) -> None:
 
 
 def flush_folder(path: Path) -> None:
-    """Make the names in a folder survive a power cut, where its file system can do that."""
+    """Make the names in a folder survive a power cut, if its file system can do that."""
     with suppress(OSError):
         flush_to_disk(path)
 

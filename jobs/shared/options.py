@@ -158,7 +158,7 @@ def parser(
 def refuse_given(
     arguments: argparse.Namespace, parser: argparse.ArgumentParser, names: Iterable[str], sentence: str
 ) -> None:
-    """Raise ``UserError`` with ``sentence`` for the first of ``names`` that has another value than by default."""
+    """Raise ``UserError`` with ``sentence`` for the first of ``names`` whose value is not the default."""
     for name in names:
         if getattr(arguments, name) != parser.get_default(name):
             raise UserError(f"--{name.replace('_', '-')}: {sentence}")

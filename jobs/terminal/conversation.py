@@ -13,7 +13,7 @@ from pipeline.generate.writing import generate
 from pipeline.model.language_model import LanguageModel
 from pipeline.options import Sampling
 
-HELP = "a prompt and Enter continues it; /set NAME VALUE changes tokens, seed or an option; Ctrl-D ends"
+HELP = "type a prompt to have it continued; /set NAME VALUE changes tokens, seed or an option; Ctrl-D ends"
 MOST_TOKENS = 10**9
 # what /set changes, and how its value is read
 KINDS = {

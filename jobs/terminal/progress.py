@@ -228,7 +228,7 @@ def products(record: dict[str, Any]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``75`` → ``1:15``; hours where there are any."""
+    """``75`` → ``1:15``; hours if there are any."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -42,7 +42,7 @@ def runs_in_autocast(device: str) -> bool:
 
 
 def autocast_where_native(device: str) -> AbstractContextManager[Any]:
-    """Leave autocast as it is, or turn it off where ``device`` would emulate its format."""
+    """Leave autocast as it is, or turn it off if ``device`` would emulate its format."""
     return nullcontext() if runs_in_autocast(device) else torch.autocast(device, enabled=False)
 
 
