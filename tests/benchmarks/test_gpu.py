@@ -84,7 +84,7 @@ def test_kept_generators_draw_the_same_masks() -> None:
 
 
 def by_calling(run: Callable[[], None], generators: Iterable[torch.Generator]) -> Callable[[], None]:
-    """Take the place of recording a graph where there are none: nothing is recorded, and playing it just runs it."""
+    """A stand-in for recording a graph on a machine without graphs: replaying it just calls ``run``."""
     assert len(list(generators)) == 6
     return run
 
@@ -235,7 +235,7 @@ def test_a_whole_run_writes_table_and_figures(
     assert found["machine"]["torch"] == torch.__version__
 
 
-def test_it_needs_neither_ray_nor_arrow_nor_tokenizers() -> None:
+def test_benchmarks_gpu_needs_neither_ray_nor_arrow_nor_tokenizers() -> None:
     program = f"""
 import sys
 class Blocked:

@@ -67,7 +67,7 @@ def log(path: Path) -> list[dict[str, object]]:
         ({"evaluate.burn_in": 0}, ["evaluate"]),
     ],
 )
-def test_a_recipe_that_breaks_a_rule_is_told_which(changes: dict[str, object], said: list[str]) -> None:
+def test_the_rules_that_a_recipe_breaks_are_named(changes: dict[str, object], said: list[str]) -> None:
     assert [rule.split(":")[0] for rule in broken_rules(PTB, config(**changes))] == said
 
 

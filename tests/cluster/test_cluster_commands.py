@@ -154,6 +154,6 @@ def test_every_command_runs_on_the_cluster_that_the_guide_starts(reader: Reader)
         reader.types_in(command)
 
 
-def test_the_guide_shows_what_is_said_here_to_need_a_cloud() -> None:
+def test_the_guide_shows_the_commands_that_need_a_cloud() -> None:
     shown = [command.text for command in commands(GUIDE)]
     assert all(any(text.startswith(beginning) for text in shown) for beginning in CLOUD)

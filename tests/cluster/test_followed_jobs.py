@@ -89,7 +89,7 @@ def client_of(*output: str, error: BaseException | None = None, **ending: Any) -
 
 
 @pytest.mark.parametrize(("code", "given"), [(0, 0), (2, 2), (137, 137), (-9, 137), (-15, 143)])
-def test_a_followed_job_gives_its_output_and_its_exit_code(code: int, given: int) -> None:
+def test_following_a_job_shows_its_output_and_returns_its_exit_code(code: int, given: int) -> None:
     written: list[str] = []
     assert submission.follow(client_of("a\n", "b\n", driver_exit_code=code), "x", written.append) == given
     assert written == ["a\n", "b\n"]

@@ -74,7 +74,7 @@ def test_options_of_a_job_are_passed_on_and_its_settings_sent_as_a_file(
     assert (config.model.hidden_size, config.run.directory, config.data.directory) == (7, "/mnt/run", "/mnt/data")
 
 
-def test_a_head_that_says_nothing_is_not_waited_for(
+def test_a_head_that_does_not_answer_is_given_up(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_api, "ANSWER_SECONDS", 0.2)

@@ -88,7 +88,7 @@ HEAD, GPU_NODE = {"memory": 1e9}, {"CPU": 8.0, "GPU": 1.0}
         ([{"CPU": 16.0}], [], {}, Plan(1, 16, False)),
     ],
 )
-def test_workers_are_planned_on_what_is_there_and_may_come(
+def test_workers_are_planned_for_existing_nodes_and_those_that_may_join(
     monkeypatch: pytest.MonkeyPatch, there: list[Any], to_come: list[Any], settings: dict[str, Any], plan: Plan
 ) -> None:
     monkeypatch.setattr(ray_train.ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in there])

@@ -201,7 +201,7 @@ def test_ray_is_asked_to_wait_for_a_job_that_is_stopped(
 
 
 @pytest.mark.ray
-def test_what_is_wrong_is_said_before_anything_is_submitted(environment: dict[str, str]) -> None:
+def test_mistakes_are_reported_before_anything_is_submitted(environment: dict[str, str]) -> None:
     nowhere = Head("http://127.0.0.1:1", "127.0.0.1:2")
     relative = submit(nowhere, environment, "train", "corpus.train=text.txt")
     assert relative.returncode == 2

@@ -18,7 +18,7 @@ from pipeline.search.standing import Trial
 from tests.compare.figures import cost, findings, row, three_rows
 
 
-def test_sentences_say_what_the_figures_are() -> None:
+def test_sentences_state_the_figures() -> None:
     found = sentences(findings(three_rows(), no_laws=dict.fromkeys(("lstm", "gru", "attends"), "3 runs are too few")))
     assert found["What was compared"] == [
         "3 variants of 1,000,000 parameters (from 995,000 to 1,004,000, at most 0.5% off) were trained on 5,000,000 "
@@ -67,7 +67,7 @@ def test_sentences_say_what_the_figures_are() -> None:
     )
 
 
-def test_the_values_that_a_search_tried_are_said_and_what_it_leaves_open() -> None:
+def test_the_page_says_which_values_a_search_tried_and_what_it_leaves_open() -> None:
     draws = [{"optimizer.lr": rate, "model.dropout": 0.1} for rate in (0.01, 0.001)]
     found = replace(findings(three_rows()), searched=Searched(draws, 1_000))
     assert sentences(found)["What was compared"][1:] == [
@@ -146,7 +146,7 @@ def test_without_a_transformer_none_is_mentioned() -> None:
     assert found["At equal tokens"][1] == "No variant is significantly worse than lstm."
 
 
-def test_a_setting_found_at_an_end_of_what_was_tried_is_said() -> None:
+def test_a_best_value_at_an_end_of_the_searched_range_is_pointed_out() -> None:
     lstm, gru, attends = three_rows()
     rate = "optimizer.lr"
     rows = [
@@ -173,7 +173,7 @@ def test_the_reason_why_a_run_was_lost_names_no_folders_of_its_machine() -> None
         assert reason_of(trial) == said
 
 
-def test_a_single_seed_is_said() -> None:
+def test_a_comparison_with_a_single_seed_says_so() -> None:
     rows = [row("a", [1.5], cost(seconds=1e-5)), row("b", [1.6], cost(seconds=1e-5))]
     found = findings(rows)
     assert (

@@ -35,7 +35,7 @@ def test_an_empty_document_at_the_end_of_a_shard_begins_in_the_next(make_sequenc
 
 
 @pytest.mark.parametrize("starts", [[], [0], [7], [0, 0, 3, 3], [0, 255, 511, 70_000, 1 << 33, (1 << 33) + 1]])
-def test_a_sidecar_gives_back_where_documents_begin(starts: list[int]) -> None:
+def test_a_sidecar_keeps_where_documents_begin(starts: list[int]) -> None:
     sidecar = Sidecar.of({"made_of": "é", "batches": [[1, 2, "x"]]}, np.array(starts, dtype=np.int64))
     again = Sidecar.from_bytes(sidecar.to_bytes())
     assert again == sidecar

@@ -47,7 +47,7 @@ def test_a_mark_is_dropped_from_every_form(tmp_path: Path, document: str, ending
     block_bytes=st.integers(4, 60),
     range_bytes=st.integers(1, 60),
 )
-def test_cuts_do_not_change_what_follows_a_mark(
+def test_cuts_do_not_change_the_text_after_a_mark(
     tmp_path_factory: pytest.TempPathFactory,
     first: str,
     separator: str,

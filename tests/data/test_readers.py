@@ -64,7 +64,9 @@ def test_a_new_format_is_found_by_its_ending_or_by_its_name(fortunes: Path) -> N
 
 
 @pytest.mark.parametrize("block_bytes", [40, 333, 1 << 22])
-def test_its_documents_do_not_depend_on_cuts(fortunes: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int) -> None:
+def test_documents_of_a_new_format_do_not_depend_on_cuts(
+    fortunes: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
     monkeypatch.setattr(text_reader, "BLOCK_BYTES", block_bytes)
     monkeypatch.setattr(text_reader, "TAIL_BYTES", block_bytes // 3)
     sources = [Slice.whole(source) for source in find_sources("train", corpus_config(fortunes).corpus)]

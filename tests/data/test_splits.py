@@ -39,7 +39,7 @@ def test_files_named_together_with_records_are_each_in_one_split(folder: Path, s
     assert Path(held_out).read_text() in train
 
 
-def test_a_split_that_no_record_falls_into_says_what_to_change(make_config: MakeConfig, folder: Path) -> None:
+def test_the_refusal_of_an_empty_split_says_what_to_change(make_config: MakeConfig, folder: Path) -> None:
     write_records(folder, "jsonl.gz", ["the only record"])
     config = make_config({"corpus.train": ["records.jsonl.gz"], "corpus.valid_fraction": 0.05})
     with pytest.raises(ValueError, match=r"corpus\.valid: .*; change corpus\.valid_fraction or name a corpus\.valid$"):
@@ -61,7 +61,7 @@ def test_a_weight_applies_to_text_that_cannot_be_cut_at_will(folder: Path, form:
 
 
 @pytest.mark.parametrize("layout", ["streams", "documents"])
-def test_a_dry_run_counts_what_weights_repeat(make_config: MakeConfig, folder: Path, layout: str) -> None:
+def test_a_dry_run_counts_text_that_weights_repeat(make_config: MakeConfig, folder: Path, layout: str) -> None:
     Path("a.txt").write_text("aaaaaaa\n" * 400)
     Path("b.txt").write_text("bbb\n" * 300)
     config = make_config(

@@ -132,7 +132,7 @@ def test_a_teacher_of_weight_zero_changes_no_bit_of_loss_and_gradients(kind: str
     assert float(found.divergence) > 0
 
 
-def test_a_model_that_is_sure_of_itself_gives_finite_numbers_in_float32() -> None:
+def test_a_model_that_is_certain_has_finite_losses_in_float32() -> None:
     head = Softmax(1, 3)
     with torch.no_grad():
         head.weight.zero_()

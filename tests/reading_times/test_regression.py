@@ -147,7 +147,7 @@ def test_a_mixed_model_has_the_likelihood_of_its_definition() -> None:
     assert held[0] == pytest.approx(log_density(data.times[0], np.array(mean), fitted.variance), abs=1e-6)
 
 
-def test_subjects_explain_what_means_cannot() -> None:
+def test_intercepts_of_subjects_explain_more_than_means() -> None:
     data = some_data(num_subjects=6)
     folds = folds_of(data.items, num_folds=4, seed=1)
     columns = design(*data.baseline.values(), data.surprisal["true"])

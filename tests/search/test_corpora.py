@@ -24,7 +24,7 @@ def config(make_config: Callable[..., Config]) -> Config:
     return make_config({"search.space": space, "train.max_tokens": 600})
 
 
-def test_each_tokenizer_has_its_corpus_beside_the_others(config: Config) -> None:
+def test_each_tokenizer_has_its_own_corpus(config: Config) -> None:
     assert set(check_space(config)) == {"tokenizer.kind", "optimizer.lr"}
     own = corpora.of_trial(config, {"tokenizer.kind": "char", "optimizer.lr": 0.1})
     assert own.data.directory == config.data.directory
@@ -53,7 +53,7 @@ def test_a_corpus_that_another_trial_prepares_is_waited_for(config: Config, monk
     assert found == [prepare_in_process(config).vocab_size]
 
 
-def test_figures_by_bytes_are_those_of_the_text(config: Config) -> None:
+def test_figures_per_byte_equal_those_per_character_of_one_byte(config: Config) -> None:
     """If each character is one byte, a character model's perplexity per byte is its perplexity."""
     prepare_in_process(config)
     reported: list[dict[str, float]] = []
@@ -66,7 +66,7 @@ def test_figures_by_bytes_are_those_of_the_text(config: Config) -> None:
         assert told["tokens"] == figures["tokens"]
 
 
-def test_where_bytes_cannot_be_compared_the_reason_is_said(config: Config, tmp_path: Path) -> None:
+def test_if_bytes_cannot_be_compared_the_reason_is_given(config: Config, tmp_path: Path) -> None:
     (tmp_path / "valid.txt").write_text("zebras and quaggas\n" * 40)
     unknown = configuration.with_values(
         config, {"corpus.valid": [str(tmp_path / "valid.txt")], "tokenizer.kind": "word"}

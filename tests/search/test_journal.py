@@ -45,7 +45,7 @@ def write_journal(directory: RunDirectory) -> Path:
     return directory.path / JOURNAL
 
 
-def test_the_journal_gives_back_what_was_written(tmp_path: Path) -> None:
+def test_the_journal_is_read_as_it_was_written(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     assert read_journal(tmp_path) == []
     path = write_journal(directory)

@@ -43,7 +43,7 @@ def test_numbers_among_choices_have_their_order() -> None:
     assert [parameter_of(DOMAINS[0], value) for value in (8, 16, 32)] == [0, 1, 2]
 
 
-def test_the_estimator_draws_what_the_space_holds() -> None:
+def test_the_estimator_draws_only_what_the_space_holds() -> None:
     space: dict[str, Any] = {
         "model.head": ["softmax", "mixture"],
         "model.num_experts": {"lograndint": [2, 16], "when": {"model.head": "mixture"}},

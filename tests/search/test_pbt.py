@@ -172,7 +172,7 @@ def test_a_population_cut_off_after_any_record_ends_the_same() -> None:
         assert [r for r in population.records if r["kind"] in kinds] == [r for r in whole.records if r["kind"] in kinds]
 
 
-def test_a_lost_trial_is_among_the_worst_and_comes_to_life_again() -> None:
+def test_a_lost_trial_is_among_the_worst_and_continues_from_its_donor() -> None:
     def loss(number: int, tokens: int) -> float:
         return math.inf if number == 3 and tokens == 100 else float(number)
 

@@ -46,7 +46,7 @@ class Terminal(io.StringIO):
         return lines
 
 
-def test_the_table_stays_in_its_place_below_what_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_stays_in_its_place_below_other_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "150")
     terminal, standing = Terminal(), Standing()
     progress = SearchProgress(stream=terminal)

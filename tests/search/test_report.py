@@ -53,7 +53,7 @@ def ended(tmp_path: Path) -> Findings:
     return found
 
 
-def test_the_report_says_what_was_found(ended: Findings, tmp_path: Path) -> None:
+def test_the_report_states_the_findings(ended: Findings, tmp_path: Path) -> None:
     assert write_report(tmp_path, ended) == []
     report = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert f"python -m jobs.train --config {tmp_path / 'best.yaml'}" in report

@@ -53,7 +53,7 @@ KNOWN = [
 ]
 
 
-def test_the_study_says_what_the_journal_says() -> None:
+def test_the_study_holds_the_trials_of_the_journal() -> None:
     pytest.importorskip("optuna")
     from pipeline.search.samplers.tpe import Tpe
 
@@ -101,7 +101,7 @@ def test_a_draw_is_a_function_of_seed_number_and_journal(algorithm: str) -> None
         configuration.with_values(config, settings)
 
 
-def test_the_estimator_finds_what_is_better_than_chance() -> None:
+def test_the_estimator_draws_better_settings_than_chance() -> None:
     """(log lr − log 0.02)² + (16 is the best size) + (gru is better): later draws are better than chance."""
     pytest.importorskip("optuna")
 

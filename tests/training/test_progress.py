@@ -17,7 +17,7 @@ START = {
 }  # fmt: skip
 
 
-def test_the_start_of_a_run_is_told_in_two_lines() -> None:
+def test_the_start_of_a_run_is_described_in_two_lines() -> None:
     assert start_sentence(START) == (
         "training 1,052,672 parameters for 960 steps of 1,024 tokens\n"
         "  1 worker on cpu, 2 threads each, float32; 4 tokens left over at the end of an epoch"
@@ -108,7 +108,7 @@ def test_sentences_stand_above_the_bar(clock: list[float]) -> None:
     assert shown == ["a sentence", " 75% ███████████████      more", ""]
 
 
-def test_a_terminal_that_does_not_tell_its_size_shows_a_bar() -> None:
+def test_a_terminal_of_unknown_size_shows_a_bar() -> None:
     leader, follower = pty.openpty()  # of 0 columns and lines
     with open(leader, "rb", buffering=0) as shown, open(follower, "w", encoding="utf-8") as stream:
         line = MovingLine(stream=stream)

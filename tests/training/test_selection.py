@@ -131,7 +131,7 @@ def test_a_perplexity_that_is_not_finite_is_not_the_best(tmp_path: Path) -> None
     assert (choice.path.name, choice.which, choice.remark) == ("step-00000018", "last", "")
 
 
-def test_a_path_that_is_not_a_run_is_said_to_be_what_it_is(tmp_path: Path, run: Path) -> None:
+def test_the_refusal_of_a_path_without_a_checkpoint_says_what_it_is(tmp_path: Path, run: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     for path in ("search/trials/a", "corpus", "export", "saved", "models/float32", "models/bf16"):
@@ -213,7 +213,7 @@ def test_initial_weights_are_of_the_best_checkpoint_or_refused(
     )
 
 
-def test_a_reader_beside_a_run_that_drops_checkpoints_takes_the_best_each_time(run: Path) -> None:
+def test_reading_during_a_run_that_drops_checkpoints_finds_the_best_each_time(run: Path) -> None:
     ended = threading.Event()
     written = [7.0]
 

@@ -166,7 +166,7 @@ def test_the_loss_in_the_record_is_the_cross_entropy(make_student: MakeConfig, t
     assert 0 < line["divergence"] < line["loss"]
 
 
-def test_stored_rows_are_what_the_teacher_says_of_each_token(taught: tuple[Path, Path, Path]) -> None:
+def test_stored_rows_are_the_teacher_s_distributions_of_each_token(taught: tuple[Path, Path, Path]) -> None:
     run, data, folder = taught
     stored, tokens = StoredLogits(folder), open_prepared(data).splits["train"]
     model = checkpoint.load_model(run).model
