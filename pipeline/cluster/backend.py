@@ -1,6 +1,6 @@
-"""What connects the ranks of a run: torch's process group where there are several, nothing where there is one.
+"""What connects the ranks of a run: torch's process group if there are several, nothing if there is only one.
 
-One rank has no one to talk to, so the controller of its run needs no torch, whose import takes a second.
+A single rank has no one to talk to, so the controller of its run does not import torch, which takes a second.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class RanksConfig(BackendConfig):
 
     @property
     def train_func_context(self) -> Any:
-        # Ray's own chooses the worker's GPU
+        # Ray's own context chooses the worker's GPU
         return self.of_torch()[1].train_func_context if self.backend == "nccl" else nullcontext
 
     def to_dict(self) -> dict[str, Any]:
@@ -39,9 +39,9 @@ class RanksConfig(BackendConfig):
 
 
 class Ranks(Backend):
-    """Connects workers as Ray's own backend for torch does, as soon as there are two."""
+    """Connects workers as Ray's own backend for torch does, if there are at least two."""
 
-    share_cuda_visible_devices = True  # as Ray's for torch
+    share_cuda_visible_devices = True  # as in Ray's own for torch
 
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
         if len(worker_group) > 1:

@@ -1,4 +1,4 @@
-"""What the controller of a run calls: it writes down why a worker was lost or waits, and ends its process in the end.
+"""Callbacks of a run's controller: they note why a worker was lost or waits, and finally end the controller's process.
 
 No torch is imported here: the controller starts without it.
 """
@@ -24,7 +24,7 @@ from pipeline.training.directory import RunDirectory
 from pipeline.training.monitor import number_of, read
 from pipeline.training.selection import manifests
 
-# what gloo and NCCL say on the workers that are left
+# what gloo and NCCL say on the remaining workers
 PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "gloo/transport", "NCCL", "ncclRemoteError")
 NO_STEP = "no-step-rank-{rank}.txt"
 
@@ -42,7 +42,7 @@ class FailureNotes(ray.train.UserCallback):
 
 
 class WaitNotes(ControllerCallback):
-    """Writes there too that workers wait for room on the cluster, which Ray looks for again and again, for ever."""
+    """Notes there too that workers wait for room on the cluster; Ray itself would go on looking for it forever."""
 
     def __init__(self, directory: str, owner: str, resources: Mapping[str, float]) -> None:
         """``resources`` are those of one worker."""
@@ -53,7 +53,7 @@ class WaitNotes(ControllerCallback):
 
     def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:
         cause: Any = getattr(getattr(current_state, "training_failed_error", None), "controller_failure", None)
-        # by their names, for these classes are private to Ray
+        # compared by name, because these classes are private to Ray
         if type(cause).__name__ == "WorkerGroupStartupTimeoutError" and not self.is_noted:
             self.is_noted = True
             note(RunDirectory(self.directory), self.owner, waiting(cause.num_workers, self.resources))
@@ -62,7 +62,7 @@ class WaitNotes(ControllerCallback):
 
 
 def note(directory: RunDirectory, owner: str, what: str) -> None:
-    """Write ``what`` happened to the workers, and how far the run had been saved by then."""
+    """Write ``what`` happened to the workers, and of which step the last checkpoint is."""
     found = manifests(directory.path)
     step = found[-1][1]["step"] if found else 0
     text = f"{what}; the last checkpoint is of step {step:,}"
@@ -79,7 +79,7 @@ class QuickExit(ControllerCallback):
     """Ends the controller's process when its work is done, without the destructors of Ray's C++ part.
 
     On busy cores about one run in twelve never returns from them (Ray 2.60: a publisher still answers through a
-    scheduler that is being taken down), and the process stays behind. By then the actor has left the cluster.
+    scheduler that is being shut down), and the process is left behind. The actor has left the cluster before that.
     """
 
     def after_controller_start(self, train_run_context: Any) -> None:
@@ -100,12 +100,12 @@ def what_failed(directory: RunDirectory, worker_exceptions: dict[int, Exception]
             kept = report.rename(directory.path / f"hung-worker-{rank}-{int(time.time())}.txt")
             return f"worker {rank} made no step within cluster.step_timeout_seconds (where it hung: {kept})"
     for rank, error in sorted(worker_exceptions.items()):
-        # a worker that does not answer the controller any more: why is within
+        # a worker that no longer answers the controller: the cause is inside
         if isinstance(getattr(error, "health_check_failure", error), RayActorError):
             return f"worker {rank} died"
     for rank, error in sorted(worker_exceptions.items()):
         if not any(sign in str(error) for sign in PEER_LOST):
             lines = str(error).strip().splitlines() or [type(error).__name__]
             return f"worker {rank} failed ({lines[-1][:200]})"
-    # the workers that are left notice before Ray does that a node is gone
+    # the remaining workers notice before Ray does that a node is gone
     return f"worker {min(worker_exceptions)} lost its connection to another worker"

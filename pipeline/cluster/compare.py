@@ -1,15 +1,15 @@
 """Compare variants on Ray: their runs are trials of a search engine; then each is scored, and its cost measured.
 
-compare.variants → equal parameters → trials (as those of a search, see ``search``) → scores, costs → tables and page
+compare.variants → equal parameters → trials (like those of a search, see ``search``) → scores, costs → tables and page
 
     <run.directory>/config.yaml         the settings of the comparison
-    <run.directory>/search.jsonl        its journal, as of a search
+    <run.directory>/search.jsonl        its journal, like that of a search
     <run.directory>/trials/<name>/      a run directory like any other
-    <run.directory>/scores/…            what each trained model says of the held-out text
-    <run.directory>/costs.json          what was measured of the models, in turns, in one process
+    <run.directory>/scores/…            the score of each trained model on the held-out text
+    <run.directory>/costs.json          the costs of the models, measured in turns in one process
     <run.directory>/comparison.html     the page; table.csv and pairs.csv beside it
 
-``pipeline.compare`` says which runs there are; they are driven by ``search.run_trials``.
+``pipeline.compare`` says which runs there are; ``search.run_trials`` drives them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from pipeline.training.directory import RunDirectory
 from pipeline.training.monitor import Record
 
 SCORES = "scores"
-# what may differ between two starts: runs are known by their settings, so more variants, seeds or lengths go on
+# what may differ between two starts: a run is known by its settings, so variants, seeds and lengths can be added
 MAY_DIFFER = ("cluster.", "run.", "data.directory", "search.", "compare.")
 Say = Callable[[str], None]
 # a function, and the arguments of each call → what each returns
@@ -61,7 +61,7 @@ Tasks = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], list[Any]]
 
 @dataclass(frozen=True)
 class ComparisonRules(Rules):
-    """What makes the engine of a comparison."""
+    """Builds the engine of a comparison."""
 
     comparison: Comparison
     what: ClassVar[str] = COMPARISON
@@ -96,15 +96,15 @@ def compare(
     on_shard: OnShard = lambda entry, total: None,
     on_plan: Callable[[SearchPlan], None] = lambda plan: None,
 ) -> Findings:
-    """Make the runs of ``config.compare``, going on where a stopped comparison left off, and write what they come to.
+    """Train the runs of ``config.compare``, continuing where a stopped comparison left off, and write the results.
 
     Args:
-        say, on_record, on_shard, on_plan: as those of ``search.search``.
+        say, on_record, on_shard, on_plan: as in ``search.search``.
 
     Raises:
         UserError: variants that cannot be compared, a directory that holds something else, or fewer than two variants
             that trained well.
-        InterruptedSearchError: asked to stop by Ctrl-C or SIGTERM; runs go on from their last checkpoints.
+        InterruptedSearchError: asked to stop by Ctrl-C or SIGTERM; runs can continue from their last checkpoints.
     """
     config = absolute(config)
     check_comparison(config)
@@ -126,7 +126,7 @@ def compare(
 
 
 def rules_of(config: Config, corpus: PreparedCorpus, plan: Plan) -> ComparisonRules:
-    """What the comparison of ``config`` on ``corpus`` comes to. Raises ``UserError`` as ``compare``."""
+    """The rules of the comparison of ``config`` on ``corpus``. Raises ``UserError`` like ``compare``."""
     comparison = comparison_of(config, corpus)
     check_lengths(config, comparison.sizes, corpus)
     if scores.split_of(corpus, config) not in corpus.splits:
@@ -136,14 +136,14 @@ def rules_of(config: Config, corpus: PreparedCorpus, plan: Plan) -> ComparisonRu
 
 
 def comparison_of(config: Config, corpus: PreparedCorpus) -> Comparison:
-    """All runs of the comparison of ``config``. Raises ``UserError`` as ``compare``."""
+    """All runs of the comparison of ``config``. Raises ``UserError`` like ``compare``."""
     variants, search = check_comparison(config)
     tokens = budget(config, corpus)
     return Comparison.of(config, variants, search, vocab_size=corpus.vocab_size, tokens=tokens)
 
 
 def finish(rules: ComparisonRules, config: Config, directory: RunDirectory, *, tasks: Tasks, say: Say) -> Findings:
-    """Score and measure what was not yet, then write the tables and the page."""
+    """Score and measure what is still missing, then write the tables and the page."""
     standing = Standing.of(read_journal(directory.path))
     split = scores.split_of(open_prepared(config.data.directory), config)
     scored = score_all(rules, config, directory, standing, split=split, tasks=tasks, say=say)
@@ -155,7 +155,7 @@ def finish(rules: ComparisonRules, config: Config, directory: RunDirectory, *, t
 
 
 def compared_trials(comparison: Comparison, standing: Standing) -> list[Trial]:
-    """The runs that are compared, of those that trained well."""
+    """Those of the compared runs that trained well."""
     runs = [
         comparison.run_of(one, standing, tokens=tokens, seed=seed)
         for one in comparison.sizes
@@ -175,7 +175,7 @@ def score_all(
     tasks: Tasks,
     say: Say,
 ) -> dict[str, scores.Scored]:
-    """What each trained model says of the ``split``, by the name of its run; those scored before are read."""
+    """The score of each trained model on the ``split``, by the name of its run; earlier scores are read."""
     trials = compared_trials(rules.comparison, standing)
     places = {trial.name: directory.path / SCORES / split / f"{trial.name}.json" for trial in trials}
     missing = {name: place for name, place in places.items() if not place.exists()}
@@ -189,17 +189,17 @@ def score_all(
 
 
 def read_score(place: Path) -> scores.Scored:
-    """A score that was written. Raises ``UserError`` where the file was altered."""
+    """Read a score that was written. Raises ``UserError`` if the file was altered."""
     try:
         return scores.Scored.of_json(json.loads(place.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{place}: is not what a comparison wrote; without this file it is scored again") from None
+        raise UserError(f"{place}: is not what a comparison wrote; delete it to have the model scored again") from None
 
 
 def measure_all(
     rules: ComparisonRules, config: Config, directory: RunDirectory, *, tasks: Tasks, say: Say
 ) -> costing.Costs:
-    """What the models cost, measured now unless it was before."""
+    """What the models cost, measured now unless that was done before."""
     wanted = costing.wanted_of(config, rules.comparison.sizes)
     costs = costing.load(directory.path, wanted=wanted)
     if costs is None:
@@ -211,7 +211,7 @@ def measure_all(
 
 
 def on_ray(plan: Plan) -> Tasks:
-    """Runs a function somewhere on the cluster, once for each of the arguments, with what one worker of a run has."""
+    """Return ``Tasks`` that run a function on the cluster, once per tuple of arguments, with one worker's resources."""
     num_gpus = plan.gpus_per_worker if plan.use_gpu else 0
 
     def run_tasks(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -231,10 +231,10 @@ def on_ray(plan: Plan) -> Tasks:
 
 
 def stopped(error: BaseException) -> UserError:
-    """What is said when a task that scores or measures was stopped from without."""
+    """The error to raise when a task that scores or measures was stopped from outside."""
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return UserError(
-        f"compare: scoring or measuring was stopped: {reason}; the runs are kept, the same command goes on"
+        f"compare: scoring or measuring was stopped: {reason}; the runs are kept, the same command continues"
     )
 
 

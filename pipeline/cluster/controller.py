@@ -1,9 +1,9 @@
-"""The controller of a run on a cluster of one machine and one command, without what it has no use for there.
+"""The controller of a run on a cluster of one machine and one command, without what is of no use there.
 
 trainer → controller → placement group → workers, each in a process that has Ray and its modules loaded already
 
-Its process imports no torch. All names of Ray are private to it: where it has other ones one day, this module cannot be
-imported or ``is_known`` is false, and training starts as Ray itself starts it (see ``trainer``).
+Its process does not import torch. All names used here are private to Ray: if a later Ray has others, this module cannot
+be imported or ``is_known`` is false, and training starts as Ray itself starts it (see ``trainer``).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def is_known() -> bool:
 
 
 class FixedSize(FixedScalingPolicy):
-    """So many workers, which no autoscaler is asked for: that would be another process, and a wait for its start."""
+    """A fixed number of workers, without asking an autoscaler, which would be another process to wait for."""
 
     def after_controller_start(self, train_run_context: Any) -> None:
         """Nothing is requested."""
@@ -44,9 +44,9 @@ class FixedSize(FixedScalingPolicy):
 
 
 class Workers(WorkerGroup):
-    """Workers in the environment that all processes of the cluster have, so that those that wait are theirs.
+    """Workers in the environment that all processes of the cluster have, so that they can use waiting processes.
 
-    In one of its own each would begin with a process that imports Ray only to start another, which imports it again.
+    In one of its own, each would begin with a process that imports Ray only to start another, which imports it again.
     """
 
     @staticmethod
@@ -54,12 +54,12 @@ class Workers(WorkerGroup):
         return dict(custom_runtime_env)
 
 
-# a look at the workers wakes the controller and each of them, on the cores that they compute on
+# each look at the workers wakes the controller and all of them, on the cores that they compute on
 LONGEST_SECONDS, SHARE_OF_RUN = 1.0, 0.01
 
 
 class Controller(TrainController):
-    """Looks at its workers less often, the longer they run: an end is noticed within a hundredth of the run, or 1 s."""
+    """Looks at its workers less often the longer they run: an end is noticed within 1 % of their time, at most 1 s."""
 
     worker_group_cls = Workers
     began: float | None = None
@@ -73,5 +73,5 @@ class Controller(TrainController):
 
 
 def seconds_between_looks(running: float, *, at_least: float) -> float:
-    """Return how long not to look at workers that have been ``running`` for so many seconds."""
+    """Return the seconds until the next look at workers that have been ``running`` for that many seconds."""
     return max(at_least, min(LONGEST_SECONDS, SHARE_OF_RUN * running))

@@ -1,8 +1,8 @@
 """Ray Data on a private cluster without its two actors, which have nothing to do there.
 
-One keeps statistics for a dashboard, the other asks for machines and shares them out among executions. Ray Data makes
-both for every execution, a process of 125 MB each. The names here are private to Ray; where it has other ones, or the
-cluster is another's, Ray Data runs as it does by itself.
+One keeps statistics for a dashboard, the other asks for machines and shares them out among executions. Ray Data starts
+both for every execution, each a process of 125 MB. The names here are private to Ray; if it has others, or the cluster
+is not a private one, Ray Data runs unchanged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COORDINATOR = "ray.data._internal.cluster_autoscaler.default_autoscaling_coordin
 
 @contextmanager
 def without_actors() -> Iterator[None]:
-    """While it lasts, executions on a private cluster count nothing and have all of it to themselves."""
+    """Within this context, executions on a private cluster count nothing and have the whole cluster to themselves."""
     with ExitStack() as stack:
         for (owner, name), function in (stand_ins() if is_private() else {}).items():
             stack.enter_context(replaced(owner, name, partial(instead, function)))
@@ -37,7 +37,7 @@ def instead(function: Any, usual: Any) -> Any:
 
 
 def stand_ins() -> dict[tuple[Any, str], Any]:
-    """Return what takes the place of which attribute; empty where this Ray lacks one of them."""
+    """Return what replaces each (owner, attribute); empty if this Ray lacks one of them."""
     whole = {node["NodeID"]: dict(node["Resources"]) for node in ray.nodes() if node["Alive"]}
     functions: dict[tuple[str, str], dict[str, Callable[..., Any]]] = {
         STATISTICS: {
@@ -66,4 +66,4 @@ def stand_ins() -> dict[tuple[Any, str], Any]:
 
 
 def nothing(*arguments: Any, **named: Any) -> None:
-    """Take the place of a request that nobody answers to."""
+    """Replace a request that nobody would answer."""

@@ -1,10 +1,10 @@
-"""How a submitted job starts on the cluster: with the Python of the cluster's Ray, or with a sentence.
+"""Start a submitted job on the cluster with the Python of the cluster's Ray, or say in a sentence why it cannot run.
 
 Ray runs a job's entry point as a shell command in the environment of the shell that started the head, whose ``python``
 may be any. The process that does so, the job's supervisor, runs in Ray's own Python (or in that of ``--pip``): there
 ``remember_python`` leaves its path in an environment variable, which the entry point inherits.
 
-Only the standard library is imported here: the rest may be missing, which is what is told.
+Only the standard library is imported here: anything else may be missing, and then this module must say so.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ EXIT_USAGE = 2
 
 
 def remember_python() -> None:
-    """What Ray calls in each process that it starts for the job, the supervisor among them."""
+    """Leave this Python's path for the entry point. Ray calls it in each process of the job, also in the supervisor."""
     os.environ[PYTHON] = sys.executable
 
 
 def main(argv: list[str]) -> None:
-    """Run ``jobs.<job>`` with what follows, as ``python -m`` does: a job that this Python cannot run exits with 2."""
+    """Run ``jobs.<job>`` with the arguments after it, as ``python -m`` does; exit with 2 if this Python cannot."""
     job, *sys.argv[1:] = argv
     if sys.version_info < OLDEST_PYTHON:
         refuse(f"is older than {'.'.join(map(str, OLDEST_PYTHON))}")

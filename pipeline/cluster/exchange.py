@@ -1,4 +1,4 @@
-"""What the ranks of a trial and the process of its search say to each other, in Ray's own store of keys and values.
+"""What the ranks of a trial and the process of its search say to each other, through Ray's own key-value store.
 
 rank 0 validates → ``ask`` puts the figures there and waits → the search's process takes them, decides → ``answer``
 """
@@ -12,18 +12,18 @@ from typing import Any
 from pipeline.cluster import store
 
 POLL_SECONDS = 0.02
-LOOK_SECONDS = 0.5  # how often a rank that trains looks whether it is to leave
+LOOK_SECONDS = 0.5  # how often a rank checks during training whether it is to leave
 
 
 class Exchange:
-    """Messages about one leg of a trial; ``name`` is its own."""
+    """Messages about one leg of a trial, which ``name`` identifies."""
 
     def __init__(self, name: str) -> None:
         self.asked, self.answered = f"recurray-asked-{name}", f"recurray-answered-{name}"
         self._looked = 0.0
 
     def ask(self, figures: dict[str, Any]) -> bool:
-        """Report ``figures`` as rank 0; whether to leave. Waits for the answer."""
+        """Report ``figures`` as rank 0, wait for the answer and return whether to leave."""
         store.put(self.asked, figures)
         while True:
             answer = store.get(self.answered)
@@ -32,7 +32,7 @@ class Exchange:
             time.sleep(POLL_SECONDS)
 
     def is_to_leave(self) -> bool:
-        """Whether the trial was told to leave, as seen now and then: its ranks may have been lost before they heard."""
+        """Whether the trial was told to leave, checked now and then: ranks may have been lost before they heard it."""
         now = time.monotonic()
         if now - self._looked < LOOK_SECONDS:
             return False
@@ -64,6 +64,6 @@ class Exchange:
             self.answer(tokens=figures["tokens"], leave=False)
 
     def close(self) -> None:
-        """Nothing of it stays in the cluster."""
+        """Delete these messages from the store."""
         for key in (self.asked, self.answered):
             store.delete(key)

@@ -1,4 +1,4 @@
-"""What answers where a cluster's job API is meant to be: a sentence for each thing that is not one, without Ray.
+"""Check that an address is a cluster's job API, with a sentence for whatever else may answer there; without Ray.
 
 the address → its version, asked for without a token → nothing to say, or an error that names the address
 """
@@ -17,23 +17,23 @@ ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # in the order in
 ANSWER_SECONDS = 20.0
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 DEFAULT_TOKEN_PATH = "~/.ray/auth_token"
-WRONG_TOKEN = "Invalid authentication token"  # as Ray's own answer says; whatever stands before it may answer 403 too
+WRONG_TOKEN = "Invalid authentication token"  # Ray's own words; a proxy in front of it may answer 403 too
 
 
 class ClusterFailedError(Exception):
-    """What the user did not get wrong: the cluster failed, or the way to it. One sentence, exit code 1."""
+    """Not a mistake of the user's: the cluster failed, or the way to it. One sentence, exit code 1."""
 
 
 class LostJobError(ClusterFailedError):
-    """A job that was submitted and cannot be followed any more; it may well go on."""
+    """A job that was submitted can no longer be followed; it may well still run."""
 
 
 @dataclass(frozen=True)
 class JobApi:
-    """Where a job API is meant to be.
+    """Where a job API is expected.
 
     Attributes:
-        address: as it was given; None where Ray looks for a cluster on this machine.
+        address: as it was given; None: Ray looks for a cluster on this machine.
         origin: the option or the variable that it comes from.
         has_rival: one of Ray's variables names another cluster, which Ray would prefer to an option.
     """
@@ -44,7 +44,7 @@ class JobApi:
 
     @classmethod
     def meant_by(cls, option: str | None) -> JobApi:
-        """The ``option`` --address, else Ray's own variables."""
+        """The job API that the ``option`` --address names, else Ray's own variables."""
         if option:
             rivals = [os.environ[name] for name in ADDRESS_VARIABLES if os.environ.get(name, option) != option]
             return cls(option, "--address", has_rival=bool(rivals))
@@ -54,7 +54,7 @@ class JobApi:
         return cls(None, "--address")
 
     def check(self) -> None:
-        """Ask an address of HTTP for its version; any other is for Ray to look up.
+        """Ask an HTTP address for its version; any other is for Ray to look up.
 
         Raises:
             UserError: nothing is there, or something else, or it wants a token that Ray would not send.
@@ -86,12 +86,15 @@ class JobApi:
         return f"{self.origin}: no Ray cluster answers at {self.name}: {reason(error)}"
 
     def stranger(self, answer: str = "") -> str:
-        """The sentence for an ``answer`` that is not of Ray's job API."""
+        """The sentence for an ``answer`` that does not come from Ray's job API."""
         said = f"; it says: {shortened(answer)}" if shortened(answer) else ""
-        return f"{self.origin}: not Ray's job API, which a head has at http://HOST:8265, answers at {self.name}{said}"
+        return (
+            f"{self.origin}: something other than Ray's job API, which a head has at http://HOST:8265, "
+            f"answers at {self.name}{said}"
+        )
 
     def refusal(self, status: int, answer: str) -> UserError | ClusterFailedError:
-        """What to raise for an ``answer`` of another ``status`` than 200."""
+        """The error to raise for an ``answer`` whose ``status`` is not 200."""
         said = f": {shortened(answer)}" if shortened(answer) else ""
         if status == 401:
             return UserError(self.missing_token())
@@ -111,7 +114,7 @@ class JobApi:
         mode, place = os.environ.get(MODE), token_place()
         is_there = place != DEFAULT_TOKEN_PATH or os.path.exists(os.path.expanduser(place))
         wants = f"{self.origin}: the cluster at {self.name} wants a token"
-        put = f"put that of its head into {TOKEN}, or into a file that {TOKEN_PATH} names (else {DEFAULT_TOKEN_PATH})"
+        put = f"put its head's token into {TOKEN}, or into a file that {TOKEN_PATH} names (else {DEFAULT_TOKEN_PATH})"
         if token_mode():
             return f"{wants}, and none can be read from {place}: {put}" if is_there else f"{wants}: {put}"
         but = f" (it is {mode!r})" if mode else ""
@@ -133,7 +136,7 @@ def token_place() -> str:
 
 
 def reason(error: BaseException | None) -> str:
-    """The system's own words for why a request failed, from below what libraries made of it."""
+    """The system's own words for why a request failed, without what libraries wrapped around them."""
     if isinstance(error, requests.Timeout):
         return f"no answer within {ANSWER_SECONDS:g} s"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
@@ -147,7 +150,7 @@ def reason(error: BaseException | None) -> str:
 
 
 def shortened(text: str, length: int = 200) -> str:
-    """An answer in a line: the words of a page, the last line of a traceback."""
+    """An answer in one line: the words of a page without its tags, the last line of a traceback."""
     text = re.sub(r"(?is)<(script|style|head)\b.*?</\1>|<[^<>]*>", " ", text)
     if "Traceback (most recent call last)" in text:
         text = text.strip().splitlines()[-1]

@@ -1,8 +1,8 @@
 """A stand-in for an agent of Ray's on a private cluster, run as a script with the standard library alone.
 
-A node starts two agents and waits for them to say where they listen, two seconds and more: one tells a dashboard what
-goes on, and there is none; the other makes environments for tasks that want one of their own, and ours want none. The
-first is left out as where Ray is installed without its dashboard; the second begins when it is first asked.
+A node starts two agents and waits until they say where they listen, which takes two seconds or more. One reports to a
+dashboard, and there is none; the other makes environments for tasks that want one of their own, and ours do not. The
+first is left out, as if Ray were installed without its dashboard; the second starts when it is first asked.
 
     late_agent.py KIND SESSION_DIRECTORY NODE_ID ADDRESS COMMAND...
 """
@@ -26,7 +26,7 @@ LOOK_SECONDS = 1.0
 
 
 def main(kind: str, session: str, node_id: str, address: str, *command: str) -> None:
-    """Tell the node the ports, and wait until it is gone, or asks."""
+    """Tell the node the ports, then wait until it is gone or asks."""
     parent = os.getppid()
     if kind == DASHBOARD:
         tell(kind, session, node_id, NO_PORT)

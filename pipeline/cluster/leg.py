@@ -37,13 +37,13 @@ class Leg:
             self.messages.put(error)
 
     def _report(self, figures: dict[str, Any]) -> None:
-        """Raises ``LeaveError`` where the trial is not to go on."""
+        """Pass ``figures`` on and wait for the answer. Raises ``LeaveError`` if the trial is not to continue."""
         self.messages.put(figures)
         if self.answers.get() == LEAVE:
             raise LeaveError
 
     def step(self) -> dict[str, Any]:
-        """Go on, to the next validation or to the end. Raises what ``work`` raised."""
+        """Continue to the next validation or to the end. Raises what ``work`` raised."""
         if self.has_begun:
             self.answers.put(GO_ON)
         else:
@@ -66,7 +66,7 @@ class Leg:
 
 
 class LegActor(tune.Trainable):
-    """A process that runs one leg after another; of each, nothing is left to the next."""
+    """A process that runs one leg after another; nothing of a leg is left for the next."""
 
     def setup(self, config: dict[str, Any], runner: Runner | None = None) -> None:
         assert runner is not None
@@ -75,7 +75,7 @@ class LegActor(tune.Trainable):
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Be ready for another leg."""
+        """Prepare for another leg."""
         self.leave()
         values = json.loads(new_config["leg"])
         after_tokens = values.pop("tokens")
@@ -96,7 +96,7 @@ class LegActor(tune.Trainable):
         self.leave()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: trials save themselves."""
+        """Do nothing: trials save themselves."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing, as ``save_checkpoint``."""
+        """Do nothing, like ``save_checkpoint``."""

@@ -1,4 +1,4 @@
-"""Records that a worker leaves for its driver in Ray's own store, while the disk takes none."""
+"""Records that a worker leaves for its driver in Ray's own store while they cannot be written to the disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAILBOX, MAILBOX_RECORDS = "recurray-records-", 20
 def mailbox(owner: str) -> Callable[[Record], None]:
     """Return a function that leaves a record for the driver ``owner``.
 
-    Kept are the last ones, and of those on training, which come by the hundred, only the very last.
+    It keeps the last ones and, of consecutive ``train`` records, which come by the hundred, only the very last.
     """
     kept: deque[Record] = deque(maxlen=MAILBOX_RECORDS)
 
@@ -23,14 +23,14 @@ def mailbox(owner: str) -> Callable[[Record], None]:
         if kept and kept[-1]["kind"] == record["kind"] == "train":
             kept.pop()
         kept.append(record)
-        with suppress(Exception):  # Ray is about to end this worker, or to lose it: not the moment to add to that
+        with suppress(Exception):  # Ray is about to end or lose this worker: do not add an error to that
             store.put(MAILBOX + owner, list(kept))
 
     return leave
 
 
 def read_mailbox(owner: str) -> list[Record]:
-    """The last records that a worker left there; none where this process has no access to Ray's store."""
+    """The last records that a worker left there; none if this process has no access to Ray's store."""
     return store.get(MAILBOX + owner) or [] if store.is_there() else []
 
 

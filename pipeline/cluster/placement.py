@@ -1,8 +1,8 @@
-"""Tune gives placement groups back only when they are complete, for Ray (2.60) may lose the resources of others.
+"""Make Tune remove placement groups only once they are complete: Ray (2.60) may lose the resources of others.
 
 A group that is removed while its bundles are being prepared keeps their CPUs until the cluster ends
-(findings/ray-loses-the-cpus-of-a-placement-group-removed-at-once.sh). Tune asks for a group for each trial and takes
-the request back at once where a process of an earlier trial is free to run it.
+(findings/ray-loses-the-cpus-of-a-placement-group-removed-at-once.sh). Tune asks for a group for each trial and
+withdraws the request at once if a process of an earlier trial is free to run it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def complete_before_removal() -> None:
 
 
 def patient(remove: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the method ``remove`` of a resource manager with a wait, which ends early if its groups are complete."""
+    """Return a resource manager's method ``remove`` after a wait, which ends early once its groups are complete."""
 
     @wraps(remove)
     def wait_and_remove(manager: Any, *arguments: Any, **named: Any) -> Any:

@@ -24,13 +24,13 @@ from pipeline.data.shards import PreparedCorpus
 from pipeline.data.tasks import Task
 from pipeline.errors import UserError
 
-# a task of Ray Data takes 6 ms beside its work, in which bytes become tokens by the megabyte
+# a task of Ray Data adds 6 ms to its work, which turns bytes into tokens by the megabyte
 BLOCK_BYTES, BLOCKS_PER_CPU = 32 << 20, 2
 
 
 @contextmanager
 def on_ray(config: Config, *, verbose: bool = False) -> Iterator[Callable[..., PreparedCorpus]]:
-    """Give ``prepare`` on the configured cluster, or on a private local one for as long as this lasts.
+    """Yield ``prepare`` for the configured cluster, or for a private local one that lasts as long as this context.
 
     Raises:
         UserError: no cluster at the address.
@@ -47,21 +47,21 @@ def prepare(
 
 
 def map_tasks(tasks: Sequence[Task]) -> Iterator[Any]:
-    """Run each task somewhere on the cluster; the results come as they are done.
+    """Run each task somewhere on the cluster, and yield the results as they are done.
 
     Raises:
         UserError: what a task found wrong with the text or the disk, in its own words.
     """
     if not tasks:
         return
-    # Ray Data has a logger of its own level; let it say no more than Ray does
+    # Ray Data's logger has a level of its own; let it say no more than Ray does
     logging.getLogger("ray.data").setLevel(logging.getLogger("ray").getEffectiveLevel())
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    # Only figures flow, so nothing can pile up. With its policies Ray Data starts one task at a time until it has heard
-    # how large the cluster is, a second after the beginning; without them Ray itself fills every CPU there is.
+    # Only figures flow, so nothing can pile up. With its policies, Ray Data starts one task at a time until it has
+    # learnt how large the cluster is, a second after the start; without them, Ray itself fills every CPU there is.
     context.set_config("backpressure_policies.enabled", [])
-    rows = [{"task": pickle.dumps(task)} for task in tasks]  # plain bytes, for Arrow has no column of our classes
+    rows = [{"task": pickle.dumps(task)} for task in tasks]  # plain bytes: Arrow has no column for our classes
     with without_actors():
         for row in ray.data.from_items(rows, override_num_blocks=num_blocks(tasks)).map(run_task).iter_rows():
             result = pickle.loads(row["result"])
@@ -71,14 +71,14 @@ def map_tasks(tasks: Sequence[Task]) -> Iterator[Any]:
 
 
 def num_blocks(tasks: Sequence[Task]) -> int:
-    """Return how many tasks of Ray Data share ``tasks``: enough for every CPU, and no more than the work is worth."""
+    """Return how many Ray Data tasks share ``tasks``: enough for every CPU, and no more than the work is worth."""
     num_cpus = int(ray.cluster_resources().get("CPU", 1))
     by_size = sum(task.num_bytes for task in tasks) // BLOCK_BYTES
     return min(len(tasks), max(BLOCKS_PER_CPU * num_cpus, by_size))
 
 
 def run_task(row: dict[str, bytes]) -> dict[str, bytes]:
-    """One task in a worker. A mistake in the text is returned, not raised: it would be tried again."""
+    """Run one task in a worker. A mistake in the text is returned, because Ray would retry a task that raises it."""
     keep_freed_memory()
     try:
         result = pickle.loads(row["task"])()

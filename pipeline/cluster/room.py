@@ -15,13 +15,13 @@ import ray
 
 from pipeline.errors import Notice, UserError
 
-FREED_SECONDS = 2.0  # in which what another command has just held is given back
+FREED_SECONDS = 2.0  # within which the resources of a command that has just ended become free
 
 
 def check_capacity(num_workers: int, resources: Mapping[str, float]) -> None:
-    """Refuse what the cluster can never hold, instead of waiting for ever; warn where its other work is in the way.
+    """Refuse what the cluster can never hold, instead of waiting forever; warn if its other work is in the way.
 
-    On an autoscaling cluster the largest it may grow to counts.
+    On an autoscaling cluster, the largest size that it may grow to counts.
 
     Args:
         resources: of one worker, as Ray counts them.
@@ -43,7 +43,7 @@ def check_capacity(num_workers: int, resources: Mapping[str, float]) -> None:
 
 
 def warn_if_taken(num_workers: int, resources: Mapping[str, float]) -> None:
-    """Say that workers will wait where other work holds what they need: this command has not asked for any yet."""
+    """Warn that workers will wait if other work holds what they need: this command itself holds nothing yet."""
     deadline = time.monotonic() + FREED_SECONDS
     while places([ray.available_resources(), *growth()], resources) < num_workers:
         if time.monotonic() > deadline:
@@ -73,7 +73,7 @@ def node_resources() -> list[dict[str, float]]:
 
 
 def places(nodes: Sequence[Mapping[str, float]], resources: Mapping[str, float]) -> int:
-    """Return for how many workers ``nodes`` have room at once; each runs on one node and at most one GPU.
+    """Return for how many workers ``nodes`` have room at once; each runs on one node, a part of a GPU on one GPU.
 
     Args:
         resources: of one worker, as Ray counts them.
@@ -90,12 +90,12 @@ def places(nodes: Sequence[Mapping[str, float]], resources: Mapping[str, float])
 
 
 def growth() -> list[dict[str, float]]:
-    """Return the resources of each node that an autoscaling cluster may still add; none for a fixed size."""
+    """Return the resources of each node that an autoscaling cluster's limits allow; none for a fixed size."""
     try:
         from ray._private.state import state
 
         config = state.get_cluster_config()
-    except Exception:  # an older cluster cannot tell: then only what is there counts
+    except Exception:  # an older cluster cannot tell: then only existing nodes count
         return []
     if config is None:
         return []

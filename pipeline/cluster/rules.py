@@ -1,4 +1,4 @@
-"""What the trials of a search have to work with on this cluster, and the engine that decides about them."""
+"""The workers and the budget of a search's trials on this cluster, and the engine that decides about them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pipeline.training.directory import RunDirectory
 
 
 def plan_trials(config: Config) -> Plan:
-    """A trial's workers. A CPU trial has one thread unless set: trials side by side use the cores best."""
+    """Plan a trial's workers. A CPU trial has one thread unless set: trials side by side use the cores best."""
     plan = plan_workers(config.cluster)
     if config.cluster.cpus_per_worker == "auto" and not plan.use_gpu:
         plan = replace(plan, cpus_per_worker=1)
@@ -35,7 +35,7 @@ def plan_trials(config: Config) -> Plan:
 
 
 def with_budget(config: Config) -> Config:
-    """The configuration of a trial before its sample: the budget of a trial becomes its horizon."""
+    """The configuration of a trial before its drawn settings: the budget of a trial becomes its horizon."""
     changes = {"run.sample_tokens": 0}
     if config.search.max_tokens is not None:
         changes["train.max_tokens"] = config.search.max_tokens
@@ -51,9 +51,9 @@ def budget(config: Config, corpus: PreparedCorpus) -> int:
 
 @dataclass(frozen=True)
 class Rules:
-    """What makes the engine of a search, beside its journal; it travels to where Tune runs."""
+    """Builds the engine of a search from its journal; it is sent to where Tune runs."""
 
-    config: Config  # of a trial before its settings
+    config: Config  # of a trial before its drawn settings
     space: Space
     budget_tokens: int
     first: list[dict[str, Any]]
@@ -62,7 +62,7 @@ class Rules:
     what: ClassVar[str] = "search"
 
     def milestones(self, directory: RunDirectory) -> list[int]:
-        """Numbers of tokens at which every trial validates, beside its own cadence."""
+        """Numbers of tokens at which every trial validates, in addition to its own schedule."""
         return self.engine(directory).milestones
 
     def engine(
@@ -72,7 +72,7 @@ class Rules:
         *,
         retries_failed: bool = True,
     ) -> Engine:
-        """The engine that goes on from the journal in ``directory``."""
+        """The engine that continues from the journal in ``directory``."""
         corpus = open_prepared(self.config.data.directory)
         refuses = why_not(self.config, corpus, num_workers=self.plan.num_workers)
         return Engine(
@@ -86,7 +86,7 @@ class Rules:
         )
 
     def pins(self) -> dict[str, Any]:
-        """What makes a run of a trial's whole life the very same: where it is validated, its workers and threads."""
+        """What one run needs to repeat a trial's whole life exactly: where it validates, its workers and threads."""
         if self.config.search.scheduler != "pbt":
             return {}
         plan = self.plan
@@ -98,11 +98,11 @@ class Rules:
         }
 
     def is_over(self, directory: RunDirectory, *, retries_failed: bool = True) -> bool:
-        """Whether nothing is left to do. Raises ``UserError`` as ``Engine.next_action``."""
+        """Whether nothing is left to do. Raises ``UserError`` like ``Engine.next_action``."""
         return isinstance(self.engine(directory, retries_failed=retries_failed).next_action(1), End)
 
     def most_at_once(self) -> int:
-        """Trials that fit on the cluster at once, as it is now or may grow to be."""
+        """How many trials fit on the cluster at once, at the largest size that it may grow to."""
         plan = self.plan
         most = self.config.search.max_concurrent
         fit = max(1, places(node_resources(), plan.resources) // plan.num_workers)
@@ -113,7 +113,7 @@ def room(config: Config) -> tuple[resources.Worker, int]:
     """What a worker of a trial would have here, and how many trials would run at once on the cluster.
 
     Raises:
-        UserError: no cluster answers at the address that is set, or there is no GPU as asked for.
+        UserError: no cluster answers at the address that is set, or a GPU is asked for and there is none.
     """
     cluster = config.cluster
     if address_of(cluster):

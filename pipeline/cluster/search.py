@@ -1,11 +1,11 @@
 """Hyperparameter search with Ray Tune: draw settings, train each as a run of its own, keep the best.
 
-search.space → trials (each ``pipeline.run.train`` in its own folder) → perplexity at rungs → who goes on → leaderboard
+search.space → trials (each ``pipeline.run.train`` in its own folder) → perplexity at rungs → who stays → leaderboard
 
     <run.directory>/config.yaml       the settings of the search
     <run.directory>/search.jsonl      its journal: what was drawn, reported and decided, and how each trial ended
     <run.directory>/trials/<name>/    a run directory like any other
-    <run.directory>/leaderboard.csv   trials by validation perplexity, at all times
+    <run.directory>/leaderboard.csv   trials by validation perplexity, always up to date
     <run.directory>/report.md         what was found, with pictures (see ``pipeline.search.report``)
     <run.directory>/best.yaml         the best trial's whole configuration, as ``jobs.train`` takes it
 
@@ -79,17 +79,17 @@ def search(
     on_shard: OnShard = lambda entry, total: None,
     on_plan: Callable[[SearchPlan], None] = lambda plan: None,
 ) -> list[Row]:
-    """Run the trials of ``config.search``, going on where a stopped search left off; rows, the best first.
+    """Run the trials of ``config.search``, continuing where a stopped search left off; return rows, the best first.
 
     Args:
-        say: told in a sentence what was found and done.
-        on_record: told of each new record of the journal, and where the search stands with it.
-        on_plan: told what is expected of the search.
+        say: called with a sentence about what was found or done.
+        on_record: called with each new record of the journal, and where the search stands with it.
+        on_plan: called with what is expected of the search.
 
     Raises:
-        UserError: a space that does not fit the settings, a directory that holds something else, or no trial that came
-            to a perplexity.
-        InterruptedSearchError: asked to stop by Ctrl-C or SIGTERM; trials go on from their last checkpoints.
+        UserError: a space that does not fit the settings, a directory that holds something else, or no trial that got
+            as far as a perplexity.
+        InterruptedSearchError: asked to stop by Ctrl-C or SIGTERM; trials can continue from their last checkpoints.
     """
     config = absolute_with_space(config)
     space = check_space(config)
@@ -100,7 +100,7 @@ def search(
         check_same_search(directory, config)
         records = read_journal(directory.path)
         with ray_session(config.cluster, verbose=verbose):
-            if not verbose:  # trials that fail, and its own state that it cannot save: the journal says what matters
+            if not verbose:  # it tells of failed trials and of state that it cannot save; the journal says what matters
                 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
             plan = plan_trials(config)
             check_capacity(plan.num_workers, plan.resources)
@@ -118,7 +118,7 @@ def search(
             try:
                 run_trials(rules, directory, say=say, on_record=on_record)
             except InterruptedSearchError:
-                with suppress(UnwritableError):  # it is made again at the end
+                with suppress(UnwritableError):  # the report is written again at the end
                     report(rules, directory, config, is_over=False, say=say)
                 raise
         rows = leaderboard(Standing.of(read_journal(directory.path)))
@@ -149,8 +149,8 @@ def check_same_search(
     """Raise ``UserError`` if the directory holds another search, naming the settings, or something else.
 
     Args:
-        what: a search, or a comparison, which is one of another kind.
-        may_differ: beginnings of the paths of settings in which two starts of it may differ.
+        what: a search or a comparison, which works like one.
+        may_differ: beginnings of the paths of settings that may differ between two starts.
     """
     if directory.metrics.exists() or directory.checkpoints.exists():
         raise UserError(f"run.directory: {directory.path} holds a run, not a {what}; name another directory")
@@ -163,21 +163,21 @@ def check_same_search(
     except UserError as error:
         raise UserError(
             f"run.directory: {directory.config} is not a whole configuration ({' '.join(str(error).split())}); without "
-            f"this file the {what} goes on with the settings that it is given"
+            f"this file the {what} continues with the given settings"
         ) from None
     is_old = is_older(directory.config)
     may_differ = (*may_differ, *(OF_THE_START if is_old else ()))
     different = [
-        f"{section}.{name}: this {what} was started with {old[section].get(name)!r} and cannot go on with {value!r}"
+        f"{section}.{name}: this {what} was started with {old[section].get(name)!r} and cannot continue with {value!r}"
         for section, values in configuration.dump(config).items()
         for name, value in values.items()
         if old[section].get(name) != value and not f"{section}.{name}".startswith(may_differ)
     ]
     if is_old and not starts_as_before(config.model):
         said = f"this {what} is of a version whose weights started as with {BEFORE}"
-        warnings.warn(f"model.input_gain: {said}; without these, later trials start otherwise", Notice, stacklevel=2)
+        warnings.warn(f"model.input_gain: {said}; without these, later trials start differently", Notice, stacklevel=2)
     if different:
-        beside = f"(so {directory.config} says; another run.directory starts a {what} beside it)"
+        beside = f"({directory.config} says so; another run.directory starts a separate {what})"
         raise UserError("\n".join([*different, beside]))
 
 
@@ -196,8 +196,8 @@ def run_trials(
     """Run trials until the engine says that nothing is left to do.
 
     Raises:
-        InterruptedSearchError: there is, for the search was asked to stop.
-        UnwritableError: there may be, for the journal could not take down what has happened.
+        InterruptedSearchError: something is left, because the search was asked to stop.
+        UnwritableError: something may be left, because what has happened could not be written to the journal.
     """
     shutil.rmtree(directory.path / SCRATCH, ignore_errors=True)
     if rules.is_over(directory):
@@ -227,19 +227,19 @@ def run_trials(
         raise InterruptedSearchError(received[0] if received else signal.SIGTERM, standing.num_ended, planned)
     raise UnwritableError(
         f"{directory.path / JOURNAL} could not be written when trials ended: {why_unwritable(directory)}; what the "
-        "trials saved is kept, the same command goes on"
+        "trials saved is kept, the same command continues"
     )
 
 
 def why_unwritable(directory: RunDirectory) -> str:
-    """What the storage of a search answers now, which may be nothing any more."""
+    """What the storage of a search answers to a write now, or a general reason if the write succeeds again."""
     journal = Journal(directory)
     journal.append({"kind": "unwritten"})
     return journal.failure or "its storage was full or away"
 
 
 def tune_trials(rules: Rules, directory: RunDirectory) -> None:
-    """Run what the engine says with Ray Tune, until it says that nothing is left, or at a stop request for now."""
+    """Run what the engine says with Ray Tune, until nothing is left to run or a stop is requested."""
     plan = rules.plan
     milestones = rules.milestones(directory)
     runner = Runner(rules.config, directory, plan, milestones)
@@ -253,6 +253,6 @@ def tune_trials(rules: Rules, directory: RunDirectory) -> None:
         after_leg=keeper.clear,
     )
     scratch = directory.path / SCRATCH
-    # ranks of one leg are to be gone, with what they hold, before another begins
+    # the ranks of one leg must be gone, with what they hold, before another begins
     conduct(conductor, runner, runner.resources, scratch, reuse_actors=plan.num_workers == 1)
     shutil.rmtree(scratch, ignore_errors=True)

@@ -1,7 +1,7 @@
 """Connect to Ray: to the cluster that was named, or to a private local one for as long as it is needed.
 
-Inside a submitted job, or with RAY_ADDRESS or ``cluster.address`` set, that cluster is joined. Otherwise a local one
-is started that no one else sees, and never one that was left behind by something else.
+Inside a submitted job, or if RAY_ADDRESS or ``cluster.address`` is set, that cluster is joined. Otherwise a local one
+is started that no one else sees; one that something else left behind is never joined.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MIN_OBJECT_STORE_BYTES = 80 << 20
 
 # The controller notices finished and lost workers at its next look; by default that is two seconds or more away.
 QUICK = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "RAY_USAGE_STATS_ENABLED": "0"}
-# What matters only where machines are taken away, and what prints to the terminal that the progress line is on.
+# What matters only if machines are taken away, and what would print to the terminal that shows the progress line.
 LOCAL = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
@@ -34,20 +34,20 @@ LOCAL = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",
-    # an agent that begins when it is asked may take long to on a busy machine; by default the node ends after 30 s
+    # an agent that starts only when asked may take long on a busy machine; by default the node ends after 30 s
     "RAY_agent_register_timeout_ms": "600000",
-    # each process loads what controller, workers and tasks of Ray Data all need while it waits to be one of them
+    # what controller, workers and tasks of Ray Data all need is loaded while a process waits to become one of them
     "RAY_preload_python_modules": "pipeline.cluster.callbacks,pipeline.cluster.controller",
-    # the workers do this command's own work: Ray would give way with them to whatever else the machine does
+    # the workers do this command's own work: by default Ray has them yield to whatever else the machine does
     "RAY_worker_niceness": "0",
-    # no one looks at the figures and events of a cluster that lives as long as this command; they cost the workers
+    # no one looks at the figures and events of a cluster that lives only as long as this command; they take time
     "RAY_enable_metrics_collection": "0",
     "RAY_task_events_report_interval_ms": "0",
     "RAY_event_stats": "0",
     "REPORTER_UPDATE_INTERVAL_MS": "60000",
     "SCAN_EVENT_DIR_INTERVAL_SECONDS": "60",
     # a process that waits for tasks wakes up a hundred times a second: none is kept in reserve for long, but those of a
-    # preparation (2 s to start, with their imports) wait from one of its parts to the next
+    # preparation (2 s to start, with their imports) are kept from one of its parts to the next
     "RAY_num_workers_soft_limit": "0",
     "RAY_idle_worker_killing_time_threshold_ms": "10000",
 }
@@ -56,9 +56,9 @@ STARTED: list[Any] = []  # the cluster of this process
 
 @contextmanager
 def ray_session(cluster: ClusterConfig, *, verbose: bool = False) -> Iterator[None]:
-    """Connect to Ray; shut down at the end what was started here.
+    """Connect to Ray; at the end, shut down what was started here.
 
-    A Ray that this process already uses is used as it is.
+    If this process is connected to a Ray already, that one is used as it is.
 
     Raises:
         UserError: no cluster answers at the address.
@@ -115,13 +115,13 @@ def refused(address: str, error: Exception) -> UserError:
 
 
 def own_node() -> Any:
-    """Return what Ray keeps of the node that this process belongs to, private to Ray; None where there is none."""
+    """Return Ray's private object for the node that this process belongs to; None if there is none."""
     worker = getattr(getattr(ray, "_private", None), "worker", None)
     return getattr(worker, "_global_node", None)
 
 
 def local_cpus(cluster: ClusterConfig) -> int:
-    """Return the CPUs of the private cluster, all or those asked for. Raises ``UserError`` for far too many."""
+    """Return the CPUs of the private cluster: all, or more if asked for. Raises ``UserError`` for far too many."""
     workers = cluster.num_workers if cluster.num_workers != "auto" else 1
     each = cluster.cpus_per_worker if cluster.cpus_per_worker != "auto" else 1
     check_cpus(workers, each)

@@ -1,6 +1,6 @@
 """Start a private Ray without the processes that a cluster of one machine and one command has no use for.
 
-The names here are private to Ray; what a Ray calls otherwise is started as it starts it.
+The names here are private to Ray; what a version of Ray calls differently is started in Ray's own way.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import ray
 
 from pipeline.cluster import late_agent
 
-# what looks for logs to print and for machines to add, and what answers for the cluster: no one asks
+# they add machines, print logs, and answer questions about the cluster: no one asks here
 BYSTANDERS = ("start_monitor", "start_log_monitor", "start_api_server")
-# how a node and its agents tell each other their ports has been looked at in these
+# the versions of Ray for which we checked how a node and its agents tell each other their ports
 AGENTS_KNOWN = ("2.60.",)
 AGENTS = {
     "--dashboard_agent_command=": late_agent.DASHBOARD,
@@ -28,7 +28,7 @@ AGENTS = {
 
 @contextmanager
 def lean() -> Iterator[None]:
-    """While it lasts, Ray starts a node without bystanders, and with agents that begin when they are asked."""
+    """Within this context, Ray starts a node without bystanders, and with agents that start when they are asked."""
     private: Any = getattr(ray, "_private", None)
     node, services = getattr(getattr(private, "node", None), "Node", None), getattr(private, "services", None)
     with ExitStack() as stack:
@@ -42,8 +42,8 @@ def lean() -> Iterator[None]:
 
 @contextmanager
 def replaced(owner: Any, name: str, new: Callable[[Any], Any]) -> Iterator[None]:
-    """Put ``new`` of ``owner``'s attribute in its place, if it is there."""
-    usual = inspect.getattr_static(owner, name, None)  # a static method as such, so that it can be put back
+    """Replace ``owner``'s attribute, if it exists, with what ``new`` makes of it."""
+    usual = inspect.getattr_static(owner, name, None)  # a static method stays one, so that it can be put back
     if usual is None:
         yield
         return
@@ -55,7 +55,7 @@ def replaced(owner: Any, name: str, new: Callable[[Any], Any]) -> Iterator[None]
 
 
 def with_late_agents(start: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``start`` of a process; that of a node gets ``late_agent`` in the place of its agents."""
+    """Wrap ``start``, which starts a process, so that a node gets ``late_agent`` in place of its agents."""
 
     def start_with_late_agents(command: Sequence[str], *arguments: Any, **how: Any) -> Any:
         return start(late_agents(command), *arguments, **how)
@@ -64,7 +64,7 @@ def with_late_agents(start: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def late_agents(command: Sequence[str]) -> list[str]:
-    """Return the ``command`` that starts a node with other agents; any other command as it is."""
+    """Return the ``command`` that starts a node, with its agents replaced; any other command as it is."""
     options = dict(word.partition("=")[::2] for word in command if word.startswith("--"))
     session, node_id, address = (options.get(f"--{name}") for name in ("session_dir", "node_id", "node_ip_address"))
     if not (session and node_id and address):

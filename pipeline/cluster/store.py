@@ -1,4 +1,4 @@
-"""Ray's own store of keys and values, here in JSON; its functions are private to Ray and called only here."""
+"""Ray's own key-value store, with values in JSON; its functions are private to Ray and called only here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def put(key: str, value: Any) -> None:
 
 
 def get(key: str) -> Any:
-    """Return what was put under ``key``; None where nothing was."""
+    """Return what was put under ``key``; None if nothing was."""
     found = internal_kv._internal_kv_get(key)
     return None if found is None else json.loads(found)
 

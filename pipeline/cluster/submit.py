@@ -1,8 +1,8 @@
-"""Submit a job of this project to a Ray cluster, follow its log, and end with its exit code.
+"""Submit a job of this project to a Ray cluster, follow its log, and exit with its exit code.
 
 config → checked here → a small folder with our packages and the configuration → Ray's job API → log → exit code
 
-The folder is the job's working directory on every node, so that is how the packages reach the workers.
+The folder is the job's working directory on every node, which is how the packages reach the workers.
 """
 
 from __future__ import annotations
@@ -48,24 +48,24 @@ from pipeline.files import telling_of_writes
 PROJECT = Path(pipeline.__file__).resolve().parent.parent
 PACKAGES = ("pipeline", "jobs")
 CONFIG_FILE = "job.yaml"
-# right after its start a cluster has no agent to run a job for some seconds
+# for some seconds after its start, a cluster has no agent to run a job
 AGENT_PATIENCE_SECONDS = 30.0
 STATUS_POLL_SECONDS = 0.3
-# how long Ray lets a job that is stopped go on after SIGTERM before it kills it: 3 s unless the job says more, too few
-# for a step, a checkpoint and good-bye. What a run does not save by then, it does again.
+# how long Ray lets a stopped job continue after SIGTERM before killing it: 3 s unless the job asks for more, too few
+# for a step, a checkpoint and the last lines. What a run has not saved by then, it computes again.
 STOP_WAIT, STOP_WAIT_SECONDS = "RAY_JOB_STOP_WAIT_TIME_S", "120"
 # What Ray calls at the start of each of a job's processes. Its documented field, `worker_process_setup_hook`, reaches
-# the workers only, not the supervisor, which starts the entry point; this variable, which the field becomes, does. A
-# Ray that does not know it starts the entry point with the first `python` of the head's path.
+# only the workers, not the supervisor, which starts the entry point; the variable that Ray turns the field into reaches
+# both. A Ray that does not know it starts the entry point with the first `python` on the head's PATH.
 SETUP_HOOK = {"__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR": "pipeline.cluster.entry.remember_python"}
-# as Ray's client and requests tell of an answer that they do not take
+# how Ray's client and requests report an answer that they do not accept
 STATUS = r"(?s)(?:status code )?(?P<status>[45]\d\d)(?:: | \w+ Error: )(?P<answer>.*)"
 UNANSWERED = (AuthenticationError, requests.RequestException, aiohttp.ClientError, OSError, RuntimeError)
 
 
 @contextmanager
 def telling_of_answers(api: JobApi) -> Iterator[None]:
-    """One sentence for each way in which Ray's client fails to get an answer that it can use.
+    """Say in one sentence why Ray's client did not get an answer that it can use.
 
     Raises:
         UserError: nothing is there, or something else, or it does not let us in.
@@ -90,11 +90,11 @@ def telling_of_answers(api: JobApi) -> Iterator[None]:
 
 
 def connect(api: JobApi) -> JobSubmissionClient:
-    """A client of the job API. Raises as ``telling_of_answers``."""
+    """Return a client of the job API. Raises what ``telling_of_answers`` raises."""
     for name in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if api.address is not None:
-        os.environ[ADDRESS_VARIABLES[0]] = api.address  # or RAY_ADDRESS would win over the address that is asked for
+        os.environ[ADDRESS_VARIABLES[0]] = api.address  # else RAY_ADDRESS would win over the address that is asked for
     with telling_of_answers(api):
         return JobSubmissionClient(api.address)
 
@@ -115,7 +115,7 @@ def submit(
         pip: a requirements file that Ray installs for the job on every node.
 
     Raises:
-        UserError: the cluster refuses the job, its folder cannot be put together, or as ``stop_wait_seconds``.
+        UserError: the cluster refuses the job, its folder cannot be put together, or what ``stop_wait_seconds`` raises.
         ClusterFailedError: the cluster failed.
     """
     command = [job, *arguments]
@@ -138,7 +138,7 @@ def submit(
 
 
 def stop_wait_seconds() -> str:
-    """As this command's environment says. Raises ``UserError`` for what Ray would not understand."""
+    """The seconds that the environment asks for, or ours. Raises ``UserError`` for what Ray would not understand."""
     seconds = os.environ.get(STOP_WAIT, STOP_WAIT_SECONDS)
     if not seconds.isdecimal():
         raise UserError(f"{STOP_WAIT}: {seconds!r} is not a whole number of seconds")
@@ -157,10 +157,10 @@ def _retrying(start: Callable[[], str]) -> str:
 
 
 def follow(client: JobSubmissionClient, submission: str, write: Callable[[str], None]) -> int:
-    """Pass the job's output to ``write`` until it ends; returns its exit code, as a shell gives it.
+    """Pass the job's output to ``write`` until it ends; returns its exit code, as a shell reports it.
 
     Raises:
-        LostJobError: the way to the cluster is lost.
+        LostJobError: the connection to the cluster is lost.
         ClusterFailedError: the job ended without an exit code.
     """
 
@@ -190,18 +190,18 @@ def follow(client: JobSubmissionClient, submission: str, write: Callable[[str], 
 
 @contextmanager
 def telling_of_loss(submission: str) -> Iterator[None]:
-    """Raise ``LostJobError`` where Ray's client does not get an answer while a job is followed."""
+    """Raise ``LostJobError`` if Ray's client does not get an answer while a job is followed."""
     try:
         yield
     except UNANSWERED as error:
         why = f"it answers {error.status}" if isinstance(error, aiohttp.ClientResponseError) else reason(error)
         raise LostJobError(
-            f"{submission} cannot be followed any more ({why}); it goes on if its cluster does"
+            f"{submission} can no longer be followed ({why}); it continues if its cluster does"
         ) from None
 
 
 def what_next(client: JobSubmissionClient, api: JobApi, submission: str) -> str:
-    """The commands that follow and stop a job, to be pasted; with a token's place, never with a token."""
+    """The commands that follow and stop a job, to be pasted; they name a token's place, never the token."""
     address = shlex.quote(without_keys(client.get_address()))
     settings, option = ([f"{ADDRESS_VARIABLES[0]}={address}"], "") if api.has_rival else ([], f" --address {address}")
     if token_mode():

@@ -1,6 +1,6 @@
 """Run the ranks of a training run on Ray Train.
 
-config → workers planned on the cluster → TorchTrainer → one ``pipeline.run.train`` a worker → status
+config → workers planned on the cluster → TorchTrainer → one ``pipeline.run.train`` per worker → status
 
 The run directory is the one truth: ranks read and write it themselves, the driver follows its metrics file, and
 Ray carries figures and restarts lost workers.
@@ -55,7 +55,7 @@ class Plan:
     cpus_per_worker: int
     use_gpu: bool
     min_workers: int | None = None  # fewer than num_workers will do; None: exactly num_workers
-    gpus_per_worker: float = 1.0  # where use_gpu
+    gpus_per_worker: float = 1.0  # if use_gpu
 
     @property
     def resources(self) -> dict[str, float]:
@@ -66,9 +66,9 @@ class Plan:
 def plan_workers(cluster: ClusterConfig) -> Plan:
     """Resolve the ``auto`` settings on the nodes that are there and those that an autoscaling cluster may add.
 
-    One worker per GPU that is there, or of one node to be added while there is none; without GPUs a single one with
-    all CPUs of the largest node: data-parallel workers on the CPUs of one machine are slower than one worker with all
-    its threads.
+    There is one worker per GPU or, while there is no GPU yet, per GPU of one node to be added; without GPUs a single
+    worker with all CPUs of the largest node: data-parallel workers on the CPUs of one machine are slower than one
+    worker with all its threads.
     """
     there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     nodes = there + growth()
@@ -86,7 +86,7 @@ def plan_workers(cluster: ClusterConfig) -> Plan:
 
 
 def _even_share(node_cpus: Sequence[int], num_workers: int, most: Sequence[int]) -> int:
-    """Return the most CPUs that each of ``num_workers`` can have at once, ``most`` workers a node; at least 1."""
+    """Return the most CPUs that each of ``num_workers`` can have, with up to ``most`` workers per node; at least 1."""
     for share in range(max(node_cpus, default=1), 1, -1):
         if sum(min(cpus // share, limit) for cpus, limit in zip(node_cpus, most, strict=True)) >= num_workers:
             return share
@@ -102,7 +102,7 @@ class OnRay:
     evaluate_at_tokens: Sequence[int] = ()
     private: bool = False  # the cluster ends with this process
     search: str | None = None  # the directory of the search that this run is a trial of
-    exchange: str | None = None  # where its ranks ask at each validation whether to go on (see there)
+    exchange: str | None = None  # where its ranks ask at each validation whether to continue (see ``exchange``)
 
     @property
     def num_workers(self) -> int:
@@ -110,7 +110,7 @@ class OnRay:
 
     @property
     def num_at_once(self) -> int:
-        """Return how many runs of this plan the cluster has room for, as large as it may grow to."""
+        """Return how many runs of this plan the cluster has room for, at the largest size that it may grow to."""
         plan = self.plan
         return max(1, places(node_resources(), plan.resources) // plan.num_workers)
 
@@ -174,11 +174,11 @@ class News:
         self.tails = tails
         self.owner = owner
         self.num_polls = 0
-        self.may_repeat = False  # what was told early comes again, in its file
+        self.may_repeat = False  # records from Ray's store come again, in their file
         self.shown: deque[Record] = deque(maxlen=SHOWN_RECORDS)
 
     def records(self, *, last: bool = False) -> list[Record]:
-        """Return the records since the last call, each once. ``last``: there will be no other call."""
+        """Return the records since the last call, each once. ``last``: there will be no further call."""
         found = [record for tail in self.tails for record in tail.records()]
         self.num_polls += 1
         if last or self.num_polls % MAILBOX_EVERY_POLLS == 0:
@@ -191,10 +191,10 @@ class News:
 
 
 def in_background(work: Callable[[], Any], *, meanwhile: Callable[[bool], None]) -> Any:
-    """The result of ``work`` in another thread; this one calls ``meanwhile`` again and again, and is free for signals.
+    """Run ``work`` in another thread and return its result; this one calls ``meanwhile`` and stays free for signals.
 
     Args:
-        meanwhile: told whether ``work`` has ended, which is said once, last.
+        meanwhile: called again and again with whether ``work`` has ended; the last call is the only one with true.
 
     Raises:
         BaseException: what ``work`` raised.
@@ -221,7 +221,7 @@ def fitted(fit: Callable[[], Any]) -> str:
     """The status that the ranks of a trainer's ``fit`` returned, or the error that ended them.
 
     Raises:
-        UserError, TrainingStoppedError: what a rank found wrong, in its own words (``DivergedError`` where the numbers
+        UserError, TrainingStoppedError: what a rank found wrong, in its own words (``DivergedError`` if the numbers
             went wrong); or more workers were lost than ``cluster.max_failures`` allows.
     """
     try:
@@ -242,7 +242,7 @@ def fitted(fit: Callable[[], Any]) -> str:
 
 @contextmanager
 def on_ray(config: Config, *, verbose: bool = False) -> Iterator[OnRay]:
-    """The executor on the configured cluster, or on a private local one for as long as this lasts.
+    """Yield the executor on the configured cluster, or on a private local one that lasts as long as this context.
 
     Raises:
         UserError: no cluster at the address, or one that can never hold the workers.

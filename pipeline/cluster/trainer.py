@@ -1,6 +1,6 @@
-"""Ray's trainer for torch without helper processes that have nothing to do; each polls on the workers' cores.
+"""Ray's trainer for torch without helper processes that have nothing to do and would poll on the workers' cores.
 
-Where Ray calls these things otherwise one day, it is Ray's own trainer.
+If a later Ray calls these things differently, it is Ray's own trainer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ray.train.torch import TorchTrainer
 class OurTrainer(TorchTrainer):
     """The trainer on any cluster."""
 
-    idle: tuple[str, ...] = ("DatasetsCallback",)  # there are none
+    idle: tuple[str, ...] = ("DatasetsCallback",)  # there are no datasets
 
     def _create_default_callbacks(self) -> list[Any]:
         callbacks = super()._create_default_callbacks()  # type: ignore[misc]
@@ -22,7 +22,7 @@ class OurTrainer(TorchTrainer):
 
 
 class PrivateTrainer(OurTrainer):
-    """The trainer on a cluster that this process has started: nothing is to be cleaned up after its death."""
+    """The trainer on a cluster that this process has started: nothing needs cleaning up after its death."""
 
     idle = (*OurTrainer.idle, "PlacementGroupCleanerCallback")
 
@@ -37,7 +37,7 @@ class PrivateTrainer(OurTrainer):
 
 
 def private_controller() -> Any:
-    """Return the module ``controller``; None where this Ray does not have what it builds on."""
+    """Return the module ``controller``; None if this Ray does not have what it builds on."""
     try:
         from pipeline.cluster import controller
     except ImportError:

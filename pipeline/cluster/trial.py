@@ -1,4 +1,4 @@
-"""One leg of a trial of a search: a run of its own, which tells its validations and, last, how it ended.
+"""One leg of a trial of a search: a run of its own, which reports its validations and, last, how it ended.
 
 settings → configuration → the validations of earlier sittings → ``pipeline.run.train`` on one worker or several
 """
@@ -34,7 +34,7 @@ Report = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Runner:
-    """Runs trials, in processes of Ray Tune's.
+    """Runs trials, in Ray Tune's processes.
 
     ``config`` is that of the search with the budget of a trial; ``directory`` the search's own, with its owner.
     """
@@ -46,18 +46,18 @@ class Runner:
 
     @property
     def resources(self) -> dict[str, float]:
-        """What the process of a trial holds."""
+        """The resources that the process of a trial holds."""
         if self.plan.num_workers > 1:
-            # the drivers hold no CPU, else they would hold what their workers wait for
+            # the drivers hold no CPU, else they would hold those that their workers wait for
             return {"memory": 64 << 20}
         return self.plan.resources
 
     def run(self, trial: Trial, report: Report, *, after_tokens: int = 0) -> dict[str, Any]:
-        """Train ``trial``, or go on with it; returns how it ended, why, and after how many tokens.
+        """Train ``trial``, or continue it; returns how it ended, why, and after how many tokens.
 
         Args:
-            report: told of each validation; raises ``LeaveError`` where the trial is to pause.
-            after_tokens: validations up to there are known.
+            report: called with each validation; raises ``LeaveError`` if the trial is to pause.
+            after_tokens: validations up to this number of tokens are known.
 
         Raises:
             LostOwnershipError: another driver has taken the search over; nothing more was written.
@@ -79,7 +79,7 @@ class Runner:
         return {"ended": ended, "reason": reason, "tokens": figures_of(folder)["tokens"]}
 
     def train(self, trial: Trial, folder: Path, report: Report, *, after_tokens: int) -> str:
-        """How the run of ``trial`` in ``folder`` ended. Raises as ``pipeline.run.train``."""
+        """Train the run of ``trial`` in ``folder``; returns how it ended. Raises like ``pipeline.run.train``."""
         config = config_of(self.config, trial, folder)
         is_own = config.data.directory == self.config.data.directory
         corpus = open_prepared(config.data.directory) if is_own else corpora.prepared(config)
@@ -111,7 +111,7 @@ class Runner:
         )
 
     def train_on_several(self, config: Config, folder: Path, report: Report, milestones: Sequence[int]) -> str:
-        """``train`` on ranks of Ray Train's, which ask here at each validation whether to go on."""
+        """``train`` on ranks of Ray Train, which ask here at each validation whether to continue."""
         folder.mkdir(parents=True, exist_ok=True)
         exchange = Exchange(f"{self.directory.owner}-{folder.name}")
         exchange.close()  # of an earlier leg

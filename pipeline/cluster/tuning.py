@@ -1,8 +1,8 @@
-"""Ray Tune drives the engine of a search: each leg of a trial, from a start to a pause or end, is a trial of Tune's.
+"""Ray Tune runs what the engine of a search says: each leg of a trial, from a start to a pause or end, is a Tune trial.
 
-So nothing is ever paused as far as Tune knows: a trial that pauses has ended there, and one that is promoted is begun
-anew, from its own checkpoint, in a process that is there already. The engine alone says what is to run; this runs
-where Tune runs, which with ray:// is not the driver.
+So as far as Tune knows, nothing is ever paused: a trial that pauses has ended, and one that is promoted begins again
+from its own checkpoint, in a process that is there already. The engine alone says what is to run. This code runs where
+Tune runs, which with ray:// is not the driver.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pipeline.training.loop import INTERRUPTED
 
 LEG = "leg"  # what a trial of Tune's is given: the trial of the search, as text
 LOOK_SECONDS = 2.0  # how often the size of the cluster is looked at
-ROOM_SECONDS = 60.0  # after which a trial that waits for room on the cluster is told of
+ROOM_SECONDS = 60.0  # after which a wait of a trial for room on the cluster is reported
 FIGURES = ("tokens", "loss", "perplexity", "seconds")
 TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # a second copy of each trial for TensorBoard
@@ -42,13 +42,13 @@ TUNE_SETTINGS = {
 
 
 def as_leg(trial: Trial) -> str:
-    """What a process that runs ``trial`` must know of it."""
+    """What a process that runs ``trial`` must know about it, as JSON."""
     names = ("name", "number", "settings", "seed_offset", "details", "tokens")
     return json.dumps({name: getattr(trial, name) for name in names})
 
 
 class Conductor:
-    """Between Tune and the engine: which of Tune's trials is which, and what either says to the other."""
+    """Stands between Tune and the engine: knows which trial is which, and passes on what each says to the other."""
 
     def __init__(
         self,
@@ -62,10 +62,10 @@ class Conductor:
     ) -> None:
         """
         Args:
-            make_engine: is called where Tune runs.
+            make_engine: called where Tune runs.
             most_at_once: how many trials the cluster has room for.
-            before_leg: carries out what one trial is to take of another, the journal being written as far as a failure
-                that it is told of; returns of each trial that could not have it why.
+            before_leg: makes trials take the checkpoints of others that the engine has decided on, given why the
+                journal could not be written (empty: it is); returns why, for each trial that could not.
         """
         self.before_leg = before_leg
         self.after_leg = after_leg
@@ -74,7 +74,7 @@ class Conductor:
         self.most_at_once = most_at_once
         self.max_failures = max_failures
         self.names: dict[str, str] = {}
-        self.mistake = ""  # that ended the search
+        self.mistake = ""  # the one that ended the search
         self._engine: Engine | None = None
         self._looked: tuple[float, int] | None = None
         self._waits_since: float | None = None
@@ -97,7 +97,7 @@ class Conductor:
         return self._looked[1] - len(self.engine.standing.in_state(RUNNING))
 
     def next_leg(self, tune_id: str) -> dict[str, str] | str | None:
-        """The configuration of Tune's next trial; None: none for now; or that there will be none any more."""
+        """The configuration of Tune's next trial; None: none for now; ``Searcher.FINISHED``: no more at all."""
         if self.mistake or self.journal.directory.stop_requested():
             return Searcher.FINISHED
         try:
@@ -111,7 +111,7 @@ class Conductor:
         return None if isinstance(action, Wait) else Searcher.FINISHED
 
     def _next_action(self) -> Action:
-        """What to begin now, all that it needs being there. Raises ``UserError`` where the search cannot go on."""
+        """What to begin now, with all that it needs in place. Raises ``UserError`` if the search cannot continue."""
         while True:
             action = self.engine.next_action(self.room())
             if not isinstance(action, Run):
@@ -128,7 +128,7 @@ class Conductor:
                 return action
 
     def result(self, tune_id: str, result: dict[str, Any]) -> bool:
-        """Whether a leg goes on after it said ``result``: a validation, or how it ended."""
+        """Whether a leg continues after it reported ``result``: a validation, or how it ended."""
         name = self.names[tune_id]
         if "ended" not in result:
             if self.engine.report(name, **{figure: result[figure] for figure in FIGURES}) == CONTINUE:
@@ -142,23 +142,23 @@ class Conductor:
         return False
 
     def error(self, tune_id: str, reason: str) -> None:
-        """The process of a leg was lost."""
+        """Tell the engine that the process of a leg was lost."""
         if self.journal.directory.stop_requested():
             self.engine.interrupted(self.names[tune_id])
         else:
             self.engine.failed(self.names[tune_id], reason, max_failures=self.max_failures)
 
     def look_at_the_time(self) -> None:
-        """Where ``search.max_hours`` is over, ask what runs to save and leave."""
+        """If ``search.max_hours`` are over, ask the running trials to save and leave."""
         if self.engine.out_of_time() and not self.journal.directory.stop_requested():
-            self.engine.next_action(0)  # which writes that it is over
+            self.engine.next_action(0)  # this writes that the time is over
             self.journal.directory.request_stop()
 
     def look_for_room(self, resources: Mapping[str, float], *, waits: bool) -> None:
-        """Note in the journal, once a wait, that a trial has waited for ``resources`` of the cluster for long.
+        """Note in the journal, once per wait, that a trial has waited long for ``resources`` of the cluster.
 
         Args:
-            waits: whether one waits now.
+            waits: whether a trial waits now.
         """
         now = time.monotonic()
         if not waits:
@@ -181,17 +181,17 @@ class Draws(Searcher):
         return self.conductor.next_leg(trial_id)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing: how legs end is said by their results."""
+        """Do nothing: the results say how legs end."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the journal holds all."""
+        """Do nothing: the journal holds everything."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing, as ``save``."""
+        """Do nothing, like ``save``."""
 
 
 class Decides(FIFOScheduler):
-    """Tune tells it of results; the engine decides."""
+    """Tune reports results to it; the engine decides."""
 
     def __init__(self, conductor: Conductor) -> None:
         super().__init__()
@@ -200,7 +200,7 @@ class Decides(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if self.conductor.result(trial.trial_id, result):
             return TrialScheduler.CONTINUE
-        # its process may be kept for another leg: it is to let go of this one now
+        # its process may be kept for another leg, so it must let go of this one now
         actor = getattr(getattr(trial, "temporary_state", None), "ray_actor", None)
         if actor is not None:
             actor.leave.remote()
@@ -208,7 +208,7 @@ class Decides(FIFOScheduler):
 
 
 class Watches(tune.Callback):
-    """Tune tells it of processes that were lost or wait; and what a full disk refused is tried again."""
+    """Tune tells it which processes were lost or wait; it also retries what a full disk refused."""
 
     def __init__(self, conductor: Conductor, resources: Mapping[str, float]) -> None:
         self.conductor = conductor
@@ -225,7 +225,7 @@ class Watches(tune.Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self.conductor.journal.retry()
         self.conductor.look_at_the_time()
-        if "CPU" in self.resources:  # else it is the driver of workers that wait by themselves
+        if "CPU" in self.resources:  # else a trial is the driver of workers, whose waits are noted elsewhere
             waits = any(trial.status == tune.experiment.Trial.PENDING for trial in trials)
             self.conductor.look_for_room(self.resources, waits=waits)
 
@@ -233,10 +233,10 @@ class Watches(tune.Callback):
 def conduct(
     conductor: Conductor, runner: Runner, resources: dict[str, float], scratch: Path, *, reuse_actors: bool
 ) -> None:
-    """Run what the engine says, until it says that nothing is left, or at a stop request for now.
+    """Run what the engine says, until nothing is left to run or a stop is requested.
 
     Args:
-        scratch: for what Tune writes for itself, which nobody reads.
+        scratch: the folder for what Tune writes for itself, which nobody reads.
     """
     os.environ.update(TUNE_SETTINGS)
     actor = tune.with_parameters(LegActor, runner=runner)

@@ -69,7 +69,7 @@ def run_rank(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def device(*, use_gpu: bool) -> torch.device:
-    """Return what Ray has given to this worker."""
+    """Return the device that Ray has given to this worker."""
     if not use_gpu:
         return torch.device("cpu")
     from ray.train.torch import get_device
