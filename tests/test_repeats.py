@@ -140,7 +140,7 @@ def test_a_mistake_in_one_run_is_reported_before_any_is_trained(
     with pytest.raises(SystemExit) as left:
         run_job(train.main, [*argv, "--seeds", "2"])
     assert left.value.code == 2
-    assert "model.hidden_size: this run was started with 9 and cannot go on with 12" in capsys.readouterr().err
+    assert "model.hidden_size: this run was started with 9 and cannot continue with 12" in capsys.readouterr().err
     assert not Path(str(of_seed(config, 1).run.directory)).exists()
     # and --fresh sets it aside
     run_job(train.main, [*argv, "--seeds", "2", "--fresh", "train.max_steps=2"])

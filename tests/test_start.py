@@ -50,7 +50,9 @@ def test_an_earlier_run_goes_on_whatever_the_settings_of_initial_weights(make_co
     launch.train(config, launch.in_process)
     ((path, manifest),) = checkpoint.manifests(str(config.run.directory))
     other = make_config({"train.max_steps": 3, "run.sample_tokens": 0, "model.input_gain": 1})
-    with pytest.raises(UserError, match=r"model\.input_gain: this run was started with None and cannot go on with 1"):
+    with pytest.raises(
+        UserError, match=r"model\.input_gain: this run was started with None and cannot continue with 1"
+    ):
         check_continues(path, manifest, other, fingerprints={})
     make_older(path / checkpoint.CONFIG)
     check_continues(path, manifest, other, fingerprints={})

@@ -106,13 +106,13 @@ def check_continues(
             if name == "train.changes":
                 problems += other_past(was or [], value, tokens=manifest["tokens"])
             elif was != value and not name.startswith(may_differ):
-                problems.append(f"{name}: this run was started with {was!r} and cannot go on with {value!r}")
+                problems.append(f"{name}: this run was started with {was!r} and cannot continue with {value!r}")
     if not problems:
         for kind, fingerprint in fingerprints.items():
             if manifest["fingerprints"][kind] != fingerprint:
                 problems.append(f"{path}: was trained on another {kind} than the one prepared now")
     if problems:
-        raise CannotContinueError("\n".join([*problems, "another run.directory starts beside it"]))
+        raise CannotContinueError("\n".join([*problems, "another run.directory starts a separate run"]))
 
 
 def other_past(was: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]], *, tokens: int) -> Iterator[str]:
@@ -123,6 +123,6 @@ def other_past(was: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]
     for place in sorted(old.keys() | new.keys()):
         if old.get(place) != new.get(place):
             yield (
-                f"train.changes: at {place:,} tokens this run had {old.get(place, 'no change')} and cannot go on with "
-                f"{new.get(place, 'none')}; it is at {tokens:,} tokens, its changes may differ only from there on"
+                f"train.changes: at {place:,} tokens this run had {old.get(place, 'no change')} and cannot continue "
+                f"with {new.get(place, 'none')}; it is at {tokens:,} tokens, and changes may differ only from there on"
             )

@@ -107,7 +107,7 @@ def test_a_search_that_was_moved_goes_on(make_config: Callable[..., Config], tmp
     assert [row[3] for row in go_on(runner_of(moved), moved)] == ["done", "done"]
     assert not (tmp_path / "run").exists()
     other = configuration.with_values(moved, {"model.dropout": 0.3, "search.num_trials": 9, "search.max_hours": 3})
-    with pytest.raises(UserError, match=r"^model\.dropout: .* cannot go on with 0\.3\n"):
+    with pytest.raises(UserError, match=r"^model\.dropout: .* cannot continue with 0\.3\n"):
         check_same_search(RunDirectory(there / "run"), other)
 
 

@@ -69,7 +69,7 @@ def test_a_job_whose_head_is_lost_is_said_to_go_on_if_its_cluster_does(capsys: p
         left, said = submitted(capsys, "--address", head.address)
     assert left == 1
     assert (
-        "error: raysubmit_1 cannot be followed any more (it answers 500); it goes on if its cluster does\n  follow: "
+        "error: raysubmit_1 can no longer be followed (it answers 500); it continues if its cluster does\n  follow: "
         in said
     )
     assert f"job stop --address {head.address} raysubmit_1\n" in said
@@ -100,7 +100,7 @@ def test_a_job_without_an_exit_code_says_why() -> None:
         submission.follow(client_of(message="pip\nfailed"), "x", print)
     with pytest.raises(ClusterFailedError, match=r"^x was stopped$"):
         submission.follow(client_of(status=JobStatus.STOPPED), "x", print)
-    with pytest.raises(LostJobError, match=r"^x cannot be followed any more \(gone\); it goes on if its cluster does$"):
+    with pytest.raises(LostJobError, match=r"^x can no longer be followed \(gone\); it continues if its cluster does$"):
         submission.follow(client_of("a", error=requests.ConnectionError("gone")), "x", print)
 
 

@@ -16,8 +16,8 @@ from tests.cluster.submitting import HEAD, SUBMITTED, submitted, without_variabl
 
 PROJECT = Path(__file__).parents[2]
 PAGE = "<html><head><title>Login</title><style>p {}</style></head><body><h1>Please log in</h1></body></html>"
-NOT_RAY = "not Ray's job API, which a head has at http://HOST:8265, answers at ADDRESS"
-PUT = "put that of its head into RAY_AUTH_TOKEN, or into a file that RAY_AUTH_TOKEN_PATH names (else ~/.ray/auth_token)"
+NOT_RAY = "something other than Ray's job API, which a head has at http://HOST:8265, answers at ADDRESS"
+PUT = "put its head's token into RAY_AUTH_TOKEN, or into a file that RAY_AUTH_TOKEN_PATH names (else ~/.ray/auth_token)"
 
 
 @pytest.fixture(autouse=True)

@@ -74,7 +74,7 @@ def test_a_search_ranks_its_trials_and_its_best_trains(
     run_job(job.main, ["--config", str(tmp_path / "mine.yaml"), "--json"])
     assert capfd.readouterr().out == printed.out
     assert {name: (directory / name).read_bytes() for name in left} == left
-    with pytest.raises(UserError, match=r"^search\.seed: this search was started with 1 and cannot go on with 9"):
+    with pytest.raises(UserError, match=r"^search\.seed: this search was started with 1 and cannot continue with 9"):
         search(configuration.with_values(config, {"search.seed": 9}))
 
 

@@ -57,7 +57,7 @@ def submit(head: Head, environment: dict[str, str], *arguments: str) -> subproce
     )
 
 
-PUT = "put that of its head into RAY_AUTH_TOKEN, or into a file that RAY_AUTH_TOKEN_PATH names (else ~/.ray/auth_token)"
+PUT = "put its head's token into RAY_AUTH_TOKEN, or into a file that RAY_AUTH_TOKEN_PATH names (else ~/.ray/auth_token)"
 
 
 @pytest.mark.ray
@@ -152,7 +152,7 @@ def test_jobs_are_followed_and_their_exit_codes_returned(
     # the sentence and the exit code of a job that fails on the cluster come back
     failed = submit(head, environment, "train", *settings, "model.hidden_size=9")
     assert failed.returncode == 2
-    assert "model.hidden_size: this run was started with 8 and cannot go on with 9" in failed.stdout
+    assert "model.hidden_size: this run was started with 8 and cannot continue with 9" in failed.stdout
 
 
 @pytest.mark.ray

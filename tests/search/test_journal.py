@@ -144,9 +144,9 @@ def test_a_damaged_or_foreign_directory_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError) as refused:
         check_same_search(directory, other)
     assert str(refused.value).splitlines() == [
-        "model.num_layers: this search was started with 2 and cannot go on with 3",
-        "search.seed: this search was started with 1 and cannot go on with 9",
-        f"(so {directory.config} says; another run.directory starts a search beside it)",
+        "model.num_layers: this search was started with 2 and cannot continue with 3",
+        "search.seed: this search was started with 1 and cannot continue with 9",
+        f"({directory.config} says so; another run.directory starts a separate search)",
     ]
     for garbled in (b"model: {hidden", b"\xff\xfe", b"- 1", b"model: {bptt: 3}"):
         directory.config.write_bytes(garbled)
