@@ -1,7 +1,7 @@
-"""Averages of the trained weights, which are scored, sampled and saved in their place.
+"""Averages of the trained weights, which are scored, sampled and saved in place of these.
 
-exponential (Polyak & Juditsky 1992, as a moving average), tail (their uniform mean, from an epoch on), nonmonotonic
-(the same mean from the validation on that shows no progress: NT-ASGD, Merity et al. 2018, whose updates stay SGD's).
+exponential (Polyak & Juditsky 1992, as a moving average), tail (the uniform mean from a given epoch on), nonmonotonic
+(the same from the first validation that shows no progress: NT-ASGD, Merity et al. 2018, whose updates stay SGD's).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Averaging:
         """Add the weights that an update has just made to the mean."""
         self.num_updates += self.begun
         if self.config.average == "exponential":
-            # the first few count more, or the start would stay in the mean for long
+            # the first few count more, else the initial weights would stay in the mean for long
             decay = min(self.config.average_decay, self.num_updates / (self.num_updates + 9))
             foreach.lerp_(self.means, self.parameters, 1 - decay)
         elif self.begun:
@@ -84,10 +84,10 @@ class Averaging:
         return {"means": self.means, "num_updates": self.num_updates, "losses": self.losses}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state_dict`` gave; the model must have the trained weights of then already.
+        """Continue from what ``state_dict`` returned; the model must already have the trained weights of that state.
 
-        Where an update is undone, validations and epochs that ended since are not: losses that were noted stay, and a
-        mean that has begun since begins anew, with the model's weights.
+        If an update is undone, validations and epochs that have ended since are not: losses that were noted stay, and
+        a mean that has begun since begins again, with the model's weights.
         """
         means = state["means"] or (self.parameters if self.begun else [])
         self.means, self.num_updates = [mean.clone() for mean in means], state["num_updates"]

@@ -8,8 +8,9 @@
         manifest.json         step, epoch, position, figures, fingerprints; size and xxh3 of every file above; its own
                               checksum (see ``manifest``)
 
-A folder is written under a temporary name and renamed whole, and renamed before it is removed, so a process that is
-killed leaves nothing that looks like a checkpoint. ``selection`` says which is read. Nothing here is ever unpickled.
+A folder is written under a temporary name and renamed when complete, and renamed again before it is removed, so a
+killed process leaves nothing that looks like a checkpoint. ``selection`` says which one is read. Nothing here is ever
+unpickled.
 """
 
 from __future__ import annotations
@@ -72,22 +73,22 @@ __all__ = [
     "write_manifest",
 ]
 
-# beginnings of names that nobody reads: what is being written and replaced (by ``new_folder``), and removed
+# names that begin like this are never read: of what is being written or replaced (by ``new_folder``), or removed
 WRITING, FORMER, DROPPED = ".writing-", ".former-", ".dropped-"
 UNSIGNED = "a change to its manifest since would not be noticed"
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready for use, with what it was trained as."""
+    """A model ready for use, with what belongs to it."""
 
     model: LanguageModel
     tokenizer: Tokenizer
     config: Config
     manifest: dict[str, Any]
     path: Path
-    which: str = ""  # of its run: best, last; empty where it was named itself
-    remarks: tuple[str, ...] = ()  # what whoever uses it should know, a sentence each
+    which: str = ""  # of its run: best, last; empty if the checkpoint itself was named
+    remarks: tuple[str, ...] = ()  # what its user should know, a sentence each
 
     @property
     def title(self) -> str:
@@ -107,9 +108,9 @@ def save(
     """Write the checkpoint of step ``facts["step"]`` whole or not at all, then drop those no longer kept.
 
     Args:
-        weights: as ``weights_of`` gives them.
+        weights: as ``weights_of`` returns them.
         state: tensors, numbers, lists and dicts only, so that it loads with ``weights_only``.
-        facts: goes into the manifest; ``step``, and ``perplexity`` where this step was validated.
+        facts: for the manifest; with ``step``, and with ``perplexity`` if this step was validated.
 
     Raises:
         LostOwnershipError: another driver has taken the run over.
@@ -131,7 +132,7 @@ def _write_tensors(folder: Path, weights: Mapping[str, Tensor], state: Mapping[s
     try:
         save_weights(dict(weights), str(folder / WEIGHTS))
         torch.save(dict(state), folder / STATE)
-    except (SafetensorError, RuntimeError) as error:  # how these two tell of a full disk
+    except (SafetensorError, RuntimeError) as error:  # how these two report a full disk
         raise OSError(f"{folder}: {' '.join(str(error).split())}") from None
 
 
@@ -156,7 +157,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, which: s
         which: ``best`` or ``last`` of a run.
 
     Raises:
-        UserError: no such checkpoint, or a file of it is missing, altered, or of another shape than its configuration.
+        UserError: no such checkpoint, or a file of it is missing, altered, or does not match its configuration.
     """
     return reading(path, which, lambda choice: _load(choice, device))
 
@@ -179,7 +180,7 @@ def _load(choice: Choice, device: str | torch.device) -> Loaded:
 
 
 def load_initial_weights(model: LanguageModel, path: str | Path) -> None:
-    """Copy the verified weights that ``path`` means, as for ``load_model``, into ``model``. Raises ``UserError``."""
+    """Copy the verified weights at ``path`` (see ``load_model``) into ``model``. Raises ``UserError``."""
 
     def load(choice: Choice) -> None:
         verify(choice.path)
@@ -189,7 +190,7 @@ def load_initial_weights(model: LanguageModel, path: str | Path) -> None:
 
 
 def load_weights_into(model: LanguageModel, path: Path) -> None:
-    """Copy the weights of the checkpoint at ``path`` into ``model``. Raises ``UserError`` if they are another's."""
+    """Copy the weights of the checkpoint at ``path`` into ``model``. Raises ``UserError`` if they do not fit."""
     file = path / WEIGHTS
     try:
         with safe_open(str(file), "pt") as stored:
@@ -203,7 +204,7 @@ def load_weights_into(model: LanguageModel, path: Path) -> None:
 
 
 def _difference(model: LanguageModel, found: Mapping[str, tuple[list[int], str]]) -> str:
-    """Say in what way weights of these shapes and formats are not those of ``model``; empty if they are."""
+    """Say in what way weights of these shapes and formats do not fit ``model``; empty if they do."""
     wanted = {name: list(tensor.shape) for name, tensor in weights_of(model).items()}
     if missing := wanted.keys() - found.keys():
         return f"{min(missing)} is missing"
@@ -223,14 +224,14 @@ def load_state(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]
 
 
 def clear_up(directory: RunDirectory) -> list[str]:
-    """Remove what a killed writer left, and set aside each damaged checkpoint, before a run goes on.
+    """Remove what a killed writer left, and set aside each damaged checkpoint, before a run continues.
 
-    Under its own name a damaged checkpoint would be kept in place of a good one. Returns a sentence for each that was
+    Under its own name, a damaged checkpoint would be kept in place of a good one. Returns a sentence for each that was
     set aside or cannot be checked.
     """
     for path in directory.checkpoints.glob(f"{FORMER}*"):
         target = path.with_name(path.name.removeprefix(FORMER))
-        if not target.exists():  # its writer was killed when it had not yet put another in its place
+        if not target.exists():  # its writer was killed before it had put another in its place
             path.rename(target)
     for path in [path for start in (WRITING, FORMER, DROPPED) for path in directory.checkpoints.glob(f"{start}*")]:
         shutil.rmtree(path, ignore_errors=True)

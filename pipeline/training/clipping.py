@@ -1,6 +1,6 @@
 """Gradients are clipped by value, by global norm, or to a percentile of recent norms.
 
-Everything stays on the device: nothing here waits for it. After the ranks have averaged their gradients, all of them
+Everything stays on the device: nothing here waits for it. The ranks average their gradients before, so all of them
 decide alike.
 """
 
@@ -19,7 +19,7 @@ class Clipping:
     """Clips to the smallest limit that is set, and counts how often it clipped.
 
     Source: Pascanu et al. 2013 (norm); Mikolov 2012 (value); Seetharaman et al. 2020, AutoClip (percentile), here over
-    the last ``clip_history`` finite norms, the present one included, instead of over all.
+    the last ``clip_history`` finite norms, the current one included, instead of over all.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Clipping:
             gradients: of the loss times ``scale``.
 
         Returns:
-            The global norm of the unscaled gradients before any clipping, and by what to divide ``gradients`` now.
+            The global norm of the unscaled gradients before any clipping, and what to divide ``gradients`` by now.
         """
         norm = torch.nn.utils.get_total_norm(gradients) / scale
         finite = torch.isfinite(norm)
@@ -104,10 +104,10 @@ class Clipping:
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor | int]) -> None:
-        """Copy what ``state_dict`` gave into this one's own tensors."""
+        """Copy what ``state_dict`` returned into this object's own tensors."""
         norms = state["norms"]
         assert isinstance(norms, Tensor)
-        kept = ("norms", "num_seen") if len(norms) == len(self.norms) else ()  # else they begin anew, or are not asked
+        kept = ("norms", "num_seen") if len(norms) == len(self.norms) else ()  # else they begin empty, or are unused
         for own, saved in ((getattr(self, name), state[name]) for name in (*kept, "num_clipped")):
             own.copy_(saved)
         self.num_updates = int(state["num_updates"])

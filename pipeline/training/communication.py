@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from pipeline.config import DdpConfig
 from pipeline.training.times import StepTimes
 
-# other sizes of buckets were measured, and no faster
+# other bucket sizes were measured, and are no faster
 BUCKET_BYTES, MEBIBYTE = 25e6, 2**20
 
 
@@ -35,7 +35,7 @@ class Exchange:
             self.powersgd = PowerSGDState(
                 None,
                 matrix_approximation_rank=config.powersgd_rank,
-                # torch asks for two whole steps, the first of which is that of ``settle``
+                # torch asks for two full steps first, the first of which is that of ``settle``
                 start_powerSGD_iter=config.powersgd_after_steps + 2,
                 orthogonalization_epsilon=1e-8,  # a gradient of zeros has no direction
             )
@@ -68,7 +68,7 @@ class Exchange:
             return allreduce_hook(None, bucket)  # type: ignore[arg-type]
         future = powerSGD_hook(self.powersgd, bucket)
         if not bucket.buffer().is_cuda:
-            # its callbacks wait for further exchanges: with several buckets under way all of gloo's threads might
+            # its callbacks wait for further exchanges: with several buckets under way, all of gloo's threads might wait
             future.wait()
         return future
 
@@ -85,7 +85,7 @@ class Exchange:
         return {"errors": errors, "p": dict(self.powersgd.p_memory_dict), "q": dict(self.powersgd.q_memory_dict)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state_dict`` gave; on another number of ranks each takes the mean of the errors."""
+        """Continue from what ``state_dict`` returned; on another number of ranks each takes the mean of the errors."""
         if self.powersgd is None or not state:
             return
         rank, world_size = dist.get_rank(), dist.get_world_size()

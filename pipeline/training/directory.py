@@ -3,13 +3,13 @@
     config.yaml          the resolved configuration of the latest start
     metrics.jsonl        one JSON record a line: the record of the run
     failures.jsonl       lost and hung workers, one JSON record a line
-    tensorboard/         the same, drawn from metrics.jsonl
+    tensorboard/         the same record, drawn from metrics.jsonl
     checkpoints/         step-00000123/ …
     lock, owner, stop    who is writing now, and the request to finish
 
 One driver holds the lock, which the operating system drops when the driver dies. Its workers may outlive it for
 some seconds on other machines, so each write first asks whether ``owner`` still names their driver. The trials of a
-search are run directories that the search's own directory holds: its owner is theirs, and its stop request too.
+search are run directories that the search's own directory holds: its owner and its stop request are theirs too.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class LostOwnershipError(RuntimeError):
 
 
 class RunDirectory:
-    """The paths of a run, and the ``owner`` token that must still stand in it for a write to be allowed."""
+    """The paths of a run, and the ``owner`` token that its directory must still name for a write to be allowed."""
 
     def __init__(self, path: str | Path, *, owner: str = "", held_by: str | Path | None = None) -> None:
-        """``held_by``: the directory in which ``owner`` and ``stop`` stand; None: this one."""
+        """``held_by``: the directory with the files ``owner`` and ``stop``; None: this one."""
         self.path = Path(path).absolute()
         self.held_by = self.path if held_by is None else Path(held_by).absolute()
         self.owner = owner
@@ -55,7 +55,7 @@ class RunDirectory:
         try:
             owner = file.read_bytes()
         except FileNotFoundError:
-            raise LostOwnershipError(f"{self.held_by} is not there any more, or {file} is not") from None
+            raise LostOwnershipError(f"{self.held_by} no longer exists, or {file} does not") from None
         if owner != self.owner.encode():
             raise LostOwnershipError(f"another process has taken over {self.held_by}")
 
@@ -71,7 +71,7 @@ class RunDirectory:
         """Hold the directory for this process and clear an old stop request.
 
         Raises:
-            UserError: if another run holds it, or it cannot be made.
+            UserError: another run holds it, or it cannot be created.
         """
         try:
             made = make_directory(self.path)
@@ -84,7 +84,7 @@ class RunDirectory:
             self._own()
             yield self
         finally:
-            # where a mistake was found before anything started, leave no trace
+            # if a mistake was found before anything started, leave no trace
             if self.owner and not self.config.exists():
                 self._remove_traces(made)
             os.close(descriptor)
@@ -105,13 +105,13 @@ class RunDirectory:
         remove_if_empty(made)
 
     def set_aside(self, *, but: str | Path | None = None) -> Path | None:
-        """Move what the ``locked`` directory holds to ``<name>.old-1`` (or the next free number); None: nothing.
+        """Move what the ``locked`` directory holds to ``<name>.old-1`` (or the next free number); None: it is empty.
 
-        What ``but`` is, or is within, stays. Where the directory is a link to another file system, or all of one,
-        the place is ``old-1`` within it: what lies on one file system cannot be renamed into another.
+        What ``but`` is, or is within, stays. If the directory is a link to another file system, or all of one, the
+        place is ``old-1`` within it: nothing can be renamed from one file system into another.
 
         Raises:
-            UserError: it cannot be moved; all is where it was.
+            UserError: it cannot be moved; everything is still where it was.
         """
         stays = None if but is None else Path(but).resolve()
         if stays == self.path.resolve():

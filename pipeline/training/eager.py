@@ -1,4 +1,4 @@
-"""torch's optimizers without torch's compiler, which they import at their first use: 1.3 s of a CPU and 100 MB.
+"""torch's optimizers without torch's compiler, which they import at their first use: 1.3 s of CPU time and 100 MB.
 
 torch marks methods of its optimizers as not to be compiled, and imports the compiler to say so. Here they are called
 without these marks, and compute the same.
@@ -13,7 +13,7 @@ import torch
 
 
 class Eager(torch.optim.Optimizer):
-    """An optimizer whose own methods have no marks; that of its ``step`` is taken away in each class."""
+    """An optimizer whose common methods have no marks; each class below removes that of its ``step``."""
 
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
     zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)

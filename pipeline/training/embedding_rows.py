@@ -1,8 +1,8 @@
 """The embedding's gradient is kept as the rows of those types that occur in a window.
 
-A dense gradient of V types is filled, exchanged, measured and subtracted whole, though most of it is zero where a
-window has far fewer tokens than there are types. Only plain SGD leaves the other rows as they are, so only there the
-two are the same. Letters: N positions of a window on a rank, M the most on any, R rows, E embedding, V vocabulary.
+A dense gradient of V types is filled, exchanged, measured and subtracted whole, though most of it is zero if a window
+has far fewer tokens than there are types. Only plain SGD leaves the other rows as they are, so only with it are the two
+the same. Letters: N positions of a window on a rank, M the most on any, R rows, E embedding, V vocabulary.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class EmbeddingRows:
 def summed(rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """Add up the (N, E) gradients of equal types among (N,) ``rows``; the N − R places left over are zeros for type 0.
 
-    As nothing depends on how many types there are, a GPU need not be waited for. A type's gradients are added in the
-    order in which they stand.
+    As no shape depends on how many types there are, nothing waits for a GPU. A type's gradients are added in the order
+    in which they occur.
     """
     rows, order = torch.sort(rows, stable=True)
     place = torch.zeros_like(rows)

@@ -14,7 +14,7 @@ from pipeline.training.parts import RunState
 
 
 def start_facts(state: RunState, config: Config, *, num_threads: int) -> Record:
-    """The facts of a run that is about to begin or go on."""
+    """The facts of a run that is about to begin or continue."""
     step = state.step
     return {
         "step": state.progress.step,

@@ -21,7 +21,7 @@ Updated = tuple[Tensor, Tensor, State]  # nats, gradient norm, next state
 
 
 class TrainingStoppedError(RuntimeError):
-    """Training cannot go on; the message says why, at which step, and which checkpoint is good."""
+    """Training cannot continue; the message says why, at which step, and which checkpoint is good."""
 
 
 class DivergedError(TrainingStoppedError):
@@ -29,7 +29,7 @@ class DivergedError(TrainingStoppedError):
 
 
 def check_validation(figures: Mapping[str, Any]) -> None:
-    """Raise ``DivergedError`` where the perplexity of a validation is not finite: such a trial is lost."""
+    """Raise ``DivergedError`` if the perplexity of a validation is not finite: such a trial is lost."""
     if not math.isfinite(figures["perplexity"]):
         raise DivergedError(
             f"the validation perplexity is not finite after {figures['tokens']:,} tokens "
@@ -40,7 +40,7 @@ def check_validation(figures: Mapping[str, Any]) -> None:
 def check_finite(loop: Loop) -> None:
     """Stop a run whose gradients were not finite since the last look; the guard kept them from the weights.
 
-    In fp16 that is an overflow, which the loss scale has already answered, unless the scale has come to nothing.
+    In fp16 that is an overflow, to which the loss scale has already reacted, unless it has fallen below 1.
     """
     num_refused = int(loop.step.refusals.number)
     is_new, loop.num_refused = num_refused > loop.num_refused, num_refused
@@ -63,7 +63,7 @@ def check_loss(loop: Loop, loss: float) -> None:
 
 
 def check_validation_loss(loop: Loop, loss: float) -> None:
-    """Stop a run whose weights give a ``loss`` that is not finite, although no gradient so far told of it."""
+    """Stop a run whose validation ``loss`` is not finite, although no gradient so far has shown that."""
     if not math.isfinite(loss):
         raise TrainingStoppedError(
             f"the validation loss is not finite at step {loop.progress.step:,} (learning rate {loop.lr:.3g})"
@@ -71,16 +71,16 @@ def check_validation_loss(loop: Loop, loss: float) -> None:
 
 
 def loss_limit(loop: Loop) -> float:
-    """Return the largest loss at which a run goes on, in nats per token."""
+    """Return the largest loss at which a run continues, in nats per token."""
     lowest, rise = loop.progress.lowest_loss, loop.train.max_loss_rise
     return math.inf if lowest is None or rise is None else lowest + rise
 
 
 def update_or_undo(loop: Loop, rollback: Rollback, update: Callable[[], Updated], *, num_targets: int) -> Updated:
-    """Try ``update``; where its window's loss is bad, undo the update before and try once more. Waits for the device.
+    """Try ``update``; if its window's loss is bad, undo the update before it and try again. Waits for the device.
 
     Raises:
-        DivergedError: bad again, or nothing to go back to.
+        DivergedError: the loss is bad again, or there is nothing to go back to.
     """
     rollback.remember()
     updated = update()

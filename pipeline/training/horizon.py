@@ -1,7 +1,7 @@
 """How long a run is: its settings and what its data holds → the step after which it ends, if not before.
 
-The length in tokens, and what the schedule of the learning rate counts, is that of the settings a run begins with.
-Where ``train.changes`` gives it windows of another length, it makes more or fewer updates of its own on the way.
+The settings that a run begins with decide its length in tokens and what the schedule of the learning rate counts. If
+``train.changes`` gives it windows of another length, it makes more or fewer updates than the schedule counts.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pipeline.data.tokenizer import Ids
 from pipeline.data.windows import TrainingData
 from pipeline.errors import UserError
 
-# windows of random lengths are counted epoch by epoch up to here; beyond, an epoch counts as the mean of those
+# windows of random lengths are counted epoch by epoch up to here; beyond that, an epoch counts as their mean
 COUNTED_EPOCHS = 10_000
 
 
 def steps_of(epochs: int, data: TrainingData, *, at_most: int | None = None) -> int:
-    """Steps of the first ``epochs``, or ``at_most`` where that is less; as quick for a million epochs as for one.
+    """Steps of the first ``epochs``, or ``at_most`` if that is less; quick even for a million epochs.
 
-    Where epochs differ in the number of their windows, those after the first ``COUNTED_EPOCHS`` are estimated.
+    If epochs differ in the number of their windows, those after the first ``COUNTED_EPOCHS`` are estimated.
     """
     if not data.epochs_differ:
         steps = epochs * data.num_windows()
@@ -38,7 +38,7 @@ def steps_of(epochs: int, data: TrainingData, *, at_most: int | None = None) -> 
 
 
 def step_reaching(tokens: int, data: TrainingData, *, at_most: int | None = None) -> int:
-    """The first step after which at least ``tokens`` were trained on, or ``at_most`` where that comes before."""
+    """The first step after which at least ``tokens`` were trained on, or ``at_most`` if that comes first."""
     epochs, rest = divmod(tokens, data.tokens_per_epoch)
     before = steps_of(epochs, data, at_most=at_most)
     if not rest or before == at_most:
@@ -55,7 +55,7 @@ def steps_within(tokens: int, data: TrainingData) -> int:
 
 def tokens_after(step: int, data: TrainingData) -> int:
     """Tokens trained on after ``step`` windows of ``data``."""
-    low, high = 0, 1  # epochs: the whole ones within them are between
+    low, high = 0, 1  # in epochs: the number of whole ones lies between these
     while steps_of(high, data) <= step:
         low, high = high, 2 * high
     while high - low > 1:
@@ -69,7 +69,7 @@ def tokens_after(step: int, data: TrainingData) -> int:
 
 
 def steps_within_words(words: int, data: TrainingData, *, epochs: int) -> int | None:
-    """Whole windows within the first ``words``, each counted again in every epoch; None: ``epochs`` have no more.
+    """Whole windows within the first ``words``, counted anew in every epoch; None if all ``epochs`` have no more words.
 
     Raises:
         UserError: not even the first window is within them.
@@ -107,18 +107,18 @@ class Horizon:
     """How long a run is, and where on its way it is.
 
     ``total_steps`` updates are made in all; the schedule counts ``schedule_steps`` of the windows of ``first``, the
-    data as the settings before any change cut it.
+    data as it is cut before any change of settings.
     """
 
     total_steps: int
     schedule_steps: int
     first: TrainingData
-    counts_updates: bool  # whether the schedule's steps are the updates: the windows stay as they are
-    epoch: tuple[int, int, Ids] | None = field(default=None, init=False)  # the last asked for: windows before, tokens
+    counts_updates: bool  # whether the schedule's steps are the updates: no change of window length
+    epoch: tuple[int, int, Ids] | None = field(default=None, init=False)  # the last one used: windows before it, tokens
 
     @classmethod
     def of(cls, config: Config, data_of: Callable[[Config], TrainingData]) -> Horizon:
-        """Of a run of ``config``, whose data is ``data_of`` the settings in force."""
+        """The horizon of a run of ``config``; ``data_of`` returns its data under the settings in force."""
         parts = list(changes.stretches(config))
         first = data_of(parts[0][1])
         schedule_steps = total_steps(config.train, first)

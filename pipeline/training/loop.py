@@ -2,7 +2,7 @@
 
     window → step → log → validate → sample → checkpoint → report → stop?
 
-Every rank runs the same loop and takes the same turns; only rank 0 has a ``monitor`` and writes.
+Every rank runs the same loop and takes the same branches; only rank 0 has a ``monitor`` and writes.
 Letters: T time, B streams or documents of this rank.
 """
 
@@ -24,14 +24,14 @@ from pipeline.training.parts import Loop
 from pipeline.training.schedules import drops_now
 from pipeline.training.stragglers import own_seconds
 
-# how often several ranks agree whether to stop or save; a single rank looks after every step
+# how often several ranks agree whether to stop or save; a single rank decides after every step
 AGREE_EVERY_STEPS = 4
 
 FINISHED, INTERRUPTED, CHANGES = "finished", "interrupted", "changes"
 
 
 class LeaveError(Exception):
-    """Raised by ``Loop.report`` on every rank: the run ends here for now, as its checkpoint has it."""
+    """Raised by ``Loop.report`` on every rank: the run ends for now, in the state of its checkpoint."""
 
 
 def fit(loop: Loop) -> str:
@@ -87,12 +87,12 @@ def pause(loop: Loop, *, is_last: bool, ends_epoch: bool, save: bool) -> None:
     figures = validate(loop) if validated else {}
     loop.tick()
     if loop.monitor is not None:
-        loop.monitor.flush()  # a run that goes on from this checkpoint has its lines before it
+        loop.monitor.flush()  # a run that continues from this checkpoint has the lines before it
     loop.checkpoints.save(loop, {**figures, word_marks.AT_WORDS: at_words} if at_words else figures)
     loop.saved_at = time.monotonic()
     if validated:
         if is_last or loop.figures_due:
-            # a search may end this run with its report, and then asks its checkpoints how it did
+            # a search may end this run at this report, and then learns from its checkpoints how it did
             loop.checkpoints.wait()
         loop.report(figures)
     loop.interval.started += time.monotonic() - began
@@ -192,7 +192,7 @@ def log(loop: Loop) -> None:
 
 
 def compare_ranks(loop: Loop, seconds: float) -> dict[str, float]:
-    """Return how much slower the slowest rank was, each having taken ``seconds``, and warn where the others wait."""
+    """Return how much slower the slowest rank was, this one taking ``seconds``, and warn if the others wait for it."""
     if loop.stragglers is None:
         return {}
     figures, sentences = loop.stragglers.look(seconds)
@@ -203,7 +203,7 @@ def compare_ranks(loop: Loop, seconds: float) -> dict[str, float]:
 
 
 def epochs_done(loop: Loop) -> float:
-    """Return the number of epochs trained, with the part of the one under way."""
+    """Return the number of epochs trained, including the part of the current one."""
     return loop.progress.epoch + loop.progress.position / loop.data.epoch_end
 
 

@@ -12,7 +12,7 @@ class LossScale:
     """Dynamic scale of an fp16 loss, kept on the device: halved at an overflow, doubled after 2,000 good updates.
 
     Source: Micikevicius et al. 2018. Gradients are averaged over the ranks before they are judged, and an overflow
-    on one is an overflow on all, so every rank's scale is the same without a word.
+    on one is an overflow on all, so all ranks have the same scale without communication.
     """
 
     def __init__(self, *, enabled: bool, device: torch.device) -> None:

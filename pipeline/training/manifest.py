@@ -1,15 +1,15 @@
 """The manifest of a checkpoint or model folder says what is in it, and whether it is still as it was written.
 
-    format, kind            2, "checkpoint" or "model" (a folder only for use, without a state to go on from)
+    format, kind            2, "checkpoint" or "model" (a folder only for use, without a state to continue from)
     Progress                where the run is
     Origin                  what it was trained on, with and where
     Figures                 of the validation at this step, if there was one
     files                   bytes and xxh3 of every other file of the folder
     checksum                of all of the above
 
-Nothing is filled in: a value that is missing, of another type or unknown is damage. Manifests of format 1 had neither
-``format`` nor ``checksum``; so that no flipped bit makes one of those of a manifest of today, the two stand at its
-two ends, and one of them is enough to ask for both.
+Nothing is guessed: a value that is missing (if it is no younger than the manifest), of another type or unknown is
+damage. Manifests of format 1 had neither ``format`` nor ``checksum``; so that no flipped bit turns one of today into
+one of those, the two stand at its two ends, and either of them requires both.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CHECKPOINT, MODEL_FOLDER = "checkpoint", "model"
 NEEDED = {CHECKPOINT: (WEIGHTS, STATE, CONFIG, TOKENIZER), MODEL_FOLDER: (WEIGHTS, CONFIG, TOKENIZER)}
 
 
-# what a disk answers about a file that it has lost, and what a folder in a file's place answers
+# the errors of a disk that has lost a file, and of a folder in a file's place
 DAMAGE = {errno.EIO, errno.EBADMSG, errno.ENOTDIR, errno.EISDIR}
 
 
@@ -43,11 +43,11 @@ class DamagedError(UserError):
 
 @dataclass
 class Progress:
-    """How far a run is, as a checkpoint's manifest says."""
+    """How far a run has come, as a checkpoint's manifest says."""
 
     step: int = 0
     epoch: int = 0
-    position: int = 0  # in this epoch, as the data counts it: tokens of each stream, or documents
+    position: int = 0  # in this epoch, as the data counts it: tokens of each stream, or windows of documents
     tokens: int = 0  # training tokens over all ranks
     words: int | None = None  # words of the source in them; None: they are not counted
     seconds: float = 0.0
@@ -84,32 +84,32 @@ class Figures:
     bits_per_byte: float | None
 
 
-# what did not exist from the beginning of each format, with what it was then, and what was in format 1 once
+# what a format did not have from its beginning, with the value that its absence means; what format 1 once had
 YOUNGER: dict[int, dict[str, Any]] = {1: {"num_drops": 0, "lowest_loss": None, "words": None}, 2: {"words": None}}
 FORMER = ("ended_early",)
 
 PROGRESS, ORIGIN, FIGURES = (get_type_hints(part) for part in (Progress, Origin, Figures))
 # the numbers of words that a checkpoint stands for
 MARKS = {"at_words": list[int]}
-# of a model folder: as much as the model that it was made from had
+# the values of a model folder, as far as the model that it was made from had them
 KEPT = {name: hint for name, hint in (PROGRESS | ORIGIN | FIGURES).items() if name in (
     "step", "epoch", "tokens", "words", "perplexity", "bits_per_byte", "fingerprints", "torch"
 )}  # fmt: skip
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write the manifest of the files in ``folder``, which makes it whole; ``facts`` as the text above has them."""
+    """Write the manifest of the files in ``folder``, which makes it whole; ``facts`` are those listed above."""
     files = {file.name: file_facts(file) for file in sorted(folder.iterdir())}
     content = {"format": FORMAT, "kind": CHECKPOINT, **facts, "files": files}
     (folder / MANIFEST).write_text(json.dumps(signing.sign(content), indent=1), encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of ``folder``, with what is younger than it filled in.
+    """The manifest of ``folder``; values that are younger than it are filled in.
 
     Raises:
         DamagedError: it is missing, cut short, altered, or says too little or too much.
-        UserError: it cannot be read for now.
+        UserError: it cannot be read at the moment.
     """
     path = folder / MANIFEST
     try:
@@ -123,7 +123,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def parse_manifest(data: bytes) -> dict[str, Any]:
-    """The manifest in ``data``, as ``read_manifest``. Raises ``DamagedError``, without the name of the file."""
+    """The manifest in ``data``, like ``read_manifest``. Raises ``DamagedError``, without the name of the file."""
     try:
         values = signing.parse(data)
     except ValueError:
@@ -176,7 +176,7 @@ def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def _unreadable(file: Path, error: OSError) -> UserError:
-    """Return damage where the disk says so, but not where the file may be read another time (rights, a network)."""
+    """Return damage if the disk says so, but not if the file may be readable another time (rights, a network)."""
     kind = DamagedError if error.errno in DAMAGE else UserError
     return kind(f"{file}: cannot be read: {reason(error)}")
 
@@ -195,7 +195,7 @@ def _wrong(values: Mapping[str, Any]) -> str:
             return f"it does not say {name!r}"
     for name, value in values.items():
         if name not in allowed:
-            return f"{name!r} is nothing that a {kind} says"
+            return f"{name!r} is not a value of a {kind}'s manifest"
         if not _is(value, allowed[name]):
             return f"{name!r} cannot be {value!r:.80}"
     if missing := {"corpus", "tokenizer"} - values["fingerprints"].keys():

@@ -32,7 +32,7 @@ def number_bytes(config: Config) -> int:
 
 
 def check_memory(config: Config, vocab_size: int) -> None:
-    """Raise ``UserError`` where a model and what belongs to it are larger than all the memory of this machine."""
+    """Raise ``UserError`` if a model and what belongs to it are larger than all the memory of this machine."""
     number = num_parameters(config, vocab_size)
     needed, there = parameter_bytes(config, number), machine_bytes()
     if needed > there:
@@ -50,5 +50,5 @@ def machine_bytes() -> int:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether ``error`` is torch's for memory that the machine or the GPU does not have."""
+    """Whether ``error`` says that the machine or the GPU is out of memory."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)

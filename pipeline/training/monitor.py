@@ -2,7 +2,7 @@
 
 metrics.jsonl is the record, one JSON object a line with its ``kind`` (start, running, train, valid, sample, change,
 warning, profile), global ``step``, number (``record``), unix ``time`` and the ``xxh3`` of all this. TensorBoard's files
-are drawn from it, anew at every start, so a run that was stopped and continued is one clean line in any reader. Only
+are drawn from it again at every start, so a run that was stopped and continued is one clean line in any reader. Only
 rank 0 has a ``Monitor``.
 """
 
@@ -52,7 +52,7 @@ CHECKSUM = "xxh3"
 class Monitor:
     """Appends records to a run's metrics file and draws them for TensorBoard.
 
-    A storage that fails does not end the run: it is told once, and the lines wait in memory (see ``PatientFile``).
+    Failing storage does not end the run: it is reported once, and the lines wait in memory (see ``PatientFile``).
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class Monitor:
         """Continue the record of ``directory`` after ``step``; later lines, of work that was lost, are dropped.
 
         Args:
-            on_record: told of each new record.
-            on_waiting: told of each new record that waits to be written.
+            on_record: called with each new record.
+            on_waiting: called with each new record that waits to be written.
 
         Raises:
-            OSError: the record cannot be begun.
+            OSError: the record cannot be started.
         """
         self.directory = directory
         self.is_trial = directory.held_by != directory.path
@@ -114,7 +114,7 @@ class Monitor:
             self.events.file.flush()
 
     def close(self) -> None:
-        """Write what waits, or warn that it is lost: nothing is raised here, where another error may be on its way."""
+        """Write what waits, or warn that it is lost; raise nothing, as another error may be on its way already."""
         self.events.close()
         with suppress(LostOwnershipError):
             self.file.close()
@@ -134,13 +134,13 @@ class Monitor:
             self.on_waiting(record)
 
     def _tell(self, step: int) -> None:
-        """Warn where the storage began to fail, or to work again, since the last warning."""
+        """Warn if the storage began to fail, or to work again, since the last warning."""
         failing = next((file for file in (self.file, self.events.file) if file.failure), None)
         if (failing is not None) == bool(self.failure):
             return
         if failing is not None:
             self.failure = f"{failing.path} cannot be written ({failing.failure})"
-            text = f"{self.failure}; its lines are kept in memory meanwhile, training goes on"
+            text = f"{self.failure}; its lines are kept in memory meanwhile, training continues"
         else:
             self.failure = ""
             lost = self.file.num_lost
@@ -150,7 +150,7 @@ class Monitor:
         self.write("warning", step=step, text=text)
 
     def _draw(self, record: Mapping[str, Any]) -> None:
-        """Add ``record`` to the curves, over steps, or of a trial over tokens: one step of others may hold more."""
+        """Add ``record`` to the curves, over steps or, for a trial, over tokens: other trials' steps may hold more."""
         step, when = record["step"], record["time"]
         if self.is_trial:
             step = record.get("tokens", step)
@@ -170,7 +170,7 @@ def is_whole(value: Any) -> TypeGuard[int]:
 
 
 def is_record(values: Record) -> bool:
-    """Return whether ``values`` say what every record says."""
+    """Return whether ``values`` have what every record has."""
     return (
         isinstance(values.get("kind"), str)
         and is_whole(values.get("step"))
@@ -180,7 +180,7 @@ def is_record(values: Record) -> bool:
 
 
 def checksum_of(record: Record) -> str:
-    """Hex xxh3 of what a record says, whatever the order of its names; those of earlier versions have none."""
+    """Hex xxh3 of a record's values, in whatever order they stand; records of earlier versions have none."""
     content = {name: value for name, value in record.items() if name != CHECKSUM}
     return xxhash.xxh3_64_hexdigest(json.dumps(content, sort_keys=True).encode())
 
@@ -192,7 +192,7 @@ def number_of(record: Record) -> int:
 
 
 def record_of(line: bytes) -> Record | None:
-    """Read the record in a line; None if it is none, or altered since it was written.
+    """Read the record in a line; None if it holds none, or one that was altered since it was written.
 
     What JSON has no word for (NaN, Infinity) becomes null.
     """
@@ -206,9 +206,9 @@ def record_of(line: bytes) -> Record | None:
 
 
 def parsed(path: Path) -> Iterator[Record | None]:
-    """The record in each line of a metrics file, None where there is none; a last line cut short by a kill is left out.
+    """The record in each line of a metrics file, None if it has none; a last line cut short by a kill is left out.
 
-    Nothing where there is no file.
+    Yields nothing if there is no file.
     """
     if not path.exists():
         return
@@ -220,13 +220,13 @@ def parsed(path: Path) -> Iterator[Record | None]:
 
 
 def dropped_lines(path: Path, number: int) -> list[str]:
-    """Say in a sentence how many lines of ``path`` are no records, if there are any."""
+    """Say in a sentence how many lines of ``path`` are no records, if any are."""
     lines = "1 line that is no record was" if number == 1 else f"{number:,} lines that are no records were"
     return [f"{path}: {lines} dropped"] if number else []
 
 
 def read(path: Path) -> Iterator[Record]:
-    """The records of a metrics file; lines that are none are left out."""
+    """The records of a metrics file; other lines are left out."""
     return (record for record in parsed(path) if record is not None)
 
 

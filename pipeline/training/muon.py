@@ -19,9 +19,9 @@ COEFFICIENTS, NUM_ITERATIONS, EPS = (3.4445, -4.7750, 2.0315), 5, 1e-7
 class Muon(AdamW):
     """b ← μ b + (1 − μ) g, w ← (1 − lr·λ) w − lr · 0.2 √max(rows, columns) · orthogonal((1 − μ) g + μ b).
 
-    So in groups with ``orthogonal``; in the others AdamW. The factor gives the updates of a matrix the size of AdamW's
-    (Liu et al. 2025, "Muon is scalable for LLM training"), so that both take one learning rate. As torch's fused
-    optimizers it reads ``grad_scale`` and ``found_inf`` on the device; ``torch.optim.Muon`` knows neither.
+    This holds in groups with ``orthogonal``; the others use AdamW. The factor gives the updates of a matrix the size of
+    AdamW's (Liu et al. 2025, "Muon is scalable for LLM training"), so that one learning rate suits both. Like torch's
+    fused optimizers, it reads ``grad_scale`` and ``found_inf`` on the device; ``torch.optim.Muon`` knows neither.
     """
 
     grad_scale: Tensor | None = None
@@ -58,7 +58,7 @@ class Muon(AdamW):
         assert gradient is not None
         if self.grad_scale is not None:
             gradient = gradient / self.grad_scale
-        taken: float | Tensor = 1.0  # 0 where the update is refused
+        taken: float | Tensor = 1.0  # 0 if the update is refused
         if self.found_inf is not None:
             gradient = gradient.masked_fill(self.found_inf > 0, 0.0)
             taken = (self.found_inf == 0).to(parameter.dtype)
@@ -69,9 +69,9 @@ class Muon(AdamW):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Return about U Vᵀ of ``matrix`` = U S Vᵀ, by iteration: its singular values end up between 0.7 and 1.2.
+    """Return approximately U Vᵀ of ``matrix`` = U S Vᵀ, by iteration: singular values end up between 0.7 and 1.2.
 
-    In bf16 where float32 weights have it natively, else in their own precision.
+    Float32 weights are multiplied in bf16 if the device does that natively, all others in their own precision.
     """
     native = matrix.is_cuda or has_bf16_products()
     narrow = matrix.bfloat16() if native and matrix.dtype == torch.float32 else matrix

@@ -14,14 +14,14 @@ from pipeline.training.muon import Muon
 
 
 def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of ``model``'s parameters, whose settings stay these when it loads the state of another."""
+    """Build the optimizer of ``model``'s parameters; it keeps its settings when it loads the state of another."""
     optimizer = _build(config, model)
     optimizer.register_load_state_dict_pre_hook(_with_own_settings)
     return optimizer
 
 
 def _with_own_settings(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """``state`` as it is to be loaded: settings may have changed since it was saved (``train.changes``)."""
+    """``state`` with ``optimizer``'s own settings: these may have changed since it was saved (``train.changes``)."""
     pairs = zip(optimizer.param_groups, state["param_groups"], strict=True)
     return {**state, "param_groups": [{**own, "params": saved["params"]} for own, saved in pairs]}
 
@@ -56,10 +56,10 @@ def _build(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def with_momentum(optimizer: torch.optim.SGD) -> torch.optim.SGD:
-    """``optimizer`` with its momentum at zero, from which its first update is the same; also in a loaded state that
-    had none.
+    """``optimizer`` with its momentum set to zero, which leaves its first update the same; also after loading a state
+    without momentum.
 
-    torch leaves the momentum's memory as it finds it where the very first update is refused (``found_inf``).
+    torch leaves the momentum's memory uninitialized if the very first update is refused (``found_inf``).
     """
     _begin_momentum(optimizer)
     optimizer.register_load_state_dict_post_hook(_begin_momentum)
@@ -74,7 +74,7 @@ def _begin_momentum(optimizer: torch.optim.Optimizer) -> None:
 
 
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
-    """Return the matrices of ``model`` that are neither embeddings (of tokens or places) nor head: muon's."""
+    """Return the matrices that Muon updates: all of ``model`` but embeddings (of tokens or positions) and head."""
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     return [
         parameter
@@ -86,7 +86,7 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
 class RMSProp(Eager):
     """w ← w − lr · g / (√v + ε), v ← β₂ v + (1 − β₂) g² (Tieleman & Hinton 2012), L2 decay added to g.
 
-    As torch's fused optimizers it reads ``grad_scale`` (gradients are divided by it) and ``found_inf`` (1: change
+    Like torch's fused optimizers, it reads ``grad_scale`` (gradients are divided by it) and ``found_inf`` (1: change
     nothing), tensors that stay on the device; torch's own RMSprop knows neither.
     """
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class RunState:
-    """All that the next step of a run depends on, beside its settings."""
+    """All that the next step of a run depends on, apart from its settings."""
 
     data: TrainingData
     horizon: Horizon
@@ -45,7 +45,7 @@ class RunState:
 
     @property
     def parts(self) -> dict[str, Stateful]:
-        """What a checkpoint holds. A new part that updates change is listed in ``TrainingStep.parts``, another here."""
+        """What a checkpoint holds. List a new part in ``TrainingStep.parts`` if updates change it, any other here."""
         taught: dict[str, Stateful] = {} if self.teaching is None else {"teaching": self.teaching}
         return {
             **self.step.parts,
@@ -62,7 +62,7 @@ class Loop(RunState):
 
     ``evaluate`` scores the validation split (None: there is none), ``sample`` writes some text, ``checkpoints`` saves
     this loop with the figures of its validation, ``report`` is called by every rank after each validation. Settings
-    that change while training do so at ``until_tokens``, from where another loop goes on.
+    that change during training do so at ``until_tokens``, where another loop takes over.
     """
 
     train: TrainConfig
@@ -74,15 +74,15 @@ class Loop(RunState):
     stragglers: Stragglers | None  # None: there is only one rank
     report: Callable[[dict[str, Any]], None] = lambda figures: None
     stop_requested: Callable[[], bool] = lambda: False
-    save_requested: Callable[[], bool] = lambda: False  # true once where this rank may soon be gone
+    save_requested: Callable[[], bool] = lambda: False  # true once if this rank may soon be gone
     watchdog: Watchdog | None = None
     monitor: Monitor | None = None  # of rank 0, as are the next two
     profiler: Profiler | None = None
     utilization: Utilization | None = None
     evaluate_at_tokens: Sequence[int] = ()
-    until_tokens: int | None = None  # None: these settings are those of the rest of the run
+    until_tokens: int | None = None  # None: these settings hold for the rest of the run
     tokens_before: int = 0  # trained on before the last update
-    words_before: int = 0  # read before it, where they are counted
+    words_before: int = 0  # read before it, if they are counted
     num_refused: int = field(init=False)  # updates not made because of a gradient that was not finite, as last seen
     last_norm: Tensor = field(default_factory=lambda: torch.zeros(()))
     clock: float = field(default_factory=time.monotonic)  # when progress.seconds was last brought up to date
@@ -94,7 +94,7 @@ class Loop(RunState):
         self.words_before = self.progress.words or 0
 
     def count_words(self) -> None:
-        """Bring ``progress.words`` up to date; None where they are not counted."""
+        """Bring ``progress.words`` up to date; None if they are not counted."""
         words, progress = self.data.words, self.progress
         progress.words = None if words is None else words.after(progress.epoch, progress.position)
 

@@ -16,10 +16,10 @@ STEPS_BEFORE, STEPS_WARMING = 3, 2
 
 
 class Profiler:
-    """Records ``num_steps`` steps and writes them to ``folder``; to be told of the end of every step."""
+    """Records ``num_steps`` steps and writes them to ``folder``; call ``step`` at the end of every step."""
 
     def __init__(self, folder: Path, *, num_steps: int, say: Callable[[str], None]) -> None:
-        """``say`` is told in a sentence where the trace is."""
+        """``say`` is called with a sentence that says where the trace is."""
         self.folder = folder
         self.num_steps = num_steps
         self.say = say
@@ -34,7 +34,7 @@ class Profiler:
         self.profile.start()
 
     def step(self) -> None:
-        """A step has ended."""
+        """Note that a step has ended."""
         if self.steps_left:
             self.steps_left -= 1
             self.profile.step()
@@ -42,7 +42,7 @@ class Profiler:
                 self.profile.stop()
 
     def close(self) -> None:
-        """Training has ended; where the steps were fewer, what there is of the trace is written."""
+        """Note that training has ended; if it had fewer steps, the trace of those is written."""
         if self.steps_left:
             num_traced = self.num_steps - self.steps_left
             self.steps_left = 0
@@ -52,7 +52,7 @@ class Profiler:
 
     def _write(self, finished: profile) -> None:
         number = len(list(self.folder.glob("*.json.gz"))) + 1
-        # the ending by which TensorBoard's profiler knows a trace
+        # the ending by which TensorBoard's profiler recognises a trace
         path = self.folder / f"worker-0-{number}.pt.trace.json.gz"
         temporary = self.folder / f".{path.name}"
         try:

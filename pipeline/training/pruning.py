@@ -38,7 +38,7 @@ def magnitude_masks(matrices: Sequence[Tensor], sparsity: float, scope: str) -> 
 
 
 def _threshold(values: Tensor, sparsity: float) -> Tensor:
-    """Return the largest number that is pruned; −1, which is below all magnitudes, where none is."""
+    """Return the largest number that is pruned; −1, which is below all magnitudes, if none is."""
     number = round(sparsity * len(values))
     return values.kthvalue(number).values if number else values.new_tensor(-1.0)
 
@@ -54,7 +54,7 @@ class Pruning:
     def updated(self, step: int, means: Sequence[Tensor]) -> None:
         """Renew the masks if that is due after update number ``step`` (from 1), and apply them.
 
-        ``means``: running means of all parameters, or none; what is pruned of them is zero as well.
+        ``means``: running means of all parameters, or none; what is pruned is set to zero in them as well.
         """
         if not self.config.sparsity:
             return

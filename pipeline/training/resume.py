@@ -1,4 +1,4 @@
-"""A run's parts are turned into its checkpoint and back, and a continuation is held to be the same run."""
+"""A run's parts are turned into its checkpoint and back, and a continuation is checked to be the same run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAY_DIFFER = (
 def as_saved(states: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
     """Turn the ``state_dict`` of each part into what ``checkpoint.save`` takes: weights, state and facts.
 
-    The weights of a checkpoint are the averaged ones, where there are any; the trained ones are then in its state.
+    The weights of a checkpoint are the averaged ones, if there are any; the trained ones are then in its state.
     """
     rest = dict(states)
     weights, averaging, interval, progress = (
@@ -55,7 +55,7 @@ def as_parts(weights: Mapping[str, Tensor], state: Mapping[str, Any], facts: Map
 
 
 def newest(directory: RunDirectory, *, rank: int) -> Path | None:
-    """Return the newest checkpoint that verifies on rank 0; None where there is none. All ranks call it."""
+    """Return the newest checkpoint that verifies on rank 0; None if there is none. All ranks call it."""
     step = -1
     if rank == 0 and (found := checkpoint.newest(directory.path)):
         step = found[1]["step"]
@@ -66,7 +66,7 @@ def newest(directory: RunDirectory, *, rank: int) -> Path | None:
 def restore(state: RunState, path: Path) -> None:
     """Bring ``state`` to where the checkpoint at ``path`` left off; its model already has the weights.
 
-    A part that is younger than the checkpoint stays as it is in a new run.
+    A part that the checkpoint does not have yet stays as it is in a new run.
     """
     manifest = checkpoint.verify(path)
     weights = state.step.parts["weights"].state_dict()
@@ -79,7 +79,7 @@ def restore(state: RunState, path: Path) -> None:
 def take_over(state: RunState, former: RunState) -> None:
     """Bring ``state``, built with the settings now in force, to where ``former`` is, as through a checkpoint.
 
-    All ranks call it. What only counts on, progress and the sums of the record, is the same in both.
+    All ranks call it. What merely counts on, progress and the sums of the record, is shared by both.
     """
     parts = former.parts
     for name, part in state.parts.items():
@@ -116,7 +116,7 @@ def check_continues(
 
 
 def other_past(was: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]], *, tokens: int) -> Iterator[str]:
-    """A sentence where ``train.changes`` differ before ``tokens``, where the run is; from there on they may."""
+    """Yield a sentence for each difference of ``train.changes`` before ``tokens``, where the run is."""
     old, new = (
         {change["tokens"]: change["settings"] for change in part if change["tokens"] < tokens} for part in (was, now)
     )

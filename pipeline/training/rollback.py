@@ -13,8 +13,8 @@ from pipeline.training.stateful import Stateful
 class Rollback:
     """Remembers the ``parts`` that an update changes as they were before each of the last two.
 
-    A window whose loss is bad was read with weights that the update before it made. So going back means to where that
-    update began: two updates back, once the window has made its own.
+    A window whose loss is bad was read with the weights that the update before it made. So undoing goes back to where
+    that update began: two updates back, since the window has made its own meanwhile.
     """
 
     def __init__(self, parts: Mapping[str, Stateful]) -> None:
@@ -26,7 +26,7 @@ class Rollback:
         self.states.append(copy.deepcopy({name: part.state_dict() for name, part in self.parts.items()}))
 
     def undo(self) -> bool:
-        """Go back to before the update that the last window was read after; False where that is not known."""
+        """Go back to before the update that precedes the last window; False if that state is not known."""
         if len(self.states) < 2:
             return False
         for name, part in self.parts.items():

@@ -1,7 +1,7 @@
-"""Checkpoints are written beside training: the training thread copies the state, another thread writes it.
+"""Checkpoints are written alongside training: the training thread copies the state, another thread writes it.
 
-A write that fails (full disk, lost storage) does not end the run: it is told, the next checkpoint is tried, and what
-was written before stays. Only the last one must succeed.
+A write that fails (full disk, lost storage) does not end the run: it is reported, the next checkpoint is tried, and
+what was written before stays. Only the last one must succeed.
 """
 
 from __future__ import annotations

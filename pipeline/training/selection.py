@@ -1,8 +1,8 @@
 """Which of a run's checkpoints is meant: the best, the last, or the newest that is whole.
 
-A run that goes on takes the newest that is whole. Whoever asks for the best or the last gets that one or a refusal,
-never another in its place; the best is decided by manifests that can be trusted, so one that cannot leaves it open.
-A run that is training may drop a checkpoint at any moment: the choice is then made anew.
+A run that continues takes the newest that is whole. Whoever asks for the best or the last gets that one or a refusal,
+never another in its place; manifests decide which is the best, so one that cannot be trusted leaves it open. A run that
+is training may drop a checkpoint at any moment: the choice is then made again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True)
 class Choice:
-    """A checkpoint or model folder; ``which`` one of its run it is, and what is to be said of that."""
+    """A checkpoint or model folder; ``which`` of its run it is, and a ``remark`` on that for the user."""
 
     path: Path
     which: str = ""
@@ -48,7 +48,7 @@ class Survey:
 
     @property
     def best(self) -> tuple[Path, Manifest] | None:
-        """The first of the lowest validation perplexity; None where none that is finite is known."""
+        """The first with the lowest validation perplexity; None if no finite one is known."""
         validated = [item for item in self.trusted if math.isfinite(item[1].get("perplexity", math.nan))]
         return min(validated, key=lambda item: item[1]["perplexity"], default=None)
 
@@ -60,7 +60,7 @@ def folders(run_directory: str | Path) -> list[Path]:
 
 
 def survey(run_directory: str | Path) -> Survey:
-    """All checkpoints that a run has at one moment; their files are not looked at."""
+    """All checkpoints that a run has at one moment; only their manifests are read."""
     for _ in range(ATTEMPTS):
         paths, trusted, damaged = folders(run_directory), [], {}
         for path in paths:
@@ -82,12 +82,12 @@ def manifest_of_step(path: Path) -> Manifest:
 
 
 def manifests(run_directory: str | Path) -> list[tuple[Path, Manifest]]:
-    """(folder, manifest) of the checkpoints of a run, oldest first, but for those whose manifest is damaged."""
+    """(folder, manifest) of the checkpoints of a run, oldest first, except those whose manifest is damaged."""
     return survey(run_directory).trusted
 
 
 def newest(run_directory: str | Path) -> tuple[Path, Manifest] | None:
-    """The newest checkpoint that is whole, with its manifest; None where the run has none at all.
+    """The newest checkpoint that is whole, with its manifest; None if the run has none at all.
 
     Raises:
         UserError: there are checkpoints, and none is whole.
@@ -107,7 +107,7 @@ def newest(run_directory: str | Path) -> tuple[Path, Manifest] | None:
 
 
 def find(run_directory: str | Path, which: str = "best") -> Path:
-    """The ``best`` (lowest validation perplexity; the last where none was validated) or ``last`` checkpoint, verified.
+    """The ``best`` (lowest validation perplexity; the last if none was validated) or ``last`` checkpoint, verified.
 
     Raises:
         UserError: there is none there, or the one that is meant is damaged.
@@ -116,7 +116,7 @@ def find(run_directory: str | Path, which: str = "best") -> Path:
 
 
 def reading(path: str | Path, which: str | None, read: Callable[[Choice], T]) -> T:
-    """``read`` of the checkpoint that ``path`` means (see ``choose``); chosen anew where its run drops it meanwhile.
+    """``read`` of the checkpoint that ``path`` means (see ``choose``); chosen again if its run drops it meanwhile.
 
     Raises:
         UserError: there is none there, the one that is meant is damaged, or ``read`` refuses it.
@@ -140,7 +140,7 @@ def choose(path: str | Path, which: str | None = None) -> Choice:
     """The checkpoint or model folder at ``path`` itself; of a run directory the best, or ``which``.
 
     Raises:
-        UserError: ``path`` is neither, ``which`` is asked of what is no run, or the best one cannot be told.
+        UserError: ``path`` is neither, ``which`` is asked of what is no run, or which one is the best is not known.
     """
     path = Path(path)
     if not os.path.isdir(path):  # Path.glob raises what it finds wrong with a name
@@ -176,14 +176,14 @@ def _step(folder: Path) -> int:
 
 
 def _remark(found: Survey) -> str:
-    """That the run has had a better validation than any of the checkpoints there are; empty if it has not."""
+    """Say that the run has had a better validation than any of the checkpoints left; empty if it has not."""
     figures = [manifest["best_perplexity"] for _, manifest in found.trusted if manifest["best_perplexity"] is not None]
     lowest = min(filter(math.isfinite, figures), default=math.inf)
     best = found.best
     if lowest >= (best[1]["perplexity"] if best else math.inf):
         return ""
-    left = f"{best[0].name} is the best of those there are" if best else "none of those there are was validated"
-    return f"the best checkpoint of this run (validation perplexity {lowest:,.2f}) is not there any more; {left}"
+    left = f"{best[0].name} is the best of those left" if best else "none of those left was validated"
+    return f"the best checkpoint of this run (validation perplexity {lowest:,.2f}) no longer exists; {left}"
 
 
 def _others(run_directory: str | Path) -> str:

@@ -1,6 +1,6 @@
 """One sitting of a run: the record is begun, training goes to its end or to an error, the record is closed.
 
-A storage that fails costs what could not be written, never the error that was there first.
+Failing storage costs what could not be written, but never hides the error that came first.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.training.parts import Loop, RunState
 from pipeline.training.profiling import Profiler
 from pipeline.training.utilization import Utilization
 
-# what a disk answers that is full, over quota, over a limit on file sizes, or gone
+# what a disk answers when it is full, over quota, over a limit on file sizes, or gone
 STORAGE_FAILED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}
 
 
@@ -42,7 +42,7 @@ def observers(
 ) -> Iterator[dict[str, Any]]:
     """On rank 0: make the run directory, begin the record with the facts of this start, and close it at the end.
 
-    Yields what takes a run down, by the names of ``Loop``. Closing raises nothing of the storage.
+    Yields what records a run, by the names of ``Loop``. Closing raises no error of the storage.
 
     Raises:
         UnwritableError: the run directory cannot be written to.
@@ -95,7 +95,7 @@ def train(loop: Loop, directory: RunDirectory) -> str:
     except TrainingStoppedError as error:
         raise type(error)(f"{error} ({last_good(loop, directory)})") from None
     except (RuntimeError, MemoryError) as error:
-        # where there are others, they wait for this rank, and only its end tells them
+        # other ranks, if any, wait for this one, and only its end tells them
         if loop.step.world_size > 1 or not is_out_of_memory(error):
             raise
         raise TrainingStoppedError(
@@ -105,7 +105,7 @@ def train(loop: Loop, directory: RunDirectory) -> str:
 
 
 def last_good(loop: Loop, directory: RunDirectory) -> str:
-    """What a run that was stopped has to go on from, in words; as rank 0, the one that writes, knows it."""
+    """Say what a run that was stopped can continue from, as far as rank 0, the one that writes, knows it."""
     with suppress(Exception):  # what ended the run is said, not what came after it
         loop.checkpoints.wait()
     try:

@@ -1,8 +1,8 @@
 """The parts of a run that remember something, each with ``state_dict`` and ``load_state_dict``.
 
 ``TrainingStep.parts`` lists those that an update changes, ``RunState.parts`` adds where the run is. Checkpoints and
-resuming (``resume``) walk over the second, undoing (``rollback``) over the first, and neither knows a part by itself:
-a new part is listed once and cannot be forgotten. Letters: B streams of this rank, H hidden, W ranks.
+resuming (``resume``) walk over the second, undoing (``rollback``) over the first, and neither names a part: a new part
+is listed once and cannot be forgotten. Letters: B streams of this rank, H hidden, W ranks.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Stateful(Protocol):
     """A part of a run that a checkpoint holds."""
 
     def state_dict(self) -> Any:
-        """What the next step depends on: tensors, numbers and texts in dicts, lists and tuples. All ranks call it."""
+        """What the next step depends on: tensors, numbers and strings in dicts, lists and tuples. All ranks call it."""
 
     def load_state_dict(self, state: Any, /) -> Any:
-        """Become as ``state_dict`` said."""
+        """Take on the state that ``state_dict`` returned."""
 
 
 class Weights:
@@ -45,7 +45,7 @@ class Weights:
 class HiddenState:
     """The hidden state (layers, B, H) that the last window left, saved by global stream.
 
-    Every stream keeps its own when a run goes on with another number of workers.
+    Every stream keeps its own when a run continues with another number of workers.
     """
 
     def __init__(self, state: State, data: TrainingData) -> None:
@@ -72,14 +72,14 @@ class Interval:
         self.nats = torch.zeros_like(self.nats)
         self.tokens = 0  # over all ranks
         self.tokens_before = 0  # of these, those of an earlier start of the run
-        self.started = time.monotonic()  # moved on by every pause that is not training
+        self.started = time.monotonic()  # moved forward by every pause in training
 
     def state_dict(self) -> dict[str, Any]:
         own = range(self.rank, self.rank + 1)
         return {"nats": global_rows(own, self.world_size, [self.nats.reshape(1, 1)])[0], "tokens": self.tokens}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        nats = state["nats"].flatten()  # (W,) of those who saved it
+        nats = state["nats"].flatten()  # (W,) of the ranks that saved it
         if len(nats) == self.world_size:
             self.nats = nats[self.rank].clone()
         elif self.rank == 0:

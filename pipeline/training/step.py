@@ -53,7 +53,7 @@ class WindowLoss(nn.Module):
     ) -> tuple[Tensor | Distilled, Tensor | None, State]:
         """Return the summed nats of (T, B) targets, the weighted mean penalties, and the next state.
 
-        With the ``soft`` targets of a teacher, the sums of ``Head.distill`` are in place of the nats.
+        With the ``soft`` targets of a teacher, the sums of ``Head.distill`` take the place of the nats.
         """
         model = self.model
         hidden, state = model.outputs(inputs, state, segments, masks)  # (T, B, H)
@@ -86,7 +86,7 @@ class TrainingStep:
     ) -> None:
         """
         Args:
-            batch_size: that of all ranks; None: of the windows given, on a single rank.
+            batch_size: over all ranks; None: that of the windows given, on a single rank.
             embedding_rows: take the embedding's gradient as rows, which only plain SGD does exactly.
             ddp: how several ranks average their gradients.
         """
@@ -127,7 +127,7 @@ class TrainingStep:
         }
 
     def distribute(self, ddp: DdpConfig, *, apart: str | None) -> Exchange:
-        """Let DDP wrap the module, so that the ranks average their gradients, but that of the parameter ``apart``."""
+        """Let DDP wrap the module, so that the ranks average all gradients but that of the parameter ``apart``."""
         exchange = Exchange(ddp, self.times)
         self.module = exchange.distribute(self.module, apart=apart)
         self.settle()
@@ -136,8 +136,8 @@ class TrainingStep:
     def settle(self) -> None:
         """Make a pass whose gradients are thrown away, after which DDP puts its buckets into their final order.
 
-        A run that goes on then rounds its sums, and has the buckets of what PowerSGD remembers, as one that never
-        stopped.
+        A run that continues then rounds its sums as one that never stopped, and has the same buckets for what PowerSGD
+        remembers.
         """
         token = torch.zeros((1, 1), dtype=torch.int64, device=self.device)
         zeros = self.model.initial_state(1, dtype=self.model.dtype)
@@ -165,8 +165,8 @@ class TrainingStep:
             state: the hidden state that the window before left.
             num_targets: targets of this window over all ranks.
             index: number of the window in the run, from which its dropout masks are seeded.
-            resets: (T, B), where in the window streams begin anew, if any does.
-            soft: what a teacher says of the targets; this rank's summed divergence is then ``divergence``.
+            resets: (T, B), where in the window streams are reset, if any is.
+            soft: what a teacher says of the targets; this rank's summed divergence is then in ``divergence``.
 
         Returns:
             This rank's summed nats, the global gradient norm before clipping (not finite: the update was refused),
@@ -185,7 +185,7 @@ class TrainingStep:
                 sums, end = self.forward_backward(
                     inputs, targets, state, rows, num_targets=num_targets, index=index, resets=resets, soft=soft
                 )
-                # the last gradient has set off the last exchange: what is left of the pass is waiting for that
+                # the last gradient has started the last exchange: what is left of the pass is waiting for it
                 is_exchanged = self.exchange is not None and group == num_groups - 1
                 self.times.mark("communication" if is_exchanged else "backward")
             nats += sums.nats if isinstance(sums, Distilled) else sums.detach()
@@ -214,7 +214,7 @@ class TrainingStep:
     ) -> tuple[Tensor | Distilled, State]:
         """Add the gradients of some ``rows`` of a window; returns their sums and the next state. See ``__call__``."""
         batch_size = self.batch_size or inputs.shape[1]
-        first = self.rank * batch_size // self.world_size  # of this rank's rows among all
+        first = self.rank * batch_size // self.world_size  # the place of this rank's first row among all
         segments = None if resets is None else Segments(resets[:, rows], device=self.device)
         with autocast(self.precision, self.device):
             masks = self.masks(mix(self.seed, index), batch_size, range(first + rows.start, first + rows.stop))
@@ -238,7 +238,7 @@ class TrainingStep:
         return self.module.no_sync()
 
     def update(self, lr: float, index: int) -> Tensor:
-        """Apply the clipped gradients, or nothing where their norm is not finite; clear them."""
+        """Apply the clipped gradients, or nothing if their norm is not finite; clear them; return the norm."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         if self.embedding_rows is not None:
             gradients.append(self.embedding_rows.values)

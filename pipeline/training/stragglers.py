@@ -1,7 +1,7 @@
 """A straggler is a rank that the others wait for; it is found by the time that each takes for its own part of a step.
 
-Its own part is what a rank does before gradients are exchanged. Slowness there shows on all other ranks, as
-communication; only side by side do the ranks tell which one it is.
+Its own part is what a rank does before gradients are exchanged. Slowness there shows up on all other ranks as
+communication; only a comparison of the ranks tells which one it is.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pipeline.metrics import all_reduce_sum
 
 OWN_PHASES = ("data", "forward", "backward")
 
-# a rank is a straggler that takes so many times as long as the median of the others
+# a rank is a straggler if it takes this many times as long as the median of the others
 RATIO = 1.5
-# ranks are judged once the slowest has worked for so long: over a few short steps any rank may be late
+# ranks are judged once the slowest has worked for this long: over a few short steps any rank may be late
 LEAST_SECONDS = 1.0
 NAME_BYTES = 64
 
@@ -27,12 +27,12 @@ class Stragglers:
     def __init__(self, rank: int, world_size: int) -> None:
         self.rank = rank
         self.seconds = [0.0] * world_size  # of each rank since they were last judged
-        self.late: set[int] = set()  # those that have been told of and have not recovered since
+        self.late: set[int] = set()  # those that have been reported and have not recovered since
 
     def look(self, own_seconds: float) -> tuple[dict[str, float], list[str]]:
         """Figures of an interval in which this rank's own part took ``own_seconds``; a sentence for each new straggler.
 
-        A straggler is told of once, until it has kept up again. All ranks give the same answer.
+        A straggler is reported once, until it has kept up again. All ranks return the same.
         """
         taken = all_reduce_sum([own_seconds if rank == self.rank else 0.0 for rank in range(len(self.seconds))])
         ratio, slowest = max(zip(ratios(taken), range(len(taken)), strict=True))
@@ -57,7 +57,7 @@ class Stragglers:
 
 
 def own_seconds(times: Mapping[str, float], num_steps: int) -> float:
-    """Return the seconds of ``num_steps`` steps with the mean ``times`` that ``StepTimes.take`` gives."""
+    """Return the seconds of ``num_steps`` steps with the mean ``times`` that ``StepTimes.take`` returns."""
     return num_steps * sum(times[f"{phase}_ms"] for phase in OWN_PHASES) / 1000
 
 

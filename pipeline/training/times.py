@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PHASES = ("data", "forward", "backward", "communication", "optimizer")
 
-# events on a GPU that may wait to be read; beyond it those that have passed are
+# how many events on a GPU may wait to be read; beyond that, those that have passed are read
 MOST_EVENTS = 2000
 
 
@@ -48,7 +48,7 @@ class StepTimes:
             self.last = now
 
     def _record(self, phase: str) -> None:
-        import torch  # not above: the phases alone are of use to processes without it
+        import torch  # not above: processes without torch use the phases alone
 
         event = self.free.pop() if self.free else torch.cuda.Event(enable_timing=True)
         event.record()

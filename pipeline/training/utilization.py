@@ -2,8 +2,8 @@
 
 Model FLOPs of a token are 6 × the numbers of its matrix products: a multiplication and an addition forward, twice that
 backward, for every weight of the recurrence, the projection and the output matrix, and for attention twice every number
-that is attended to, as key and as value. The embedding and learned positions are looked up. What is computed beside
-that (gates, softmax, masks) does not count, as in Chowdhery et al. 2022, PaLM, appendix B.
+that is attended to, as key and as value. The embedding and learned positions are looked up. What else is computed
+(gates, softmax, masks) does not count, as in Chowdhery et al. 2022, PaLM, appendix B.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def peak_flops(device_name: str, precision: str, *, tf32: bool) -> float | None:
 
 
 class Utilization:
-    """How much of its machines a run uses, from its speed; memory of this worker."""
+    """How much of its machines a run uses, from its speed; and the memory of this worker."""
 
     def __init__(
         self, model: LanguageModel, device: torch.device, precision: str, *, tf32: bool, num_workers: int
@@ -65,10 +65,10 @@ class Utilization:
         self.flops_per_token = flops_per_token(model)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         peak = peak_flops(name, precision, tf32=tf32)
-        self.peak = None if peak is None else num_workers * peak  # of all workers, their GPUs being alike
+        self.peak = None if peak is None else num_workers * peak  # of all workers, whose GPUs are taken to be alike
 
     def figures(self, tokens_per_second: float) -> dict[str, float | None]:
-        """Share of the peak FLOPs (None on a CPU, or a GPU that is not in the table), most memory so far in MB."""
+        """Share of the peak FLOPs (None on a CPU, or a GPU that is not in the table), peak memory so far in MB."""
         share = None if self.peak is None else self.flops_per_token * tokens_per_second / self.peak
         gpu = torch.cuda.max_memory_allocated(self.device) / 1e6 if self.device.type == "cuda" else None
         return {"flops_utilization": share, "peak_memory_mb": peak_bytes() / 1e6, "peak_gpu_memory_mb": gpu}

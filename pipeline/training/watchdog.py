@@ -25,14 +25,14 @@ class Watchdog:
         self.set_at: float | None = None
 
     def step(self) -> None:
-        """The process is alive and about to make a step."""
+        """Note that the process is alive and about to make a step."""
         now = time.monotonic()
         if self.set_at is None or now - self.set_at >= min(SET_AGAIN_SECONDS, self.seconds / 10):
             faulthandler.dump_traceback_later(self.seconds + SET_AGAIN_SECONDS, exit=True, file=self.report)
             self.set_at = now
 
     def rest(self) -> None:
-        """What comes next is not a step, and may take its time."""
+        """Stop the timer: what comes next is not a step, and may take its time."""
         faulthandler.cancel_dump_traceback_later()
         self.set_at = None
 

@@ -1,6 +1,6 @@
 """Checkpoints at numbers of words read (``train.checkpoint_at_words``): which are due, which there are, their names.
 
-The manifest of such a checkpoint says ``at_words``, the numbers that it stands for, beside ``words``, the exact count.
+The manifest of such a checkpoint has ``at_words``, the numbers that it stands for, and ``words``, the exact count.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pipeline.errors import UserError
 from pipeline.training.selection import survey
 
 AT_WORDS = "at_words"
-MAIN = "main"  # what is meant where no revision is named
-# of a number, by which the last update of a run may miss it: a window does not end at a round number, and ten readings
-# of a text of nearly ten million words are nearly a hundred million
+MAIN = "main"  # what is meant if no revision is named
+# the share of a number by which the last update of a run may miss it: a window does not end at a round number, and ten
+# readings of a text of nearly ten million words are nearly a hundred million
 MOST_MISSING = 0.01
 
 
@@ -43,7 +43,7 @@ def revisions(run_directory: str | Path) -> dict[str, Path]:
     """The checkpoints of a run that stand for numbers of words, by ``revision``, fewest words first."""
     found: dict[int, Path] = {}
     for path, manifest in survey(run_directory).trusted:
-        # where a run went on after its end, what was saved at the number itself takes the place of what missed it
+        # if a run was continued after its end, what was saved at the number itself replaces what missed it
         found |= dict.fromkeys(manifest.get(AT_WORDS, ()), path)
     return {revision(number): found[number] for number in sorted(found)}
 

@@ -140,5 +140,5 @@ def test_a_run_whose_owner_file_was_changed_or_removed_is_lost(tmp_path: Path) -
         with pytest.raises(LostOwnershipError, match="another process has taken over"):
             directory.check_owner()
         (directory.path / "owner").unlink()
-        with pytest.raises(LostOwnershipError, match=r"run is not there any more, or .*owner is not"):
+        with pytest.raises(LostOwnershipError, match=r"run no longer exists, or .*owner does not"):
             directory.check_owner()

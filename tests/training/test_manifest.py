@@ -83,7 +83,7 @@ def test_a_changed_position_is_refused(folder: Path) -> None:
         ({"position": None}, "it does not say 'position'"),
         ({"fingerprints": None}, "it does not say 'fingerprints'"),
         ({"fingerprints": {"corpus": "x"}}, "the fingerprint of the tokenizer"),
-        ({"positjon": 3}, "'positjon' is nothing that a checkpoint says"),
+        ({"positjon": 3}, "'positjon' is not a value of a checkpoint's manifest"),
         ({"step": "60"}, "'step' cannot be '60'"),
         ({"step": True}, "'step' cannot be True"),
         ({"tokens": -1}, "'tokens' cannot be -1"),

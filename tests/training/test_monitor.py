@@ -202,7 +202,7 @@ def test_lines_of_a_full_disk_wait_and_are_written_in_order(tmp_path: Path, room
     warnings = [record["text"] for record in told if record["kind"] == "warning"]
     assert warnings == [
         f"{directory.metrics} cannot be written (No space left on device); "
-        "its lines are kept in memory meanwhile, training goes on",
+        "its lines are kept in memory meanwhile, training continues",
         "the storage takes the record again; no line is missing",
     ]
     assert list(read(directory.metrics)) == told

@@ -116,8 +116,8 @@ def test_a_best_checkpoint_that_is_gone_is_reported(run: Path) -> None:
     choice = selection.choose(run)
     assert (choice.path, choice.which) == (folder(run, 9), "best left")
     assert choice.remark == (
-        "the best checkpoint of this run (validation perplexity 7.00) is not there any more; "
-        "step-00000009 is the best of those there are"
+        "the best checkpoint of this run (validation perplexity 7.00) no longer exists; "
+        "step-00000009 is the best of those left"
     )
 
 
@@ -188,7 +188,7 @@ def test_a_run_that_has_lost_its_best_checkpoint_says_so_with_its_result(make_co
     left = launch.train(config, launch.in_process, say=sentences.append)
     assert left["checkpoint"] == str(folder(run, 6))
     assert left["perplexity"] > result["perplexity"]
-    assert sentences[-1].endswith("is not there any more; step-00000006 is the best of those there are")
+    assert sentences[-1].endswith("no longer exists; step-00000006 is the best of those left")
 
 
 def test_initial_weights_are_of_the_best_checkpoint_or_refused(

@@ -247,7 +247,9 @@ def test_a_teacher_that_does_not_fit_is_refused_in_a_sentence(
     refuses(
         {"train.teacher": str(stored), "train.teacher_temperature": 3}, r"^train.teacher_temperature: 3, but .* 1, 2"
     )
-    refuses({"train.teacher": str(stored), "train.teacher_top_k": 6}, r"^train.teacher_top_k: 6, but .* has 5 a token")
+    refuses(
+        {"train.teacher": str(stored), "train.teacher_top_k": 6}, r"^train.teacher_top_k: 6, but .* has 5 per token"
+    )
     refuses(
         {"train.teacher": str(run), "train.teacher_top_k": 99}, r"^train.teacher_top_k: 99 is more than the \d+ types"
     )

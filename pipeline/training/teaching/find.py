@@ -1,6 +1,6 @@
-"""What is at ``train.teacher``, whether it goes with the corpus, and a teacher made of it.
+"""What is at ``train.teacher``, whether it fits the corpus, and a teacher made of it.
 
-path → ``find`` (a kind and a fingerprint; no model is built) → ``open_teacher``
+path → ``find`` (a kind and a fingerprint; no model is built) → ``open_model``
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def find(path: str | Path, corpus: PreparedCorpus, *, which: str | None = None, 
 
     Args:
         which: ``best`` or ``last`` of a run.
-        setting: what the path was given as.
+        setting: the setting that the path was given as.
 
     Raises:
         UserError: it is none of these, or has another tokenizer, or (stored logits) is of another corpus.
@@ -75,7 +75,7 @@ def find(path: str | Path, corpus: PreparedCorpus, *, which: str | None = None, 
 def open_model(
     found: Found, tokenizer: Tokenizer, *, device: torch.device, precision: str, setting: str = SETTING
 ) -> TeacherModel:
-    """The teacher that ``find`` found, not stored logits. Raises ``UserError`` for one that cannot be read."""
+    """Load the model that ``find`` found (not stored logits). Raises ``UserError`` for one that cannot be read."""
     with named(setting):
         if found.kind == HUGGING_FACE:
             from pipeline.training.teaching.hugging_face import HuggingFaceTeacher
@@ -98,7 +98,7 @@ def check_their_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
 
 
 def fingerprint_of_files(folder: Path) -> str:
-    """Hex xxh3 of all that makes a Hugging Face model what it is. Raises ``UserError`` without safetensors."""
+    """Hex xxh3 of a Hugging Face model's configuration and weights. Raises ``UserError`` without safetensors."""
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise UserError(f"{folder} has no weights in safetensors, and no pickle is read")

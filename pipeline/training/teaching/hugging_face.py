@@ -1,9 +1,9 @@
 """A Hugging Face causal model as a teacher, from a local folder; nothing is fetched, and none of its code is run.
 
-It has no state of fixed size, so what is carried from window to window are the tokens before: each window is read
-after the last ``CONTEXT_TOKENS`` of its stream, or half as many tokens as the model takes. The corpus has to have the
-model's own tokenizer (``tokenizer.path: FOLDER/tokenizer.json``). Where it ends documents with an ``<eos>``, which is a
-type of ours behind theirs, the model reads and predicts its own end of text in its place.
+It has no state of fixed size, so the tokens before are carried from window to window: each window is read after the
+last ``CONTEXT_TOKENS`` of its stream, or half as many tokens as the model takes if that is less. The corpus must have
+the model's own tokenizer (``tokenizer.path: FOLDER/tokenizer.json``). If it ends documents with an ``<eos>``, a type
+that we add after theirs, the model reads and predicts its own end of text in its place.
 Letters: T time, B streams, C tokens before, V vocabulary.
 """
 
@@ -27,13 +27,13 @@ from pipeline.offline import offline
 from pipeline.training.teaching.models import TeacherModel
 
 CONTEXT_TOKENS = 512
-NONE = -1  # where a stream has no token before
-# of a type that the model cannot say: never drawn, and 0 · this is still 0
+NONE = -1  # stands where a stream has no token before
+# logit of a type that the model cannot say: never drawn, and 0 · this is still 0
 NEVER = -1e4
 
 
 def check_installed() -> None:
-    """Raise ``UserError`` where transformers is missing."""
+    """Raise ``UserError`` if transformers is missing."""
     try:
         import transformers  # noqa: F401
     except ImportError:
@@ -44,7 +44,7 @@ class HuggingFaceTeacher(TeacherModel):
     """A causal model of transformers."""
 
     def __init__(self, folder: Path, tokenizer: Tokenizer, *, device: torch.device, precision: str) -> None:
-        """Raises ``UserError`` for a folder without such a model in safetensors, or whose types are others."""
+        """Raises ``UserError`` for a folder without such a model in safetensors, or with other types."""
         check_installed()
         with offline() as transformers:
             try:
@@ -70,7 +70,7 @@ class HuggingFaceTeacher(TeacherModel):
         self.most_read = longest - self.context
         found = self.model.get_output_embeddings().weight.shape[0]
         if found < self.num_types:
-            raise UserError(f"{folder}: the model tells {found:,} types, its tokenizer {self.num_types:,}")
+            raise UserError(f"{folder}: the model has {found:,} types, its tokenizer {self.num_types:,}")
 
     def initial_state(self, num_rows: int) -> State:
         device = self.model.device
@@ -119,9 +119,9 @@ def _first(ids: Any) -> int | None:
 
 
 def _stretches(history: Tensor, resets: Resets | None, num_steps: int) -> Iterator[list[tuple[int, int, int]]]:
-    """Of each stream (first, begin, stop): inputs ``begin`` to ``stop`` follow on what comes from ``first`` on.
+    """Yield (first, begin, stop) of each stream: inputs ``begin`` to ``stop`` are read after the tokens from ``first``.
 
-    Places count from the window's beginning; what came before is below zero.
+    Places count from the window's beginning; those before it are negative.
     """
     num_before = (history != NONE).sum(0).tolist()
     for column, number in enumerate(num_before):

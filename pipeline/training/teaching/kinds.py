@@ -1,4 +1,4 @@
-"""Which kind of teacher lies at a path, told by its files alone: torch is not imported."""
+"""Which kind of teacher is at a path, by its files alone: torch is not imported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def kind_of(path: str | Path) -> Kind:
     """Say what is at ``path``.
 
     Raises:
-        UserError: nothing that could teach.
+        UserError: there is nothing that could teach.
     """
     folder = Path(path)
     if os.path.isfile(folder / MANIFEST):  # Path.is_file raises what it finds wrong with a name
@@ -42,5 +42,5 @@ def check_foreign(folder: Path) -> None:
         raise UserError(f"{folder / 'config.json'}: not the configuration of a Hugging Face model") from None
     if model_type == "recurray":
         raise UserError(
-            f"{folder} was exported for transformers; name the run it was made of, or an export in the format torch"
+            f"{folder} was exported for transformers; name the run it was made from, or an export in the format torch"
         )

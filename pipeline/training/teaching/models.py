@@ -17,12 +17,12 @@ from pipeline.model.precision import autocast
 from pipeline.model.segments import Segments
 from pipeline.model.state import State
 
-# rows whose types are sorted at a time
+# rows whose logits are computed at a time
 ROWS_AT_ONCE = 512
 
 
 class TeacherModel(ABC):
-    """A model that is only asked. Nothing of it has a gradient."""
+    """A model that only predicts: nothing of it has a gradient."""
 
     @abstractmethod
     def initial_state(self, num_rows: int) -> State:
@@ -33,7 +33,7 @@ class TeacherModel(ABC):
         """(T, B) ids → (T, B, H) what ``logits`` takes, and the state after them.
 
         Args:
-            resets: (T, B), true where a stream begins anew before that input; None: nowhere.
+            resets: (T, B), true where a stream is reset before that input; None: nowhere.
         """
 
     @abstractmethod

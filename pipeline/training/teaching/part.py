@@ -29,7 +29,7 @@ TOP_K = "train.teacher_top_k"
 
 
 class Teaching(ABC):
-    """What one rank knows of the teacher of its run."""
+    """What one rank knows about the teacher of its run."""
 
     def __init__(
         self, train: TrainConfig, vocab_size: int, fingerprint: str, *, device: torch.device, rank: int, world_size: int
@@ -46,7 +46,7 @@ class Teaching(ABC):
         """What the teacher says of a window's targets; ``inputs`` are its (T, B) ids on the device."""
 
     def take(self, num_targets: int) -> float:
-        """The mean divergence a token since the last call, over all ranks, which call it together."""
+        """The mean divergence per token since the last call, over all ranks, which call it together."""
         (total,) = all_reduce_sum([float(self.divergence)])
         self.divergence = torch.zeros_like(self.divergence)
         return total / num_targets if num_targets else float("nan")
@@ -56,7 +56,7 @@ class Teaching(ABC):
         return {"divergence": global_rows(own, self.world_size, [self.divergence.reshape(1, 1)])[0]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        sums = state["divergence"].flatten()  # (W,) of those who saved it
+        sums = state["divergence"].flatten()  # (W,) of the ranks that saved it
         if len(sums) == self.world_size:
             self.divergence = sums[self.rank].clone()
         elif self.rank == 0:
@@ -64,7 +64,7 @@ class Teaching(ABC):
 
 
 class LiveTeaching(Teaching):
-    """By a model that reads each window just before the student does."""
+    """Teaching by a model that reads each window just before the student does."""
 
     def __init__(self, model: TeacherModel, train: TrainConfig, *, data: TrainingData, **named: Any) -> None:
         super().__init__(train, **named)
@@ -92,7 +92,7 @@ class LiveTeaching(Teaching):
 
 
 class StoredTeaching(Teaching):
-    """From files of the likeliest types, which hold a row for every token of the split."""
+    """Teaching from files of the likeliest types, which hold a row for every token of the split."""
 
     def __init__(self, stored: StoredLogits, train: TrainConfig, **named: Any) -> None:
         super().__init__(train, **named)
@@ -114,7 +114,7 @@ class StoredTeaching(Teaching):
 def teaching_of(
     train: TrainConfig, corpus: PreparedCorpus, data: TrainingData, *, device: torch.device, rank: int, world_size: int
 ) -> Teaching | None:
-    """What ``train.teacher`` asks for; None: no teacher. Raises ``UserError`` as ``find`` and ``open_model``."""
+    """What ``train.teacher`` asks for; None: no teacher. Raises ``UserError`` like ``find`` and ``open_model``."""
     if train.teacher is None:
         return None
     found = check_teacher(train, corpus)
@@ -132,7 +132,7 @@ def teaching_of(
 
 
 def check_teacher(train: TrainConfig, corpus: PreparedCorpus) -> Found:
-    """Find the teacher, and what of the settings does not go with it, without building it. Raises ``UserError``."""
+    """Find the teacher and check that the settings fit it, without building it. Raises ``UserError``."""
     assert train.teacher is not None
     found = find(train.teacher, corpus)
     top_k = train.teacher_top_k
@@ -140,7 +140,7 @@ def check_teacher(train: TrainConfig, corpus: PreparedCorpus) -> Found:
         stored = StoredLogits(found.path)
         stored.temperature_index(train.teacher_temperature)
         if top_k is not None and top_k > stored.origin.top_k:
-            raise UserError(f"{top_k:,}, but {stored.folder} has {stored.origin.top_k:,} a token", argument=TOP_K)
+            raise UserError(f"{top_k:,}, but {stored.folder} has {stored.origin.top_k:,} per token", argument=TOP_K)
     elif top_k is not None and top_k > corpus.vocab_size:
         raise UserError(f"{top_k:,} is more than the {corpus.vocab_size:,} types there are", argument=TOP_K)
     return found

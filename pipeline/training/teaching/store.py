@@ -1,8 +1,8 @@
 """A teacher reads a whole split, and what it says of every token is stored, one file after another.
 
-Each file is of consecutive tokens, which are read in streams of their own, each after some tokens that come before
-it: so a file depends on nothing but its place, and an interrupted job goes on at the file that is missing. Documents
-that the teacher was trained on one by one are read one by one. Letters: T time, B streams, V vocabulary, k types.
+Each file holds consecutive tokens, which are read in streams of their own, each after some of the tokens before it. So
+a file depends on nothing but its place, and an interrupted job continues at the first missing file. A teacher trained
+on documents one by one reads them one by one here too. Letters: T time, B streams, V vocabulary, k types.
 """
 
 from __future__ import annotations
@@ -103,12 +103,12 @@ def store(
     path: str,
     on_tokens: Callable[[int], None] = lambda number: None,
 ) -> StoredLogits:
-    """Write all that is not there yet, the manifest last; returns it open.
+    """Write all files that are missing, the manifest last; returns the logits, opened.
 
     Args:
-        load: gives the teacher, if it is needed.
-        path: where it lies, for people.
-        on_tokens: told of tokens as they are done.
+        load: returns the teacher; called only if it is needed.
+        path: where the teacher is, for people.
+        on_tokens: called with the number of tokens of each file that is done.
 
     Raises:
         UserError: the folder holds something else.
@@ -140,7 +140,7 @@ def store(
 
 
 def check_same(folder: Path, theirs: Mapping[str, Any], origin: Origin) -> None:
-    """Raise ``UserError`` that names the first thing in which what ``folder`` holds, ``theirs``, differs from it."""
+    """Raise ``UserError`` naming the first value in which ``theirs``, of ``folder``, differs from ``origin``."""
     for name, value in asdict(origin).items():
         if (found := theirs.get(name)) != value:
             which = f"of another {name}" if name in ("teacher", "tokenizer", "corpus") else f"with {name} {found}"
@@ -148,15 +148,15 @@ def check_same(folder: Path, theirs: Mapping[str, Any], origin: Origin) -> None:
 
 
 def check_unfinished(folder: Path, origin: Origin) -> None:
-    """Raise ``UserError`` if ``folder`` holds other files, or those that a job of something else left unfinished."""
+    """Raise ``UserError`` if ``folder`` holds other files, or files that a different job left unfinished."""
     names = sorted(item.name for item in folder.iterdir())
     if not all(_is_own(name, origin.split) for name in names):
-        raise UserError(f"{folder} holds something else than stored logits; name another folder", argument="to")
+        raise UserError(f"{folder} holds something other than stored logits; name another folder", argument="to")
     for name in names:
         if name.endswith(".json") and is_of_another(folder / name, origin):
             raise UserError(
-                f"{folder} holds unfinished stored logits of another teacher, corpus or other options; name another "
-                "folder, or remove this one",
+                f"{folder} holds unfinished stored logits of another teacher or corpus, or with other options; name "
+                "another folder, or remove this one",
                 argument="to",
             )
 
@@ -170,7 +170,7 @@ def _begin_id(corpus: PreparedCorpus, origin: Origin) -> int | None:
 
 
 def bounds_of(tokens: Tokens, origin: Origin) -> list[int]:
-    """Where files begin, and the end: as many rows each as planned, at documents where these are read one by one."""
+    """Where files begin, and the end: as many rows each as planned, at a document's start if read one by one."""
     bounds = np.arange(0, origin.num_tokens, origin.rows_of_a_file)
     if origin.layout == "documents":
         starts = document_starts(tokens)
@@ -181,7 +181,7 @@ def bounds_of(tokens: Tokens, origin: Origin) -> list[int]:
 def rows_of(
     model: TeacherModel, tokens: Tokens, origin: Origin, start: int, stop: int, *, begin_id: int | None
 ) -> Rows:
-    """What ``model`` says of tokens ``start`` to ``stop``; of the first token of streams it says nothing, in zeros."""
+    """What ``model`` says of tokens ``start`` to ``stop``; zeros for the first token of a split read in streams."""
     data, base = part_to_read(tokens, origin, start, stop, begin_id)
     normalizers = np.zeros((stop - start, len(origin.temperatures)), np.float32)
     types = np.zeros((stop - start, origin.top_k), origin.type_dtype)
@@ -216,7 +216,7 @@ def part_to_read(
 
 
 def _read(model: TeacherModel, data: HeldOutData, base: int, origin: Origin) -> Iterator[tuple[Ids, tuple[Ids, ...]]]:
-    """(n,) places in the split, and of each normalizers, types and ln p."""
+    """Yield (n,) places in the split, and for each its normalizers, types and ln p."""
     state: Any = None
     device = torch.device("cpu")
     for window in data.windows():

@@ -1,13 +1,13 @@
-"""What a teacher says of every token of a split, stored once: the likeliest types of each, in files that are mapped.
+"""What a teacher says of every token of a split, stored once: the likeliest types of each, in memory-mapped files.
 
     teacher.json       whose they are: teacher, tokenizer, corpus, split; k, temperatures, how the text was read; the
                        files with sizes and checksums; its own checksum. Written last
     train-00000.topk   of consecutive tokens: float32 normalizers (n, temperatures), types (n, k) in uint16 or uint32,
                        float16 ln p (n, k) at temperature 1, the likeliest first
-    train-00000.json   what that file was made of, so that an interrupted job goes on
+    train-00000.json   what that file was made of, so that an interrupted job can continue
 
 Row i is the distribution of token i of the split, given those before it. At temperature τ, ln q of a type is
-ln p ÷ τ less the normalizer, ln Σ over all V types of p^(1 ÷ τ): exact for the types that are stored, whatever is not.
+ln p ÷ τ less the normalizer, ln Σ over all V types of p^(1 ÷ τ): exact for the stored types, whichever are left out.
 Letters: n rows, k types, V vocabulary.
 """
 
@@ -29,7 +29,7 @@ from pipeline.errors import UserError
 from pipeline.files import new_file, write_file
 
 MANIFEST, FORMAT = "teacher.json", 1
-# of one file: rows, and numbers of all rows together
+# limits of one file: rows, and numbers in all rows together
 MOST_ROWS, MOST_NUMBERS = 1 << 18, 1 << 26
 Ids = np.ndarray[Any, np.dtype[Any]]  # as in ``pipeline.data``, which takes longer to import
 Rows = tuple[Ids, Ids, Ids]  # normalizers (n, temperatures), types (n, k), ln p (n, k)
@@ -59,7 +59,7 @@ class Origin:
 
     @property
     def rows_of_a_file(self) -> int:
-        """The size that files are planned for."""
+        """The number of rows that is planned for each file."""
         return max(1, min(MOST_ROWS, MOST_NUMBERS // self.top_k))
 
     def digest(self, start: int, stop: int) -> str:
@@ -102,7 +102,7 @@ def write_rows(folder: Path, name: str, origin: Origin, start: int, rows: Rows) 
 
 
 def finished(folder: Path, name: str, origin: Origin, start: int, stop: int) -> Entry | None:
-    """The entry of a file that an earlier, interrupted job wrote of the same; None where there is none."""
+    """The entry of a file that an earlier, interrupted job wrote of the same; None if there is none."""
     try:
         facts = _facts(folder / f"{name}.json")
         size = (folder / f"{name}.topk").stat().st_size
@@ -114,7 +114,7 @@ def finished(folder: Path, name: str, origin: Origin, start: int, stop: int) -> 
 
 
 def is_of_another(path: Path, origin: Origin) -> bool:
-    """Whether the file that ``path`` says what it was made of is whole and not of ``origin``."""
+    """Whether ``path``, which says what a file was made of, is whole and names something other than ``origin``."""
     try:
         facts = _facts(path)
     except (OSError, ValueError):
@@ -123,7 +123,7 @@ def is_of_another(path: Path, origin: Origin) -> bool:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    """What a file of rows was made of. Raises ``OSError`` or ``ValueError`` where that cannot be told."""
+    """What a file of rows was made of. Raises ``OSError`` or ``ValueError`` if that cannot be told."""
     facts: dict[str, Any] = signing.parse(path.read_bytes())
     if not signing.is_intact(facts):
         raise ValueError(f"{path}: altered since it was written")
@@ -204,7 +204,7 @@ class StoredLogits:
         return self.origin.temperatures.index(temperature)
 
     def rows(self, places: Ids, *, top_k: int, temperature_index: int) -> Rows:
-        """Of (N,) tokens of the split: normalizers (N,) at a temperature, types (N, k), float16 ln p (N, k).
+        """Return for (N,) tokens of the split: normalizers (N,) at a temperature, types (N, k), float16 ln p (N, k).
 
         Raises:
             UserError: a file that was altered since it was written.
