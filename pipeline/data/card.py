@@ -34,7 +34,7 @@ class SplitCard:
 
 @dataclass(frozen=True)
 class Card:
-    """All that ``jobs.prepare --verify`` says of a corpus."""
+    """All that ``jobs.prepare --verify`` says about a corpus."""
 
     directory: str
     tokenizer: str
@@ -71,7 +71,7 @@ class Card:
 
 
 def card(corpus: PreparedCorpus) -> Card:
-    """Read every token of ``corpus`` once and say what it holds."""
+    """Read every token of ``corpus`` once and return what it holds."""
     splits = {}
     for name, sequence in corpus.splits.items():
         entry = corpus.manifest["splits"][name]
@@ -100,7 +100,7 @@ def card(corpus: PreparedCorpus) -> Card:
 
 
 def count_tokens(sequence: TokenSequence, vocab_size: int) -> Ids:
-    """(V,) how often each type occurs."""
+    """Return how often each type occurs, (V,)."""
     counts = np.zeros(vocab_size, dtype=np.int64)
     for start in range(0, len(sequence), BLOCK_TOKENS):
         counts += np.bincount(sequence[start : start + BLOCK_TOKENS], minlength=vocab_size)
@@ -108,7 +108,7 @@ def count_tokens(sequence: TokenSequence, vocab_size: int) -> Ids:
 
 
 def name_of(corpus: PreparedCorpus, token: int) -> str:
-    """A token as it is shown to people."""
+    """Return a token as it is shown to people."""
     tokenizer = corpus.tokenizer
     if token in (tokenizer.eos_id, tokenizer.unk_id):
         return "<eos>" if token == tokenizer.eos_id else "<unk>"

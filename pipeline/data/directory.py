@@ -1,4 +1,4 @@
-"""The directory of a corpus while it is written: made, held by one process, removed again where it comes to nothing."""
+"""The directory of a corpus while it is written: made, held by one process, removed if preparation comes to nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Say = Callable[[str], None]
 
 
 class OtherCorpusError(UserError):
-    """A directory holds a corpus, or shards of one, of other settings or of another text than is wanted."""
+    """A directory holds a corpus, or shards of one, with other settings or another text than wanted."""
 
 
 class BeingPreparedError(UserError):
@@ -26,9 +26,9 @@ class BeingPreparedError(UserError):
 
 @contextmanager
 def new_directory(directory: str) -> Iterator[None]:
-    """Make ``directory``; where the text turns out to be wrong, remove it again if it was not there before.
+    """Make ``directory``; if the text turns out to be wrong, remove it again unless it was there before.
 
-    Where the disk is at fault, or a text was changed meanwhile, what is done is kept. A bucket has no folders to make.
+    If the disk is at fault, or a text was changed meanwhile, what is done is kept. A bucket has no folders to make.
     """
     if storage.is_uri(directory):
         yield
@@ -52,7 +52,7 @@ def new_directory(directory: str) -> Iterator[None]:
 
 @contextmanager
 def locked(directory: str, say: Say) -> Iterator[None]:
-    """Hold ``directory`` for this process, which the operating system ends with it. A bucket has no locks.
+    """Hold ``directory`` for this process; the lock ends with the process. A bucket has no locks.
 
     Raises:
         BeingPreparedError: another process holds it.
@@ -65,7 +65,7 @@ def locked(directory: str, say: Say) -> Iterator[None]:
         descriptor = hold(path)
     except BlockingIOError:
         raise BeingPreparedError(
-            f"data.directory: {directory} is being prepared by another process; wait for its end, or name another one"
+            f"data.directory: {directory} is being prepared by another process; wait until it ends, or name another one"
         ) from None
     except OSError as error:
         say(f"{directory} cannot be locked ({reason(error)}): let no other process prepare it at the same time")

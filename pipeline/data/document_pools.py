@@ -1,4 +1,4 @@
-"""Where the documents of a token sequence lie, pools of them that are read together, and rows made of them.
+"""Where the documents of a token sequence begin, pools of them that are read together, and rows made of them.
 
 Letters: T time, B documents.
 """
@@ -15,38 +15,38 @@ from pipeline.errors import UserError
 if TYPE_CHECKING:  # as in streams
     from pipeline.data.tokenizer import Ids, Tokenizer
 
-# tokens of a pool, and tokens that no window needs but that are read along to read a pool in one piece
+# tokens of a pool, and tokens that no window needs but that are read as well, to read a pool in one piece
 POOL_TOKENS, MOST_READ_ALONG = 1 << 22, 1 << 16
 
 
 def begin_of_documents(tokenizer: Tokenizer) -> int:
-    """What the model reads before a document's first token. Raises ``UserError`` where documents have no ``<eos>``."""
+    """What the model reads before a document's first token. Raises ``UserError`` if documents have no ``<eos>``."""
     if tokenizer.eos_id is None or tokenizer.eos != "document":
         raise UserError(
             "data.layout: documents begin and end with <eos>, but the corpus was prepared with "
-            f"tokenizer.eos={tokenizer.eos} (auto is none where the training text is one document: corpus.document)"
+            f"tokenizer.eos={tokenizer.eos} (auto is none if the training text is one document: corpus.document)"
         )
     return tokenizer.eos_id
 
 
 def document_starts(tokens: Tokens) -> Ids:
-    """Where every document begins; what a split that begins within a document holds of it, is one too."""
+    """Where every document begins; if a split begins within a document, its part of that counts as one, too."""
     starts = tokens.document_starts(0, len(tokens))
     return starts if not len(tokens) or (len(starts) and not starts[0]) else np.insert(starts, 0, 0)
 
 
 def document_lengths(tokens: Tokens) -> Ids:
-    """Tokens of every document."""
+    """Number of tokens of every document."""
     return np.diff(document_starts(tokens), append=len(tokens))
 
 
 class DocumentPools:
-    """Where the documents of a token sequence lie: 8 bytes of memory for each."""
+    """Where the documents of a token sequence begin: 8 bytes of memory for each."""
 
     def __init__(self, tokens: Tokens, *, num_rows: int, most_tokens: int | None = None) -> None:
         """
         Args:
-            num_rows: documents of a window; all pools but the last hold a multiple of it.
+            num_rows: documents in a window; all pools but the last hold a multiple of it.
             most_tokens: the length to which documents are truncated; None: they are not.
         """
         self.tokens = tokens
@@ -63,7 +63,7 @@ class DocumentPools:
         return len(self.starts)
 
     def lengths(self, pool: int) -> Ids:
-        """Tokens of each document of ``pool`` that are used."""
+        """Number of tokens used of each document of ``pool``."""
         whole = np.diff(self.places(pool), append=self._end(pool))
         return whole if self.most_tokens is None else np.minimum(whole, self.most_tokens)
 
@@ -71,7 +71,7 @@ class DocumentPools:
         """The tokens of ``pool``, and where in them each of its documents begins."""
         starts = self.places(pool)
         ends = starts + self.lengths(pool)
-        # in one piece, but around the rest of documents that are much longer than what is used of them
+        # in one piece, but skipping the rest of documents that are much longer than what is used of them
         first = np.append(0, 1 + np.flatnonzero(starts[1:] - ends[:-1] > MOST_READ_ALONG))
         last = np.append(first[1:], len(starts)) - 1
         parts = [self.tokens[a:b] for a, b in zip(starts[first].tolist(), ends[last].tolist(), strict=True)]
@@ -90,7 +90,7 @@ class DocumentPools:
 def block(tokens: Ids, starts: Ids, lengths: Ids, *, begin_id: int, begin: int, end: int) -> tuple[Ids, Ids]:
     """(end − begin, B) inputs and targets number ``begin`` to ``end`` of documents, filled at once.
 
-    ``starts`` are their first tokens in ``tokens``, ``lengths`` how many they have: 0 gives a row of padding.
+    ``starts`` are their first tokens in ``tokens``, ``lengths`` their numbers of tokens; 0 makes a row of padding.
     """
     steps = np.arange(begin - 1, end)[:, None]
     found = tokens[np.clip(starts + steps, 0, len(tokens) - 1)].astype(np.int64)  # (end − begin + 1, B)
@@ -102,5 +102,5 @@ def block(tokens: Ids, starts: Ids, lengths: Ids, *, begin_id: int, begin: int, 
 
 
 def padded_with(rows: Ids, lengths: Ids) -> Ids:
-    """``lengths`` of the documents ``rows``, 0 for those of −1."""
+    """``lengths`` of the documents ``rows``, 0 where a row is −1."""
     return np.where(rows >= 0, lengths[rows], 0)

@@ -1,13 +1,13 @@
 """A token sequence in, (T, B) windows of independent documents out: each from a zero state, padded to the longest.
 
 A row is one document t₁ … tₙ, <eos> last: its inputs are <eos> t₁ … tₙ₋₁ and its targets t₁ … tₙ, so that every token
-is a target once, the first one as well, and a model that has read <eos> writes a document from nothing. What stands in
-the padding is <eos> as input and no target.
+is a target once, the first one included, and a model that has read <eos> writes a document from nothing. Padding has
+<eos> as its input and no target.
 
-Documents lie in pools, consecutive ones that are read together. An epoch takes the pools in random order and shuffles
-each; within a pool, buckets of documents are sorted by length and cut into windows, so that those of a window are about
-as long, and the windows are shuffled again. All of that is a pure function of (seed, epoch), and nothing depends on the
-number of ranks. Letters: T time, B documents.
+A pool is a run of consecutive documents that are read together. An epoch takes the pools in random order and shuffles
+each; within a pool, buckets of documents are sorted by length and cut into windows, so that the documents of a window
+are of similar length, and the windows are shuffled again. All of that is a pure function of (seed, epoch), and nothing
+depends on the number of ranks. Letters: T time, B documents.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:  # as in streams
     from pipeline.data.tokenizer import Ids
     from pipeline.data.word_counts import WordBegins, WordCounts
 
-# keeps the draws of the order apart from others of the same seed
+# keeps the draws of the order apart from other draws with the same seed
 ORDER = 3
 
 
 class Documents:
-    """This rank's part of the training documents; positions are windows. See the module."""
+    """This rank's part of the training documents; positions count windows. See the module."""
 
     epochs_differ = False  # in the number of their windows
 
@@ -60,7 +60,7 @@ class Documents:
             with_places: give windows the places of their targets.
 
         Raises:
-            UserError: more ranks than documents in a window, or fewer documents than that.
+            UserError: more ranks than documents in a window, or fewer documents than a window has.
         """
         if world_size > batch_size:
             raise UserError(f"cluster.num_workers: {world_size} workers, but only train.batch_size={batch_size} rows")
@@ -68,7 +68,7 @@ class Documents:
         if self.pools.num_documents < batch_size:
             raise UserError(
                 f"data.layout: the training split has only {self.pools.num_documents:,} of the "
-                f"train.batch_size={batch_size} documents of a window (corpus.document: line or paragraph makes more)"
+                f"train.batch_size={batch_size} documents in a window (corpus.document: line or paragraph makes more)"
             )
         self.batch_size = batch_size
         self.most_tokens = most_tokens
@@ -120,7 +120,7 @@ class Documents:
 
     @property
     def tokens_per_window(self) -> int:
-        """Inputs over all ranks, in the mean."""
+        """Inputs over all ranks, on average."""
         return round(self.tokens_per_epoch / self.num_windows())
 
     @property
@@ -145,14 +145,14 @@ class Documents:
         return np.arange(1, self.num_windows() + 1)
 
     def _words_of(self, word_begins: WordBegins, pool: int) -> Ids:
-        """Words of each document of ``pool``, as far as it is used."""
+        """Words of each document of ``pool``, counted only in the part that is used."""
         tokens, starts = self.pools.read(pool)
         before = np.append(0, np.cumsum(word_begins(tokens, starts)))
         return before[starts + self.pools.lengths(pool)] - before[starts]
 
     def _words_reached(self, words_of: Sequence[Ids], epoch: int) -> Ids:
-        """(windows + 1,) words of all ranks before each window of ``epoch``, from those of the documents of each
-        pool."""
+        """(windows + 1,) words of all ranks before each window of ``epoch``, given the words of each pool's
+        documents."""
         counts = [np.zeros(1, dtype=np.int64)]
         for pool in self._order(epoch):
             batches = self._batches(pool, epoch, self.pools.lengths(pool))
@@ -161,7 +161,7 @@ class Documents:
 
     def windows(self, position: int = 0, *, epoch: int = 0) -> Iterator[Window]:
         """The windows of ``epoch`` from ``position`` on."""
-        first = 0  # window of the pool
+        first = 0  # the pool's first window
         for pool in self._order(epoch):
             last = first + int(self.windows_of_pool[pool])
             if position < last:
@@ -175,7 +175,7 @@ class Documents:
             first = last
 
     def _window(self, batch: Ids, position: int, tokens: Ids, starts: Ids, lengths: Ids) -> Window:
-        """The part of this rank in the documents ``batch`` of all ranks."""
+        """This rank's part of the documents ``batch`` of all ranks."""
         all_lengths = padded_with(batch, lengths)
         own = slice(self.rows.start, self.rows.stop)
         longest = int(all_lengths.max())
@@ -194,18 +194,18 @@ class Documents:
         )
 
     def _with_places(self, window: Window, batch: Ids, pool: int) -> Window:
-        """``window`` with where in the split each target stands; in the padding any place."""
+        """``window`` with the place of each target in the split; any place in the padding."""
         starts = self.pools.places(pool)[batch[self.rows.start : self.rows.stop]]  # (B,)
         places = np.minimum(starts + np.arange(len(window.inputs))[:, None], len(self.pools.tokens) - 1)
         return window._replace(places=places)
 
     def _order(self, epoch: int) -> list[int]:
-        """The pools as they come in ``epoch``."""
+        """The pools in the order of ``epoch``."""
         order: list[int] = np.random.default_rng([self.seed, epoch, 0]).permutation(len(self.pools)).tolist()
         return order
 
     def _batches(self, pool: int, epoch: int, lengths: Ids) -> Ids:
-        """(windows, B) documents of ``pool`` as they come in ``epoch``; −1 where the last pool has not enough."""
+        """(windows, B) documents of ``pool`` in the order of ``epoch``; −1 where the last pool has too few."""
         generator = np.random.default_rng([self.seed, epoch, 1 + pool])
         order = generator.permutation(len(lengths))
         bucket = np.arange(len(order)) // (self.bucket_windows * self.batch_size)

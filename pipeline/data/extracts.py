@@ -1,7 +1,7 @@
-"""Which texts a shard was made of, as they were then: written beside it, compared before it is used again.
+"""Which texts a shard was made of, as they were at that time: written beside it, compared before it is used again.
 
-A text is the same where its size and the time of its last change are those of then. Where only the time is another, it
-is read again and its digest compared; where it has a tag in a store (an ETag), that will do.
+A text is the same if its size and the time of its last change are unchanged. If only the time differs, the text is read
+again and its digest compared; if it has a tag in a store (an ETag), the same tag is enough.
 
     train-00000.sources   a line of JSON, then its xxh3
 """
@@ -25,7 +25,7 @@ from pipeline.data.readers.digests import tag_of
 from pipeline.errors import UserError
 
 SUFFIX = ".sources"
-# a file that was changed so shortly before may be changed again without another time: clocks of file systems are coarse
+# a file changed this recently may change again without a new time: clocks of file systems are coarse
 COARSE_NANOSECONDS = 2 * 10**9
 COMPARED_BYTES = 64 << 20  # by one task
 
@@ -46,12 +46,12 @@ class Extract(NamedTuple):
 
     @classmethod
     def of(cls, item: Slice, digest: Digest) -> Extract:
-        """What ``digest`` took in of ``item``."""
+        """Describe what ``digest`` took in of ``item``."""
         reader, found = item.reader, digest.hexdigest()
         return cls(reader.name, reader.form, reader.size, reader.changed, digest.tag, item.start, item.stop, found)
 
     def reader(self, settings: TextSettings) -> Reader:
-        """What read it, as far as that is needed to read it again; ``settings`` has the field of records."""
+        """A reader like the one that read it, enough to read it again; ``settings`` has the field of records."""
         return readers.reopen(self.name, self.form, settings, extent=self.stop, size=self.size)
 
     def is_same(self, reader: Reader) -> bool:
@@ -67,22 +67,22 @@ class Extract(NamedTuple):
 
 
 def settled_before(path: str) -> float:
-    """The time, in nanoseconds since 1970, before which a source was changed last whose later changes would show.
+    """A time, in nanoseconds since 1970: if a source last changed before it, any later change would show.
 
-    What ``path`` says of it was written when it had been read.
+    ``path`` was written after the sources that it describes had been read.
     """
     return storage.modified(path) * 1e9 - COARSE_NANOSECONDS
 
 
 @dataclass(frozen=True)
 class CompareTask:
-    """Reads texts again; calling it returns the names of those that are others now."""
+    """Reads texts again; calling it returns the names of those that have changed."""
 
     extracts: tuple[tuple[Extract, Reader], ...]
 
     @property
     def num_bytes(self) -> int:
-        """What is read; a guess for a table."""
+        """Bytes that are read; a guess for a table."""
         return sum(Slice(reader, extract.start, extract.stop).num_bytes for extract, reader in self.extracts)
 
     def __call__(self) -> list[str]:
@@ -95,25 +95,25 @@ def is_unchanged(extract: Extract, reader: Reader) -> bool:
 
 
 def write_extracts(directory: str, shard: str, made_of: str, extracts: Sequence[Extract]) -> None:
-    """Write them beside the shard, which is ``made_of`` them. Raises ``UnwritableError``."""
+    """Write ``extracts`` beside the shard that is ``made_of`` them. Raises ``UnwritableError``."""
     line = json.dumps({"made_of": made_of, "extracts": extracts}).encode()
     data = line + b"\n" + xxhash.xxh3_64_hexdigest(line).encode() + b"\n"
     path = storage.join(directory, shard + SUFFIX)
     if storage.is_uri(path):
         storage.write(path, data)
         return
-    # in its place at once, a fifth of the time: half of it has no sidecar yet, and no matching checksum
+    # directly to its place, in a fifth of the time: a half-written file has no sidecar yet, nor a matching checksum
     with storage.telling_of_writes(path):
         Path(path).write_bytes(data)
 
 
 def read_extracts(directory: str, shard: str, made_of: str) -> list[Extract]:
-    """What a shard was made of; empty for what another one was made of.
+    """What a shard was made of; empty if the file describes another shard.
 
-    Where a later change might not show in its time, ``changed`` is 0.
+    If a later change of a text might not show in its time, ``changed`` is 0.
 
     Raises:
-        UserError: a file that is damaged, or cannot be read.
+        UserError: the file is damaged, or cannot be read.
     """
     path = storage.join(directory, shard + SUFFIX)
     line, _, checksum = storage.read(path).partition(b"\n")
@@ -130,11 +130,11 @@ def read_extracts(directory: str, shard: str, made_of: str) -> list[Extract]:
 def changed_texts(
     extracts: Iterable[Extract], sources: Mapping[str, Reader], *, map_tasks: Compare, say: Say
 ) -> list[str]:
-    """The names of those of ``sources`` that are not as in ``extracts`` any more. What is gone cannot be told.
+    """The names of those ``sources`` that have changed since ``extracts``. Those that are gone cannot be checked.
 
     Args:
         map_tasks: does each task somewhere and yields the results, in any order.
-        say: told in a sentence where texts have to be read again.
+        say: receives a sentence if texts have to be read again.
     """
     changed, doubtful = set(), {}
     for extract in extracts:
@@ -148,7 +148,7 @@ def changed_texts(
     if changed or not doubtful:
         return sorted(changed)
     names = sorted({extract.name for extract, _ in doubtful.values()})
-    say(f"reading {some(names)} again, to see whether it still is the text that was prepared")
+    say(f"reading {some(names)} again, to see whether it is still the text that was prepared")
     tasks = list(compare_tasks(doubtful.values()))
     for found in map_tasks(tasks) if len(tasks) > 1 else [task() for task in tasks]:
         changed.update(found)
@@ -170,5 +170,5 @@ def compare_tasks(extracts: Iterable[tuple[Extract, Reader]]) -> Iterator[Compar
 
 
 def some(names: Sequence[str]) -> str:
-    """The first of ``names``, and how many there are."""
+    """The first of ``names``, and how many more there are."""
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1:,} more"

@@ -12,7 +12,7 @@ HEAD = np.dtype([("width", "u1"), ("count", "<u8")])
 
 
 def pack(values: Ids) -> bytes:
-    """``values`` ≥ 0, ascending, repeats allowed: bytes of each gap and how many, then the gaps, little-endian."""
+    """Pack ``values`` ≥ 0, ascending, repeats allowed: bytes per gap and their number, then the gaps, little-endian."""
     gaps = np.diff(values, prepend=0)
     dtype = np.min_scalar_type(int(gaps.max(initial=0))).newbyteorder("<")
     head = np.array((dtype.itemsize, len(gaps)), dtype=HEAD)
@@ -21,7 +21,7 @@ def pack(values: Ids) -> bytes:
 
 
 def unpack(data: bytes) -> Ids:
-    """The values of ``pack``, int64."""
+    """Return the values given to ``pack``, int64."""
     width, count = np.frombuffer(data, dtype=HEAD, count=1)[0].tolist()
     gaps = pa.decompress(data[HEAD.itemsize :], decompressed_size=width * count, codec=CODEC, asbytes=True)
     return np.cumsum(np.frombuffer(gaps, dtype=f"<u{width}"), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Slices of the splits in, ranges out: what becomes one shard each. Never a function of the number of workers."""
+"""Slices of the splits in, ranges out, each of which becomes one shard. Never a function of the number of workers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pipeline.data.corpus.slices import blocks, group, mixture_of, num_bytes_of
 from pipeline.data.tokenizer import Tokenizer
 
 RATIO_SAMPLE_BYTES = 1 << 20
-# where data.shard_tokens is null
+# if data.shard_tokens is null
 SHARDS, MIN_SHARD_TOKENS, MAX_SHARD_TOKENS = 16, 1 << 20, 1 << 24
 
 
 @dataclass(frozen=True)
 class Range:
-    """What becomes one shard: consecutive slices of one split; ``shuffle_seed`` orders its documents anew."""
+    """What becomes one shard: consecutive slices of one split; ``shuffle_seed`` reorders its documents."""
 
     name: str
     split: str
@@ -29,7 +29,7 @@ class Range:
 
     @property
     def identity(self) -> list[Any]:
-        """What its shard depends on beside the tokenizer and the settings of ``corpus``."""
+        """What its shard depends on besides the tokenizer and the settings of ``corpus``."""
         return [self.name, self.shuffle_seed, *(item.identity for item in self.slices)]
 
     @property
@@ -38,7 +38,7 @@ class Range:
 
 
 def plan(tokenizer: Tokenizer, splits: Mapping[str, Sequence[Slice]], config: Config) -> list[Range]:
-    """Ranges of about ``data.shard_tokens`` tokens each, at the ratio of tokens to bytes of a sample of the corpus."""
+    """Ranges of about ``data.shard_tokens`` tokens each, by the ratio of tokens to bytes in a sample of the corpus."""
     seed = config.corpus.shuffle_seed
     ratio = tokens_per_byte(tokenizer, splits["train"])
     shard_tokens = config.data.shard_tokens or min(
@@ -53,7 +53,7 @@ def plan(tokenizer: Tokenizer, splits: Mapping[str, Sequence[Slice]], config: Co
             mixture = [random.Random(f"{seed} {i}").sample(part, len(part)) for i, part in enumerate(mixture)]
         grouped = [list(group(part, range_bytes, tokenizer.safe_cut)) for part in mixture]
         ordered = evenly_mixed(grouped)
-        # a file that goes on in the next range must stay before it, and last in its own
+        # a file that continues in the next range must stay before it, and last in its own
         are_whole = not any(item.reader.is_one_document for item in slices)
         if is_shuffled and are_whole:
             ordered = random.Random(f"{seed}").sample(ordered, len(ordered))
@@ -65,7 +65,7 @@ def plan(tokenizer: Tokenizer, splits: Mapping[str, Sequence[Slice]], config: Co
 
 
 def tokens_per_byte(tokenizer: Tokenizer, slices: Sequence[Slice]) -> float:
-    """The ratio in the first documents."""
+    """The ratio of tokens to bytes in the first documents."""
     texts, num_bytes = [], 0
     for text in utf8_of(blocks(slices, RATIO_SAMPLE_BYTES), safe_cut=tokenizer.safe_cut):
         texts.append(text if len(text) <= RATIO_SAMPLE_BYTES else text.decode()[:RATIO_SAMPLE_BYTES].encode())
@@ -77,6 +77,6 @@ def tokens_per_byte(tokenizer: Tokenizer, slices: Sequence[Slice]) -> float:
 
 
 def evenly_mixed(groups: Sequence[Sequence[Any]]) -> list[Any]:
-    """The items of all ``groups``, each group in its order and spread evenly over the whole."""
+    """The items of all ``groups``, each group in its own order and spread evenly over the whole."""
     keyed = [((i + 0.5) / len(items), g, item) for g, items in enumerate(groups) for i, item in enumerate(items)]
     return [item for _, _, item in sorted(keyed, key=lambda key: key[:2])]

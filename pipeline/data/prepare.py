@@ -1,7 +1,8 @@
 """A corpus → a tokenizer → ranges → one shard a range → the manifest. Ray-free: any map over the tasks will do.
 
 Ranges are cut by source bytes at places that the tokenizer calls safe, never by the number of workers, so the same
-corpus and settings give the same bytes, however many make them. What an interrupted preparation finished is kept.
+corpus and settings give the same bytes, however many workers there are. What an interrupted preparation finished is
+kept.
 """
 
 from __future__ import annotations
@@ -52,37 +53,37 @@ from pipeline.data.tokenizer import DEFAULT_BPE_VOCAB_SIZE, Ids, Tokenizer
 from pipeline.data.vocabulary import tokenizer_of
 from pipeline.errors import UserError
 
-ROUNDS = 3  # of a preparation whose texts are written meanwhile
+ROUNDS = 3  # of a preparation whose texts are written to meanwhile
 SUMS = ("num_tokens", "num_documents", "num_unknown", *Tally.names())
 
 OnShard = Callable[[dict[str, Any], int], None]
 
 
 def in_process(tasks: Sequence[Any]) -> Iterator[Any]:
-    """One task after another in this process."""
+    """Run one task after another in this process."""
     return (task() for task in tasks)
 
 
 def prepare_in_process(
     config: Config, *, on_shard: OnShard = lambda entry, total: None, say: Say = lambda sentence: None
 ) -> PreparedCorpus:
-    """``prepare`` one range after another in this process."""
+    """As ``prepare``, one range after another in this process."""
     return prepare(config, map_tasks=in_process, on_shard=on_shard, say=say)
 
 
 def prepare(
     config: Config, *, map_tasks: MapTasks, on_shard: OnShard, say: Say = lambda sentence: None
 ) -> PreparedCorpus:
-    """The prepared corpus of ``config``, made now where it is not there yet.
+    """The prepared corpus of ``config``, made now if it does not exist yet.
 
     Args:
         map_tasks: does each task somewhere and yields the results, in any order.
-        on_shard: told of each shard's entry as it is done, and of the source bytes there are in all.
-        say: told in a sentence what should be known of the corpus.
+        on_shard: called with each shard's entry when it is done, and the source bytes of all shards.
+        say: called with sentences that the user should know about the corpus.
 
     Raises:
         UserError: no text, text that is not UTF-8, a directory that holds a corpus of other settings or texts, or that
-            another process prepares.
+            another process is preparing.
     """
     directory = str(config.data.directory)
     wanted = wanted_corpus(config)
@@ -95,13 +96,13 @@ def prepare(
             if not (changed := changed_since(wanted.sources.values(), config.corpus)):
                 break
             names = some([source.name for source in changed])
-            say(f"{names} was written while it was prepared: all is compared with the text that is there now")
+            say(f"{names} was written while it was prepared: everything is compared with the text that is there now")
             for source in changed:
                 source.forget()
             wanted = wanted_corpus(config)
         else:
             raise OtherCorpusError(
-                f"{names} is written again and again while it is prepared; the same command goes on when it is "
+                f"{names} is written again and again while it is prepared; the same command continues when it is "
                 "left alone"
             )
         remove_leftovers(directory, shards_of(content))
@@ -112,7 +113,7 @@ def prepare(
 
 
 def once(on_shard: OnShard) -> OnShard:
-    """``on_shard``, told of each shard no more than once."""
+    """``on_shard``, called at most once for each shard."""
     told: set[str] = set()
 
     def tell(entry: dict[str, Any], total: int) -> None:
@@ -157,10 +158,10 @@ def run_ranges(
     on_shard: OnShard,
     say: Say,
 ) -> dict[str, dict[str, Any]]:
-    """Manifest entries by shard name; those that an earlier, interrupted preparation finished are kept.
+    """Return manifest entries by shard name; shards that an earlier, interrupted preparation finished are kept.
 
     Raises:
-        OtherCorpusError: one that was finished was made of another text than there is now.
+        OtherCorpusError: a finished shard was made of another text than there is now.
     """
     directory, settings = str(config.data.directory), TextSettings.of(config.corpus)
     if not storage.is_uri(directory):
@@ -189,7 +190,7 @@ def run_ranges(
 
 
 def made_of(item: Range, tokenizer: Tokenizer, settings: TextSettings) -> str:
-    """Hex digest of all that decides the bytes of a range's shard."""
+    """Hex digest of everything that decides the bytes of a range's shard."""
     content = json.dumps([item.identity, tokenizer.fingerprint, settings.to_json()])
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -201,7 +202,7 @@ def split_entry(split: str, ranges: Sequence[Range], entries: Mapping[str, dict[
 
 
 def check_has_tokens(split: str, content: Mapping[str, Any], config: Config) -> None:
-    """Raises ``UserError`` for a split without a token, saying what to change where the training text was divided."""
+    """Raises ``UserError`` for a split without a token, saying what to change if the training text was divided."""
     if content["num_tokens"]:
         return
     held_out = [name for name, fraction in held_out_of_train(config.corpus).items() if fraction]
@@ -212,20 +213,20 @@ def check_has_tokens(split: str, content: Mapping[str, Any], config: Config) -> 
 
 @dataclass(frozen=True)
 class Counts:
-    """What a preparation would give: tokens of each split, types, the training documents where they are the layout."""
+    """What a preparation would give: tokens of each split, types, and the training documents if they are the layout."""
 
     tokens: dict[str, int]
     vocab_size: int
     is_exact: bool
     lengths: Ids | None = None  # tokens of each training document
-    prepared: PreparedCorpus | None = None  # None: nothing is
+    prepared: PreparedCorpus | None = None  # None: not prepared
 
 
 def count_tokens(config: Config) -> Counts:
-    """Counts without writing anything.
+    """Count without writing anything.
 
-    From the manifest if the corpus is prepared, else by counting in memory; for BPE the tokens are estimated at
-    four bytes each and the vocabulary is what was asked for.
+    The counts are those of the manifest if the corpus is prepared, else made in memory; for BPE the tokens are
+    estimated at four bytes each, and the vocabulary is the one asked for.
     """
     wants_lengths = config.data.layout == "documents"
     wanted = wanted_corpus(config)

@@ -1,6 +1,6 @@
 """Whether the corpus that a directory holds is the one that is wanted: the same settings, and still the same texts.
 
-sources.json   digests of the names, sizes and times of all texts, as they were when they were found the same
+sources.json   digests of the names, sizes and times of all texts, as of when they were found unchanged
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Splits = Mapping[str, Sequence[Slice]]
 
 @dataclass(frozen=True)
 class Wanted:
-    """The corpus that a configuration asks for: its splits, None where their text cannot be reached, and settings."""
+    """The corpus that a configuration asks for: its splits, None if their text cannot be reached, and settings."""
 
     splits: Splits | None
     sources: dict[str, Reader]  # those that can be reached, by name
@@ -44,7 +44,7 @@ class Wanted:
 
     @property
     def texts(self) -> Splits:
-        """The splits. Raises ``UnreadableError`` where they cannot be reached."""
+        """The splits. Raises ``UnreadableError`` if they cannot be reached."""
         if self.splits is None:
             raise self.unreadable or storage.UnreadableError("the text cannot be read")
         return self.splits
@@ -56,7 +56,7 @@ def wanted_corpus(config: Config) -> Wanted:
         splits = split_corpus(config.corpus)
     except storage.UnreadableError as error:
         is_prepared = read_manifest(str(config.data.directory)) is not None
-        # what is not prepared needs all texts: a store that does not answer is not asked, and waited for, again
+        # to be prepared, a corpus needs all texts: do not ask, and wait for, a store that does not answer again
         there = {source.name: source for source in reachable(config.corpus)} if is_prepared else {}
         return Wanted(None, there, settings_of(config, None), error)
     sources = {item.reader.name: item.reader for slices in splits.values() for item in slices}
@@ -68,10 +68,10 @@ def find_prepared(
 ) -> PreparedCorpus | None:
     """The corpus in the directory of ``config``, None if it is not prepared there.
 
-    Where a text is gone or its store does not answer, the corpus is as good as before, which ``say`` is told.
+    If a text is gone or its store does not answer, the corpus is still used, and ``say`` is told so.
 
     Args:
-        writes: whether it may be noted there that the texts were found to be the same.
+        writes: whether a note may be written there that the texts were found unchanged.
 
     Raises:
         OtherCorpusError: it is not the one that is ``wanted``, or a text has changed since.
@@ -91,7 +91,7 @@ def find_prepared(
         if writes and is_known and wanted.unreadable is None:
             remember(directory, state, others=known)
     if wanted.unreadable is not None:
-        say(f"{directory} is used as it was prepared, for its text cannot be looked at: {wanted.unreadable}")
+        say(f"{directory} is used as it was prepared, because its text cannot be checked: {wanted.unreadable}")
     return corpus
 
 
@@ -104,7 +104,7 @@ def settings_of(config: Config, splits: Splits | None) -> dict[str, Any]:
     """What the bytes of a prepared corpus depend on: settings, and the names and sizes of the texts.
 
     Args:
-        splits: None where the texts cannot be reached; what is read from files is then left out.
+        splits: None if the texts cannot be reached; what is read from files is then left out.
     """
     path = config.tokenizer.path
     file, sources = {}, {}
@@ -150,7 +150,7 @@ def check_same(
 
 
 def difference(directory: str, manifest: Mapping[str, Any], sources: Mapping[str, Reader]) -> str:
-    """A phrase that says which texts are not as a corpus was made of them, as far as that was kept."""
+    """A phrase that says which texts differ from those that a corpus was made of, as far as that was recorded."""
     with suppress(UserError):
         extracts = extracts_of(directory, dict.fromkeys(shards_of(manifest)), [])
         sizes = {extract.name: extract.size for extract in extracts}
@@ -173,12 +173,12 @@ def check_texts(
     say: Say,
     damaged: list[str] | None = None,
 ) -> bool:
-    """Refuse shards of a text that has changed since; returns whether that could be told of all of them.
+    """Refuse shards of a text that has changed since; return whether that could be checked for all of them.
 
     Args:
-        shards: what each was ``made_of``, None: as its sidecar says.
+        shards: what each was ``made_of``; None: as its sidecar says.
         sources: those that can be reached, by name.
-        damaged: where the names of shards go of which it cannot be read; None: that is a mistake.
+        damaged: takes the names of shards whose record of that cannot be read; None: that is an error.
 
     Raises:
         OtherCorpusError: naming the texts.
@@ -192,8 +192,8 @@ def check_texts(
         )
     if without:
         say(
-            f"{directory} was prepared by an earlier version, which kept no digests of its texts: whether one was "
-            "changed since, with its size the same, cannot be told"
+            f"{directory} was prepared by an earlier version, which kept no digests of its texts: whether one has "
+            "changed since without a change of size cannot be told"
         )
     return not without
 
@@ -201,10 +201,10 @@ def check_texts(
 def extracts_of(
     directory: str, shards: Mapping[str, str | None], without: list[str], damaged: list[str] | None = None
 ) -> Iterator[Extract]:
-    """What ``shards`` were made of, as ``check_texts``; ``without`` takes the names of those that do not say it.
+    """What ``shards`` were made of, as in ``check_texts``; ``without`` takes the names of those that have no record.
 
     Raises:
-        UserError: a file that is damaged.
+        UserError: a file is damaged.
     """
     there = storage.sizes_in(directory)
     for name, wanted in shards.items():
@@ -223,7 +223,7 @@ def extracts_of(
 
 
 def made_of(directory: str, shard: str) -> str:
-    """What the sidecar of a shard says that it was made of. Raises ``UserError`` naming one that is damaged."""
+    """What the shard was made of, as its sidecar says. Raises ``UserError`` naming a damaged sidecar."""
     path = storage.join(directory, sidecar_name(shard))
     try:
         return str(Sidecar.from_bytes(storage.read(path)).facts.get("made_of"))
@@ -234,7 +234,7 @@ def made_of(directory: str, shard: str) -> str:
 
 
 def state_of(fingerprint: str, sources: Iterable[Reader]) -> dict[str, Any]:
-    """What tells at a glance that a corpus and its texts are those that they were."""
+    """A quick summary that shows whether a corpus and its texts are unchanged."""
     facts = [[source.name, source.size, source.changed] for source in sources]
     times = [source.changed for source in sources]
     latest = max(times, default=0) if all(times) else 0
@@ -242,7 +242,7 @@ def state_of(fingerprint: str, sources: Iterable[Reader]) -> dict[str, Any]:
 
 
 def known_states(directory: str) -> list[dict[str, Any]]:
-    """The states in which the texts were found the same, but for those in which a later change might not show."""
+    """The states in which the texts were found unchanged, except those in which a later change might not show."""
     path = storage.join(directory, STATE)
     try:
         states, limit = json.loads(storage.read(path)), settled_before(path)
@@ -252,10 +252,10 @@ def known_states(directory: str) -> list[dict[str, Any]]:
 
 
 def remember(directory: str, state: dict[str, Any], *, others: Sequence[dict[str, Any]] = ()) -> None:
-    """Keep ``state``, so that next time no text need be looked at.
+    """Keep ``state``, so that next time no text need be read.
 
     Args:
-        others: what to keep beside it: those of other machines, on which the same texts may have other times.
+        others: states to keep as well: those of other machines, on which the same texts may have other times.
     """
     kept = [other for other in others if other != state and other.get("corpus") == state["corpus"]]
     with suppress(UnwritableError):  # another user's corpus, say: the texts are compared again

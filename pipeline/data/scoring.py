@@ -16,7 +16,7 @@ class ScoringStreams:
     """Held-out text in streams that score each of its M = N−1 targets exactly once.
 
     Stream b of S takes targets b·M//S + 1 … (b+1)·M//S; a stream that is one shorter ends with a target of −100.
-    There are fewer streams where the text has no window for each.
+    There are fewer streams if the text has no window for each.
     """
 
     layout = "streams"
@@ -35,7 +35,7 @@ class ScoringStreams:
     ) -> None:
         """
         Args:
-            burn_in: tokens before each stream that are read first, unscored; none where states are made zero every
+            burn_in: tokens before each stream that are read first, unscored; none if states are set to zero every
                 few windows anyway.
             window_length: inputs of each stream at a time; by default ``bptt``.
 
@@ -56,7 +56,7 @@ class ScoringStreams:
         self.burn_in = min(burn_in, int(self.starts[-1])) if reset.every_tokens is None else 0
 
     def windows(self) -> Iterator[Window]:
-        """All windows of this rank's streams, at negative positions those to be read only; none without a stream."""
+        """All windows of this rank's streams; those at negative positions are only read. None if it has no stream."""
         if not self.rows:
             return
         for position in range(-self.burn_in, 0, self.window_length):
@@ -67,7 +67,7 @@ class ScoringStreams:
     def _window(self, position: int, length: int) -> Window:
         starts = self.starts[self.rows.start : self.rows.stop]
         lengths = (self.stops - self.starts)[self.rows.start : self.rows.stop]
-        # the first streams would read before the text, a shorter stream at the very end one token too far
+        # the first streams would read before the text; a shorter stream at the very end would read one token too far
         begin = np.clip(starts + position, 0, len(self.tokens) - 1 - length)
         block = self.tokens.rows(begin, length + 1)
         shift = starts + position - begin
@@ -90,7 +90,7 @@ class ScoringStreams:
 
 
 class ScoringDocuments:
-    """Held-out documents, whole: each token scored once, those of a document from a zero state on.
+    """Held-out documents, whole: each token is scored once, each document from a zero state on.
 
     ``num_rows`` documents are scored side by side, ``window_length`` tokens at a time with the state carried.
     """
@@ -111,7 +111,7 @@ class ScoringDocuments:
         self.rows = range(rank * num_rows // world_size, (rank + 1) * num_rows // world_size)
 
     def windows(self) -> Iterator[Window]:
-        """All windows of this rank's documents; those of a pool by length."""
+        """All windows of this rank's documents; within a pool, by length."""
         for pool in range(len(self.pools)) if self.rows else ():
             lengths = self.pools.lengths(pool)
             tokens, starts = self.pools.read(pool)

@@ -1,7 +1,7 @@
 """A token sequence in, contiguous (T, B) windows for one rank out.
 
 The N tokens of a split are laid out as B streams of L = ⌊(N−1)/B⌋ inputs: stream b covers tokens bL … (b+1)L, and a
-window is T inputs with the T targets one later. Hidden state goes from window to window, so where a run is, is one
+window is T inputs with the T targets one later. Hidden state goes from window to window, so a run's position is one
 integer: tokens consumed per stream. Nothing depends on the number of ranks; each takes some of the streams.
 Letters: T time, B streams.
 """
@@ -20,13 +20,13 @@ from pipeline.data.windows import IGNORED, Resets, Tokens, Window
 from pipeline.errors import UserError
 from pipeline.seeds import mix
 
-if TYPE_CHECKING:  # what windows of ids in memory need not load: pyarrow and the tokenizers
+if TYPE_CHECKING:  # windows of ids in memory need not load these: pyarrow and the tokenizers
     from pipeline.data.tokenizer import Ids
     from pipeline.data.word_counts import WordBegins, WordCounts
 
-# keep the draws of the rotation and of window lengths apart from others of the same seed
+# keep the draws of the rotation and of window lengths apart from other draws with the same seed
 ROTATION, LENGTHS = 1, 2
-# random lengths of windows: their standard deviation, the shortest, the share of those around half of bptt
+# random window lengths: their standard deviation, the shortest, the share of lengths around half of bptt
 LENGTH_DEVIATION, LEAST_LENGTH, HALF_LENGTHS = 5, 5, 0.05
 # tokens of all rows copied at a time: row by row and window by window is far slower
 BLOCK_TOKENS = 1 << 20
@@ -34,7 +34,7 @@ BLOCK_TOKENS = 1 << 20
 
 @dataclass(frozen=True)
 class ResetRule:
-    """Where a stream's hidden state is made zero, beside its beginning."""
+    """Where a stream's hidden state is set to zero, apart from its beginning."""
 
     at_documents: bool = False
     every_tokens: int | None = None
@@ -46,7 +46,7 @@ class ResetRule:
         return cls(train.reset_state == "document", train.reset_every_windows * train.bptt if by_windows else None)
 
     def mask(self, tokens: Tokens, starts: Ids, *, position: int, length: int) -> Resets | None:
-        """(B, length), true before which inputs a row's state is made zero; None: before none.
+        """(B, length), true at inputs before which a row's state is set to zero; None: before none.
 
         ``starts`` are the rows' first tokens in the sequence, which are ``position`` tokens into their streams.
         """
@@ -83,7 +83,7 @@ class Streams:
     ) -> None:
         """
         Args:
-            rotation_seed: begin each epoch at another place of each stream, drawn from this and the epoch (Press
+            rotation_seed: begin each epoch at a new place in each stream, drawn from this and the epoch (Press
                 2019); None: every epoch is in order.
             length_seed: draw the lengths of the windows of each epoch from this and the epoch; None: all ``bptt``.
             word_begins: count the words that are read; None: do not.
@@ -153,7 +153,7 @@ class Streams:
         return ends
 
     def _random_lengths(self, seed: list[int]) -> Ids:
-        """More lengths than an epoch needs, as in Merity et al. 2018: about bptt, one in twenty about half of it."""
+        """More lengths than an epoch needs, as in Merity et al. 2018: around bptt, one in twenty around half of it."""
         generator = np.random.default_rng(seed)
         least = min(LEAST_LENGTH, self.bptt)
         most = self.tokens_per_stream // least + 1
@@ -162,7 +162,7 @@ class Streams:
 
     @property
     def epochs_differ(self) -> bool:
-        """Whether epochs differ in the number of their windows: their lengths are drawn anew for each."""
+        """Whether epochs differ in their number of windows: lengths are drawn afresh for each epoch."""
         return self.length_seed is not None
 
     def num_windows(self, epoch: int = 0) -> int:
@@ -176,12 +176,12 @@ class Streams:
     def _words_reached(self, word_begins: WordBegins, epoch: int) -> Ids:
         """(L + 1,) words that begin in the inputs of all streams before each position of ``epoch``."""
         length = self.tokens_per_stream
-        at = np.zeros(length, dtype=np.int64)  # words that begin at each position, of all streams
+        at = np.zeros(length, dtype=np.int64)  # words that begin at each position, over all streams
         for row, offset in enumerate(self.offsets(epoch).tolist()):
             for begin in range(0, length, BLOCK_TOKENS):
                 end = min(begin + BLOCK_TOKENS, length)
                 found = word_begins.of_part(self.tokens, row * length + begin, row * length + end)
-                before = min(max(offset - begin, 0), end - begin)  # what a rotated stream comes to at its end
+                before = min(max(offset - begin, 0), end - begin)  # the part that a rotated stream reaches last
                 at[begin - offset + length :][:before] += found[:before]
                 at[max(begin - offset, 0) :][: end - begin - before] += found[before:]
         return np.append(0, np.cumsum(at))
@@ -198,7 +198,7 @@ class Streams:
 
     @property
     def tokens_per_window(self) -> int:
-        """Inputs over all ranks, of all windows but an epoch's last."""
+        """Inputs over all ranks of every window but an epoch's last."""
         return self.bptt * self.batch_size
 
     @property
@@ -208,11 +208,11 @@ class Streams:
 
     @property
     def unused(self) -> str:
-        """Those in words."""
+        """The unused tokens, in words."""
         return f"{self.num_unused:,} tokens left over at the end of an epoch"
 
     def offsets(self, epoch: int) -> Ids:
-        """(B,) inputs by which each of all streams is rotated in ``epoch``: the same on every rank."""
+        """(B,) inputs by which each stream of all ranks is rotated in ``epoch``: the same on every rank."""
         if self.rotation_seed is None:
             return np.zeros(self.batch_size, dtype=np.int64)
         generator = np.random.default_rng([self.rotation_seed, epoch])
@@ -221,7 +221,7 @@ class Streams:
     def windows(self, position: int = 0, *, epoch: int = 0) -> Iterator[Window]:
         """The windows of an epoch from ``position`` on."""
         offsets = self.offsets(epoch)
-        # a rotated stream goes on from its end at its beginning: no target follows that input
+        # a rotated stream continues from its end at its beginning: the input at its end has no target
         seams = np.sort(self.tokens_per_stream - 1 - offsets[offsets > 0])
         ends = self.ends(epoch)
         ends = ends[np.searchsorted(ends, position, side="right") :]
@@ -250,7 +250,7 @@ class Streams:
             ends, num_seams = ends[num_windows:], num_seams[num_windows:]
 
     def _places(self, offsets: Ids, position: int, length: int) -> Ids:
-        """(T, B) places in the split of the targets of this rank's rows; at a seam, where there is none, any."""
+        """(T, B) places in the split of the targets of this rank's rows; any place at a seam, which has no target."""
         rows = np.arange(self.rows.start, self.rows.stop)
         within = (offsets[rows] + position + np.arange(length)[:, None]) % self.tokens_per_stream
         return rows * self.tokens_per_stream + within + 1
@@ -266,7 +266,7 @@ class Streams:
             return block[:, :-1], block[:, 1:], resets
         inputs, targets = (np.empty((len(starts), length), dtype=np.int64) for _ in range(2))
         resets = np.zeros((len(starts), length), dtype=bool)
-        # all rows that lie in one piece, then each that has its seam here in two
+        # first all rows without a seam here, in one piece; then each row with one, in two
         pieces = [(np.setdiff1d(np.arange(len(starts)), crossing), 0, length)]
         for row in crossing:
             before = self.tokens_per_stream - int(within[row])
@@ -285,7 +285,7 @@ class Streams:
 
 
 def part_of(resets: Resets | None, begin: int, end: int) -> Resets | None:
-    """(B, length) → (T, B) of a window, None where it has no reset."""
+    """(B, length) → (T, B) of a window, None if it has no reset."""
     if resets is None or not resets[:, begin:end].any():
         return None
     return resets[:, begin:end].T

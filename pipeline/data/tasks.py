@@ -1,7 +1,7 @@
 """What a worker does for a corpus: count, find duplicates, compare, or make one shard.
 
-A task is a plain value that names all that it needs, so it may be sent anywhere, and again where a worker was lost.
-Calling it does it, and returns a plain value too.
+A task is a plain value that names all that it needs, so it can be sent anywhere, and sent again if a worker is lost.
+Calling a task does it, and returns a plain value too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline.data.shards.sequence import load_from
 from pipeline.data.tokenizer import Ids, Tokenizer
 from pipeline.data.tokenizer.training import Counts, count
 
-# of documents that are encoded in one call
+# of the documents encoded in one call
 BATCH_BYTES = 1 << 20
 
 
@@ -58,7 +58,7 @@ class RangeTask:
 
 @dataclass(frozen=True)
 class CountTask:
-    """Counts the words or characters (``kind``) of some slices; calling it returns how often each comes."""
+    """Counts the words or characters (``kind``) of some slices; calling it returns how often each occurs."""
 
     slices: tuple[Slice, ...]
     kind: str
@@ -76,7 +76,7 @@ Task = RangeTask | CountTask | HashTask | CompareTask
 MapTasks = Callable[[Sequence[Any]], Iterable[Any]]
 
 
-# of the corpus that this process worked for last: its tokenizer's file as it was, and what is in it
+# of the corpus that this process last worked for: the state of its tokenizer's file, and the tokenizer in it
 KEPT: dict[tuple[object, ...], Tokenizer] = {}
 
 
@@ -88,7 +88,7 @@ def tokenizer_in(directory: str) -> Tokenizer:
 
 
 def keep(directory: str, tokenizer: Tokenizer) -> None:
-    """Spare the tasks of this process the file of ``tokenizer``, which was written to ``directory`` just now."""
+    """Spare the tasks of this process reading ``tokenizer`` from its file in ``directory``, written just now."""
     KEPT.clear()
     KEPT[_file_of(directory)] = tokenizer
 
@@ -101,7 +101,7 @@ def _file_of(directory: str) -> tuple[object, ...]:
 def encoded(
     tokenizer: Tokenizer, item: Range, tally: Tally, extracts: list[Extract] | None = None
 ) -> Iterator[tuple[Ids, Ids]]:
-    """(token ids, at which of them documents begin) of a range, in batches; ``extracts`` takes what was read."""
+    """(token ids, places in them where documents begin) of a range, in batches; ``extracts`` takes what was read."""
     batches = read(tokenizer, item, tally, extracts)
     if item.shuffle_seed is not None:
         batches = shuffled(batches, f"{item.shuffle_seed} {item.name}")
@@ -128,7 +128,7 @@ def shuffled(batches: Iterable[Batch], seed: str) -> Iterator[Batch]:
 
 
 def of_one_size(batches: Iterable[Batch]) -> Iterator[tuple[list[bytes], list[bool], list[bool]]]:
-    """Texts in groups of about ``BATCH_BYTES``, and which of them a document begins and ends with."""
+    """Texts in groups of about ``BATCH_BYTES``, and which of them begin and end a document."""
     texts, begins, ends, num_bytes = list[bytes](), list[bool](), list[bool](), 0
     for batch in batches:
         size = sum(map(len, batch.texts))
@@ -136,7 +136,7 @@ def of_one_size(batches: Iterable[Batch]) -> Iterator[tuple[list[bytes], list[bo
         for start in range(0, len(batch.texts), step):
             part = batch.texts[start : start + step]
             texts += part
-            # only a batch of a single text has a part of a document
+            # only a batch of a single text holds a part of a document
             begins += [batch.begins] * len(part)
             ends += [batch.ends] * len(part)
             num_bytes += size * len(part) // len(batch.texts)

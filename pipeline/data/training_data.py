@@ -1,4 +1,4 @@
-"""The training split in the layout that the settings ask for: streams or documents, with its words counted or not."""
+"""The training split in the layout that the settings ask for: streams or documents, with or without a word count."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def training_data(config: Config, corpus: PreparedCorpus, *, rank: int, world_si
     """Open this rank's part of the training split, in the layout that ``config`` asks for.
 
     Raises:
-        UserError: it is too short for a window, or for so many ranks; or its words are to be counted and cannot be.
+        UserError: it is too short for a window, or for this many ranks; or its words should be counted and cannot be.
     """
     tokens, tokenizer = corpus.splits["train"], corpus.tokenizer
     how: dict[str, Any] = {"rank": rank, "world_size": world_size, "word_begins": word_begins_of(config, tokenizer)}
@@ -29,7 +29,7 @@ def training_data(config: Config, corpus: PreparedCorpus, *, rank: int, world_si
 
 
 def word_begins_of(config: Config, tokenizer: Tokenizer) -> WordBegins | None:
-    """What counts the words of tokens, where ``config`` asks for that. Raises ``UserError`` where they cannot be."""
+    """What counts the words of tokens, if ``config`` asks for that. Raises ``UserError`` if they cannot be counted."""
     if not config.train.counts_words:
         return None
     name = "max_words" if config.train.max_words is not None else "checkpoint_at_words"

@@ -1,4 +1,4 @@
-"""UTF-8: what is and what is not, and the files of a user that are read whole."""
+"""UTF-8: what is valid and what is not, and a user's files that are read whole."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pyarrow as pa
 
 from pipeline.errors import UserError
 
-# what editors put before a UTF-8 text to say that it is one; no part of it
+# what editors put before a text to mark it as UTF-8; not part of the text
 MARK = codecs.BOM_UTF8
 REPLACEMENT = "\ufffd"
 
 
 def is_utf8(data: bytes) -> bool:
-    """Whether ``data`` is UTF-8, by Arrow: many times quicker than making a text of it."""
+    """Whether ``data`` is UTF-8, checked by Arrow: many times faster than decoding it."""
     if data.isascii():
         return True
     buffers = [None, pa.py_buffer(np.array([0, len(data)])), pa.py_buffer(data)]
@@ -38,7 +38,7 @@ def decode(data: bytes, name: str, *, offset: int = 0) -> str:
 
 
 def is_text(text: str) -> bool:
-    """Whether UTF-8 can hold ``text``: JSON, and bytes on a command line, may give half of a character."""
+    """Whether UTF-8 can hold ``text``: JSON, and bytes on a command line, can contain lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -47,15 +47,15 @@ def is_text(text: str) -> bool:
 
 
 def parse_json(data: bytes | str, *, unique: bool = False) -> Any:
-    """The value in ``data``, which a user wrote. Raises ``ValueError`` saying why it is not JSON.
+    """Parse ``data``, which a user wrote. Raises ``ValueError`` saying why it is not JSON.
 
     Args:
-        unique: take no object that has a name twice, of which JSON keeps the last.
+        unique: refuse objects that have a name twice, of which JSON keeps the last.
     """
     try:
         return json.loads(data, object_pairs_hook=_object if unique else None)
     except RecursionError:
-        raise ValueError("it is nested too deep to be read") from None
+        raise ValueError("it is nested too deeply to be read") from None
 
 
 def _object(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def _object(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_file(path: str) -> str:
-    """A whole text file, without a ``MARK``. Raises ``UserError`` if it cannot be read or is not UTF-8."""
+    """Read a whole text file, without a ``MARK``. Raises ``UserError`` if it cannot be read or is not UTF-8."""
     try:
         return decode(Path(path).read_bytes(), path).removeprefix(MARK.decode())
     except OSError as error:

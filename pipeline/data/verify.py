@@ -1,4 +1,4 @@
-"""A prepared corpus in, out whether its texts are still those that it was made of, as far as they can be found."""
+"""A prepared corpus in; out, whether its texts are still those that it was made of, as far as they can be found."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 
 @dataclass(frozen=True)
 class TextsCheck:
-    """How many texts are as they were read, how many are not there, and of how many shards no digests were kept."""
+    """How many texts are as they were read, how many are gone, and for how many shards no digests were kept."""
 
     same: int
     gone: int
@@ -28,10 +28,10 @@ class TextsCheck:
 
 
 def verify_texts(corpus: PreparedCorpus) -> TextsCheck:
-    """Read the texts of ``corpus`` again that are still where they were; those of a hub are not asked for.
+    """Read again the texts of ``corpus`` that are still where they were, except those of a hub.
 
     Raises:
-        UserError: one is another now, or what is known of it is damaged.
+        UserError: a text has changed, or the record of it is damaged.
     """
     without: list[str] = []
     gone, found, changed = set(), {}, set()
@@ -51,12 +51,12 @@ def verify_texts(corpus: PreparedCorpus) -> TextsCheck:
         changed.update(CompareTask(tuple(found.values()))())
     if changed:
         raise UserError(
-            f"{corpus.directory}: every byte is as it was written, but the text that it was made of is another one now "
+            f"{corpus.directory}: every byte is as it was written, but the text that it was made of has changed since "
             f"({some(sorted(map(shown, changed)))})"
         )
     return TextsCheck(len({name for name, *_ in found}), len(gone), len(without))
 
 
 def shown(name: str) -> str:
-    """A name in full: a corpus may have been made in another folder than this process works in."""
+    """A name as an absolute path: a corpus may have been made in another folder than this process works in."""
     return os.path.abspath(name) if os.path.exists(name) else name

@@ -17,13 +17,13 @@ COUNT_BYTES = 64 << 20
 
 
 def tokenizer_of(slices: Sequence[Slice], config: TokenizerConfig, map_tasks: MapTasks) -> Tokenizer:
-    """The tokenizer of the training text or of a sample of it.
+    """The tokenizer of the training text, learnt from it or from a sample of it, or read from a file.
 
     Args:
         map_tasks: does each task somewhere and yields the results, in any order.
 
     Raises:
-        UserError: settings that do not go together, or a file that is no tokenizer.
+        UserError: settings that do not go together, or a file that is not a tokenizer.
     """
     num_documents = len(slices) if all(item.reader.is_one_document for item in slices) else 2
     is_learnt = config.path is None and config.kind != "byte"

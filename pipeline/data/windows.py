@@ -1,4 +1,4 @@
-"""What training and scoring walk over, whatever the layout of the data: (T, B) windows of ids.
+"""What training and scoring iterate over, whatever the layout of the data: (T, B) windows of ids.
 
 token sequence → ``streams`` or ``documents`` → windows. Letters: T time, B rows of this rank, each a stream or a
 document.
@@ -22,7 +22,7 @@ IGNORED = -100
 
 
 class Tokens(Protocol):
-    """What windows need of a token sequence."""
+    """What windows need from a token sequence."""
 
     def __len__(self) -> int: ...
 
@@ -35,7 +35,7 @@ class Tokens(Protocol):
 
 @dataclass
 class ArrayTokens:
-    """A token sequence in memory, for a text that was not prepared; ``starts`` of its documents, None: it is one."""
+    """A token sequence in memory, for a text that was not prepared; ``starts``: of its documents, None: only one."""
 
     array: Ids
     starts: Ids | None = None
@@ -55,13 +55,13 @@ class ArrayTokens:
 
 
 class Window(NamedTuple):
-    """(T, B) int64 ids of this rank's rows; ``position`` says what of the epoch came before.
+    """(T, B) int64 ids of this rank's rows; ``position`` says how much of the epoch came before.
 
-    ``begins``: the hidden state before it is zero. ``resets``, (T, B), is true where a row's state is made zero
-    before that input; None: nowhere. Over all ranks, ``num_inputs`` are the inputs that are no padding and
-    ``num_targets`` the targets that count; held-out text has neither, there each rank counts its own, and ``first``,
-    (B,), is where in the text the first target of each row stands. ``places``, (T, B), is that of every target that
-    counts in training, where it was asked for.
+    ``begins``: the hidden state before it is zero. ``resets``, (T, B), is true where a row's state is set to zero
+    before that input; None: nowhere. Over all ranks, ``num_inputs`` counts the inputs that are not padding and
+    ``num_targets`` the targets that count. Held-out text has neither: there each rank counts its own, and ``first``,
+    (B,), is the place in the text of each row's first target. ``places``, (T, B), has the place of every target that
+    counts in training, if asked for.
     """
 
     inputs: np.ndarray[Any, np.dtype[np.int64]]
@@ -77,10 +77,10 @@ class Window(NamedTuple):
 
 
 class TrainingData(Protocol):
-    """A rank's part of the training split, epoch after epoch; where in one a run is, is one integer."""
+    """A rank's part of the training split, epoch after epoch; a run's position in an epoch is one integer."""
 
     batch_size: int  # rows of a window over all ranks
-    rows: range  # those of this rank
+    rows: range  # this rank's rows
     words: WordCounts | None  # None: they are not counted
 
     @property
@@ -93,7 +93,7 @@ class TrainingData(Protocol):
 
     @property
     def tokens_per_window(self) -> int:
-        """Inputs over all ranks, of the usual window."""
+        """Inputs over all ranks of a usual window."""
 
     @property
     def num_unused(self) -> int:
@@ -101,11 +101,11 @@ class TrainingData(Protocol):
 
     @property
     def unused(self) -> str:
-        """Those in words."""
+        """The unused tokens, in words."""
 
     @property
     def epochs_differ(self) -> bool:
-        """Whether epochs differ in the number of their windows."""
+        """Whether epochs differ in their number of windows."""
 
     def num_windows(self, epoch: int = 0) -> int:
         """Windows of ``epoch``."""
@@ -117,7 +117,7 @@ class TrainingData(Protocol):
         """The position after each window of ``epoch``."""
 
     def windows(self, position: int = 0, *, epoch: int = 0) -> Iterator[Window]:
-        """The windows of ``epoch`` from ``position`` on; the same number, and as long, on every rank."""
+        """The windows of ``epoch`` from ``position`` on; the same number, of the same lengths, on every rank."""
 
 
 class HeldOutData(Protocol):
@@ -125,7 +125,7 @@ class HeldOutData(Protocol):
 
     layout: str  # what the parts are: streams, documents
     num_parts: int  # over all ranks
-    rows: range  # of a window, those of this rank
+    rows: range  # this rank's rows of a window
 
     def windows(self) -> Iterator[Window]:
-        """All of them; none where this rank has no row."""
+        """All windows; none if this rank has no row."""

@@ -1,8 +1,8 @@
 """How many words of the source a run has read: counted from its tokens, without decoding them.
 
-A word is what stands between white space, as ``str.split`` takes it, and counts where it begins: in the token that has
-its first character. ``WordBegins`` says how many begin in each token, from a table of types; ``WordCounts`` sums them
-up to any place of an epoch. Nothing depends on the number of ranks. Letters: N tokens, V types, L positions of an
+A word is what stands between white space, as in ``str.split``, and counts where it begins: in the token that has its
+first character. ``WordBegins`` says how many words begin in each token, from a table of types; ``WordCounts`` sums them
+up to any place in an epoch. Nothing depends on the number of ranks. Letters: N tokens, V types, L positions of an
 epoch.
 """
 
@@ -19,16 +19,16 @@ from pipeline.data.tokenizer.word import CLASSES_OF, WORD
 from pipeline.data.windows import Tokens
 from pipeline.errors import UserError
 
-# texts whose words must be counted as they are for a tokenizer to be trusted with a budget
+# texts whose words must be counted correctly before a tokenizer is trusted with a budget
 PROBES = ("it isn't  over, he said;\n\nno-one (3.5%) knows\twhy\n", "one two", "“A” b: c")
-# tokens on either side of a part that are read along: the character that a token is a part of lies within
+# tokens read on either side of a part: they contain the rest of a character that is cut into several tokens
 CONTEXT_TOKENS = 4
-MOST_OWN = 4  # words and marks of a tokenizer's own
+MOST_OWN = 4  # words, and marks, of the tokenizer's own that are probed
 
 
 class Edges(NamedTuple):
-    """Of some tokens, each: whether it begins within a word, ends with white space, and the words that begin later
-    in it than with its first character."""
+    """For each of some tokens: whether it begins with part of a word, whether it ends with white space, and how many
+    words begin in it after its first character."""
 
     begins_with_word: Ids
     ends_with_space: Ids
@@ -58,7 +58,7 @@ class WordBegins:
             self.table.begins_with_word[token] = is_word[0]
             self.table.ends_with_space[token] = not is_word[-1]
             self.table.within[token] = sum(b and not a for a, b in pairwise(is_word))
-        if tokenizer.kind == "word":  # each is a word, without its white space
+        if tokenizer.kind == "word":  # each type is a word, without its white space
             self.table.ends_with_space[:] = True
         if tokenizer.eos_id is not None:  # what ends a text or a line ends its last word
             self.is_empty[tokenizer.eos_id] = False
@@ -69,18 +69,18 @@ class WordBegins:
         for text in (*PROBES, *self._own_probes()):
             known = tokenizer.known_of(text)
             ids = tokenizer.encode_document(known)
-            # several unknown characters may have become one type, which has no words to speak of
+            # several unknown characters may have become one type, whose words cannot be counted
             if tokenizer.kind != "word" and tokenizer.unk_id is not None and tokenizer.unk_id in ids:
                 continue
             found, wanted = int(self(ids, np.zeros(1, dtype=np.int64)).sum()), len(known.split())
             if found != wanted:
                 raise UserError(
-                    f"the tokenizer does not keep the white space between words, so they cannot be counted: of "
-                    f"{known!r} it makes {found} words, not {wanted}"
+                    f"the tokenizer does not keep the white space between words, so they cannot be counted: in "
+                    f"{known!r} it finds {found} words, not {wanted}"
                 )
 
     def _own_probes(self) -> Iterator[str]:
-        """Texts of words and marks that the tokenizer has types for, where it knows few others."""
+        """Texts of words and marks that the tokenizer has types for, in case it knows few others."""
         texts = [data.decode(errors="replace").strip() for data in self.bytes_of]
         words = sorted((text for text in texts if text.isalpha() and text.isascii()), key=len, reverse=True)
         marks = [text for text in texts if text in (",", ".", "'", "-")]
@@ -88,10 +88,10 @@ class WordBegins:
             yield from (f"{word} {word}", *(f"{word}{mark} {word}" for mark in marks[:MOST_OWN]))
 
     def __call__(self, ids: Ids, starts: Ids) -> Ids:
-        """(N,) words that begin in each of ``ids``, of which the first stands after white space.
+        """(N,) words that begin in each of ``ids``, the first of which is taken to follow white space.
 
         Args:
-            starts: where in ``ids`` documents begin, which parts words as white space does.
+            starts: where in ``ids`` documents begin, which separates words as white space does.
         """
         edges = Edges(*(part[ids] for part in self.table))
         if self.is_part.any() and (parts := np.flatnonzero(self.is_part[ids])).size:
@@ -99,17 +99,17 @@ class WordBegins:
                 whole[parts] = part
         after_space = np.ones(len(ids), dtype=bool)
         after_space[1:] = edges.ends_with_space[:-1]
-        if self.is_empty.any() and self.is_empty[ids].any():  # nothing of a text: what is before such a token counts
+        if self.is_empty.any() and self.is_empty[ids].any():  # such a token has no text: what is before it counts
             last = np.maximum.accumulate(np.where(self.is_empty[ids], -1, np.arange(len(ids))))
             after_space[1:] = np.where(last[:-1] < 0, True, edges.ends_with_space[last[:-1]])
         after_space[starts] = True
         return edges.within + (edges.begins_with_word & after_space)
 
     def _edges_of_parts(self, ids: Ids) -> Edges:
-        """The same of types that are no whole characters, from the characters that they make together."""
+        """The same for types that are not whole characters, from the characters that they form together."""
         parts = [self.bytes_of[token] for token in ids.tolist()]
         lengths = np.array([len(part) for part in parts])
-        # zeros after a character that is cut at the end; such a one is of a neighbour's tokens and not asked for
+        # zeros after a character that is cut at the end; it belongs to neighbouring tokens, which are not asked for
         is_word = CLASSES_OF(b"".join(parts) + bytes(CONTEXT_TOKENS))[: lengths.sum()] == WORD
         first = np.cumsum(lengths) - lengths
         begins = is_word.copy()
@@ -118,7 +118,7 @@ class WordBegins:
         return Edges(is_word[first], ~is_word[first + lengths - 1], np.add.reduceat(begins.astype(np.int32), first))
 
     def of_part(self, tokens: Tokens, start: int, stop: int) -> Ids:
-        """The same of tokens ``start`` to ``stop`` of a sequence, whose neighbours are looked at."""
+        """The same for tokens ``start`` to ``stop`` of a sequence, with a look at their neighbours."""
         first, last = max(0, start - CONTEXT_TOKENS), min(len(tokens), stop + CONTEXT_TOKENS)
         found = self(np.asarray(tokens[first:last]), tokens.document_starts(first, last) - first)
         return found[start - first : stop - first]
@@ -129,7 +129,7 @@ class WordCounts:
 
     Args:
         reached: (L + 1,) words of an epoch before each of its positions.
-        epochs_differ: whether they come in another order in each epoch; their number is the same in all.
+        epochs_differ: whether words come in another order in each epoch; their number is the same in all.
     """
 
     def __init__(self, reached: Callable[[int], Ids], *, epochs_differ: bool) -> None:
@@ -149,7 +149,7 @@ class WordCounts:
 
 
 def _bytes_of(tokenizer: Tokenizer, token: int) -> bytes:
-    """What ``token`` stands for; an unknown word or character is one that is no white space."""
+    """The bytes that ``token`` stands for; an unknown word or character counts as one that is not white space."""
     if token == tokenizer.eos_id:
         return b""
     if token == tokenizer.unk_id:

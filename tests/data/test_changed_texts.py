@@ -48,7 +48,7 @@ def test_an_edited_text_of_the_same_size_is_refused(make_config: MakeConfig, fol
         with pytest.raises(OtherCorpusError, match=r"^data\.directory: .* changed since\); remove it or") as error:
             prepare_in_process(each)
         assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match=r"every byte is as it was written, but .* is another one now"):
+    with pytest.raises(UserError, match=r"every byte is as it was written, but .* has changed since"):
         verify_texts(corpus)
     write(folder, LINES)  # the earlier text, with another time
     told: list[str] = []

@@ -161,7 +161,7 @@ def test_every_held_out_token_is_scored_once(lengths: list[int], num_rows: int, 
 def test_documents_that_cannot_be_laid_out_are_refused() -> None:
     with pytest.raises(ValueError, match=r"3 workers, but only train\.batch_size=2"):
         Documents(array_of([1] * 9), batch_size=2, most_tokens=4, begin_id=0, seed=1, world_size=3)
-    with pytest.raises(ValueError, match=r"only 1 of the train\.batch_size=2 documents of a window \(corpus\.document"):
+    with pytest.raises(ValueError, match=r"only 1 of the train\.batch_size=2 documents in a window \(corpus\.document"):
         Documents(ArrayTokens(np.zeros(100)), batch_size=2, most_tokens=4, begin_id=0, seed=1)
     with pytest.raises(ValueError, match="nothing to score"):
         ScoringDocuments(ArrayTokens(np.zeros(0)), num_rows=2, window_length=4, begin_id=0)

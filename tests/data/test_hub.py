@@ -127,9 +127,9 @@ def test_a_saved_part_of_a_split_has_its_name(folder: Path) -> None:
         ("hf://hub?config=xx", "cannot be loaded by datasets: BuilderConfig 'xx' not found"),
         ("hf://dd?split=train[:0]", r"train\[:0\] has no rows \(train has 105\)"),
         ("hf://hub?split=train[90:10]", r"train\[90:10\] has no rows"),
-        ("hf://one?split=train[:150%]", r"train\[:150%\] is no slice of a split: Percent slice boundaries"),
-        ("hf://one?split=train[:12.5%]", r"train\[:12\.5%\] is no slice of a split: Unrecognized"),
-        ("hf://dd?split=validation[:10%](pct1_dropremainder)", "is no slice of a split: .* less than 100"),
+        ("hf://one?split=train[:150%]", r"train\[:150%\] is not a slice of a split: Percent slice boundaries"),
+        ("hf://one?split=train[:12.5%]", r"train\[:12\.5%\] is not a slice of a split: Unrecognized"),
+        ("hf://dd?split=validation[:10%](pct1_dropremainder)", "is not a slice of a split: .* less than 100"),
         ("hf://dd?split=train+", "there is no split ''"),
         ("hf://dd?split=train&split=validation", "split is given twice"),
         ("hf://dd?sprit=train", "no option sprit"),
@@ -231,7 +231,7 @@ def test_a_text_comes_once_however_often_it_is_named(folder: Path) -> None:
     assert all_texts(corpus_config([f"{folder}/dd", f"hf://{folder}/dd?split=train", f"hf://{folder}/link"])) == TRAIN
     assert all_texts(corpus_config([f"hf://{folder}/hub?config=default", f"hf://{folder}/hub"])) == TRAIN
     for other in (f"hf://{folder}/hub?split=train[99:]", f"hf://{folder}/hub?streaming=1", "hub/train-0.parquet"):
-        with pytest.raises(ValueError, match=r"corpus\.train: .* has rows of .*/hub, which would come twice"):
+        with pytest.raises(ValueError, match=r"corpus\.train: .* has rows of .*/hub, which would occur twice"):
             all_texts(corpus_config([f"hf://{folder}/hub", other]))
 
 

@@ -222,7 +222,7 @@ def test_without_an_unknown_type_the_text_that_has_no_type_is_named(kind: str, t
     assert tokenizer.unk_id is None
     assert tokenizer.encode("the end the").tolist() == expected
     named = "zebra" if kind.startswith("Word") else "z"
-    with pytest.raises(UserError, match=f"has no type for '{named}', and none for what is unknown"):
+    with pytest.raises(UserError, match=f"has no type for '{named}', and none for the unknown"):
         tokenizer.encode("the end zebra the")
     with pytest.raises(UserError, match="has no type for 'é'" if "BPE" in kind else "has no type for"):
         tokenizer.encode_documents(["the end", "the é"])

@@ -127,7 +127,7 @@ def test_json_that_is_nested_too_deep_is_refused(tmp_path: Path, make_config: Ca
     tokenizer = prepare_in_process(make_config()).tokenizer
     deep = "[" * 200_000 + "]" * 200_000
     (tmp_path / "pairs.jsonl").write_text('{"good": "a", "bad": "b"}\n{"good": ' + deep + "}\n")
-    with pytest.raises(ValueError, match=r"pairs\.jsonl line 2 is not JSON: it is nested too deep to be read$"):
+    with pytest.raises(ValueError, match=r"pairs\.jsonl line 2 is not JSON: it is nested too deeply to be read$"):
         read_pairs(str(tmp_path / "pairs.jsonl"), tokenizer)
     (tmp_path / "tokenizer.json").write_text(deep)
     with pytest.raises(ValueError, match=r"^tokenizer\.path: \S+tokenizer\.json: neither a tokenizer\.json"):

@@ -47,7 +47,7 @@ MISTAKES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "deep": (
         "a.jsonl",
         jsonl('{"text": "x"}\n{"text": "y", "tree": ' + "[" * 200_000 + "]" * 200_000 + "}\n"),
-        r"a\.jsonl: the line at byte offset 14 is not JSON: it is nested too deep to be read$",
+        r"a\.jsonl: the line at byte offset 14 is not JSON: it is nested too deeply to be read$",
     ),
     "null": ("a.parquet", parquet(text=["x", None]), r"a\.parquet: text of row 1 of part 0 is not a text but None"),
     "no column": ("a.parquet", parquet(body=["x"]), r"a\.parquet: its records have no field 'text' .*there are body"),

@@ -143,7 +143,7 @@ def test_a_text_in_a_bucket_is_known_by_its_tag(
         door.is_shut = lambda method, path: True
         told: list[str] = []
         assert prepare_in_process(config, say=told.append).fingerprint == expected
-        assert "its text cannot be looked at" in told[-1]
+        assert "its text cannot be checked" in told[-1]
         door.is_shut = lambda method, path: False
     write(tmp_path, EDITED)
     put(store, text, (tmp_path / name).read_bytes())

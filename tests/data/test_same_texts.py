@@ -94,7 +94,7 @@ def test_a_corpus_outlives_its_text(make_config: MakeConfig, folder: Path) -> No
         (folder / name).unlink()
         told: list[str] = []
         assert prepare_in_process(config, say=told.append).fingerprint == expected.fingerprint
-        assert "there is used as it was prepared, for its text cannot be looked at: corpus." in told[-1]
+        assert "there is used as it was prepared, because its text cannot be checked: corpus." in told[-1]
         assert count_tokens(config).tokens == counts.tokens
     assert verify_texts(expected).gone == 2
     other = configuration.with_values(config, {"corpus.normalize": "NFC"})
@@ -111,7 +111,7 @@ def test_a_finished_run_outlives_its_text(make_config: MakeConfig, folder: Path)
     (folder / "a.txt").unlink()
     told: list[str] = []
     assert launch.train(config, launch.in_process, say=told.append) == result
-    assert "its text cannot be looked at" in told[0]
+    assert "its text cannot be checked" in told[0]
     assert "holds this run, finished" in told[1]
 
 

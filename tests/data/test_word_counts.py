@@ -106,7 +106,7 @@ def test_a_tokenizer_that_loses_white_space_is_refused() -> None:
     types = ["[UNK]", "one", "two", ",", "'", "the"]
     engine = HuggingFaceTokenizer(models.WordLevel({t: i for i, t in enumerate(types)}, unk_token="[UNK]"))
     engine.pre_tokenizer = pre_tokenizers.Whitespace()  # separates punctuation from words
-    with pytest.raises(UserError, match=r"does not keep the white space .* of 'one, one' it makes 3 words, not 2"):
+    with pytest.raises(UserError, match=r"does not keep the white space .* in 'one, one' it finds 3 words, not 2"):
         WordBegins(LoadedTokenizer("document", engine))
     engine = HuggingFaceTokenizer(models.BPE({"a": 0, "b": 1}, []))
     engine.pre_tokenizer, engine.decoder = pre_tokenizers.WhitespaceSplit(), decoders.Fuse()

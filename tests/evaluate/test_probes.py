@@ -254,7 +254,7 @@ def test_a_trained_model_is_probed(make_config: Callable[..., Config], tmp_path:
     assert next(iter(further["runs"].values()))["accuracy"] < figures["accuracy"]
     with pytest.raises(UserError, match=r"^probe: the model was not trained on this task: it does not know"):
         job.main(["--run", run, "--probe", "copy"])
-    with pytest.raises(UserError, match=r"^probe: builtin:nothing is no task; there are builtin:copy"):
+    with pytest.raises(UserError, match=r"^probe: builtin:nothing is not a task; there are builtin:copy"):
         job.main(["--run", run, "--probe", "nothing"])
 
 

@@ -115,7 +115,7 @@ def test_settings_of_streams_are_refused(make_names: MakeConfig, changes: dict[s
 
 
 def test_a_corpus_of_one_document_is_refused(make_names: MakeConfig, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"tokenizer\.eos=none \(auto is none where the training text is one document"):
+    with pytest.raises(ValueError, match=r"tokenizer\.eos=none \(auto is none if the training text is one document"):
         launch.train(make_names({"corpus.document": "file"}), launch.in_process)
     with pytest.raises(ValueError, match=r"only 1 of the train\.batch_size=6 documents"):
         launch.train(

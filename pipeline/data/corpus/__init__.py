@@ -1,9 +1,9 @@
-"""Settings in, the documents of each split out, in slices that any worker can read by itself.
+"""Settings in, the documents of each split out, in slices that any worker can read on its own.
 
 patterns → ``sources``, a reader for each → slices of them for each split (``splits``) → on a worker: the ``documents``
 of a slice, normalised and chosen
 
-``slices`` are cut in two where their readers say so; ``deduplication`` finds what is there before among all documents.
+``slices`` are cut in two where their readers say so; ``deduplication`` finds documents that repeat an earlier one.
 """
 
 from pipeline.data.corpus.documents import documents, texts_of

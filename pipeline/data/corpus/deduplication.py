@@ -1,10 +1,10 @@
-"""Documents that are there before, and files that are not wanted: found among all before any is tokenized.
+"""Documents that repeat an earlier one, and files that are not wanted: found in all texts before any is tokenized.
 
 slices → one task for each group of them: 16 bytes of hash a document, and its place → in corpus order, the first of
 equal ones stays → the slices without the others
 
 Only exact duplicates are found, after decoding and normalisation. The hashes, 16 bytes a document, are held in the
-memory of this process; beside them a byte for what is repeated, and a byte or less for the places, packed.
+memory of this process, with one more byte that says what is repeated, and a byte or less for the packed place.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MapTasks = Callable[[Sequence["HashTask"]], Iterable["Hashes"]]
 
 @dataclass(frozen=True)
 class Hashes:
-    """What a task found, (documents, 16) hashes in corpus order; the numbers of their slices and places are packed."""
+    """What a task found: (documents, 16) hashes in corpus order; the numbers of their slices and places are packed."""
 
     hashes: Ids
     packed_numbers: bytes
@@ -48,13 +48,13 @@ class Hashes:
 
     @property
     def first(self) -> tuple[int, int]:
-        """Where its documents stand among those of the others."""
+        """The place of its documents among those of the other tasks."""
         return (int(self.numbers[0]), int(self.places[0])) if len(self.hashes) else (-1, -1)
 
 
 @dataclass(frozen=True)
 class HashTask:
-    """Hashes the documents of ``slices``, which have these ``numbers`` in the corpus."""
+    """Hashes the documents of ``slices``, whose numbers in the corpus are ``numbers``."""
 
     slices: tuple[Slice, ...]
     numbers: tuple[int, ...]
@@ -110,7 +110,7 @@ def is_needed(config: CorpusConfig) -> bool:
 def deduplicated(
     splits: Mapping[str, Sequence[Slice]], config: CorpusConfig, map_tasks: MapTasks
 ) -> tuple[dict[str, list[Slice]], int]:
-    """The slices of each split without files and documents that are not wanted, and how many files were left out.
+    """The slices of each split without unwanted files and documents, and how many files were left out.
 
     Of equal documents the first in the order train, valid, test stays: what was trained on is not held out too.
 
@@ -137,12 +137,12 @@ def deduplicated(
             elif not item.reader.is_one_document:
                 kept[split].append(item.without(np.concatenate(places)))
         if not kept[split]:
-            raise UserError(f"corpus.{split}: no document of it is left (too short, too long, or there before)")
+            raise UserError(f"corpus.{split}: no document of it is left (too short, too long, or duplicates)")
     return kept, sum(item.reader.is_one_document and number in dropped for item, number in number_of.items())
 
 
 def _counted(item: Slice) -> Slice:
-    """What is told apart from others: a file that is one document, wherever it is cut, or a slice."""
+    """What is counted as one: a file that is one document, wherever it is cut, or a slice."""
     return Slice.whole(item.reader) if item.reader.is_one_document else item
 
 
@@ -164,9 +164,9 @@ def hashed(number_of: Mapping[Slice, int], map_tasks: MapTasks) -> list[Hashes]:
 
 
 def repeated(parts: Sequence[Ids]) -> list[Ids]:
-    """Of (documents, 16) hashes in corpus order: (documents,) bool, whether an equal one comes before.
+    """(documents, 16) hashes in corpus order → (documents,) bool, whether an equal one comes before.
 
-    One bucket after the other, for putting all in order at once would take as much memory again.
+    One bucket after another, because sorting all at once would take as much memory again.
     """
     flags = [np.zeros(len(part), dtype=bool) for part in parts]
     for bucket in range(NUM_BUCKETS if parts else 0):

@@ -1,6 +1,6 @@
 """The documents of a slice: normalised, and only those that are wanted.
 
-batches of a reader → in normal form → of the wanted length and no duplicates
+batches of a reader → in normal form → only those of wanted length, without duplicates
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pipeline.data.readers import Batch, Cut, Digest, Tally, TextSettings
 def documents(
     item: Slice, tally: Tally, *, safe_cut: Cut | None = None, digest: Digest | None = None
 ) -> Iterator[Batch]:
-    """The documents of ``item`` in order, those of a whole file in parts that end at a ``safe_cut``.
+    """The documents of ``item`` in order; a document that is a whole file comes in parts that end at a ``safe_cut``.
 
-    A file that is one document is chosen as a whole beforehand (``deduplication``); here the others are.
+    A file that is one document is chosen as a whole beforehand (``deduplication``); the others are chosen here.
 
     Args:
         tally: counts what became of them.
@@ -41,19 +41,19 @@ def documents(
 
 
 def utf8_of(slices: Iterable[Slice], *, safe_cut: Cut | None = None) -> Iterator[bytes]:
-    """The texts of ``slices`` as UTF-8, cut where a document is long."""
+    """The texts of ``slices`` as UTF-8; long documents are cut."""
     for item in slices:
         for batch in documents(item, Tally(), safe_cut=safe_cut):
             yield from batch.texts
 
 
 def texts_of(slices: Iterable[Slice], *, safe_cut: Cut | None = None) -> Iterator[str]:
-    """The texts of ``slices``, cut where a document is long."""
+    """The texts of ``slices``; long documents are cut."""
     return (text.decode() for text in utf8_of(slices, safe_cut=safe_cut))
 
 
 def normalised(texts: list[bytes], settings: TextSettings) -> list[bytes]:
-    """``texts`` in the normal form that is set; ASCII is in every one."""
+    """``texts`` in the normal form that is set; ASCII text is in every form."""
     form = settings.normalize
     if form is None:
         return texts

@@ -1,4 +1,4 @@
-"""The same text under two names: by the files that it lies in, and which of their rows."""
+"""The same text under two names, recognised by the files that hold it and by which of their rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Owners(Generic[T]):
-    """Whose the rows are that were given to it."""
+    """Remembers which owner each added row belongs to."""
 
     def __init__(self) -> None:
         self.of_file: dict[str, list[tuple[Rows, T]]] = {}

@@ -16,7 +16,7 @@ from pipeline.data.readers.base import Mask
 from pipeline.data.tokenizer import Ids
 from pipeline.errors import UserError
 
-# of what a weight asks for: by so much may a text that is cut into few parts be rounded
+# share of what a weight asks for by which a text in few parts may be rounded
 WEIGHT_TOLERANCE = 0.05
 SAMPLE_PARTS, SAMPLE_PART_BYTES = 128, 4096
 ALL = (0.0, 1.0)
@@ -24,7 +24,7 @@ ALL = (0.0, 1.0)
 
 @dataclass(frozen=True)
 class Slice:
-    """Units ``start`` to ``stop`` of a source; of its documents those whose hash lies in ``share``, but ``dropped``."""
+    """Units ``start`` to ``stop`` of a source; only documents whose hash is in ``share``, without ``dropped``."""
 
     reader: Reader
     start: int
@@ -38,7 +38,7 @@ class Slice:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of its text, a guess where those of the source are."""
+        """Bytes of its text; a guess if those of the source are."""
         low, high = self.share
         return round(self.reader.num_bytes * (self.stop - self.start) * (high - low) / max(1, self.reader.extent))
 
@@ -53,11 +53,11 @@ class Slice:
         return replace(self, start=start, stop=stop, dropped=places[(units >= start) & (units < stop)].tobytes())
 
     def without(self, places: Ids) -> Slice:
-        """Without the documents at ``places``, int64, ascending."""
+        """Return it without the documents at ``places``, int64, ascending."""
         return replace(self, dropped=places.astype("<i8").tobytes())
 
     def has(self, places: Ids) -> Mask:
-        """Whether the hash of the document at each of ``places`` lies in its share."""
+        """Whether the hash of the document at each of ``places`` is in its share."""
         low, high = self.share
         name = self.reader.name.encode()
         names = [b"%b\0%d" % (name, place) for place in places.tolist()]
@@ -66,13 +66,13 @@ class Slice:
 
     @property
     def identity(self) -> list[Any]:
-        """What its documents depend on, short."""
+        """What its documents depend on, in short."""
         digest = xxhash.xxh3_64_hexdigest(self.dropped) if self.dropped else ""
         reader = self.reader
         return [reader.name, reader.form, reader.extent, reader.size, self.start, self.stop, *self.share, digest]
 
     def cut_after(self, num_bytes: int, safe_cut: Cut | None = None) -> int | None:
-        """Where it may be cut in two so that about ``num_bytes`` of text come before; None: nowhere after that.
+        """Where it may be cut in two so that about ``num_bytes`` of text come before; None: nowhere from there on.
 
         Args:
             safe_cut: where a document may be cut; None: at line starts.
@@ -105,14 +105,14 @@ def group(slices: Sequence[Slice], num_bytes: int, safe_cut: Cut | None = None) 
 
 
 def blocks(slices: Sequence[Slice], num_bytes: int) -> Iterator[Slice]:
-    """``slices`` in parts of about ``num_bytes``, each of one slice."""
+    """``slices`` in parts of about ``num_bytes``, each from a single slice."""
     for item in slices:
         for (part,) in group([item], num_bytes):
             yield part
 
 
 def between(slices: Sequence[Slice], start: int, stop: int) -> list[Slice]:
-    """What lies between bytes ``start`` and ``stop`` of ``slices`` one after the other."""
+    """What lies between bytes ``start`` and ``stop`` of ``slices`` taken one after another."""
     found, offset = [], 0
     for item in slices:
         begin, end = (_near(item, cut - offset) for cut in (start, stop))
@@ -133,12 +133,12 @@ def _near(item: Slice, num_bytes: int) -> int:
 
 
 def mixture_of(slices: Sequence[Slice], weights: Sequence[float] | None) -> list[list[Slice]]:
-    """What is mixed evenly: the slices of each pattern as often as its weight says; None: all of them in one list.
+    """The lists that are mixed evenly: each pattern's slices as often as its weight says; None: all slices in one list.
 
-    2.5 is twice all of them and once the first half.
+    2.5 is all of them twice, and the first half once more.
 
     Raises:
-        UserError: a part is wanted of a single document that cannot be cut.
+        UserError: a part of a single document is wanted, which cannot be cut.
     """
     if weights is None:
         return [list(slices)]
@@ -158,7 +158,7 @@ def mixture_of(slices: Sequence[Slice], weights: Sequence[float] | None) -> list
 
 
 def share_of(item: Slice, fraction: float) -> Slice:
-    """A ``fraction`` of the documents of ``item``, by their hashes. Raises ``UserError`` where it is a single one."""
+    """A ``fraction`` of the documents of ``item``, by their hashes. Raises ``UserError`` if it is a single one."""
     if item.reader.is_one_document:
         raise UserError(
             f"corpus.weights: {item.reader.name} is a single document and cannot be cut, so no part of it can be "

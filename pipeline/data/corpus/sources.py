@@ -1,4 +1,4 @@
-"""Patterns in, the sources that they name out: a reader for each, and each once."""
+"""Patterns in, the sources that they name out: one reader for each source, and each source once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def find_sources(split: str, config: CorpusConfig) -> list[Reader]:
     """The sources that ``corpus.<split>`` names, each once, in the order of its patterns and sorted within each.
 
     Raises:
-        UserError: a pattern that nothing matches, a table without the text field, or rows that two patterns name.
+        UserError: a pattern that matches nothing, a table without the text field, or rows that two patterns name.
     """
     found: list[Reader] = []
     for origin, pattern in enumerate(getattr(config, split)):
@@ -37,7 +37,7 @@ def find_sources(split: str, config: CorpusConfig) -> list[Reader]:
 
 
 def _each_once(sources: Sequence[Reader], split: str) -> list[Reader]:
-    """``sources`` without those that are there before by another path."""
+    """``sources`` without those that came before under another path."""
     owners: Owners[tuple[Reader, Sequence[Rows]]] = Owners()
     found = []
     for source, rows in with_rows(sources):
@@ -47,14 +47,14 @@ def _each_once(sources: Sequence[Reader], split: str) -> list[Reader]:
             found.append(source)
         elif other[1] != rows:
             raise UserError(
-                f"corpus.{split}: {source.name} has rows of {other[0].name}, which would come twice; leave them out "
+                f"corpus.{split}: {source.name} has rows of {other[0].name}, which would occur twice; leave them out "
                 "of one of them"
             )
     return found
 
 
 def reachable(config: CorpusConfig) -> list[Reader]:
-    """The sources of those patterns of ``config`` that still name any."""
+    """The sources of those patterns of ``config`` that still match any."""
     found = []
     for split in SPLITS:
         for pattern in getattr(config, split):
@@ -64,14 +64,14 @@ def reachable(config: CorpusConfig) -> list[Reader]:
 
 
 def with_rows(sources: Sequence[Reader]) -> Iterator[tuple[Reader, Sequence[Rows]]]:
-    """Each source, and what of which files it reads."""
+    """Each source, and which rows of which files it reads."""
     folders: dict[str, str] = {}
     for source in sources:
         yield source, source.rows(folders)
 
 
 def changed_since(sources: Iterable[Reader], config: CorpusConfig) -> list[Reader]:
-    """Those that were written again since they were found, as far as that can be told now."""
+    """The sources that were written to since they were found, as far as that can be told now."""
     in_stores: dict[str, int] = {}
     for pattern in chain(config.train, config.valid, config.test):
         if storage.is_uri(pattern):

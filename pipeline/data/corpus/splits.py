@@ -1,4 +1,4 @@
-"""Sources in, the slices of each split out: given apart, or held out of the training text."""
+"""Sources in, the slices of each split out: given separately, or held out of the training text."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pipeline.data.corpus.sources import SPLITS, find_sources, total_bytes, with
 from pipeline.data.readers import Reader
 from pipeline.errors import UserError
 
-# with fewer files than this, whole ones make too coarse a split
+# with fewer files than this, splitting by whole files is too coarse
 ENOUGH_FILES = 20
 Fractions = dict[str, float]
 
 
 def split_corpus(config: CorpusConfig) -> dict[str, list[Slice]]:
-    """The slices of ``train``, and of ``valid`` and ``test`` where there are any, in corpus order.
+    """The slices of ``train``, and of ``valid`` and ``test`` if there are any, in corpus order.
 
     Raises:
         UserError: no file matches, a split is empty, or the text cannot be divided as asked.
@@ -57,7 +57,7 @@ def refuse_idle_weights(sources: Sequence[Reader], config: CorpusConfig) -> None
 
 
 def refuse_shared(given: Mapping[str, Sequence[Reader]]) -> None:
-    """Raises ``UserError`` naming a source that is in two splits: a score on training text is no held-out score.
+    """Raises ``UserError`` naming a source that is in two splits: a score on training text is not a held-out score.
 
     A file is known by its path, whatever links lead there; a dataset by its files and rows, and by its texts.
     """
@@ -85,9 +85,9 @@ def _empty(name: str, given: Mapping[str, Sequence[Reader]], fractions: Fraction
     if not is_divided or not total_bytes(given["train"]):
         return UserError(f"corpus.{name}: there is no text in it")
     return UserError(
-        f"corpus.{name}: nothing is left for it, for corpus.train is in too few files or parts to hold {held_out} "
-        "out of it; set corpus.split_by to document (where a file is one document, corpus.document to line or "
-        f"paragraph too), or name a {held_out}"
+        f"corpus.{name}: nothing is left for it, because corpus.train is in too few files or parts to hold {held_out} "
+        "out of it; set corpus.split_by to document (if a file is one document, also corpus.document to line or "
+        f"paragraph), or name a {held_out}"
     )
 
 
@@ -119,7 +119,7 @@ def _divide(sources: Sequence[Reader], fractions: Fractions, config: CorpusConfi
 
 
 def _suitable(sources: Sequence[Reader], fractions: Fractions) -> str:
-    """What ``auto`` stands for: files where there are many, documents where the text is in parts that are too large."""
+    """What ``auto`` stands for: files if there are many, documents if the text is in parts that are too large."""
     if len(sources) >= ENOUGH_FILES:
         return "file"
     if all(source.is_cut_by_bytes for source in sources):
@@ -131,9 +131,9 @@ def _suitable(sources: Sequence[Reader], fractions: Fractions) -> str:
 
 
 def _divide_files(sources: Sequence[Reader], fractions: Fractions) -> dict[str, list[Slice]]:
-    """Whole files in the order of their names' hashes fill the held-out splits up to their share of the bytes.
+    """Fill the held-out splits with whole files, by the hashes of their names, up to their share of the bytes.
 
-    One that is larger than what is still wanted is passed over, so that a single large file does not end up held out.
+    A file larger than what is still wanted is passed over, so that a single large file does not end up held out.
     """
     total = total_bytes(sources)
     shuffled = sorted(sources, key=lambda source: hashlib.sha256(source.name.encode()).digest())
@@ -154,9 +154,9 @@ def _divide_files(sources: Sequence[Reader], fractions: Fractions) -> dict[str, 
 
 
 def _divide_documents(sources: Sequence[Reader], fractions: Fractions) -> dict[str, list[Slice]]:
-    """Every document by the hash of its place: each split reads the text anew, but one that is a single document.
+    """Assign every document by the hash of its place: each split reads every text, except single-document texts.
 
-    That goes whole into one split; into train if it is larger than the share of the split that its hash says.
+    These go whole into one split; into train if they are larger than the share of the split that their hash says.
     """
     first = 1 - sum(fractions.values())
     shares = {

@@ -1,7 +1,7 @@
 """Corpora that are made by rule, to probe what a model can remember: ``builtin:copy``, ``builtin:adding`` and others.
 
-``base`` says what a task is, and reads its name with its difficulty (``builtin:copy?delay=50``); ``tasks`` are the
-tasks. ``pipeline.data.readers.builtin`` reads their text as that of any corpus, ``pipeline.evaluate.probes`` asks a
+``base`` says what a task is, and reads its name with its difficulty (``builtin:copy?delay=50``); ``tasks`` has the
+tasks. ``pipeline.data.readers.builtin`` reads their text like that of any corpus, ``pipeline.evaluate.probes`` asks a
 model for their answers.
 """
 

@@ -1,7 +1,7 @@
-"""A task: examples of text drawn by rule, and which characters of each follow from what came how far before.
+"""A task: examples of text drawn by rule, and which characters of each follow from what came at what distance before.
 
 Every example is one line of characters. The draws use nothing but ``random.Random.random``, whose numbers are the same
-in every version of Python, so a name and a seed are a text.
+in every version of Python, so a name and a seed determine the text.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Example(NamedTuple):
 
 
 class Draws:
-    """Uniform whole numbers of a seed."""
+    """Uniform whole numbers drawn with a seed."""
 
     def __init__(self, *seed: object) -> None:
         self.random = Random(" ".join(map(str, seed))).random
@@ -52,7 +52,7 @@ class Draws:
         return items[self.below(len(items))]
 
     def sample(self, items: str, number: int) -> str:
-        """So many different ones, in random order."""
+        """``number`` different items, in random order."""
         rest, chosen = list(items), []
         for _ in range(number):
             chosen.append(rest.pop(self.below(len(rest))))
@@ -80,7 +80,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def chance(self) -> float:
-        """The accuracy of the best guess that does not look at the text that an answer follows from."""
+        """The accuracy of the best guess made without the text that an answer follows from."""
 
     @abstractmethod
     def example(self, draws: Draws) -> Example:
@@ -91,21 +91,21 @@ class Task(ABC):
 
     @property
     def num_blocks(self) -> int:
-        """Files that the corpus consists of."""
+        """Number of files that the corpus consists of."""
         return -(-self.examples // EXAMPLES_OF_A_BLOCK)
 
     def block(self, number: int) -> bytes:
-        """The text of one of them, a line an example."""
+        """The text of one of the files, one example a line."""
         return _block(self, number)
 
     def fresh(self, number: int, *, seed: int) -> list[Example]:
-        """So many examples that are drawn apart from those of the corpus."""
+        """``number`` examples, drawn separately from those of the corpus."""
         draws = Draws(self.name, "fresh", seed)
         return [self.example(draws) for _ in range(number)]
 
     @classmethod
     def of(cls, query: str, pattern: str) -> Task:
-        """The task with the difficulty that ``query`` (``delay=50&seed=2``) says. Raises ``UserError``."""
+        """The task with the difficulty that ``query`` (``delay=50&seed=2``) gives. Raises ``UserError``."""
         known = {each.name: each.metadata for each in fields(cls)}
         values: dict[str, int] = {}
         for name, value in parse_qsl(query, keep_blank_values=True):

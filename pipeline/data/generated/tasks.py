@@ -1,4 +1,4 @@
-"""The tasks, each with who posed it. All are put as text: a line an example, a character a token."""
+"""The tasks, each with its source. All are posed as text: one example a line, one token a character."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Dyck2(Task):
 
 @dataclass(frozen=True)
 class Counting(Task):
-    """aⁿbⁿ, or with more letters: how many come is known once the first letter has stopped."""
+    """aⁿbⁿ, or with more letters: how many of each come is known once the first letter has stopped."""
 
     name = "counting"
     source = "Gers & Schmidhuber 2001; Weiss et al. 2018"
@@ -112,7 +112,7 @@ class Counting(Task):
 
     @property
     def chance(self) -> float:
-        return 0.5  # whoever always says the letter again is right at every other answer
+        return 0.5  # always repeating the letter is right at every other answer
 
     def example(self, draws: Draws) -> Example:
         number = draws.between(2, self.most)
@@ -153,7 +153,7 @@ TASKS: dict[str, type[Task]] = {task.name: task for task in (Copy, Adding, Dyck2
 
 
 def is_generated(name: str) -> bool:
-    """Whether ``name`` is that of a task, with its difficulty or without, or of a part of its text."""
+    """Whether ``name`` names a task, with or without its difficulty, or a part of its text."""
     return name.startswith(PREFIX) and name.removeprefix(PREFIX).partition("?")[0].partition("/")[0] in TASKS
 
 
@@ -161,9 +161,9 @@ def task_of(pattern: str) -> Task:
     """The task that ``pattern`` names: ``builtin:copy``, ``builtin:copy?delay=50&seed=2``.
 
     Raises:
-        UserError: it names none, or a difficulty that the task does not have.
+        UserError: it names no task, or a difficulty that the task does not have.
     """
     if not is_generated(pattern):
-        raise UserError(f"{pattern} is no task; there are {', '.join(PREFIX + name for name in TASKS)}")
+        raise UserError(f"{pattern} is not a task; there are {', '.join(PREFIX + name for name in TASKS)}")
     name, _, query = pattern.removeprefix(PREFIX).partition("?")
     return TASKS[name].of(query, pattern)

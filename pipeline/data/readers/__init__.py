@@ -4,7 +4,7 @@ pattern → ``find`` → readers, one for each file or dataset, which are sent t
 
 ``base`` says what every reader can do. ``text`` reads plain and compressed files, ``jsonl`` records in their lines;
 ``table`` has what ``parquet`` and ``datasets`` (named and loaded by ``hub``) share; ``builtin`` reads what Python
-carries. A new format of files is a module here, and a line of ``FORMATS`` in ``pipeline.config``.
+carries. A new file format is a module here, and a line in ``FORMATS`` in ``pipeline.config``.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ __all__ = [
 
 
 def find(pattern: str, config: CorpusConfig, *, split: str, origin: int) -> list[Reader]:
-    """The readers of all that ``pattern`` names, which is number ``origin`` of those of ``corpus.<split>``.
+    """The readers of all that ``pattern`` names; it is pattern number ``origin`` of ``corpus.<split>``.
 
     Raises:
-        UserError: what it names cannot be read, or has no such text.
+        UserError: what it names cannot be read, or does not have the text.
     """
     settings = TextSettings.of(config)
     if pattern.startswith(builtin.PREFIX):
@@ -53,13 +53,13 @@ def find(pattern: str, config: CorpusConfig, *, split: str, origin: int) -> list
 
 
 def reopen(name: str, form: str, settings: TextSettings, *, extent: int, size: int) -> Reader:
-    """The reader of a source that ``find`` found before, as far as it is needed to read it again."""
+    """A reader of a source that ``find`` found before, with enough to read it again."""
     kind = builtin.class_of(name) if name.startswith(builtin.PREFIX) else class_of(form)
     return kind(name, kind.locate(name), settings, extent, size, size)
 
 
 def format_of(path: str, config: CorpusConfig) -> str:
-    """What the file at ``path`` is: ``corpus.format``, or what its ending says before that of a compression."""
+    """The format of the file at ``path``: ``corpus.format``, or by its ending, which may precede a compression's."""
     if config.format != "auto":
         return config.format
     plain = path if storage.compression_of(path) is None else os.path.splitext(path)[0]
@@ -68,7 +68,7 @@ def format_of(path: str, config: CorpusConfig) -> str:
 
 
 def class_of(form: str) -> type[Reader]:
-    """What reads a ``form``: a format of files, or datasets."""
+    """The class that reads a ``form``: a file format, or datasets."""
     if form == DatasetReader.form:
         return DatasetReader
     kind: type[Reader] = resolve_name(FORMATS[form].reader)

@@ -20,10 +20,10 @@ from pipeline.data.tokenizer import Ids
 from pipeline.data.utf8 import REPLACEMENT, decode, is_utf8
 from pipeline.errors import UserError
 
-# the place of a record: the number of its unit (row group, row, shard) above these bits, the record within it below
+# the place of a record: above these bits the number of its unit (row group, row, shard), below the record in it
 PLACE_BITS = 32
 
-# (data, start) → the first place at or after start > 0 where data may be cut, None if there is none within
+# (data, start) → the first place at or after start > 0 where data may be cut, None if it has none
 Cut = Callable[[bytes, int], int | None]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 # the places of documents → which of them are wanted
@@ -59,9 +59,9 @@ class TextSettings:
 
 
 class Batch(NamedTuple):
-    """Documents in order; or a part of one that is too long to be held, which ``begins`` or ``ends`` elsewhere."""
+    """Documents in order; or part of one that is too long for memory, and whether it ``begins`` and ``ends`` it."""
 
-    places: Ids  # int64, ascending: what tells a document of its source from the others
+    places: Ids  # int64, ascending: what tells the documents of a source apart
     texts: list[bytes]  # UTF-8
     begins: bool = True
     ends: bool = True
@@ -75,7 +75,7 @@ class Tally:
     num_duplicates: int = 0
     num_unwanted: int = 0  # too short or too long
     num_undecodable: int = 0
-    num_replaced: int = 0  # U+FFFD put where bytes were not UTF-8
+    num_replaced: int = 0  # U+FFFD in place of bytes that were not UTF-8
 
     @classmethod
     def names(cls) -> list[str]:
@@ -88,14 +88,14 @@ class UndecodableError(UserError):
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows ``start`` to ``stop`` of what lies in ``files``, which are real paths or addresses, in order."""
+    """Rows ``start`` to ``stop`` of the contents of ``files``, which are real paths or addresses, in order."""
 
     files: tuple[str, ...]
     start: int = 0
     stop: float = math.inf
 
     def overlaps(self, other: Rows) -> bool:
-        """Whether both have a row in common, as far as that can be told: a file that both read may be where."""
+        """Whether both have a row in common; if their ``files`` differ, whether they share one of them."""
         if self.files == other.files:
             return self.start < other.stop and other.start < self.stop
         return not set(self.files).isdisjoint(other.files)
@@ -106,16 +106,16 @@ class Reader(ABC):
     """One source of text, and how it is read; it is sent to whichever worker reads a part of it.
 
     ``extent`` counts the units that it can be cut into: bytes of a plain file, row groups of Parquet, rows (or,
-    streamed, shards) of a dataset; 1 where it cannot be cut. ``size``, bytes as stored, tells whether it has changed
-    since. ``num_bytes`` is the size of its text, a guess where it is compressed or a table. ``changed`` is another
-    number whenever it was written again since, even if with the same text; 0 where that cannot be told.
+    streamed, shards) of a dataset; 1 if it cannot be cut. ``size``, bytes as stored, tells whether it has changed
+    since. ``num_bytes`` is the size of its text, a guess if it is compressed or a table. ``changed`` is a new number
+    whenever the source has been written again, even with the same text; 0 if that cannot be told.
     """
 
-    form: ClassVar[str]  # in the files of a prepared corpus
+    form: ClassVar[str]  # its name in the files of a prepared corpus
     has_copies: ClassVar[bool] = False  # whether ``has_equal_texts`` can tell that another one is a copy
 
-    name: str  # as the user wrote it: what is held out, and what shards are made of, depend on it
-    location: str  # where it lies, whatever folder a worker runs in
+    name: str  # as the user wrote it; what is held out, and what shards are made of, depends on it
+    location: str  # where it is, whatever folder a worker runs in
     settings: TextSettings
     extent: int
     size: int
@@ -125,17 +125,17 @@ class Reader(ABC):
 
     @classmethod
     def of_file(cls, file: storage.Found, settings: TextSettings, origin: int) -> Reader:
-        """The reader of a file. Raises ``UserError`` for one that cannot be read."""
-        raise NotImplementedError(f"{cls.__name__} reads no files")
+        """The reader of a file. Raises ``UserError`` if the file cannot be read."""
+        raise NotImplementedError(f"{cls.__name__} does not read files")
 
     @staticmethod
     def locate(name: str) -> str:
-        """``location`` of what is called ``name`` here."""
+        """The ``location`` of what is called ``name`` in this folder."""
         return name if storage.is_uri(name) else os.path.abspath(name)
 
     @property
     def path(self) -> str:
-        """Where it lies for this process."""
+        """Where it is for this process."""
         return self.location
 
     @abstractmethod
@@ -145,8 +145,8 @@ class Reader(ABC):
         """The documents of units ``start`` to ``stop``.
 
         Args:
-            tally: counts what was left out or replaced for its encoding.
-            wanted: which documents are given; None: all of them.
+            tally: counts what was left out or replaced because of its encoding.
+            wanted: which documents to yield; None: all of them.
             safe_cut: where a document that is too long may be cut; None: at line starts.
             digest: takes in all that is read.
 
@@ -156,7 +156,7 @@ class Reader(ABC):
 
     @abstractmethod
     def blocks(self, start: int, stop: int, digest: Digest | None = None) -> Iterator[Any]:
-        """All of units ``start`` to ``stop`` as it is stored; ``digest`` takes it in. Raises ``UserError``."""
+        """Units ``start`` to ``stop`` as they are stored; ``digest`` takes them in. Raises ``UserError``."""
 
     @property
     def is_one_document(self) -> bool:
@@ -177,17 +177,17 @@ class Reader(ABC):
         return offset if start < offset < stop else None
 
     def units_of(self, places: Ids) -> Ids:
-        """In which of the units the documents at ``places`` lie."""
+        """The units that hold the documents at ``places``."""
         return places >> PLACE_BITS if self.extent > 1 else np.zeros_like(places)
 
     def digest(self, start: int, stop: int) -> Digest:
-        """Of what is read now of units ``start`` to ``stop``. Raises ``UserError`` if it is gone."""
+        """The digest of units ``start`` to ``stop`` as read now. Raises ``UserError`` if the source is gone."""
         found = Digest()
         deque(self.blocks(start, stop, found), maxlen=0)
         return found
 
     def rows(self, folders: dict[str, str]) -> Sequence[Rows]:
-        """What of which files it reads; ``folders`` keeps the real paths that are known so far."""
+        """Which rows of which files it reads; ``folders`` keeps the real paths known so far."""
         return [Rows((real_path(self.path, folders),))]
 
     def has_equal_texts(self, other: Reader) -> bool:
@@ -195,29 +195,29 @@ class Reader(ABC):
         return False
 
     def changed_now(self) -> int:
-        """``changed`` of what lies there now. Raises ``OSError`` or ``LookupError`` if it is gone."""
+        """``changed`` of the source as it is now. Raises ``OSError`` or ``LookupError`` if it is gone."""
         return os.stat(self.path).st_ctime_ns
 
     def size_now(self) -> int | None:
-        """``size`` of what lies there now, None if it is gone."""
+        """``size`` of the source as it is now, None if it is gone."""
         try:
             return storage.size(self.path)
         except storage.UnreadableError:
             return None
 
     def forget(self) -> None:  # noqa: B027
-        """Drop what this process keeps of it, for it was written again; most keep nothing."""
+        """Drop what this process keeps of it, because it was written again; most readers keep nothing."""
 
     def check_size(self, found: int) -> None:
         """Raises ``UserError`` if it is not as large as when the corpus was planned."""
         if found != self.size:
             raise UserError(
-                f"{self.name}: {found:,} bytes where there were {self.size:,} when the corpus was planned "
+                f"{self.name}: {found:,} bytes, but {self.size:,} when the corpus was planned "
                 "(it has changed since, or this node holds another)"
             )
 
     def as_utf8(self, data: bytes, offset: int, tally: Tally) -> bytes:
-        """``data`` itself, or with U+FFFD put where it is not UTF-8. Raises ``UndecodableError`` unless that is set."""
+        """``data``, with U+FFFD for bytes that are not UTF-8 if that is set. Raises ``UndecodableError`` otherwise."""
         if is_utf8(data):
             return data
         try:
@@ -231,12 +231,12 @@ class Reader(ABC):
 
 
 def as_version(facts: bytes) -> int:
-    """A number for ``facts``, smaller than a time of this century in nanoseconds: none is taken for just now."""
+    """A number for ``facts``, smaller than any present time in nanoseconds, so that none looks recent."""
     return xxhash.xxh3_64_intdigest(facts) >> 4
 
 
 def real_path(path: str, folders: dict[str, str]) -> str:
-    """A local path without ``..`` and symbolic links, ``folders`` those known so far; an address in one spelling."""
+    """A local path without ``..`` or symbolic links, or an address in one spelling; ``folders``: those known so far."""
     path = path.removeprefix("file://")
     if storage.is_uri(path):
         return path.replace("gcs://", "gs://", 1) if path.startswith("gcs://") else path

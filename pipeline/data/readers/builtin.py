@@ -1,4 +1,4 @@
-"""Texts that every Python carries (its language reference, its standard library), and those that are made by rule."""
+"""Texts that every Python carries (its language reference, its standard library), and texts made by rule."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class StdlibReader(TextReader):
 
 
 class GeneratedReader(TextReader):
-    """A part of a text that is made by rule: ``builtin:copy?delay=50/00000``."""
+    """A part of a text made by rule: ``builtin:copy?delay=50/00000``."""
 
     @property
     def path(self) -> str:
@@ -82,7 +82,7 @@ def topics() -> dict[str, bytes]:
 
 @cache
 def modules() -> dict[str, int]:
-    """Bytes of the library's modules that are UTF-8, without its tests and what was installed beside it."""
+    """Bytes of the library's modules that are UTF-8, without its tests and installed packages."""
     root = Path(sysconfig.get_path("stdlib"))
     found = {}
     for path in sorted(root.rglob("*.py")):
@@ -100,7 +100,7 @@ def modules() -> dict[str, int]:
 
 
 def find(pattern: str, settings: TextSettings, *, origin: int) -> list[Reader]:
-    """The documents of a built-in corpus. Raises ``UserError`` if there is none of that name."""
+    """The readers of a built-in corpus. Raises ``UserError`` if there is none of that name."""
     if is_generated(pattern):
         task = task_of(pattern)
         sizes = {f"{number:05d}": len(task.block(number)) for number in range(task.num_blocks)}
@@ -113,14 +113,14 @@ def find(pattern: str, settings: TextSettings, *, origin: int) -> list[Reader]:
 
 
 def _readers(pattern: str, sizes: Mapping[str, int], settings: TextSettings, origin: int) -> list[Reader]:
-    """A reader of each part of ``pattern``, by its name with its bytes."""
+    """A reader for each part of ``pattern``; ``sizes``: name → bytes."""
     kind = class_of(pattern)
     readers = [kind(f"{pattern}/{name}", "", settings, n, n, n, origin) for name, n in sizes.items()]
     return [replace(reader, changed=reader.changed_now()) for reader in readers]
 
 
 def class_of(name: str) -> type[TextReader]:
-    """What reads the built-in corpus ``name``, or a document of it."""
+    """The class that reads the built-in corpus ``name``, or a document of it."""
     if is_generated(name):
         return GeneratedReader
     return DocsReader if name.startswith(DOCS) else StdlibReader

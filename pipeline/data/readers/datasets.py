@@ -1,4 +1,4 @@
-"""Hugging Face datasets, cut by rows, or by shards where they are streamed."""
+"""Hugging Face datasets, cut by rows, or by shards if they are streamed."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class DatasetReader(TableReader):
 
     @classmethod
     def of_name(cls, name: str, settings: TextSettings, origin: int) -> DatasetReader:
-        """Raises ``UserError`` for a dataset that cannot be loaded, or without such a field."""
+        """Raises ``UserError`` for a dataset that cannot be loaded or lacks the field."""
         location, field = cls.locate(name), settings.text_field
         found = hub.load_dataset(location)
         dataset = found.dataset
-        if dataset.features is not None:  # of a stream they may be unknown
+        if dataset.features is not None:  # they may be unknown for a stream
             check_text(name, field, dataset.features.arrow_schema)
         if found.is_streaming:
             extent = dataset.num_shards
@@ -69,7 +69,7 @@ class DatasetReader(TableReader):
         return hub.load_dataset(self.location).rows
 
     def has_equal_texts(self, other: Reader) -> bool:
-        """Of datasets, of which none is streamed."""
+        """Compares datasets only, and only if neither is streamed."""
         if not isinstance(other, DatasetReader):
             return False
         one, two = (hub.load_dataset(each.location) for each in (self, other))
@@ -82,7 +82,7 @@ class DatasetReader(TableReader):
         return hub.version(self.location)
 
     def size_now(self) -> int | None:
-        """Its rows are compared in any case."""
+        """The former size if it is there: its rows are compared in any case."""
         return self.size if os.path.exists(hub.parse(self.location)[0]) else None
 
     def digest(self, start: int, stop: int) -> Digest:

@@ -1,4 +1,4 @@
-"""What was read of a source, so that it can be told later whether the same would be read again."""
+"""Digests of what was read from a source, to tell later whether the same would be read again."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ class Digest:
 
     def __init__(self) -> None:
         self.hash = xxhash.xxh3_64()
-        self.tag = ""  # what its store calls this version of it
+        self.tag = ""  # the name that the store gives to this version of it
 
     def opened(self, file: pa.NativeFile) -> None:
-        """Note the tag of the file that is going to be read."""
+        """Note the tag of the file that is about to be read."""
         self.tag = tag_of(file)
 
     def update(self, data: bytes) -> None:
         self.hash.update(data)
 
     def update_rows(self, texts: Sequence[bytes | None]) -> None:
-        """The texts of the next rows, each with a zero after it."""
+        """Take in the texts of the next rows, each with a zero after it."""
         if not texts:
             return
         try:
@@ -38,5 +38,5 @@ class Digest:
 
 
 def tag_of(file: pa.NativeFile) -> str:
-    """What its store calls this version of an open file (its ETag), empty where that has no name."""
+    """The name that the store gives to this version of an open file (its ETag), empty if it has none."""
     return next((value.decode() for name, value in file.metadata().items() if name.lower() == "etag"), "")

@@ -1,7 +1,7 @@
 """Hugging Face datasets: ``hf://PATH?config=…&split=…&revision=…&streaming=1`` in, the rows that it names out.
 
 PATH is a name on the hub, a local folder of data files, or a folder that ``save_to_disk`` wrote. Splits, slices of
-them and unions (``train[:90%]+validation``) are what they are in ``datasets``, in each of the three.
+them and unions (``train[:90%]+validation``) mean what they mean in ``datasets``, for each of the three.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from pipeline.errors import UserError
 DATASET = "hf://"
 OPTIONS = ("config", "revision", "split", "streaming")
 SWITCH = {"1": True, "true": True, "0": False, "false": False}
-# what `save_to_disk` writes into the folder of a dataset, and into that of a dictionary of them
+# what `save_to_disk` writes into the folder of a dataset, and into the folder of a dictionary of datasets
 SAVED_DATASET, SAVED_SPLITS = ("dataset_info.json", "state.json"), "dataset_dict.json"
 MARKS = (*SAVED_DATASET, SAVED_SPLITS)
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A dataset, whether it is streamed, and which rows of which files it is."""
+    """A dataset, whether it is streamed, and which rows of which files it consists of."""
 
     dataset: Any
     is_streaming: bool
@@ -39,7 +39,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Splits:
-    """The splits of a dataset: their names; how to load one, its files and its number of rows, infinite if streamed."""
+    """The splits of a dataset: their names, and each one's data, files and number of rows (infinite if streamed)."""
 
     names: tuple[str, ...]
     load: Callable[[str], Any]
@@ -48,7 +48,7 @@ class Splits:
 
 
 def saved_splits(folder: str) -> list[str] | None:
-    """The splits that ``DatasetDict.save_to_disk`` wrote into ``folder``, None if it is no such folder."""
+    """The splits that ``DatasetDict.save_to_disk`` wrote into ``folder``, None if it did not write the folder."""
     path = storage.join(folder, SAVED_SPLITS)
     if storage.size(path) is None:
         return None
@@ -73,7 +73,7 @@ def load_dataset(name: str) -> Loaded:
     """The dataset that ``name`` stands for.
 
     Raises:
-        UserError: naming what ``datasets`` found wrong, or an option that there is not or that asks for nothing.
+        UserError: saying what ``datasets`` found wrong, or which option does not exist or selects nothing.
     """
     import datasets
 
@@ -102,7 +102,7 @@ def load_dataset(name: str) -> Loaded:
 
 
 def version(name: str) -> int:
-    """Another number once a file of the dataset was written again. Raises ``UserError`` as ``load_dataset``."""
+    """A number that changes when a file of the dataset is written again. Raises ``UserError`` as ``load_dataset``."""
     files = {file for part in load_dataset(name).rows for file in part.files}
     facts = [[file, os.stat(file).st_ctime_ns if os.path.exists(file) else 0] for file in sorted(files)]
     return as_version(json.dumps(facts).encode())
@@ -128,14 +128,14 @@ def name_of(pattern: str, split: str) -> str | None:
 
 
 def located(name: str) -> str:
-    """``name`` with the path of a folder as it is known in any other. Raises ``UserError`` as ``parse``."""
+    """``name`` with an absolute path if it is a folder. Raises ``UserError`` as ``parse``."""
     path, _ = parse(name)
     _, mark, query = name.partition("?")
     return f"{DATASET}{os.path.abspath(path)}{mark}{query}" if os.path.isdir(path) else name
 
 
 def parse(name: str) -> tuple[str, dict[str, str]]:
-    """The path in ``name``, and its options; a ``+`` in them is a plus. Raises ``UserError`` for one there is not."""
+    """The path in ``name``, and its options; a ``+`` in them is a plus. Raises ``UserError`` for an unknown option."""
     path, _, query = name.removeprefix(DATASET).partition("?")
     options: dict[str, str] = {}
     for option in filter(None, query.split("&")):
@@ -162,17 +162,17 @@ def _refuse_saved(name: str, options: dict[str, str]) -> None:
 
 
 def _one_saved(path: str) -> Splits:
-    """A saved dataset: its only split has the name that it was saved with, train if it had none."""
+    """A saved dataset: its only split has the name under which it was saved, or train if it had none."""
     import datasets
 
     found = _unformatted(datasets.load_from_disk(path))
-    # a part of a split, as train[:90%], is saved under that name
+    # a part of a split, such as train[:90%], is saved under that name
     split = re.sub(r"\[.*?\](\(.*?\))?", "", str(found.split or "train"))
     return Splits((split,), lambda _: found, lambda _: _files(found, path), lambda _: len(found))
 
 
 def _saved(path: str, names: Sequence[str]) -> Splits:
-    """A saved dictionary of splits, each loaded only where it is asked for."""
+    """A saved dictionary of splits, each loaded only if it is asked for."""
     import datasets
 
     @cache
@@ -185,12 +185,12 @@ def _saved(path: str, names: Sequence[str]) -> Splits:
 
 
 def _unformatted(dataset: Any) -> Any:
-    """``dataset`` with plain values of all its columns, whatever it was set to give when it was saved."""
+    """``dataset`` with plain values in all columns, whatever format was set when it was saved."""
     return dataset.with_format(None)
 
 
 def _files(dataset: Any, folder: str) -> tuple[str, ...]:
-    """Where a saved dataset lies; its folder where it is held in memory."""
+    """The files of a saved dataset; its folder if it is held in memory."""
     return tuple(os.path.realpath(file["filename"]) for file in dataset.cache_files) or (os.path.realpath(folder),)
 
 
@@ -220,7 +220,7 @@ def _parts(name: str, wanted: str, splits: Splits) -> list[tuple[str, int, float
     """(split, first row, row after the last) of each part of a union.
 
     Raises:
-        UserError: a split that there is not, a slice that is none or empty, or one of a dataset that is streamed.
+        UserError: a split that does not exist, a slice that is invalid or empty, or a slice of a streamed dataset.
     """
     import datasets
 
@@ -246,7 +246,7 @@ def _parts(name: str, wanted: str, splits: Splits) -> list[tuple[str, int, float
         try:
             (rows,) = datasets.ReadInstruction.from_spec(part).to_absolute({split: int(length)})
         except ValueError as error:
-            raise UserError(f"{name}: {part} is no slice of a split: {error}") from None
+            raise UserError(f"{name}: {part} is not a slice of a split: {error}") from None
         if rows.from_ >= rows.to:
             raise UserError(f"{name}: {part} has no rows ({split} has {length:,})")
         found.append((split, rows.from_, rows.to))

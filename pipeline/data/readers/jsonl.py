@@ -18,7 +18,7 @@ class JsonLinesReader(TextReader):
     """A file of JSON Lines, plain or compressed; the text is in ``text_field``, an empty line has none."""
 
     form = "jsonl"
-    document = "line"  # whatever is set: that is for texts
+    document = "line"  # whatever corpus.document says, which is for plain texts
 
     def _texts(self, contents: list[bytes], places: Ids, tally: Tally, *, is_utf8: bool) -> Sequence[bytes | None]:
         if not is_utf8:
@@ -26,7 +26,7 @@ class JsonLinesReader(TextReader):
         field = self.settings.text_field
         found: list[bytes | None] = []
         for line in contents:
-            try:  # what nearly all lines are
+            try:  # the fast way, for nearly all lines
                 text = line.decode()
                 record, end = PARSE(text)
                 if end == len(text):
@@ -41,7 +41,7 @@ class JsonLinesReader(TextReader):
         text = self._field(self.as_utf8(content, place, tally), place)
         try:
             return text.encode()
-        except UnicodeEncodeError:  # half of a surrogate pair may stand in JSON, but is no text
+        except UnicodeEncodeError:  # JSON can contain half of a surrogate pair, which is not text
             return self.as_utf8(text.encode(errors="surrogatepass"), place, tally)
 
     def _field(self, line: bytes, place: int) -> str:
@@ -53,7 +53,7 @@ class JsonLinesReader(TextReader):
         except ValueError as error:
             raise UserError(f"{self.name}: the line at byte offset {place:,} is not JSON: {error}") from None
         if not isinstance(record, dict) or field not in record:
-            there = f"there are {', '.join(record)}" if isinstance(record, dict) else "it is no object"
+            there = f"there are {', '.join(record)}" if isinstance(record, dict) else "it is not an object"
             raise UserError(
                 f"{self.name}: the record at byte offset {place:,} has no field {field!r} (corpus.text_field; {there})"
             )

@@ -26,7 +26,7 @@ class ParquetReader(TableReader):
 
     @classmethod
     def of_file(cls, file: storage.Found, settings: TextSettings, origin: int) -> ParquetReader:
-        """Raises ``UserError`` where no single column of texts has the name that is set."""
+        """Raises ``UserError`` unless exactly one column of texts has the name that is set."""
         path, size, changed = file
         reader = cls(path, cls.locate(path), settings, 1, size, size, origin, changed)
         with reader._table() as table:
@@ -41,7 +41,7 @@ class ParquetReader(TableReader):
         with self._table(digest) as table:
             for group in range(start, min(stop, table.num_row_groups)):
                 place = group << PLACE_BITS
-                # one column has no work for threads
+                # a single column has no work for threads
                 for batch in table.iter_batches(ROWS_AT_ONCE, [group], [field], use_threads=False):
                     values = batch.column(field)
                     yield np.arange(place, place + len(values)), values
@@ -65,7 +65,7 @@ class ParquetReader(TableReader):
 
 
 class SteadyFile(io.RawIOBase):
-    """A file for those that read where they like: each read is tried anew as ``storage.read_open`` does."""
+    """A seekable file whose every read is retried as in ``storage.read_open``."""
 
     def __init__(self, path: str) -> None:
         self.path, self.file, self.position = path, storage.open_file(path), 0
@@ -87,7 +87,7 @@ class SteadyFile(io.RawIOBase):
         return self.position
 
     def read(self, num_bytes: int | None = -1) -> bytes:
-        """``num_bytes``, or all up to the end. Raises ``UnreadableError``."""
+        """Read ``num_bytes``, or everything up to the end. Raises ``UnreadableError``."""
         wanted = self.size() - self.position if num_bytes is None or num_bytes < 0 else num_bytes
         data = storage.read_open(self.file, self.path, self.position, wanted)
         self.position += len(data)

@@ -19,16 +19,16 @@ ROWS_AT_ONCE = 1024
 
 
 class TableReader(Reader):
-    """A table with a text in every row: each is a document."""
+    """A table with a text in every row; each text is a document."""
 
     @abstractmethod
     def columns(self, start: int, stop: int, digest: Digest | None) -> Iterator[tuple[Ids, pa.Array]]:
-        """The places of rows and their values; ``digest`` takes the tag of the file. Raises ``UserError``."""
+        """The places of rows and their values; ``digest`` notes the tag of the file. Raises ``UserError``."""
 
     def blocks(
         self, start: int, stop: int, digest: Digest | None = None
     ) -> Iterator[tuple[Ids, pa.Array, list[bytes | None]]]:
-        """The places of rows, their values, and these as UTF-8."""
+        """The places of rows, their values, and the values as UTF-8."""
         for places, values in self.columns(start, stop, digest):
             texts = as_bytes(values)
             if digest is not None:
@@ -80,7 +80,7 @@ def as_bytes(values: pa.Array) -> list[bytes | None]:
 
 
 def is_utf8(values: pa.Array) -> bool:
-    """Whether all texts of a column are UTF-8, which those who write tables need not have looked at."""
+    """Whether all texts of a column are UTF-8, which writers of tables need not have checked."""
     try:
         values.validate(full=True)
     except pa.ArrowInvalid:
@@ -89,7 +89,7 @@ def is_utf8(values: pa.Array) -> bool:
 
 
 def check_text(name: str, field: str, schema: pa.Schema) -> None:
-    """Raises ``UserError`` unless one column of ``schema`` is called ``field``, and holds texts."""
+    """Raises ``UserError`` unless exactly one column of ``schema`` is called ``field`` and holds texts."""
     found = schema.get_all_field_indices(field)
     if not found:
         raise no_field(name, field, schema.names)

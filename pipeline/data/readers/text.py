@@ -1,4 +1,4 @@
-"""Plain and compressed texts, read in blocks that are cut where it is safe: a large file need not fit in memory."""
+"""Plain and compressed texts, read in blocks that are cut at safe places: a large file need not fit in memory."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from pipeline.data.utf8 import MARK, is_utf8
 
 # text held in memory at a time
 BLOCK_BYTES = 4 << 20
-# how far before the end of a block its cut is first looked for; how far after a place one is first looked for
+# how far before the end of a block a cut is first looked for; how far after a place one is first looked for
 TAIL_BYTES, CUT_BYTES = 1 << 16, 1 << 16
-# what a compressed text is guessed to be larger when read
+# factor by which a compressed text is guessed to grow when read
 EXPANSION = 3
 
-# up to the start of the next line that is not blank, whose indentation is its own
+# up to the start of the next line that is not blank, whose indentation belongs to it
 BLANK_LINES = re.compile(rb"\n[ \t\r]*\n(?:[ \t\r]*\n)*")
 NOT_BLANK = re.compile(rb"[^ \t\r]")
 
 
 class TextReader(Reader):
-    """A file of text: one document, or one in each line or between blank lines."""
+    """A file of text: one document, or one in each line, or one between blank lines."""
 
     form = "text"
 
@@ -116,7 +116,7 @@ class TextReader(Reader):
         return (lines if self.document == "line" else paragraphs)(block, offset)
 
     def _texts(self, contents: list[bytes], places: Ids, tally: Tally, *, is_utf8: bool) -> Sequence[bytes | None]:
-        """The text of each document, None for one that is left out, for it is not UTF-8."""
+        """The text of each document, None for one that is left out because it is not UTF-8."""
         if is_utf8:
             return contents
         return [self._text(content, place, tally) for content, place in zip(contents, places.tolist(), strict=True)]
@@ -139,7 +139,7 @@ class TextReader(Reader):
     ) -> Iterator[tuple[int, bytes]]:
         """(offset, bytes) of ``start`` to ``stop``, in blocks of about ``BLOCK_BYTES`` that end at a ``cut``.
 
-        Offsets are those of the text as read; a compressed one is always read whole. A ``MARK`` at its beginning is
+        Offsets are those of the text as read; a compressed text is always read whole. A ``MARK`` at its beginning is
         left out.
         """
         offset, rest = start if self.is_cut_by_bytes else 0, b""
@@ -177,7 +177,7 @@ class TextReader(Reader):
 
     @contextmanager
     def _opened(self) -> Iterator[pa.NativeFile]:
-        """The file, of the size that it had. Raises ``UserError``."""
+        """The file, if it still has its former size. Raises ``UserError``."""
         with self._open() as file:
             self.check_size(file.size())
             yield file
@@ -187,7 +187,7 @@ class TextReader(Reader):
 
 
 def lines(block: bytes, offset: int) -> tuple[Ids, list[bytes]]:
-    """The places and the bytes of its lines that are not empty, without line ends."""
+    """The places and the bytes of all lines that are not empty, without line ends."""
     found = block.split(b"\n")
     lengths = np.fromiter(map(len, found), dtype=np.int64, count=len(found))
     places = offset + np.cumsum(lengths + 1) - lengths - 1
@@ -216,12 +216,12 @@ def after_newline(data: bytes, start: int) -> int | None:
 
 def after_blank_line(data: bytes, start: int) -> int | None:
     found = BLANK_LINES.search(data, start - 1)
-    # a line that is blank as far as ``data`` goes may be blank to its end
+    # the last line may be blank up to its end, beyond ``data``, and then belongs to the blank lines
     return found.end() if found and NOT_BLANK.search(data, found.end()) else None
 
 
 def in_text(data: bytes, start: int) -> int | None:
-    """A line start; with none in reach, the start of a word, else of a character."""
+    """A line start; with none in reach, the start of a word, or else of a character."""
     for end in (b"\n", b" "):
         if 0 <= (found := data.find(end, start - 1)) < len(data) - 1:
             return found + 1
@@ -229,7 +229,7 @@ def in_text(data: bytes, start: int) -> int | None:
 
 
 def between_lines(safe_cut: Cut) -> Cut:
-    """Where ``safe_cut`` says so, but at line starts only."""
+    """A cut where ``safe_cut`` says so, but only at line starts."""
 
     def cut(data: bytes, start: int) -> int | None:
         # a character may be combined with the one before it, but not with a newline

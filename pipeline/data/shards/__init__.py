@@ -6,9 +6,9 @@
     train-00000.index   sidecar: offset, length and xxh3 of every batch's bytes in the file; where documents begin
 
 Written by ``writing`` (each file whole, the manifest last), described by ``manifest`` and ``sidecar``, read by
-``sequence``: mapped into memory where local, else by ranged reads through ``remote``. Checked at open: the manifest,
+``sequence``: mapped into memory if local, else by ranged reads through ``remote``. Checked at open: the manifest,
 the tokenizer and every file's size (reading beyond the end of a mapped file would kill the process). Checked at first
-use: each batch, for Arrow itself does not notice a flipped byte. ``verify`` checks all.
+use: each batch, because Arrow itself does not notice a flipped byte. ``verify`` checks everything.
 """
 
 from pipeline.data.shards.manifest import MANIFEST, TOKENIZER, read_manifest, write_manifest

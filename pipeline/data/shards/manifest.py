@@ -13,7 +13,7 @@ MANIFEST, TOKENIZER = "manifest.json", "tokenizer.json"
 
 
 def write_manifest(directory: str, content: dict[str, Any]) -> None:
-    """``content`` with its own checksum. Raises ``UnwritableError``."""
+    """Write ``content`` with its own checksum. Raises ``UnwritableError``."""
     signed = signing.sign({"format": FORMAT, **content})
     storage.write(storage.join(directory, MANIFEST), json.dumps(signed, ensure_ascii=False).encode())
 
@@ -22,7 +22,7 @@ def read_manifest(directory: str) -> dict[str, Any] | None:
     """The manifest of a prepared corpus, None if there is none.
 
     Raises:
-        UserError: a manifest that is cut short, altered or of another format.
+        UserError: the manifest is cut short, altered or of another format.
     """
     path = storage.join(directory, MANIFEST)
     if storage.size(path) is None:

@@ -17,7 +17,7 @@ Key = tuple[int, int]  # shard, batch
 
 
 class BatchCache:
-    """Batches by (shard, batch), read by threads and kept up to ``CACHE_BYTES``, the longest unused going first."""
+    """Batches by (shard, batch), read by threads and kept up to ``CACHE_BYTES``; the least recently used go first."""
 
     def __init__(self, read: Callable[[Key], Ids], *, capacity_bytes: int = CACHE_BYTES) -> None:
         self.read = read
@@ -31,7 +31,7 @@ class BatchCache:
         raise TypeError("a cache of shards stays in its process; open the corpus there")
 
     def ask(self, keys: Sequence[Key]) -> None:
-        """Begin to read those of ``keys`` that are not there."""
+        """Begin to read those ``keys`` that are not there yet."""
         with self.lock:
             for key in keys:
                 self._ask(key)
@@ -43,7 +43,7 @@ class BatchCache:
         return future
 
     def get(self, key: Key) -> Ids:
-        """A batch, waited for if it is on its way. Raises ``UserError`` as ``read``."""
+        """Return a batch, waiting for it if it is on its way. Raises ``UserError`` as ``read``."""
         with self.lock:
             future = self._ask(key)
             self.futures.move_to_end(key)

@@ -45,10 +45,10 @@ class PreparedCorpus:
 
 
 def open_prepared(directory: str | Path | None, *, verify: bool = False) -> PreparedCorpus:
-    """The prepared corpus in ``directory``, a path or URI; with ``verify``, after checking every byte of it.
+    """Open the prepared corpus in ``directory``, a path or URI; with ``verify``, check every byte of it.
 
     Raises:
-        UserError: nothing prepared there, or a file that is missing, cut short, altered or from another corpus.
+        UserError: nothing is prepared there, or a file is missing, cut short, altered or from another corpus.
     """
     directory = str(directory)
     manifest = read_manifest(directory)
@@ -69,7 +69,7 @@ def open_prepared(directory: str | Path | None, *, verify: bool = False) -> Prep
 
 
 def load_from(directory: str) -> Tokenizer:
-    """The tokenizer of a corpus, wherever it lies."""
+    """Load the tokenizer of a corpus, wherever the corpus is."""
     path = storage.join(directory, TOKENIZER)
     if not storage.is_uri(path):
         return load_tokenizer(path)
@@ -96,7 +96,7 @@ class TokenSequence:
         self.num_unknown: int = split["num_unknown"]
         # first token of each shard, and the end
         self.starts = np.cumsum([0, *(entry["num_tokens"] for entry in self.entries)])
-        self.bounds: list[int] = self.starts.tolist()  # the same, for looking up one place
+        self.bounds: list[int] = self.starts.tolist()  # the same, for looking up a single place
         self.open_shards: OrderedDict[int, _Shard] = OrderedDict()
         self.lock = threading.Lock()
         self.cache = BatchCache(self._read_batch) if storage.is_uri(self.directory) else None
@@ -110,7 +110,7 @@ class TokenSequence:
         return int(self.starts[-1])
 
     def __getitem__(self, where: slice) -> Ids:
-        """Tokens ``start`` to ``stop``; no copy is made where they lie in one record batch."""
+        """Tokens ``start`` to ``stop``; no copy is made if they are in one record batch."""
         start, stop, _ = where.indices(len(self))
         self._read_ahead(np.array([start]), stop - start)
         parts = self._parts(start, stop)
@@ -171,7 +171,7 @@ class TokenSequence:
         return (index, *divmod(position - self.bounds[index], BATCH_TOKENS))
 
     def _read_ahead(self, starts: Ids, length: int) -> None:
-        """Ask for all batches of these rows at once, and for those that come next."""
+        """Ask for all batches of these rows at once, and for the batches that come next."""
         if self.cache is None:
             return
         needed: dict[Key, None] = {}
@@ -191,7 +191,7 @@ class TokenSequence:
             if shard is not None:
                 self.open_shards.move_to_end(index)
                 return shard
-        # outside the lock: opening one in a store takes a while, and others are read meanwhile
+        # outside the lock: opening a shard in a store takes a while, and others are read meanwhile
         opened = _Shard(self.directory, self.entries[index], self.dtype)
         with self.lock:
             shard = self.open_shards.setdefault(index, opened)

@@ -1,6 +1,6 @@
-"""What lies beside a shard: a line of JSON, then where its documents begin; its own xxh3 last.
+"""The sidecar of a shard: a line of JSON, then where its documents begin; its own xxh3 last.
 
-Ten tokens may be a document: where they begin is packed, and unpacked only where someone asks for it.
+A document may have only ten tokens: where they begin is packed, and unpacked only if someone asks for it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Sidecar:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Sidecar:
-        """Raises ``UserError`` for what is no whole sidecar."""
+        """Raises ``UserError`` for data that is not a whole sidecar."""
         content = data[:-CHECKSUM_BYTES]
         if xxhash.xxh3_64_digest(content) != data[-CHECKSUM_BYTES:]:
             raise UserError("cut short or altered since it was written (its checksum does not match)")
@@ -60,7 +60,7 @@ class Sidecar:
 
     @property
     def shard_entry(self) -> dict[str, Any]:
-        """The manifest's entry of the shard: what ``facts`` say in numbers, and the size and checksum of this."""
+        """The manifest's entry of the shard: the numbers in ``facts``, and the size and checksum of this sidecar."""
         numbers = {name: value for name, value in self.facts.items() if isinstance(value, int)}
         data = self.to_bytes()
         own = {"bytes": len(data), "xxh3": xxhash.xxh3_64_hexdigest(data)}

@@ -1,4 +1,4 @@
-"""Token ids in, a shard and its sidecar out: written locally, moved or uploaded when whole."""
+"""Token ids in, a shard and its sidecar out: written locally, moved or uploaded when complete."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.data.tokenizer.base import as_arrow
 
 BATCH_TOKENS = 65_536
 ALIGNMENT = 8  # of what Arrow writes for a batch, in bytes
-# of this format, what the shard was made of, and sidecars of the format before
+# files of this format, records of what shards were made of, and sidecars of the former format
 SHARD_FILE = re.compile(r"(train|valid|test)-\d{5,}\.(arrow|index|sources|json)")
 STALE_SECONDS = 600  # far longer than writing one file takes
 
@@ -30,11 +30,11 @@ STALE_SECONDS = 600  # far longer than writing one file takes
 class ShardWriter:
     """Takes a shard's tokens as they come, so that memory does not grow with the shard; a context manager.
 
-    ``finish`` puts it in its place: first the tokens, then the sidecar with ``facts``, so that an interrupted
-    preparation knows which shards are done. Left without it, nothing stays.
+    ``finish`` puts the shard in its place: first the tokens, then the sidecar with ``facts``, so that an interrupted
+    preparation knows which shards are done. If the context ends without ``finish``, nothing is left.
 
     Raises:
-        UnwritableError: the disk is full, or the folder gone.
+        UnwritableError: the disk is full, or the folder is gone.
     """
 
     def __init__(self, directory: str, name: str, dtype: np.dtype[Any]) -> None:
@@ -46,7 +46,7 @@ class ShardWriter:
         self.num_waiting = 0
         self.num_tokens = 0
         self.document_starts: list[Ids] = []
-        self.batches: list[list[Any]] = []  # offset, bytes and xxh3 of each one's values in the file
+        self.batches: list[list[Any]] = []  # offset, bytes and xxh3 of each batch's values in the file
         with self._telling():
             self.sink = HashedFile(self.temporary)
             self.writer = pa.ipc.new_file(self.sink, self.schema)
@@ -58,14 +58,14 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if not self.sink.closed:
-            # each writes what it still holds, where there may be no room
+            # each writes what it still holds, for which there may be no room
             for part in (self.writer, self.sink):
                 with suppress(OSError):
                     part.close()
         self.temporary.unlink(missing_ok=True)
 
     def append(self, ids: Ids, document_starts: Ids | Sequence[int]) -> None:
-        """More tokens; documents begin at these places of ``ids``."""
+        """Add tokens; documents begin at ``document_starts`` in ``ids``."""
         self.document_starts.append(np.asarray(document_starts, dtype=np.int64) + self.num_tokens)
         self.num_tokens += len(ids)
         start = 0
@@ -92,7 +92,7 @@ class ShardWriter:
         self.batches.append([offset, part.nbytes, xxhash.xxh3_64_hexdigest(part.data)])
 
     def finish(self, facts: Mapping[str, Any], *, before_sidecar: Callable[[], None] = lambda: None) -> dict[str, Any]:
-        """Write the rest and put both files in their place; returns the manifest's entry, with the plain ``facts``."""
+        """Write the rest and put both files in place; return the manifest's entry, with the plain ``facts``."""
         with self._telling():
             if self.num_waiting:
                 self._write_waiting()
@@ -149,7 +149,7 @@ class HashedFile:
 def write_shard(
     directory: str, name: str, tokens: Ids, document_starts: Sequence[int], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A whole shard at once, as ``ShardWriter``."""
+    """Write a whole shard at once, as ``ShardWriter`` does."""
     with ShardWriter(directory, name, tokens.dtype) as writer:
         writer.append(tokens, document_starts)
         return writer.finish(facts)
@@ -158,7 +158,7 @@ def write_shard(
 def read_sidecar(directory: str, name: str) -> Sidecar | None:
     """The sidecar of a finished shard whose tokens are still as they were written; None otherwise.
 
-    In a bucket only the size is looked at: an object is there whole or not at all.
+    In a bucket only the size is checked: an object is complete or absent.
     """
     path = storage.join(str(directory), f"{name}.arrow")
     try:
@@ -171,7 +171,7 @@ def read_sidecar(directory: str, name: str) -> Sidecar | None:
 
 
 def remove_leftovers(directory: str, shards: Container[str]) -> None:
-    """Remove what earlier, interrupted preparations left: shards of other names, files never finished."""
+    """Remove what earlier, interrupted preparations left: shards with other names, files never finished."""
     names = storage.sizes_in(directory)
     unfinished = [name for name in names if name.startswith(".") and name.endswith(".tmp")]
     # a worker of another driver may still be writing one just now
@@ -184,7 +184,7 @@ def remove_leftovers(directory: str, shards: Container[str]) -> None:
 
 
 def _file_system_time(directory: str) -> float:
-    """Now, as the file system of a local ``directory`` stamps files: this machine's clock may differ. 0: not known."""
+    """The time at which the file system of a local ``directory`` stamps a file now, by its own clock. 0: unknown."""
     try:
         with tempfile.TemporaryFile(dir=directory) as probe:
             return os.fstat(probe.fileno()).st_mtime

@@ -1,11 +1,11 @@
 """Text in, token ids out, and back: bytes, characters, words and byte-pair encoding behind one interface.
 
 train on the training documents (``training``) → encode each document (``byte``, ``char``, ``word``, ``bpe``) → decode
-ids to text; saved as one JSON file, never a pickle (``files``). Those of others are taken as they are (``loaded``,
-``sentencepiece``).
+ids to text; saved as one JSON file, never a pickle (``files``). Tokenizers of other programs are taken as they are
+(``loaded``, ``sentencepiece``).
 
-A tokenizer also says where a text may be cut so that the pieces, encoded apart, give the tokens of the whole
-(``safe_cut``): that is what lets many workers share one file and still write the same shards as one.
+A tokenizer also says where a text may be cut so that the pieces, encoded separately, give the tokens of the whole
+(``safe_cut``): this lets many workers share one file and still write the same shards as a single one.
 """
 
 from pipeline.data.tokenizer.base import EOS, UNK, Ids, Tokenizer, TypesTokenizer, UnknownTextError

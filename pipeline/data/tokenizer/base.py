@@ -1,4 +1,4 @@
-"""What every tokenizer offers, and the part that tokenizers with a list of types share."""
+"""The interface of every tokenizer, and the part that tokenizers with a list of types share."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ UNK, EOS = "<unk>", "<eos>"
 
 
 class UnknownTextError(UserError):
-    """A text has something that a tokenizer has no type for, nor one for what is unknown."""
+    """A text has something for which a tokenizer has no type, and no type for the unknown."""
 
 
 class Tokenizer(ABC):
-    """One unit of text a token. Special types: ``unk_id`` (None: cannot occur), ``eos_id`` (None: not used)."""
+    """Each token is one unit of text. Special types: ``unk_id`` (None: cannot occur), ``eos_id`` (None: not used)."""
 
     kind: str
     unk_id: int | None = None
     eos_id: int | None = None
-    is_lossless: bool = True  # decoding gives back the encoded text, where no <unk> is in it
+    is_lossless: bool = True  # decoding gives back the encoded text, unless it has <unk>
     normal_form: Literal["NFC", "NFKC"] | None = None  # of the texts that its model was trained on (corpus.normalize)
 
     def __init__(self, eos: str) -> None:
-        self.eos = eos  # where <eos> stands: line, document or none
+        self.eos = eos  # where <eos> is put: line, document or none
 
     @property
     def unit(self) -> str:
@@ -58,12 +58,12 @@ class Tokenizer(ABC):
         """The ids of ``text``, without the ``<eos>`` that ends a document.
 
         Raises:
-            UnknownTextError: there is no type for something in it, nor one for what is unknown.
+            UnknownTextError: there is no type for something in it, and none for the unknown.
         """
 
     @abstractmethod
     def decode(self, ids: Ids | list[int]) -> str:
-        """The text of ``ids``; ``<eos>`` of a document is nothing, bytes that are not UTF-8 become U+FFFD."""
+        """The text of ``ids``; the ``<eos>`` of a document becomes nothing, bytes that are not UTF-8 become U+FFFD."""
 
     def decode_bytes(self, token: int) -> bytes:
         """The UTF-8 bytes that one token stands for."""
@@ -71,7 +71,7 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def _content(self) -> dict[str, Any]:
-        """What ``from_content`` needs beside ``kind`` and ``eos``."""
+        """What ``from_content`` needs besides ``kind`` and ``eos``."""
 
     @classmethod
     @abstractmethod
@@ -79,9 +79,9 @@ class Tokenizer(ABC):
 
     @property
     def start_ids(self) -> Ids:
-        """The one token that a text is read after where nothing comes before it: the end of a document or line.
+        """The one token that is read before a text if nothing else comes before it: the end of a document or line.
 
-        Where there is none, and white space is no token either, ``<unk>`` or whatever is type 0.
+        If there is none, white space; if that is not a token either, ``<unk>`` or whatever is type 0.
         """
         if self.eos_id is not None:
             return np.array([self.eos_id])
@@ -89,13 +89,13 @@ class Tokenizer(ABC):
         return space if len(space) else np.array([self.unk_id or 0])
 
     def of_form(self, form: Literal["NFC", "NFKC"] | None) -> Self:
-        """The same tokenizer, of a model whose texts were brought to ``form``; None: they were left as they are."""
+        """The same tokenizer, for a model whose texts were brought to ``form``; None: they were left as they were."""
         found = copy.copy(self)
         found.normal_form = form
         return found
 
     def normalized(self, text: str) -> str:
-        """``text``, which someone asks a model about, in the form that its training texts were brought to."""
+        """``text``, which a model is asked about, in the normal form of the model's training texts."""
         return text if self.normal_form is None else unicodedata.normalize(self.normal_form, text)
 
     def known_of(self, text: str) -> str:
@@ -107,39 +107,39 @@ class Tokenizer(ABC):
         return set()
 
     def texts_of_unknown(self, text: str) -> list[str | None]:
-        """What ``text`` has in place of each ``<unk>`` of ``encode(text)``; None where that cannot be said."""
+        """What ``text`` has in place of each ``<unk>`` of ``encode(text)``; None if that is not known."""
         if self.unk_id is None:
             return []
         found, number = self._unknown_parts(text), int((self.encode(text) == self.unk_id).sum())
         return [*found] if len(found) == number else [None] * number
 
     def _unknown_parts(self, text: str) -> list[str]:
-        """The parts of ``text`` that become ``<unk>``, in order; none where that cannot be said."""
+        """The parts of ``text`` that become ``<unk>``, in order; empty if that is not known."""
         return []
 
     def safe_cut(self, data: bytes, start: int) -> int | None:
-        """The first offset ≥ ``start`` > 0 at which ``data``, UTF-8, may be cut; None if there is none within."""
+        """The first offset ≥ ``start`` > 0 at which ``data``, UTF-8, may be cut; None if there is none."""
         return before_character(data, start)
 
     def encode_document(self, text: str, *, ends: bool = True) -> Ids:
-        """The ids of a document, or of a part of it that ``ends`` the document or not."""
+        """The ids of a document, or of a part of one; ``ends``: whether it ends the document."""
         ids = self.encode(text)
         if ends and self.eos == "document" and self.eos_id is not None:
             return np.append(ids, np.array(self.eos_id, dtype=ids.dtype))
         return ids
 
     def encode_documents(self, texts: Sequence[str], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
-        """The ids of many documents, one after another as ``encode_document`` gives them, and how many each has.
+        """The ids of many documents, one after another as from ``encode_document``, and how many each document has.
 
         Args:
-            ends: whether each text ends its document or is a part of it that does not; None: all of them do.
+            ends: whether each text ends its document, or is a part that does not; None: all of them do.
         """
         found = [self.encode_document(t, ends=e) for t, e in zip(texts, ends or [True] * len(texts), strict=True)]
         lengths = np.array([len(ids) for ids in found], dtype=np.int64)
         return np.concatenate([np.zeros(0, dtype=self.dtype), *found]).astype(self.dtype, copy=False), lengths
 
     def encode_utf8(self, texts: Sequence[bytes], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
-        """As ``encode_documents``, of their UTF-8."""
+        """As ``encode_documents``, from their UTF-8."""
         return self.encode_documents([text.decode() for text in texts], ends=ends)
 
     @cached_property
@@ -158,7 +158,7 @@ class Tokenizer(ABC):
 
 
 class TypesTokenizer(Tokenizer):
-    """A list of types; id 0 is ``<unk>``, id 1 ``<eos>`` where it is used, then by falling count."""
+    """A list of types: id 0 is ``<unk>``, id 1 is ``<eos>`` if it is used, then by falling count."""
 
     unk_id = 0
 
@@ -187,7 +187,7 @@ class TypesTokenizer(Tokenizer):
         return found
 
     def is_type(self, value: Any) -> bool:
-        """Whether ``value`` may stand in the list of types, after the special ones."""
+        """Whether ``value`` may be in the list of types, after the special ones."""
         return isinstance(value, str)
 
 
@@ -196,7 +196,7 @@ def before_character(data: bytes, start: int) -> int | None:
     return next((place for place in range(start, len(data)) if data[place] & 0xC0 != 0x80), None)
 
 
-# Arrow's own ways between its arrays and numpy's import pandas first: half a second, and some 40 MB of memory
+# Arrow's own conversions to and from numpy import pandas first: half a second, and some 40 MB of memory
 def values_of(indices: pa.Int32Array) -> Ids:
     """The numbers in ``indices``."""
     return np.frombuffer(indices.buffers()[1], dtype=np.int32, count=len(indices), offset=4 * indices.offset)

@@ -20,9 +20,9 @@ from pipeline.data.tokenizer.word_ids import WordIds
 from pipeline.errors import UserError
 
 DEFAULT_BPE_VOCAB_SIZE = 8192
-# before white space that follows something else, or after the newline between two characters that are not white space
+# before white space that follows something else, or after a newline between two characters that are not white space
 CUT_IN_BYTES = re.compile(rb"(?<=[^ \t-\r])(?=[ \t-\r])|(?<=[^ \t-\r]\n)(?=[^ \t-\r])")
-# every kind of word, to be sure that looking words up gives what Hugging Face gives
+# every kind of word, to be sure that looking words up returns what Hugging Face returns
 SAMPLE = (
     "It's  what\n\n they'll've said: 'don't' I'd've thought;\twe're'S  3.14 x2² ½ ٣٤ 'tis ''s\r\n"
     "def f(x):\n    return {'a': -x ** 2}  # naïve — “café” 東京\u3000日本語 नमस्ते e\u0301 "
@@ -38,8 +38,8 @@ class BpeTokenizer(Tokenizer):
     def __init__(self, eos: str, engine: HuggingFaceTokenizer) -> None:
         super().__init__(eos)
         self.engine = engine
-        engine.encode_special_tokens = True  # what spells a special token is text
-        # beside the engine's own types, so that a text that spells it out is not taken for it
+        engine.encode_special_tokens = True  # a text that spells a special token is text
+        # not one of the engine's own types, so that a text that spells it out is not taken for it
         self.eos_id = engine.get_vocab_size() if eos == "document" else None
 
     @property
@@ -48,7 +48,7 @@ class BpeTokenizer(Tokenizer):
 
     @property
     def sample(self) -> str:
-        """A text of every kind of word, by which ways to encode are compared."""
+        """A text with every kind of word, used to compare ways to encode."""
         return SAMPLE
 
     def encode(self, text: str) -> Ids:
@@ -72,7 +72,7 @@ class BpeTokenizer(Tokenizer):
 
     @cached_property
     def _word_ids(self) -> WordIds | None:
-        """Look up words instead of merging them again, where the words are those of ``pretokens``."""
+        """Look up words instead of merging them again, if they are those of ``pretokens``; None if they are not."""
         if not has_plain_words(self.engine):
             return None
         end = [] if self.eos_id is None else [self.eos_id]
@@ -92,7 +92,7 @@ class BpeTokenizer(Tokenizer):
     def safe_cut(self, data: bytes, start: int) -> int | None:
         for found in CUT_IN_BYTES.finditer(data, start):
             cut = found.start()
-            # characters of more than one byte may be white space, too
+            # characters of several bytes can be white space, too
             before = data[max(0, cut - 5) : cut].decode(errors="ignore").removesuffix("\n")[-1:]
             after = data[cut : cut + 4].decode(errors="ignore")[:1]
             is_after_newline = data[cut - 1] == ord("\n")
@@ -109,7 +109,7 @@ class BpeTokenizer(Tokenizer):
 
 
 def has_plain_words(engine: HuggingFaceTokenizer) -> bool:
-    """Whether ``engine`` takes every text apart as ``pretokens`` does, and each word always gets the same ids."""
+    """Whether ``engine`` splits every text as ``pretokens`` does, and always gives a word the same ids."""
     values = json.loads(engine.to_str())
     words = values["pre_tokenizer"] or {}
     return (
@@ -134,7 +134,7 @@ BYTE_OF = _byte_alphabet()
 
 
 def train_bpe(config: TokenizerConfig, eos: str, documents: Iterable[str]) -> BpeTokenizer:
-    """Merges learnt from ``documents``. Raises ``UserError`` for a vocabulary that cannot hold the bytes."""
+    """Learn merges from ``documents``. Raises ``UserError`` for a vocabulary that cannot hold the bytes."""
     vocab_size = (config.vocab_size or DEFAULT_BPE_VOCAB_SIZE) - (eos == "document")
     if vocab_size < 257:
         raise UserError(f"tokenizer.vocab_size: bpe needs at least 258 types (256 bytes), not {config.vocab_size}")

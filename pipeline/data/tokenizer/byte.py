@@ -14,7 +14,7 @@ LONG_TEXT = 1 << 14  # bytes
 
 
 class ByteTokenizer(Tokenizer):
-    """The 256 bytes of UTF-8, and ``<eos>`` = 256 where documents end with one."""
+    """The 256 bytes of UTF-8, and ``<eos>`` = 256 if documents end with one."""
 
     kind = "byte"
 
@@ -37,7 +37,7 @@ class ByteTokenizer(Tokenizer):
         lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)) + has_end
         ids = np.empty(lengths.sum(), dtype=np.uint16)
         ends_at = np.cumsum(lengths)
-        if len(ids) > LONG_TEXT * len(texts):  # quicker one by one than joined
+        if len(ids) > LONG_TEXT * len(texts):  # faster one by one than joined
             for text, end, length in zip(texts, ends_at.tolist(), lengths.tolist(), strict=True):
                 ids[end - length : end - length + len(text)] = np.frombuffer(text, dtype=np.uint8)
         else:

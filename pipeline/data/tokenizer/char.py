@@ -1,4 +1,4 @@
-"""Characters: one look-up in a table of code points."""
+"""Characters: one lookup in a table of code points."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CharTokenizer(TypesTokenizer):
         return table
 
     def encode(self, text: str) -> Ids:
-        if text.isascii():  # a quarter of the bytes
+        if text.isascii():  # a quarter of the bytes to convert
             return self.table[np.frombuffer(text.encode(), dtype=np.uint8)]
         return self.table[np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), dtype=np.uint32)]
 

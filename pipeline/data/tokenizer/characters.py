@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from pipeline.data.tokenizer.base import Ids
 
-# between texts, each the end of the one before it: bytes that no UTF-8 holds
-END, CUT = b"\xff", b"\xfe"  # of a document; of a part of one
+# put after each text; bytes that do not occur in UTF-8
+END, CUT = b"\xff", b"\xfe"  # after the end of a document; after a part of one
 UNSEEN = 255
 
 
@@ -18,7 +18,7 @@ class CharacterClasses:
     """Bytes of UTF-8 → the class of the character that each belongs to.
 
     Args:
-        classify: the class of each of some characters, below 255; asked once for each character that is met.
+        classify: the class of each of some characters, below 255; called once for each character that occurs.
         edge: the class of ``END`` and ``CUT``.
     """
 
@@ -56,13 +56,13 @@ class CharacterClasses:
 
 
 def binary_array(values: Ids, starts: Ids) -> pa.BinaryArray:
-    """The strings of bytes in ``values`` that begin at ``starts``, without a copy."""
+    """The byte strings in ``values`` that begin at ``starts``, without a copy."""
     offsets = np.append(starts, len(values)).astype(np.int32)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(values)]
     return pa.Array.from_buffers(pa.binary(), len(starts), buffers)
 
 
 def binary_array_of(texts: Sequence[bytes]) -> pa.BinaryArray:
-    """``texts`` as they are."""
+    """``texts`` as an Arrow array."""
     lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
     return binary_array(np.frombuffer(b"".join(texts), dtype=np.uint8), np.cumsum(lengths) - lengths)

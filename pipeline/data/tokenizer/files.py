@@ -27,7 +27,7 @@ TOKENIZERS: dict[str, type[Tokenizer]] = {kind.kind: kind for kind in KINDS}
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer saved at ``path``. Raises ``UserError`` naming a file that is missing or is none."""
+    """The tokenizer saved at ``path``. Raises ``UserError`` if the file is missing or is not a tokenizer."""
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
@@ -36,26 +36,26 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     with refusing(f"{path}: not a tokenizer that this program saved"):
         found = from_values(json.loads(data))
-    found.serialized = data  # not made again: merges take a tenth of a second
+    found.serialized = data  # not rebuilt: merges take a tenth of a second
     return found
 
 
 def from_values(values: dict[str, Any]) -> Tokenizer:
-    """The tokenizer of the values in a saved file."""
+    """The tokenizer with the values of a saved file."""
     values = dict(values)
     kind, eos = TOKENIZERS[values.pop("kind")], values.pop("eos")
     if eos not in ("line", "document", "none"):
-        raise ValueError("not where an <eos> may stand")
+        raise ValueError("not a place for <eos>")
     return kind.from_content(eos, values)
 
 
 @contextmanager
 def refusing(sentence: str) -> Iterator[None]:
-    """Raise ``UserError(sentence)``, with {} the reason, for whatever a file is too wrong for."""
+    """Raise ``UserError(sentence)``, with the reason in place of {}, for whatever a broken file causes."""
     try:
         yield
     except BaseException as error:
-        # a panic of Hugging Face's Rust code is no Exception
+        # a panic of Hugging Face's Rust code is not an Exception
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise UserError(sentence.replace("{}", str(error))) from None
@@ -65,13 +65,13 @@ def read_existing(config: TokenizerConfig, *, eos: str) -> Tokenizer:
     """The tokenizer in the file ``tokenizer.path``: one that this program saved, or another's.
 
     Raises:
-        UserError: settings that do not go with a file, a file that is missing or is no tokenizer.
+        UserError: settings that do not go with a file, or a file that is missing or not a tokenizer.
     """
     path = str(config.path)
     default = TokenizerConfig()
     for name in ("kind", "vocab_size", "min_count", "sample_bytes"):
         if getattr(config, name) != getattr(default, name):
-            raise UserError(f"tokenizer.{name}: the tokenizer of tokenizer.path={path} is as it is; leave it out")
+            raise UserError(f"tokenizer.{name}: the tokenizer of tokenizer.path={path} is used as it is; leave it out")
     data = read_file(path).removeprefix(codecs.BOM_UTF8)
     try:
         found = parse(data, eos)
@@ -86,10 +86,10 @@ def parse(data: bytes, eos: str) -> Tokenizer:
     """The tokenizer in ``data``: one that this program saved, a ``tokenizer.json``, or a SentencePiece model.
 
     Args:
-        eos: where ``<eos>`` stands, unless the tokenizer says so itself.
+        eos: where ``<eos>`` is put, unless the tokenizer says so itself.
 
     Raises:
-        UserError: they are none of these, or damaged; without the file's name.
+        UserError: ``data`` is none of these, or damaged; the message does not name the file.
     """
     if not data:
         raise UserError("the file is empty")
@@ -111,7 +111,7 @@ def parse(data: bytes, eos: str) -> Tokenizer:
 
 
 def read_file(path: str) -> bytes:
-    """What is in the file ``tokenizer.path``."""
+    """The contents of the file ``tokenizer.path``."""
     try:
         return storage.read(path)
     except storage.UnreadableError as error:

@@ -1,4 +1,4 @@
-"""Tokenizers that others made: any ``tokenizer.json`` of Hugging Face."""
+"""Tokenizers made elsewhere: any ``tokenizer.json`` of Hugging Face."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from pipeline.data.tokenizer.bpe import BYTE_OF, SAMPLE, BpeTokenizer, has_plain
 from pipeline.data.tokenizer.type_bytes import TypeBytes
 from pipeline.errors import UserError
 
-# before the single space between two characters that are not white space
+# before a single space between two characters that are not white space
 BEFORE_SPACE, BEFORE_SPACE_IN_BYTES = re.compile(r"\S(?= \S)"), re.compile(rb"(?<=[!-\x7f])(?= [!-\x7f])")
 BYTE_TYPES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
-UNKNOWN = "\ufdd0unknown"  # not a character, so that it is none of a tokenizer's types
+UNKNOWN = "\ufdd0unknown"  # contains a noncharacter, so that no tokenizer has it as a type
 MAX_TYPES = 1 << 31
 
 
 class LoadedTokenizer(BpeTokenizer):
-    """A tokenizer of Hugging Face as it is, with an ``<eos>`` of its own beside its types.
+    """A tokenizer of Hugging Face as it is, with an ``<eos>`` that is added to its types.
 
     A text that spells out one of its special tokens is text.
 
     Raises:
-        UserError: it decodes in a way that is not known here, or has no types.
+        UserError: it decodes in a way that is not supported here, or has no types.
     """
 
     kind = "loaded"
@@ -66,14 +66,14 @@ class LoadedTokenizer(BpeTokenizer):
     def _keeps_all_of(self, text: str) -> bool:
         try:
             (ids,) = super()._merge([text])
-        except Exception:  # Hugging Face knows no other: something in it is unknown, which has no type
+        except Exception:  # Hugging Face has no narrower one: something has no type, nor has the unknown
             return False
         return b"".join(map(self.decode_bytes, ids)) == text.encode()
 
     def _merge(self, texts: list[str]) -> list[list[int]]:
-        """As ``BpeTokenizer``, or ``UnknownTextError``.
+        """As in ``BpeTokenizer``; raises ``UnknownTextError`` for a character that has no type.
 
-        Hugging Face leaves such a character out without a word (BPE), or has an exception of no kind of its own.
+        Hugging Face silently leaves such a character out (BPE), or raises a plain ``Exception``.
         """
         if self._has_all_bytes or self.unk_id is not None:
             return super()._merge(texts)
@@ -83,17 +83,17 @@ class LoadedTokenizer(BpeTokenizer):
             rows = None
         if rows is None or any(self.num_types in row for row in rows):
             raise UnknownTextError(
-                f"the tokenizer (tokenizer.path) has no type for {self._first_unknown(texts)!r}, and none for what is "
+                f"the tokenizer (tokenizer.path) has no type for {self._first_unknown(texts)!r}, and none for the "
                 "unknown; add an unknown token to it, or leave that out of the text"
             )
         return rows
 
     @cached_property
     def _strict(self) -> HuggingFaceTokenizer:
-        """The engine, with a type for what is unknown where it would be left out: its id is ``num_types``."""
+        """The engine, with a type for the unknown if that would be left out: its id is ``num_types``."""
         if self.values["model"]["type"] != "BPE":
             return self.engine
-        # what is added gets new ids unless the model has it; special tokens are text, and may stay out
+        # added tokens get new ids unless the model has them; special tokens are text, and may be left out
         added = [token for token in self.values["added_tokens"] if not token["special"]]
         vocab = {token["content"]: token["id"] for token in added} | self.values["model"]["vocab"]
         model = {**self.values["model"], "vocab": {**vocab, UNKNOWN: self.num_types}, "unk_token": UNKNOWN}
@@ -140,7 +140,7 @@ class LoadedTokenizer(BpeTokenizer):
 
     @cached_property
     def _may_be_cut(self) -> bool:
-        """Whether a text of words of another kind may be cut before a single space.
+        """Whether a text may be cut before a single space, if its words are of another kind.
 
         A normalizer or pre-tokenizer may treat the beginning of a text in its own way: cut a sample to see.
         """

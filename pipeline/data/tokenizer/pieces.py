@@ -1,4 +1,4 @@
-"""Texts in, groups of them out that are worth one pass each: short texts together, long ones cut."""
+"""Texts in, groups of them out, each large enough for a pass of its own: short texts together, long ones cut."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from pipeline.data.tokenizer.base import Ids
 from pipeline.data.tokenizer.characters import CUT, END
 
-# the working arrays of a group stay in the processor's cache; up to twice as much is one, too
+# the working arrays of a group stay in the processor's cache; up to twice as much is one group, too
 GROUP_BYTES = 1 << 20
-# (data, start) → the first place at or after start > 0 where UTF-8 may be cut; None if there is none within
+# (data, start) → the first place at or after start > 0 where UTF-8 may be cut; None if there is none
 CutInText = Callable[[bytes, int], int | None]
 
 
 class Group(NamedTuple):
-    """Consecutive ``texts`` in UTF-8, each of which ``ends`` its document or not, the first of them number ``first``.
+    """Consecutive ``texts`` in UTF-8, the first of them number ``first``; ``ends``: whether each ends its document.
 
-    The first may be the rest of a text, and the last a part of one, which goes on in the next group.
+    The first may be the rest of a text, and the last a part of one, which continues in the next group.
     """
 
     texts: list[bytes]
@@ -29,7 +29,7 @@ class Group(NamedTuple):
 
     @property
     def joined(self) -> bytes:
-        """All texts, ``END`` or ``CUT`` after each."""
+        """All texts, each followed by ``END`` or ``CUT``."""
         marks = [END if end else CUT for end in self.ends]
         return b"".join(chain.from_iterable(zip(self.texts, marks, strict=True)))
 
@@ -68,7 +68,7 @@ def encode_in_groups(
     dtype: np.dtype[Any],
     cut: CutInText,
 ) -> tuple[Ids, Ids]:
-    """The ids of ``texts`` and how many each has, from those of the groups by ``encode``."""
+    """The ids of ``texts``, encoded group by group with ``encode``, and how many each text has."""
     parts, lengths = [np.zeros(0, dtype=dtype)], np.zeros(len(texts), dtype=np.int64)
     for group in groups_of(texts, ends, cut=cut) if texts else ():
         ids, counts = encode(group)
@@ -80,7 +80,7 @@ def encode_in_groups(
 def join_rows(
     rows: Sequence[Sequence[int]], ends: Sequence[bool], *, eos_id: int | None, dtype: np.dtype[Any]
 ) -> tuple[Ids, Ids]:
-    """The ids of texts, a row each, one after another with ``<eos>`` where a document ends; how many each has."""
+    """The ids of texts, given as rows, one after another with ``<eos>`` where a document ends; how many each has."""
     last = [] if eos_id is None else [eos_id]
     whole = [[*row, *last] if end else row for row, end in zip(rows, ends, strict=True)]
     return np.fromiter(chain.from_iterable(whole), dtype=dtype), np.array([len(row) for row in whole])

@@ -7,7 +7,7 @@ GPT-2 and Hugging Face's ``ByteLevel`` cut a text with this expression before an
 A word is thus a run of letters, of digits or of other marks, with the single space before it. Here every byte gets the
 class of its character, and a word starts where the class changes, apart from three rules: a space belongs to what
 follows it, the last white space before a word stands alone, and a contraction ends before the letters after it. The
-classes of characters are asked of Hugging Face's own engine, so that both know the same Unicode.
+classes of characters come from Hugging Face's own engine, so that both use the same version of Unicode.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CLASSES = {SPACE: Regex(r"\s"), LETTER: Regex(r"\p{L}"), DIGIT: Regex(r"\p{N}")}
 
 
 def classify(characters: str) -> Ids:
-    """The class of each of ``characters``, by the regular expressions of Hugging Face."""
+    """The class of each of ``characters``, from the regular expressions of Hugging Face."""
     classes = np.full(len(characters), MARK, dtype=np.uint8)
     for value, expression in CLASSES.items():
         others = set(normalizers.Replace(expression, "").normalize_str(characters))
@@ -36,7 +36,7 @@ CLASSES_OF = CharacterClasses(classify, edge=EDGE)
 
 
 def split_pretokens(data: bytes) -> pa.BinaryArray:
-    """The words of UTF-8 ``data``, which hold all of its bytes; ``END`` and ``CUT`` are words that part texts."""
+    """The words of UTF-8 ``data``, which cover all its bytes; ``END`` and ``CUT`` are words that separate texts."""
     values = np.frombuffer(data, dtype=np.uint8)
     return binary_array(values, find_starts(values, CLASSES_OF(data)))
 
@@ -45,7 +45,7 @@ def find_starts(values: Ids, classes: Ids) -> Ids:
     """Where the words of ``values``, the bytes of UTF-8, start."""
     starts = np.ones(len(values), dtype=bool)
     np.not_equal(classes[1:], classes[:-1], out=starts[1:])
-    # the last white space before a word starts one, of its own or, if it is a space, with the word
+    # the last white space before a word starts one of its own or, if it is a space, that word
     before_word = (classes[:-1] == SPACE) & (classes[1:] >= LETTER)
     starts[1:] &= ~(before_word & (values[:-1] == ord(" ")))
     starts[first_byte(values, np.flatnonzero(before_word))] = True

@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
-SPACE_MARK = "\u2581"  # what the model has for a blank
+SPACE_MARK = "\u2581"  # what the model has for a space
 # fields of the messages of sentencepiece_model.proto, and the model types
 TRAINER, NORMALIZER = 2, 3
 MODEL_TYPE, BYTE_FALLBACK, AS_SUFFIX = 3, 35, 24
@@ -32,23 +32,23 @@ PIECES, ID, SURFACE = 2, 2, 3
 # a NormalizerSpec with an empty character map, no dummy prefix and no removal of white space, as field 3 of a model:
 # protocol buffers merge what is appended
 AS_IT_IS = bytes([3 << 3 | 2, 6, 2 << 3 | 2, 0, 3 << 3, 0, 4 << 3, 0])
-# a type that stays within a word with the blanks before it
+# a type that stays within one word with the spaces before it
 WITHIN_WORD = re.compile(f"{SPACE_MARK}*[^{SPACE_MARK}]*")
-# before the single blank between two characters that are not white space
+# before a single space between two characters that are not white space
 BEFORE_SPACE_IN_BYTES = re.compile(rb"(?<=[^\0- ])(?= [^\0- ])")
-CONTEXT = 64  # characters or bytes on either side of a cut that are encoded to be sure of it
+CONTEXT = 64  # characters or bytes on either side of a cut that are encoded to verify it
 UNKNOWN_RUNS = "\u2603\u2603 \u2603\u2603  \u2603 "
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """A SentencePiece model as it is, with an ``<eos>`` of its own beside its types.
+    """A SentencePiece model as it is, with an ``<eos>`` that is added to its types.
 
-    Ids and texts are those of the package. Where no type of a model reaches from one word into the next (and it is
-    not Unigram, which adds up the scores of the whole text and is fast as it is), each distinct word of the normalized
+    Ids and texts are those of the package. If no type of a model reaches from one word into the next (and it is not
+    Unigram, which adds up the scores of the whole text and is fast as it is), each distinct word of the normalized
     text is encoded once and then looked up.
 
     Raises:
-        UserError: ``model`` is no such model.
+        UserError: ``model`` is not such a model.
     """
 
     kind = "sentencepiece"
@@ -58,7 +58,7 @@ class SentencePieceTokenizer(Tokenizer):
         super().__init__(eos)
         self.model = model
         try:
-            fields = dict(fields_in(model))  # of fields that come often, the last value
+            fields = dict(fields_in(model))  # of repeated fields, the last value
             self.trainer, self.normalizer = (dict(fields_in(fields[number])) for number in (TRAINER, NORMALIZER))
             self.processor = processor_of(model)
         except (LookupError, TypeError, ValueError, RuntimeError):
@@ -98,7 +98,7 @@ class SentencePieceTokenizer(Tokenizer):
         ids, counts = word_ids.encode(group._replace(texts=normalised))
         if self.unk_id is None:
             return ids, counts
-        # unknown types that follow each other in a text are one, across words, too
+        # consecutive unknown types in a text are one, even across words
         is_again = np.zeros(len(ids), dtype=bool)
         is_again[1:] = (ids[1:] == self.unk_id) & (ids[:-1] == self.unk_id)
         text_of = np.repeat(np.arange(len(counts)), counts)
@@ -112,7 +112,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     @cached_property
     def _word_ids(self) -> WordIds | None:
-        """Look up words, where that gives the ids of the whole text."""
+        """Look up words, if that gives the ids of the whole text; None if not."""
         if self.trainer.get(MODEL_TYPE, UNIGRAM) == UNIGRAM or not self._stays_within_words:
             return None
         end = [] if self.eos_id is None else [self.eos_id]
@@ -125,9 +125,9 @@ class SentencePieceTokenizer(Tokenizer):
 
     @cached_property
     def _may_be_cut(self) -> bool:
-        """Whether parts of a text cut before a blank may have the ids of the whole.
+        """Whether parts of a text cut before a space can have the ids of the whole.
 
-        A dummy prefix must take the place of the blank, which must otherwise stay; and of a model of words two
+        A dummy prefix must take the place of the space, which must otherwise be kept. And in a model of words, two
         unknown words are one type, which cannot be seen from the second one.
         """
         normalizer = self.normalizer
@@ -139,7 +139,7 @@ class SentencePieceTokenizer(Tokenizer):
         )
 
     def _is_cut(self, head: str, tail: str) -> bool:
-        """Whether normalization lets a text be cut here: it may have rules of its own."""
+        """Whether a text may be cut here in spite of normalization, which may have rules of its own."""
         whole, *parts = self.processor.encode([head + tail, head, tail])
         return bool(whole == parts[0] + parts[1])
 
@@ -161,7 +161,7 @@ class SentencePieceTokenizer(Tokenizer):
         return str(self.processor.decode(known)) if known else ""
 
     def decode_bytes(self, token: int) -> bytes:
-        """As ``Tokenizer``; without the blanks that are put around what is unknown, which part no words."""
+        """As in ``Tokenizer``; without the spaces put around unknown text, which do not separate words."""
         token = int(token)
         if token not in self.bytes_of:
             self.bytes_of[token] = self._bytes_of(token)
@@ -188,16 +188,16 @@ class SentencePieceTokenizer(Tokenizer):
 
 def processor_of(model: bytes) -> SentencePieceProcessor:
     """What encodes with ``model``."""
-    from sentencepiece import SentencePieceProcessor  # only where there is such a model
+    from sentencepiece import SentencePieceProcessor  # only if there is such a model
 
     return SentencePieceProcessor(model_proto=model)
 
 
 def fields_in(message: Any) -> Iterator[tuple[int, Any]]:
-    """(number, value) of each field of a message of a protocol buffer; a value is an integer or bytes.
+    """(number, value) of each field of a protocol-buffer message; a value is an integer or bytes.
 
     Raises:
-        LookupError, ValueError: it is none.
+        LookupError, ValueError: it is not such a message.
     """
     at = 0
 
@@ -225,10 +225,10 @@ def fields_in(message: Any) -> Iterator[tuple[int, Any]]:
 
 
 def split_marked(data: bytes) -> pa.BinaryArray:
-    """The words of normalized texts, each with the marks before it; ``END`` and ``CUT`` are words that part texts."""
+    """The words of normalized texts, each with the marks before it; ``END`` and ``CUT`` are words between texts."""
     values = np.frombuffer(data, dtype=np.uint8)
     first, second, third = SPACE_MARK.encode()
-    is_mark = np.zeros(len(values) + 3, dtype=bool)  # where one begins, moved by three: false before the beginning
+    is_mark = np.zeros(len(values) + 3, dtype=bool)  # where a mark begins, shifted by three: false before the beginning
     is_mark[3:-2] = (values[:-2] == first) & (values[1:-1] == second) & (values[2:] == third)
     starts = is_mark[3:] & ~is_mark[:-3]
     is_edge = values >= CUT[0]

@@ -22,7 +22,7 @@ from pipeline.errors import UserError
 
 
 def train_tokenizer(config: TokenizerConfig, documents: Iterable[str], *, num_documents: int) -> Tokenizer:
-    """The tokenizer of the training ``documents``, or that of ``tokenizer.path``, which reads none of them.
+    """The tokenizer of the training ``documents``, or the one at ``tokenizer.path``, for which none of them is read.
 
     Raises:
         UserError: settings that do not go together.
@@ -38,7 +38,7 @@ def train_tokenizer(config: TokenizerConfig, documents: Iterable[str], *, num_do
 
 
 def resolve_eos(config: TokenizerConfig, *, num_documents: int) -> str:
-    """Where ``<eos>`` stands. Raises ``UserError`` for lines where tokens are not words."""
+    """Where ``<eos>`` is put. Raises ``UserError`` for ``line`` if tokens are not words."""
     eos = config.eos
     if eos == "auto":
         eos = "line" if config.kind == "word" else "document" if num_documents > 1 else "none"
@@ -48,7 +48,7 @@ def resolve_eos(config: TokenizerConfig, *, num_documents: int) -> str:
 
 
 class Counts(NamedTuple):
-    """How often each of some different ``texts`` (binary, UTF-8), words or characters, comes."""
+    """How often each of some different ``texts`` (binary, UTF-8), words or characters, occurs."""
 
     texts: pa.BinaryArray
     numbers: Ids  # (len(texts),) int64
@@ -59,13 +59,13 @@ class Counts(NamedTuple):
         all_parts = [cls(binary_array_of([]), np.zeros(0, dtype=np.int64)), *parts]
         found = pa.concat_arrays([part.texts for part in all_parts]).dictionary_encode()
         numbers = np.concatenate([part.numbers for part in all_parts])
-        # added as float64, which has every number up to 2^53
+        # added as float64, which holds every whole number up to 2^53
         sums = np.bincount(values_of(found.indices), weights=numbers, minlength=len(found.dictionary))
         return cls(found.dictionary, sums.astype(np.int64))
 
 
 def count(kind: str, batches: Iterable[Sequence[bytes]]) -> Counts:
-    """How often each character or word comes in texts in UTF-8; those of parts of a corpus add up to those of it."""
+    """How often each character or word occurs in texts in UTF-8; the counts of a corpus's parts add up to its own."""
     if kind == "char":
         count_group, cut = _count_characters, before_character
     else:
@@ -86,7 +86,7 @@ def _count_words(texts: list[bytes]) -> Counts:
 
 
 def from_counts(config: TokenizerConfig, counts: Counts, *, eos: str) -> Tokenizer:
-    """The types of a corpus by falling count, equal ones in the order of their characters, which UTF-8 keeps."""
+    """The tokenizer with types by falling count; ties are in the order of their characters, which UTF-8 keeps."""
     special = [UNK] if eos == "none" else [UNK, EOS]
     batch = pa.record_batch([as_arrow(counts.numbers), counts.texts], ["number", "text"])
     order = pc.sort_indices(batch, sort_keys=[("number", "descending"), ("text", "ascending")])

@@ -1,7 +1,7 @@
-"""The bytes that the types of a ``tokenizer.json`` stand for, one by one: what its decoder makes of a whole text.
+"""The bytes that each type of a ``tokenizer.json`` stands for, although its decoder only decodes whole texts.
 
-A decoder joins types to a text. It is asked what it makes of a type between two others. Types that are parts of a
-character (byte-level, or ``<0xC3>``) would be lost on the way, so those are read here.
+A decoder joins types into a text. Here it decodes a type between two others. Types that are parts of a character
+(byte-level, or ``<0xC3>``) would be lost on the way, so those are read here.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from pipeline.data.tokenizer.bpe import BYTE_OF
 from pipeline.errors import UserError
 
 BYTE_TYPE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-# no characters, so that they are in no type: what stands before a type, and after it
+# noncharacters, which occur in no type: what is put before a type, and after it
 BEFORE, AFTER = "\ufdd0\ufdd1", "\ufdd1\ufdd0"
 Decode = Callable[[list[str]], str]
 
 
 class TypeBytes:
-    """Type → bytes in the middle of a text, by ``decoder``, the section of that name.
+    """Type → its bytes in the middle of a text, according to ``decoder``, the section of that name.
 
     Raises:
-        UserError: the decoder is CTC, which joins equal neighbours, so that a type by itself stands for nothing.
+        UserError: the decoder is CTC, which joins equal neighbours, so that a type alone stands for nothing.
     """
 
     def __init__(self, decoder: dict[str, Any] | None) -> None:
@@ -74,6 +74,6 @@ def _decode_by(parts: Sequence[dict[str, Any]]) -> Decode:
 
 
 def _between(decode: Decode, content: str) -> str:
-    """What ``decode`` makes of ``content`` between two other types."""
-    after = decode([BEFORE, AFTER]).removeprefix(BEFORE)  # with what comes before any type
+    """What ``decode`` returns for ``content`` between two other types."""
+    after = decode([BEFORE, AFTER]).removeprefix(BEFORE)  # with whatever is put before any type
     return decode([BEFORE, content, AFTER]).removeprefix(BEFORE).removesuffix(after)

@@ -15,7 +15,7 @@ from pipeline.data.tokenizer.characters import CUT, END, CharacterClasses, binar
 from pipeline.data.tokenizer.pieces import Group, encode_in_groups
 
 SPACE, NEWLINE, EDGE, WORD = range(4)
-# what is white space in ASCII to Python and to Hugging Face, too
+# what both Python and Hugging Face take for white space in ASCII
 WHITE_SPACE = re.compile(rb"[ \t-\r]")
 
 
@@ -36,7 +36,7 @@ class WordTokenizer(TypesTokenizer):
         return self.encode_utf8([text.encode() for text in texts], ends=ends)
 
     def encode_utf8(self, texts: Sequence[bytes], *, ends: Sequence[bool] | None = None) -> tuple[Ids, Ids]:
-        if self.eos == "line":  # a last line without an end has one too
+        if self.eos == "line":  # a last line without a line end gets one, too
             texts = [text if text.endswith(b"\n") or not text else text + b"\n" for text in texts]
         return encode_in_groups(self._encode_group, texts, ends=ends, dtype=self.dtype, cut=before_white_space)
 
@@ -45,7 +45,7 @@ class WordTokenizer(TypesTokenizer):
         distinct = words.dictionary.to_pylist()
         id_of = np.fromiter(map(self._id_of_utf8.get, distinct, repeat(0)), dtype=np.int64, count=len(distinct))
         ids = id_of[values_of(words.indices)]
-        # every text has one word that is not of it: its end, which is no type unless documents end with <eos>
+        # every text has one extra word: its end, which is not a type unless documents end with <eos>
         edges = np.flatnonzero(ids >= self.vocab_size)
         lengths = np.diff(edges, prepend=-1) - 1
         if self.eos == "document" and self.eos_id is not None:
@@ -55,7 +55,7 @@ class WordTokenizer(TypesTokenizer):
 
     @cached_property
     def _id_of_utf8(self) -> dict[bytes, int]:
-        """The ids of words in UTF-8, and the end of a line's; ends of texts have one beyond all."""
+        """The ids of words in UTF-8, and of the end of a line; ends of texts have an id beyond all others."""
         known = {word.encode(): i for i, word in enumerate(self.types)}
         return known | {b"\n": self.eos_id or 0, END: self.vocab_size, CUT: self.vocab_size}
 
@@ -77,7 +77,7 @@ class WordTokenizer(TypesTokenizer):
 
 
 def classify(characters: str) -> Ids:
-    """White space is what Python's ``str.split`` takes for it."""
+    """The class of each character; white space is what Python's ``str.split`` takes for it."""
     return np.array([NEWLINE if c == "\n" else SPACE if c.isspace() else WORD for c in characters], dtype=np.uint8)
 
 
@@ -91,7 +91,7 @@ def before_white_space(data: bytes, start: int) -> int | None:
 
 
 def split_words(data: bytes, *, lines: bool) -> pa.BinaryArray:
-    """The words of ``data``, UTF-8; those that part texts, and with ``lines`` each newline, are words as well."""
+    """The words of ``data``, UTF-8; ends of texts, and with ``lines`` each newline, are words as well."""
     values = np.frombuffer(data, dtype=np.uint8)
     classes = CLASSES_OF(data)
     kept = classes >= (NEWLINE if lines else EDGE)

@@ -1,6 +1,6 @@
 """The ids of a text from those of its words: every distinct word is encoded once, then looked up.
 
-Natural text repeats its words, so nearly all of the work is to find where they are and which they are (Arrow's
+Natural text repeats its words, so nearly all of the work is finding where they are and which they are (Arrow's
 ``dictionary_encode``).
 """
 
@@ -17,7 +17,7 @@ from pipeline.data.tokenizer.base import Ids, values_of
 from pipeline.data.tokenizer.characters import CUT, END
 from pipeline.data.tokenizer.pieces import Group
 
-# about 50 MB; beyond it all are forgotten and the words of the text at hand are encoded again
+# about 50 MB; beyond it, all are forgotten and the words of the current text are encoded again
 MAX_WORDS, MAX_IDS = 1 << 18, 1 << 22
 
 
@@ -25,8 +25,8 @@ class WordIds:
     """Word → ids, remembered.
 
     Args:
-        split: the words of texts in UTF-8, ``END`` and ``CUT`` after each of them included.
-        encode_words: the ids of each of some words.
+        split: returns the words of texts in UTF-8, including the ``END`` or ``CUT`` after each text.
+        encode_words: returns the ids of each of some words.
         end: the ids of ``END``.
         dtype: of the ids.
     """
@@ -46,7 +46,7 @@ class WordIds:
         self._forget()
 
     def encode(self, group: Group) -> tuple[Ids, Ids]:
-        """The ids of the texts one after another, and how many each has."""
+        """The ids of the texts, one after another, and how many each text has."""
         words = self.split(group.joined).dictionary_encode()
         rows = self._rows_of(words.dictionary.to_pylist())[values_of(words.indices)]
         lengths = self.lengths[rows]
@@ -74,7 +74,7 @@ class WordIds:
         self._learn([END, CUT], [self.end, []])
 
     def _learn(self, words: Sequence[bytes], found: Sequence[Sequence[int]]) -> None:
-        """Append a row for each of ``words``, of the ids that were ``found`` for it."""
+        """Append a row for each of ``words``, with the ids that were ``found`` for it."""
         lengths = np.array([len(ids) for ids in found])
         self.row_of.update(zip(words, range(len(self.row_of), len(self.row_of) + len(words)), strict=True))
         self.starts = np.concatenate([self.starts, len(self.ids) + np.cumsum(lengths) - lengths])
