@@ -48,7 +48,7 @@ STREAMS, DOCUMENTS = {"train.reset_state": "windows"}, {"data.layout": "document
         ([{"tokens": 0, "settings": {"optimizer.lr": 1}}], {}, r"tokens must be a whole number of at least 1, not 0$"),
         ([{"tokens": True, "settings": {"optimizer.lr": 1}}], {}, r"tokens must be a whole number .*, not True$"),
         ([{"tokens": 2.5, "settings": {"optimizer.lr": 1}}], {}, r"tokens must be a whole number .*, not 2\.5$"),
-        ([{"tokens": 5, "settings": {}}], {}, r"settings must be section\.field: value, one at least, not \{\}$"),
+        ([{"tokens": 5, "settings": {}}], {}, r"settings must be section\.field: value, at least one, not \{\}$"),
         ([{"tokens": 5, "settings": {"optimizer.lr": -1}}], {}, r"^train\.changes: optimizer\.lr: .*greater than 0"),
         ([{"tokens": 5, "settings": {"model.hidden_size": 8}}], {}, r"model\.hidden_size: cannot change in a running"),
         ([{"tokens": 5, "settings": {"train.seed": 8}}], {}, r"^train\.changes: train\.seed: cannot change"),
@@ -61,7 +61,7 @@ STREAMS, DOCUMENTS = {"train.reset_state": "windows"}, {"data.layout": "document
         (
             [{"tokens": 5, "settings": {"train.bptt": 8}}],
             STREAMS,
-            r"train\.bptt: cannot change where the state is reset",
+            r"train\.bptt: cannot change if the state is reset",
         ),
         (
             [{"tokens": 5, "settings": {"train.bptt": 8}}],
@@ -81,7 +81,7 @@ STREAMS, DOCUMENTS = {"train.reset_state": "windows"}, {"data.layout": "document
         (
             [{"tokens": 5, "settings": {"optimizer.lr": 1}}, {"tokens": 5, "settings": {"optimizer.lr": 2}}],
             {},
-            r"must come in the order of their tokens, one each, not 5 after 5$",
+            r"must be in strictly rising order of tokens, not 5 after 5$",
         ),
     ],
 )

@@ -34,8 +34,8 @@ def test_all_mistakes_are_listed_at_once_by_their_paths() -> None:
     [
         (
             "run.directory=s3://bucket/run",
-            "run.directory: s3://bucket/run is no folder; a run needs one that every worker writes to "
-            "(data may be a bucket)",
+            "run.directory: s3://bucket/run is not a folder; a run needs one that every worker writes to "
+            "(data may be in a bucket)",
         ),
         (
             "model.cell=lstmm",
@@ -43,11 +43,11 @@ def test_all_mistakes_are_listed_at_once_by_their_paths() -> None:
             "'mingru', 'minlstm', 'qrnn', 'slstm' or 'transformer', not 'lstmm'",
         ),
         ("cluster.num_workers=many", "cluster.num_workers: must be a whole number of at least 1, or auto, not 'many'"),
-        ("model=3", "model: a section; set one of its fields, model.field=value"),
+        ("model=3", "model: is a section; set one of its fields, model.field=value"),
         ("hidden_size=3", "hidden_size: unknown setting; did you mean model.hidden_size?"),
         ("train.lr=0.1", "train.lr: unknown setting; did you mean optimizer.lr?"),
         ("run.seed=1", "run.seed: unknown setting; did you mean train.seed or search.seed?"),
-        ("search.metric=loss", "search.metric: unknown setting; a search goes by validation perplexity"),
+        ("search.metric=loss", "search.metric: unknown setting; a search compares validation perplexity"),
         ("train.hiden_size=3", "train.hiden_size: unknown setting; did you mean model.hidden_size?"),
         ("model.nhid=3", "model.nhid: unknown setting; did you mean model.hidden_size?"),
         ("quantum.flux=3", "quantum: unknown setting"),
@@ -69,10 +69,10 @@ def test_all_mistakes_are_listed_at_once_by_their_paths() -> None:
             "train.bptt: must be at most 9,223,372,036,854,775,807, not a number of 60 digits",
         ),
         ("corpus.weights=[1e300]", "corpus.weights: input should be less than or equal to 10000, not '1e300'"),
-        ("search.space={train.bptt: [1], train.bptt: [2]}", "search.space: train.bptt is there twice"),
+        ("search.space={train.bptt: [1], train.bptt: [2]}", "search.space: train.bptt is given twice"),
         (
             "search.space={optimizer.lr:0.1}",
-            "search.space: a blank is missing after the colon: write optimizer.lr: 0.1",
+            "search.space: a space is missing after the colon: write optimizer.lr: 0.1",
         ),
         ("train.bptt=010", "train.bptt: 010 is 8 in YAML; write that, or a text in quotes"),
     ],
@@ -102,23 +102,23 @@ def test_settings_that_contradict_each_other_are_refused(overrides: list[str], s
         ("a: [", r"bad\.yaml: not valid YAML: expected the node content, .* \(line 1, column 5\)$"),
         ("- 1", "must hold sections"),
         ("model: 3", "^model: must be a section of settings, not 3$"),
-        ("model:\n  hidden_size: 3\n\nmodel:\n  dropout: 0.1\n", r"bad\.yaml: model is there twice, in lines 1 and 4$"),
-        ("model: {num_layers: 1, num_layers: 1}", r"bad\.yaml: num_layers is there twice$"),
+        ("model:\n  hidden_size: 3\n\nmodel:\n  dropout: 0.1\n", r"bad\.yaml: model is given twice, in lines 1 and 4$"),
+        ("model: {num_layers: 1, num_layers: 1}", r"bad\.yaml: num_layers is given twice$"),
         (
             "search:\n  space:\n    train.bptt: [1]\n    train.bptt: [2]",
-            "bptt is there twice, in lines 3 and 4$",
+            "bptt is given twice, in lines 3 and 4$",
         ),
         ("train:\n  bptt: 010", r"010 is 8 in YAML; write that, or a text in quotes \(line 2\)$"),
         ("train: {reset_every_windows: 1:30}", "1:30 is 90 in YAML"),
-        ("train:\n  bptt:64", "^train: a blank is missing after the colon: write bptt: 64$"),
+        ("train:\n  bptt:64", "^train: a space is missing after the colon: write bptt: 64$"),
         (
             "train:\n  bptt:64\n  epochs: 3",
-            r"\(line 3, column 9\); a blank is missing after the colon: write bptt: 64$",
+            r"\(line 3, column 9\); a space is missing after the colon: write bptt: 64$",
         ),
-        ("train: {bptt:64}", r"bad\.yaml: a blank is missing after the colon: write bptt: 64$"),
-        ("train:64", r"bad\.yaml: a blank is missing after the colon: write train: 64$"),
-        ("x: " + "9" * 5000, "is no int"),
-        ("x: !!timestamp soon", "'soon' is no timestamp"),
+        ("train: {bptt:64}", r"bad\.yaml: a space is missing after the colon: write bptt: 64$"),
+        ("train:64", r"bad\.yaml: a space is missing after the colon: write train: 64$"),
+        ("x: " + "9" * 5000, "is not a valid int"),
+        ("x: !!timestamp soon", "'soon' is not a valid timestamp"),
         ("x: !!python/name:os.system", "could not determine a constructor"),
         ("[" * 3000, "nested more than 20 levels deep"),
         ("model: &x {a: *x}", "nested more than 20 levels deep"),
@@ -128,7 +128,7 @@ def test_settings_that_contradict_each_other_are_refused(overrides: list[str], s
         ("a: [&x 1, &x 2]", r"not valid YAML: found duplicate anchor 'x' \(line 1, column 11\)$"),
         ("a: 1\n---\nb: 2", "expected a single document"),
         ("1: 2", "^1: keys should be strings"),
-        ("train.bptt: 3", r"^train\.bptt: is no section; in a file, write train: and below it bptt: …$"),
+        ("train.bptt: 3", r"^train\.bptt: is not a section; in a file, write train: and below it bptt: …$"),
         ("hidden_size: 3", r"^hidden_size: unknown setting; did you mean model\.hidden_size\?$"),
         ('run: {directory: "a\\0"}', r"^run\.directory: must be text in UTF-8 without zero bytes, not 'a\\x00'$"),
         ('run: {directory: "\\ud800"}', r"^run\.directory: must be text in UTF-8"),
@@ -195,8 +195,8 @@ def test_removed_settings_are_refused_with_what_replaces_them(tmp_path: Path) ->
     with pytest.warns(Notice), pytest.raises(UserError) as caught:
         load(path, ["ddp.bucket_megabytes=5"])
     assert str(caught.value).splitlines() == [
-        "ddp.static_graph: is no longer a setting: DDP looks at every step anew, which takes no longer; leave it out",
-        "train.accumulate: is called train.gradient_accumulation_steps now, which is set as well",
+        "ddp.static_graph: is no longer a setting: DDP examines every step afresh, which takes no longer; leave it out",
+        "train.accumulate: is now called train.gradient_accumulation_steps, which is set as well",
         "ddp.bucket_megabytes: is no longer a setting: gradients are exchanged in buckets of 25 MB, and no other size "
         "was faster",
     ]

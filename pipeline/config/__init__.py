@@ -4,7 +4,7 @@ defaults < the base of a YAML file < the file < ``section.field=value`` on the c
 
 ``load`` turns those layers into one frozen ``Config``, or raises one ``UserError`` that lists every
 mistake by its dotted path. Each module downstream receives only its own section. Neither torch nor Ray
-is imported here, so help and every complaint about a setting come at once.
+is imported here, so help and errors about settings appear at once.
 """
 
 from pipeline.config.cluster import ClusterConfig

@@ -1,7 +1,7 @@
 """Check ``train.changes``, the settings that change within a run, and tell what is in force at a number of tokens.
 
-A run with changes is a function of its configuration alone. What can change is all that a running model and its
-optimizer can take up: nothing that decides a shape, the data, the meaning of a figure or the draws of masks.
+A run with changes is a function of its configuration alone. Whatever a running model and its optimizer can take up
+can change, but nothing that decides a shape, the data, the meaning of a figure or the draws of masks.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ def why_fixed(config: Config, path: str) -> str:
         return f"cannot change in a running model ({WHAT_CAN} can)"
     if path == "train.bptt":
         if config.data.layout == "documents":
-            return "cannot change in a run on documents, whose order goes by their lengths (data.layout=documents)"
+            return "cannot change in a run on documents, whose order depends on their lengths (data.layout=documents)"
         if config.train.max_words is not None:
-            return "cannot change in a run that ends by its words, before a window goes beyond them (train.max_words)"
+            return "cannot change in a run that ends before a window would exceed its number of words (train.max_words)"
         if config.train.reset_state == "windows":
-            return "cannot change where the state is reset by windows (train.reset_state=windows)"
+            return "cannot change if the state is reset every few windows (train.reset_state=windows)"
         if config.prune.sparsity:
             return "cannot change in a run that prunes, which counts its updates (prune.sparsity)"
     return ""
@@ -63,7 +63,7 @@ def as_meant(changes: Any) -> tuple[list[Any], list[str]]:
             meant.append(_one_as_meant(change))
         except UserError as error:
             problems += [f"train.changes: {line}" for line in str(error).splitlines()]
-    return meant, list(dict.fromkeys(problems))  # a mistake that is made again is told once
+    return meant, list(dict.fromkeys(problems))  # a repeated mistake is reported once
 
 
 def _one_as_meant(change: Any) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def _one_as_meant(change: Any) -> dict[str, Any]:
     if type(tokens) is not int or not 1 <= tokens <= checks.MOST_WHOLE:
         raise UserError(f"tokens must be a whole number of at least 1, not {shown(change['tokens'])}")
     if not isinstance(settings, dict) or not settings or not all(isinstance(path, str) for path in settings):
-        raise UserError(f"settings must be section.field: value, one at least, not {shown(settings)}")
+        raise UserError(f"settings must be section.field: value, at least one, not {shown(settings)}")
     taken, problems = dict(settings), []
     for path, value in settings.items():
         section, _, field = path.partition(".")
@@ -131,7 +131,7 @@ def next_change(config: Config, tokens: int) -> int | None:
 
 
 def stretches(config: Config) -> Iterator[tuple[int, Config]]:
-    """(tokens, settings from there on) of a run of ``config``, the first from 0 on."""
+    """Yield (tokens, settings from there on) for each stretch of a run of ``config``, the first from 0."""
     for tokens in (0, *(change.tokens for change in config.train.changes)):
         yield tokens, in_force(config, tokens)
 
@@ -147,5 +147,5 @@ def difference(before: Config, after: Config) -> Mapping[str, tuple[Any, Any]]:
 
 
 def in_words(before: Config, after: Config) -> str:
-    """``optimizer.lr 0.01 → 0.008, model.dropout 0.2 → 0.25``."""
+    """Say how they differ: ``optimizer.lr 0.01 → 0.008, model.dropout 0.2 → 0.25``."""
     return ", ".join(f"{path} {shown(a)} → {shown(b)}" for path, (a, b) in difference(before, after).items())

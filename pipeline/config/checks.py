@@ -1,4 +1,4 @@
-"""Check what pydantic would accept wrongly: values it converts in silence, and values that nothing can use.
+"""Check what pydantic would wrongly accept: values it converts silently, and values that nothing can use.
 
 values as read → ``as_meant`` → pydantic → ``unusable`` → the sentences for both
 """
@@ -13,17 +13,17 @@ from typing import Any, get_args
 from pipeline.config.fields import Section, shown
 from pipeline.errors import UserError
 
-# YAML reads 1e5 and 3e-4 as texts, for want of a point
+# YAML reads 1e5 and 3e-4 as text, because they have no decimal point
 WHOLE_AS_TEXT = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?[eE]\+?[0-9]{1,2}")
-# what int64 holds, and float32 with something to spare
+# what int64 holds, and what float32 holds with room to spare
 MOST_WHOLE, MOST_REAL = 2**63 - 1, 1e30
 MOST_CHARACTERS = 10_000
 
 
 def as_meant(section: type[Section], values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The ``values`` of a section with whole numbers for texts that write one, and what is wrong by field.
+    """Return the ``values`` of a section, with whole numbers in place of texts that spell one, and problems by field.
 
-    What is wrong is a truth value, for pydantic 0 or 1, where a number belongs; it is left out of the values.
+    A problem is a truth value (0 or 1 to pydantic) where a number belongs; it is left out of the values.
     """
     meant, problems = {}, {}
     for field, value in values.items():
@@ -87,7 +87,7 @@ def _check_usable(value: Any) -> None:
 
 
 def _is_unicode(text: str) -> bool:
-    """Tell whether ``text`` is free of half characters, which stand for bytes of a command line that are not UTF-8."""
+    """Tell whether ``text`` has no lone surrogates, which stand for bytes of a command line that are not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -26,28 +26,28 @@ class ClusterConfig(Section):
     num_workers: CountOrAuto = setting(
         "auto", "Data-parallel workers; auto: one per GPU, or a single one with all threads.", unit="workers"
     )
-    device: Literal["auto", "cpu", "cuda"] = setting("auto", "Device of a worker; auto: cuda where there is one.")
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "Device of a worker; auto: cuda if there is a GPU.")
     cpus_per_worker: CountOrAuto = setting(
         "auto",
-        "CPUs and threads of a worker; auto: those of this machine or its container over the workers.",
+        "CPUs and threads of a worker; auto: those of this machine or its container, divided among the workers.",
         unit="CPUs",
     )
     gpus_per_worker: Annotated[float, BeforeValidator(_gpus)] = setting(
         1.0,
-        "GPUs of a worker; of a search's trials also a part of one (0.25: four trials share a GPU).",
+        "GPUs of a worker; for the trials of a search also a part of one (0.25: four trials share a GPU).",
         unit="GPUs",
         gt=0,
     )
     min_workers: int | None = setting(
         None,
-        "Go on with as few workers as this while nodes are missing, and with more when they come back; null: always "
+        "Continue with as few workers as this while nodes are missing, and with more when they come back; null: always "
         "num_workers.",
         unit="workers",
         ge=1,
     )
     step_timeout_seconds: float | None = setting(
         300.0,
-        "A worker that makes no step for so long counts as failed and is started again (backend ray); null: never.",
+        "A worker that makes no step for this long counts as failed and is started again (backend ray); null: never.",
         unit="seconds",
         gt=0,
     )

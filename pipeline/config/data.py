@@ -10,18 +10,18 @@ from pipeline.config.fields import Paths, Section, setting, shown
 from pipeline.errors import UserError
 
 Layout = Literal["streams", "documents"]
-MOST_TYPES = 1 << 24  # the trainer of merges takes memory for all of them at once
+MOST_TYPES = 1 << 24  # the BPE trainer allocates memory for all of them at once
 
 
 class Format(NamedTuple):
-    """A format of files: the class that reads it, and the endings that ``auto`` knows it by."""
+    """A file format: the class that reads it, and the endings by which ``auto`` recognises it."""
 
     reader: str
     endings: tuple[str, ...] = ()
 
 
 FORMATS = {
-    "text": Format("pipeline.data.readers.text:TextReader"),  # whatever has another ending
+    "text": Format("pipeline.data.readers.text:TextReader"),  # files with any other ending
     "jsonl": Format("pipeline.data.readers.jsonl:JsonLinesReader", (".jsonl", ".ndjson", ".json")),
     "parquet": Format("pipeline.data.readers.parquet:ParquetReader", (".parquet",)),
 }
@@ -48,36 +48,38 @@ class CorpusConfig(Section):
     test: Paths = setting([], "Test text; empty: a part of the training text (test_fraction).")
     valid_fraction: float = setting(
         0.05,
-        "Share of the training text held out for validation where corpus.valid is empty.",
+        "Share of the training text held out for validation if corpus.valid is empty.",
         only_with="no corpus.valid",
         ge=0,
         lt=1,
     )
     test_fraction: float = setting(
         0.0,
-        "Share of the training text held out for test where corpus.test is empty.",
+        "Share of the training text held out for testing if corpus.test is empty.",
         only_with="no corpus.test",
         ge=0,
         lt=1,
     )
     split_by: Literal["auto", "file", "document", "fraction"] = setting(
         "auto",
-        "How fractions are held out: whole files by hash of their name; each document by hash of its place (every "
-        "split reads the text anew, but a file that is one document is in one split); or the tail of the text in "
-        "order. auto: files if there are at least 20, else fraction, or document where the text is compressed or in "
-        "too few parts (row groups of Parquet).",
+        "How fractions are held out: whole files by the hash of their name; each document by the hash of its place "
+        "(every split reads the text again, but a file that is one document goes into one split); or the tail of the "
+        "text in order. auto: files if there are at least 20, else fraction, or document if the text is compressed or "
+        "in too few parts (row groups of Parquet).",
     )
     weights: list[Annotated[float, Field(gt=0, le=10_000)]] | None = setting(
         None,
-        "How often the text of each pattern of corpus.train comes in the training split, mixed evenly (2.5: twice, and "
-        "the first half again, or half of the documents of what cannot be cut); null: once each, one after the other.",
+        "How often the text of each pattern of corpus.train occurs in the training split, spread evenly (2.5: twice, "
+        "and the first half once more, or half of the documents if it cannot be cut); null: once each, one after "
+        "another.",
         unit="times",
     )
     format: Annotated[str, BeforeValidator(_format)] = setting(
-        "auto", "What files are; auto: by their ending (.jsonl, .ndjson, .json, .parquet; anything else is text)."
+        "auto", "Format of the files; auto: by their ending (.jsonl, .ndjson, .json, .parquet; anything else is text)."
     )
     document: Literal["file", "line", "paragraph"] = setting(
-        "file", "What a document is in a text: all of it, a line, or what blank lines separate. Records are documents."
+        "file",
+        "What a document of a text is: the whole file, a line, or what blank lines separate. Records are documents.",
     )
     text_field: str = setting(
         "text",
@@ -96,12 +98,13 @@ class CorpusConfig(Section):
         "and memory of 32 bytes a document.",
     )
     encoding_errors: Literal["refuse", "replace", "skip"] = setting(
-        "refuse", "What is done with bytes that are not UTF-8: stop, put U+FFFD for them, or leave out the document."
+        "refuse",
+        "What to do about bytes that are not UTF-8: stop, replace them with U+FFFD, or leave out the document.",
     )
     shuffle_seed: int | None = setting(
         None,
-        "Shuffle the training documents by this seed: files among each other; lines, paragraphs and records within a "
-        "shard, and the shards; null: in order.",
+        "Shuffle the training documents with this seed: files among one another; lines, paragraphs and records within "
+        "a shard, and the shards; null: in order.",
         ge=0,
     )
 
@@ -113,11 +116,12 @@ class TokenizerConfig(Section):
     path: str | None = setting(
         None,
         "An existing tokenizer, a file or URI: a tokenizer.json of Hugging Face or of a prepared corpus, or a "
-        "SentencePiece model; null: learnt from the training text. The settings of what is learnt are left out then.",
+        "SentencePiece model; null: one is learnt from the training text. With a path, leave out the settings for "
+        "learning one.",
     )
     vocab_size: int | None = setting(
         None,
-        "Most types kept, special tokens included; null: all of them (bpe: 8192).",
+        "Maximum number of types kept, special tokens included; null: all of them (bpe: 8192).",
         unit="types",
         only_with="tokenizer.kind=char|word|bpe and no tokenizer.path",
         ge=2,
@@ -132,14 +136,14 @@ class TokenizerConfig(Section):
     )
     sample_bytes: int | None = setting(
         None,
-        "Text, spread evenly over the training corpus, that the vocabulary or the merges are learnt from; null: all of "
-        "it (bpe: 40 MiB, beyond which the merges hardly change).",
+        "Size of the text, spread evenly over the training corpus, from which the vocabulary or the merges are learnt; "
+        "null: all of it (bpe: 40 MiB, beyond which the merges hardly change).",
         unit="bytes",
         only_with="tokenizer.kind=char|word|bpe and no tokenizer.path",
         ge=1,
     )
     eos: Literal["auto", "line", "document", "none"] = setting(
-        "auto", "Where <eos> stands: after every line, every document or nowhere; auto: line for words, else document."
+        "auto", "Where <eos> is put: after every line, every document or nowhere; auto: line for words, else document."
     )
 
 
@@ -147,24 +151,24 @@ class DataConfig(Section):
     """The prepared corpus: Arrow shards of token ids."""
 
     directory: str | None = setting(
-        None, "Where the shards lie; null: data/<config name>-<hash of the corpus and tokenizer settings>."
+        None, "Where the shards are stored; null: data/<config name>-<hash of the corpus and tokenizer settings>."
     )
     shard_tokens: int | None = setting(
         None,
-        "Target size of a shard; null: a sixteenth of the training split, between 1,048,576 and 16,777,216, so that a "
-        "small corpus, too, keeps many workers busy.",
+        "Target size of a shard; null: a sixteenth of the training split, between 1,048,576 and 16,777,216, so that "
+        "even a small corpus keeps many workers busy.",
         unit="tokens",
         ge=1024,
     )
     layout: Layout = setting(
         "streams",
-        "What the model reads: the text in train.batch_size streams with the state carried, or short texts by "
-        "themselves (names, sentences), each from a zero state, padded, or cut off after train.bptt tokens.",
+        "What the model reads: the text in train.batch_size streams with the state carried, or short texts (names, "
+        "sentences) one by one, each from a zero state, padded, or cut off after train.bptt tokens.",
     )
     bucket_windows: int = setting(
         100,
-        "Windows whose documents are sorted by length together, so that there is little padding, where layout is "
-        "documents; 1: not sorted.",
+        "Number of windows whose documents are sorted by length together, to keep padding small (layout documents); "
+        "1: not sorted.",
         unit="windows",
         only_with="data.layout=documents",
         ge=1,

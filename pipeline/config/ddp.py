@@ -13,7 +13,7 @@ class DdpConfig(Section):
     communication: Literal["full", "ordered", "bf16", "powersgd"] = setting(
         "full",
         "What workers exchange: gradients as they are; the same summed in the order of workers, whatever the buckets; "
-        "rounded to bf16; or matrices as low-rank products, what is left out being added to the next gradient.",
+        "rounded to bf16; or matrices as low-rank products, with what is left out added to the next gradient.",
         source="Vogels et al. 2019, PowerSGD",
     )
     powersgd_rank: int = setting(4, "Rank of powersgd's products.", only_with="ddp.communication=powersgd", ge=1)

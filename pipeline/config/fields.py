@@ -1,4 +1,4 @@
-"""What every section is made of: documented, checked, immutable fields."""
+"""The building blocks of every section: documented, checked, immutable fields."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from pipeline.errors import UserError
 
-# nothing larger of its kind was ever of use, and more would only fill the memory
+# no larger size has ever been useful, and one would only fill the memory
 MOST_UNITS = 100_000
 
 
@@ -28,7 +28,7 @@ def setting(
 
 
 def shown(value: Any) -> str:
-    """``value`` as a sentence shows it: shortened where it is long."""
+    """``value`` as a sentence shows it: shortened if it is long."""
     if isinstance(value, int) and abs(value) >= 10**40:
         return f"a number of {round(abs(value).bit_length() * 0.30103):,} digits"
     short = reprlib.Repr()
@@ -37,9 +37,9 @@ def shown(value: Any) -> str:
 
 
 def no_blank(text: str) -> str:
-    """What is wrong with ``text``, in which YAML sees no key."""
+    """Say what is wrong with ``text``, in which YAML sees no key."""
     key, _, value = text.partition(":")
-    return f"a blank is missing after the colon: write {key}: {value}"
+    return f"a space is missing after the colon: write {key}: {value}"
 
 
 def _as_list(value: Any) -> Any:
@@ -61,14 +61,14 @@ def _size_or_sizes(value: Any) -> Any:
     return value
 
 
-# the text says for people what the validator checks
+# the last string tells people what the validator checks
 CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto), "at least 1"]
 SizeOrSizes = Annotated[int | list[int], BeforeValidator(_size_or_sizes), f"from 1 to {MOST_UNITS:,}"]
 Paths = Annotated[list[str], BeforeValidator(_as_list)]
 
 
 class Section(BaseModel):
-    """Base of every section: immutable; an unknown setting is an error, and a number that is infinite or none."""
+    """Base of every section: immutable; an unknown setting is an error, and so is a number that is infinite or NaN."""
 
     # validators are made when they are first needed: help needs none
     model_config = ConfigDict(

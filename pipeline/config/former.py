@@ -1,7 +1,7 @@
 """Settings of earlier versions: what a renamed one is called now, and what is done in place of a removed one.
 
 Files of settings that runs and searches wrote name every setting, so an old name is read with a notice. A removed
-setting is read where it has the value that it had by default, which is what is done now.
+setting is accepted if it has its former default, which is what is done now.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ RENAMED = {
     "prune.share": "prune.sparsity",
     "model.adaptive_shrinkage": "model.adaptive_div_value",
 }
-# what each was by default, and what there is in its place
+# the former default of each, and what replaces it
 REMOVED: dict[str, tuple[Any, str]] = {
     "ddp.bucket_megabytes": (25.0, "gradients are exchanged in buckets of 25 MB, and no other size was faster"),
-    "ddp.static_graph": (False, "DDP looks at every step anew, which takes no longer; leave it out"),
+    "ddp.static_graph": (False, "DDP examines every step afresh, which takes no longer; leave it out"),
 }
 
 
@@ -30,14 +30,14 @@ def name_now(path: str) -> str:
 
 
 def renamed(path: str) -> str:
-    """``name_now``, with a notice where that is another name."""
+    """``name_now``, with a notice if that is another name."""
     if path in RENAMED:
         warnings.warn(_is_called(path), Notice, stacklevel=2)
     return name_now(path)
 
 
 def up_to_date(values: Mapping[str, Any], *, file: object = None) -> tuple[dict[str, Any], list[str]]:
-    """Nested ``values`` under the names of today, and a sentence for each that cannot be read.
+    """Return nested ``values`` under their present names, and a sentence for each that cannot be read.
 
     A notice is given (as a warning) for those that can; ``file`` is where they were read.
     """
@@ -55,7 +55,7 @@ def up_to_date(values: Mapping[str, Any], *, file: object = None) -> tuple[dict[
 
 
 def _section(name: str, values: Any, problems: list[str], notices: list[str]) -> Any:
-    """The ``values`` of the section called ``name``, in their order."""
+    """Return the ``values`` of the section called ``name``, in the same order."""
     if not isinstance(values, dict):
         return values
     result = {}
@@ -70,7 +70,7 @@ def _section(name: str, values: Any, problems: list[str], notices: list[str]) ->
         elif path in RENAMED:
             now = RENAMED[path].partition(".")[2]
             if now in values:
-                problems.append(f"{path}: is called {RENAMED[path]} now, which is set as well")
+                problems.append(f"{path}: is now called {RENAMED[path]}, which is set as well")
             notices.append(_is_called(path))
             result[now] = value
         else:

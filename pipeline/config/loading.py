@@ -19,16 +19,16 @@ from pipeline.config.names import section_fields, section_model, unknown
 from pipeline.config.schema import Config
 from pipeline.errors import KEY_IN_ADDRESS, UserError, carries_key
 
-BASE = "base"  # of a file: the path of another one, whose settings come before its own
-# what YAML would read the same; it need not be loaded for that
+BASE = "base"  # in a file: the path of another one, whose settings come before its own
+# values that YAML would read the same, so that it need not be loaded
 PLAIN_WHOLE, PLAIN_WORD = re.compile(r"0|-?[1-9][0-9]{,17}"), re.compile(r"[a-z][a-z0-9_]{3,}")
 
 
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """Merge defaults, the YAML file at ``path`` and ``section.field=value`` overrides into one ``Config``.
 
-    Where the file names another one as its ``base``, that one's settings come before its own. ``run.directory`` and
-    ``data.directory`` are filled in from the file's name where they are null.
+    If the file names another one as its ``base``, that one's settings come before its own. ``run.directory`` and
+    ``data.directory`` are filled in from the file's name if they are null.
 
     Raises:
         UserError: naming every unknown or invalid setting by its dotted path, one a line.
@@ -41,7 +41,7 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
 
 
 def validate(values: Mapping[str, Any], problems: Sequence[str] = ()) -> Config:
-    """Return a ``Config`` of nested ``values``; list ``problems`` found earlier with the validator's own.
+    """Return a ``Config`` made from nested ``values``; list ``problems`` found earlier with the validator's own.
 
     Raises:
         UserError: as ``load``.
@@ -62,7 +62,7 @@ def validate(values: Mapping[str, Any], problems: Sequence[str] = ()) -> Config:
     try:
         config = Config.model_validate(meant)
         for name in Config.model_fields:
-            if getattr(config, name) is not meant.get(name):  # or it was looked at before
+            if getattr(config, name) is not meant.get(name):  # else it was checked before
                 wrong = unusable(getattr(config, name))
                 found += [f"{name}.{field}: {problem}" for field, problem in wrong.items()]
         if config.train.changes and not found:
@@ -93,8 +93,8 @@ def dump(config: Config) -> dict[str, Any]:
 
 
 def with_values(config: Config, changes: Mapping[str, Any]) -> Config:
-    """``config`` with ``{"section.field": value}`` replaced, validated again (a search sample)."""
-    # sections that stay as they are need not be checked anew
+    """Return ``config`` with the values in ``{"section.field": value}``, validated again (a search sample)."""
+    # sections that do not change need not be checked again
     values: dict[str, Any] = {name: getattr(config, name) for name in Config.model_fields}
     values |= config.model_dump(mode="json", include={path.partition(".")[0] for path in changes} & values.keys())
     problems: list[str] = []
@@ -150,7 +150,7 @@ def _fill_directories(config: Config, name: str) -> Config:
 
 
 def _read_layers(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """The values of the file at ``path`` over those of its ``base``, and a sentence for each that cannot be read."""
+    """Return the values of the file at ``path`` over those of its ``base``, and a sentence for each unreadable one."""
     own = read_yaml(path)
     base = own.pop(BASE, None)
     values, problems = up_to_date(own, file=path)
@@ -213,7 +213,7 @@ def _apply(values: dict[str, Any], override: str, problems: list[str]) -> None:
 
 
 def _read_value(path: str, text: str) -> Any:
-    """Return ``text`` as YAML reads it; for settings that are texts or paths as it stands, unless it is a list or null.
+    """Return ``text`` as YAML reads it; for texts and paths, unchanged unless it is a list, null or in quotes.
 
     YAML would make a mapping of "ROMEO:", and end "chapter #1.txt" at its blank. Raises ``UserError`` as ``parse``.
     """
@@ -243,7 +243,7 @@ def _assign(values: dict[str, Any], path: str, value: Any, problems: list[str]) 
     path = renamed(path)
     section, dot, field = path.partition(".")
     if path in Config.model_fields:
-        problems.append(f"{path}: a section; set one of its fields, {path}.field=value")
+        problems.append(f"{path}: is a section; set one of its fields, {path}.field=value")
         return
     if not dot or not field:
         problems.append(unknown(path))
@@ -257,7 +257,7 @@ def _assign(values: dict[str, Any], path: str, value: Any, problems: list[str]) 
 
 
 def _complete() -> None:
-    """Make pydantic's validators without its search for plugins, a tenth of the time to a first answer."""
+    """Build pydantic's validators without its search for plugins, which takes a tenth of the time to a first answer."""
     if Config.__pydantic_complete__:
         return
     loader = "pydantic.plugin._loader"
@@ -291,5 +291,5 @@ def _sentence(error: Any) -> str:
     if error["type"] == "value_error":
         return f"{path}: {message}" if path else message
     if error["type"] == "string_type":
-        message = "must be a text (in quotes, where YAML would take it for something else)"
+        message = "must be a text (in quotes if YAML would take it for something else)"
     return f"{path}: {message[0].lower()}{message[1:]}, not {shown(error['input'])}"

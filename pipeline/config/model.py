@@ -10,7 +10,7 @@ from pydantic import field_validator
 from pipeline.config.fields import MOST_UNITS, Section, SizeOrSizes, setting
 from pipeline.errors import UserError
 
-# of what attends, where model.context is null
+# of a model that attends, if model.context is null
 DEFAULT_CONTEXT = 256
 LOCKED = "Gal & Ghahramani 2016; Merity et al. 2018"
 
@@ -23,21 +23,21 @@ class ModelConfig(Section):
     ] = setting(
         "lstm",
         "The recurrence: tanh RNN, LSTM, GRU (its reset gate after the recurrent product, as in fused kernels, or "
-        "before it, as published), one of those that a parallel scan trains: minGRU, minLSTM, QRNN, or sLSTM, an LSTM "
-        "with exponential gates and several heads. In its place, a transformer, whose state is a cache of "
-        "keys and values.",
+        "before it, as published), minGRU, minLSTM or QRNN, which train by a parallel scan, or sLSTM, an LSTM with "
+        "exponential gates and several heads. Or, in its place, a Transformer, whose state is a cache of keys and "
+        "values.",
         source="Elman 1990; Hochreiter & Schmidhuber 1997; Cho et al. 2014; Feng et al. 2024; Bradbury et al. 2017; "
         "Beck et al. 2024; Vaswani et al. 2017; Dai et al. 2019",
     )  # fmt: skip
     qrnn_wide_layers: Literal["first", "all"] = setting(
         "first",
-        "Layers of a QRNN that see the input before beside the present one.",
+        "Layers of a QRNN that see the previous input as well as the present one.",
         source="first: Merity et al. 2018b; all: Bradbury et al. 2017",
         only_with="model.cell=qrnn",
     )
     num_heads: int = setting(
         4,
-        "Heads of an sLSTM, whose units see only those of their head in its recurrence, or of a Transformer's "
+        "Heads of an sLSTM, in whose recurrence a unit sees only the units of its own head, or of a Transformer's "
         "attention.",
         unit="heads",
         source="Beck et al. 2024; Vaswani et al. 2017",
@@ -47,8 +47,8 @@ class ModelConfig(Section):
     )
     slstm_forget_gate: Literal["sigmoid", "exponential"] = setting(
         "sigmoid",
-        "What an sLSTM's forget gate is: sigmoid, below 1 as that of an LSTM, or exponential, any number above 0 as "
-        "its input gate is, with which what was let in earlier may come to count for more.",
+        "An sLSTM's forget gate: sigmoid, below 1 as in an LSTM, or exponential, any number above 0 like its input "
+        "gate, so that earlier input can come to count for more.",
         source="Beck et al. 2024",
         only_with="model.cell=slstm",
     )
@@ -62,15 +62,15 @@ class ModelConfig(Section):
     )
     mogrifier_rank: int | None = setting(
         None,
-        "Rank of the matrices of these rounds, each then a product of two; null: they are whole.",
+        "Rank of the matrices of the Mogrifier's rounds, each then a product of two; null: full matrices.",
         source="Melis et al. 2020",
         ge=1,
         le=MOST_UNITS,
     )
     num_kv_heads: int | None = setting(
         None,
-        "Heads of a Transformer's keys and values, a divisor of num_heads: each serves as many heads in a row, and "
-        "fewer make a smaller cache; 1: all heads share one; null: as many as num_heads.",
+        "Heads of a Transformer's keys and values, a divisor of num_heads: each serves the same number of consecutive "
+        "heads, and fewer make a smaller cache; 1: all heads share one; null: as many as num_heads.",
         unit="heads",
         source="Ainslie et al. 2023",
         ge=1,
@@ -78,25 +78,26 @@ class ModelConfig(Section):
     )
     feedforward: Literal["swiglu", "gelu"] = setting(
         "swiglu",
-        "A Transformer's feed-forward layers: SwiGLU of 8/3 hidden_size, or GELU of 4 hidden_size.",
+        "A Transformer's feed-forward layers: SwiGLU of width 8/3 hidden_size, or GELU of width 4 hidden_size.",
         source="Shazeer 2020; Hendrycks & Gimpel 2016",
     )
     positions: Literal["rotary", "learned"] = setting(
         "rotary",
-        "How a Transformer knows the order of tokens: keys and queries turned by their positions, or a learned vector "
-        "for each place of a block (context: 0), added to the embedding.",
+        "How a Transformer knows the order of tokens: keys and queries rotated by their positions, or a learned vector "
+        "for each place in a block (context: 0), added to the embedding.",
         source="Su et al. 2021; Radford et al. 2019",
     )
     attention: int | None = setting(
         None,
-        "The recurrent layer, from 1, whose last context outputs one head of attention looks at after it; null: none.",
+        "Recurrent layer, counted from 1, after which one head of attention looks at its last outputs (as many as "
+        "model.context says); null: none.",
         source="Merity 2019",
         ge=1,
         le=1000,
     )
     context: int | None = setting(
         None,
-        "Tokens before it that each token of a Transformer attends to in each layer, or a recurrence's attention; at "
+        "Earlier tokens that each token attends to, in each layer of a Transformer or in a recurrence's attention; at "
         "least train.bptt; 0: the text is read in blocks of block_size tokens, each by itself; null: 256.",
         unit="tokens",
         source="Dai et al. 2019",
@@ -105,20 +106,20 @@ class ModelConfig(Section):
     )
     block_size: int | None = setting(
         None,
-        "Tokens of a block of a Transformer where context is 0; at least train.bptt.",
+        "Tokens in a block of a Transformer if context is 0; at least train.bptt.",
         unit="tokens",
         ge=1,
         le=MOST_UNITS,
     )
     embedding_size: int | None = setting(
-        None, "Size of a token's embedding; null: as the first layer's.", unit="units", ge=1, le=MOST_UNITS
+        None, "Size of a token's embedding; null: that of the first layer.", unit="units", ge=1, le=MOST_UNITS
     )
     hidden_size: SizeOrSizes = setting(
         256, "Size of each recurrent layer, or a list of sizes, one for each of num_layers.", unit="units"
     )
     last_hidden_size: int | None = setting(
         None,
-        "Size of the last layer; null: as hidden_size.",
+        "Size of the last layer; null: hidden_size.",
         unit="units",
         source="Merity et al. 2018",
         ge=1,
@@ -127,7 +128,7 @@ class ModelConfig(Section):
     num_layers: int = setting(2, "Recurrent layers.", unit="layers", ge=1, le=1000)
     dropout: float = setting(
         0.0,
-        "Dropout on the embedding, between layers and before the head, drawn anew at every step.",
+        "Dropout on the embedding, between layers and before the head, drawn afresh at every step.",
         source="Zaremba et al. 2014",
         ge=0,
         lt=1,
@@ -154,12 +155,12 @@ class ModelConfig(Section):
     )
     residual: bool = setting(
         False,
-        "Add a recurrent layer's input to its output where both have one size.",
+        "Add a recurrent layer's input to its output if both have the same size.",
         source="He et al. 2016; Wu et al. 2016",
     )
     tie_weights: bool = setting(
         False,
-        "Use the embedding matrix as the output matrix (with a projection where sizes differ).",
+        "Use the embedding matrix as the output matrix (with a projection if sizes differ).",
         source="Press & Wolf 2017; Inan et al. 2017",
     )
     head: Literal["softmax", "adaptive", "mixture"] = setting(
@@ -179,7 +180,7 @@ class ModelConfig(Section):
     )
     adaptive_div_value: int = setting(
         4,
-        "How many times as narrow as the one before each tail of an untied adaptive softmax is.",
+        "Factor by which each tail of an untied adaptive softmax is narrower than the one before it.",
         only_with="model.head=adaptive and no model.tie_weights",
         ge=1,
     )
@@ -196,18 +197,18 @@ class ModelConfig(Section):
         None,
         "All weights but norms start uniform in ± this; null: head ±1/sqrt(its input's size), "
         "recurrence ±1/sqrt(hidden size), in minGRU, minLSTM and QRNN ±1/sqrt(inputs of a product); a Transformer "
-        "normal, of deviation 0.02, where a layer adds to its input 0.02/sqrt(2 num_layers).",
+        "normal with deviation 0.02, or 0.02/sqrt(2 num_layers) if a matrix's result is added to a layer's input.",
         gt=0,
     )
     embedding_range: float | None = setting(
         None,
-        "Embeddings start uniform in ± this; null: in ±init_range, without it ±0.1 where the head shares them or a "
+        "Embeddings start uniform in ± this; null: ±init_range, or without it ±0.1 if the head shares them or a "
         "Transformer reads them, else ±1.73, a deviation of 1, with which Adam begins to learn sooner.",
         gt=0,
     )
     input_gain: float | None = setting(
         None,
-        "Factor on what a recurrent layer's matrices of its inputs start from; null: 3, or 1 with init_range. By 1, "
+        "Factor on the initial weights of a recurrent layer's input matrices; null: 3, or 1 with init_range. With 1, "
         "little of a token reaches the second layer, and Adam learns next to nothing at first.",
         only_with="model.cell=rnn|lstm|gru|gru_reset_before|mingru|minlstm|qrnn|slstm",
         gt=0,
@@ -217,7 +218,7 @@ class ModelConfig(Section):
     @classmethod
     def _rising(cls, cutoffs: list[int] | None) -> list[int] | None:
         if cutoffs is not None and any(a >= b for a, b in pairwise([0, *cutoffs])):
-            raise UserError(f"must rise, from 1 at least, not {cutoffs}")
+            raise UserError(f"must be rising ids of at least 1, not {cutoffs}")
         return cutoffs
 
     @property
@@ -229,14 +230,14 @@ class ModelConfig(Section):
 
     @property
     def attends(self) -> str:
-        """The setting by which a model attends to the past; empty: it does not."""
+        """The setting that makes the model attend to the past; empty if it does not."""
         if self.cell == "transformer":
             return "model.cell=transformer"
         return "" if self.attention is None else f"model.attention={self.attention}"
 
     @property
     def num_slots(self) -> int:
-        """Tokens before the present one that a cache holds."""
+        """Number of earlier tokens that a cache holds."""
         if self.context == 0 and self.block_size is not None:
             return self.block_size
         return DEFAULT_CONTEXT if self.context is None else self.context

@@ -1,4 +1,4 @@
-"""Which settings of the model do not go together."""
+"""Checks that the settings of the model go together."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ def check_model(model: ModelConfig) -> None:
 def check_heads(model: ModelConfig) -> None:
     """Raise ``UserError`` for heads that layers do not have or cannot be cut into."""
     if model.cell != "slstm" and model.slstm_forget_gate != "sigmoid":
-        raise UserError(f"model.slstm_forget_gate: {model.slstm_forget_gate}, but model.cell={model.cell} is no slstm")
+        raise UserError(f"model.slstm_forget_gate: {model.slstm_forget_gate}, but model.cell={model.cell} is not slstm")
     if model.cell not in ("slstm", "transformer"):
         if model.num_heads != 4:
             raise UserError(
-                f"model.num_heads: {model.num_heads}, but model.cell={model.cell} is no slstm or transformer"
+                f"model.num_heads: {model.num_heads}, but model.cell={model.cell} is neither slstm nor transformer"
             )
         return
     for size in model.layer_sizes:
         if size % model.num_heads:
             raise UserError(
-                f"model.num_heads: a layer of {size} units (model.hidden_size) does not go into {model.num_heads} "
+                f"model.num_heads: a layer of {size} units (model.hidden_size) does not divide into {model.num_heads} "
                 "equal heads"
             )
 
 
 def check_mogrifier(model: ModelConfig, inputs: list[int]) -> None:
-    """Raise ``UserError`` for rounds that the cell does not have, or a rank that is none; ``inputs``: of each layer."""
+    """Raise ``UserError`` for rounds that the cell does not have, or a bad rank; ``inputs``: their sizes, by layer."""
     if model.mogrifier_rounds and model.cell != "lstm":
         raise UserError(
             f"model.mogrifier_rounds: {model.mogrifier_rounds}, but only model.cell=lstm has them, not {model.cell}"
@@ -69,7 +69,7 @@ def check_transformer(model: ModelConfig) -> None:
     sizes = model.layer_sizes
     size, key_heads = sizes[0], model.num_kv_heads or model.num_heads
     if set(sizes) != {size}:
-        raise UserError(f"model.hidden_size: all layers of a transformer have one size, not {sizes}")
+        raise UserError(f"model.hidden_size: all layers of a transformer have the same size, not {sizes}")
     if model.embedding_size not in (None, size):
         raise UserError(
             f"model.embedding_size: a transformer's is its model.hidden_size, {size}, not {model.embedding_size}"
@@ -83,15 +83,15 @@ def check_transformer(model: ModelConfig) -> None:
         )
     if model.positions == "rotary" and size // model.num_heads % 2:
         raise UserError(
-            f"model.positions: rotary turns pairs of numbers, but a head has {size // model.num_heads} "
+            f"model.positions: rotary rotates pairs of numbers, but a head has {size // model.num_heads} "
             f"(model.hidden_size={size}, model.num_heads={model.num_heads})"
         )
     if model.context == 0 and model.block_size is None:
-        raise UserError("model.block_size: model.context=0 reads a text in blocks; say of how many tokens")
+        raise UserError("model.block_size: model.context=0 reads a text in blocks; say how many tokens each has")
     if model.context != 0 and model.block_size is not None:
         raise UserError(f"model.block_size: {model.block_size}, but there are blocks only with model.context=0")
     if model.context != 0 and model.positions == "learned":
-        raise UserError("model.positions: learned positions are those of a block: set model.context=0")
+        raise UserError("model.positions: learned positions are positions in a block: set model.context=0")
 
 
 OF_ITS_OWN = {
@@ -103,7 +103,7 @@ OF_ITS_OWN = {
 
 
 def check_recurrence(model: ModelConfig) -> None:
-    """Raise ``UserError`` for settings of a Transformer, or of an attention that a recurrence cannot have."""
+    """Raise ``UserError`` for settings of a Transformer, or of attention, that a recurrence cannot have."""
     for name in ("num_kv_heads", "feedforward", "positions", "block_size"):
         if getattr(model, name) != ModelConfig.model_fields[name].default:
             raise UserError(f"model.{name}: is for model.cell=transformer, not {model.cell}")
@@ -115,11 +115,11 @@ def check_recurrence(model: ModelConfig) -> None:
     elif model.attention > model.num_layers:
         raise UserError(f"model.attention: there is no layer {model.attention} (model.num_layers={model.num_layers})")
     elif model.context == 0:
-        raise UserError("model.context: attention beside a recurrence needs a past of at least one state, not 0")
+        raise UserError("model.context: attention in a recurrence needs a past of at least one state, not 0")
 
 
 def check_context(model: ModelConfig, bptt: int) -> None:
-    """Raise ``UserError`` where what is attended to is shorter than a window."""
+    """Raise ``UserError`` if a model attends to fewer tokens than a window has."""
     if model.cell != "transformer" and model.attention is None:
         return
     if bptt > model.num_slots:

@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.config.fields import Section, no_blank
 from pipeline.config.schema import Config
 
-# the names that other tools have for a setting
+# the names that other tools use for a setting
 OTHER_NAMES = {
     "learning_rate": ["optimizer.lr"],
     "optimizer": ["optimizer.name"],
@@ -24,7 +24,7 @@ OTHER_NAMES = {
     "save": ["run.directory"],
     "data": ["corpus.train"],
 }
-NO_SETTINGS = {"search.metric": "a search goes by validation perplexity", "search.mode": "perplexity is to be low"}
+NO_SETTINGS = {"search.metric": "a search compares validation perplexity", "search.mode": "perplexity is minimised"}
 
 
 def section_model(section: str) -> type[Section]:
@@ -42,7 +42,7 @@ def unknown(path: str) -> str:
     """Return ``path: unknown setting`` and a guess at what was meant (see ``meant_by``)."""
     section, _, name = path.rpartition(".")
     if path in _places():
-        return f"{path}: is no section; in a file, write {section}: and below it {name}: …"
+        return f"{path}: is not a section; in a file, write {section}: and below it {name}: …"
     if ":" in path:
         return f"{path}: unknown setting; {no_blank(path)}"
     if path in NO_SETTINGS:

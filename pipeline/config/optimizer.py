@@ -6,7 +6,7 @@ from typing import Literal
 
 from pipeline.config.fields import Section, setting
 
-ADAPTIVE = "adam|adamw|rmsprop|muon"  # optimizers with a second moment; muon's is of what it leaves to adamw
+ADAPTIVE = "adam|adamw|rmsprop|muon"  # optimizers with a second moment; muon has one for what it leaves to adamw
 
 
 class OptimizerConfig(Section):
@@ -31,18 +31,21 @@ class OptimizerConfig(Section):
         lt=1,
     )
     eps: float = setting(
-        1e-8, "Term against division by zero of adam, adamw and rmsprop.", only_with=f"optimizer.name={ADAPTIVE}", gt=0
+        1e-8,
+        "Term by which adam, adamw and rmsprop avoid division by zero.",
+        only_with=f"optimizer.name={ADAPTIVE}",
+        gt=0,
     )
     weight_decay: float = setting(0.0, "Weight decay (decoupled for adamw and muon, else added to the gradient).", ge=0)
     decayed: Literal["matrices", "all"] = setting(
         "matrices",
-        "What weight_decay is for: matrices, or biases and norms as well.",
+        "What weight_decay applies to: matrices, or biases and norms as well.",
         only_with="optimizer.weight_decay",
     )
     schedule: Literal["constant", "step", "cosine", "1cycle", "inverse_sqrt", "plateau"] = setting(
         "cosine",
         "Learning rate over the run: constant, a factor per epoch after decay_after_epochs, a half cosine to "
-        "final_lr_ratio, up and down once, with the inverse root of the step after the warm-up, or a factor whenever "
+        "final_lr_ratio, up and down once, the inverse square root of the step after the warm-up, or a factor whenever "
         "validation is no better.",
         source="Zaremba et al. 2014; Loshchilov & Hutter 2017; Smith 2018; Vaswani et al. 2017",
     )
@@ -62,12 +65,12 @@ class OptimizerConfig(Section):
     )
     decay_at_epochs: list[int] = setting(
         [],
-        "Epochs after each of which step decay multiplies by its factor; empty: every one after decay_after_epochs.",
+        "Epochs after each of which step decay applies its factor; empty: every epoch after decay_after_epochs.",
         only_with="optimizer.schedule=step",
     )
     decay_factor: float = setting(
         0.5,
-        "Factor of step decay per epoch, of plateau per drop.",
+        "Factor of step decay per epoch, or of plateau per drop.",
         only_with="optimizer.schedule=step|plateau",
         gt=0,
         le=1,
@@ -81,18 +84,19 @@ class OptimizerConfig(Section):
     )
     final_lr_ratio: float = setting(
         0.0,
-        "Last learning rate of cosine and 1cycle over lr.",
+        "Final learning rate of cosine and 1cycle, divided by lr.",
         only_with="optimizer.schedule=cosine|1cycle",
         ge=0,
         le=1,
     )
     peak_fraction: float = setting(
-        0.3, "Share of a 1cycle run that the rate rises.", only_with="optimizer.schedule=1cycle", gt=0, lt=1
+        0.3, "Share of a 1cycle run during which the rate rises.", only_with="optimizer.schedule=1cycle", gt=0, lt=1
     )
     average: Literal["none", "exponential", "tail", "nonmonotonic"] = setting(
         "none",
         "Score, sample and save averaged weights: a moving average, the mean after average_after_epochs, or the mean "
-        "from the validation on that is worse than the best of all but the last average_patience (with sgd: NT-ASGD).",
+        "from the first validation on that is worse than the best of all but the last average_patience (NT-ASGD, with "
+        "sgd).",
         source="Polyak & Juditsky 1992; Merity et al. 2018",
     )
     average_decay: float = setting(
@@ -103,7 +107,7 @@ class OptimizerConfig(Section):
     )
     average_patience: int = setting(
         5,
-        "Latest validations that nonmonotonic does not compare with.",
+        "Number of latest validations that nonmonotonic does not compare with.",
         unit="validations",
         only_with="optimizer.average=nonmonotonic",
         ge=1,
@@ -115,13 +119,13 @@ class PruneConfig(Section):
 
     sparsity: float = setting(
         0.0,
-        "Share of the numbers of all matrices that is zero in the end; 0: none.",
+        "Share of the entries of all matrices that are zero in the end; 0: none.",
         source="Zhu & Gupta 2017",
         ge=0,
         lt=1,
     )
     scope: Literal["matrix", "all"] = setting(
-        "matrix", "The smallest numbers of each matrix, or of all matrices together.", only_with="prune.sparsity"
+        "matrix", "Prune the smallest entries of each matrix, or of all matrices together.", only_with="prune.sparsity"
     )
     begin_fraction: float = setting(
         0.0, "Share of the run after which pruning begins.", only_with="prune.sparsity", ge=0, le=1
@@ -130,5 +134,5 @@ class PruneConfig(Section):
         0.75, "Share of the run after which nothing more is pruned.", only_with="prune.sparsity", ge=0, le=1
     )
     every_steps: int = setting(
-        100, "Updates between two renewals of what is pruned.", unit="steps", only_with="prune.sparsity", ge=1
+        100, "Updates between two renewals of the pruning masks.", unit="steps", only_with="prune.sparsity", ge=1
     )

@@ -13,12 +13,12 @@ class EvaluateConfig(Section):
 
     streams: int = setting(
         16,
-        "Streams, or documents side by side, over which held-out text is scored, whatever the workers.",
+        "Streams, or documents side by side, in which held-out text is scored, whatever the number of workers.",
         unit="streams",
         ge=1,
     )
     burn_in: int = setting(
-        64, "Tokens before each stream but the first that are read first, unscored.", unit="tokens", ge=0
+        64, "Tokens read without being scored before each stream except the first.", unit="tokens", ge=0
     )
 
 
@@ -38,6 +38,6 @@ class RunConfig(Section):
     def _is_no_bucket(cls, directory: str | None) -> str | None:
         if directory is not None and "://" in directory:
             raise UserError(
-                f"{directory} is no folder; a run needs one that every worker writes to (data may be a bucket)"
+                f"{directory} is not a folder; a run needs one that every worker writes to (data may be in a bucket)"
             )
         return directory

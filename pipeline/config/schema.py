@@ -41,13 +41,13 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _all_sections(cls, values: Any) -> Any:
-        """Sections that are left out are empty ones: one validator makes them all."""
+        """Add an empty section for each that is left out, so that one validator makes them all."""
         return {**dict.fromkeys(cls.model_fields), **values} if isinstance(values, dict) else values
 
     @field_validator("*", mode="before")
     @classmethod
     def _as_section(cls, value: Any) -> Any:
-        """An empty section is one of defaults. Raises ``UserError`` for what is no section."""
+        """Turn an empty section into one of defaults. Raises ``UserError`` for anything that is not a section."""
         if value is None:
             return {}
         if isinstance(value, (dict, Section)):
@@ -88,12 +88,12 @@ class Config(Section):
             for name, value in (("schedule", "plateau"), ("average", "nonmonotonic")):
                 if getattr(self.optimizer, name) == value:
                     raise UserError(
-                        f"optimizer.{name}: {value} goes by validation, but corpus.valid is empty and "
+                        f"optimizer.{name}: {value} depends on validation, but corpus.valid is empty and "
                         "corpus.valid_fraction is 0"
                     )
         if self.model.head == "adaptive" and not self.tokenizer.path and self.tokenizer.kind not in ("word", "char"):
             raise UserError(
-                "model.head: adaptive needs ids in the order of frequency, as tokenizer.kind=word and char give them, "
+                "model.head: adaptive needs ids in order of frequency, as tokenizer.kind=word and char assign them, "
                 f"not {self.tokenizer.kind}"
             )
         if self.data.layout == "documents":
@@ -107,7 +107,7 @@ class Config(Section):
 
 
 def check_gradients(config: Config) -> None:
-    """Raise ``UserError`` for ways to take or average gradients that would not be what they say."""
+    """Raise ``UserError`` if gradients cannot be computed or averaged as the settings say."""
     if config.train.embedding_gradients == "rows" and not rows_are_exact(config):
         raise UserError(
             "train.embedding_gradients: rows need optimizer.name=sgd without momentum and weight_decay, and "
@@ -117,20 +117,20 @@ def check_gradients(config: Config) -> None:
         for name, value in (("precision", "fp16"), ("on_bad_window", "undo")):
             if getattr(config.train, name) == value:
                 raise UserError(
-                    f"ddp.communication: powersgd remembers what it left out of each gradient, which does not go with "
-                    f"train.{name}={value}"
+                    f"ddp.communication: powersgd remembers what it left out of each gradient, which does not work "
+                    f"with train.{name}={value}"
                 )
 
 
 def rows_are_exact(config: Config) -> bool:
-    """Whether an update changes only those rows of the embedding whose types stand in the window."""
+    """Whether an update changes only those rows of the embedding whose types occur in the window."""
     optimizer = config.optimizer
     is_plain = optimizer.name == "sgd" and optimizer.momentum == 0 and optimizer.weight_decay == 0
     return is_plain and not config.model.tie_weights
 
 
 def check_accumulation(train: TrainConfig, num_workers: int) -> None:
-    """Raise ``UserError`` unless each of ``num_workers`` has a row for each group."""
+    """Raise ``UserError`` unless each of ``num_workers`` workers has a row for each group."""
     num_groups = train.gradient_accumulation_steps
     if num_groups * num_workers > train.batch_size:
         raise UserError(
@@ -140,7 +140,7 @@ def check_accumulation(train: TrainConfig, num_workers: int) -> None:
 
 
 def check_documents(train: TrainConfig, tokenizer: TokenizerConfig) -> None:
-    """Raise ``UserError`` for what is said of streams where ``data.layout`` is documents."""
+    """Raise ``UserError`` for settings of streams if ``data.layout`` is documents."""
     default = TrainConfig()
     for name in (
         "window_lengths",

@@ -9,7 +9,7 @@ from pydantic import field_validator
 from pipeline.config.fields import Section, setting, shown
 from pipeline.errors import UserError
 
-RUNGS = "asha|hyperband|median|asha_stopping"  # the schedulers that have any
+RUNGS = "asha|hyperband|median|asha_stopping"  # the schedulers that have rungs
 DEFAULT_SPACE = {
     "optimizer.lr": {"loguniform": [5e-4, 1e-2]},
     "model.hidden_size": {"choice": [128, 256, 512]},
@@ -24,9 +24,9 @@ class SearchConfig(Section):
         DEFAULT_SPACE,
         "Dotted path → list of values, or {choice: […]}, {uniform: [low, high]}, {loguniform: [low, high]}, "
         "{randint: [low, high]} and {lograndint: [low, high]} (high excluded), {quniform: [low, high, step]}, "
-        "{qloguniform: …} and {qrandint: …} (multiples of step, low and high included); beside any of them when: "
-        "{other.path: value or values}, the condition under which it is set; every value and both ends must be ones "
-        "that the setting takes. Of model, train, optimizer, tokenizer and data.",
+        "{qloguniform: …} and {qrandint: …} (multiples of step, low and high included); next to any of them when: "
+        "{other.path: value or values}, the condition under which it is set; the setting must accept every value and "
+        "both ends. Paths are of model, train, optimizer, tokenizer and data.",
     )
     algorithm: Literal["random", "grid", "tpe"] = setting(
         "random",
@@ -36,23 +36,23 @@ class SearchConfig(Section):
     )
     startup_trials: int = setting(
         5,
-        "Trials with a figure before tpe begins to estimate.",
+        "Trials with a result before tpe begins to estimate.",
         unit="trials",
         only_with="search.algorithm=tpe",
         ge=1,
     )
     try_first: list[dict[str, Any]] | None = setting(
         None,
-        "Settings to try before any is drawn, by dotted path, what is left out being as configured; null: the "
-        "configuration's own values where the space holds them (not for grid); []: none.",
+        "Settings to try before any is drawn, by dotted path; those left out are as configured; null: the "
+        "configuration's own values if the space holds them (not for grid); []: none.",
     )
     max_parameters: int | None = setting(
-        None, "Larger models are drawn again, and cost nothing; null: any.", unit="parameters", ge=1
+        None, "Draws of larger models are replaced by new ones, at no cost; null: any size.", unit="parameters", ge=1
     )
     num_trials: int | None = setting(
         None,
-        "Settings tried; null: 8, or without a limit of their own those of the whole grid, or as many as "
-        "max_total_tokens or max_hours allow. A larger number extends a finished search.",
+        "Number of trials; null: those of the whole grid, or as many as max_total_tokens or max_hours allow, or 8 "
+        "without any of these. A larger number extends a finished search.",
         unit="trials",
         ge=1,
         le=100_000,
@@ -60,15 +60,13 @@ class SearchConfig(Section):
     max_concurrent: int | None = setting(None, "Trials at a time; null: as many as fit.", unit="trials", ge=1)
     scheduler: Literal["asha", "hyperband", "median", "pbt", "asha_stopping", "none"] = setting(
         "asha",
-        "Who goes on at a rung: the best 1 in reduction_factor, the others pause and are promoted when they come to be "
-        "among them (asha; hyperband: in brackets that begin at each of the rungs); who is no worse than the median; "
-        "as asha, but who is not among them stops for good, as in Ray Tune (asha_stopping); all; or all, but at each "
-        "interval the worst take checkpoints of the best and go on with their settings perturbed (pbt).",
+        "Which trials continue at a rung: the best 1 in reduction_factor, while the others pause and are promoted once "
+        "they are among the best (asha; hyperband: in brackets that begin at each of the rungs); those no worse than "
+        "the median; as asha, but the others stop for good, as in Ray Tune (asha_stopping); all; or all, but at each "
+        "interval the worst take checkpoints of the best and continue with their settings perturbed (pbt).",
         source="Li et al. 2020; Li et al. 2018; Golovin et al. 2017; Jaderberg et al. 2017",
     )
-    max_tokens: int | None = setting(
-        None, "Training budget of one trial; null: what train.* gives.", unit="tokens", ge=1
-    )
+    max_tokens: int | None = setting(None, "Training budget of one trial; null: as train.* says.", unit="tokens", ge=1)
     grace_tokens: int | None = setting(
         None,
         "Tokens of the first rung, where trials are first compared; null: the budget over reduction_factor squared.",
@@ -77,7 +75,7 @@ class SearchConfig(Section):
         ge=1,
     )
     reduction_factor: int = setting(
-        3, "One in so many trials goes on to the next rung.", only_with=f"search.scheduler={RUNGS}", ge=2
+        3, "One in this many trials continues to the next rung.", only_with=f"search.scheduler={RUNGS}", ge=2
     )
     perturbation_interval_tokens: int | None = setting(
         None,
@@ -88,7 +86,7 @@ class SearchConfig(Section):
     )
     quantile_fraction: float = setting(
         0.25,
-        "Share of a population of pbt that takes, in each generation, the checkpoints of as large a share of the best.",
+        "Share of a pbt population that, in each generation, takes checkpoints of an equally large share of the best.",
         source="Jaderberg et al. 2017",
         only_with="search.scheduler=pbt",
         gt=0,
@@ -96,30 +94,30 @@ class SearchConfig(Section):
     )
     resample_probability: float = setting(
         0.25,
-        "Probability that pbt draws a setting anew instead of perturbing it.",
+        "Probability that pbt draws a new value for a setting instead of perturbing it.",
         only_with="search.scheduler=pbt",
         ge=0,
         le=1,
     )
     max_total_tokens: int | None = setting(
         None,
-        "Tokens of all trials together, confirming included: what does not fit is not begun; null: any.",
+        "Tokens of all trials together, confirming ones included: what does not fit is not started; null: no limit.",
         unit="tokens",
         ge=1,
     )
     max_hours: float | None = setting(
         None,
-        "Hours of the whole search, over all its starts; then it ends with what it has; null: any.",
+        "Hours of the whole search, over all its starts; then it ends with what it has; null: no limit.",
         unit="hours",
         gt=0,
     )
     confirm: dict[str, int] | None = setting(
         None,
-        "{top: 3, seeds: 3} trains the best three again to the end, with three other seeds each: the best is the best "
-        "by their mean; null: the best is that of the lowest perplexity.",
+        "{top: 3, seeds: 3} trains the best three again to the end, with three other seeds each, and the best mean "
+        "wins; null: the lowest perplexity wins.",
     )
     keep: int = setting(
-        3, "Best trials whose checkpoints are kept, beside all that can still be promoted.", unit="trials", ge=1
+        3, "Best trials whose checkpoints are kept, in addition to all that can still be promoted.", unit="trials", ge=1
     )
     seed: int = setting(1, "Seed of the sampled settings.", ge=0, lt=2**32)
 

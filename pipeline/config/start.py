@@ -1,6 +1,6 @@
-"""The settings of where weights start, which the files of earlier versions do not name.
+"""The settings of initial weights that files of earlier versions do not have.
 
-By those, embeddings started in ±0.1 and matrices of inputs as the recurrent ones, or all of them in ±init_range.
+In those versions, embeddings started in ±0.1 and input matrices like recurrent ones, or all of them in ±init_range.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pipeline.config.loading import read_yaml
 from pipeline.config.model import ModelConfig
 
 OF_THE_START = ("model.embedding_range", "model.input_gain")
-BEFORE = "model.input_gain=1 and, where the head has a matrix of its own, model.embedding_range=0.1"
+BEFORE = "model.input_gain=1 and, if the head has a matrix of its own, model.embedding_range=0.1"
 
 
 def is_older(path: Path) -> bool:
@@ -20,7 +20,7 @@ def is_older(path: Path) -> bool:
 
 
 def starts_as_before(model: ModelConfig) -> bool:
-    """Whether weights start as they did before there were these settings."""
+    """Whether weights start as they did before these settings existed."""
     if model.init_range is not None:
         return model.embedding_range in (None, model.init_range) and model.input_gain in (None, 1)
     is_attending = model.cell == "transformer"

@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 class Change(Section):
     """Settings that take new values within a run."""
 
-    tokens: int = Field(description="In force from the first update on that begins at or past so many tokens.")
+    tokens: int = Field(description="Number of tokens: in force from the first update that begins at or past it.")
     settings: dict[str, Any] = Field(description="Dotted path → value.")
 
 
@@ -24,27 +24,27 @@ class TrainConfig(Section):
 
     bptt: int = setting(
         64,
-        "Steps that gradients flow back; the length of a window. Where data.layout is documents, the most tokens of "
-        "one that are trained on.",
+        "Steps that gradients flow back; the length of a window. If data.layout is documents, the maximum number of "
+        "tokens of a document that are trained on.",
         unit="tokens",
         source="Williams & Peng 1990",
         ge=1,
     )
     window_lengths: Literal["fixed", "random"] = setting(
         "fixed",
-        "Every window of bptt tokens, or of random lengths around it (one in twenty around half of it) with the "
-        "learning rate times length/bptt.",
+        "Every window has bptt tokens, or a random length around bptt (one window in twenty: around half of it), with "
+        "the learning rate multiplied by length/bptt.",
         source="Merity et al. 2018",
     )
-    batch_size: int = setting(32, "Parallel streams, or documents of a window, over all workers.", unit="streams", ge=1)
+    batch_size: int = setting(32, "Parallel streams, or documents in a window, over all workers.", unit="streams", ge=1)
     reset_state: Literal["never", "document", "windows"] = setting(
         "never",
-        "When a stream's hidden state is made zero beside the start of an epoch: before a document's first token, or "
-        "every reset_every_windows windows; scoring does the same.",
+        "When a stream's hidden state is set to zero, apart from the start of an epoch: before a document's first "
+        "token, or every reset_every_windows windows; scoring does the same.",
     )
     reset_every_windows: int = setting(
         1,
-        "Windows (of bptt tokens) between two resets where reset_state is windows.",
+        "Windows (of bptt tokens) between two resets if reset_state is windows.",
         unit="windows",
         only_with="train.reset_state=windows",
         ge=1,
@@ -52,24 +52,23 @@ class TrainConfig(Section):
     epochs: int = setting(1, "Passes over the training split.", unit="epochs", ge=1)
     epoch_order: Literal["same", "rotated"] = setting(
         "same",
-        "Every epoch in the order of the text, or each stream begun at another random place every epoch and gone "
-        "round once.",
+        "Every epoch reads the text in order, or begins each stream at a new random place and goes round it once.",
         source="Press 2019",
     )
-    max_steps: int | None = setting(None, "End after so many optimizer steps.", unit="steps", ge=1)
-    max_tokens: int | None = setting(None, "End after so many training tokens.", unit="tokens", ge=1)
+    max_steps: int | None = setting(None, "End after this many optimizer steps.", unit="steps", ge=1)
+    max_tokens: int | None = setting(None, "End after this many training tokens.", unit="tokens", ge=1)
     max_words: int | None = setting(
         None,
-        "End before the update that would go beyond so many words of the training text, each counted again whenever it "
-        "is read again. A word is what stands between white space.",
+        "End before the update that would go beyond this many words of the training text, each counted every time it "
+        "is read. A word is what stands between white space.",
         unit="words",
         source="BabyLM 2026",
         ge=1,
     )
     gradient_accumulation_steps: int = setting(
         1,
-        "Groups of rows that a worker's part of a window is computed in, one after another, before one update: less "
-        "memory, the same gradient.",
+        "Groups of rows into which a worker's part of a window is divided, computed one after another before one "
+        "update: less memory, the same gradient.",
         unit="groups",
         ge=1,
     )
@@ -77,7 +76,7 @@ class TrainConfig(Section):
         0.25, "Global norm to which gradients are clipped; null: never.", source="Pascanu et al. 2013", gt=0
     )
     clip_value: float | None = setting(
-        None, "Magnitude to which each number of a gradient is clipped, before the norm is; null: never.", gt=0
+        None, "Magnitude to which each entry of a gradient is clipped, before the norm is; null: never.", gt=0
     )
     clip_percentile: float | None = setting(
         None,
@@ -90,7 +89,7 @@ class TrainConfig(Section):
     )
     clip_history: int = setting(
         100,
-        "Global norms that clip_percentile looks at.",
+        "Number of latest global norms that clip_percentile looks at.",
         unit="updates",
         only_with="train.clip_percentile",
         ge=1,
@@ -104,18 +103,21 @@ class TrainConfig(Section):
     )
     temporal_activation_penalty: float = setting(
         0.0,
-        "Weight of TAR, the mean square of their change from step to step before dropout, in the trained loss.",
+        "Weight of TAR, the mean square of the change of those outputs from step to step, before dropout, in the "
+        "trained loss.",
         source="Merity et al. 2018",
         ge=0,
     )
     precision: Literal["float32", "bf16", "fp16", "float64"] = setting(
         "float32", "Autocast type of the forward pass; weights and loss stay float32 (float64: everything, for checks)."
     )
-    tf32: bool = setting(False, "Let a GPU multiply float32 in TF32 (10 bits of precision): faster; nothing on a CPU.")
+    tf32: bool = setting(
+        False, "Let a GPU multiply float32 in TF32 (10 bits of precision): faster; no effect on a CPU."
+    )
     embedding_gradients: Literal["auto", "dense", "rows"] = setting(
         "auto",
         "Gradient of the embedding as a whole matrix, or as the rows of the types in the window (plain sgd and untied "
-        "weights only); auto: rows where they pay, with 8 times as many types as tokens in a step.",
+        "weights only); auto: rows if they pay, with at least 8 times as many types as tokens in a step.",
     )
     seed: int = setting(1, "Seed of initialisation, dropout and sampling.", ge=0, lt=2**32)
     log_every_steps: int = setting(20, "Steps between two lines of the metrics file.", unit="steps", ge=1)
@@ -123,15 +125,18 @@ class TrainConfig(Section):
         None, "Steps between two validations; null: after every epoch.", unit="steps", ge=1
     )
     checkpoint_every_steps: int | None = setting(
-        None, "Steps between two checkpoints, beside the one after each validation.", unit="steps", ge=1
+        None, "Steps between two checkpoints, in addition to the one after each validation.", unit="steps", ge=1
     )
     checkpoint_every_minutes: float | None = setting(
-        10.0, "Minutes between two checkpoints, beside all others; null: none by the clock.", unit="minutes", gt=0
+        10.0,
+        "Minutes between two checkpoints, in addition to all others; null: none by the clock.",
+        unit="minutes",
+        gt=0,
     )
     profile_steps: int = setting(
         0, "Steps of worker 0 whose trace is written to <run>/profile, after a few to warm up.", unit="steps", ge=0
     )
-    keep_checkpoints: int = setting(2, "Latest checkpoints kept beside the best.", unit="checkpoints", ge=1)
+    keep_checkpoints: int = setting(2, "Latest checkpoints kept in addition to the best.", unit="checkpoints", ge=1)
     checkpoint_at_words: WordNumbers = setting(
         [],
         "Further checkpoints, all kept, after the first update that reaches each of these numbers of words read; "
@@ -141,23 +146,23 @@ class TrainConfig(Section):
     )
     max_loss_rise: float | None = setting(
         None,
-        "Stop when the training loss is so far above its lowest, before a checkpoint of that is written; null: never.",
+        "Stop when the training loss is this far above its lowest, before that is saved in a checkpoint; null: never.",
         unit="nats per token",
         gt=0,
     )
     on_bad_window: Literal["stop", "undo"] = setting(
         "stop",
         "What to do about a loss or gradient that is not finite, or rose beyond max_loss_rise: stop, or first undo the "
-        "last update and try the window again (looks at every window, and keeps two copies of weights and optimizer).",
+        "last update and try the window again (checks every window, and keeps two copies of weights and optimizer).",
     )
     initial_weights: str | None = setting(
         None,
         "A run directory (its best checkpoint), checkpoint or model folder of the same shape and tokenizer, whose "
-        "weights training begins with; null: random ones.",
+        "weights training starts from; null: random weights.",
     )
     teacher: str | None = setting(
         None,
-        "A model of the same tokenizer to learn from beside the text: a run directory (its best checkpoint), "
+        "A model of the same tokenizer to learn from besides the text: a run directory (its best checkpoint), "
         "checkpoint or model folder, a folder of stored logits (jobs.teach), or a Hugging Face causal model; null: "
         "none.",
         source="Hinton et al. 2015",
@@ -180,14 +185,14 @@ class TrainConfig(Section):
     )
     teacher_top_k: int | None = setting(
         None,
-        "Likeliest types of the teacher that are looked at, all others together being one more outcome; null: all "
-        "types, or all that are stored.",
+        "Number of the teacher's likeliest types that are used, all others together counting as one more outcome; "
+        "null: all types, or all that are stored.",
         unit="types",
         only_with="train.teacher",
         ge=1,
     )
     patience: int | None = setting(
-        None, "End after so many validations without a better perplexity; null: never.", unit="validations", ge=1
+        None, "End after this many validations without a better perplexity; null: never.", unit="validations", ge=1
     )
     evaluate_at_tokens: list[int] = setting(
         [], "Further validations, at the first update that reaches each of these numbers of tokens.", unit="tokens"
@@ -222,7 +227,5 @@ class TrainConfig(Section):
     def _in_order(cls, changes: list[Change]) -> list[Change]:
         for before, after in pairwise(changes):
             if after.tokens <= before.tokens:
-                raise UserError(
-                    f"must come in the order of their tokens, one each, not {after.tokens} after {before.tokens}"
-                )
+                raise UserError(f"must be in strictly rising order of tokens, not {after.tokens} after {before.tokens}")
         return changes

@@ -1,4 +1,4 @@
-"""Find settings that were given a value but have no effect beside the others, so that nobody waits for one.
+"""Find settings that were given a value but have no effect given the others, so that nobody waits for one.
 
 A condition is written where the setting is (``only_with`` of ``setting``): ``train.teacher``, which must not be null,
 0, false or empty; ``no train.teacher``, which must; ``optimizer.name=adam|adamw``, one of these values; several of
@@ -20,7 +20,8 @@ OF_A_SEARCH = ("search", "compare")  # sections that the other jobs do not look 
 def unused(config: Config, *, sections: Collection[str] = (), varied: Collection[str] = ()) -> dict[str, str]:
     """Return, by its path, a sentence for each setting that was given a value, or several, and has no effect.
 
-    Given is what differs from its default. What has an effect for some values of ``varied`` is left out.
+    A setting was given a value if it differs from its default. One that has an effect for some values of ``varied``
+    is left out.
 
     Args:
         sections: those of ``OF_A_SEARCH`` that the job looks at.
@@ -41,14 +42,14 @@ def unused(config: Config, *, sections: Collection[str] = (), varied: Collection
 
 
 def conditions(text: str) -> Iterator[tuple[str, list[str] | bool]]:
-    """Yield of each condition in ``text`` the setting and what it must be: one of some values, set or not set."""
+    """Yield, for each condition in ``text``, the setting and what it must be: one of some values, set or not set."""
     for part in filter(None, text.split(" and ")):
         path, equals, values = part.removeprefix("no ").partition("=")
         yield path, values.split("|") if equals else not part.startswith("no ")
 
 
 def _unmet(config: Config, text: str, varied: Collection[str]) -> str:
-    """Return how ``config`` misses a condition in ``text``; nothing if it meets all, those on ``varied`` aside."""
+    """Return how ``config`` fails a condition in ``text``; empty if it meets all but those on ``varied``."""
     for path, wanted in conditions(text):
         value = get(config, path)
         if path in varied:

@@ -1,4 +1,4 @@
-"""Numbers of words at which a run saves a checkpoint for good, and what BabyLM's call asks for."""
+"""Numbers of words at which a run saves a checkpoint that it keeps, and what BabyLM's call asks for."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def _numbers_or_babylm(value: Any) -> Any:
         raise UserError(f"must be {BABYLM}, or a list of numbers of words of at least 1, not {shown(value)}")
     for before, after in pairwise(value):
         if after <= before:
-            raise UserError(f"must be numbers of words that rise, not {after} after {before}")
+            raise UserError(f"must be rising numbers of words, not {after} after {before}")
     return value
 
 
-# the text says for people what the validator checks
+# the last string tells people what the validator checks
 WordNumbers = Annotated[Literal["babylm"] | list[int], BeforeValidator(_numbers_or_babylm), "rising, at least 1"]

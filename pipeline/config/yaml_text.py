@@ -1,4 +1,4 @@
-"""Read YAML with PyYAML, but refuse what would lose or change a setting in silence."""
+"""Read YAML with PyYAML, but refuse what would silently lose or change a setting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 from pipeline.config.fields import no_blank, shown
 from pipeline.errors import UserError
 
-# a setting needs six levels at most; with aliases a short text stands for a value of any size
+# a setting needs six levels at most; with aliases, a short text can stand for a value of any size
 MOST_LEVELS, MOST_VALUES = 20, 1_000_000
 TOO_DEEP, TOO_MANY = f"nested more than {MOST_LEVELS} levels deep", f"more than {MOST_VALUES:,} values"
 # YAML 1.1 reads 010 as 8, and 1:30 as 90
@@ -24,7 +24,7 @@ def parse(text: str) -> Any:
     """Return the value that ``text`` stands for.
 
     Raises:
-        UserError: what makes it no YAML, or, one a line, what it would be wrong to take as YAML does (``problems``).
+        UserError: why it is not YAML, or, one a line, what YAML would misread (``problems``).
     """
     try:
         loader = StrictLoader(text)
@@ -38,7 +38,7 @@ def parse(text: str) -> Any:
 
 
 class StrictLoader(yaml.SafeLoader):
-    """PyYAML's loader; ``problems`` lists keys that stand twice or lack a blank, and numbers that YAML reads oddly."""
+    """PyYAML's loader; ``problems`` lists keys that occur twice or lack a space, and numbers that YAML reads oddly."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -55,7 +55,7 @@ class StrictLoader(yaml.SafeLoader):
         return node
 
     def compose_mapping_node(self, anchor: Any) -> MappingNode:
-        # before what << names is merged in: that may be set anew
+        # before << is merged in: the keys that it brings may be set again
         node: MappingNode = super().compose_mapping_node(anchor)
         lines: dict[tuple[str, str], int] = {}
         for key, value in node.value:
@@ -64,7 +64,7 @@ class StrictLoader(yaml.SafeLoader):
             line, same = key.start_mark.line + 1, (key.tag, key.value)
             if same in lines:
                 where = f", in lines {lines[same]} and {line}" if self.tells_lines else ""
-                self.problems.append(f"{key.value} is there twice{where}")
+                self.problems.append(f"{key.value} is given twice{where}")
             lines[same] = line
             if ":" in key.value and not key.style and isinstance(value, ScalarNode) and not value.value:
                 self.problems.append(no_blank(key.value) + self._line(key))
@@ -86,7 +86,7 @@ class StrictLoader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
             kind = node.tag.rpartition(":")[2]
-            raise ConstructorError(None, None, f"{shown(node.value)} is no {kind}", node.start_mark) from None
+            raise ConstructorError(None, None, f"{shown(node.value)} is not a valid {kind}", node.start_mark) from None
 
     def construct_number(self, node: ScalarNode) -> Any:
         is_whole = node.tag.endswith(":int")
@@ -100,7 +100,7 @@ class StrictLoader(yaml.SafeLoader):
         return f" (line {node.start_mark.line + 1})" if self.tells_lines else ""
 
 
-# no setting is a date: it stays the text that it was
+# no setting is a date: what looks like one stays text
 StrictLoader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()

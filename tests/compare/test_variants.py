@@ -104,5 +104,5 @@ def test_settings_that_cannot_be_compared_are_refused(
 def test_a_variant_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "twice.yaml"
     path.write_text("compare:\n  variants:\n    a: {model.cell: gru}\n    a: {model.cell: lstm}\n")
-    with pytest.raises(UserError, match="a is there twice"):
+    with pytest.raises(UserError, match="a is given twice"):
         configuration.load(path)

@@ -153,14 +153,14 @@ def test_norms_start_at_one_and_ignore_the_initial_range() -> None:
     [
         (
             "cell=slstm hidden_size=650",
-            "model.num_heads: a layer of 650 units (model.hidden_size) does not go into 4 equal heads",
+            "model.num_heads: a layer of 650 units (model.hidden_size) does not divide into 4 equal heads",
         ),
         (
             "cell=slstm hidden_size=[8,9] num_heads=2",
-            "model.num_heads: a layer of 9 units (model.hidden_size) does not go into 2 equal heads",
+            "model.num_heads: a layer of 9 units (model.hidden_size) does not divide into 2 equal heads",
         ),
-        ("cell=gru num_heads=2", "model.num_heads: 2, but model.cell=gru is no slstm or transformer"),
-        ("slstm_forget_gate=exponential", "model.slstm_forget_gate: exponential, but model.cell=lstm is no slstm"),
+        ("cell=gru num_heads=2", "model.num_heads: 2, but model.cell=gru is neither slstm nor transformer"),
+        ("slstm_forget_gate=exponential", "model.slstm_forget_gate: exponential, but model.cell=lstm is not slstm"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(overrides: str, sentence: str) -> None:

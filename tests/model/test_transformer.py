@@ -174,13 +174,13 @@ TRANSFORMER = "model.cell=transformer"
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        ("model.num_heads=2", "model.num_heads: 2, but model.cell=lstm is no slstm or transformer"),
+        ("model.num_heads=2", "model.num_heads: 2, but model.cell=lstm is neither slstm nor transformer"),
         ("model.positions=learned", "model.positions: is for model.cell=transformer, not lstm"),
         ("model.context=9", "model.context: is for model.cell=transformer or with model.attention, not for lstm alone"),
         ("model.attention=3", "model.attention: there is no layer 3 (model.num_layers=2)"),
         (
             "model.attention=1 model.context=0",
-            "model.context: attention beside a recurrence needs a past of at least one state, not 0",
+            "model.context: attention in a recurrence needs a past of at least one state, not 0",
         ),
         (
             "model.attention=2 model.context=50",
@@ -196,7 +196,7 @@ TRANSFORMER = "model.cell=transformer"
         ),
         (
             f"{TRANSFORMER} model.context=0",
-            "model.block_size: model.context=0 reads a text in blocks; say of how many tokens",
+            "model.block_size: model.context=0 reads a text in blocks; say how many tokens each has",
         ),
         (
             f"{TRANSFORMER} model.block_size=64",
@@ -204,7 +204,7 @@ TRANSFORMER = "model.cell=transformer"
         ),
         (
             f"{TRANSFORMER} model.positions=learned",
-            "model.positions: learned positions are those of a block: set model.context=0",
+            "model.positions: learned positions are positions in a block: set model.context=0",
         ),
         (f"{TRANSFORMER} model.attention=1", "model.attention: 1, but a transformer attends in every layer anyway"),
         (f"{TRANSFORMER} model.residual=true", "model.residual: true, but a transformer adds each layer's input to its "
@@ -213,7 +213,7 @@ TRANSFORMER = "model.cell=transformer"
          "weights"),
         (
             f"{TRANSFORMER} model.hidden_size=[8,16]",
-            "model.hidden_size: all layers of a transformer have one size, not [8, 16]",
+            "model.hidden_size: all layers of a transformer have the same size, not [8, 16]",
         ),
         (
             f"{TRANSFORMER} model.embedding_size=8",
@@ -221,7 +221,7 @@ TRANSFORMER = "model.cell=transformer"
         ),
         (
             f"{TRANSFORMER} model.hidden_size=250",
-            "model.num_heads: a layer of 250 units (model.hidden_size) does not go into 4 equal heads",
+            "model.num_heads: a layer of 250 units (model.hidden_size) does not divide into 4 equal heads",
         ),
         (
             f"{TRANSFORMER} model.num_kv_heads=3",
@@ -229,7 +229,7 @@ TRANSFORMER = "model.cell=transformer"
         ),
         (
             f"{TRANSFORMER} model.hidden_size=12",
-            "model.positions: rotary turns pairs of numbers, but a head has 3 (model.hidden_size=12, "
+            "model.positions: rotary rotates pairs of numbers, but a head has 3 (model.hidden_size=12, "
             "model.num_heads=4)",
         ),
     ],

@@ -83,6 +83,6 @@ def test_if_bytes_cannot_be_compared_the_reason_is_given(config: Config, tmp_pat
 def test_a_trial_whose_corpus_is_not_there_yet_can_be_drawn(config: Config) -> None:
     reason = why_not(config, prepare_in_process(config), num_workers=1)
     assert reason({"tokenizer.kind": "byte"}) == ""
-    assert "adaptive needs ids in the order of frequency" in why_not(
+    assert "adaptive needs ids in order of frequency" in why_not(
         configuration.with_values(config, {"model.head": "adaptive"}), prepare_in_process(config), num_workers=1
     )({"tokenizer.kind": "byte"})

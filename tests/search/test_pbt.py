@@ -228,7 +228,7 @@ def test_milestones() -> None:
         ),
         (
             {"search.space": {"train.bptt": [8, 16]}, "train.reset_state": "windows"},
-            [r"train\.bptt cannot change where"],
+            [r"train\.bptt cannot change if"],
         ),
         ({"search.num_trials": 1}, [r"^search\.num_trials: .* needs a population of at least 2, not 1$"]),
         (

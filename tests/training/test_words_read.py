@@ -193,7 +193,7 @@ def test_the_next_checkpoint_takes_over_the_number_of_one_that_could_not_be_writ
         ({"train.max_words": 0}, r"train\.max_words: .*greater than or equal to 1"),
         (
             {"train.checkpoint_at_words": [5, 5]},
-            r"train\.checkpoint_at_words: must be numbers of words that rise, not 5",
+            r"train\.checkpoint_at_words: must be rising numbers of words, not 5",
         ),
         ({"train.checkpoint_at_words": [0]}, r"must be babylm, or a list of numbers of words of at least 1, not \[0\]"),
         ({"train.checkpoint_at_words": "babylon"}, r"must be babylm, or a list of .*, not 'babylon'"),
@@ -203,7 +203,7 @@ def test_the_next_checkpoint_takes_over_the_number_of_one_that_could_not_be_writ
         ),
         (
             {"train.max_words": 9, "train.changes": [{"tokens": 9, "settings": {"train.bptt": 5}}]},
-            r"train\.changes: train\.bptt: cannot change in a run that ends by its words",
+            r"train\.changes: train\.bptt: cannot change in a run that ends before a window would exceed its number",
         ),
     ],
 )
