@@ -1,7 +1,8 @@
-"""The n-gram model that recurrent models are compared with: interpolated modified Kneser-Ney of the training text.
+"""The n-gram baseline for recurrent models: interpolated modified Kneser-Ney, trained on the same text.
 
 training tokens → sentences of words (``text``) → counted n-grams (``counting``) → probabilities (``kneser_ney``) →
-``NGramModel``, which says ln p of words after others (``model``), and is written and read as a file (``arpa``)
+``NGramModel``, which returns ln p of a word given the words before it (``model``); written and read as a file
+(``arpa``)
 """
 
 from pipeline.ngram.arpa import read_arpa, write_arpa

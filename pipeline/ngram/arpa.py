@@ -1,4 +1,4 @@
-r"""n-gram models as files of the ARPA format, which SRILM and kenlm read and write.
+r"""Read and write n-gram models in the ARPA format of SRILM and kenlm.
 
     \data\
     ngram 1=4
@@ -10,7 +10,7 @@ r"""n-gram models as files of the ARPA format, which SRILM and kenlm read and wr
     \end\
 
 A line has log10 p, the words, and log10 of the back-off weight, which may be left out. Nothing here loops over n-grams
-in Python, unless a file is at fault.
+in Python, unless a file has mistakes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def write_arpa(model: NGramModel, path: str | Path, *, argument: str = "") -> None:
-    """Write ``model`` whole or not at all, its numbers as float32. Raises ``UnwritableError`` as ``new_file``."""
+    """Write ``model`` whole or not at all, its numbers as float32. Raises ``UnwritableError`` as ``new_file`` does."""
     words = pa.array(model.words, pa.large_string())
     with new_file(path, argument=argument) as temporary, temporary.open("wb") as file:
         file.write(b"\\data\\\n")
@@ -71,10 +71,10 @@ def _log10(values: Numbers) -> pa.Array:
 
 
 def read_arpa(path: str | Path, *, argument: str = "") -> NGramModel:
-    """The model in the file at ``path``.
+    """Return the model in the file at ``path``.
 
     Raises:
-        UserError: it cannot be read, or is no such file; what is wrong is named with the order it is in.
+        UserError: it cannot be read, or is not an ARPA file; the message says what is wrong and with which order.
     """
     try:
         data = Path(path).read_bytes().removeprefix(MARK)
@@ -87,7 +87,7 @@ def read_arpa(path: str | Path, *, argument: str = "") -> NGramModel:
 
 
 def _model_in(data: bytes) -> NGramModel:
-    """Raises ``ValueError``, what is wrong as half a sentence."""
+    """Raise ``ValueError`` with what is wrong, as half a sentence."""
     if not is_utf8(data):
         raise ValueError("is not UTF-8")
     words: list[str] = []
@@ -110,34 +110,34 @@ def _model_in(data: bytes) -> NGramModel:
 
 
 def _sections(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """The order, the number of n-grams and the lines of each part that has any."""
+    """Yield the order, the number of n-grams and the lines of each section that has any."""
     begin = DATA.search(data)
     if begin is None:
-        raise ValueError("is no file of n-grams: it has no line \\data\\")
+        raise ValueError("is not a file of n-grams: it has no line \\data\\")
     headings = list(HEADING.finditer(data, begin.end()))
     if not headings or headings[-1][1] is not None:
         raise ValueError("is cut short: it has no line \\end\\")
     counts = {int(n): int(number) for n, number in COUNT.findall(data[begin.end() : headings[0].start()])}
     orders = [int(heading[1]) for heading in headings[:-1]]
     if orders != list(range(1, len(orders) + 1)) or list(counts) != orders:
-        raise ValueError(f"promises n-grams of the orders {list(counts)}, and has {orders}")
+        raise ValueError(f"declares n-grams of the orders {list(counts)}, but has {orders}")
     for order, (heading, following) in zip(orders, pairwise(headings), strict=True):
         if counts[order] or order == 1:
             yield order, counts[order], data[heading.end() : following.start()]
 
 
 def _parsed(section: bytes, order: int, number: int) -> tuple[pa.Array, Numbers, Numbers]:
-    """(K · n,) words, (K,) log10 p and (K,) log10 of the back-off weight, 0 where it is left out."""
+    """Return (K · n,) words, (K,) log10 p and (K,) log10 of the back-off weight, 0 where it is left out."""
     text = section.replace(b"\r", b"").strip()
     lines = pc.utf8_trim_whitespace(pa.array(text.decode().split("\n") if text else [], pa.large_string()))
     lines = lines.filter(pc.not_equal(lines, ""))
     if len(lines) != number or not number:
-        raise ValueError(f"promises {number:,} {order}-grams, and has {len(lines):,}")
+        raise ValueError(f"declares {number:,} {order}-grams, but has {len(lines):,}")
     fields = pc.ascii_split_whitespace(lines)
     lengths = np.asarray(pc.list_value_length(fields)).astype(np.int64)
     is_wrong = (lengths < order + 1) | (lengths > order + 2)
     if is_wrong.any():
-        raise ValueError(f"has a line among its {order}-grams that is none: {_shown(lines, is_wrong)}")
+        raise ValueError(f"has a line among its {order}-grams that is not one: {_shown(lines, is_wrong)}")
     values, starts = fields.flatten(), np.cumsum(lengths) - lengths
     log_p = _numbers(values.take(pa.array(starts)), lines, order)
     if (log_p > 0).any():
@@ -151,7 +151,7 @@ def _parsed(section: bytes, order: int, number: int) -> tuple[pa.Array, Numbers,
 
 
 def _numbers(values: pa.Array, lines: pa.Array, order: int) -> Numbers:
-    """``values`` as numbers; each stands in one of ``lines``."""
+    """Return ``values`` as numbers; each comes from the line at the same index of ``lines``."""
     try:
         found = np.asarray(pc.cast(values, pa.float64()))
     except pa.ArrowInvalid:

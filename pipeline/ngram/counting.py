@@ -1,7 +1,7 @@
-"""Words of sentences in, their different n-grams out, each with its count. Letters: N places, K n-grams, V words.
+"""Words of sentences in, their distinct n-grams out, each with its count. Letters: N places, K n-grams, V words.
 
-An n-gram is a number: that of its first n−1 words among the (n−1)-grams, times V, plus its last word. So all of an
-order are found by sorting one array, and those that begin with the same n−1 words lie side by side.
+An n-gram is stored as one number: the index of its first n−1 words among the (n−1)-grams, times V, plus its last word.
+So all n-grams of an order are found by sorting one array, and those with the same first n−1 words are adjacent.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from pipeline.data.tokenizer import Ids
 
 @dataclass(frozen=True)
 class Counted:
-    """The different n-grams of one order, sorted by their numbers."""
+    """The distinct n-grams of one order, sorted by their keys."""
 
     keys: Ids  # (K,) index of the first n−1 words among the (n−1)-grams · V + last word
     counts: Ids  # (K,) how often each occurs
     suffixes: Ids  # (K,) index of the last n−1 words among the (n−1)-grams; of single words 0
-    begins: Ids  # (K,) whether it stands at the beginning of a sentence
+    begins: Ids  # (K,) whether it is at the beginning of a sentence
 
 
 def counted_ngrams(words: Ids, *, order: int, vocab_size: int, begin_id: int) -> Iterator[Counted]:
-    """The n-grams of ``words`` from single words up to ``order``; none reaches over the beginning of a sentence.
+    """Yield the n-grams of ``words``, order by order up to ``order``; none extends across the start of a sentence.
 
-    Orders of which there is none are left out: of sentences of one word, those of more than three.
+    Orders without n-grams are left out: for sentences of one word, all orders above three.
 
     Args:
         words: (N,) int64, with ``begin_id`` in front of each sentence.

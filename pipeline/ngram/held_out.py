@@ -1,4 +1,4 @@
-"""How well an n-gram model tells a text that it has not counted."""
+"""How well an n-gram model predicts a text that it was not trained on."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class HeldOutNats(NamedTuple):
     """Sums over a text."""
 
     nats: float
-    words: int  # and ends of sentences
-    unknown: int  # of them, which count as <unk>
+    words: int  # including ends of sentences
+    unknown: int  # how many of them count as <unk>
 
 
 def held_out_nats(model: NGramModel, text: TrainingText) -> HeldOutNats:
-    """−ln p of all words and ends of sentences of ``text``; each sentence is read by itself."""
+    """Sum −ln p of all words and ends of sentences of ``text``; each sentence is read by itself."""
     of_text = np.array([model.id_of.get(word, model.unknown_id) for word in text.words])
     unknown = np.array([word not in model.id_of for word in text.words])
     is_begin = np.array(text.words)[text.ids] == BEGIN

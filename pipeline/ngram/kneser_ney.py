@@ -4,9 +4,9 @@ Techniques for Language Modeling", TR-10-98, section 4.1.6).
     p(w | h) = (a(h w) − D(a(h w))) / Σ a(h ·)  +  γ(h) · p(w | h without its first word)
     γ(h) = Σ D(a(h ·)) / Σ a(h ·)
 
-a is how often an n-gram of the highest order occurs, and of a lower one how many different words stand before it; what
-begins a sentence has nothing before it, and its own count. D is one of three discounts of each order, for an a of 1, 2,
-and more. Below single words all words but <s> are equally likely, so an unknown one has its share.
+For an n-gram of the highest order, a is how often it occurs; for a lower one, how many different words precede it. An
+n-gram at the beginning of a sentence has nothing before it and keeps its own count. Each order has three discounts D:
+for an a of 1, of 2, and of more. Below single words all words but <s> are equally likely, so <unk> has its share.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from pipeline.ngram.model import BEGIN_ID, LOG_ZERO, Level, NGramModel
 from pipeline.ngram.text import TrainingText
 
 MOST_WORDS = 5  # of an n-gram
-# where a text has too few n-grams that occur once to four times to tell its discounts
+# used if a text has too few n-grams that occur once to four times to estimate its discounts
 USUAL_DISCOUNTS = (0.5, 1.0, 1.5)
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def train_ngram(text: TrainingText, order: int) -> NGramModel:
-    """The model of n-grams of up to ``order`` words.
+    """Train a model of n-grams of up to ``order`` words on ``text``.
 
     Raises:
-        UserError: ``order`` is not from 1 to ``MOST_WORDS``, or the text has no word.
+        UserError: ``order`` is not from 1 to ``MOST_WORDS``, or the text has no words.
     """
     if not 1 <= order <= MOST_WORDS:
         raise UserError(f"{order} is not from 1 to {MOST_WORDS}", argument="order")
@@ -55,14 +55,14 @@ def train_ngram(text: TrainingText, order: int) -> NGramModel:
 
 
 def adjusted_counts(part: Counted, longer: Counted | None) -> Ids:
-    """(K,) a of each n-gram of ``part``: its count, or, where there are ``longer`` ones, the words found before it."""
+    """Return (K,) a of each n-gram of ``part``: its count or, given ``longer`` ones, how many words precede it."""
     if longer is None:
         return part.counts.copy()
     return np.where(part.begins, part.counts, np.bincount(longer.suffixes, minlength=len(part.keys)))
 
 
 def discounts_of(adjusted: Ids) -> tuple[float, float, float] | None:
-    """D for an a of 1, 2, and 3 or more, from how many n-grams have an a of 1 to 4; None: too few to tell."""
+    """Return D for an a of 1, 2, and 3 or more, from how many n-grams have an a of 1 to 4; None if too few do."""
     t = np.bincount(np.minimum(adjusted, 5), minlength=6).astype(float)
     if not t[1:5].all():
         return None
@@ -74,7 +74,7 @@ def discounts_of(adjusted: Ids) -> tuple[float, float, float] | None:
 def _add_level(
     levels: list[Level], part: Counted, adjusted: Ids, discounts: Sequence[float], *, vocab_size: int
 ) -> None:
-    """Append the probabilities of the n-grams of ``part`` to ``levels``, and give the last one its back-off weights."""
+    """Append the n-grams of ``part`` with probabilities to ``levels``; fill in the weights of the level before."""
     taken = np.array([0.0, *discounts])[np.minimum(adjusted, 3)]  # (K,) D(a)
     if not levels:
         total = adjusted.sum()

@@ -1,4 +1,4 @@
-"""n-grams with their probabilities: ln p of a word after others. Letters: M questions, K n-grams, V words."""
+"""n-grams with their probabilities: ln p of a word given those before. Letters: M questions, K n-grams, V words."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy as np
 from pipeline.data.tokenizer import Ids
 
 UNKNOWN, BEGIN, END = SPECIAL = ("<unk>", "<s>", "</s>")
-UNKNOWN_ID, BEGIN_ID, END_ID = range(3)  # of a model that was trained here; a file has its own order
-# of what never comes: <s> in place of a word
+UNKNOWN_ID, BEGIN_ID, END_ID = range(3)  # in a model that was trained here; a file has its own order
+# ln p of what never occurs: <s> as the next word
 LOG_ZERO = -99 * math.log(10)
-NOTHING = -1  # in place of a word before the beginning
+NOTHING = -1  # in place of a word before the beginning of a text
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -26,11 +26,11 @@ class Level:
     """The n-grams of one order, at least one, sorted by their keys."""
 
     keys: Ids  # (K,) index of the first n−1 words among the (n−1)-grams · V + last word
-    log_p: Numbers  # (K,) ln p of the last word after the others
-    log_backoff: Numbers  # (K,) ln of the weight of what is found without the first of the words
+    log_p: Numbers  # (K,) ln p of the last word given the others
+    log_backoff: Numbers  # (K,) ln of the back-off weight, for words that are not found after this n-gram
 
     def find(self, contexts: Ids, words: Ids, vocab_size: int) -> Ids:
-        """(M,) which n-gram each context (an index among the shorter ones) and word make; −1: none."""
+        """Return (M,) the index of each context (itself an index among the shorter ones) plus word; −1: none."""
         wanted = contexts * vocab_size + words
         places = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
         is_there = (contexts >= 0) & (words >= 0) & (self.keys[places] == wanted)
@@ -38,8 +38,8 @@ class Level:
 
 
 class NGramModel:
-    """A model with back-off weights, as in a file of the ARPA format: p(w | h) is that of the n-gram h w if it is
-    there, else the weight of h times p(w | h without its first word).
+    """A model with back-off weights, as in the ARPA format: p(w | h) is that of the n-gram h w if the model has it,
+    else the weight of h times p(w | h without its first word).
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class NGramModel:
     ) -> None:
         """
         Args:
-            levels: of one word, two words … ; level 0 has every word, in the order of ``words``.
-            discounts: of each order, for counts of 1, 2, and 3 or more, if it was trained here.
-            orders_without_discounts: those of which the training text could not tell them.
+            levels: n-grams of one word, of two, …; level 0 has every word, in the order of ``words``.
+            discounts: of each order, for counts of 1, 2, and 3 or more, if the model was trained here.
+            orders_without_discounts: those whose discounts could not be estimated from the training text.
         """
         self.words = list(words)
         self.levels = list(levels)
@@ -63,7 +63,7 @@ class NGramModel:
 
     @property
     def order(self) -> int:
-        """Words of the longest n-grams."""
+        """The number of words of the longest n-grams."""
         return len(self.levels)
 
     @property
@@ -78,15 +78,15 @@ class NGramModel:
 
     @property
     def unknown_id(self) -> int:
-        """The number of ``<unk>``; −1 where the model has none."""
+        """The number of ``<unk>``; −1 if the model has none."""
         return self.id_of.get(UNKNOWN, NOTHING)
 
     def log_probabilities(self, questions: Ids) -> tuple[Numbers, Ids]:
-        """ln p of the last word of each row after the others, and how many words the n-gram has that was found.
+        """Return ln p of the last word of each row given the others, and the length of the n-gram that was found.
 
         Args:
-            questions: (M, n) numbers of words; −1 where nothing stands (rows are padded on the left), or for a word
-                that is unknown to a model without ``<unk>``. Words beyond ``order`` are not looked at.
+            questions: (M, n) numbers of words; −1 for padding (on the left), or for a word that is unknown to a model
+                without ``<unk>``. Only the last ``order`` words count.
 
         Returns:
             (M,) ln p, NaN for a word of −1; (M,) from 0 (a word of −1) to ``order``.
@@ -104,7 +104,7 @@ class NGramModel:
         return log_p, found_order
 
     def _find(self, ngrams: Ids) -> Ids:
-        """(M,) which of the n-grams of their length each row of (M, n) is; −1: none."""
+        """Return (M,) the index of each row of (M, n) among the n-grams of that length; −1: none."""
         found = ngrams[:, 0]
         for level, words in zip(self.levels[1:], ngrams.T[1:], strict=False):
             found = level.find(found, words, len(self.words))

@@ -1,7 +1,7 @@
 """A split of a prepared corpus in, sentences of words out, as an n-gram model counts them.
 
-A word is a token of a word tokenizer; else it is what stands between white space (ASCII's), as in the rows of
-``jobs.evaluate --surprisal``. A sentence ends with ``<eos>``, or with its document where the tokenizer has none.
+With a word tokenizer a word is a token; else it is what stands between ASCII white space, as in the rows of
+``jobs.evaluate --surprisal``. A sentence ends with ``<eos>``, or with its document if the tokenizer has none.
 Nothing here loops over tokens in Python.
 """
 
@@ -17,7 +17,7 @@ from pipeline.data.tokenizer import Ids, Tokenizer
 from pipeline.data.windows import Tokens
 from pipeline.ngram.model import BEGIN, BEGIN_ID, END, END_ID, SPECIAL, UNKNOWN, UNKNOWN_ID
 
-# stands for the end of a sentence among bytes of UTF-8, in which it is never found
+# marks the end of a sentence; this byte never occurs in UTF-8
 END_MARK = b"\xff"
 IS_SPACE = np.array([bytes([byte]).isspace() for byte in range(256)])
 
@@ -30,12 +30,12 @@ class TrainingText:
     ids: Ids  # (N,) int64: <s> before each sentence, </s> after it
 
     def counts(self) -> dict[str, int]:
-        """How often each word occurs; ``</s>`` is how many sentences there are."""
+        """Return how often each word occurs; the count of ``</s>`` is the number of sentences."""
         return dict(zip(self.words, np.bincount(self.ids, minlength=len(self.words)).tolist(), strict=True))
 
 
 def training_text(tokens: Tokens, tokenizer: Tokenizer) -> TrainingText:
-    """All of ``tokens`` as sentences of words."""
+    """Return all of ``tokens`` as sentences of words."""
     ids = with_ends(np.asarray(tokens[0 : len(tokens)]), document_starts(tokens), tokenizer)
     if tokenizer.kind == "word":
         words, of_type = _known_words([tokenizer.decode_bytes(i) for i in range(tokenizer.vocab_size)])
@@ -51,7 +51,7 @@ def training_text(tokens: Tokens, tokenizer: Tokenizer) -> TrainingText:
 
 
 def with_ends(ids: Ids, starts: Ids, tokenizer: Tokenizer) -> Ids:
-    """(N,) ``ids`` as int64, with the number ``vocab_size`` behind each document that does not end with ``<eos>``."""
+    """Return (N,) int64 ``ids``, with ``vocab_size`` inserted after each document that does not end with ``<eos>``."""
     ids = ids.astype(np.int64)
     ends = np.append(starts[starts > 0], len(ids))
     ends = ends[ends > 0]
@@ -60,7 +60,7 @@ def with_ends(ids: Ids, starts: Ids, tokenizer: Tokenizer) -> Ids:
 
 
 def words_between_space(ids: Ids, tokenizer: Tokenizer) -> pa.Array:
-    """The words that ``ids`` spell, as bytes; ``END_MARK`` for ``<eos>`` and for the number ``vocab_size``."""
+    """Return the words that ``ids`` spell, as bytes; ``END_MARK`` for ``<eos>`` and for the number ``vocab_size``."""
     pieces = [tokenizer.decode_bytes(i) for i in range(tokenizer.vocab_size)]
     end = b" " + END_MARK + b" "
     if tokenizer.eos_id is not None:
@@ -78,18 +78,18 @@ def words_between_space(ids: Ids, tokenizer: Tokenizer) -> pa.Array:
 
 
 def with_begins(words: Ids) -> Ids:
-    """(N,) words of sentences that end with ``</s>``, with ``<s>`` in front of each."""
+    """Return (N,) the words of sentences that end with ``</s>``, with ``<s>`` inserted before each sentence."""
     ends = np.flatnonzero(words == END_ID)
     return np.insert(words, np.append(0, ends[:-1] + 1), BEGIN_ID)
 
 
 def _known_words(values: list[bytes]) -> tuple[list[str], Ids]:
-    """All different words of ``values`` behind the special ones, and which of them each value is."""
+    """Return the special words and then all distinct words of ``values``, and the index of each value among them."""
     index = {word: i for i, word in enumerate(SPECIAL)}
     found = np.empty(len(values), dtype=np.int64)
     for i, value in enumerate(values):
         word = END if value == END_MARK else value.decode(errors="replace")
-        # what only looks like a mark, or cannot stand in a file of n-grams, is no word of its own
+        # what only looks like a mark, or cannot be written to an ARPA file, counts as <unk>
         is_word = value == END_MARK or (word not in (BEGIN, END) and word.split() == [word])
         found[i] = index.setdefault(word if is_word else UNKNOWN, len(index))
     return list(index), found

@@ -1,6 +1,6 @@
-"""Is the time that a word takes linear in its surprisal? A natural spline beside the line, and means of words between.
+"""Is reading time linear in surprisal? A natural spline compared with a line, and binned means of words.
 
-Surprisal theory says that it is (Levy 2008; Smith & Levy 2013). Letters: N words, K columns.
+Surprisal theory predicts that it is (Levy 2008; Smith & Levy 2013). Letters: N words, K columns.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from pipeline.reading_times.predictors import Observations
 from pipeline.reading_times.regression import LN_2, Regression, cross_validated, design, error_over_items, folds_of
 from pipeline.tables import Numbers
 
-# of surprisal, where the spline's pieces meet (Harrell 2015, table 2.3)
+# quantiles of surprisal at which the spline's pieces meet (Harrell 2015, table 2.3)
 KNOTS = (0.05, 0.275, 0.5, 0.725, 0.95)
 NUM_BINS, NUM_POINTS = 20, 200
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Time over surprisal with all else held equal: what is drawn, and whether the line is enough."""
+    """Time as a function of surprisal, all else equal: what is drawn, and whether a line suffices."""
 
     bits: Numbers  # (points,)
-    line: Numbers  # time at each, less that at the mean of surprisal
+    line: Numbers  # time at each, minus the time at the mean surprisal
     spline: Numbers
-    bin_bits: Numbers  # (bins,) mean surprisal of words of about the same
-    bin_times: Numbers  # their mean time, less what all else explains by the spline's regression
+    bin_bits: Numbers  # (bins,) mean surprisal of words with similar surprisal
+    bin_times: Numbers  # their mean time, minus what the spline's regression attributes to all else
     bin_errors: Numbers  # its standard error
-    delta: float  # log-likelihood per word of the spline less that of the line, on items held out
+    delta: float  # log-likelihood per word of the spline minus that of the line, on held-out items
     delta_error: float
-    chi_square: float  # twice the difference where they were fitted; 3 degrees of freedom
+    chi_square: float  # twice the difference on the data they were fitted on; 3 degrees of freedom
     chi_square_p: float
 
     def figures(self) -> dict[str, float]:
@@ -40,7 +40,7 @@ class Curve:
 
 
 def natural_spline(x: Numbers, knots: Numbers) -> Numbers:
-    """(N, K − 1) columns that, with a constant, span the natural cubic splines through K knots; the first is ``x``.
+    """Return (N, K − 1) columns that, with a constant, span the natural cubic splines with K knots; the first is ``x``.
 
     Source: Hastie, Tibshirani & Friedman 2009, equations 5.4 and 5.5.
     """
@@ -54,15 +54,15 @@ def natural_spline(x: Numbers, knots: Numbers) -> Numbers:
 
 
 def curve_of(data: Observations, nats: Numbers, *, num_folds: int = 10, seed: int = 1) -> Curve:
-    """The curve of one model's (N, 3) ``nats``, from mean times per word by least squares.
+    """Fit the curve of one model's (N, 3) ``nats`` to mean times per word by least squares.
 
     Raises:
-        UserError: there are fewer items than two, or too few words.
+        UserError: there are fewer than two items, or too few words.
     """
     from scipy.stats import chi2
 
     bits = nats[:, 0] / LN_2
-    # quantiles of words that are all alike may be one: a spline needs them to differ
+    # quantiles of similar words can coincide: the knots of a spline must differ
     knots = np.unique(np.quantile(bits, KNOTS))
     basis = natural_spline(bits, knots) if len(knots) > 2 else bits[:, None]
     others = (*data.baseline.values(), nats[:, 1:])
@@ -71,7 +71,7 @@ def curve_of(data: Observations, nats: Numbers, *, num_folds: int = 10, seed: in
     gain = cross_validated(data.times, bent, folds) - cross_validated(data.times, linear, folds)
     by_line, by_spline = Regression(data.times, linear), Regression(data.times, bent)
     chi_square = max(0.0, 2 * (by_spline.log_likelihood - by_line.log_likelihood))
-    own = bent[:, -basis.shape[1] :] @ by_spline.coefficients[-basis.shape[1] :]  # (N,) of the word's surprisal
+    own = bent[:, -basis.shape[1] :] @ by_spline.coefficients[-basis.shape[1] :]  # (N,) due to the word's surprisal
     residuals = data.times - bent @ by_spline.coefficients + own
     bins = np.array_split(np.argsort(bits, kind="stable"), min(NUM_BINS, len(bits)))
     lowest, highest = np.quantile(bits, [0.005, 0.995]).tolist()
@@ -93,7 +93,7 @@ def curve_of(data: Observations, nats: Numbers, *, num_folds: int = 10, seed: in
 
 
 def draw(curves: Mapping[str, Curve], *, unit: str) -> Any:
-    """A matplotlib figure of ``curves`` by the name of their model; ``unit`` is that of the times."""
+    """Draw ``curves``, keyed by the name of their model, in a matplotlib figure; ``unit`` is that of the times."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.2 * len(curves), 3.8), dpi=110, layout="constrained")
@@ -101,7 +101,7 @@ def draw(curves: Mapping[str, Curve], *, unit: str) -> Any:
     for axes, (name, curve) in zip(panels, curves.items(), strict=True):
         axes.errorbar(
             curve.bin_bits, curve.bin_times, 1.96 * curve.bin_errors,
-            fmt="o", markersize=4, color="0.4", elinewidth=1, label="words of like surprisal, 95 %",
+            fmt="o", markersize=4, color="0.4", elinewidth=1, label="words of similar surprisal, 95 % CI",
         )  # fmt: skip
         axes.plot(curve.bits, curve.line, "--", label="line")
         axes.plot(curve.bits, curve.spline, label="spline")

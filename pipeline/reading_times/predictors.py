@@ -1,6 +1,6 @@
 """Words and times in, the columns of a regression out: what is known of a word without a model, and its surprisal.
 
-Each is given for the word itself and for the two before it in its item, on which the reader may still be at work
+Each is given for the word itself and for the two before it in its item, which the reader may still be processing
 (spillover). Letters: N readings, K columns.
 """
 
@@ -20,7 +20,7 @@ from pipeline.tables import Numbers
 
 LAGS = (0, 1, 2)
 LOG_FREQUENCY, LENGTH, POSITION = "log_frequency", "length", "position"
-COUNT = "training_count"  # how often a word comes in the training text
+COUNT = "training_count"  # how often a word occurs in the training text
 FIRST, UNKNOWN, RARE = (
     "of the first two words of an item",
     "of words near one that a model does not know",
@@ -31,7 +31,7 @@ Frequency = Callable[[str], float]
 
 @dataclass(frozen=True)
 class Observations:
-    """Readings that have all columns, and why others have not."""
+    """The readings for which all columns are known, and why others were left out."""
 
     times: Numbers  # (N,)
     items: Numbers  # (N,) number of the item
@@ -39,7 +39,7 @@ class Observations:
     baseline: dict[str, Numbers]  # (N,) by name: what is known without a model
     surprisal: dict[str, Numbers]  # (N, 3) nats by model: of the word, the one before it, the one before that
     subjects: list[str] | None
-    left_out: dict[str, int]  # readings by reason
+    left_out: dict[str, int]  # number of readings by reason
 
     def __len__(self) -> int:
         return len(self.times)
@@ -48,14 +48,14 @@ class Observations:
 def observations(
     times: Times, models: Mapping[str, tuple[Surprisals, str]], *, frequency: Frequency | None
 ) -> Observations:
-    """The readings whose word and both words before it are known to all ``models``.
+    """Return the readings whose word and both words before it are known to all ``models``.
 
     Args:
-        models: by name, the words and the column of their nats.
-        frequency: the logarithm of the frequency of a word; None: the first table has it, or counts.
+        models: by name, a table's words and the name of the column with this model's nats.
+        frequency: returns the log frequency of a word; None: the first table has a column of frequencies or counts.
 
     Raises:
-        UserError: there is no frequency, or nothing is left.
+        UserError: no frequencies are given, or no reading is left.
     """
     (first, _), *_ = models.values()
     frequencies, lengths = _frequencies(first, frequency), np.array([float(len(text)) for text in first.texts])
@@ -101,11 +101,11 @@ def _suffix(lag: int) -> str:
 
 
 def _frequencies(words: Surprisals, frequency: Frequency | None) -> Numbers:
-    """ln of the frequency of each word; NaN where it is not known."""
+    """Return ln of the frequency of each word; NaN if it is not known."""
     table = words.table
     if frequency is not None:
         return np.array([frequency(text) for text in words.texts])
-    if COUNT in table.columns:  # which words that never came have, too
+    if COUNT in table.columns:  # words that never occur have a count, too
         return np.log1p(table.floats(COUNT, may_miss=True))
     if LOG_FREQUENCY in table.columns:
         return table.floats(LOG_FREQUENCY, may_miss=True)
@@ -117,10 +117,10 @@ def _frequencies(words: Surprisals, frequency: Frequency | None) -> Numbers:
 
 
 def frequency_in(paths: Sequence[str]) -> Frequency:
-    """ln(1 + how often a word comes in some texts), whatever its case and the marks around it.
+    """Return a function of a word: ln(1 + its count in some texts), ignoring case and the punctuation around it.
 
     Raises:
-        UserError: a text cannot be read, or there is no word in any.
+        UserError: a text cannot be read, or none has a word in it.
     """
     counts: Counter[str] = Counter()
     for path in paths:
@@ -138,6 +138,6 @@ def frequency_in(paths: Sequence[str]) -> Frequency:
 
 
 def bare(word: str) -> str:
-    """``word`` in small letters without the marks around it, if anything is left then."""
+    """Return ``word`` in lower case without the punctuation around it, unless it is all punctuation."""
     places = [place for place, character in enumerate(word) if character.isalnum()]
     return (word[places[0] : places[-1] + 1] if places else word).casefold()

@@ -1,7 +1,7 @@
-"""How much likelier reading times are with surprisal than without: regressions by statsmodels, on items held out.
+"""How much likelier reading times are with surprisal than without: regressions with statsmodels, on held-out items.
 
-Times per word are fitted by ordinary least squares; readings by several subjects by a mixed model with a random
-intercept for each subject. What is compared is the log-likelihood per word, on items that the regression was not fitted
+Mean times per word are fitted with ordinary least squares; the readings of several subjects with a mixed model that has
+a random intercept for each subject. Log-likelihoods per word are compared on items that the regression was not fitted
 on (Goodkind & Bicknell 2018; Wilcox et al. 2020; Oh & Schuler 2023). Letters: N readings, K columns, F folds.
 """
 
@@ -28,11 +28,11 @@ LN_2 = math.log(2.0)
 class Explained:
     """What surprisal adds to a regression of reading times."""
 
-    delta: float  # log-likelihood per reading with it less without, nats, on items held out
+    delta: float  # log-likelihood per reading with it minus without, in nats, on held-out items
     delta_error: float  # its standard error over items
-    p_value: float  # of so large a difference if it added nothing, by exchange of the two regressions' items
-    delta_fitted: float  # the same difference where the regressions were fitted
-    chi_square: float  # twice the latter over all readings; 3 degrees of freedom
+    p_value: float  # of a permutation test that swaps the two regressions item by item
+    delta_fitted: float  # the same difference on the data that the regressions were fitted on
+    chi_square: float  # twice ``delta_fitted``, summed over all readings; 3 degrees of freedom
     chi_square_p: float
     slopes: list[float]  # units of time per bit: of the word, the one before it, the one before that
     slope_errors: list[float]
@@ -43,7 +43,7 @@ class Explained:
 
 
 def check_installed() -> None:
-    """Raise ``UserError`` where statsmodels is missing."""
+    """Raise ``UserError`` if statsmodels is missing."""
     try:
         import statsmodels.api  # noqa: F401
     except ImportError:
@@ -51,9 +51,9 @@ def check_installed() -> None:
 
 
 def design(*columns: Numbers) -> Numbers:
-    """(N, K) a column of ones, then ``columns``, (N,) or (N, k) each, brought to mean 0 and deviation 1.
+    """Return (N, K) a column of ones, then ``columns``, (N,) or (N, k) each, scaled to mean 0 and deviation 1.
 
-    That changes no likelihood, and lets the optimizer of a mixed model do without scales of its own.
+    Scaling changes no likelihood, and spares the optimizer of a mixed model from handling different scales.
     """
     wide = np.column_stack(columns)
     deviations = wide.std(axis=0)
@@ -62,10 +62,10 @@ def design(*columns: Numbers) -> Numbers:
 
 
 def folds_of(items: Numbers, *, num_folds: int, seed: int) -> Numbers:
-    """(N,) the fold of each reading. All readings of an item are in one fold, and folds have about as many items.
+    """Return (N,) the fold of each reading. All readings of an item are in one fold; folds have about equal items.
 
     Raises:
-        UserError: there are fewer items than two.
+        UserError: there are fewer than two items.
     """
     found = np.unique(items)
     if len(found) < 2:
@@ -77,13 +77,13 @@ def folds_of(items: Numbers, *, num_folds: int, seed: int) -> Numbers:
 
 
 class Regression:
-    """Times on the columns of a design, by least squares or, given ``subjects``, with a random intercept for each."""
+    """A regression of times on columns: least squares or, given ``subjects``, a random intercept for each."""
 
     def __init__(self, times: Numbers, columns: Numbers, subjects: Sequence[str] | None = None) -> None:
-        """Raises ``UserError`` where there are no more ``times`` than ``columns``."""
+        """Raise ``UserError`` unless there are more ``times`` than ``columns``."""
         import statsmodels.api as sm
 
-        if len(times) <= columns.shape[1]:  # which would be fitted without an error, and tell nothing
+        if len(times) <= columns.shape[1]:  # it would fit exactly, which says nothing
             raise UserError(
                 f"{len(times):,} times are too few for a regression of {columns.shape[1]} coefficients; "
                 "more must be left when those of a fold are held out"
@@ -91,11 +91,11 @@ class Regression:
         self.is_mixed = subjects is not None
         if not self.is_mixed:
             self.result = sm.OLS(times, columns).fit()
-            self.variance = float(self.result.ssr) / len(times)  # the likeliest, which the log-likelihood is at
+            self.variance = float(self.result.ssr) / len(times)  # the maximum-likelihood estimate
             return
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # told below, once and in a sentence
-            # Likeliest, not restricted: REML's likelihood is that of the times with the fixed effects taken out, so
+            warnings.simplefilter("ignore")  # reported below, once and in a sentence
+            # Maximum likelihood, not REML: the latter is the likelihood of the times with the fixed effects removed, so
             # it depends on their units. Its difference between two regressions would change with nats or bits.
             self.result = sm.MixedLM(times, columns, groups=np.asarray(subjects)).fit(reml=False)
         if not self.result.converged:
@@ -107,12 +107,12 @@ class Regression:
 
     @property
     def log_likelihood(self) -> float:
-        """Of all times that it was fitted on."""
+        """The log-likelihood of all times that it was fitted on."""
         return float(self.result.llf)
 
     @property
     def coefficients(self) -> Numbers:
-        """(K,) of the columns."""
+        """(K,) one for each column."""
         return np.asarray(self.result.fe_params if self.is_mixed else self.result.params)
 
     @property
@@ -121,9 +121,9 @@ class Regression:
         return np.asarray(self.result.bse_fe if self.is_mixed else self.result.bse)
 
     def held_out(self, times: Numbers, columns: Numbers, subjects: Sequence[str] | None = None) -> Numbers:
-        """(N,) log-likelihood of each of other times, with the variance of those that it was fitted on.
+        """Return (N,) the log-likelihood of each of ``times``, held out, with the variance found in fitting.
 
-        A subject's intercept is the one predicted from those, 0 for a new subject.
+        A subject's intercept is the one predicted in fitting, 0 for a new subject.
         """
         mean = columns @ self.coefficients
         if subjects is not None:
@@ -132,7 +132,7 @@ class Regression:
 
 
 def cross_validated(times: Numbers, columns: Numbers, folds: Numbers, subjects: Sequence[str] | None = None) -> Numbers:
-    """(N,) log-likelihood of each time by the regression on the other folds."""
+    """Return (N,) the log-likelihood of each time under the regression fitted on the other folds."""
     result = np.empty(len(times))
     for fold in np.unique(folds):
         inside, outside = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
@@ -146,10 +146,10 @@ def _some(subjects: Sequence[str] | None, rows: Numbers) -> list[str] | None:
 
 
 def explained(data: Observations, *, num_folds: int = 10, seed: int = 1) -> dict[str, Explained]:
-    """What each model's surprisal, of a word and the two before it, explains of the times beyond ``data.baseline``.
+    """Return what each model's surprisal, of a word and the two before it, explains beyond ``data.baseline``.
 
     Raises:
-        UserError: there are fewer items than two, too few times, or a column of surprisal is always the same.
+        UserError: there are fewer than two items, too few times, or a column of surprisal is constant.
     """
     from scipy.stats import chi2
 
@@ -165,7 +165,7 @@ def explained(data: Observations, *, num_folds: int = 10, seed: int = 1) -> dict
         full = Regression(data.times, columns, data.subjects)
         held_out = cross_validated(data.times, columns, folds, data.subjects)
         gain, added = held_out - base_held_out, full.log_likelihood - base.log_likelihood
-        per_bit = LN_2 / nats.std(axis=0)  # a column is in units of its deviation
+        per_bit = LN_2 / nats.std(axis=0)  # columns are in units of their deviation
         result[name] = Explained(
             delta=float(gain.mean()),
             delta_error=error_over_items(gain, data.items),
@@ -181,9 +181,9 @@ def explained(data: Observations, *, num_folds: int = 10, seed: int = 1) -> dict
 
 
 def error_over_items(values: Numbers, items: Numbers) -> float:
-    """The standard error of the mean of (N,) ``values`` if the items were others of the same kind.
+    """Return the standard error of the mean of (N,) ``values``, taking the items as a sample.
 
-    That of a ratio of sums over items, by their deviations from it (Cochran 1977, equation 6.13).
+    The mean is a ratio of sums over items; the error comes from their deviations (Cochran 1977, equation 6.13).
     """
     _, item = np.unique(items, return_inverse=True)
     sums, counts = np.bincount(item, weights=values), np.bincount(item)
@@ -193,10 +193,10 @@ def error_over_items(values: Numbers, items: Numbers) -> float:
 
 
 def permutation_p(differences: Numbers, groups: Numbers, *, seed: int = 1, num_draws: int = NUM_DRAWS) -> float:
-    """How often so large a sum of ``differences``, in amount, comes of signs drawn at random, one for each group.
+    """Return how often the absolute sum of ``differences`` is as large with random signs, one for each group.
 
-    (N,) differences of two regressions, which are exchanged group by group: a paired permutation test, two-sided
-    (Fisher 1935). All 2ᴳ ways are gone through where those are no more than ``num_draws``.
+    (N,) differences of two regressions, swapped group by group: a paired permutation test, two-sided (Fisher 1935). All
+    2ᴳ combinations are tried if they are no more than ``num_draws``.
     """
     _, group = np.unique(groups, return_inverse=True)
     sums = np.bincount(group, weights=differences)
@@ -212,9 +212,9 @@ def permutation_p(differences: Numbers, groups: Numbers, *, seed: int = 1, num_d
 
 
 def compared(first: Explained, second: Explained, data: Observations, *, seed: int = 1) -> dict[str, float]:
-    """How much likelier times are by ``second`` than by ``first`` per reading, and whether that may be chance.
+    """Return how much likelier times are under ``second`` than ``first`` per reading, and whether it can be chance.
 
-    Exchanged word by word, as is usual, and item by item, which supposes only that items are independent.
+    The tests swap word by word, as is usual, and item by item, which assumes only that items are independent.
     """
     gain = second.held_out - first.held_out
     return {

@@ -1,8 +1,8 @@
-"""Words of the tables of surprisal and of reading times, side by side: checked to be the same words of the same text.
+"""The words of tables of surprisal and of reading times, matched: checked to be the same words of the same text.
 
 A table of surprisal is one that ``jobs.evaluate --surprisal`` wrote: rows of ``level`` word, in documents. A table of
-times has a row a word of an item, or a row a reading: of a word by a subject. Items are documents: by the column
-``item`` where the table of surprisal has it, else the first item is the first document, and so on.
+times has one row per word of an item, or one per reading of a word by a subject. Items are documents: they are matched
+by the column ``item`` if the table of surprisal has it, else the first item is the first document, and so on.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pipeline.data.tokenizer import EOS
 from pipeline.errors import UserError
 from pipeline.tables import Numbers, Table
 
-Place = tuple[str, int]  # of a word: its item, and which word of it, from 0
-# of surprisal under n-grams, and of how long the longest of them was: 0 for a word that they do not know
+Place = tuple[str, int]  # of a word: its item, and its number in it, from 0
+# columns of surprisal under n-grams, and of the length of the longest n-gram: 0 for a word that they do not know
 NGRAM_NATS, NGRAM_ORDER = "ngram_nats", "ngram_order"
-# how the columns of a table of times are called in the sets that are published, in small letters
+# what published sets call the columns of a table of times, in lower case
 KNOWN: dict[str, tuple[str, ...]] = {
     "item": ("item", "story", "text_id", "item_id", "document"),
     "position": ("position", "zone", "word_number", "word_in_item", "region"),
@@ -36,54 +36,52 @@ class Surprisals:
 
     table: Table  # of words only
     place_of: dict[Place, int]  # → row
-    num_words: dict[str, int]  # item → words
+    num_words: dict[str, int]  # item → number of words
     texts: list[str]
-    is_unknown: dict[str, list[bool]]  # by column: the model knows only <unk>, so that the figure is not the word's
+    is_unknown: dict[str, list[bool]]  # by column: the model knows only <unk>, so the figure is not that of the word
     nats: dict[str, Numbers]  # by column
 
 
 @dataclass(frozen=True)
 class Times:
-    """Reading times with the place of the word each is of."""
+    """Reading times, each with the place of its word."""
 
     table: Table
     places: list[Place]
     values: Numbers  # (N,)
     words: list[str]
     subjects: list[str] | None = None
-    num_readings: Numbers = field(default_factory=lambda: np.zeros(0))  # that each value is the mean of
+    num_readings: Numbers = field(default_factory=lambda: np.zeros(0))  # over which each value is the mean
 
 
 def read_surprisals(table: Table, columns: Sequence[str], *, items: Sequence[str]) -> Surprisals:
-    """The words of ``table`` with their ``columns`` of nats.
+    """Return the words of ``table`` with their ``columns`` of nats.
 
     Args:
-        items: those of the times, in the order of the documents where the table has no column ``item``.
+        items: those of the times, in the order of the documents if the table has no column ``item``.
 
     Raises:
-        UserError: it is no table of words, or one of other items, naming the row.
+        UserError: it is not a table of words, or has other items; the message names the row.
     """
     for name in ("text", "document", "position", *columns):
         if name not in table.columns:
-            raise UserError(
-                f"{table.path}: has no column {name!r}, as tables have that jobs.evaluate writes of surprisal"
-            )
+            raise UserError(f"{table.path}: has no column {name!r}, which tables of surprisal by jobs.evaluate have")
     if "level" in table.columns:
         table = table.kept(level == "word" for level in table.columns["level"])
     table = table.kept(text != EOS for text in table.columns["text"])
     if not len(table):
-        raise UserError(f"{table.path}: has no row of a word")
+        raise UserError(f"{table.path}: has no rows of words")
     unknown = table.values("unknown") if "unknown" in table.columns else [""] * len(table)
     texts = [own or text for own, text in zip(unknown, table.values("text"), strict=True)]
     item_of = _items_of(table, items)
-    # the words of an item in their order: a document has others between them where its <eos> is one
+    # the words of an item in order: their numbers can have gaps, since rows of <eos> were dropped
     places = sorted(zip(item_of, table.whole_numbers("position"), range(len(table)), strict=True), key=lambda p: p[1])
     place_of: dict[Place, int] = {}
     num_words: dict[str, int] = {}
     last: dict[str, int] = {}
     for item, position, row in places:
         if last.get(item) == position:
-            raise UserError(f"{table.where(row)}: word {position} of item {item} comes twice")
+            raise UserError(f"{table.where(row)}: word {position} of item {item} occurs twice")
         last[item] = position
         place_of[item, num_words.get(item, 0)] = row
         num_words[item] = num_words.get(item, 0) + 1
@@ -93,14 +91,14 @@ def read_surprisals(table: Table, columns: Sequence[str], *, items: Sequence[str
 
 
 def _unknown_to(column: str, table: Table, unknown: list[bool]) -> list[bool]:
-    """Which words the model of a column does not know; n-grams have other words than the model of ``unknown``."""
+    """Return which words the model of ``column`` does not know; n-grams do not know the same words as ``unknown``."""
     if column != NGRAM_NATS or NGRAM_ORDER not in table.columns:
         return unknown
     return [order == 0 for order in table.whole_numbers(NGRAM_ORDER)]
 
 
 def _items_of(table: Table, items: Sequence[str]) -> list[str]:
-    """The item of each row."""
+    """Return the item of each row."""
     if "item" in table.columns:
         return table.texts("item")
     documents = table.whole_numbers("document")
@@ -114,13 +112,13 @@ def _items_of(table: Table, items: Sequence[str]) -> list[str]:
 
 
 def read_times(table: Table, names: Mapping[str, str | None], *, wants_subjects: bool) -> Times:
-    """The times of ``table``; of several readings of a word their mean, unless ``wants_subjects``.
+    """Return the times of ``table``; for several readings of a word their mean, unless ``wants_subjects``.
 
     Args:
-        names: the columns, by the keys of ``KNOWN``, where they are called otherwise.
+        names: the columns by the keys of ``KNOWN``, if the table calls them something else.
 
     Raises:
-        UserError: a column is missing, a cell is empty, or a word of an item comes twice, naming the row.
+        UserError: a column is missing, a cell is empty, or a word of an item occurs twice; the message names the row.
     """
     items, words = (table.texts(_named(table, names, what)) for what in ("item", "word"))
     values = table.floats(_named(table, names, "time"))
@@ -134,22 +132,22 @@ def read_times(table: Table, names: Mapping[str, str | None], *, wants_subjects:
             by = "" if who is None else f" by {subject} {who}"
             raise UserError(
                 f"{table.where(row)}: word {words[row]!r} of item {items[row]} is at the place of {words[first]!r} in "
-                f"row {table.numbers[first]}{by}: each comes once"
+                f"row {table.numbers[first]}{by}: each occurs once"
             )
     times = Times(table, places, values, words, subjects, np.ones(len(values)))
     return times if wants_subjects or subjects is None else mean_times(times)
 
 
 def _optional(table: Table, names: Mapping[str, str | None], what: str) -> str | None:
-    """The name of a column that may be missing, unless it was named."""
+    """Return the name of a column that may be missing, unless the user named it."""
     return _named(table, names, what) if names.get(what) or table.column(*KNOWN[what]) else None
 
 
 def _named(table: Table, names: Mapping[str, str | None], what: str) -> str:
-    """The name of the column that is the ``what``, as ``names`` or the sets that are published call it.
+    """Return the name of the column ``what``, as ``names`` or the published sets call it.
 
     Raises:
-        UserError: there is none; the option ``what`` names another.
+        UserError: there is none; the option ``what`` can name another.
     """
     wanted = names.get(what)
     if found := table.column(*KNOWN[what]) if wanted is None else wanted if wanted in table.columns else None:
@@ -164,7 +162,7 @@ def _named(table: Table, names: Mapping[str, str | None], what: str) -> str:
 def _places(
     table: Table, names: Mapping[str, str | None], items: Sequence[str], subjects: Sequence[str] | None
 ) -> list[Place]:
-    """The place of the word of each row: by its column of positions, from 0 or 1, else by the order of the rows."""
+    """Return the place of each row's word: from the column of positions, from 0 or 1, else from the rows' order."""
     position = _optional(table, names, "position")
     if position is not None:
         numbers = table.whole_numbers(position)
@@ -180,7 +178,7 @@ def _places(
 
 
 def mean_times(times: Times) -> Times:
-    """The mean over the readings of each word; its row is that of the first."""
+    """Return the mean over the readings of each word; its row is that of the first reading."""
     rows: dict[Place, list[int]] = {}
     for row, place in enumerate(times.places):
         rows.setdefault(place, []).append(row)
@@ -205,13 +203,13 @@ def mean_times(times: Times) -> Times:
 
 
 def items_in_order(times: Sequence[str]) -> list[str]:
-    """The items of a table of times: by number where they are numbers, else as they come first."""
+    """Return the items of a table of times: sorted if all are numbers, else in order of first occurrence."""
     items = list(dict.fromkeys(times))
     return sorted(items, key=int) if all(item.isdecimal() for item in items) else items
 
 
 def check_same_words(times: Times, surprisals: Surprisals) -> None:
-    """Raise ``UserError`` naming the first time whose word is not, but for case, the one that a model was asked for."""
+    """Raise ``UserError`` naming the first time whose word differs, ignoring case, from the one that was scored."""
     for row, (item, position) in enumerate(times.places):
         if item not in surprisals.num_words:
             raise UserError(f"{times.table.where(row)}: {surprisals.table.path} has no words of item {item}")

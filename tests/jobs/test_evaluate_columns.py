@@ -125,7 +125,7 @@ def test_options_that_contradict_each_other_are_refused(folder: Path, capsys: py
         ([*run, *rows, "--word-mass", "0.5"], "--word-mass: is for --columns word-entropy; give that as well"),
         ([*run, *rows, "--ngram", "6"], "--ngram: an order of 6 is not from 1 to 5"),
         ([*run, *rows, "--ngram", "none.arpa"], "--ngram: none.arpa: cannot be read"),
-        ([*run, *rows, "--ngram", str(folder / "not.arpa")], "not.arpa: is no file of n-grams"),
+        ([*run, *rows, "--ngram", str(folder / "not.arpa")], "not.arpa: is not a file of n-grams"),
         ([*run, *rows, "--adapt", "sentence", "--dynamic-lr", "0"], "--dynamic-lr: 0.0 is not in (0, 1,000]"),
         ([*run, *rows, "--adapt", "sentence", "--format", "neural-complexity"], "have columns of their own"),
         (["--runs", one, words], "--runs: several runs at once are for --surprisal and --benchmark"),

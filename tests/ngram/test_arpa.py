@@ -65,12 +65,12 @@ def test_a_file_of_another_program_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("\\data\\", "", "is no file of n-grams: it has no line \\data\\"),
+        ("\\data\\", "", "is not a file of n-grams: it has no line \\data\\"),
         ("\\end\\", "", "is cut short: it has no line \\end\\"),
-        ("ngram 2=3", "ngram 2=4", "promises 4 2-grams, and has 3"),
-        ("ngram 3=1\n", "", "promises n-grams of the orders [1, 2], and has [1, 2, 3]"),
+        ("ngram 2=3", "ngram 2=4", "declares 4 2-grams, but has 3"),
+        ("ngram 3=1\n", "", "declares n-grams of the orders [1, 2], but has [1, 2, 3]"),
         ("-0.1\t<s> b a", "-0.1\t<s> b c", "has 'c' in a 3-gram, but not among its 1-grams"),
-        ("-0.1\t<s> b a", "-0.1\t<s> b", "has a line among its 3-grams that is none: '-0.1\\t<s> b'"),
+        ("-0.1\t<s> b a", "-0.1\t<s> b", "has a line among its 3-grams that is not one: '-0.1\\t<s> b'"),
         ("-0.1\t<s> b a", "-0.1\ta b a", "has a 3-gram whose first 2 words are not among its 2-grams"),
         ("-0.3\t<s> a\t0", "-0.3\t<s> b\t0", "has a 2-gram twice"),
         ("-0.3\t<s> a\t0", "-0.3\t<s> a\tx", "has no number in a line among its 2-grams: '-0.3\\t<s> a\\tx'"),

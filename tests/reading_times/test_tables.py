@@ -180,7 +180,7 @@ MISTAKES = {
     "twice": (
         ["b\t1\tThe\t300", "b\t1\tThe\t301"],
         None,
-        "times.tsv row 2: word 'The' of item b is at the place of 'The' in row 1: each comes once",
+        "times.tsv row 2: word 'The' of item b is at the place of 'The' in row 1: each occurs once",
     ),
     "position": (
         ["b\t1.5\tThe\t300"],
@@ -222,7 +222,7 @@ def test_mistakes_in_the_table_of_surprisal_are_named(tmp_path: Path, capsys: py
     assert message_of(times, words, capsys).startswith(
         "--corpus: words.tsv has no column training_count or log_frequency"
     )
-    assert message_of(times, words, capsys, "--column", "bits").startswith("words.tsv: has no column 'bits', as tables")
+    assert message_of(times, words, capsys, "--column", "bits").startswith("words.tsv: has no column 'bits', which")
     assert message_of(times, words, capsys, "--time", "RT") == (
         "--time: times.tsv has no column 'RT'; it has item, position, word, time\n"
     )
@@ -235,6 +235,6 @@ def test_mistakes_in_the_table_of_surprisal_are_named(tmp_path: Path, capsys: py
     words.write_text(text.replace('word\t"sat"\t0\t2\t0.2', 'word\t"sat"\t0\t2\tnan'))
     assert message_of(times, words, capsys) == "words.tsv row 6 has nothing in its column 'nats'\n"
     words.write_text(text + "word\tsat\t0\t2\t0.2\t\n")
-    assert message_of(times, words, capsys) == "words.tsv row 21: word 2 of item b comes twice\n"
+    assert message_of(times, words, capsys) == "words.tsv row 21: word 2 of item b occurs twice\n"
     with pytest.raises(UserError, match=r"words\.txt: must end with \.csv, .* or \.parquet"):
         read_table("words.txt")
