@@ -7,7 +7,7 @@ import random
 import numpy as np
 
 from pipeline import run
-from pipeline.data.tokenizer import Ids, Tokenizer
+from pipeline.data.tokenizer import Ids, Tokenizer, UnknownTextError
 from pipeline.errors import UserError
 from pipeline.training.checkpoint import Loaded
 
@@ -36,7 +36,16 @@ def sample_texts(loaded: Loaded, num_texts: int, *, seed: int = 0) -> list[str]:
     tokenizer = loaded.tokenizer
     stretches = _of_corpus(loaded, num_texts // 2, generator)
     made = [_of_types(tokenizer, generator) for _ in range(num_texts - len(stretches) - len(AWKWARD))]
-    return [*AWKWARD, *stretches, *made]
+    return [_readable(tokenizer, text) for text in (*AWKWARD, *stretches, *made)]
+
+
+def _readable(tokenizer: Tokenizer, text: str) -> str:
+    """Return ``text``, without what ``tokenizer`` has no type for if it has none for the unknown either."""
+    try:
+        tokenizer.encode(tokenizer.normalized(text))
+    except UnknownTextError:
+        return tokenizer.known_of(text)
+    return text
 
 
 def checked_tokens(loaded: Loaded, num_tokens: int = 512) -> Ids:

@@ -17,6 +17,7 @@ from pipeline.export.checks import check_logits, check_tokenizer, offline
 from pipeline.export.fast_tokenizer import fast_tokenizer
 from pipeline.export.hugging_face import export_hugging_face
 from tests.data.sentencepiece_models import train
+from tests.data.test_loaded import without_unknown
 from tests.export.exports import (
     CELLS,
     HEADS,
@@ -161,6 +162,15 @@ def test_the_tokenizer_reads_texts_in_the_form_of_the_corpus(kind: str, tmp_path
     ids = tokenizer_of(kind).encode("naïve cafés").tolist()
     ids = ids[:-1] if kind == "word" else ids  # without the end of its line
     assert theirs(["nai\u0308ve cafe\u0301s", "naïve cafés"])["input_ids"] == [ids, ids]
+
+
+@pytest.mark.parametrize("kind", ["WordLevel", "BPE"])
+def test_a_tokenizer_without_a_type_for_the_unknown_is_exported(kind: str, tmp_path: Path) -> None:
+    ours = LoadedTokenizer("document", without_unknown(kind))
+    export_hugging_face(make_loaded(ours), tmp_path / "m", num_texts=30, license_name="mit")
+    with offline() as transformers:
+        theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "m", trust_remote_code=True)
+    assert theirs("the end of it")["input_ids"] == ours.encode("the end of it").tolist()
 
 
 def test_a_row_without_a_token_keeps_its_state(exported: tuple[Any, Any, Path]) -> None:
