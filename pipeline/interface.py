@@ -172,13 +172,13 @@ class Model:
         num_tokens: int = 100,
         seed: int = 1,
         sampling: Sampling = AS_IS,
-        stops: Sequence[str] = (),
+        stops: str | Sequence[str] = (),
     ) -> list[str]:
         """The text after each of ``prompts``, the same for the same seed; equal prompts give different texts.
 
         Args:
             sampling: temperature, top_k, top_p, min_p, repetition_penalty.
-            stops: strings at which a text ends, without them.
+            stops: a string, or several, at which a text ends, without it.
 
         Raises:
             UserError: a prompt with nothing in it that the tokenizer knows.
@@ -191,7 +191,7 @@ class Model:
             num_tokens=num_tokens,
             seed=seed,
             sampling=sampling,
-            stops=stops,
+            stops=[stops] if isinstance(stops, str) else stops,
             layout=self.config.data.layout,
             begin=None if self._is_at_start else self._state,
         )

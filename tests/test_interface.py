@@ -115,10 +115,19 @@ def test_every_call_begins_from_the_model_s_state(model: Model) -> None:
 
 
 def test_the_beginning_that_is_assigned_again_is_the_beginning(model: Model) -> None:
-    for prompt in ("", "The quick"):
-        written = model.generate(prompt, num_tokens=20)
-        model.state = model.state
-        assert model.generate(prompt, num_tokens=20) == written
+    prompts = ["", "The quick"]
+    written = model.generate(prompts, num_tokens=20)
+    model.state = model.state
+    assert model.generate(prompts, num_tokens=20) == written
+
+
+def test_a_stop_is_a_string_or_several() -> None:
+    model = Model(make_loaded(tokenizer_of("char")))
+    (whole,) = model.generate("The ", num_tokens=60)
+    stop = whole[10:13]  # whose characters come earlier, too
+    assert min(map(whole.index, stop)) < whole.index(stop)
+    for stops in (stop, [stop], (stop, "no such text")):
+        assert model.generate("The ", num_tokens=60, stops=stops) == [whole[: whole.index(stop)]]
 
 
 def test_a_text_goes_on_from_what_was_read() -> None:
