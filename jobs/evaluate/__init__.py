@@ -80,9 +80,10 @@ def measures_of(
         pairs = read_pairs(arguments.pairs, loaded.tokenizer)
         found.append(lambda: sentences.minimal_pairs(loaded, pairs))
     if arguments.bleu is not None:
+        adaptation.check_layout(loaded, "bleu")
         found.append(lambda: continuations.bleu(loaded, arguments, sampling_of(arguments), text()))
     if adapts(arguments):
-        adaptation.check_layout(loaded)
+        adaptation.check_layout(loaded, "cache" if arguments.cache else "dynamic")
         settings = adaptation_of(arguments)
         found.append(lambda: adaptation.adapted(loaded, arguments, settings, text()))
     elif asks_for_perplexity(arguments):

@@ -26,10 +26,10 @@ from pipeline.training.checkpoint import Loaded
 WINDOW_TOKENS, TUNING_TOKENS = 256, 10_000
 
 
-def check_layout(loaded: Loaded) -> None:
-    """Raise ``UserError`` if the texts of the run are independent of each other."""
+def check_layout(loaded: Loaded, option: str) -> None:
+    """Raise ``UserError`` if the texts of the run are independent of each other, for an ``option`` of running text."""
     if loaded.config.data.layout == "documents":
-        raise UserError("--cache, --dynamic: go on from text to text, but this run reads data.layout=documents")
+        raise UserError(f"--{option}: goes on from text to text, but this run reads data.layout=documents")
 
 
 def adapted(loaded: Loaded, arguments: argparse.Namespace, settings: Adaptive, text: HeldOut) -> dict[str, Any]:

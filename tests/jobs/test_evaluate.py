@@ -129,3 +129,11 @@ def test_impossible_combinations_are_refused_before_anything_is_measured(
     ):
         assert sentence in refused(capsys, "--run", run, *options)
         assert not (tmp_path / "rows.tsv").exists()
+
+
+def test_running_text_is_asked_of_no_run_on_documents(
+    run_on_documents: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options in (["--bleu", "3"], ["--cache"], ["--dynamic", "sgd"]):
+        expected = f"error: {options[0]}: goes on from text to text, but this run reads data.layout=documents\n"
+        assert refused(capsys, "--run", run_on_documents, *options) == expected
