@@ -90,6 +90,8 @@ class Tokenizer(ABC):
 
     def of_form(self, form: Literal["NFC", "NFKC"] | None) -> Self:
         """The same tokenizer, for a model whose texts were brought to ``form``; None: they were left as they were."""
+        if form == self.normal_form:
+            return self
         found = copy.copy(self)
         found.normal_form = form
         return found
