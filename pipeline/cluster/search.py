@@ -100,7 +100,7 @@ def search(
         check_same_search(directory, config)
         records = read_journal(directory.path)
         with ray_session(config.cluster, verbose=verbose):
-            if not verbose:  # it tells of failed trials and of state that it cannot save; the journal says what matters
+            if not verbose:  # it reports failed trials and state that it cannot save; the journal says what matters
                 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
             plan = plan_trials(config)
             check_capacity(plan.num_workers, plan.resources)

@@ -1,7 +1,7 @@
 """Gradients are clipped by value, by global norm, or to a percentile of recent norms.
 
-Everything stays on the device: nothing here waits for it. The ranks average their gradients before, so all of them
-decide alike.
+Everything stays on the device: nothing here waits for it. The ranks have averaged their gradients first, so all of
+them decide alike.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ class RunDirectory:
         remove_if_empty(made)
 
     def set_aside(self, *, but: str | Path | None = None) -> Path | None:
-        """Move what the ``locked`` directory holds to ``<name>.old-1`` (or the next free number); None: it is empty.
+        """Move what the ``locked`` directory holds to ``<name>.old-1`` (or the next free number); None: nothing moved.
 
         What ``but`` is, or is within, stays. If the directory is a link to another file system, or all of one, the
         place is ``old-1`` within it: nothing can be renamed from one file system into another.

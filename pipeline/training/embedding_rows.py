@@ -50,7 +50,7 @@ class EmbeddingRows:
             self.rows, self.values = summed(*mean_over_ranks(self.rows, self.values, most))
 
     def update(self, *, lr: float, divisor: Tensor | float, finite: Tensor) -> None:
-        """weight ← weight − lr · values ÷ divisor, or nothing where not ``finite``."""
+        """weight ← weight − lr · values ÷ divisor, or no change if not ``finite``."""
         with torch.no_grad():
             values = (self.values / divisor).masked_fill_(~finite, 0.0)
             self.weight.index_add_(0, self.rows, values, alpha=-lr)

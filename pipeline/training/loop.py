@@ -75,7 +75,7 @@ def fit(loop: Loop) -> str:
 
 
 def pause(loop: Loop, *, is_last: bool, ends_epoch: bool, save: bool) -> None:
-    """Validate, save a checkpoint and report, where these are due between two windows."""
+    """Validate, save a checkpoint and report, each if it is due between two windows."""
     validated = loop.evaluate is not None and (is_last or validation_due(loop, ends_epoch=ends_epoch))
     at_words = loop.words_reached(is_last=is_last)
     if not (validated or save or at_words or checkpoint_due(loop, ends_epoch=ends_epoch)):

@@ -46,7 +46,7 @@ def flops_per_token(model: LanguageModel) -> int:
 
 
 def peak_flops(device_name: str, precision: str, *, tf32: bool) -> float | None:
-    """Return the peak FLOPs of one GPU in a second, in the format of ``precision``; None where that is unknown."""
+    """Return the peak FLOPs of one GPU in a second, in the format of ``precision``; None if that is unknown."""
     words = device_name.replace("-", " ").split()
     for name, (half, tensor, single) in PEAK_TERAFLOPS.items():
         if all(word in words for word in name.split()):
