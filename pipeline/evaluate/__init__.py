@@ -1,6 +1,6 @@
-"""Figures of a model on held-out text, every token of which but the first is scored exactly once.
+"""Figures of a model on held-out text; every token but the first is scored exactly once.
 
-tokens (``held_out``) → windows with carried state → nats of every token (``score``) → sums, and the same by type,
+tokens (``held_out``) → windows with carried state → nats of every token (``score``) → sums, in total and by type,
 position and document (``breakdown``) → perplexity, bits per byte, intervals and tests (``statistics``)
 """
 

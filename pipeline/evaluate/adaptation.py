@@ -1,9 +1,9 @@
 """Surprisal before and after a model learns from each sentence (van Schijndel & Linzen 2018, "A Neural Model of
 Adaptation in Reading").
 
-Each sentence, or document, is scored, then the weights make one step of dynamic evaluation (``dynamic``) against the
-gradient of its mean loss, then it is scored again. What was learnt stays: the next sentence is scored by a model that
-has read all before it.
+Each sentence, or document, is scored, then the weights take one step of dynamic evaluation (``dynamic``) against the
+gradient of its mean loss, then it is scored again. What was learnt stays: each sentence is scored by a model that has
+learnt from all sentences before it.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def adapted_rows(
     unit: Unit = "sentence",
     word_boundary: WordBoundary = "corrected",
 ) -> tuple[Iterator[Row], Iterator[Row]]:
-    """The rows of ``Reading.rows``, before and after the model learns from the unit that each is in, to read in turns.
+    """Return the rows of ``Reading.rows`` before and after the model learns from each row's unit; read both in turns.
 
     Args:
         settings: rate and rule; ``settings.segment`` is not used.
-        rms: of ``gradient_rms`` for the rule ``rms``.
-        unit: what the weights make a step after.
+        rms: from ``gradient_rms``, for the rule ``rms``.
+        unit: the weights take a step after each of these.
     """
     before, after = tee(_scored_twice(Learner(model, settings, rms), reading, unit))
     return (
@@ -51,7 +51,7 @@ def adapted_rows(
 
 
 def _scored_twice(learner: Learner, reading: Reading, unit: Unit) -> Iterator[tuple[Scored, Scored]]:
-    """The windows of each unit as they are scored before and after the weights learn from it."""
+    """Yield the windows of each unit, scored before and after the weights learn from it."""
     model = learner.model
     groups = groups_of_types(reading.tokenizer, model)
     state: State | None = None
@@ -74,7 +74,7 @@ def _scored_twice(learner: Learner, reading: Reading, unit: Unit) -> Iterator[tu
 
 
 def with_adaptation(rows: Iterable[Row], before: Iterable[Row], after: Iterable[Row]) -> Iterator[Row]:
-    """``rows`` of a model that learns nothing, with the nats of ``adapted_rows`` beside theirs."""
+    """Yield ``rows`` of a model that does not learn, with the nats of ``adapted_rows`` added to them."""
     for row, one, other in zip(rows, before, after, strict=True):
         row.values |= {BEFORE: one.nats, AFTER: other.nats}
         yield row

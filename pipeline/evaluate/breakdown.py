@@ -1,4 +1,4 @@
-"""Nats are added up by type, by position in the document and by document, as they are scored.
+"""Nats added up by type, by position in the document and by document, as they are scored.
 
 Letters: T time, B streams, V vocabulary.
 """
@@ -16,9 +16,9 @@ from pipeline.data.windows import Tokens
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
-# with fewer documents than this, what is drawn for intervals and tests is stretches of so many tokens
+# with fewer documents than this, intervals and tests resample stretches of this number of tokens instead
 FEWEST_DOCUMENTS, STRETCH_TOKENS = 20, 1000
-# bounds of the groups of types by their count in the training text, of positions by tokens before them
+# lower bounds of the groups: of types by count in the training text, of positions by number of preceding tokens
 COUNTS = [0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000]
 POSITIONS = [0, 10, 100, 1_000, 10_000, 100_000]
 TOKENS_AT_ONCE = 1 << 20
@@ -60,7 +60,7 @@ class Breakdown:
         self.by_unit = np.zeros((2, len(self.units)))
 
     def add(self, first: Ids, targets: Ids, nats: Numbers) -> None:
-        """Add the nats of (T, B) ``targets``, negative where they do not count; the first stand at (B,) ``first``."""
+        """Add the nats of (T, B) ``targets``, negative if they do not count; row 0 is at places (B,) ``first``."""
         counted = targets >= 0
         places = (first + np.arange(len(targets))[:, None])[counted]  # (N,)
         types, nats = targets[counted], nats[counted]
@@ -76,23 +76,23 @@ class Breakdown:
 
     @property
     def unit(self) -> str:
-        """What intervals and tests draw: documents, or stretches of one where there are few."""
+        """What intervals and tests resample: documents or, if there are few, stretches of tokens."""
         if self.are_documents:
             return f"{len(self.units):,} documents"
         number, size = len(self.units), self.stretch
         return f"{number:,} stretch{'es' * (number > 1)} of {size:,} token{'s' * (size > 1)}"
 
     def per_unit(self) -> tuple[Numbers, Numbers]:
-        """(nats, tokens) of every unit with a scored token in it."""
+        """Return (nats, tokens) of every unit that has a scored token."""
         is_scored = self.by_unit[1] > 0
         return self.by_unit[0, is_scored], self.by_unit[1, is_scored]
 
     def position_groups(self) -> list[Group]:
-        """By the number of tokens before them in their document."""
+        """Return the scored tokens grouped by the number of tokens before them in their document."""
         return _groups(POSITIONS, *self.by_position)
 
     def frequency_groups(self, counts: Ids) -> list[Group]:
-        """By the (V,) ``counts`` of their types in the training text."""
+        """Return the scored tokens grouped by the (V,) ``counts`` of their types in the training text."""
         group = np.searchsorted(COUNTS, counts, side="right") - 1  # (V,)
         nats, tokens = (np.bincount(group, weights=sums, minlength=len(COUNTS)) for sums in self.by_type)
         return _groups(COUNTS, nats, tokens)
@@ -105,7 +105,7 @@ def _groups(bounds: list[int], nats: Ids, tokens: Ids) -> list[Group]:
 
 
 def count_types(tokens: Tokens, vocab_size: int) -> Ids:
-    """(V,) how often each type occurs in ``tokens``."""
+    """Return (V,) how often each type occurs in ``tokens``."""
     counts = np.zeros(vocab_size, dtype=np.int64)
     for start in range(0, len(tokens), TOKENS_AT_ONCE):
         length = min(TOKENS_AT_ONCE, len(tokens) - start)

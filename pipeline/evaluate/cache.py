@@ -1,13 +1,13 @@
-"""The neural cache (Grave et al. 2017): tokens seen lately, found again by the hidden vectors before them.
+"""The neural cache (Grave et al. 2017): recent tokens, found again through the hidden vectors before them.
 
 p(w) = (1 − λ) p_model(w) + λ p_cache(w), p_cache(w) ∝ Σ exp(θ hₜ·hᵢ) over the i among the last ``window`` places
 before t whose next token is w. Constant memory: that many vectors.
 
-The sum over all places before t is by far most of the work. All hₜ·hᵢ of some t are one product, and the columns that
-lie within the window of each of its rows are a matrix by age, (T, W), without a copy. Of the places with the same token
-there are few, and only those are looked at by themselves. Letters: T time, K remembered places, H hidden, W places of
-the largest window, n of T rows, P pairs of a place and an earlier one with the same token, θ and ``windows`` the
-numbers of both.
+The sum over all places before t is by far most of the work. All hₜ·hᵢ of several t are one product, and the columns
+within the window of each of its rows are viewed as a matrix by age, (T, W), without a copy. Places with the same token
+are few, and only these are handled individually. Letters: T time, K remembered places, H hidden, W places of the
+largest window, n of T rows, P pairs of a place and an earlier one with the same token; θ and ``windows`` in a shape
+are the numbers of either.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pipeline.scoring import Scored
 THETAS = (0.05, 0.1, 0.2, 0.4, 0.8)
 WEIGHTS = (0.01, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3)
 WINDOWS = (100, 500, 2000)
-# similarities at a time on a CPU: they stay in its cache; but fewer rows are multiplied slowly
+# similarities at a time on a CPU, so that they stay in its cache; with fewer rows a product is slow
 MOST_SIMILARITIES, ROWS_AT_LEAST = 2**15, 32
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
@@ -39,8 +39,8 @@ class Memory:
     """The hidden vectors of the last places of one stream and the tokens that followed them.
 
     Args:
-        thetas: factors of similarities to give probabilities for.
-        windows: numbers of places to give them for, the smallest first; as many as the last are remembered.
+        thetas: factors of the similarities; there is a set of probabilities for each.
+        windows: numbers of places, likewise, in ascending order; the largest is the number that is remembered.
     """
 
     def __init__(self, thetas: Sequence[float], windows: Sequence[int]) -> None:
@@ -48,12 +48,12 @@ class Memory:
         self.windows = windows
         self.hidden: Tensor | None = None  # (K, H)
         self.tokens: Tensor | None = None  # (K,)
-        self.num_places = 0  # so far, of the present document
+        self.num_places = 0  # so far, of the current document
 
     def log_probabilities(self, part: Scored, *, is_by_document: bool) -> tuple[Tensor, Tensor]:
-        """log p_cache of the targets of a window, (θ, windows, T), and where nothing is remembered, (T,).
+        """Return log p_cache of the targets of a window, (θ, windows, T), and where the cache is empty, (T,).
 
-        The window is remembered afterwards.
+        Then remember the window.
         """
         hidden = part.hidden[:, 0]  # (T, H)
         tokens = torch.from_numpy(part.window.targets[:, 0].copy()).to(hidden.device)  # (T,)
@@ -69,7 +69,7 @@ class Memory:
         return (same - everything).masked_fill(is_empty, -torch.inf), is_empty
 
     def _places_before(self, part: Scored, *, is_by_document: bool) -> Numbers:
-        """How many places of its document there are before each of the window, (T,), and go on counting."""
+        """Return how many places of its document precede each place of the window, (T,), and keep counting."""
         num_steps = len(part.hidden)
         found = self.num_places + np.arange(num_steps)
         if is_by_document and part.window.resets is not None:
@@ -80,7 +80,9 @@ class Memory:
         return found
 
     def _sums(self, hidden: Tensor, tokens: Tensor, num_before: Numbers, width: int) -> tuple[Tensor, Tensor]:
-        """ln Σ exp(θ hₜ·hᵢ) over all places of each window, and over those with the same token; (θ, windows, T) each.
+        """Return ln Σ exp(θ hₜ·hᵢ) over all places in each window, and over those with the same token.
+
+        Both are (θ, windows, T).
 
         Args:
             hidden: (K + T, H).
@@ -114,20 +116,21 @@ class Memory:
 
 
 class Sums:
-    """Σ exp(θ x) over the places of each window before each of T, kept as sums beside the largest of what they sum.
+    """Σ exp(θ x) over the places in each window before each of T, kept as sums relative to the largest x.
 
     Args:
-        like: of its kind are the sums.
+        like: the sums have its dtype and device.
     """
 
     def __init__(self, thetas: Sequence[float], windows: Sequence[int], num_steps: int, *, like: Tensor) -> None:
         self.thetas, self.windows = thetas, windows
-        # by bands between two windows, each beside its own largest, beside which that of all could vanish
+        # for the bands between two windows, each relative to its own largest x: relative to a common one, sums could
+        # underflow
         self.most = like.new_zeros(len(windows), num_steps)
         self.sums = like.new_zeros(len(thetas), len(windows), num_steps)
 
     def add(self, rows: slice, by_age: Tensor, is_out: Tensor | None) -> None:
-        """Sum the last columns of (n, W) ``by_age``, the x of n ``rows``, but for ``is_out``, (n, W); it is used up."""
+        """Sum over (n, W) ``by_age``, the x of n ``rows``, except where (n, W) ``is_out``; overwrites ``by_age``."""
         width = by_age.shape[1]
         edges = [width - min(size, width) for size in (0, *self.windows)]
         for index, (end, begin) in enumerate(pairwise(edges)):
@@ -148,20 +151,20 @@ class Sums:
                 torch.sum(shares, 1, out=sums[index, rows])
 
     def logs(self) -> Tensor:
-        """Logarithms of the sums over each window, (θ, windows, T) in float64."""
+        """Return the logarithms of the sums over each window, (θ, windows, T) in float64."""
         return log_sums(self.sums, self.most, self.thetas).logcumsumexp(1)
 
 
 def log_sums(sums: Tensor, most: Tensor, thetas: Sequence[float]) -> Tensor:
-    """ln Σ exp(θ x) in float64 from (θ, …) sums of exp(θ (x − most)) and (…) ``most``."""
+    """Return ln Σ exp(θ x) in float64 from (θ, …) sums of exp(θ (x − most)) and (…) ``most``."""
     return torch.stack([part.double().log() + theta * most.double() for part, theta in zip(sums, thetas, strict=True)])
 
 
 def log_sums_of_groups(similarities: Tensor, groups: Tensor, shape: tuple[int, int], thetas: Sequence[float]) -> Tensor:
-    """ln Σ exp(θ x) in float64 over the (P,) ``similarities`` of each place in each window, (θ, windows, T).
+    """Return ln Σ exp(θ x) in float64 over the (P,) ``similarities`` of each place in each window, (θ, windows, T).
 
     Args:
-        groups: (P,) the place, and the smallest window that it lies in, as one number.
+        groups: (P,) the place and the smallest window that the earlier one lies in, as one number.
         shape: T, windows.
     """
     most = similarities.new_full((math.prod(shape),), -torch.inf)
@@ -172,12 +175,12 @@ def log_sums_of_groups(similarities: Tensor, groups: Tensor, shape: tuple[int, i
 
 
 def finite(values: Tensor) -> Tensor:
-    """``values`` with 0 in place of −∞, the largest of nothing."""
+    """Return ``values`` with 0 in place of −∞, the maximum of an empty set."""
     return values.masked_fill(values == -torch.inf, 0)
 
 
 def mixed(nats: Tensor, log_cache: Tensor, is_empty: Tensor, weight: float) -> Tensor:
-    """Return the nats of the mixture in float64; those of the model alone where nothing is remembered."""
+    """Return the nats of the mixture in float64; those of the model alone where the cache is empty."""
     if weight == 0:
         return nats.double()
     both = torch.logaddexp(math.log1p(-weight) - nats.double(), math.log(weight) + log_cache)
@@ -185,7 +188,7 @@ def mixed(nats: Tensor, log_cache: Tensor, is_empty: Tensor, weight: float) -> T
 
 
 def with_cache(parts: Iterable[Scored], settings: CacheSettings, *, is_by_document: bool = False) -> Iterator[Scored]:
-    """Score ``parts`` of one stream with a cache as well; ``is_by_document``: it is cleared where states are."""
+    """Mix a cache into the scored ``parts`` of one stream; ``is_by_document``: clear it where states are reset."""
     memory = Memory([settings.theta], [settings.window])
     for part in parts:
         log_cache, is_empty = memory.log_probabilities(part, is_by_document=is_by_document)
@@ -193,7 +196,7 @@ def with_cache(parts: Iterable[Scored], settings: CacheSettings, *, is_by_docume
 
 
 def tune_cache(parts: Iterable[Scored], *, is_by_document: bool = False) -> CacheSettings:
-    """Return the best of a grid of settings on ``parts`` of one stream, all tried in one pass over them."""
+    """Return the best of a grid of settings on ``parts`` of one stream; one pass tries them all."""
     nats = torch.zeros(len(THETAS), len(WINDOWS), len(WEIGHTS), dtype=torch.float64)
     memory = Memory(THETAS, WINDOWS)
     for part in parts:

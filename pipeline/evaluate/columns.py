@@ -1,7 +1,7 @@
 """More than surprisal: rows of tokens and words in, the same rows with the figures of other columns out.
 
-Each function takes rows as they come and gives them on a little later; none keeps all of them. A figure that is not
-there is null, never 0.
+Each function reads a stream of rows and yields them a little later; none keeps all of them. A missing figure is null,
+never 0.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pipeline.model.state import State, concatenate
 from pipeline.ngram import BEGIN, END, UNKNOWN, NGramModel
 from pipeline.scoring import read
 
-# what each of ``SURPRISAL_COLUMNS`` stands for
+# the columns of the table for each of ``SURPRISAL_COLUMNS``
 COLUMNS: dict[str, list[pa.Field]] = {
     "entropy": [pa.field("entropy_nats", pa.float64())],
     "rank": [pa.field("rank", pa.int64())],
@@ -39,12 +39,12 @@ COLUMNS: dict[str, list[pa.Field]] = {
     ],
 }
 NGRAM_COLUMNS = [pa.field("ngram_nats", pa.float64()), pa.field("ngram_order", pa.int64())]
-# rows that are looked up in an n-gram model at a time, places whose next word is expanded at a time
+# rows looked up in an n-gram model at a time, and places whose next word is expanded at a time
 ROWS_AT_ONCE, PLACES_AT_ONCE = 4096, 16
 
 
 def with_lags(rows: Iterable[Row]) -> Iterator[Row]:
-    """The nats of the token or word before, and of the one before that, of the same document."""
+    """Add the nats of the token or word before, and of the one before that, in the same document."""
     former: dict[str, tuple[int, float | None, float | None]] = {}
     for row in rows:
         document, one, two = former.get(row.level, (-1, None, None))
@@ -56,7 +56,7 @@ def with_lags(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def with_lengths(rows: Iterable[Row]) -> Iterator[Row]:
-    """The characters of each word, as the text has it."""
+    """Add the number of characters of each word, as the text has it."""
     for row in rows:
         word = row.word if row.level == "word" else None
         row.values["length"] = None if word is None or is_unknown(row) else len(word)
@@ -64,10 +64,10 @@ def with_lengths(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def with_frequencies(rows: Iterable[Row], counts: Mapping[str, int]) -> Iterator[Row]:
-    """How often each word is in the training text, and ln of its share of all words there.
+    """Add how often each word is in the training text, and ln of its share of all words there.
 
     Args:
-        counts: of ``TrainingText.counts``.
+        counts: from ``TrainingText.counts``.
     """
     num_words = sum(number for word, number in counts.items() if word not in (BEGIN, END))
     for row in rows:
@@ -82,13 +82,13 @@ def with_frequencies(rows: Iterable[Row], counts: Mapping[str, int]) -> Iterator
 
 
 def is_unknown(row: Row) -> bool:
-    """Whether nothing says what stands where the model has ``<unk>``."""
+    """Whether the model has ``<unk>`` here and nothing says what the text has."""
     return row.own is None and row.data == UNKNOWN.encode()
 
 
 def with_ngrams(rows: Iterable[Row], model: NGramModel) -> Iterator[Row]:
-    """The nats of each word under an n-gram model, which begins anew with each sentence and document, and how many
-    words the n-gram has that it was found in: 0 for an unknown word, of which the nats are those of ``<unk>``.
+    """Add the nats of each word under an n-gram model, which restarts at each sentence and document, and the number of
+    words of the n-gram that was found: 0 for an unknown word, whose nats are those of ``<unk>``.
     """
     rows = iter(rows)
     history = History(model)
@@ -109,7 +109,7 @@ def with_ngrams(rows: Iterable[Row], model: NGramModel) -> Iterator[Row]:
 
 
 class History:
-    """The words before each, as an n-gram model knows them."""
+    """The preceding words, as an n-gram model knows them."""
 
     def __init__(self, model: NGramModel) -> None:
         self.model = model
@@ -117,7 +117,7 @@ class History:
         self.words: deque[int] = deque(maxlen=model.order)
 
     def push(self, row: Row) -> list[list[int]]:
-        """A question for each word of ``row``, after those before it; none for a token."""
+        """Return a question for each word of ``row``, given those before it; none for a token."""
         if row.level != "word":
             return []
         if row.document != self.document:
@@ -139,11 +139,11 @@ class History:
 def with_word_entropies(
     rows: Iterable[Row], model: LanguageModel, reading: Reading, *, mass: float = 0.9
 ) -> Iterator[Row]:
-    """The entropy of each word before it is read, and by how much that of the next word is less than it.
+    """Add the entropy of each word before it is read, and by how much the entropy of the next word is lower.
 
     Args:
-        rows: of ``reading`` by ``model``.
-        mass: of the probability, the part that is found in whole words (see ``next_words``); a model of words has all.
+        rows: those of ``reading`` under ``model``.
+        mass: the probability that is expanded to whole words (see ``next_words``); models of words cover all of it.
     """
     is_word = reading.tokenizer.kind == "word"
     found = with_entropies_of_types(rows) if is_word else with_expanded_entropies(rows, model, reading, mass)
@@ -162,7 +162,7 @@ def with_word_entropies(
 
 
 def reduction(row: Row, following: Row) -> float | None:
-    """By how much a word has made the next one more certain; null for the last of a document."""
+    """Return by how much a word reduces the entropy of the next word; None for the last word of a document."""
     before, after = row.values["word_entropy_nats"], following.values["word_entropy_nats"]
     if row.document != following.document or before is None or after is None:
         return None
@@ -170,7 +170,7 @@ def reduction(row: Row, following: Row) -> float | None:
 
 
 def with_entropies_of_types(rows: Iterable[Row]) -> Iterator[Row]:
-    """Every token is a word: the entropy of the next token is that of the next word."""
+    """Add the entropy of the next token as that of the next word, for models whose tokens are words."""
     for row in rows:
         if row.level == "word":
             figures = {"nats": row.entropy_nats, "missing_nats": 0.0, "mass": 1.0}
@@ -193,14 +193,14 @@ def with_expanded_entropies(rows: Iterable[Row], model: LanguageModel, reading: 
 
 
 def _up_to_words(rows: Iterator[Row], number: int) -> Iterator[Row]:
-    """``rows`` until so many of them were words."""
+    """Yield ``rows`` until ``number`` of them were words."""
     while number and (row := next(rows, None)) is not None:
         number -= row.level == "word"
         yield row
 
 
 class Walk:
-    """Reads a text on and on, as far as it is asked to."""
+    """Reads a text from left to right, as far as it is asked to."""
 
     def __init__(self, model: LanguageModel, reading: Reading) -> None:
         self.model, self.reading = model, reading
@@ -208,7 +208,7 @@ class Walk:
         self.reached: tuple[torch.Tensor, State] | None = None
 
     def to(self, place: int) -> tuple[torch.Tensor, State]:
-        """(1, H) as the head takes it, and the state, after input ``place``, which is never before the last one."""
+        """Return (1, H) for the head, and the state, after input ``place``, which is never before the previous one."""
         for window in self.reading.windows(self.position, place + 1):
             with evaluating(self.model):
                 hidden, _, state = read(self.model, window, self.reached[1] if self.reached else None)

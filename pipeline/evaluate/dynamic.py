@@ -1,9 +1,9 @@
-"""Dynamic evaluation (Krause et al. 2018): the weights follow the text that has been scored, a segment at a time.
+"""Dynamic evaluation (Krause et al. 2018): the weights adapt to the text that has been scored, segment by segment.
 
 θ ← θ − η g / (RMS + ε) + λ (θ₀ − θ) · RMS / mean(RMS), with g the gradient of the segment just scored, θ₀ the trained
-weights and RMS the root mean square of gradients on the training text; plain SGD leaves RMS out. mean(RMS) is that of
-the parameters' means, as in the published code: over all numbers at once an embedding of rare words would rule it.
-Constant memory.
+weights and RMS the root mean square of gradients on the training text; plain SGD leaves RMS out. mean(RMS) averages the
+means of the parameters, as in the published code: over all numbers at once, an embedding of rare words would dominate
+it. Constant memory.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ TRIED_DECAYS = (0.0, 1e-3, 5e-3, 0.02, 0.05)
 
 
 class Follower:
-    """A copy of a model whose weights are moved; the model itself stays as it is.
+    """A copy of a model whose weights are moved; the model itself does not change.
 
-    The gradient of an embedding is sparse, the rows of the types that were read. Where the head has the same matrix,
-    they are added to the gradient of that.
+    The gradient of an embedding is sparse: the rows of the types that were read. If the head shares the matrix, they
+    are added to the head's gradient.
     """
 
     def __init__(self, model: LanguageModel) -> None:
@@ -50,7 +50,7 @@ class Follower:
         """Return (T, B, H) hidden, (T, B) targets, the state after ``window``, and the gradient of its mean loss.
 
         Args:
-            nats: gets the (T, B) nats that the loss sums.
+            nats: the (T, B) nats that the loss sums are appended to this list.
         """
         with evaluating(self.model, gradients=True):
             hidden, targets, state = read(self.model, window, state)
@@ -65,10 +65,10 @@ class Follower:
 
 
 class Learner(Follower):
-    """A follower whose weights are moved by the rule of ``settings``.
+    """A follower whose weights move by the rule of ``settings``.
 
     Args:
-        rms: of ``gradient_rms``; None: plain SGD.
+        rms: from ``gradient_rms``; None: plain SGD.
     """
 
     def __init__(self, model: LanguageModel, settings: DynamicSettings, rms: list[Tensor] | None) -> None:
@@ -81,7 +81,7 @@ class Learner(Follower):
             decay: float | Tensor = settings.decay
             scale = None
             if rms is not None:
-                # what is beyond 1 would overshoot
+                # a decay above 1 would overshoot
                 decay = (settings.decay * rms[index] / mean).clamp(max=1)
                 scale = 1 / (rms[index] + settings.epsilon)
             if parameter is self.model.embedding.weight and not is_tied:
@@ -127,7 +127,7 @@ def follow(
     """Score the windows of ``parts``, one stream in segments, each before the weights learn from it.
 
     Args:
-        rms: of ``gradient_rms``; None: plain SGD.
+        rms: from ``gradient_rms``; None: plain SGD.
     """
     learner = Learner(model, settings, rms)
     state = None
@@ -139,7 +139,7 @@ def follow(
 
 
 def tune_dynamic(nats_of: Callable[[DynamicSettings], float], settings: DynamicSettings) -> DynamicSettings:
-    """The best learning rate, for rms then the best ε at the same η / ε, then the best decay, by ``nats_of``."""
+    """Find the best learning rate, for rms then the best ε at the same η / ε, then the best decay, by ``nats_of``."""
     best = min((replace(settings, lr=lr) for lr in TRIED_LRS[settings.rule]), key=nats_of)
     if settings.rule == "rms":
         ratio = best.lr / best.epsilon

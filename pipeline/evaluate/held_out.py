@@ -1,4 +1,4 @@
-"""Held-out text, a split or any other, as tokens to be scored, with what the figures of the text need."""
+"""Held-out text, a split or any other, as tokens to be scored, with what its figures need."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ TOKENS_AT_ONCE = 1 << 16
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out tokens with what the score of their text needs to know."""
+    """Held-out tokens, with what scoring their text requires."""
 
     tokens: Tokens
     num_bytes: int | None
     why_not: str = ""
-    begin_id: int | None = None  # what is read before each document; None: it is scored as streams
-    # what the text has in place of each <unk>, in order; None where that cannot be said
+    begin_id: int | None = None  # what is read before each document; None: the text is scored as streams
+    # what the text has in place of each <unk>, in order; None if that is not known
     own_texts: Callable[[], Iterator[str | None]] = lambda: iter(())
 
     @property
@@ -39,9 +39,9 @@ class HeldOut:
 
 
 def held_out(tokenizer: Tokenizer, tokens: Tokens, first: Ids, *, num_bytes: int, num_unknown: int) -> HeldOut:
-    """``tokens`` of a text of ``num_bytes`` bytes; ``first``, its first token, is not scored and its bytes not counted.
+    """Return ``tokens`` of a text of ``num_bytes`` bytes; its first token, ``first``, and its bytes are not scored.
 
-    Bits per byte are given only where the tokens say all of the text: not with ``<unk>`` among them, nor for words,
+    Bits per byte are given only if the tokens encode the whole text: not with ``<unk>`` among them, nor for words,
     which do not keep white space.
     """
     if num_unknown:
@@ -57,14 +57,14 @@ def held_out(tokenizer: Tokenizer, tokens: Tokens, first: Ids, *, num_bytes: int
 def laid_out(
     tokenizer: Tokenizer, tokens: Tokens, begin_id: int | None, *, num_bytes: int, num_unknown: int
 ) -> HeldOut:
-    """``held_out`` of streams, or of documents that are read after ``begin_id``: their first token is scored, too."""
+    """Return ``held_out`` of streams, or of documents, read after ``begin_id``: then the first token is scored, too."""
     first = np.asarray(tokens[:1] if begin_id is None else tokens[:0])
     found = held_out(tokenizer, tokens, first, num_bytes=num_bytes, num_unknown=num_unknown)
     return replace(found, begin_id=begin_id)
 
 
 def split_held_out(corpus: PreparedCorpus, split: str, *, layout: Layout = "streams") -> HeldOut:
-    """A split of a prepared corpus, ready to be scored. Raises ``UserError`` if there is no such split."""
+    """Return a split of a prepared corpus, ready to be scored. Raises ``UserError`` if there is no such split."""
     if split not in corpus.splits:
         sentence = f"the prepared corpus has no {split} split (corpus.{split}, corpus.{split}_fraction)"
         raise UserError(sentence, argument="split")
@@ -76,14 +76,14 @@ def split_held_out(corpus: PreparedCorpus, split: str, *, layout: Layout = "stre
 def text_held_out(
     tokenizer: Tokenizer, path: str, config: CorpusConfig, *, layout: Layout = "streams", by_line: bool = False
 ) -> HeldOut:
-    """A text, of any kind that a corpus may have, split into documents as ``config`` says.
+    """Read a text, of any kind that a corpus can have, split into documents as ``config`` says.
 
     Args:
         by_line: each line (or record) is a document that is scored by itself, whatever the model was trained on: from
             a zero state, after what a text begins with.
 
     Raises:
-        UserError: it is missing, not UTF-8, too short, or holds nothing that the tokenizer knows, or something that it
+        UserError: it is missing, not UTF-8, too short, has nothing that the tokenizer knows, or has something that it
             has no type for.
     """
     changes = {"valid": [path], "format": "auto", "min_characters": None, "max_characters": None}
@@ -118,23 +118,23 @@ def text_held_out(
 
 
 def _own_texts(tokenizer: Tokenizer, slices: Iterable[Slice]) -> Iterator[str | None]:
-    """Yield what the text has in place of each ``<unk>``: it is read once more, in the same parts."""
+    """Yield what the text has in place of each ``<unk>``; this reads it once more, in the same parts."""
     for text in texts_of(slices, safe_cut=tokenizer.safe_cut):
         yield from tokenizer.texts_of_unknown(text)
 
 
 def count_words(tokenizer: Tokenizer, tokens: Tokens, *, layout: Layout = "streams") -> tuple[int, int]:
-    """(words between white space, line ends) of what is scored of ``tokens``: what perplexity per word divides by.
+    """Count (words between white space, line ends) in the scored part of ``tokens``, for perplexity per word.
 
-    That is all but the first of streams, and all of documents, whose ends count as line ends.
+    All but the first token of streams are scored, and all of documents, whose ends count as line ends.
 
-    A line end counts as one more word to be told, since word models of lines have ``<eos>`` there (Mikolov et al.
-    2010). Tokens that are words themselves count as they are.
+    A line end counts as one more word to be predicted, since word models of lines have ``<eos>`` there (Mikolov et al.
+    2010). Tokens that are words themselves are simply counted.
     """
     if tokenizer.kind == "word":
         return len(tokens) - (layout == "streams"), 0
     ends = {} if layout == "streams" else {tokenizer.eos_id: b"\n"}
-    # documents without <eos> end at no token, but words do not go on from one to the next
+    # no token ends documents without <eos>, but words do not continue from one to the next
     starts = np.zeros(0, dtype=np.int64) if layout == "streams" else document_starts(tokens)[1:]
     bytes_of = lru_cache(maxsize=None)(lambda token: ends.get(token) or tokenizer.decode_bytes(token))
     num_words = num_lines = 0

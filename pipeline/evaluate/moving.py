@@ -1,6 +1,6 @@
 """Weights that move a little after every segment of a text (dynamic evaluation).
 
-θ ← θ + decay (θ₀ − θ) − lr · scale · g, in two passes over a weight; of an embedding only for the rows that are read.
+θ ← θ + decay (θ₀ − θ) − lr · scale · g, in two passes over a weight; in an embedding only for the rows that are read.
 Letters: V vocabulary, E embedding, N tokens of a segment, R types among them.
 """
 
@@ -14,9 +14,9 @@ class MovedWeight:
     """A weight θ that moves by θ ← θ + decay (θ₀ − θ) − lr · scale · g.
 
     Args:
-        weight: moved in place; as it is now, it is θ₀.
-        decay: of all numbers of the weight, or of each.
-        scale: of each number; None: 1.
+        weight: moved in place; its current value is θ₀.
+        decay: one number for the whole weight, or one per element.
+        scale: one per element; None: 1.
     """
 
     def __init__(self, weight: Tensor, lr: float, decay: float | Tensor, scale: Tensor | None) -> None:
@@ -29,10 +29,10 @@ class MovedWeight:
 
 
 class MovedRows(MovedWeight):
-    """An embedding (V, E), of which only the rows that are read are as they are to be.
+    """An embedding (V, E), of which only the rows that are read are kept up to date.
 
-    A row that no gradient reaches goes back towards θ₀ by the same factors at every step: n steps at once are the n-th
-    power of 1 − decay.
+    A row that gets no gradient decays towards θ₀ by the same factors at every step: n steps at once are the n-th power
+    of 1 − decay.
     """
 
     def __init__(self, weight: Tensor, lr: float, decay: float | Tensor, scale: Tensor | None) -> None:
@@ -44,7 +44,7 @@ class MovedRows(MovedWeight):
         return self.decay[rows] if isinstance(self.decay, Tensor) else self.decay
 
     def catch_up(self, rows: Tensor) -> None:
-        """Bring (N,) ``rows``, some perhaps repeated, up to date."""
+        """Bring (N,) ``rows``, which can repeat, up to date."""
         missed = (self.num_steps - self.seen_steps[rows]).unsqueeze(1).to(self.weight.dtype)  # (N, 1)
         trained = self.trained[rows]  # (N, E)
         self.weight[rows] = trained + (self.weight[rows] - trained) * (1 - self._decay_of(rows)) ** missed
@@ -63,12 +63,12 @@ class MovedRows(MovedWeight):
 def moved(
     weight: Tensor, trained: Tensor, gradient: Tensor, lr: float, decay: float | Tensor, scale: Tensor | None
 ) -> Tensor:
-    """Move ``weight`` in place; returns it."""
+    """Move ``weight`` in place and return it."""
     weight.lerp_(trained, decay)
     return weight.sub_(gradient, alpha=lr) if scale is None else weight.addcmul_(gradient, scale, value=-lr)
 
 
 def rows_of(gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows (R,) of a sparse gradient, each once, and their gradients (R, E)."""
+    """Return the rows (R,) of a sparse gradient, each once, and their gradients (R, E)."""
     gradient = gradient.coalesce()
     return gradient.indices()[0], gradient.values()

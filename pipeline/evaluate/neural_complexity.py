@@ -1,8 +1,8 @@
 """Rows of words in the columns of ``neural-complexity`` (van Schijndel & Linzen 2018), for scripts that read those.
 
-A line a word, separated by blanks: ``word sentid sentpos wlen surp entropy entred``. Sentences and places count from 0,
-figures are in bits, ``entropy`` is that of the distribution from which the word comes, ``entred`` how much less it is
-than at the word before, at least 0, and 0 for the first word. There is no line for the end of a sentence, and a word
+One line per word, separated by blanks: ``word sentid sentpos wlen surp entropy entred``. Sentences and places count
+from 0, figures are in bits, ``entropy`` is that of the distribution from which the word comes, ``entred`` how much
+lower it is than at the word before, at least 0, and 0 for the first word. The end of a sentence has no line, and a word
 that the model does not know is ``<unk>``.
 """
 
@@ -20,11 +20,11 @@ HEADER = "word sentid sentpos wlen surp entropy entred"
 
 
 def write_complexity(path: str, rows: Iterable[Row]) -> dict[str, int]:
-    """Write the words among ``rows`` whole or not at all; returns how many rows of each level there were.
+    """Write the words among ``rows`` whole or not at all; return how many rows of each level there were.
 
     Raises:
         UserError: a word has white space in it, which separates the columns.
-        UnwritableError: the file cannot be written; a former one is kept.
+        UnwritableError: the file cannot be written; an existing one is kept.
     """
     counts = {"token": 0, "word": 0}
 
@@ -41,7 +41,7 @@ def write_complexity(path: str, rows: Iterable[Row]) -> dict[str, int]:
 
 
 def lines(words: Iterable[Row]) -> Iterator[str]:
-    """A line for each of ``words`` but the ends of sentences."""
+    """Yield a line for each of ``words`` except the ends of sentences."""
     position, document, former = -1, -1, 0.0
     for row in words:
         if row.is_end:

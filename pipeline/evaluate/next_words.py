@@ -1,17 +1,17 @@
 """The entropy of the next word, for models whose tokens are parts of words.
 
-Words are expanded as a tree of tokens, the likeliest beginnings first, until the words that are found whole have a
-stated part of the probability. With q(b) the probability of a beginning b (what is read so far of the next word, at
-first nothing) and h(b) the entropy of what comes next in it (a token that goes on with the word, or that it is over),
+Words are expanded as a tree of tokens, the likeliest beginnings first, until the complete words have a given share of
+the probability. With q(b) the probability of a beginning b (what is read so far of the next word, at first nothing) and
+h(b) the entropy of what comes next in it (a token that continues the word, or its end),
 
     H = Σ q(b) · h(b)    over all beginnings,
 
-by the chain rule. The sum over those that were expanded is never above H, and what is left is at most the part of the
-probability not yet found whole, times the largest entropy that the rest of a word can have. Words are those of
-``words``, by the convention ``corrected``: the end of a document is one of them, and a word that can be spelt in
-several ways is as many.
+by the chain rule. The sum over those that were expanded is never above H, and what is missing is at most the
+probability of words not yet complete, times the largest entropy that the rest of a word can have. Words are those of
+``words`` under the convention ``corrected``: the end of a document is one of them, and a word that can be spelt in
+several ways counts once for each.
 
-Letters: P places, F beginnings at hand, R beginnings expanded, V vocabulary.
+Letters: P places, F beginnings waiting, R beginnings expanded, V vocabulary.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import State, concatenate, select
 
-# tokens that the rest of a word may still have, where its entropy is bounded
+# tokens that the rest of a word can still have, in the bound on its entropy
 MOST_TOKENS_LEFT = 10
-# beginnings that are expanded at most at a place, and at a time
+# the most beginnings that are expanded at a place, and at a time
 MOST_EXPANDED, ROWS_AT_ONCE = 20_000, 512
 MOST_STATE_BYTES = 2**18
-# beginnings less likely than this part of what may be left are not followed
+# beginnings less likely than this fraction of what can be left are dropped
 SMALLEST_PART = 1e-6
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
@@ -48,20 +48,20 @@ Numbers = np.ndarray[Any, np.dtype[Any]]
 class WordEntropy:
     """The entropy of the next word at one place, in nats."""
 
-    nats: float  # it has at least so much
-    missing_nats: float  # and at most so much more, if no word has over ``MOST_TOKENS_LEFT`` tokens more than were read
-    mass: float  # the probability of the words that were found whole
+    nats: float  # a lower bound
+    missing_nats: float  # how much more it can be, if no word has over ``MOST_TOKENS_LEFT`` tokens beyond those read
+    mass: float  # the probability of the words that were expanded completely
 
 
 @dataclass
 class Beginnings:
     """Beginnings of words that are not yet expanded."""
 
-    place: Numbers  # (F,) which place each is of
-    row: Numbers  # (F,) which state it goes on from
-    token: Numbers  # (F,) and with what
+    place: Numbers  # (F,) the place that each belongs to
+    row: Numbers  # (F,) the state that it continues
+    token: Numbers  # (F,) the token to be read next
     q: Numbers  # (F,) its probability
-    is_open: Numbers  # (F,) whether it has more than white space, so that the word can be over
+    is_open: Numbers  # (F,) whether it has more than white space, so that the word can end
 
     def where(self, chosen: Numbers) -> Beginnings:
         return Beginnings(*(part[chosen] for part in vars(self).values()))
@@ -76,10 +76,10 @@ class NextWords:
     """Expands the next word after given places.
 
     Args:
-        mass: of the probability, the part that is to be found in whole words.
+        mass: the probability that complete words have to reach.
 
     Raises:
-        UserError: no type of the tokenizer shows where a word is over, or the model's state is too large.
+        UserError: no type of the tokenizer shows where a word ends, or the model's state is too large.
     """
 
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer, *, mass: float = 0.9) -> None:
@@ -92,7 +92,7 @@ class NextWords:
             )
         self.model, self.mass = model, mass
         classes = classes_of_types(tokenizer)  # (V, 3)
-        self.num_types = len(classes)  # the model may have more, which are never read
+        self.num_types = len(classes)  # the model can have more, which are never read
         data = [tokenizer.decode_bytes(i) for i in range(self.num_types)]
         self.is_within, self.is_boundary, self.is_end = (classes[:, kind] for kind in (WITHIN, BOUNDARY, END))
         self.is_over = self.is_boundary | self.is_end
@@ -100,14 +100,14 @@ class NextWords:
         self.closes = np.array([bool(d.strip()) and d[-1:].isspace() for d in data]) & ~self.is_end
         if not (self.is_over | self.closes).any():
             raise UserError("word-entropy: no type of the model's tokenizer shows where a word is over")
-        # of what may go on with a word, or end it, MOST_TOKENS_LEFT times
+        # of MOST_TOKENS_LEFT choices among the types that continue a word, and its end
         self.largest_nats = MOST_TOKENS_LEFT * math.log(1 + np.count_nonzero(self.is_within))
 
     def entropies(self, hidden: Tensor, state: State, known: Sequence[Known]) -> list[WordEntropy]:
-        """Of each of P places.
+        """Return the entropy of the next word at each of P places.
 
         Args:
-            hidden: (P, H) as the head takes them: of the last token before each word.
+            hidden: (P, H) for the head: after the last token before each word.
             state: after that token.
             known: what is known of the first token of each word.
         """
@@ -139,19 +139,19 @@ class NextWords:
         ]
 
     def _probabilities(self, hidden: Tensor) -> Numbers:
-        """(R, V) of the tokenizer's types."""
+        """Return (R, V) the probabilities of the tokenizer's types."""
         logits = self.model.head.logits(hidden)[:, : self.num_types]
         found: Numbers = logits.softmax(-1).double().cpu().numpy()
         return found
 
     def _expand(self, now: Beginnings, p: Numbers, rows: Numbers, nats: Numbers, whole: Numbers) -> Beginnings:
-        """Add what follows from (R, V) ``p`` after each of ``now`` to sums of each place; what goes on is returned.
+        """Add the contributions of ``now``, with (R, V) ``p`` after each, to the sums by place; return what continues.
 
         Args:
-            rows: (R,) of the states that it goes on from.
+            rows: (R,) the states after ``now``, which its continuations start from.
         """
         over = np.where(now.is_open, p @ self.is_over, 0.0)  # (R,)
-        # white space and the end go on, or end, only what is nothing but white space
+        # white space continues, and the end ends, only what is white space so far; with either, an open word is over
         p = np.where(now.is_open[:, None] & self.is_over, 0.0, p)
         np.add.at(nats, now.place, now.q * (_p_log_p(p).sum(1) + _p_log_p(over)))
         np.add.at(whole, now.place, now.q * (over + p @ (self.is_end | self.closes)))
@@ -161,19 +161,19 @@ class NextWords:
         return Beginnings(now.place[parents], rows[parents], tokens, q[parents, tokens], is_open)
 
     def _chosen(self, left: Beginnings, whole: Numbers, expanded: Numbers) -> Numbers:
-        """Which to expand now: at each place the likeliest, without which too little would be found whole."""
+        """Return which to expand now: at each place the likeliest, without which ``mass`` could not be reached."""
         order = np.lexsort((-left.q, left.place))
         place, q = left.place[order], left.q[order]
         sums = np.bincount(place, weights=q, minlength=len(expanded))
         before = np.cumsum(q) - q
         first = np.searchsorted(place, place)
-        remaining = sums[place] - (before - before[first])  # with this one and all that are less likely
-        may_remain = (1 - self.mass) / 2 - (1 - whole - sums)  # (P,) less what was not followed
+        remaining = sums[place] - (before - before[first])  # of this one and all that are less likely
+        may_remain = (1 - self.mass) / 2 - (1 - whole - sums)  # (P,) minus what was dropped
         is_needed = (whole < self.mass)[place] & (remaining > np.maximum(may_remain, 0)[place])
         found = order[is_needed & (expanded[place] < MOST_EXPANDED)]
         return found[np.argsort(-left.q[found], kind="stable")[:ROWS_AT_ONCE]]
 
 
 def _p_log_p(p: Numbers) -> Numbers:
-    """−p ln p, 0 for a p of 0."""
+    """Return −p ln p, which is 0 for p = 0."""
     return -p * np.log(np.where(p > 0, p, 1.0))

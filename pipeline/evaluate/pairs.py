@@ -19,7 +19,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Pairs whose good sentence is likelier; a pair of equals is not right."""
+    """How many pairs of a group are right: the good sentence is likelier; a tie is not right."""
 
     group: str
     pairs: int
@@ -32,7 +32,7 @@ class Accuracy:
 
 
 def read_pairs(path: str, tokenizer: Tokenizer) -> list[Pair]:
-    """The pairs of a file, one JSON object a line. Raises ``UserError`` naming the line with something missing."""
+    """Read the pairs of a file, one JSON object per line. Raises ``UserError`` naming the first faulty line."""
     pairs = []
     for number, line in enumerate(read_file(path).split("\n"), start=1):
         if not line.strip():
@@ -47,13 +47,13 @@ def read_pairs(path: str, tokenizer: Tokenizer) -> list[Pair]:
 
 
 def _pair(line: str, tokenizer: Tokenizer) -> Pair:
-    """The pair that a ``line`` of JSON says. Raises ``ValueError``, what is wrong with the line as half a sentence."""
+    """Return the pair in a ``line`` of JSON. Raises ``ValueError`` with what is wrong with it, as half a sentence."""
     try:
         values = parse_json(line, unique=True)
     except ValueError as error:
         raise ValueError(f"is not JSON: {error}") from None
     if not isinstance(values, dict):
-        raise ValueError("is no object with the fields good and bad")
+        raise ValueError("is not an object with the fields good and bad")
     for field in ("good", "bad"):
         if not isinstance(values.get(field), str) or not values[field].strip():
             raise ValueError(f"has no text in its field {field!r}")
@@ -74,7 +74,7 @@ def _pair(line: str, tokenizer: Tokenizer) -> Pair:
 
 
 def accuracies(pairs: Sequence[Pair], good: Sequence[float], bad: Sequence[float]) -> list[Accuracy]:
-    """By group in the order of the file, then of all: from the nats of each pair's sentences."""
+    """Return accuracies by group in the order of the file, then of all, from the nats of each pair's sentences."""
     groups = list(dict.fromkeys(pair.group for pair in pairs if pair.group))
     found = []
     for group in [*groups, "all"]:

@@ -1,7 +1,7 @@
-"""Texts that begin alike, scored with each beginning read once: minimal pairs mostly differ in a word or two.
+"""Texts with shared beginnings, each of which is read only once: minimal pairs mostly differ in a word or two.
 
-texts → sorted, so that those with the same beginning are neighbours → one step of the model a position, a row for each
-beginning that the texts still have there. Letters: T time, B texts, N beginnings, V vocabulary, G groups of types.
+texts → sorted, so that those with the same beginning are neighbours → one step of the model per position, with a row
+for each distinct beginning up to there. Letters: T time, B texts, N beginnings, V vocabulary, G groups of types.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from pipeline.scoring import Scored
 
 # logits that exist at a time
 MOST_LOGITS = 1 << 24
-# of the tokens; where more of them have to be read after all, reading whole texts is faster
+# of the tokens; if more of them have to be read after all, reading whole texts is faster
 LARGEST_SHARE = 0.85
 
 
 def in_order(texts: Sequence[Ids]) -> list[int]:
-    """Numbers of ``texts``, those with the same beginning side by side."""
+    """Return the numbers of ``texts``, sorted so that those with the same beginning are adjacent."""
     return sorted(range(len(texts)), key=lambda number: texts[number].tolist())
 
 
 def pays(model: LanguageModel, texts: Sequence[Ids]) -> bool:
-    """Whether ``model`` can step quickly, and ``texts`` have beginnings enough in common."""
+    """Whether ``model`` can step quickly, and ``texts`` have enough of their beginnings in common."""
     if not is_plain(model) or not texts:
         return False
     order = in_order(texts)
@@ -44,7 +44,7 @@ def pays(model: LanguageModel, texts: Sequence[Ids]) -> bool:
 
 
 def _num_equal(a: Ids, b: Ids) -> int:
-    """How many inputs, the last token being none, two texts have in common at their beginning."""
+    """Return how many inputs two texts share at their beginning; the last token is not an input."""
     length = min(len(a), len(b)) - 1
     differs = np.flatnonzero(a[:length] != b[:length])
     return int(differs[0]) if len(differs) else length
@@ -58,23 +58,23 @@ class PrefixTree:
         self.stepper = Stepper(model)
 
     def batches(self, texts: Sequence[Ids]) -> Iterator[list[int]]:
-        """Numbers of ``texts`` that are scored at a time: neighbours."""
+        """Yield the numbers of ``texts`` to score at a time: neighbours."""
         order = in_order(texts)
         size = max(1, MOST_LOGITS // self.model.embedding.num_embeddings)
         for begin in range(0, len(order), size):
             yield order[begin : begin + size]
 
     def score(self, texts: Sequence[Ids], groups: Tensor | None = None) -> Scored:
-        """Score a batch of ``texts``, int64 and sorted, from a zero state; of the hidden vectors none are kept.
+        """Score a batch of ``texts``, int64 and sorted, from a zero state; hidden vectors are not kept.
 
         Args:
-            groups: (V, G) as of ``Head.distribution``, whose figures are then given as well.
+            groups: (V, G) as in ``Head.distribution``, whose figures are then given as well.
         """
         window = window_of(texts)
         shape = window.targets.shape  # (T, B)
         lengths = np.array([len(text) - 1 for text in texts])  # (B,)
         begins_new = _begins_new(window.inputs)  # (T, B)
-        row_of = np.zeros(shape[1], dtype=np.int64)  # (B,) of each text's beginning, one token shorter
+        row_of = np.zeros(shape[1], dtype=np.int64)  # (B,) the row of each text's beginning, one token shorter
         state = self.model.initial_state(1)
         found: list[Tensor] = []
         with evaluating(self.model):
@@ -87,7 +87,7 @@ class PrefixTree:
                 row_of[alive] = rows
                 targets = self._on_device(window.targets[position, alive])
                 figures = figures_of(logits, self._on_device(rows), targets, groups)
-                # (F, B) of all texts, 0 where one has ended
+                # (F, B) for all texts, 0 for those that have ended
                 found.append(torch.zeros(len(figures), shape[1], device=logits.device, dtype=logits.dtype)
                              .index_copy_(1, self._on_device(alive), figures))  # fmt: skip
         nats, *others = torch.stack(found, dim=1)  # (T, B) each
@@ -101,14 +101,14 @@ class PrefixTree:
 
 
 def _begins_new(inputs: Ids) -> np.ndarray:
-    """(T, B) of sorted texts: whether what a text is up to each position differs from the text before it."""
+    """Return (T, B): whether each of the sorted texts, up to each position, differs from the one before it."""
     differs = np.ones(inputs.shape, dtype=bool)
     differs[:, 1:] = np.logical_or.accumulate(inputs[:, 1:] != inputs[:, :-1], axis=0)
     return differs
 
 
 def figures_of(logits: Tensor, rows: Tensor, targets: Tensor, groups: Tensor | None) -> Tensor:
-    """(N, V) logits, (A,) which of them, and targets (A,) → (F, A): nats, and with ``groups`` the other figures."""
+    """(N, V) logits, (A,) rows of them, (A,) targets → (F, A): nats, and with ``groups`` the other figures."""
     if groups is None:
         total = logits.logsumexp(-1)  # (N,)
         return (total[rows] - logits[rows, targets]).unsqueeze(0)

@@ -1,8 +1,8 @@
-"""How often a model is right where the text before says what comes, by how far back that is.
+"""How often a model is right when the preceding text determines what comes next, by how far back it does.
 
 Fresh examples of a task (``pipeline.data.generated``) are read side by side, each from a zero state after the end of a
-line. An answer is right where it is the likeliest of all types, or of those that the task chooses among. Letters:
-T time, B examples side by side, H hidden, V vocabulary.
+line. An answer is right if it is the likeliest of all types, or of those that the task chooses among. Letters: T time,
+B examples side by side, H hidden, V vocabulary.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Probed:
         return float(self.is_right.mean())
 
     def by_distance(self, *, bins: int | None = None) -> list[tuple[int, int, int, float]]:
-        """(first and last distance, answers, accuracy), near to far.
+        """Return (first distance, last distance, answers, accuracy), near to far.
 
         Args:
-            bins: put neighbouring distances together, so many groups of about as many answers each; None: do not.
+            bins: merge neighbouring distances into this many groups of about equal numbers of answers; None: do not.
         """
         values, counts = np.unique(self.distances, return_counts=True)
         groups = [[int(value)] for value in values]
@@ -60,10 +60,10 @@ def probe(
     """Ask ``model`` for the answers of ``examples``.
 
     Args:
-        layout: that of the text it was trained on; of documents each ends with ``<eos>``, else with a line end.
+        layout: that of the text it was trained on; documents end with ``<eos>``, else examples end with a line end.
 
     Raises:
-        UserError: the tokenizer does not give a token for each character, or knows some of them not.
+        UserError: the tokenizer does not have one token per character, or does not know some of them.
     """
     end = _end(tokenizer, layout)
     among = [int(one) for one in _ids(tokenizer, task.among)] if task.among else None
@@ -80,7 +80,7 @@ def probe(
 
 
 def _end(tokenizer: Tokenizer, layout: Layout) -> int:
-    """The token that stands at the end of an example, and so before the next."""
+    """Return the token at the end of an example, and so before the next."""
     if layout == "documents":
         assert tokenizer.eos_id is not None
         return tokenizer.eos_id
@@ -88,7 +88,7 @@ def _end(tokenizer: Tokenizer, layout: Layout) -> int:
 
 
 def _ids(tokenizer: Tokenizer, text: str) -> Ids:
-    """One id for each character. Raises ``UserError``."""
+    """Return one id for each character. Raises ``UserError`` if that is not possible."""
     unknown = tokenizer.unknown_in(text)
     if unknown and tokenizer.kind != "word":
         raise UserError(f"the model was not trained on this task: it does not know {min(unknown)!r}", argument="probe")
@@ -105,7 +105,7 @@ def _ids(tokenizer: Tokenizer, text: str) -> Ids:
 def _chosen(
     model: LanguageModel, rows: Sequence[Ids], places: Sequence[Sequence[int]], end: int, among: list[int] | None
 ) -> list[dict[int, int]]:
-    """The likeliest id at each of the asked ``places`` of each row, by place."""
+    """Return the likeliest id at each of the given ``places`` of each row, by place."""
     found: list[dict[int, int]] = [{} for _ in rows]
     state = None
     with evaluating(model):
@@ -127,7 +127,7 @@ def _chosen(
 
 
 def _windows(rows: Sequence[Ids], end: int) -> Iterator[Window]:
-    """(T, B) windows over ``rows``, each read after ``end``; what is beyond a row's end does not matter."""
+    """Yield (T, B) windows over ``rows``, each read after ``end``; what is beyond a row's end does not matter."""
     longest = max(map(len, rows))
     inputs = np.full((longest, len(rows)), end, dtype=np.int64)
     targets = np.full((longest, len(rows)), IGNORED, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""How near generated texts are to the true ones (BLEU, chrF), and how varied (distinct-n, self-BLEU)."""
+"""How close generated texts are to the real ones (BLEU, chrF), and how varied (distinct-n, self-BLEU)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_COMPARED = 100
 
 @dataclass(frozen=True)
 class Variety:
-    """Self-BLEU (Zhu et al. 2018), low where texts differ; distinct-n (Li et al. 2016), the share of new n-grams."""
+    """Self-BLEU (Zhu et al. 2018), low if texts differ; distinct-n (Li et al. 2016), the share of distinct n-grams."""
 
     self_bleu: float
     distinct: dict[int, float] = field(default_factory=dict)
@@ -35,10 +35,10 @@ class Nearness:
 
 
 def cut_prompts(tokens: Tokens, *, number: int, prompt_tokens: int, continuation_tokens: int) -> tuple[Ids, Ids]:
-    """(number, prompt) and (number, continuation) ids from places spread evenly over ``tokens``.
+    """Return (number, prompt) and (number, continuation) ids from places spread evenly over ``tokens``.
 
     Raises:
-        UserError: the text is too short for two, which are compared.
+        UserError: the text is too short for two prompts, the fewest that can be compared.
     """
     length = prompt_tokens + continuation_tokens
     places = len(tokens) - length + 1
@@ -54,7 +54,7 @@ def cut_prompts(tokens: Tokens, *, number: int, prompt_tokens: int, continuation
 
 
 def nearness(texts: Sequence[str], references: Sequence[str]) -> Nearness:
-    """Compare each of ``texts`` with its true continuation. Raises ``UserError`` without sacrebleu."""
+    """Compare each of ``texts`` with the real continuation. Raises ``UserError`` without sacrebleu."""
     sacrebleu = _sacrebleu()
     found, signatures = [], []
     for metric in (sacrebleu.BLEU(), sacrebleu.CHRF()):
@@ -73,7 +73,7 @@ def variety(texts: Sequence[str]) -> Variety:
 
 
 def distinct(texts: Sequence[str], n: int) -> float:
-    """Different n-grams of words over all n-grams; 0 where there is none."""
+    """Return the number of distinct n-grams of words over that of all n-grams; 0 if there are none."""
     grams = [tuple(words[i : i + n]) for words in map(str.split, texts) for i in range(len(words) - n + 1)]
     return len(set(grams)) / len(grams) if grams else 0.0
 

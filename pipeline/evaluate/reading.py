@@ -1,6 +1,6 @@
-"""A text as a model reads it, token after token on one stream, and the rows of tokens and words that come of it.
+"""A text as a model reads it, token by token on one stream, and the resulting rows of tokens and words.
 
-held-out text → ids, with what is read before each part of it (``Reading``) → windows → what the model says at each
+held-out text → ids, with what is read before each part of it (``Reading``) → windows → the model's figures at each
 place → rows
 """
 
@@ -29,13 +29,13 @@ Unit = Literal["sentence", "document"]
 class Reading:
     """A text with what is read before it, or before each document of it, which is not scored.
 
-    Behind its end stands one token more: what the model says in place of it shows whether the last word is over.
+    One more token follows its end: what the model predicts in its place shows whether the last word is over.
     """
 
     def __init__(self, tokenizer: Tokenizer, text: HeldOut, *, reset: ResetRule = NO_RESETS) -> None:
         """
         Args:
-            reset: of streams; documents that are read by themselves begin from a zero state whatever it says.
+            reset: for streams; documents that are read by themselves always begin from a zero state.
         """
         self.tokenizer = tokenizer
         self.text = text
@@ -55,11 +55,11 @@ class Reading:
 
     @property
     def end(self) -> int:
-        """How many inputs there are."""
+        """The number of inputs."""
         return len(self.ids) - 1
 
     def windows(self, start: int = 0, stop: int | None = None) -> Iterator[Window]:
-        """Inputs ``start`` to ``stop`` on one stream; only tokens of the text count as targets."""
+        """Yield inputs ``start`` to ``stop`` on one stream; only tokens of the text count as targets."""
         stop = self.end if stop is None else stop
         for begin in range(start, stop, WINDOW_TOKENS):
             length = min(WINDOW_TOKENS, stop - begin)
@@ -76,7 +76,7 @@ class Reading:
             )
 
     def units(self, unit: Unit) -> Ids:
-        """The first input of each sentence or document, and the end; it is the one before the unit's first token.
+        """Return the first input of each sentence or document, the one before its first token, and the end.
 
         A sentence ends with ``<eos>``, with a line, or with its document.
         """
@@ -88,11 +88,11 @@ class Reading:
         return np.append(np.flatnonzero(is_first & (self.places >= 0)) - 1, self.end)
 
     def inputs_of(self, tokens: Ids) -> Ids:
-        """Of some tokens of the text: after which input each is predicted."""
+        """Return the input after which each of ``tokens``, places in the text, is predicted."""
         return np.flatnonzero(self.places >= 0)[tokens] - 1
 
     def rows(self, parts: Iterable[Scored], word_boundary: WordBoundary = "corrected") -> Iterator[Row]:
-        """A row for each token, and for each word after the last of its tokens, from windows that were scored."""
+        """Yield a row for each token, and for each word after the last of its tokens, from windows that were scored."""
         words, tokenizer = Words(self.tokenizer, word_boundary), self.tokenizer
         own_texts = self.text.own_texts()
         data_of = lru_cache(maxsize=None)(

@@ -1,7 +1,7 @@
-"""Regions of stimuli: stretches of whole words, and the surprisal of each, the sum of that of its words.
+"""Regions of stimuli: stretches of whole words, each with the sum of its words' surprisal.
 
-Borders are said in one of three ways: ``|`` between two words of a sentence, a row for each region (as the tables of
-SyntaxGym have it), or a row for each word with the name of its region.
+Borders are given in one of three ways: ``|`` between two words of a sentence, a row for each region (as in SyntaxGym's
+tables), or a row for each word with the name of its region.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Region:
-    """A stretch of a text; an empty one has no words, and no surprisal."""
+    """A stretch of a text; an empty one has no words, and a surprisal of 0."""
 
     name: str
     text: str
@@ -51,17 +51,17 @@ class Region:
 
 @dataclass(frozen=True)
 class Regions:
-    """Stimuli, and the regions of each of their texts, which together are the text."""
+    """Stimuli, and the regions of each of their texts, which together make up the text."""
 
     stimuli: Stimuli
     regions: list[list[Region]]
 
 
 def read_regions(path: str) -> Regions:
-    """The texts and regions of a table.
+    """Read the texts and regions of a table.
 
     Raises:
-        UserError: it says no regions, a border lies inside a word, or as ``read_stimuli``.
+        UserError: it defines no regions, a border lies inside a word, or for the reasons of ``read_stimuli``.
     """
     table = read_table(path, lines_are=SENTENCE[0])
     region, word = table.column(*REGION), table.column(*WORD)
@@ -73,8 +73,8 @@ def read_regions(path: str) -> Regions:
     if content and any(MARK in str(row.cells.get(content)) for row in table.rows):
         return _marked(table, content)
     raise UserError(
-        f"{path} says no regions: put {MARK} between words of a column sentence, or give a column region beside one of "
-        "content or words",
+        f"{path} defines no regions: put {MARK} between words of a column sentence, or give a column region and one of "
+        "content or word",
         argument="regions",
     )
 
@@ -106,7 +106,7 @@ def _by_row(table: Table, region: str, column: str, *, is_word: bool) -> Regions
         if key in seen:
             what = ", ".join(map(str, key))
             raise table.error(
-                rows[0].number, f"goes on with {what} of row {seen[key]}; regions of a text stand together"
+                rows[0].number, f"continues {what} of row {seen[key]}; regions of a text must be adjacent"
             )
         seen[key] = rows[0].number
         found: list[Region] = []
@@ -126,15 +126,15 @@ def _by_row(table: Table, region: str, column: str, *, is_word: bool) -> Regions
 
 
 def joined(parts: Iterable[str]) -> str:
-    """Parts of a text with a blank between any two that are not empty."""
+    """Return the parts of a text that are not empty, joined with blanks."""
     return " ".join(filter(None, parts))
 
 
 def region_rows(rows: Iterable[Row], tokenizer: Tokenizer, regions: Regions) -> Iterator[dict[str, object]]:
-    """A row of ``SCHEMA``, with the labels of its stimulus, for each region, from ``rows`` of tokens and words.
+    """Yield a row of ``SCHEMA``, with the labels of its stimulus, for each region, from ``rows`` of tokens and words.
 
     Raises:
-        UserError: the tokenizer makes other words of a text than white space does.
+        UserError: the tokenizer divides a text into other words than white space does.
     """
     words = (row for row in fitted(rows, tokenizer, regions.stimuli) if row.level == "word")
     for document, group in groupby(words, lambda row: row.document):
@@ -157,7 +157,7 @@ def region_rows(rows: Iterable[Row], tokenizer: Tokenizer, regions: Regions) -> 
 
 
 def spans(rows: Sequence[Row], counts: Iterable[int]) -> Iterator[Sequence[Row]]:
-    """``rows`` in parts of so many."""
+    """Cut ``rows`` into consecutive parts of ``counts`` rows each."""
     start = 0
     for count in counts:
         yield rows[start : start + count]

@@ -1,4 +1,4 @@
-"""The score of a held-out text: its windows are scored one after another, and their nats added up."""
+"""The score of a held-out text: its windows are scored one after another, and their nats summed."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ TOKENS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class Score:
-    """Sums over a held-out text; ``num_bytes`` is the scored text's, None where that cannot be said (``why_not``)."""
+    """Sums over a held-out text; ``num_bytes`` is that of the scored text, or None for the reason ``why_not``."""
 
     nats: float
     tokens: int
-    num_parts: int  # of the ``layout``: streams
+    num_parts: int  # streams or documents, as ``layout`` says
     layout: str = "streams"
     num_bytes: int | None = None
     why_not: str = ""
@@ -59,17 +59,17 @@ def evaluate(
     breakdown: Breakdown | None = None,
     on_tokens: Callable[[int], None] = lambda number: None,
 ) -> Score:
-    """Score ``text`` on ``streams`` streams (fewer if it has fewer tokens), this rank's part of them, and add up.
+    """Score this rank's part of ``text`` on ``streams`` streams (fewer if it has fewer tokens); sum over ranks.
 
     The streams are the same whatever the number of ranks. Each begins with a zero state ``burn_in`` tokens early, so
-    only a single stream gives every token its whole history; ``reset`` says where else states are made zero. A
-    ``breakdown`` adds up this rank's part, ``on_tokens`` is told how many more of it are scored. Of documents, so many
-    are scored side by side, each by itself: the figure does not depend on how many.
+    only a single stream gives every token its whole history; ``reset`` says where else states become zero. A
+    ``breakdown`` sums this rank's part; ``on_tokens`` is called with the number of tokens just scored in it. Documents
+    are scored ``streams`` at a time, each by itself: the figure does not depend on how many.
 
     Raises:
         UserError: fewer than two tokens, or no document.
     """
-    # where states become zero at documents, a window is padded to its longest stretch: a long one would be mostly that
+    # if states become zero at documents, a window is padded to its longest stretch: a long one would be mostly padding
     length = bptt if reset.at_documents else max(bptt, TOKENS_AT_ONCE // streams)
     ranks = {"rank": rank, "world_size": world_size, "window_length": length}
     parts: HeldOutData
@@ -85,7 +85,7 @@ def evaluate(
 
 
 def counted(parts: Iterable[Scored], on_tokens: Callable[[int], None]) -> Iterator[Scored]:
-    """Pass ``parts`` on; ``on_tokens`` is told how many targets each has, once it is done with."""
+    """Pass ``parts`` on, calling ``on_tokens`` with the number of targets of each once it has been used."""
     for part in parts:
         yield part
         on_tokens(int((part.window.targets >= 0).sum()))
@@ -93,7 +93,7 @@ def counted(parts: Iterable[Scored], on_tokens: Callable[[int], None]) -> Iterat
 
 @dataclass
 class Total:
-    """The nats and tokens of parts, added up one by one."""
+    """The nats and tokens of parts, summed one by one."""
 
     nats: Tensor | float = 0.0
     num_tokens: int = 0
@@ -103,14 +103,14 @@ class Total:
         self.num_tokens += int((part.window.targets >= 0).sum())
 
     def along(self, parts: Iterable[Scored]) -> Iterator[Scored]:
-        """Pass ``parts`` on, and add up each."""
+        """Pass ``parts`` on, adding each."""
         for part in parts:
             self.add(part)
             yield part
 
 
 def total(parts: Iterable[Scored], breakdown: Breakdown | None = None) -> tuple[float, int]:
-    """Add up the nats of all ``parts`` and count their tokens; ``breakdown`` adds them up one by one."""
+    """Sum the nats of all ``parts`` and count their tokens; each part is also added to ``breakdown``."""
     found = Total()
     for part in found.along(parts):
         if breakdown is not None:

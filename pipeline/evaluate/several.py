@@ -1,4 +1,4 @@
-"""The words of one text by several models, in one row each: a figure of each model, and their mean."""
+"""The words of one text under several models, one row per word: the figure of each model, and the mean."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pyarrow as pa
 from pipeline.errors import UserError
 from pipeline.evaluate.words import Row
 
-# what a row itself has of a model's figures; those in ``values`` are all a model's
+# the fields of a row that are a model's figures; all those in ``values`` are
 FIGURES = ("nats", "entropy_nats", "rank")
 
 
 def fields_of_runs(fields: Iterable[pa.Field], names: Sequence[str]) -> list[pa.Field]:
-    """Each of ``fields`` for the mean, and one for each of the models ``names``."""
+    """Return each of ``fields`` for the mean, followed by one for each of the models ``names``."""
     found = []
     for field in fields:
         found.append(pa.field(field.name, pa.float64()))
@@ -25,15 +25,15 @@ def fields_of_runs(fields: Iterable[pa.Field], names: Sequence[str]) -> list[pa.
 
 
 def joined_rows(names: Sequence[str], streams: Sequence[Iterable[Row]], *, tokens: bool) -> Iterator[Row]:
-    """The rows of several models on one text, joined: a figure is the mean, or null if one of the models has none.
+    """Join the rows of several models on one text: a figure is the mean, or null if one of the models has none.
 
     An ``<eos>`` that only some of the models have is a row in which the others have no figures.
 
     Args:
-        tokens: the models have the same tokenizer, and rows of tokens are joined as well; else they are left out.
+        tokens: the models have the same tokenizer, so rows of tokens are joined as well; else they are left out.
 
     Raises:
-        UserError: the models have other words.
+        UserError: the models have different words.
     """
     iterators = [(row for row in rows if tokens or row.level == "word") for rows in streams]
     heads = [next(rows, None) for rows in iterators]
@@ -82,6 +82,6 @@ def _joined(names: Sequence[str], rows: Sequence[Row | None]) -> Row:
         numbers = [value for value in each if isinstance(value, (int, float))]
         found[name] = sum(numbers) / len(each) if len(numbers) == len(each) else None
     mean = found["nats"]
-    # a word that one of the models does not know is not that of the mean, whichever model comes first
+    # a word that any of the models does not know is unknown in the joined row, whichever model comes first
     own = next((row.own for row in rows if row is not None and row.own is not None), None)
     return replace(first, nats=math.nan if mean is None else mean, own=own, values=found)

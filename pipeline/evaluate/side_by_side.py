@@ -1,8 +1,8 @@
 """Many short texts scored side by side, each by itself: from a zero state, after what a text begins with.
 
-texts → ids, each different sequence once → batches of about the same length, or of texts that begin alike → nats of
+texts → ids, each distinct sequence once → batches of about the same length, or of texts that begin alike → nats of
 whole texts, or of their words.
-Equal ids have equal figures to the last bit, whichever batch they would have come into: a tie is a tie.
+Texts with equal ids get equal figures to the last bit, since the ids are scored once: a tie is a tie.
 Letters: T time, B texts.
 """
 
@@ -23,7 +23,7 @@ from pipeline.evaluate.words import Row, WordBoundary, Words
 from pipeline.model.language_model import LanguageModel
 from pipeline.scoring import Scored, scored_windows
 
-# of a batch, padding included
+# in a batch, padding included
 TOKENS_AT_ONCE = 1 << 13
 
 Told = Callable[[int], None]
@@ -31,7 +31,7 @@ Told = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Encoded:
-    """The different sequences of ids among texts, which of them each text has, and how many texts have each."""
+    """The distinct sequences of ids among texts, which of them each text has, and how many texts have each."""
 
     ids: list[Ids]  # int64, the start first
     index: list[int]
@@ -39,7 +39,7 @@ class Encoded:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, texts: Sequence[str], *, end: Sequence[int] = ()) -> Encoded:
-        """``end``: ids behind each text. Raises ``UnknownTextError`` for what ``tokenizer`` has no type for."""
+        """Encode each text, followed by the ids ``end``. Raises ``UnknownTextError`` for what has no type."""
         number_of: dict[bytes, int] = {}
         ids: list[Ids] = []
         index, counts = [], []
@@ -54,7 +54,7 @@ class Encoded:
         return cls(ids, index, counts)
 
     def batches(self) -> Iterator[list[int]]:
-        """Numbers of ids that are about as long, the shortest first."""
+        """Yield the numbers of sequences of about the same length, the shortest first."""
         batch: list[int] = []
         for number in sorted(range(len(self.ids)), key=lambda number: len(self.ids[number])):
             if batch and (len(batch) + 1) * len(self.ids[number]) > TOKENS_AT_ONCE:
@@ -65,7 +65,7 @@ class Encoded:
             yield batch
 
     def scored(self, model: LanguageModel, groups: Tensor | None = None) -> Iterator[tuple[list[int], Scored]]:
-        """Numbers of ids, and those scored side by side; ``groups`` as of ``scored_windows``."""
+        """Yield numbers of sequences, and these scored side by side; ``groups`` as for ``scored_windows``."""
         if pays(model, self.ids):
             tree = PrefixTree(model)
             for batch in tree.batches(self.ids):
@@ -85,7 +85,7 @@ def sentence_nats(
 ) -> list[float]:
     """Return the nats of each sentence, its end included.
 
-    ``on_sentences`` is told how many more are scored.
+    ``on_sentences`` is called with the number of sentences just scored.
     """
     encoded = Encoded.of(tokenizer, sentences)
     nats = [0.0] * len(encoded.ids)
@@ -104,11 +104,11 @@ def sentence_words(
     word_boundary: WordBoundary = "corrected",
     on_sentences: Told = lambda number: None,
 ) -> list[list[Row]]:
-    """Return a row for each word of each sentence, ``<eos>`` not among them.
+    """Return a row for each word of each sentence, without ``<eos>``.
 
-    ``on_sentences`` is told how many more are scored.
+    ``on_sentences`` is called with the number of sentences just scored.
     """
-    # what the model says behind the last token shows whether the last word is over
+    # what the model predicts after the last token shows whether the last word is over
     encoded = Encoded.of(tokenizer, sentences, end=[0])
     groups = None if tokenizer.kind == "word" else groups_of_types(tokenizer, model)
     bytes_of = lru_cache(maxsize=None)(tokenizer.decode_bytes)

@@ -1,4 +1,4 @@
-"""How sure figures are, from sums by document: an interval by bootstrap, a paired test of two models."""
+"""How certain figures are, from sums by document: bootstrap intervals, a paired test of two models."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from pipeline.evaluate.breakdown import Numbers
 
 NUM_SAMPLES = 2_000
 CONFIDENCE = 0.95
-# of a normal distribution, as much lies within so many standard deviations
+# this share of a normal distribution is within this number of standard deviations
 DEVIATIONS = 1.959963984540054
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How many nats per token a second model needs more than a first on the same text."""
+    """How many more nats per token a second model needs than a first on the same text."""
 
     difference: float
     low: float  # the interval of the difference
     high: float
-    p_value: float  # of so large a difference if the models were alike
+    p_value: float  # of a difference at least this large if the models did not differ
 
 
 def perplexity_interval(nats: Numbers, tokens: Numbers, *, seed: int = 1) -> tuple[float, float]:
-    """The 95 % interval of perplexity if the documents, (U,) sums each, were others of the same kind.
+    """Return the 95 % interval of perplexity, taking the documents, (U,) sums each, as a sample.
 
     Percentiles of the figure over samples of documents drawn with replacement (Efron & Tibshirani 1993).
     """
@@ -42,8 +42,8 @@ def compare(
 ) -> Comparison:
     """Compare two models on the same documents, given (U,) nats of each and the tokens.
 
-    The interval is by bootstrap over documents; the p-value by exchanging the two models' nats of documents at random
-    (a paired permutation test, two-sided; Fisher 1935, Yeh 2000), ``num_samples`` times.
+    The interval comes from a bootstrap over documents; the p-value from swapping the two models' nats of documents at
+    random, ``num_samples`` times (a paired permutation test, two-sided; Fisher 1935, Yeh 2000).
     """
     by_document = second - first
     low, high = np.quantile(_samples(by_document, tokens, seed), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
@@ -60,12 +60,12 @@ def compare(
 def share_interval(
     right: Sequence[int], totals: Sequence[int], *, weights: Sequence[float], seed: int = 1
 ) -> tuple[float, float]:
-    """The 95 % interval of the mean of the shares ``right`` ÷ ``totals`` of one or several groups of items.
+    """Return the 95 % interval of the mean of the shares ``right`` ÷ ``totals`` of one or several groups of items.
 
-    Of one group by Wilson (1927); of several by bootstrap, items drawn with replacement within each group.
+    For one group after Wilson (1927); for several by bootstrap, items drawn with replacement within each group.
 
     Args:
-        weights: of the groups in the mean, 1 together.
+        weights: of the groups in the mean; they sum to 1.
     """
     if len(totals) == 1:
         return _wilson(right[0], totals[0])
@@ -83,7 +83,7 @@ def _wilson(right: int, total: int) -> tuple[float, float]:
 
 
 def correlation_interval(correlation: float, number: int) -> tuple[float, float]:
-    """The 95 % interval of Pearson's ``correlation`` of ``number`` pairs (Fisher 1921); nan where it has none."""
+    """Return the 95 % interval of Pearson's ``correlation`` of ``number`` pairs (Fisher 1921); nan if it has none."""
     if number < 4 or not abs(correlation) < 1:
         return math.nan, math.nan
     middle, half = math.atanh(correlation), DEVIATIONS / math.sqrt(number - 3)
@@ -91,12 +91,12 @@ def correlation_interval(correlation: float, number: int) -> tuple[float, float]
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's ρ: Pearson's correlation of ranks, of which equal values share the mean; nan where all are equal."""
+    """Return Spearman's ρ: Pearson's r of the ranks; equal values share their mean rank; nan if all are equal."""
     return correlation(_ranks(first), _ranks(second))
 
 
 def correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Pearson's r; nan for fewer than two pairs, or where all values of one are equal."""
+    """Return Pearson's r; nan for fewer than two pairs, or if all values on one side are equal."""
     if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return math.nan
     return float(np.corrcoef(first, second)[0, 1])
@@ -109,7 +109,7 @@ def _ranks(values: Sequence[float]) -> list[float]:
 
 
 def explained(design: Numbers, values: Numbers) -> float:
-    """R² of (N,) ``values`` by least squares on (N, K) columns and a constant."""
+    """Return R² of a least-squares fit of (N,) ``values`` on (N, K) columns and a constant."""
     whole = np.column_stack([np.ones(len(values)), design])
     found, *_ = np.linalg.lstsq(whole, values, rcond=None)
     spread = values - values.mean()
@@ -118,9 +118,9 @@ def explained(design: Numbers, values: Numbers) -> float:
 
 
 def student_p_value(t: float, freedom: float) -> float:
-    """The probability of a Student's t as large as ``t`` either way, with ``freedom`` degrees of freedom.
+    """Return the two-sided p-value of Student's ``t`` with ``freedom`` degrees of freedom.
 
-    With t = √ν tan θ the density is that of cosᵛ⁻¹ θ, which is summed up numerically (error below 1e-6).
+    With t = √ν tan θ the density is proportional to cosᵛ⁻¹ θ, which is integrated numerically (error below 1e-6).
     """
     angles = np.linspace(0.0, math.pi / 2, 20_001)
     areas = np.concatenate([[0.0], np.cumsum(_simpson(np.cos(angles) ** (freedom - 1)))])
@@ -128,12 +128,12 @@ def student_p_value(t: float, freedom: float) -> float:
 
 
 def _simpson(values: Numbers) -> Numbers:
-    """Simpson's rule on each two steps of evenly spaced ``values``, up to a factor."""
+    """Apply Simpson's rule to each two steps of evenly spaced ``values``, up to a factor."""
     return values[:-2:2] + 4 * values[1:-1:2] + values[2::2]
 
 
 def student_point(freedom: float) -> float:
-    """The t that 95 % lie within, either way."""
+    """Return the t such that 95 % of the distribution lies between −t and t."""
     low, high = 0.0, 20.0
     for _ in range(60):
         middle = (low + high) / 2
@@ -142,7 +142,7 @@ def student_point(freedom: float) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's (1979) p-values: each is below 0.05 where its test holds with an error of 5 % over all tests together."""
+    """Return Holm's (1979) adjusted p-values: rejecting those below 0.05 keeps the family-wise error rate at 5 %."""
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     adjusted, highest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
@@ -152,13 +152,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """The mean and the standard deviation of several runs' figures; nan for the deviation of one."""
+    """Return the mean and the standard deviation of several runs' figures; the deviation of one is nan."""
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
     return float(np.mean(values)), deviation
 
 
 def _samples(nats: Numbers, tokens: Numbers, seed: int) -> Numbers:
-    """Nats per token of each of many samples of the documents."""
+    """Return the nats per token of each of ``NUM_SAMPLES`` samples of the documents."""
     generator = np.random.default_rng(seed)
     result = np.empty(NUM_SAMPLES)
     for index in range(NUM_SAMPLES):

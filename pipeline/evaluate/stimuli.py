@@ -1,9 +1,9 @@
-"""Stimuli: texts that are scored each by itself, with the item and condition of each, and with words of their own.
+"""Stimuli: texts that are scored one by one, each with an item and condition, and possibly with its words given.
 
 A file → ``Stimuli`` → tokens to be scored (``held_out_stimuli``) → rows of words (``surprisal``), which ``fitted``
-gives the labels of their stimuli and puts together to the words of the file. Plain lines are a text each. Tables (CSV,
-TSV) and JSON Lines have one text a row, in a column ``sentence`` or ``text``, or one word a row, in a column ``word``:
-rows that have the same item and condition are then one text, their words with a blank between them.
+combines into the words of the file and labels as their stimuli are. Each plain line is a text. Tables (CSV, TSV) and
+JSON Lines have one text per row, in a column ``sentence`` or ``text``, or one word per row, in a column ``word``: rows
+with the same item and condition are then one text, their words joined by blanks.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Stimulus:
-    """A text; ``words`` are those of the file, if it says them, with a blank between them in the text."""
+    """A text; ``words`` are those of the file, if it gives them, and are joined by blanks in the text."""
 
     text: str
     row: int  # the first one
@@ -55,7 +55,7 @@ class Stimuli:
 
 
 def read_stimuli(path: str) -> Stimuli:
-    """The texts of a file.
+    """Read the texts of a file.
 
     Raises:
         UserError: the file cannot be read, has no texts, has empty cells, or the same item and condition twice.
@@ -69,7 +69,7 @@ def read_stimuli(path: str) -> Stimuli:
 
 
 def labels_of(table: Table, row: TableRow, columns: Sequence[str]) -> Labels:
-    """The cells of ``columns`` as texts."""
+    """Return the cells of ``columns`` as texts."""
     found: Labels = {}
     for column in columns:
         value = row.cells.get(column)
@@ -78,7 +78,7 @@ def labels_of(table: Table, row: TableRow, columns: Sequence[str]) -> Labels:
 
 
 def one_line(table: Table, row: TableRow, column: str) -> str:
-    """The text in a cell, without white space around it. Raises ``UserError`` for none, or one of several lines."""
+    """Return the text in a cell, without white space around it. Raises ``UserError`` for no text or several lines."""
     text = table.text(row, column).strip()
     if "\n" in text or "\r" in text:
         raise table.error(row.number, f"has a line end in its column {column!r}")
@@ -102,7 +102,7 @@ def _sentences(table: Table, column: str) -> Stimuli:
 
 
 def refuse_repeated(table: Table, texts: Iterable[Stimulus]) -> None:
-    """Raise ``UserError`` if two texts have the same item and condition, or, without those, all labels alike."""
+    """Raise ``UserError`` if two texts have the same item and condition; with only an item, the same labels."""
     item, condition = table.column(*ITEM), table.column(*CONDITION)
     first: dict[tuple[str | None, ...], int] = {}
     for stimulus in texts:
@@ -125,7 +125,7 @@ def _words(table: Table, column: str) -> Stimuli:
         rows = list(group)
         if key in seen:
             what = ", ".join(str(value) for value in key)
-            raise table.error(rows[0].number, f"goes on with {what} of row {seen[key]}; words of a text stand together")
+            raise table.error(rows[0].number, f"continues {what} of row {seen[key]}; words of a text must be adjacent")
         seen[key] = rows[0].number
         words = tuple(Word(one_line(table, row, column), row.number, labels_of(table, row, columns)) for row in rows)
         labels = labels_of(table, rows[0], keys)
@@ -134,7 +134,7 @@ def _words(table: Table, column: str) -> Stimuli:
 
 
 def text_columns(table: Table) -> list[str]:
-    """The columns that tell one text of words from another; without any, the table is one text."""
+    """Return the columns that distinguish texts in a table of words; without any, the table is one text."""
     found = [name for name in (table.column(*ITEM), table.column(*CONDITION)) if name]
     if not found and (sentence := table.column(*SENTENCE)):
         found = [sentence]
@@ -142,10 +142,10 @@ def text_columns(table: Table) -> list[str]:
 
 
 def held_out_stimuli(tokenizer: Tokenizer, stimuli: Stimuli) -> HeldOut:
-    """The tokens of ``stimuli``, each a document that is read after what a text begins with.
+    """Return the tokens of ``stimuli``, each a document that is read after what a text begins with.
 
     Raises:
-        UserError: a text has something that the tokenizer has no type for, or nothing in any text is known.
+        UserError: a text has something that the tokenizer has no type for, or the model knows nothing in any text.
     """
     ids = []
     for stimulus in stimuli.texts:
@@ -176,7 +176,7 @@ def _own_texts(tokenizer: Tokenizer, stimuli: Stimuli) -> Iterator[str | None]:
 
 
 def _row_of_unknown(tokenizer: Tokenizer, stimulus: Stimulus) -> int:
-    """The row of the word that cannot be encoded, where the words are those of the file."""
+    """Return the row of the word that cannot be encoded, or of the text if the file does not give its words."""
     for word in stimulus.words or ():
         try:
             tokenizer.encode(tokenizer.normalized(word.text))
@@ -186,20 +186,20 @@ def _row_of_unknown(tokenizer: Tokenizer, stimulus: Stimulus) -> int:
 
 
 def split_words(tokenizer: Tokenizer, text: str) -> list[str]:
-    """``text`` at white space as rows of words have it: ASCII's, and for word tokenizers all that Unicode has.
+    """Split ``text`` at white space as rows of words are: ASCII's, for word tokenizers Unicode's.
 
-    In the form that the model reads.
+    The words are in the normal form that the model reads.
     """
     text = tokenizer.normalized(text)
     return text.split() if tokenizer.kind == "word" else [word.decode() for word in text.encode().split()]
 
 
 def fitted(rows: Iterable[Row], tokenizer: Tokenizer, stimuli: Stimuli) -> Iterator[Row]:
-    """``rows`` of the tokens and words of ``stimuli`` with their labels; words are those of the file, if it says them.
+    """Yield ``rows`` of the tokens and words of ``stimuli`` with labels; words are those of the file, if it gives them.
 
     Raises:
-        UserError: the tokenizer makes other words of a text than white space does, so that it cannot be said which
-            figure belongs to which word.
+        UserError: the tokenizer divides a text into other words than white space does, so it is not clear which figure
+            belongs to which word.
     """
     for document, group in groupby(rows, lambda row: row.document):
         stimulus = stimuli.texts[document]
@@ -237,7 +237,7 @@ def _fitted_words(found: Sequence[Row], tokenizer: Tokenizer, path: str, stimulu
 
 
 def put_together(rows: Sequence[Row]) -> Row:
-    """One row of several words: their nats together, and the entropy before the first of them."""
+    """Return one row for several words: the sum of their nats, and the entropy before the first of them."""
     first = rows[0]
     if len(rows) == 1:
         return first
@@ -254,7 +254,7 @@ def put_together(rows: Sequence[Row]) -> Row:
 
 
 def _mismatch(found: Sequence[Row], words: Sequence[Word], counts: Sequence[int]) -> str:
-    """Its row and what is wrong with it, for the first word that the tokenizer makes something else of."""
+    """Say which word is the first that the tokenizer divides otherwise: its row, and what it becomes."""
     start = 0
     for word, count in zip(words, counts, strict=True):
         part = [(row.data if row.own is None else row.own).decode(errors="replace").strip() for row in found[start:]]

@@ -1,7 +1,7 @@
-"""The nats of every token and every word of a text, a row each, into a table: Parquet, CSV or TSV.
+"""A table with a row for every token and every word of a text, with its nats: Parquet, CSV or TSV.
 
-``words`` says what a word is, and what its nats are. Beside the nats of a row stands the entropy of the distribution of
-its token, of a word of its first token: how uncertain the model was of what comes next.
+``words`` defines what a word is, and what its nats are. Each row also has the entropy of the distribution of its token,
+for a word of its first token: how uncertain the model was of what comes next.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SCHEMA = pa.schema(
     [("level", pa.string()), ("text", pa.string()), ("document", pa.int64()), ("position", pa.int64()),
      ("nats", pa.float64()), ("unknown", pa.string()), ("entropy_nats", pa.float64())]
 )  # fmt: skip
-# what opens a table, by the ending of its file
+# what opens a table for writing, by the ending of its file
 WRITERS: dict[str, Callable[..., Any]] = {
     ".parquet": pq.ParquetWriter,
     ".csv": csv.CSVWriter,
@@ -52,14 +52,14 @@ def surprisal_rows(
     word_boundary: WordBoundary = "corrected",
     ranks: bool = False,
 ) -> Iterator[Row]:
-    """A row for each token of ``text``, and for each word after the last of its tokens.
+    """Yield a row for each token of ``text``, and for each word after the last of its tokens.
 
-    One stream, read after the end of a text or line, so that the first token has its nats, too; documents by themselves
-    are read so each.
+    The text is one stream, read after the end of a text or line, so that the first token has nats, too. The same holds
+    for each document if documents are read by themselves.
 
     Args:
         word_boundary: what the nats of a word are, see ``words``.
-        ranks: give the rank of each token among all types, too.
+        ranks: add the rank of each token among all types.
     """
     reading = Reading(tokenizer, text, reset=reset)
     groups = groups_of_types(tokenizer, model)
@@ -73,23 +73,23 @@ def check_ending(path: str) -> None:
 
 
 def with_labels(schema: pa.Schema, stimuli: Stimuli | None) -> pa.Schema:
-    """``schema`` with the row and labels of stimuli in front. Raises ``UserError`` for a label that it has itself."""
+    """Put the row and labels of stimuli in front of ``schema``. Raises ``UserError`` for a label that is in it."""
     if stimuli is None:
         return schema
     for name in stimuli.columns:
         if name in (ROW, *schema.names):
             raise UserError(
-                f"{stimuli.path} has a column {name!r}, as the table that is to be written has; give it another name"
+                f"{stimuli.path} has a column {name!r}, as the table to be written does; give it another name"
             )
     return pa.schema([(ROW, pa.int64()), *((name, pa.string()) for name in stimuli.columns), *schema])
 
 
 def write_rows(path: str, rows: Iterable[Row], *, schema: pa.Schema = SCHEMA) -> dict[str, int]:
-    """Write ``rows`` whole or not at all, as the ending of ``path`` says; returns how many there are of each level.
+    """Write ``rows`` whole or not at all, as the ending of ``path`` says; return how many there are of each level.
 
     Raises:
         UserError: the ending of ``path`` names no kind of table.
-        UnwritableError: the file cannot be written; a former one is kept.
+        UnwritableError: the file cannot be written; an existing one is kept.
     """
     counts = {"token": 0, "word": 0}
 
@@ -103,13 +103,13 @@ def write_rows(path: str, rows: Iterable[Row], *, schema: pa.Schema = SCHEMA) ->
 
 
 def column(rows: Iterable[Row], name: str) -> list[object]:
-    """What ``Row.to_json`` has as ``name``, of each of ``rows``; None where it has nothing."""
+    """Return what ``Row.to_json`` has as ``name``, for each of ``rows``; None if it has nothing."""
     shown = SHOWN.get(name, lambda row: row.labels.get(name))
     return [row.values[name] if name in row.values else shown(row) for row in rows]
 
 
 def write_table(path: str, rows: Iterable[dict[str, object]], schema: pa.Schema) -> None:
-    """Write ``rows`` whole or not at all, as ``write_rows``."""
+    """Write ``rows`` whole or not at all, as ``write_rows`` does."""
     _write(path, rows, schema, lambda batch: pa.RecordBatch.from_pylist(batch, schema=schema))
 
 

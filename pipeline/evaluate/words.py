@@ -1,19 +1,20 @@
-"""Tokens and what a model says of each in, words and their nats out.
+"""Tokens and a model's figures for each in, words and their nats out.
 
-A word is what stands between white space, with the white space before it. How many nats it has is a convention, for
-white space is both the end of one word and the beginning of the next (Pimentel & Meister 2024, "How to Compute the
+A word is what stands between white space, with the white space before it. Its nats depend on a convention, since white
+space is both the end of one word and the beginning of the next (Pimentel & Meister 2024, "How to Compute the
 Probability of a Word"; Oh & Schuler 2024, "Leading Whitespaces of Language Models' Subword Vocabulary Pose a Confound
 for Calculating Word Probabilities"):
 
-- ``corrected``: the probability that exactly this word comes next. That a word is over belongs to the word itself, and
-  not to the white space or end that follows: p(tokens) · P(boundary or end | after) / P(boundary or end | before). What
-  begins a document is taken among all that begins as it does: p(tokens) / P(neither boundary nor end | start).
-- ``preceding``: the probability of its tokens, the white space before it included, its end not.
-- ``none``: the same, with the white space given: tokens of nothing else do not count, and a token that begins with it
-  is taken among the types that do.
+- ``corrected``: the probability that exactly this word comes next. The end of a word counts with the word itself, not
+  with the white space or end that follows: p(tokens) · P(boundary or end | after) / P(boundary or end | before). The
+  first word of a document is taken among all that can begin one in that way:
+  p(tokens) / P(neither boundary nor end | start).
+- ``preceding``: the probability of its tokens, including the white space before it but not its end.
+- ``none``: the same, given the white space: tokens that are white space only do not count, and the probability of a
+  token that begins with white space is taken among the types that do.
 
-A boundary is a type that begins with white space, the end is ``<eos>``. A type that ends with white space is the end of
-its word by itself. ``<eos>``, and every token of a word tokenizer, is a word of its own.
+A boundary is a type that begins with white space, the end is ``<eos>``. A type that ends with white space itself marks
+the end of its word. ``<eos>``, and every token of a word tokenizer, is a word of its own.
 """
 
 from __future__ import annotations
@@ -41,22 +42,22 @@ class Known(Enum):
 
 @dataclass(slots=True)
 class Row:
-    """A token or word, the number of its document, its place in it among its like, and its nats."""
+    """A token or word, with the number of its document, its position there (among tokens or words), and its nats."""
 
     level: str
     data: bytes  # as the model has it
     document: int
     position: int
     nats: float
-    own: bytes | None = None  # what the text has there, where part of it is unknown to the model
+    own: bytes | None = None  # what the text has there, if part of it is unknown to the model
     entropy_nats: float | None = None  # of the distribution of its (first) token
     labels: Mapping[str, str | int | None] = field(default_factory=dict)  # of its stimulus
     rank: int | None = None  # of its first token
     is_end: bool = False  # <eos>
-    begin: int = 0  # which token of all of the text is its first
+    begin: int = 0  # which token of the whole text is its first
     num_tokens: int = 1
     known: Known = Known.NOTHING  # of a word
-    values: dict[str, float | int | None] = field(default_factory=dict)  # of other columns, or in place of the above
+    values: dict[str, float | int | None] = field(default_factory=dict)  # of other columns, or replacing the above
 
     def to_json(self) -> dict[str, object]:
         """The row of the table."""
@@ -64,19 +65,19 @@ class Row:
 
     @property
     def word(self) -> str | None:
-        """The word as the text has it; None if it is not one, or nothing says what it is."""
+        """The word as the text has it; None for ``<eos>``, or if it is all white space."""
         data = (self.data if self.own is None else self.own).strip()
         return data.decode(errors="replace") if data and not self.is_end else None
 
     def shown(self, data: bytes | None) -> str | None:
-        """``data`` as a text, without white space around a word."""
+        """Return ``data`` as a text, without white space around a word."""
         if data is None:
             return None
         text = data.decode(errors="replace")
         return text if self.level == "token" else text.strip() or text
 
 
-# the columns that every row has: what stands there, unless ``values`` says something else
+# the columns that every row has, and their contents, unless ``values`` overrides them
 SHOWN: dict[str, Callable[[Row], object]] = {
     **{name: attrgetter(name) for name in ("level", "document", "position", "nats", "entropy_nats")},
     "text": lambda row: row.shown(row.data),
@@ -86,18 +87,18 @@ SHOWN: dict[str, Callable[[Row], object]] = {
 
 
 class Before(Enum):
-    """What stands before a word."""
+    """What comes before a word."""
 
     START = "nothing of its document"
-    OPEN = "a word, which has its end yet to come"
+    OPEN = "a word whose end has yet to come"
     CLOSED = "white space that belongs to the word before"
 
 
 class Words:
-    """Tokens in, one by one; words out as soon as they are whole.
+    """Tokens in, one by one; words out as soon as they are complete.
 
     Args:
-        before: what stands before the first token.
+        before: what comes before the first token.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class Words:
         self.document = self.num_words = self.num_tokens = 0
 
     def push(self, token: int, data: bytes, document: int, place: Place, own: bytes | None = None) -> Iterator[Row]:
-        """The words that end before ``token``, and ``token`` itself where it is one."""
+        """Yield the words that end before ``token``, and ``token`` itself if it is one."""
         if document != self.document:
             yield from self.finish(place)
             self.document, self.num_words = document, 0
@@ -141,12 +142,12 @@ class Words:
             self._extend(self.word, data, place, own)
 
     def finish(self, place: Place) -> Iterator[Row]:
-        """The last word of a document; ``place`` is the one after it."""
+        """Yield the last word of a document; ``place`` is the one after it."""
         self._close(place)
         yield from self._last()
 
     def _last(self) -> Iterator[Row]:
-        """The last word; the white space behind it has its nats only where its end is not its own."""
+        """Yield the last word; the nats of white space after it are added only by ``preceding``."""
         word, space = self.word, self.space
         self.word, self.space, self.before = None, None, Before.START
         if word is None or (self.convention != "preceding" and not word.data.strip()):
@@ -158,7 +159,7 @@ class Words:
         yield self._numbered(word)
 
     def _end(self, data: bytes, place: Place) -> Iterator[Row]:
-        """The last word, then ``<eos>``, to which the white space before it belongs where a word has its own end."""
+        """Yield the last word, then ``<eos>``; under ``corrected`` the white space before ``<eos>`` counts with it."""
         self._close(place)
         row = self._row(data, place, place.nats)
         row.is_end, row.known = True, self._known(may_begin=False)
@@ -176,7 +177,7 @@ class Words:
         yield self._numbered(row)
 
     def _begun(self, data: bytes, place: Place, own: bytes | None) -> Row:
-        """A word, or the white space before one, of which ``data`` is the first token."""
+        """Begin a word, or the white space before one, with ``data`` as its first token."""
         nats, known = self._nats(data, place), self._known(may_begin=not data[:1].isspace())
         if self.convention == "corrected":
             nats = _positive(nats - _claimed(place, known))
@@ -185,10 +186,10 @@ class Words:
         return row
 
     def _known(self, *, may_begin: bool) -> Known:
-        """What is known already of the first token of a word.
+        """Return what is already known of the first token of a word.
 
         Args:
-            may_begin: it has no white space before it and is no end.
+            may_begin: the token does not begin with white space and is not the end.
         """
         if self.before is Before.CLOSED:
             return Known.NOTHING
@@ -197,13 +198,13 @@ class Words:
         return Known.WITHIN if self.before is Before.START else Known.NOTHING
 
     def _nats(self, data: bytes, place: Place) -> float:
-        """What a token adds to its word."""
+        """Return the nats that a token adds to its word."""
         if self.convention != "none" or not data[:1].isspace():
             return place.nats
         return 0.0 if _is_space(data) else _positive(place.nats - place.boundary)
 
     def _close(self, place: Place) -> None:
-        """The word at hand is over, as what comes at ``place`` shows, if it was not before."""
+        """End the current word, as what comes at ``place`` shows, unless it has ended before."""
         if self.word is None or self.space is not None:
             return
         is_closed = self.word.data[-1:].isspace()
@@ -227,14 +228,14 @@ class Words:
 
 
 def _claimed(place: Place, known: Known) -> float:
-    """−ln P of what is ``known`` of a first token."""
+    """Return −ln P of what is ``known`` of a first token."""
     if known is Known.OVER:
         return place.over
     return place.within if known is Known.WITHIN else 0.0
 
 
 def _is_space(data: bytes) -> bool:
-    """Whether a token is white space and nothing else."""
+    """Whether a token is only white space."""
     return bool(data) and not data.strip()
 
 
@@ -245,5 +246,5 @@ def _join(word: Row, data: bytes, own: bytes | None) -> None:
 
 
 def _positive(nats: float) -> float:
-    """``nats`` of a part of a probability that is known, below which rounding can bring them."""
+    """Return ``nats``, a difference that rounding can bring below 0, but at least 0."""
     return max(nats, 0.0)

@@ -39,7 +39,7 @@ def test_accuracy_by_group() -> None:
         ('{"good": "the", "bad": "the", "group": 3}', "line 2 has a group that is not a text"),
         ('{"good": "the", "bad": "xylophone"}', "line 2 cannot be scored: the model knows no word of 'xylophone'"),
         ('{"good": "the \\ud800", "bad": "the"}', "line 2 has half of a character in its field 'good': 'the \\ud800'"),
-        ("[1]", "line 2 is no object with the fields good and bad"),
+        ("[1]", "line 2 is not an object with the fields good and bad"),
         ("the cat", "line 2 is not JSON"),
     ],
 )

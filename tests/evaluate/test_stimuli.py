@@ -143,7 +143,7 @@ BAD = {
     "cell.csv": ("item,sentence\n1,a b\n2,\n", "cell.csv row 2 has nothing in its column 'sentence'"),
     "word.csv": ("word\nthe\n \n", "word.csv row 2 has nothing in its column 'word'"),
     "twice.csv": ("item,condition,sentence\n1,a,x\n2,a,y\n1,a,z\n", "row 3 has the item and condition of row 1: 1, a"),
-    "apart.csv": ("item,word\n1,the\n2,a\n1,cat\n", "row 3 goes on with 1 of row 1; words of a text stand together"),
+    "apart.csv": ("item,word\n1,the\n2,a\n1,cat\n", "row 3 continues 1 of row 1; words of a text must be adjacent"),
     "short.csv": ("item,sentence\n1,a\n2\n", "short.csv row 2 has 1 cells; there are 2 columns"),
     "names.csv": ("item,Item,word\n1,1,a\n", "two columns are called 'item'"),
     "nameless.csv": ("item,,word\n1,1,a\n", "column 2 has no name in the first line"),
@@ -155,7 +155,7 @@ BAD = {
     "half.jsonl": ('{"text": "\\ud800"}\n', "row 1 has half of a character in its field 'text'"),
     "none.jsonl": ('{"words": []}\n', "row 1 has an empty word, or none, in its column 'words'"),
     "blank.txt": ("\n \n", "blank.txt has no rows"),
-    "label.csv": ("nats,sentence\n1,the\n", "label.csv has a column 'nats', as the table that is to be written has"),
+    "label.csv": ("nats,sentence\n1,the\n", "label.csv has a column 'nats', as the table to be written does"),
 }
 
 
@@ -261,12 +261,12 @@ def test_a_region_has_the_sum_of_its_words(tokenizer: Tokenizer, write: Callable
 
 BAD_REGIONS = {
     "inside.csv": ("sentence\nthe cat | sat\nthe c|at sat\n", "row 2 has the border of a region inside a word: c|at"),
-    "none.csv": ("item,sentence\n1,the cat\n", "says no regions: put | between words of a column sentence"),
+    "none.csv": ("item,sentence\n1,the cat\n", "defines no regions: put | between words of a column sentence"),
     "empty.csv": ("sentence\n | \nthe|a\n", "row 1 has no word in its column 'sentence'"),
     "items.csv": ("region,content\n1,the\n", "has no column item or condition to tell its texts apart"),
-    "apart.csv": ("item,region,content\n1,1,a\n2,1,b\n1,2,c\n", "row 3 goes on with 1 of row 1; regions of a text"),
+    "apart.csv": ("item,region,content\n1,1,a\n2,1,b\n1,2,c\n", "row 3 continues 1 of row 1; regions of a text"),
     "wordless.csv": ("item,region,content\n1,1,\n1,2,\n", "row 1 begins a text in which no region has a word"),
-    "plain.txt": ("the cat sat\n", "says no regions"),
+    "plain.txt": ("the cat sat\n", "defines no regions"),
     "inside.txt": ("the | cat\n\nthe cat s|at\n", "inside.txt row 3 has the border of a region inside a word: s|at"),
     "blank.txt": ("\n", "blank.txt has no rows"),
 }
