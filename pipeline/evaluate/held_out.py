@@ -45,12 +45,12 @@ def held_out(tokenizer: Tokenizer, tokens: Tokens, first: Ids, *, num_bytes: int
     which do not keep white space.
     """
     if num_unknown:
-        return HeldOut(tokens, None, f"{num_unknown:,} of its tokens are <unk>, so they do not give back the text")
+        return HeldOut(tokens, None, f"{num_unknown:,} of its tokens are <unk>, so they do not reproduce the text")
     if not tokenizer.is_lossless:
-        return HeldOut(tokens, None, f"{tokenizer.kind} tokens do not give back the text as it was")
+        return HeldOut(tokens, None, f"{tokenizer.kind} tokens do not reproduce the text exactly")
     num_scored = num_bytes - sum(len(tokenizer.decode_bytes(int(token))) for token in first)
     if num_scored < 1:
-        return HeldOut(tokens, None, "there is no byte in what is scored of it")
+        return HeldOut(tokens, None, "no byte of the text is scored")
     return HeldOut(tokens, num_scored)
 
 

@@ -113,7 +113,7 @@ def test_a_text_of_which_no_byte_is_scored_has_no_bits_per_byte(text: str, begin
     held = laid_out(tokenizer, tokens, begin_id, num_bytes=len(text), num_unknown=0)
     score = evaluate(LanguageModel(ModelConfig(hidden_size=4), 257), held, streams=2, bptt=4)
     assert score.tokens == 1  # <eos>
-    assert (score.bits_per_byte, score.why_not) == (None, "there is no byte in what is scored of it")
+    assert (score.bits_per_byte, score.why_not) == (None, "no byte of the text is scored")
 
 
 def test_streams_with_burn_in_begin_with_the_state_of_the_tokens_before(model: LanguageModel) -> None:

@@ -173,7 +173,7 @@ def test_options_that_contradict_each_other_are_refused(run: str, capsys: pytest
             ["--format", "neural-complexity", "--surprisal", "x.parquet"],
             "--format: neural-complexity is lines of words",
         ),
-        (["--benchmark", "nosuch=suites"], "--benchmark: nosuch=suites: is no NAME=FOLDER with one of the names blimp"),
+        (["--benchmark", "nosuch=suites"], "--benchmark: nosuch=suites: is not NAME=FOLDER with one of the names"),
         (["--benchmark", "blimp=suites"], "are missing; 67 files are expected"),
         (["--benchmark", "syntaxgym=suites", "syntaxgym=suites"], "--benchmark: syntaxgym=suites is named twice"),
     ):

@@ -1,7 +1,7 @@
-"""Benchmarks of the field, each in its own published layout: a folder → what a model makes of it, group by group.
+"""Benchmarks of the field, each in its own published layout: a folder → how a model does on it, group by group.
 
-``base`` says what a benchmark offers. ``BENCHMARKS`` has them by the names that the command line knows; ``published``
-has the figures of others.
+``base`` defines what a benchmark offers. ``BENCHMARKS`` has them by their names on the command line; ``published`` has
+published figures.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ BENCHMARKS = {kind.name: kind for kind in KINDS}
 
 
 def read_benchmark(named: str) -> Benchmark:
-    """The benchmark of ``NAME=FOLDER``. Raises ``UserError`` if there is none of the name, or not in the folder."""
+    """Read the benchmark of ``NAME=FOLDER``. Raises ``UserError`` if the name or the folder does not have one."""
     name, _, folder = named.partition("=")
     if name not in BENCHMARKS or not folder:
         raise UserError(
-            f"{named}: is no NAME=FOLDER with one of the names {', '.join(BENCHMARKS)}", argument="benchmark"
+            f"{named}: is not NAME=FOLDER with one of the names {', '.join(BENCHMARKS)}", argument="benchmark"
         )
     return BENCHMARKS[name].read(Path(folder).expanduser())
 

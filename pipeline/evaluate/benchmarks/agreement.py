@@ -1,8 +1,8 @@
 """Long-distance number agreement in sentences of a treebank and in nonsense made of them (Gulordava et al. 2018).
 
 ``generated.tab`` has two rows for each sentence: its prefix with the right form of the word that comes next, and with
-the wrong one. A sentence is right if the right form is likelier after the prefix. Each sentence is read by itself; the
-paper read them one after another.
+the wrong one. A sentence is right if the right form is likelier after the prefix. Each sentence is read by itself; in
+the paper they were read one after another.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The evaluation of the BabyLM Challenge 2025, without training: sentences, word forms, reading times.
 
-The folder is ``full_eval`` or ``fast_eval`` of the published data, or one of the folders in it. As the challenge scores
-them (github babylm/evaluation-pipeline-2025): accuracies are means over the parts of a task, word forms are Spearman's
-ρ with people's choices, reading times the share of variance that surprisal explains of what a regression without it
-leaves. Different from there: a tie is wrong, the end of a sentence belongs to it, and of a word to be read, all of it
-counts.
+The folder is ``full_eval`` or ``fast_eval`` of the published data, or one of the folders in it. Scored as in the
+challenge (github babylm/evaluation-pipeline-2025): accuracies are means over the parts of a task; the figure of word
+forms is Spearman's ρ with people's choices; that of reading times is the share of residual variance (of a regression
+without surprisal) that surprisal explains. Three things differ: a tie is wrong, the end of a sentence is scored with
+it, and in reading times a word is scored with all of its tokens and its end.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class BabyLM(Benchmark):
         missing = [name for name in expected if not (folder / name).is_dir()]
         if missing:
             raise UserError(
-                f"{cls.name}={folder}: the folders {', '.join(missing)} are missing; {len(expected)} are "
-                "expected, or one of them is named",
+                f"{cls.name}={folder}: the folders {', '.join(missing)} are missing; give a folder "
+                f"with all {len(expected)}, or one of them",
                 argument="benchmark",
             )
         return cls([found.read(folder / name, found.task) for name, found in expected.items()])

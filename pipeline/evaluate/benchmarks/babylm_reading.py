@@ -1,8 +1,8 @@
-"""Reading times in BabyLM's evaluation: words of 205 sentences, by eye tracking and self-paced (de Varda et al. 2024).
+"""Reading times in BabyLM's evaluation: words of 205 sentences, eye tracking and self-paced (de Varda et al. 2024).
 
-A regression of a time on frequency, length and position of a word, with their products, leaves some variance. The
-figure is the share of it that surprisal explains: for eye tracking the mean over four measures, for self-paced reading
-with length and surprisal of the word before among the predictors.
+A regression of time on frequency, length and position of a word, with their products, leaves some variance. The figure
+is the share of it that surprisal explains: for eye tracking the mean over four measures; for self-paced reading the
+predictors include length and surprisal of the word before.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EYE_TRACKING = ("RTfirstfix", "RTfirstpass", "RTgopast", "RTrightbound")
 SELF_PACED = "self_paced_reading_time"
 PREDICTORS = ("Subtlex_log10", "length", "context_length")
 BEFORE = "prev_length"
-TEXTS = ("item", "word", "prev_item", "prev_word")  # the text before a word, and the word; the same of the word before
+TEXTS = ("item", "word", "prev_item", "prev_word")  # the text before a word, the word; the same for the word before
 MISSING = {"", "na", "nan", "null"}  # in small letters
 
 
@@ -35,8 +35,8 @@ class ReadingTask(Task):
         """
         Args:
             words: (text before it, word) of each row.
-            before: the same of the word before it, where there is one.
-            columns: predictors and times, nan where there is none.
+            before: the same for the word before it, if there is one.
+            columns: predictors and times, nan where missing.
         """
         self.name, self.words, self.before, self.columns = name, words, before, columns
 
@@ -75,9 +75,9 @@ class ReadingTask(Task):
 
 
 def share_explained(predictors: list[Numbers], surprisal: Numbers, times: Numbers) -> float:
-    """Of the variance of (N,) ``times`` that (N,) ``predictors`` and their products leave, the share of ``surprisal``.
+    """Return the share that (N,) ``surprisal`` explains of the variance of (N,) ``times`` left by ``predictors``.
 
-    Rows with nan anywhere are left out; nan where too few are left.
+    ``predictors``, (N,) each, include their products. Rows with nan anywhere are left out; nan if too few remain.
     """
     products = [first * second for first, second in combinations(predictors, 2)]
     columns = np.column_stack([*predictors, *products, surprisal, times])
@@ -89,6 +89,6 @@ def share_explained(predictors: list[Numbers], surprisal: Numbers, times: Number
 
 
 def _text(row: TableRow, column: str) -> str:
-    """The text in a cell, empty where there is none."""
+    """Return the text in a cell; empty if it has none."""
     value = row.cells.get(column)
     return "" if not isinstance(value, str) or value.strip().lower() in MISSING else value.strip()

@@ -13,32 +13,32 @@ from pipeline.evaluate.benchmarks.base import Figure, Judged, Scorer, read_json_
 from pipeline.evaluate.benchmarks.choices import Choice, judge
 from pipeline.evaluate.statistics import correlation_interval, rank_correlation
 
-# an object of a file, the file, and where it stands → the choice, of a group and a part of it
+# an object of a file, the file, and the place in it → the choice, with its group and part
 Decode = Callable[[dict[str, object], Path, str], Choice]
 ENTITY_GROUPS = ("regular", "ambiref", "move_contents")
 
 
 class Task(ABC):
-    """A task that was read from its folder."""
+    """A task, read from its folder."""
 
     @property
     @abstractmethod
     def num_texts(self) -> int:
-        """Texts that a model is asked to score."""
+        """The number of texts that a model scores."""
 
     @abstractmethod
     def figures(self, scorer: Scorer) -> list[Figure]: ...
 
 
 class ChoiceTask(Task):
-    """Choices in parts; the figure is the mean over groups of the mean over the parts of each."""
+    """Choices in groups and parts; the figure is the mean over groups of the mean over the parts of each."""
 
     def __init__(self, name: str, choices: list[Choice]) -> None:
         self.name, self.choices = name, choices
 
     @classmethod
     def reader(cls, decode: Decode) -> Callable[[Path, str], ChoiceTask]:
-        """What reads a task from its folder, line by line by ``decode``."""
+        """Return a function that reads a task from its folder, with ``decode`` for each line."""
 
         def read(folder: Path, name: str) -> ChoiceTask:
             return cls(name, [decode(*line) for line in lines_of(folder)])
@@ -60,7 +60,7 @@ class ChoiceTask(Task):
 
 
 def lines_of(folder: Path) -> list[tuple[dict[str, object], Path, str]]:
-    """The objects of the files of a task, their file, and where they stand in it."""
+    """Return the objects in the files of a task, each with its file and its place there."""
     paths = sorted(folder.glob("*.jsonl"))
     if not paths:
         raise UserError(f"babylm={folder}: there is no file *.jsonl in this folder", argument="benchmark")
@@ -75,16 +75,16 @@ def sentences(values: dict[str, object], path: Path, where: str) -> Choice:
 
 
 def ewok(values: dict[str, object], path: Path, where: str) -> Choice:
-    """What follows from a context against what does not."""
+    """EWoK: what follows from a context against what does not."""
     context, right, wrong = (text_in(values, name, where) for name in ("Context1", "Target1", "Target2"))
     return Choice(((context, right), (context, wrong)), "", text_in(values, "Domain", where))
 
 
 def entities(values: dict[str, object], path: Path, where: str) -> Choice:
-    """What is in a box after some moves; the first option is right."""
+    """Entity tracking: what is in a box after some moves; the first option is right."""
     prefix, options = text_in(values, "input_prefix", where), values.get("options")
     if not isinstance(options, list) or len(options) < 2 or not all(isinstance(o, str) and o.strip() for o in options):
-        raise UserError(f"{where} has no options, two or more texts")
+        raise UserError(f"{where} has no field 'options' with two or more texts")
     if not prefix[-1:].isspace() and not all(option[:1].isspace() for option in options):
         raise UserError(f"{where} has no white space between its prefix and its options")
     part = f"{path.stem}_{values.get('numops')}_ops"
@@ -100,7 +100,7 @@ def comps(values: dict[str, object], path: Path, where: str) -> Choice:
 
 
 class FormsTask(Task):
-    """Two forms of a word that does not exist, and which share of people chose the first: Spearman's ρ."""
+    """Two forms of a made-up word, and the share of people who chose the first; the figure is Spearman's ρ."""
 
     def __init__(self, name: str, pairs: list[tuple[str, str]], shares: list[float]) -> None:
         self.name, self.pairs, self.shares = name, pairs, shares
@@ -126,7 +126,7 @@ class FormsTask(Task):
 
     def figures(self, scorer: Scorer) -> list[Figure]:
         nats = scorer.sentences([text for pair in self.pairs for text in pair])
-        # of the first form among the two
+        # the probability of the first form relative to both
         shares = [
             1 / (1 + math.exp(min(first - second, 700.0))) for first, second in zip(nats[::2], nats[1::2], strict=True)
         ]

@@ -1,7 +1,7 @@
 """What every benchmark offers: it is read from a folder once, and scored by any number of models.
 
-A benchmark reads its published layout (``read``), then says of a model how it does (``score``): a ``Figure`` for
-everything together, for each group of items, and for each smaller group.
+A benchmark reads its published layout (``read``), then says how a model does (``score``): a ``Figure`` for all items,
+for each group of items, and for each part of a group.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MOST_NAMED = 5  # missing files in a sentence
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of a group of items; ``level`` 0: of all, 1: of a group, 2: of a part of a group."""
+    """A figure for some items; ``level`` 0: all items, 1: a group, 2: a part of a group."""
 
     group: str
     level: int
@@ -45,7 +45,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a model does, and how many of the words that it was asked about it does not know."""
+    """How a model does, and how many of the words that it scored it does not know."""
 
     figures: list[Figure]
     words: int
@@ -54,14 +54,14 @@ class Outcome:
 
 
 class Judged(NamedTuple):
-    """What became of an item."""
+    """The verdict on an item."""
 
     is_right: bool
     is_tie: bool = False
 
 
 class Scorer:
-    """A model that texts are given to. Texts are written as its vocabulary has them, see ``WordForms``."""
+    """Scores texts with a model. Texts are rewritten to fit its vocabulary, see ``WordForms``."""
 
     def __init__(
         self,
@@ -76,16 +76,16 @@ class Scorer:
         self.num_words = self.num_unknown = 0
 
     def sentences(self, texts: Sequence[str]) -> list[float]:
-        """The nats of each text, its end included."""
+        """Return the nats of each text, its end included."""
         written = [self._written(text) for text in texts]
         self._count(sum(len(text.split()) for text in written), self._num_unknown(written))
         return sentence_nats(self.model, self.tokenizer, written, on_sentences=self.on_texts)
 
     def words(self, parts: Sequence[Sequence[str]]) -> list[list[Sequence[Row]]]:
-        """The rows of the words of each part of each text; the parts are whole words, and may be empty.
+        """Return the rows of the words of each part of each text; parts are whole words, and can be empty.
 
         Raises:
-            UserError: the tokenizer makes other words of a text than white space does.
+            UserError: the tokenizer divides a text into other words than white space does.
         """
         written = [[self._written(part).strip() for part in text] for text in parts]
         texts = [" ".join(filter(None, text)) for text in written]
@@ -96,20 +96,20 @@ class Scorer:
         for text, text_parts, words in zip(texts, written, found, strict=True):
             counts = [len(split_words(self.tokenizer, part)) for part in text_parts]
             if sum(counts) != len(words):
-                raise UserError(f"the tokenizer of the model makes {len(words)} words of {text!r}, not {sum(counts)}")
+                raise UserError(f"the model's tokenizer makes {len(words)} words of {text!r}, not {sum(counts)}")
             self._count(len(words), sum(row.own is not None for row in words))
             rows.append(list(spans(words, counts)))
         return rows
 
     def continuations(self, options: Sequence[tuple[str, str]]) -> list[float]:
-        """The nats of the words of each (prefix, continuation) that come after the prefix."""
+        """Return the nats of the words of the continuation, for each (prefix, continuation)."""
         return [sum(row.nats for row in rows[1]) for rows in self.words(options)]
 
     def _written(self, text: str) -> str:
         return self.forms(self.tokenizer.normalized(text))
 
     def _num_unknown(self, texts: Sequence[str]) -> int:
-        """How many words of ``texts`` have something in them that the tokenizer does not know."""
+        """Return how many words of ``texts`` contain something that the tokenizer does not know."""
         if self.tokenizer.unk_id is None or not texts:
             return 0
         flat, lengths = self.tokenizer.encode_documents(texts)
@@ -126,31 +126,31 @@ class Scorer:
 
 
 class Benchmark(ABC):
-    """A benchmark that was read from a folder."""
+    """A benchmark, read from a folder."""
 
     name: ClassVar[str]  # on the command line
     title: ClassVar[str]
     source: ClassVar[str]  # where it was published
-    variant: str = ""  # what of it was read, where published figures are of one: a language
+    variant: str = ""  # which part was read, if published figures are for that part: a language
 
     @classmethod
     @abstractmethod
     def read(cls, folder: Path) -> Self:
-        """Raises ``UserError`` where files are missing, which are named, or hold something else."""
+        """Read ``folder``. Raises ``UserError`` if files are missing, naming them, or have other contents."""
 
     @property
     @abstractmethod
     def num_texts(self) -> int:
-        """Texts that a model is asked to score."""
+        """The number of texts that a model scores."""
 
     @abstractmethod
     def score(self, scorer: Scorer) -> Outcome: ...
 
 
 def figures_of(items: Iterable[tuple[str, str, Judged]], *, is_pooled: bool = False) -> list[Figure]:
-    """The figures of items of (group, part of the group): a part's share of right ones, a group's mean over its parts.
+    """Return the figures of (group, part, verdict): for a part the share of right items, for a group its parts' mean.
 
-    The figure of all is the mean over all parts. Groups that are their only part have no figure beside it.
+    The figure of all items is the mean over all parts. A group that is its own only part gets one figure.
 
     Args:
         is_pooled: the figures of groups and of all are shares of their items instead.
@@ -174,7 +174,7 @@ def figures_of(items: Iterable[tuple[str, str, Judged]], *, is_pooled: bool = Fa
 def share_of(
     group: str, level: int, parts: Sequence[Sequence[Judged]], weights: Sequence[float] | None = None
 ) -> Figure:
-    """``weights`` of the parts, 1 together; None: all alike."""
+    """Return the weighted mean share of right items; ``weights`` of the parts sum to 1; None: equal weights."""
     right = [sum(judged.is_right for judged in part) for part in parts]
     totals = [len(part) for part in parts]
     weights = weights or [1 / len(parts)] * len(parts)
@@ -185,13 +185,13 @@ def share_of(
 
 
 def likeliest_first(nats: Sequence[float]) -> Judged:
-    """Whether the first of some texts is likelier than every other one; if it is as likely as one, it is not."""
+    """Judge whether the first text is likelier than every other; a tie with the best of them is wrong."""
     best = min(nats[1:])
     return Judged(nats[0] < best, nats[0] == best)
 
 
 def require(folder: Path, names: Iterable[str], benchmark: str) -> None:
-    """Raise ``UserError`` for the files of ``names`` that ``folder`` does not have."""
+    """Raise ``UserError`` if ``folder`` does not have all files of ``names``."""
     names = list(names)
     missing = [name for name in names if not (folder / name).is_file()]
     if not missing:
@@ -208,12 +208,12 @@ def require(folder: Path, names: Iterable[str], benchmark: str) -> None:
 
 
 def subfolder(folder: Path, *names: str) -> Path:
-    """The first of ``names`` that there is in ``folder``, or ``folder`` itself."""
+    """Return the first of ``names`` that exists in ``folder``, or ``folder`` itself."""
     return next((folder / name for name in names if (folder / name).is_dir()), folder)
 
 
 def read_json_lines(path: Path) -> list[dict[str, object]]:
-    """The objects of a file, one a line. Raises ``UserError`` naming the line that is none."""
+    """Read the JSON objects of a file, one per line. Raises ``UserError`` naming a line that is not one."""
     found = []
     for number, line in enumerate(read_file(str(path)).split("\n"), start=1):
         if not line.strip():
@@ -223,7 +223,7 @@ def read_json_lines(path: Path) -> list[dict[str, object]]:
         except ValueError as error:
             raise UserError(f"{path} line {number} is not JSON: {error}") from None
         if not isinstance(values, dict):
-            raise UserError(f"{path} line {number} is no object of JSON")
+            raise UserError(f"{path} line {number} is not a JSON object")
         found.append(values)
     if not found:
         raise UserError(f"{path} has no items")
@@ -231,7 +231,7 @@ def read_json_lines(path: Path) -> list[dict[str, object]]:
 
 
 def text_in(values: dict[str, object], field_name: str, where: str) -> str:
-    """A text of an object. Raises ``UserError`` with ``where`` it should be."""
+    """Return a text of an object. Raises ``UserError`` saying ``where`` it is missing."""
     value = values.get(field_name)
     if not isinstance(value, str) or not value.strip() or not is_text(value):
         raise UserError(f"{where} has no text in its field {field_name!r}")

@@ -1,8 +1,8 @@
 """BLiMP: 67 files of 1,000 minimal pairs each, in 12 phenomena of English (Warstadt et al. 2020, TACL 8).
 
-Three ways to compare the sentences of a pair. Whole: the probability of one sentence against that of the other, for all
-67. With one prefix: two words after the same prefix; with two: the same word after two prefixes; for the files that are
-made so.
+There are three ways to compare the sentences of a pair. Whole sentences: the probability of one against that of the
+other, for all 67 files. One prefix: two words after the same prefix. Two prefixes: the same word after two prefixes.
+The latter two apply only to the files made for them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipeline.evaluate.benchmarks.base import read_json_lines, require, subfolde
 from pipeline.evaluate.benchmarks.choices import Choice, ChoiceBenchmark
 from pipeline.evaluate.benchmarks.published import BLIMP
 
-NUM_GROUPS = 13  # of the published table: all, and the 12 phenomena
+NUM_GROUPS = 13  # in the published table: all, and the 12 phenomena
 PARADIGMS = [line.split()[0] for line in BLIMP.strip().splitlines()[NUM_GROUPS:]]
 
 
@@ -42,7 +42,7 @@ class Blimp(ChoiceBenchmark):
 
     @classmethod
     def options(cls, values: dict[str, object], where: str) -> tuple[tuple[str, str], ...] | None:
-        """(prefix, continuation) of the good and of the bad one; None where the pair is not made for this method."""
+        """Return (prefix, continuation) of the good and the bad option; None if the pair is not for this method."""
         return (("", text_in(values, "sentence_good", where)), ("", text_in(values, "sentence_bad", where)))
 
 

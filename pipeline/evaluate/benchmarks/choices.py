@@ -1,8 +1,8 @@
-"""Items that are a choice: of some texts a model should find the first likeliest.
+"""Items that are a choice: of several texts a model should find the first likeliest.
 
 Either whole sentences are compared, their ends included, or what comes after a prefix: the words of one continuation
-against those of another. Whose the white space and the end of a word are, ``--word-boundary`` says; with ``corrected``
-a form is not likelier only because a longer one begins with it.
+against those of another. ``--word-boundary`` says where white space and the ends of words count; with ``corrected`` a
+form is not likelier only because a longer one begins with it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Choice:
 
 
 def judge(choices: Sequence[Choice], scorer: Scorer) -> list[Judged]:
-    """What becomes of each of ``choices``, of which all or none have prefixes."""
+    """Judge each of ``choices``, all or none of which have prefixes."""
     options = [option for choice in choices for option in choice.options]
     if any(prefix for prefix, _ in options):
         nats = scorer.continuations(options)
@@ -45,7 +45,7 @@ def judge(choices: Sequence[Choice], scorer: Scorer) -> list[Judged]:
 class ChoiceBenchmark(Benchmark):
     """A benchmark that is a list of choices."""
 
-    is_pooled: ClassVar[bool] = False  # figures of groups are shares of their items, not means over their parts
+    is_pooled: ClassVar[bool] = False  # a group's figure is the share of its items, not the mean over its parts
 
     def __init__(self, choices: list[Choice], variant: str = "") -> None:
         self.choices = choices

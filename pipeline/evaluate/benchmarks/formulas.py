@@ -1,13 +1,13 @@
-"""The formulas of SyntaxGym: what a suite predicts of the surprisals of its regions.
+"""The formulas of SyntaxGym: what a suite predicts about the surprisals of its regions.
 
     formula := side (('&' | '|') side)*          both or either, from left to right
     side    := sum [('<' | '>' | '=') sum]
     sum     := value (('+' | '-') value)*
-    value   := '(' number ';%' condition '%)'    the surprisal of a region, '*' in place of its number: of all regions
+    value   := '(' number ';%' condition '%)'    the surprisal of a region; '*' in place of its number: of all regions
              | number | '(' formula ')' | '[' formula ']'
 
-A formula is read by hand, never evaluated as code. ``=`` takes surprisals for equal that differ by no more than
-SyntaxGym lets them: 0.001 bits and 0.00001 of the second one.
+A formula is parsed here, never evaluated as code. ``=`` treats surprisals as equal within SyntaxGym's tolerance:
+0.001 bits plus 0.00001 of the second one.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Bits = Mapping[Place, float]
 
 
 class FormulaError(ValueError):
-    """What is wrong with a formula, as half a sentence."""
+    """A fault in a formula, as half a sentence."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a formula: what it is of the bits of regions, and whether that is true or false or a number."""
+    """A part of a formula: its value as a function of the bits of regions, and whether that is a truth value."""
 
     of: Callable[[Bits], float]
     is_statement: bool
@@ -50,7 +50,7 @@ class Formula:
 
 
 def parse(text: str) -> Formula:
-    """The formula that ``text`` says. Raises ``FormulaError`` if it says none."""
+    """Parse ``text``. Raises ``FormulaError`` if it is not a formula."""
     return _Parser(text).formula()
 
 
@@ -62,7 +62,7 @@ class _Parser:
         while text[end:].strip():
             found = TOKEN.match(text, end)
             if found is None:
-                raise FormulaError(f"cannot be read from {text[end:].strip()[:20]!r} on")
+                raise FormulaError(f"cannot be read from {text[end:].strip()[:20]!r} onwards")
             self.tokens.append(found)
             end = found.end()
         self.at = self.depth = 0
@@ -83,7 +83,7 @@ class _Parser:
         return repr(self.tokens[self.at][0].strip()) if self.at < len(self.tokens) else "its end"
 
     def _sign(self, signs: str) -> str:
-        """The next token if it is one of ``signs``, which is then behind; else nothing."""
+        """Consume and return the next token if it is one of ``signs``; else return an empty string."""
         found = self.tokens[self.at]["sign"] if self.at < len(self.tokens) else None
         if found is None or found not in signs:
             return ""
@@ -112,7 +112,7 @@ class _Parser:
 
     def _value(self) -> Part:
         if self.at == len(self.tokens):
-            raise FormulaError("ends where a region or a number should stand")
+            raise FormulaError("ends where a region or a number should be")
         token = self.tokens[self.at]
         if token["region"]:
             self.at += 1
@@ -128,14 +128,14 @@ class _Parser:
     def _within_brackets(self) -> Part:
         opening = self._sign("([")
         if not opening:
-            raise FormulaError(f"has {self._next()} where a region or a number should stand")
+            raise FormulaError(f"has {self._next()} where a region or a number should be")
         self.depth += 1
         if self.depth > MOST_NESTED:
-            raise FormulaError(f"has more than {MOST_NESTED} brackets within each other")
+            raise FormulaError(f"has more than {MOST_NESTED} brackets nested in each other")
         part = self._statements()
         self.depth -= 1
         if not self._sign(CLOSING[opening]):
-            raise FormulaError(f"has {self._next()} where {CLOSING[opening]!r} should stand")
+            raise FormulaError(f"has {self._next()} where {CLOSING[opening]!r} should be")
         return part
 
 
@@ -166,4 +166,4 @@ def _sum(left: Part, right: Part, sign: str) -> Part:
 def _expect(left: Part, right: Part, *, is_statement: bool, sign: str) -> None:
     if left.is_statement != is_statement or right.is_statement != is_statement:
         what = "statements" if is_statement else "numbers"
-        raise FormulaError(f"has {sign!r} between what are not two {what}")
+        raise FormulaError(f"has {sign!r} whose two sides are not both {what}")

@@ -1,10 +1,10 @@
 """Agreement, reflexives and negative polarity items in sentences made from templates (Marvin & Linzen 2018).
 
-The published layout is a file of Python's ``pickle`` for each construction: an object of lists of pairs (or, for
-negative polarity items, of three sentences, the first of which is right). A pickle can name things to be called when it
-is read; here every name is refused, so that only lists, tuples, dictionaries and texts can come out. Animate and
-inanimate subjects of a construction are one part, as in the paper. The sentences end with `` .``, as the paper's were
-scored.
+The published layout is a pickle file of Python for each construction: a dictionary of lists of pairs (or, for negative
+polarity items, of three sentences, the first of which is right). A pickle can name functions that are called when it is
+read; here every name is refused, so that only lists, tuples, dictionaries and plain values can come out. Animate and
+inanimate subjects of a construction form one part, as in the paper. Sentences get `` .`` at the end, as in the paper's
+scoring.
 """
 
 from __future__ import annotations
@@ -52,12 +52,14 @@ def _read(folder: Path, group: str, name: str) -> list[Choice]:
     part = name.removesuffix("_anim").removesuffix("_inanim")
     is_npi = group == "npi"
     if not isinstance(found, dict) or not all(isinstance(items, list) for items in found.values()):
-        raise UserError(f"{path} is no file of lists of sentences")
+        raise UserError(f"{path} does not hold lists of sentences")
     choices = []
     for key, items in found.items():
         for number, item in enumerate(items, start=1):
             if not _is_sentences(item, 3 if is_npi else 2):
-                raise UserError(f"{path}: item {number} of {key!r} is no {'three' if is_npi else 'pair of'} sentences")
+                raise UserError(
+                    f"{path}: item {number} of {key!r} is not {'three' if is_npi else 'a pair of'} sentences"
+                )
             good, *bad = (f"{text} ." for text in item)
             names = [f"{part} over {other}" for other in OTHERS] if is_npi else [part]
             choices += [Choice.of_sentences(good, other, group, n) for other, n in zip(bad, names, strict=True)]
@@ -73,20 +75,20 @@ def _is_sentences(item: object, number: int) -> bool:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads lists, tuples, dictionaries, texts and numbers, and nothing that has a name."""
+    """Reads lists, tuples, dictionaries, texts and numbers, and nothing that has to be looked up by name."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"names {module}.{name}, which sentences do not need")
 
 
 def load_plain(path: Path) -> object:
-    """What a pickle of plain data holds. Raises ``UserError`` for one of anything else, of which nothing is run."""
+    """Return the contents of a pickle of plain data. Raises ``UserError`` for any other, of which nothing is run."""
     try:
         with path.open("rb") as file:
             return _PlainUnpickler(file, encoding="utf-8").load()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except Exception as error:  # whatever bytes that are no pickle lead to
+    except Exception as error:  # bytes that are not a pickle can raise anything
         raise UserError(
             f"{path} cannot be read as sentences: {str(error).splitlines()[0] if str(error) else 'damaged'}"
         ) from None

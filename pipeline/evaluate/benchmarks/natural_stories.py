@@ -1,8 +1,8 @@
 """The Natural Stories Corpus: ten stories, word by word, with the mean time that people took to read each word.
 
-Futrell et al. 2021 (Language Resources and Evaluation 55), self-paced reading. A model reads each story from its
-beginning to its end. The figure is Pearson's correlation of the surprisal of words with their mean reading times, a
-first look; ``jobs.reading`` asks how much surprisal explains beside frequency, length and the words before. Words with
+Futrell et al. 2021 (Language Resources and Evaluation 55), self-paced reading. A model reads each story from beginning
+to end. The figure is Pearson's correlation of the surprisal of words with their mean reading times, a first look;
+``jobs.reading`` measures how much surprisal explains beyond frequency, length and the previous words. Words with
 ``<unk>`` in them are left out.
 """
 
@@ -26,7 +26,7 @@ MEAN_TIME = "meanItemRT"
 class Story:
     name: str
     words: list[str]
-    times: list[float]  # mean reading time of each, in milliseconds
+    times: list[float]  # mean reading time of each word, in milliseconds
 
 
 class NaturalStories(Benchmark):

@@ -1,7 +1,7 @@
-"""Figures that were published, to stand beside one's own, each with its model and source. In percent.
+"""Published figures, in percent, to be shown alongside one's own, each with its model and source.
 
-They are of other models, trained on other and mostly much larger corpora: GPT-2 of 40 GB of text, the LSTMs of BLiMP
-and of Gulordava et al. of 83 million words of Wikipedia.
+They are for other models, trained on other and mostly much larger corpora: GPT-2 on 40 GB of text, the LSTMs of BLiMP
+and of Gulordava et al. on 83 million words of Wikipedia.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ AGREEMENT_SOURCE = "Gulordava et al. 2018, best of each kind (github facebookres
 
 @dataclass(frozen=True)
 class Published:
-    """What a model had, in percent, by the names of groups."""
+    """A model's figures, in percent, by the names of groups."""
 
     model: str
     source: str
@@ -23,12 +23,12 @@ class Published:
 
 
 def published(benchmark: str, variant: str = "") -> list[Published]:
-    """The figures published for a benchmark, or a ``variant`` of it; none are known for some."""
+    """Return the figures published for a benchmark, or for a ``variant`` of it; for some, none are known."""
     return PUBLISHED.get((benchmark, variant), [])
 
 
 def _columns(source: str, models: list[str], table: str) -> list[Published]:
-    """A model for each column of a table of names and figures."""
+    """Return a model for each column of a table of names and figures."""
     rows = [line.split() for line in table.strip().splitlines()]
     return [
         Published(model, source, {row[0]: float(row[i]) for row in rows}) for i, model in enumerate(models, start=1)

@@ -1,9 +1,9 @@
 """SyntaxGym: suites of sentences in regions, and predictions of the regions' surprisals (Gauthier et al. 2020, ACL).
 
-A suite is a JSON file: items, each in several conditions, whose sentences are the contents of their regions with blanks
-between them. An item is right if all predictions of its suite hold of the sums of its regions, in bits. A prediction
-that surprisals are equal does not count where there is another one, for no model would fulfil it: the published figures
-leave it out as well.
+A suite is a JSON file: items, each in several conditions, whose sentences are the contents of their regions joined by
+blanks. An item is right if all predictions of its suite hold for the sums over its regions, in bits. Predictions that
+surprisals are equal count only if the suite has no others, since no model would satisfy them; the published figures
+leave them out as well.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipeline.evaluate.benchmarks.formulas import EVERY, Formula, FormulaError, 
 
 @dataclass(frozen=True)
 class Sentence:
-    """A condition of an item: numbers and contents of its regions."""
+    """One condition of an item: numbers and contents of its regions."""
 
     condition: str
     regions: list[tuple[str, str]]
@@ -71,19 +71,19 @@ class SyntaxGym(Benchmark):
 
 
 def judge(formulas: list[Formula], bits: dict[Place, float]) -> Judged:
-    """Whether all of ``formulas`` hold; those that ask for equality do not count where there are others."""
+    """Judge whether all of ``formulas`` hold; those that ask for equality count only if there are no others."""
     counted = [formula for formula in formulas if not formula.asks_for_equality] or formulas
     return Judged(all(formula.holds(bits) for formula in counted))
 
 
 def read_suite(path: Path) -> Suite:
-    """A suite. Raises ``UserError`` naming the item or prediction that is not as it should be."""
+    """Read a suite. Raises ``UserError`` naming the item or prediction that is faulty."""
     try:
         values = parse_json(read_file(str(path)))
     except ValueError as error:
         raise error if isinstance(error, UserError) else UserError(f"{path} is not JSON: {error}") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path} is no suite of SyntaxGym")
+        raise UserError(f"{path} is not a SyntaxGym suite")
     metric = _of(values.get("meta", {}), "metric", str, f"{path} (meta)")
     if metric != "sum":
         raise UserError(f"{path} takes the {metric} of a region's surprisals; only their sum is known")
@@ -102,7 +102,7 @@ def read_suite(path: Path) -> Suite:
 
 
 def _check_places(path: Path, formulas: list[Formula], items: list[list[Sentence]]) -> None:
-    """Raise ``UserError`` for a region that a formula names and an item does not have."""
+    """Raise ``UserError`` if a formula names a region that an item does not have."""
     for i, item in enumerate(items, start=1):
         known = {(s.condition, number) for s in item for number in (EVERY, *(number for number, _ in s.regions))}
         for j, formula in enumerate(formulas, start=1):
@@ -133,7 +133,7 @@ def _item(item: object, where: str) -> list[Sentence]:
 
 
 def _of(values: object, name: str, kind: type, where: object) -> Any:
-    """A field of an object. Raises ``UserError`` saying ``where`` it is not what it should be."""
+    """Return a field of an object. Raises ``UserError`` saying ``where`` it is missing or of another kind."""
     found = values.get(name) if isinstance(values, dict) else None
     if not isinstance(found, kind) or isinstance(found, bool):
         kinds = {str: "a text", int: "a whole number", list: "a list"}

@@ -1,8 +1,8 @@
-"""Sentences as people write them → as the vocabulary of a word tokenizer has their words.
+"""Sentences as people write them → sentences in the form of a word tokenizer's vocabulary.
 
 A vocabulary of Penn Treebank's words has ``ca n't`` and ``herself .`` where people write ``can't`` and ``herself.``,
-and that of Mikolov et al. (2010) has neither capitals nor punctuation. Written as it is, most of such a sentence would
-be ``<unk>``. Other tokenizers take texts as they are.
+and that of Mikolov et al. (2010) has neither capitals nor punctuation. Unchanged, most of such a sentence would be
+``<unk>``. Other tokenizers take texts as they are.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ CLITICS = ("n't", "'s", "'re", "'ve", "'ll", "'d", "'m")
 
 
 class WordForms:
-    """Writes texts as a vocabulary has them; ``notes`` says what it changes."""
+    """Rewrites texts in the form of a vocabulary; ``notes`` says what it changes."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.notes: list[str] = []
         if tokenizer.kind != "word" or not isinstance(tokenizer, TypesTokenizer):
             return
         self.types = set(tokenizer.types) - {UNK, EOS}
-        # a capital by itself is a sign: Penn Treebank's N stands for numbers
+        # a single capital is a symbol: Penn Treebank's N stands for numbers
         self.is_lower = not any(word != word.lower() for word in self.types if len(word) > 1)
         self.clitics = [clitic for clitic in CLITICS if clitic in self.types]
         self.marks = {mark for mark in MARKS if mark in self.types}
-        # words that were only parted at white space have commas at their ends; Penn Treebank's have none
+        # words that were split only at white space can end with a comma; Penn Treebank's do not
         self.parts_marks = not any(word.endswith(",") and len(word) > 1 for word in self.types)
         if self.is_lower:
             self.notes.append("in lower case")
@@ -42,7 +42,7 @@ class WordForms:
         return " ".join(part for word in text.split() for part in self._parts(word))
 
     def _parts(self, word: str) -> list[str]:
-        """The words that the vocabulary has for one between white space; none for marks that it does not have."""
+        """Split a word into the vocabulary's words; punctuation that the vocabulary does not have is dropped."""
         if word in self.types:
             return [word]
         before: list[str] = []

@@ -34,7 +34,7 @@ MISSING = {
     "marvin-linzen": ("subj_rel.pickle", "subj_rel.pickle is missing; 22 files are expected"),
     "natural-stories": ("all_stories.tok", "all_stories.tok is missing; 2 files are expected"),
     "agreement": ("generated.tab", "generated.tab is missing; 1 file is expected"),
-    "babylm": ("ewok_filtered", "the folders ewok_filtered are missing; 8 are expected, or one of them is named"),
+    "babylm": ("ewok_filtered", "the folders ewok_filtered are missing; give a folder with all 8, or one of them"),
 }
 
 
@@ -57,7 +57,7 @@ def test_of_many_missing_files_some_are_named_and_the_rest_counted(tmp_path: Pat
     with pytest.raises(UserError, match="there is no such folder"):
         read_benchmark(f"blimp={tmp_path / 'none'}")
     for named in ("blimp", "blimp=", "nosuch=folder", "=folder"):
-        with pytest.raises(UserError, match="is no NAME=FOLDER with one of the names blimp, blimp-one-prefix"):
+        with pytest.raises(UserError, match="is not NAME=FOLDER with one of the names blimp, blimp-one-prefix"):
             read_benchmark(named)
     with pytest.raises(UserError, match=r"there is no suite \(\*\.json\)"):
         read_benchmark(f"syntaxgym={tmp_path}")

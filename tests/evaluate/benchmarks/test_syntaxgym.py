@@ -85,12 +85,12 @@ def test_equality_counts_only_if_nothing_else_is_predicted(tmp_path: Path) -> No
 GOOD = {"good": ["the cat", "sat"], "bad": ["the", "mat"]}
 BAD = {
     "no JSON": ("{", "is not JSON"),
-    "a list": ("[]", "is no suite of SyntaxGym"),
+    "a list": ("[]", "is not a SyntaxGym suite"),
     "no metric": ({"meta": {}}, "(meta) has no field 'metric' that is a text"),
     "a mean": ({"meta": {"metric": "mean"}}, "takes the mean of a region's surprisals; only their sum is known"),
     "no items": (suite(["1 < 2"], [GOOD]) | {"items": []}, "has no items"),
     "no predictions": (suite([], [GOOD]), "has no predictions"),
-    "no formula": (suite(["(2;%good%) <"], [GOOD]), "prediction 1 ends where a region or a number should stand"),
+    "no formula": (suite(["(2;%good%) <"], [GOOD]), "prediction 1 ends where a region or a number should be"),
     "an unknown region": (
         suite(["(3;%good%) < (2;%bad%)"], [GOOD]), "prediction 1 names region 3 of condition 'good', which item 1 does"
     ),
