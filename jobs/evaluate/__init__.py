@@ -16,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.files import check_writable
 from pipeline.options import SURPRISAL_COLUMNS, USUAL_COLUMNS, Adaptive, CacheSettings, DynamicSettings
 
-WORD_MASS = 0.9  # of the next words, as much as --columns word-entropy finds
+WORD_MASS = 0.9  # the probability of next words that --columns word-entropy covers
 MOST_WORDS = 5  # of the n-grams of --ngram
 
 
@@ -50,13 +50,13 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 def measures_of(
     loaded: Any, arguments: argparse.Namespace, others: Sequence[Any] = ()
 ) -> list[Callable[[], dict[str, Any]]]:
-    """Return the measures that are asked for, in order. If two results have the same name, the later one stands.
+    """Return the measures that are asked for, in order. If two results have the same name, the later one wins.
 
     Args:
-        others: the further models of ``--runs``.
+        others: the other models of ``--runs``.
 
     Raises:
-        UserError: one of them cannot be done. Nothing has been measured then.
+        UserError: one of them cannot be done; nothing has been measured by then.
     """
     from jobs.evaluate import adaptation, benchmarks, continuations, measures, sentences, stimuli
     from jobs.evaluate.columns import Columns
@@ -93,7 +93,7 @@ def measures_of(
 
 
 def asks_for_perplexity(arguments: argparse.Namespace) -> bool:
-    """Tell whether perplexity is asked for, by an option of it or because nothing else is."""
+    """Tell whether perplexity is asked for, by one of its options or because nothing else is."""
     if adapts(arguments):
         return False
     breaks_down = arguments.breakdown and arguments.benchmark is None
@@ -116,8 +116,8 @@ def argument_parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--split", choices=["valid", "test"], default="valid", help="of the prepared corpus; default: valid"
     )
-    what.add_argument("--text", metavar="FILE", help="any text instead, in documents as the corpus is")
-    what.add_argument("--stimuli", metavar="FILE", help="texts by themselves: lines, .csv, .tsv, .jsonl")
+    what.add_argument("--text", metavar="FILE", help="any text instead, split into documents as the corpus is")
+    what.add_argument("--stimuli", metavar="FILE", help="separate texts: lines, .csv, .tsv, .jsonl")
     result.add_argument("--by-line", action="store_true", help="each line of --text is a text of its own")
     result.add_argument("--streams", type=whole, metavar="N", help="side by side; 1: exact; default: evaluate.streams")
     result.add_argument("--burn-in", type=whole, metavar="N", help="tokens read before each; default: see settings")
@@ -125,13 +125,13 @@ def argument_parser() -> argparse.ArgumentParser:
     result.add_argument("--breakdown", action="store_true", help="by count in training, by position; in parts")
     result.add_argument("--compare", metavar="DIR", help="score another run, too, with a paired test")
     result.add_argument("--surprisal", metavar="FILE", help="nats of tokens and words: a .parquet, .csv or .tsv")
-    result.add_argument("--benchmark", nargs="+", metavar="NAME=FOLDER", help="of the field: blimp, syntaxgym, …")
+    result.add_argument("--benchmark", nargs="+", metavar="NAME=FOLDER", help="published tests: blimp, syntaxgym, …")
     result.add_argument("--pairs", metavar="FILE", help="which of good and bad is likelier; JSON Lines")
     result.add_argument("--bleu", type=whole, metavar="N", help="continue N prompts of the text, and compare")
     result.add_argument("--cache", action="store_true", help="use a neural cache (Grave et al. 2017)")
     result.add_argument("--dynamic", choices=["rms", "sgd"], help="dynamic evaluation (Krause et al. 2018)")
     result.add_argument("--tune", action="store_true", help="find the settings of both on the validation split")
-    result.add_argument("--seed", type=seed, default=1, metavar="S", help="of everything that is drawn; default: 1")
+    result.add_argument("--seed", type=seed, default=1, metavar="S", help="of all random draws; default: 1")
     add_device(result)
     add_surprisal(result)
     add_continuations(result)
@@ -145,7 +145,7 @@ def add_surprisal(parser: OneSentenceParser) -> None:
     result.add_argument(
         "--word-boundary",
         choices=["corrected", "preceding", "none"],
-        help="whose the white space between words is; default: corrected",
+        help="which word has the white space between two; default: corrected",
     )
     result.add_argument("--regions", metavar="FILE", help="stimuli with the borders of regions: sum by region")
     result.add_argument(
@@ -163,7 +163,7 @@ def add_surprisal(parser: OneSentenceParser) -> None:
         type=number,
         default=WORD_MASS,
         metavar="X",
-        help=f"part of the next words that word-entropy finds; default: {WORD_MASS}",
+        help=f"probability of next words that word-entropy covers; default: {WORD_MASS}",
     )
     result.add_argument(
         "--ngram", metavar="N", help="n-grams of the training text, of up to N words; or an .arpa file of them"
@@ -171,7 +171,7 @@ def add_surprisal(parser: OneSentenceParser) -> None:
     result.add_argument(
         "--adapt",
         choices=["sentence", "document"],
-        help="nats before and after learning from each, by the rate --dynamic-lr",
+        help="nats before and after learning from each, at the rate --dynamic-lr",
     )
 
 
@@ -187,7 +187,7 @@ def add_continuations(parser: OneSentenceParser) -> None:
 
 def add_adaptation(parser: OneSentenceParser) -> None:
     """Add the options of models that keep learning from what they are scored on."""
-    result = parser.topic("dynamic", "models that go on learning: --cache, --dynamic, --adapt")
+    result = parser.topic("dynamic", "models that keep learning: --cache, --dynamic, --adapt")
     result.add_argument(
         "--cache-theta", type=number, default=0.2, metavar="X", help="how much similarity counts; default: 0.2"
     )
@@ -199,7 +199,7 @@ def add_adaptation(parser: OneSentenceParser) -> None:
     )
     result.add_argument("--dynamic-lr", type=number, metavar="X", help="learning rate; default: rms 0.002, sgd 0.1")
     result.add_argument(
-        "--dynamic-decay", type=number, metavar="X", help="towards the start; default: rms 0.02, sgd 0.001"
+        "--dynamic-decay", type=number, metavar="X", help="towards the trained weights; default: rms 0.02, sgd 0.001"
     )
     result.add_argument("--dynamic-epsilon", type=number, metavar="X", help="added to RMS; default: 0.001")
     result.add_argument(
@@ -219,7 +219,7 @@ def adaptation_of(arguments: argparse.Namespace) -> Adaptive:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Raise ``UserError`` if an option is out of its range or does not go with another one."""
+    """Raise ``UserError`` if an option is out of range or incompatible with another one."""
     leasts = {"streams": 1, "burn_in": 0, "seed": 0, "bleu": 2, "prompt_tokens": 1, "continuation_tokens": 1}
     for name, least in leasts.items():
         value = getattr(arguments, name)
@@ -230,47 +230,47 @@ def check(arguments: argparse.Namespace) -> None:
     if arguments.tune and not adapts(arguments):
         raise UserError("--tune: there is nothing to tune without --cache or --dynamic")
     if arguments.word_boundary is not None and arguments.surprisal is None and arguments.benchmark is None:
-        raise UserError("--word-boundary: says what the words of --surprisal have; give that as well")
+        raise UserError("--word-boundary: is for the words of --surprisal; give that as well")
     check_stimuli(arguments)
     check_columns(arguments)
     check_runs(arguments)
     if arguments.by_line:
         if arguments.text is None:
-            raise UserError("--by-line: says how a text is read; give it by --text")
+            raise UserError("--by-line: says how --text is read; give that as well")
         if arguments.bleu is not None or adapts(arguments):
-            raise UserError("--by-line: lines by themselves are no running text, as --bleu, --cache and --dynamic need")
+            raise UserError("--by-line: separate lines are not running text, which --bleu, --cache and --dynamic need")
     if adapts(arguments):
         for name in ("streams", "burn_in", "compare"):
             if getattr(arguments, name) not in (None, 1):
                 raise UserError(f"--{name.replace('_', '-')}: --cache and --dynamic score on one stream")
         if arguments.exact or arguments.breakdown:
-            raise UserError("--exact, --breakdown: are not for --cache and --dynamic")
+            raise UserError("--exact, --breakdown: do not work with --cache and --dynamic")
 
 
 def check_stimuli(arguments: argparse.Namespace) -> None:
-    """Raise ``UserError`` if stimuli or the format of their table do not go with another option."""
+    """Raise ``UserError`` if stimuli or the format of their table are incompatible with another option."""
     if arguments.regions is not None:
         if arguments.surprisal is None:
             raise UserError("--regions: says what --surprisal sums; give that as well")
         if arguments.text is not None or arguments.stimuli is not None:
-            raise UserError("--regions: are stimuli themselves; leave out --text and --stimuli")
+            raise UserError("--regions: already names the stimuli; leave out --text and --stimuli")
     for option in ("stimuli", "regions"):
         if getattr(arguments, option) is not None and (arguments.bleu is not None or adapts(arguments)):
-            raise UserError(f"--{option}: is no running text, as --bleu, --cache and --dynamic need")
+            raise UserError(f"--{option}: is not running text, which --bleu, --cache and --dynamic need")
     if arguments.format != "table":
         if arguments.surprisal is None:
             raise UserError("--format: says how --surprisal is written; give that as well")
         if arguments.regions is not None or arguments.surprisal.lower().endswith(".parquet"):
-            raise UserError("--format: neural-complexity is lines of words, neither of regions nor .parquet")
+            raise UserError("--format: neural-complexity has lines of words; it takes neither --regions nor .parquet")
 
 
 def check_columns(arguments: argparse.Namespace) -> None:
-    """Raise ``UserError`` if an option of the columns of ``--surprisal`` is out of its range, or goes with nothing."""
+    """Raise ``UserError`` if an option for the columns of ``--surprisal`` is out of range or has no effect."""
     for name in ("columns", "ngram", "adapt"):
         if getattr(arguments, name) is None:
             continue
         if arguments.surprisal is None:
-            raise UserError(f"--{name}: says what the words of --surprisal have; give that as well")
+            raise UserError(f"--{name}: is for the words of --surprisal; give that as well")
         if arguments.regions is not None or arguments.format != "table":
             raise UserError(f"--{name}: regions, and the format of neural-complexity, have columns of their own")
     if not 0 < arguments.word_mass < 1:
@@ -282,17 +282,17 @@ def check_columns(arguments: argparse.Namespace) -> None:
 
 
 def check_runs(arguments: argparse.Namespace) -> None:
-    """Raise ``UserError`` if several runs are to be measured in a way that is for one."""
+    """Raise ``UserError`` if several runs are given for a measure that takes one."""
     if arguments.runs is None:
         return
     for name in ("regions", "pairs", "bleu", "compare", "cache", "exact"):
         if getattr(arguments, name):
-            raise UserError(f"--{name}: takes one model; give it by --run")
+            raise UserError(f"--{name}: takes one model; give it with --run")
     for name, takes_runs in (("dynamic", arguments.adapt), ("breakdown", arguments.benchmark)):
         if getattr(arguments, name) and takes_runs is None:
-            raise UserError(f"--{name}: takes one model; give it by --run")
+            raise UserError(f"--{name}: takes one model; give it with --run")
     if arguments.format != "table":
-        raise UserError(f"--format: {arguments.format} has no columns for several runs; give one by --run")
+        raise UserError(f"--format: {arguments.format} has no columns for several runs; give one with --run")
     if arguments.benchmark is None and arguments.surprisal is None:
         raise UserError("--runs: several runs at once are for --surprisal and --benchmark; give one as well")
     models.names_of(arguments.runs, option="--runs")

@@ -22,18 +22,18 @@ from pipeline.evaluate.dynamic import follow, gradient_rms, tune_dynamic
 from pipeline.options import Adaptive, CacheSettings, DynamicSettings
 from pipeline.training.checkpoint import Loaded
 
-# inputs at a time where the weights stay as they are; of the validation text on which --tune tries dynamic evaluation
+# inputs at a time if the weights do not change; tokens of the validation text on which --tune tries dynamic evaluation
 WINDOW_TOKENS, TUNING_TOKENS = 256, 10_000
 
 
 def check_layout(loaded: Loaded, option: str) -> None:
-    """Raise ``UserError`` if the texts of the run are independent of each other, for an ``option`` of running text."""
+    """Raise ``UserError`` if the run's texts are independent of each other; ``option`` needs running text."""
     if loaded.config.data.layout == "documents":
-        raise UserError(f"--{option}: goes on from text to text, but this run reads data.layout=documents")
+        raise UserError(f"--{option}: continues from one text to the next, but this run reads data.layout=documents")
 
 
 def adapted(loaded: Loaded, arguments: argparse.Namespace, settings: Adaptive, text: HeldOut) -> dict[str, Any]:
-    """Measure perplexity on one stream: of the model as it is, then with a cache, dynamic evaluation or both."""
+    """Measure perplexity on one stream: of the unchanged model, then with a cache, dynamic evaluation or both."""
     name = arguments.text or f"the {arguments.split} split"
 
     def show(plain: Score) -> None:
@@ -55,7 +55,7 @@ def adapted(loaded: Loaded, arguments: argparse.Namespace, settings: Adaptive, t
             print(f"{title}: {', '.join(f'{name} {value}' for name, value in asdict(found).items())}")
     sums = Breakdown(text.tokens, loaded.tokenizer.vocab_size)
     score, without_cache = job.score(text, sums)
-    if plain is None:  # a cache leaves the model as it is
+    if plain is None:  # a cache does not change the model
         plain = without_cache
         show(plain)
     result = figures(loaded, text, score, sums, seed=arguments.seed)
@@ -102,10 +102,10 @@ class Adaptation:
         return ResetRule.of(self.loaded.config.train)
 
     def windows(self, text: HeldOut, without_cache: Total | None = None) -> Iterator[Scored]:
-        """Score the windows of ``text`` on one stream with the present settings.
+        """Score the windows of ``text`` on one stream with the current settings.
 
         Args:
-            without_cache: adds up what is scored before there is a cache.
+            without_cache: sums the scores before the cache is mixed in.
         """
         model, length = self.loaded.model, self.dynamic.segment if self.dynamic else WINDOW_TOKENS
         parts = ScoringStreams(text.tokens, num_streams=1, bptt=length, reset=self.reset)
@@ -116,7 +116,7 @@ class Adaptation:
         return with_cache(scored, self.cache, is_by_document=self.reset.at_documents) if self.cache else scored
 
     def score(self, text: HeldOut, sums: Breakdown | None = None) -> tuple[Score, Score]:
-        """Score ``text`` with the present settings, and what the model comes to without the cache."""
+        """Score ``text`` with the current settings; return that score and the one without the cache."""
         without_cache = Total()
         with Count("scored", len(text.tokens), "tokens") as progress:
             nats, tokens = total(counted(self.windows(text, without_cache), progress.add), sums)

@@ -1,4 +1,4 @@
-"""Measure benchmarks of the field (``--benchmark``): a table of each, with the figures of others beside it."""
+"""Measure benchmarks of the field (``--benchmark``): a table for each, alongside published figures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Cells = list[str]
 
 
 def read(named: Sequence[str]) -> list[tuple[str, Benchmark]]:
-    """Return the benchmarks of NAME=FOLDER, with the folder. Raises ``UserError`` if one cannot be read."""
+    """Return the benchmark of each NAME=FOLDER, with its folder. Raises ``UserError`` if one cannot be read."""
     if repeated := [name for name in named if named.count(name) > 1]:
         raise UserError(f"--benchmark: {repeated[0]} is named twice")
     return [(name.partition("=")[2], read_benchmark(name)) for name in named]
@@ -51,7 +51,7 @@ def score(benchmark: Benchmark, loaded: Loaded, arguments: argparse.Namespace) -
 def print_table(
     benchmark: Benchmark, names: Sequence[str], outcomes: Sequence[Outcome], others: Sequence[Published], *, most: int
 ) -> None:
-    """Print a line for each figure up to level ``most``: of each run, their mean, and what was published."""
+    """Print a line for each figure up to level ``most``: of each run, their mean, and the published figures."""
     every = zip(*(outcome.figures for outcome in outcomes), strict=True)
     shown = [figures for figures in every if figures[0].level <= most]
     others = [other for other in others if any(figures[0].group in other.figures for figures in shown)]
@@ -71,7 +71,7 @@ def print_table(
 
 
 def row_of(figures: Sequence[Figure], others: Sequence[Published]) -> Cells:
-    """One line: the same figure of each run, and of others."""
+    """Return one line: a figure of each run, and the published ones."""
     first = figures[0]
     cells = ["  " * max(0, first.level - 1) + first.group, *(in_words(figure.value, first.unit) for figure in figures)]
     if len(figures) > 1:
@@ -84,18 +84,18 @@ def row_of(figures: Sequence[Figure], others: Sequence[Published]) -> Cells:
 
 
 def in_words(value: float, unit: str) -> str:
-    """A share in percent, a correlation as it is; nothing for nan."""
+    """Return a share in percent, a correlation as a number; an empty string for nan."""
     if math.isnan(value):
         return ""
     return f"{value:.3f}" if unit == "r" else f"{100 * value:.1f}"
 
 
 def remarks(names: Sequence[str], outcomes: Sequence[Outcome], others: Sequence[Published]) -> list[str]:
-    """What a reader of the table must know: units, unknown words, ties, sources."""
+    """Return what a reader of the table must know: units, unknown words, ties, sources."""
     units = {figure.unit for figure in outcomes[0].figures}
     found = []
     if units - {"r"}:
-        found.append("in percent" + (", correlations apart" if "r" in units else ""))
+        found.append("in percent" + (", except correlations" if "r" in units else ""))
     for name, outcome in zip(names, outcomes, strict=True):
         told = (
             [f"sentences are written as its vocabulary has them: {', '.join(outcome.notes)}"] if outcome.notes else []
@@ -114,7 +114,7 @@ def remarks(names: Sequence[str], outcomes: Sequence[Outcome], others: Sequence[
 def as_json(
     benchmark: Benchmark, directories: Sequence[str], outcomes: Sequence[Outcome], others: Sequence[Published]
 ) -> dict[str, Any]:
-    """All figures of a benchmark, by run and together."""
+    """Return all figures of a benchmark, for each run and over all runs."""
     together = []
     for figures in zip(*(outcome.figures for outcome in outcomes), strict=True):
         mean, deviation = mean_and_deviation([figure.value for figure in figures])

@@ -1,4 +1,4 @@
-"""The columns of the table of ``--surprisal``: of which models, and what stands beside their surprisal."""
+"""The columns of the table of ``--surprisal``: for which models, and what is given besides surprisal."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ from pipeline.options import USUAL_COLUMNS, DynamicSettings
 from pipeline.scoring import scored_windows
 from pipeline.training.checkpoint import Loaded
 
-# figures of a model, of which several runs have one each
+# figures of a model: with several runs, each has its own
 OF_MODELS = ("entropy", "rank", "word-entropy")
 Fit = Callable[[Iterable[Row], Loaded], Iterable[Row]]
 
 
 def as_they_are(rows: Iterable[Row], loaded: Loaded) -> Iterable[Row]:
-    """The words of the model's tokenizer."""
+    """Return the words of the model's tokenizer unchanged."""
     return rows
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What is asked for beside surprisal, and what it is made of.
+    """What is asked for besides surprisal, and what is needed for it.
 
     Args:
         runs: the models by the names of their columns.
-        dynamic: how they learn, if they do after each unit ``adapt``.
+        dynamic: how the models learn, if they do so after each unit ``adapt``.
     """
 
     runs: dict[str, Loaded]
@@ -64,7 +64,7 @@ class Columns:
 
     @classmethod
     def of(cls, loaded: Sequence[Loaded], arguments: argparse.Namespace) -> Columns:
-        """As the command line says. Raises ``UserError`` for a file of n-grams, or a corpus, that is not there."""
+        """Read the command line. Raises ``UserError`` if a file of n-grams or the corpus is missing or unreadable."""
         names = tuple(dict.fromkeys(arguments.columns or USUAL_COLUMNS))
         ngram: NGramModel | int | None = None
         if arguments.ngram is not None:
@@ -100,10 +100,10 @@ class Columns:
         return [*before, of_models[0], SCHEMA.field("unknown"), *of_models[1:], *others]
 
     def rows(self, text_of: Callable[[Loaded], HeldOut], fit: Fit = as_they_are) -> Iterator[Row]:
-        """All rows of the text, which ``text_of`` reads as the tokenizer of a model does.
+        """Yield all rows of the text, which ``text_of`` reads with the tokenizer of a model.
 
         Args:
-            fit: gives rows of one model the words of the user.
+            fit: converts rows of one model to the words of the user.
         """
         streams = [self._rows_of(loaded, text_of(loaded), fit) for loaded in self.runs.values()]
         rows = streams[0]
@@ -127,7 +127,7 @@ class Columns:
 
     @cached_property
     def training_text(self) -> TrainingText:
-        """Of the first model."""
+        """The training text of the first model."""
         loaded = next(iter(self.runs.values()))
         return training_text(run.corpus_of(loaded).splits["train"], loaded.tokenizer)
 
@@ -159,6 +159,6 @@ class Columns:
 
 
 def dynamic_of(arguments: argparse.Namespace) -> DynamicSettings:
-    """How a model learns after each sentence of ``--adapt``: plain SGD, unless ``--dynamic`` says otherwise."""
+    """Return how a model learns after each unit of ``--adapt``: plain SGD, unless ``--dynamic`` says otherwise."""
     names = ("lr", "decay", "epsilon")
     return DynamicSettings.of(arguments.dynamic or "sgd", **{n: getattr(arguments, f"dynamic_{n}") for n in names})

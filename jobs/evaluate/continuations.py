@@ -18,7 +18,7 @@ PROMPTS_AT_ONCE = 64
 
 
 def bleu(loaded: Loaded, arguments: argparse.Namespace, sampling: Sampling, text: HeldOut) -> dict[str, Any]:
-    """Print and return BLEU and chrF of the model's text, and the variety of its text and of the real one."""
+    """Print and return BLEU and chrF of the model's text, and the variety of its text and of the real text."""
     prompts, true = cut_prompts(
         text.tokens,
         number=arguments.bleu,
@@ -37,7 +37,7 @@ def bleu(loaded: Loaded, arguments: argparse.Namespace, sampling: Sampling, text
     print(f"BLEU {near.bleu:.2f}, chrF {near.chrf:.2f}")
     for signature in near.signatures:
         print(f"  {signature}")
-    for name, found in (("the model's text", ours), ("the true text", theirs)):
+    for name, found in (("the model's text", ours), ("the real text", theirs)):
         print(f"{name}: {in_words(found)}")
     return {"bleu": near.bleu, "chrf": near.chrf, "signatures": near.signatures, "texts": len(texts),
             "variety": asdict(ours), "variety_of_true_text": asdict(theirs)}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Options of ``jobs.evaluate`` that were given, and beside the others have no effect."""
+"""Options of ``jobs.evaluate`` that were given but have no effect together with the others."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pipeline.options import Sampling
 CONTINUATIONS = ("prompt_tokens", "continuation_tokens", *(field.name for field in fields(Sampling)))
 CACHE = ("cache_theta", "cache_weight", "cache_window")
 DYNAMIC = ("dynamic_lr", "dynamic_decay")
-# what says which text is read, and how
+# which text is read, and how
 TEXT = ("text", "stimuli", "split")
 
 
 def check_given(arguments: argparse.Namespace, parser: argparse.ArgumentParser, *, asks_for_perplexity: bool) -> None:
-    """Raise ``UserError`` for an option that nothing asked for looks at.
+    """Raise ``UserError`` for an option that none of the requested measures uses.
 
     Args:
-        parser: what ``arguments`` are of.
-        asks_for_perplexity: it is measured, by a model that learns nothing.
+        parser: the parser of ``arguments``.
+        asks_for_perplexity: perplexity is measured, with a model that does not keep learning.
     """
 
     def refuse(names: Iterable[str], sentence: str) -> None:
@@ -45,6 +45,6 @@ def check_given(arguments: argparse.Namespace, parser: argparse.ArgumentParser, 
     if not reads_text:
         refuse(TEXT, "--pairs and --benchmark have texts of their own; leave it out")
     if not asks_for_perplexity and arguments.streams not in (None, 1):
-        raise UserError("--streams: is for perplexity; what else is asked for reads one stream")
+        raise UserError("--streams: is for perplexity; the other measures read one stream")
     if not asks_for_perplexity:
         refuse(["burn_in"], "is for perplexity, which is not asked for")

@@ -32,7 +32,7 @@ from pipeline.training.checkpoint import Loaded
 def perplexity(
     loaded: Loaded, arguments: argparse.Namespace, text: HeldOut, other: Loaded | None = None
 ) -> dict[str, Any]:
-    """Measure the perplexity of a split or a text, and compare it with that of an ``other`` model if there is one."""
+    """Measure the perplexity of a split or a text, and compare it with that of the ``other`` model, if any."""
     sums = Breakdown(text.tokens, loaded.tokenizer.vocab_size)
     score = scored(loaded, text, arguments, sums)
     name = arguments.text or arguments.stimuli or f"the {arguments.split} split"

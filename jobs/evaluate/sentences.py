@@ -26,14 +26,14 @@ TextOf = Callable[[Loaded], HeldOut]
 
 
 def schema_of(columns: Columns, stimuli: Texts | None) -> pa.Schema:
-    """The columns of the table. Raises ``UserError`` for a label of ``stimuli`` that is one of them as well."""
+    """Return the columns of the table. Raises ``UserError`` if a label of ``stimuli`` has the name of one of them."""
     return with_labels(pa.schema(columns.fields), None if stimuli is None else stimuli.stimuli)
 
 
 def surprisal(
     columns: Columns, arguments: argparse.Namespace, text_of: TextOf, stimuli: Texts | None
 ) -> dict[str, Any]:
-    """Write a row for every token and word of the text, or for every region, into the table that is asked for."""
+    """Write a row for every token and word of the text, or for every region, to the table asked for."""
     path: str = arguments.surprisal
     loaded = next(iter(columns.runs.values()))
     text, boundary = text_of(loaded), {"word_boundary": columns.word_boundary}

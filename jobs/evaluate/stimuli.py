@@ -17,14 +17,14 @@ from pipeline.evaluate.words import Row
 
 @dataclass(frozen=True)
 class Texts:
-    """Stimuli, and their regions where these are what is summed."""
+    """Stimuli, and their regions if regions are summed."""
 
     stimuli: Stimuli
     regions: Regions | None = None
 
 
 def read(arguments: argparse.Namespace) -> Texts | None:
-    """Return what --stimuli or --regions names. Raises ``UserError`` if it cannot be read, or its table not written."""
+    """Read what --stimuli or --regions names. Raises ``UserError`` if it cannot be read, or its table not written."""
     if arguments.regions is not None:
         regions = read_regions(arguments.regions)
         with_labels(REGION_SCHEMA, regions.stimuli)
@@ -38,7 +38,7 @@ def read(arguments: argparse.Namespace) -> Texts | None:
 
 
 def write_regions(path: str, rows: Iterable[Row], tokenizer: Tokenizer, regions: Regions) -> dict[str, Any]:
-    """Write a row for every region, print and return how many there are."""
+    """Write a row for every region; print and return how many there are."""
     found = list(region_rows(rows, tokenizer, regions))
     write_table(path, found, with_labels(REGION_SCHEMA, regions.stimuli))
     unknown = sum(int(str(row["unknown"])) for row in found)

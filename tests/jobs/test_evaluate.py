@@ -108,12 +108,12 @@ def test_impossible_combinations_are_refused_before_anything_is_measured(
         ([*table, "--bleu", "3", "--top-p", "7"], "--top-p: 7.0 is not in (0, 1]"),
         ([*table, "--pairs", str(tmp_path / "none.jsonl")], "none.jsonl: cannot be read"),
         ([*table, "--cache", "--cache-weight", "1"], "--cache-weight: 1.0 is not in [0, 1)"),
-        ([*table, "--cache", "--breakdown"], "--exact, --breakdown: are not for --cache and --dynamic"),
+        ([*table, "--cache", "--breakdown"], "--exact, --breakdown: do not work with --cache and --dynamic"),
         ([*table, "--tune"], "--tune: there is nothing to tune without --cache or --dynamic"),
         (["--surprisal", str(tmp_path / "rows.xlsx")], "rows.xlsx must end with .parquet, .csv, .tsv"),
-        (["--word-boundary", "none"], "--word-boundary: says what the words of --surprisal have; give that as well"),
-        (["--by-line"], "--by-line: says how a text is read; give it by --text"),
-        (["--by-line", "--text", "x", "--bleu", "3"], "--by-line: lines by themselves are no running text"),
+        (["--word-boundary", "none"], "--word-boundary: is for the words of --surprisal; give that as well"),
+        (["--by-line"], "--by-line: says how --text is read; give that as well"),
+        (["--by-line", "--text", "x", "--bleu", "3"], "--by-line: separate lines are not running text"),
         (["--top-k", "3"], "--top-k: is for --bleu; give that as well"),
         (["--prompt-tokens", "9", *table], "--prompt-tokens: is for --bleu"),
         (["--cache-theta", "0.3"], "--cache-theta: is for --cache; give that as well"),
@@ -124,7 +124,7 @@ def test_impossible_combinations_are_refused_before_anything_is_measured(
         (["--dynamic", "sgd", "--tune", "--dynamic-lr", "0.1"], "--dynamic-lr: is what --tune finds; leave it out"),
         (["--pairs", "x", "--text", "y"], "--text: --pairs and --benchmark have texts of their own; leave it out"),
         (["--pairs", "x", "--split", "test"], "--split: --pairs and --benchmark have texts of their own"),
-        ([*table, "--streams", "4"], "--streams: is for perplexity; what else is asked for reads one stream"),
+        ([*table, "--streams", "4"], "--streams: is for perplexity; the other measures read one stream"),
         ([*table, "--burn-in", "4"], "--burn-in: is for perplexity, which is not asked for"),
     ):
         assert sentence in refused(capsys, "--run", run, *options)
@@ -135,5 +135,7 @@ def test_running_text_is_asked_of_no_run_on_documents(
     run_on_documents: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for options in (["--bleu", "3"], ["--cache"], ["--dynamic", "sgd"]):
-        expected = f"error: {options[0]}: goes on from text to text, but this run reads data.layout=documents\n"
+        expected = (
+            f"error: {options[0]}: continues from one text to the next, but this run reads data.layout=documents\n"
+        )
         assert refused(capsys, "--run", run_on_documents, *options) == expected

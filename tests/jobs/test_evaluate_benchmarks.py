@@ -165,13 +165,13 @@ def test_options_that_contradict_each_other_are_refused(run: str, capsys: pytest
     for options, sentence in (
         (["--regions", "regions.txt"], "--regions: says what --surprisal sums; give that as well"),
         (["--regions", "inside.txt", *table], "--regions: inside.txt row 1 has the border of a region inside a word"),
-        (["--regions", "regions.txt", "--stimuli", "words.tsv", *table], "--regions: are stimuli themselves"),
-        (["--stimuli", "stimuli.csv", "--cache"], "--stimuli: is no running text"),
+        (["--regions", "regions.txt", "--stimuli", "words.tsv", *table], "--regions: already names the stimuli"),
+        (["--stimuli", "stimuli.csv", "--cache"], "--stimuli: is not running text"),
         (["--stimuli", "none.csv", *table], "none.csv: cannot be read"),
         (["--format", "neural-complexity"], "--format: says how --surprisal is written"),
         (
             ["--format", "neural-complexity", "--surprisal", "x.parquet"],
-            "--format: neural-complexity is lines of words",
+            "--format: neural-complexity has lines of words",
         ),
         (["--benchmark", "nosuch=suites"], "--benchmark: nosuch=suites: is not NAME=FOLDER with one of the names"),
         (["--benchmark", "blimp=suites"], "are missing; 67 files are expected"),
@@ -183,7 +183,7 @@ def test_options_that_contradict_each_other_are_refused(run: str, capsys: pytest
         (["--runs", run, run, "--benchmark", "syntaxgym=suites"], "--runs: the same directory twice"),
         (["--runs", run, "none", "--benchmark", "syntaxgym=suites"], "none"),
         (["--run", run, "--runs", run], "not allowed with"),
-        (["--runs", run, "--pairs", "x"], "--pairs: takes one model; give it by --run"),
+        (["--runs", run, "--pairs", "x"], "--pairs: takes one model; give it with --run"),
     ):
         assert sentence in refused(capsys, *options)
 

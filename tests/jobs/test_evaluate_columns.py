@@ -119,7 +119,7 @@ def test_options_that_contradict_each_other_are_refused(folder: Path, capsys: py
     one, words = str(folder / "one"), str(folder / "words")
     (folder / "not.arpa").write_text("no n-grams")
     for options, sentence in (
-        ([*run, "--columns", "rank"], "--columns: says what the words of --surprisal have; give that as well"),
+        ([*run, "--columns", "rank"], "--columns: is for the words of --surprisal; give that as well"),
         ([*run, *rows, "--columns", "none"], "--columns: invalid choice: 'none'"),
         ([*run, *rows, "--word-mass", "1"], "--word-mass: 1.0 is not between 0 and 1"),
         ([*run, *rows, "--word-mass", "0.5"], "--word-mass: is for --columns word-entropy; give that as well"),
@@ -130,8 +130,8 @@ def test_options_that_contradict_each_other_are_refused(folder: Path, capsys: py
         ([*run, *rows, "--adapt", "sentence", "--format", "neural-complexity"], "have columns of their own"),
         (["--runs", one, words], "--runs: several runs at once are for --surprisal and --benchmark"),
         (["--runs", one, one, *rows], "--runs: the same directory twice"),
-        (["--runs", one, words, *rows, "--exact"], "--exact: takes one model; give it by --run"),
-        (["--runs", one, words, *rows, "--dynamic", "sgd"], "--dynamic: takes one model; give it by --run"),
+        (["--runs", one, words, *rows, "--exact"], "--exact: takes one model; give it with --run"),
+        (["--runs", one, words, *rows, "--dynamic", "sgd"], "--dynamic: takes one model; give it with --run"),
         ([*run, "--runs", one], "not allowed with argument"),
     ):
         with pytest.raises(SystemExit) as caught:
