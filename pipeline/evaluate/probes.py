@@ -1,4 +1,4 @@
-"""How often a model is right when the preceding text determines what comes next, by how far back it does.
+"""How often a model is right when the preceding text determines what comes next, by distance.
 
 Fresh examples of a task (``pipeline.data.generated``) are read side by side, each from a zero state after the end of a
 line. An answer is right if it is the likeliest of all types, or of those that the task chooses among. Letters: T time,

@@ -95,7 +95,7 @@ class Regression:
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # reported below, once and in a sentence
-            # Maximum likelihood, not REML: the latter is the likelihood of the times with the fixed effects removed, so
+            # Maximum likelihood, not REML: REML's likelihood is that of the times with the fixed effects removed, so
             # it depends on their units. Its difference between two regressions would change with nats or bits.
             self.result = sm.MixedLM(times, columns, groups=np.asarray(subjects)).fit(reml=False)
         if not self.result.converged:
