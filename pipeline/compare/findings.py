@@ -47,6 +47,7 @@ class Row:
     cell: str
     lost: Mapping[int, str] = field(default_factory=dict)  # seed → why there is no score
     at_end: Mapping[str, str] = field(default_factory=dict)  # settings at the highest or lowest value tried
+    passed_over: Sequence[Mapping[str, Any]] = ()  # better draws of its search, with which a compared run diverged
 
     @property
     def name(self) -> str:
@@ -238,7 +239,8 @@ def row_of(
             found[seed] = scores[trial.name]
             curves[seed] = [(report["tokens"], report["loss"]) for report in trial.reports]
     cell = one.variant.settings.get("model.cell", comparison.cell)
-    return Row(group, one, own or {}, found, curves, cost, cell, lost, comparison.at_end(own or {}))
+    passed_over = comparison.passed_over(one, standing)
+    return Row(group, one, own or {}, found, curves, cost, cell, lost, comparison.at_end(own or {}), passed_over)
 
 
 def is_worse_than_guessing(score: Scored, vocab_size: int | None) -> bool:

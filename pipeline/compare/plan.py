@@ -1,8 +1,9 @@
 """The runs of a comparison as trials of a search engine: which there are, in which order, and what each one is.
 
 First, if ``compare.search`` is given, draws for each variant at each size, with a seed of their own; then each variant
-at each size with the best of its draws, on each number of tokens, with each seed. A run is identified by its settings,
-so a comparison that is given more seeds, lengths or variants keeps the runs that it has.
+at each size with the best of its draws, on each number of tokens, with each seed. If one of these runs diverges, they
+are all made with the next best draw. A run is identified by its settings, so a comparison that is given more seeds,
+lengths or variants keeps the runs that it has.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pipeline.errors import UserError
 from pipeline.search.candidates import Candidates, Drawn, as_key
 from pipeline.search.plan import SearchPlan
 from pipeline.search.space import random_settings
-from pipeline.search.standing import DONE, ENDED, Standing, Trial
+from pipeline.search.standing import DONE, ENDED, LOST, Standing, Trial
 
 SEARCHED, COMPARED = "searched", "compared"  # the origin of a trial
 # validations, evenly spaced in tokens, of the longest runs and of the others: a curve is interpolated between them
@@ -109,16 +110,41 @@ class Comparison:
         return {**one.settings, **own, "train.max_tokens": tokens, "train.seed": seed}
 
     def found(self, one: Sized, standing: Standing) -> dict[str, Any] | None:
-        """What the search of one variant at one size found; None: it has not ended, or nothing trained well."""
+        """The best draw of one variant at one size with which no compared run has diverged; if all have, the best.
+
+        None: its search has not ended, or no trial of it trained well.
+        """
         if self.search is None:
             return {}
+        trials, ranked = by_settings(standing), self.ranked(one, standing)
+        kept = (draw for draw in ranked if not self.has_diverged(one, draw, trials))
+        return next(kept, ranked[0] if ranked else None)
+
+    def passed_over(self, one: Sized, standing: Standing) -> list[dict[str, Any]]:
+        """The draws that are better than the one found, but with which a compared run has diverged."""
+        ranked = self.ranked(one, standing)
+        return ranked[: ranked.index(own)] if (own := self.found(one, standing)) in ranked else []
+
+    def ranked(self, one: Sized, standing: Standing) -> list[dict[str, Any]]:
+        """The draws that trained well in the search of one variant at one size, the best first; empty until it ends."""
         trials = by_settings(standing)
         ended = [trials.get(as_key(settings)) for settings in self.searched(one)]
-        if any(trial is None or trial.state != ENDED for trial in ended):
-            return None
-        losses = [trial.best_loss if trial is not None and trial.status == DONE else math.inf for trial in ended]
-        best = min(losses)
-        return dict(self.draws[losses.index(best)]) if best < math.inf else None
+        done = [trial for trial in ended if trial is not None and trial.state == ENDED]
+        if len(done) < len(ended):
+            return []
+        pairs = [(trial.best_loss, draw) for trial, draw in zip(done, self.draws, strict=True) if trial.status == DONE]
+        return [dict(draw) for loss, draw in sorted(pairs, key=lambda pair: pair[0]) if loss < math.inf]
+
+    def has_diverged(self, one: Sized, own: Mapping[str, Any], trials: Mapping[str, Trial]) -> bool:
+        """Whether a compared run with the settings ``own`` was lost, or at its best was worse than a uniform guess."""
+        most = math.inf if self.vocab_size is None else math.log(self.vocab_size)
+        keys = [
+            as_key(self.compared(one, own, tokens=tokens, seed=seed))
+            for tokens in self.lengths
+            for seed in self.compare.seeds
+        ]
+        runs = [trials[key] for key in keys if key in trials]
+        return any(run.status == LOST or (run.status == DONE and run.best_loss > most) for run in runs)
 
     def at_end(self, own: Mapping[str, Any]) -> dict[str, str]:
         """Of the numbers that a search found, those that are the ``highest`` or the ``lowest`` of all that it tried."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from pipeline.compare.advantages import where_not, where_wins
 from pipeline.compare.findings import Findings, GroupFindings, Searched
@@ -59,6 +60,7 @@ def what(findings: Findings) -> Iterator[str]:
     for row in found.rows:
         for seed, reason in row.lost.items():
             yield f"{row.name} has no score with seed {seed}: {reason}."
+    yield from passed_over(found)
     yield from at_end(found)
 
 
@@ -78,6 +80,18 @@ def how_chosen(findings: Findings) -> Iterator[str]:
             f"The same split chose each run's best checkpoint{settings}: on other text, perplexities may be a little "
             f"higher."
         )
+
+
+def passed_over(found: GroupFindings) -> Iterator[str]:
+    """The settings that were better in a search, but with which a compared run diverged."""
+    for row in found.rows:
+        if row.passed_over:
+            draws = listed([settings_of(draw) for draw in row.passed_over])
+            yield f"A compared run of {row.name} diverged with {draws}: it has {settings_of(row.own)}, its next best."
+
+
+def settings_of(draw: Mapping[str, Any]) -> str:
+    return ", ".join(f"{path} {setting_figure(value)}" for path, value in draw.items())
 
 
 def at_end(found: GroupFindings) -> Iterator[str]:

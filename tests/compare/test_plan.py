@@ -166,6 +166,52 @@ def test_a_variant_whose_searches_all_diverge_is_left_out(make_config: Callable[
     assert driver.comparison.found(gru, driver.standing) is None
 
 
+@pytest.mark.parametrize(("at_once", "diverged"), [(1, math.inf), (4, math.inf), (1, math.log(30) + 0.1)])
+def test_a_variant_that_diverges_with_its_best_draw_gets_the_next_best(
+    make_config: Callable[..., Config], at_once: int, diverged: float
+) -> None:
+    """``diverged``: of seed 2, not finite or worse than a uniform guess among the 30 types."""
+    search = {"num_trials": 3, "optimizer.lr": {"choice": [0.1, 0.2, 0.3]}}
+    config = make_config({**VALUES, "compare.search": search, "compare.tokens": 1_000, "compare.parameters": 5_000})
+
+    def loss(settings: dict[str, Any]) -> float:
+        wild = settings["model.cell"] == "gru" and settings["optimizer.lr"] == 0.3 and settings["train.seed"] == 2
+        return diverged if wild else 1 - settings["optimizer.lr"]
+
+    driver = Driver(config, loss, at_once=at_once)
+    starts = driver.run()
+    compared = {
+        (start["settings"]["model.cell"], start["settings"]["optimizer.lr"], start["settings"]["train.seed"])
+        for start in starts
+        if start["origin"] == COMPARED
+    }
+    assert compared == {
+        ("lstm", 0.3, 1), ("lstm", 0.3, 2), ("gru", 0.3, 1), ("gru", 0.3, 2), ("gru", 0.2, 1), ("gru", 0.2, 2),
+    }  # fmt: skip
+    assert driver.comparison.search_plan().tokens_left(driver.standing) == 0
+    lstm, gru = driver.comparison.sizes
+    assert driver.comparison.found(gru, driver.standing) == {"optimizer.lr": 0.2}
+    assert driver.comparison.passed_over(gru, driver.standing) == [{"optimizer.lr": 0.3}]
+    assert driver.comparison.passed_over(lstm, driver.standing) == []
+
+
+def test_a_variant_that_diverges_with_all_its_draws_stays_with_the_best(make_config: Callable[..., Config]) -> None:
+    search = {"num_trials": 2, "optimizer.lr": {"choice": [0.1, 0.2]}}
+    config = make_config({**VALUES, "compare.search": search, "compare.tokens": 1_000, "compare.parameters": 5_000})
+
+    def loss(settings: dict[str, Any]) -> float:
+        wild = settings["model.cell"] == "gru" and settings["train.seed"] == 1
+        return math.inf if wild else settings["optimizer.lr"]
+
+    driver = Driver(config, loss)
+    driver.run()
+    gru = next(one for one in driver.comparison.sizes if one.name == "gru")
+    assert driver.comparison.found(gru, driver.standing) == {"optimizer.lr": 0.1}
+    assert driver.comparison.passed_over(gru, driver.standing) == []
+    states = [driver.comparison.run_of(gru, driver.standing, tokens=1_000, seed=seed) for seed in (1, 2)]
+    assert [trial.status for trial in states if trial is not None] == ["lost", "done"]
+
+
 def test_validations_lie_evenly_over_each_length(make_config: Callable[..., Config]) -> None:
     config = make_config({**VALUES, "compare.tokens": [1_200, 3_200]})
     milestones = comparison_of(config).milestones

@@ -161,6 +161,15 @@ def test_a_best_value_at_an_end_of_the_searched_range_is_pointed_out() -> None:
     ]
 
 
+def test_draws_with_which_a_compared_run_diverged_are_named() -> None:
+    lstm, gru, attends = three_rows()
+    gru = replace(gru, own={"optimizer.lr": 0.002}, passed_over=[{"optimizer.lr": 0.008}, {"optimizer.lr": 0.004}])
+    assert sentences(findings([lstm, gru, attends]))["What was compared"][2:] == [
+        "A compared run of gru diverged with optimizer.lr 0.008 and optimizer.lr 0.004: it has optimizer.lr 0.002, its "
+        "next best."
+    ]
+
+
 def test_the_reason_why_a_run_was_lost_names_no_folders_of_its_machine() -> None:
     folder = "/home/me/runs/trials/003-wild/checkpoints/step-00000007"
     for told, said in (
