@@ -220,6 +220,18 @@ class Planned(Candidates):
         super().__init__()
         self.comparison = comparison
 
+    def needless(self, trial: Trial, standing: Standing) -> str:
+        """Why a run whose variant has moved on to other settings, because a run diverged with these, can stop."""
+        if trial.origin != COMPARED:
+            return ""
+        tokens, seed = trial.settings["train.max_tokens"], trial.settings["train.seed"]
+        former = [
+            as_key(self.comparison.compared(one, draw, tokens=tokens, seed=seed))
+            for one in self.comparison.sizes
+            for draw in self.comparison.passed_over(one, standing)
+        ]
+        return "another run with these settings diverged" if as_key(trial.settings) in former else ""
+
     def draw(self, standing: Standing) -> Drawn | None:
         begun = by_settings(standing)
         for settings, origin in self.comparison.ready(standing):

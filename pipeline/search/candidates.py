@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.config import SearchConfig
 from pipeline.errors import UserError
 from pipeline.search.samplers import Sampler
-from pipeline.search.standing import Standing
+from pipeline.search.standing import Standing, Trial
 
 MOST_REFUSED = 1_000  # draws in a row
 DEFAULT_TRIALS = 8
@@ -73,6 +73,10 @@ class Candidates:
             return settings.num_trials
         is_bounded = settings.algorithm == "grid" or settings.max_total_tokens or settings.max_hours
         return float("inf") if is_bounded else DEFAULT_TRIALS
+
+    def needless(self, trial: Trial, standing: Standing) -> str:
+        """Why a trial that was begun need not go to its end; empty if it should."""
+        return ""
 
     def draw(self, standing: Standing) -> Drawn | None:
         """The next trial; None if there is to be none.

@@ -145,7 +145,8 @@ class Engine:
         """What becomes of ``trial``, which has just reached ``rung`` (0: none), and the records of this, applied."""
         if trial.confirms is not None:
             return CONTINUE, []
-        decision = self.scheduler.at_rung(trial, rung) if rung else CONTINUE
+        needless = self.candidates.needless(trial, self.standing)
+        decision = Decision("stop", needless) if needless else self.scheduler.at_rung(trial, rung) if rung else CONTINUE
         records: list[Record] = [dict(record) for record in decision.records]
         if decision.kind == "pause":
             records.append({"kind": "pause", "trial": trial.name, "rung": rung})
@@ -211,12 +212,14 @@ class Engine:
         return hours is not None and self.seconds >= hours * 3600
 
     def _cut_off(self) -> Trial | None:
-        """The earliest trial that was cut off, or is promoted and waits for room."""
+        """The earliest trial that was cut off, or is promoted and waits for room; those that are needless end."""
+        for trial in self.standing.in_state(WAITING):
+            if needless := self.candidates.needless(trial, self.standing):
+                self._write(self._end(trial, STOPPED, needless))
         waiting = self.standing.in_state(WAITING)
-        trial = min(waiting, key=lambda trial: (trial.number, trial.seed_offset), default=None)
-        return (
-            trial if trial is not None and self.fits(self._leg(trial), reserved=0 if trial.confirms else None) else None
-        )
+        first = min(waiting, key=lambda trial: (trial.number, trial.seed_offset), default=None)
+        fits = first is not None and self.fits(self._leg(first), reserved=0 if first.confirms else None)
+        return first if fits else None
 
     def _promoted(self, *, closing: bool = False) -> Trial | None:
         trial = None if self.is_short else self.scheduler.promotion(closing=closing)

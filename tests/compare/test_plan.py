@@ -195,6 +195,40 @@ def test_a_variant_that_diverges_with_its_best_draw_gets_the_next_best(
     assert driver.comparison.passed_over(lstm, driver.standing) == []
 
 
+def test_runs_with_settings_that_diverged_elsewhere_do_not_go_to_their_end(make_config: Callable[..., Config]) -> None:
+    """Of three runs side by side, one diverges; the others stop at their next report, or where they would continue."""
+    search = {"num_trials": 2, "optimizer.lr": {"choice": [0.1, 0.2]}}
+    values = {**VALUES, "compare.search": search, "compare.tokens": 1_000, "compare.parameters": 5_000}
+    config = make_config({**values, "compare.seeds": [1, 2, 3]})
+    driver = Driver(config, lambda settings: settings["optimizer.lr"])
+    driver.run(most=4)  # the searches
+
+    def engine() -> Engine:
+        return Engine(
+            driver.comparison.as_search(config), Space({}), 3_000, records=list(driver.records),
+            write=lambda *records: driver.records.extend(map(dict, records)), candidates=Planned(driver.comparison),
+        )  # fmt: skip
+
+    now = engine()
+    actions = [now.next_action(free) for free in (6, 5, 4, 3, 2, 1)]
+    trials = [action.trial for action in actions if isinstance(action, Run)]
+    assert [trial.settings["model.cell"] for trial in trials] == ["lstm", "gru"] * 3
+    lstm, diverged, *_, reports = (trial.name for trial in trials)
+    cut_off = trials[3].name
+    now.ended(diverged, LOST, "the loss was not finite")
+    report = {"tokens": 500, "loss": 1.0, "perplexity": math.e, "seconds": 1.0}
+    assert now.report(lstm, **report).kind == "continue"
+    assert now.report(reports, **report).kind == "stop"
+    now.interrupted(cut_off)
+    now = engine()
+    continued = [action.trial for action in map(now.next_action, range(9, 0, -1)) if isinstance(action, Run)]
+    assert [trial.settings["model.cell"] for trial in continued] == ["lstm"] * 3 + ["gru"] * 3
+    assert [trial.settings["optimizer.lr"] for trial in continued] == [0.1] * 3 + [0.2] * 3
+    for name in (reports, cut_off):
+        assert now.standing.trials[name].end is not None
+        assert now.standing.trials[name].end["reason"] == "another run with these settings diverged"
+
+
 def test_a_variant_that_diverges_with_all_its_draws_stays_with_the_best(make_config: Callable[..., Config]) -> None:
     search = {"num_trials": 2, "optimizer.lr": {"choice": [0.1, 0.2]}}
     config = make_config({**VALUES, "compare.search": search, "compare.tokens": 1_000, "compare.parameters": 5_000})
