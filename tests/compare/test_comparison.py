@@ -162,7 +162,7 @@ def refuse_others(here: Here) -> None:
     """Check that the directory is refused for another corpus, for a search, and a run's for a comparison."""
     other = configuration.with_values(here.config, {"corpus.valid_fraction": 0.2})
     with pytest.raises(
-        UserError, match=r"^corpus\.valid_fraction: this comparison was started with 0\.1 and cannot go on"
+        UserError, match=r"^corpus\.valid_fraction: this comparison was started with 0\.1 and cannot continue"
     ):
         check_same_search(here.directory, other, what=COMPARISON, may_differ=MAY_DIFFER)
     with pytest.raises(UserError, match="holds a comparison, not a search"):
