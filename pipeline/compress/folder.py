@@ -76,16 +76,15 @@ All settings are in `config.yaml`. To use it:
 def facts_of(loaded: Loaded, model: LanguageModel) -> str:
     """A title and a list: what ``model`` was made of, and how well it did."""
     config, manifest = loaded.config, loaded.manifest
+    form = "" if config.corpus.normalize is None else f", of text in the form {config.corpus.normalize}"
     lines = [
         f"# {config.model.cell} language model of {model.num_parameters:,} parameters",
         "",
         f"- Text: {', '.join(config.corpus.train)}",
-        f"- Tokens: {loaded.tokenizer.kind}, {loaded.tokenizer.vocab_size:,} types",
+        f"- Tokens: {loaded.tokenizer.kind}, {loaded.tokenizer.vocab_size:,} types{form}",
         f"- Layers: {', '.join(map(str, config.model.layer_sizes))} units",
         f"- Trained on {manifest.get('tokens', 0):,} tokens, {manifest.get('step', 0):,} updates",
     ]
-    if config.corpus.normalize is not None:
-        lines[3] += f", of text in the form {config.corpus.normalize}"
     if manifest.get("words") is not None:
         lines[-1] += f", {manifest['words']:,} words"
     for name, figure in (("perplexity", "perplexity"), ("bits_per_byte", "bits per byte")):

@@ -248,7 +248,7 @@ def test_a_text_that_changes_during_preparation_is_refused(tmp_path: Path) -> No
     path.write_text("one line\n" * 50)
     (item, _) = (own for slices in split_corpus(corpus_at(path)).values() for own in slices)
     path.write_text("one line\n" * 49)
-    with pytest.raises(ValueError, match=r"a\.txt: 441 bytes, but 450"):
+    with pytest.raises(ValueError, match=r"a\.txt: 441 bytes, but 450 when the corpus was planned"):
         text_of(item)
     path.unlink()
     with pytest.raises(ValueError, match=r"a\.txt: cannot be read: No such file"):

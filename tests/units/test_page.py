@@ -67,7 +67,8 @@ def test_data_can_be_read_back_and_text_is_escaped() -> None:
     assert data["title"] == f"a <b> & {TEXT}"
     assert data["start"] == "0.h.2"
     assert [place for place, nats in enumerate(data["nats"]) if nats is None] == [0, 5]
-    assert data["nats"][6:] == pytest.approx(states.nats[6:1000].tolist(), abs=6e-4)
+    for part in (slice(1, 5), slice(6, 1000)):
+        assert data["nats"][part] == pytest.approx(states.nats[part].tolist(), abs=6e-4)
     for group in data["groups"]:
         rows = np.frombuffer(base64.b64decode(group["states"]), np.int8).reshape(group["size"], 1000)
         found = (rows / 127 * np.array(group["largest"])[:, None]).T
