@@ -1,6 +1,6 @@
 """A trained model → a folder that other tools open.
 
 ``hugging_face`` writes a folder for transformers: weights, the tokenizer in the form of ``fast_tokenizer``, a ``card``,
-and ``modeling_recurray``, the model once more in torch alone. ``checks`` reads the folder again and compares it with
+and ``modeling_recurray``, the model written again in torch alone. ``checks`` reads the folder back and compares it with
 the model on ``samples``.
 """

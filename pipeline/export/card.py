@@ -1,4 +1,4 @@
-"""The README of an exported folder: what the model is, what it was trained on, how good it is, how it is used."""
+"""The README of an exported folder: what the model is, what it was trained on, how good it is, how to use it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ USE = """\
 
 
 def model_card(loaded: Loaded, *, license_name: str) -> str:
-    """The card of ``loaded`` as Markdown, with the metadata that a hub reads at its head."""
+    """The card of ``loaded`` as Markdown, with the metadata that a hub reads at the top."""
     head: dict[str, Any] = {
         "license": license_name,
         "library_name": "transformers",
@@ -48,12 +48,12 @@ def model_card(loaded: Loaded, *, license_name: str) -> str:
 
 
 def notes(loaded: Loaded) -> list[str]:
-    """What a user of this model has to know, a sentence each."""
+    """What a user of this model has to know, in one sentence each."""
     found = ["The whole past is a state of fixed size: a token costs the same after ten tokens as after ten thousand."]
     if loaded.config.data.layout == "documents":
         found.append("It was trained to read `<eos>` before each text: put the tokenizer's `bos_token` before yours.")
     if isinstance(loaded.tokenizer, WordTokenizer) and loaded.tokenizer.eos == "line":
-        found.append("A line ends with a newline, which is `<eos>`; a text that stops within a line goes on there.")
+        found.append("A line ends with a newline, which is `<eos>`; a text that stops within a line continues there.")
     if loaded.config.model.head != "softmax":
         found.append("Its logits are log-probabilities.")
     return found

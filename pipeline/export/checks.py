@@ -1,4 +1,4 @@
-"""Does transformers read from an exported folder what was written there?"""
+"""Checks that transformers reads from an exported folder what was written there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.model.evaluating import evaluating
 from pipeline.offline import offline
 from pipeline.training.checkpoint import Loaded
 
-# of float32 logits; those of one model by two ways of summing differ by a few millionths
+# for float32 logits; those of one model, summed in two different orders, differ by a few millionths
 TOLERANCE = 1e-4
 
 
@@ -22,17 +22,17 @@ def check_tokenizer(tokenizer: Tokenizer, folder: Path, texts: list[str]) -> Non
     with offline() as transformers:
         how = {"trust_remote_code": True, "split_special_tokens": True}
         theirs = transformers.AutoTokenizer.from_pretrained(folder, **how)
-        found = theirs(texts)["input_ids"]  # as it is called, so that it puts no types around a text either
+        found = theirs(texts)["input_ids"]  # the usual call, which must not put types around a text either
     for text, ids in zip(texts, found, strict=True):
         if ids != ids_of_prompt(tokenizer, text).tolist():
             raise UserError(
-                f"the exported tokenizer gives other ids for {text[:40]!r} than ours; nothing was written",
+                f"the exported tokenizer gives different ids for {text[:40]!r} than ours; nothing was written",
                 argument="format",
             )
 
 
 def check_logits(loaded: Loaded, folder: Path, ids: Ids) -> None:
-    """Raise ``UserError`` unless the exported model has our logits after each of ``ids``, (T,)."""
+    """Raise ``UserError`` unless the exported model gives our logits after each of ``ids``, (T,)."""
     tokens = torch.from_numpy(ids).unsqueeze(1)  # (T, 1)
     model = loaded.model
     with evaluating(model):

@@ -1,7 +1,7 @@
-"""Any tokenizer of ours as a ``tokenizer.json`` of Hugging Face that gives the same ids.
+"""Our tokenizers as Hugging Face's ``tokenizer.json`` files, which give the same ids.
 
-One difference is meant: a word tokenizer of lines does not end a text that stops within a line with ``<eos>``, so that
-what is written goes on in that line, as it does in ``jobs.generate``.
+One difference is intended: a word tokenizer of lines does not end a text that stops within a line with ``<eos>``, so
+that a model continues that line, as it does in ``jobs.generate``.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from pipeline.data.tokenizer.bpe import BYTE_OF
 from pipeline.errors import UserError
 from pipeline.export.sentencepiece_engine import engine_of
 
-# how <eos> is called where the vocabulary has a type of that very name
+# names for <eos> if the vocabulary already has a type of that name
 OTHER_NAMES = ("<|endoftext|>", "<|eos|>", "<|end of document|>")
 FORMS = {"NFC": normalizers.NFC, "NFKC": normalizers.NFKC}  # of corpus.normalize
 
 
 @dataclass(frozen=True)
 class FastTokenizer:
-    """The engine, and what its special types are called; None: there is none."""
+    """The engine and the names of its special types; None: there is none."""
 
     engine: HuggingFaceTokenizer
     eos: str | None
@@ -51,7 +51,7 @@ def fast_tokenizer(tokenizer: Tokenizer) -> FastTokenizer:
         engine = _of_words(tokenizer)
     elif isinstance(tokenizer, BpeTokenizer):
         engine = HuggingFaceTokenizer.from_str(tokenizer.engine.to_str())
-        engine.post_processor = None  # which would put its types around a text ([CLS], <s>); here there are none
+        engine.post_processor = None  # it would put types around a text ([CLS], <s>); ours puts none
     elif isinstance(tokenizer, SentencePieceTokenizer):
         engine = engine_of(tokenizer)
     else:
@@ -65,7 +65,7 @@ def fast_tokenizer(tokenizer: Tokenizer) -> FastTokenizer:
 
 
 def _name_end(engine: HuggingFaceTokenizer, eos_id: int) -> str:
-    """The name of ``<eos>``, which is added as a type of its own where the engine has none with that id."""
+    """Return the name of ``<eos>``; add it as a type of its own if the engine has none with that id."""
     if (name := engine.id_to_token(eos_id)) is not None:
         engine.add_special_tokens([name])
         return name
@@ -82,7 +82,7 @@ def _name_end(engine: HuggingFaceTokenizer, eos_id: int) -> str:
 
 
 def _of_bytes() -> HuggingFaceTokenizer:
-    """Byte-level BPE without a merge."""
+    """Byte-level BPE without merges."""
     engine = HuggingFaceTokenizer(models.BPE(BYTE_OF, []))
     engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     engine.decoder = decoders.ByteLevel()
@@ -90,7 +90,7 @@ def _of_bytes() -> HuggingFaceTokenizer:
 
 
 def _of_characters(tokenizer: CharTokenizer) -> HuggingFaceTokenizer:
-    """Each character a word."""
+    """Every character is a word."""
     engine = HuggingFaceTokenizer(models.WordLevel(_ids(tokenizer), unk_token=UNK))
     engine.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     engine.decoder = decoders.Fuse()
@@ -98,7 +98,7 @@ def _of_characters(tokenizer: CharTokenizer) -> HuggingFaceTokenizer:
 
 
 def _of_words(tokenizer: WordTokenizer) -> HuggingFaceTokenizer:
-    """Words between what Python takes for white space; where lines have ``<eos>``, a newline is one."""
+    """Words between what Python regards as white space; if lines end with ``<eos>``, each newline becomes it."""
     engine = HuggingFaceTokenizer(models.WordLevel(_ids(tokenizer), unk_token=UNK))
     spaces = "".join(f"\\x{{{ord(c):x}}}" for c in map(chr, range(sys.maxunicode)) if c.isspace())
     if tokenizer.eos == "line":
@@ -117,7 +117,7 @@ def _ids(tokenizer: CharTokenizer | WordTokenizer) -> dict[str, int]:
 
 
 def settings(fast: FastTokenizer) -> dict[str, object]:
-    """What ``tokenizer_config.json`` says.
+    """The content of ``tokenizer_config.json``.
 
     A text that spells out ``<eos>`` is read as the end of a text, as everywhere in transformers (minicons needs it);
     with ``split_special_tokens=True`` it is text, as it is here.

@@ -3,8 +3,8 @@
 config.json  generation_config.json  model.safetensors  modeling_recurray.py  tokenizer.json  tokenizer_config.json
 README.md (the card)
 
-The folder is written under a temporary name, read again by transformers and compared with the model; only then does
-it get its name.
+The folder is written under a temporary name, read back by transformers and compared with the model; only then does it
+get its final name.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from pipeline.training import checkpoint
 from pipeline.training.checkpoint import Loaded
 
 MODELING = "modeling_recurray.py"
-# from all types, as here; without top_k transformers takes the 50 likeliest
+# sample from all types, as we do; without top_k transformers keeps only the 50 likeliest
 SAMPLING = {"do_sample": True, "top_k": 0}
 
 
 def export_hugging_face(loaded: Loaded, folder: Path, *, num_texts: int, license_name: str) -> None:
-    """Write ``loaded`` to ``folder``; on so many texts the exported tokenizer is compared with ours.
+    """Write ``loaded`` to ``folder``, and compare the exported tokenizer with ours on ``num_texts`` texts.
 
     Raises:
-        UserError: transformers is not installed, the model attends to the past, or what it reads is not what we have;
-            nothing is written then.
+        UserError: transformers is not installed, the model attends to the past, or transformers does not read back
+            what we have; nothing is written then.
     """
     if loaded.model.attends:
         raise UserError(
             f"the modeling file of this format has recurrent layers only, no attention ({loaded.model.attends}); "
-            "torch is for any model",
+            "the format torch holds any model",
             argument="format",
         )
     check_installed()
@@ -55,7 +55,7 @@ def export_hugging_face(loaded: Loaded, folder: Path, *, num_texts: int, license
 
 
 def check_installed() -> None:
-    """Raise ``UserError`` where transformers is missing."""
+    """Raise ``UserError`` if transformers is not installed."""
     try:
         import transformers  # noqa: F401
     except ImportError:
@@ -76,7 +76,7 @@ def _write(loaded: Loaded, fast: FastTokenizer, folder: Path, license_name: str)
 
 
 def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
-    """What a text is read after where there is no prompt, what ends one, and what fills up shorter ones."""
+    """The ids that a text without a prompt is read after, that end a text, and that pad shorter texts."""
     ids = {"bos_token_id": int(tokenizer.start_ids[0])}
     if tokenizer.eos_id is not None:
         ids["eos_token_id"] = tokenizer.eos_id
@@ -85,7 +85,7 @@ def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
 
 
 def model_settings(loaded: Loaded) -> dict[str, Any]:
-    """``config.json`` but for its special ids: the arguments of ``RecurrayConfig``."""
+    """``config.json`` without its special ids: the arguments of ``RecurrayConfig``."""
     model, config = loaded.model, loaded.config.model
     vocab_size, embedding_size = model.embedding.weight.shape
     name = MODELING.removesuffix(".py")

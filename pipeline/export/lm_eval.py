@@ -1,8 +1,8 @@
-"""lm_eval's own command with a model type ``recurray`` beside its own: a text of any length is scored as one stream.
+"""lm_eval's own command with one more model type, ``recurray``, which scores a text of any length as one stream.
 
     python -m pipeline.export.lm_eval --model recurray --model_args pretrained=FOLDER --tasks TASK …
 
-``--model hf`` works too, but cuts a text into windows of 2,048 tokens, each read from a blank state. Here the state is
+``--model hf`` works too, but cuts a text into windows of 2,048 tokens, each read from a zero state. Here the state is
 carried from window to window, so nothing is cut, and memory does not grow with the text. Letters: B rows, T time,
 V vocabulary.
 """
@@ -21,16 +21,16 @@ from pipeline.errors import UserError
 WINDOW_TOKENS = 512
 UNLIMITED = 1 << 40  # tokens: more than any text has
 
-Request = tuple[Any, list[int], list[int]]  # what was asked, ids of the context, ids that are scored
+Request = tuple[Any, list[int], list[int]]  # the texts asked about, ids of the context, ids to score
 
 
 @torch.inference_mode()
 def stream_scores(model: Any, rows: Sequence[Sequence[int]]) -> list[tuple[Tensor, Tensor]]:
-    """For each row of ids: the log-probability of each but the first, and whether it was the likeliest.
+    """Return, for each row, the log-probability of every id but the first, and whether it was the likeliest.
 
     Args:
         model: a ``RecurrayForCausalLM``.
-        rows: ids, at least one a row; all rows are read side by side, in windows that carry the state.
+        rows: ids, at least one per row; all rows are read side by side, in windows that carry the state.
     """
     device = model.device
     lengths = torch.tensor([len(row) - 1 for row in rows], device=device)
@@ -56,7 +56,7 @@ def stream_scores(model: Any, rows: Sequence[Sequence[int]]) -> list[tuple[Tenso
 
 
 def register() -> None:
-    """Make the model type known to lm_eval. Raises ``UserError`` where lm_eval is not installed."""
+    """Make the model type known to lm_eval. Raises ``UserError`` if lm_eval is not installed."""
     try:
         from lm_eval.api.registry import register_model
         from lm_eval.models.huggingface import HFLM
@@ -65,7 +65,7 @@ def register() -> None:
 
     @register_model("recurray")
     class RecurrentLM(HFLM):
-        """lm_eval's model of transformers, whose log-likelihoods are those of streams."""
+        """lm_eval's model for transformers, with log-likelihoods computed over streams."""
 
         def __init__(self, pretrained: str, **kwargs: Any) -> None:
             super().__init__(pretrained, **{"trust_remote_code": True, **kwargs})
@@ -76,7 +76,7 @@ def register() -> None:
 
         @property
         def prefix_token_id(self) -> int:
-            """What a text without a context is read after, also where the tokenizer has no end of a text."""
+            """The id that a text without a context is read after, even if the tokenizer has no end of text."""
             found = super().prefix_token_id
             return int(self.model.config.bos_token_id if found is None else found)
 

@@ -2,8 +2,8 @@
 
 tokens (B, T) → embedding → recurrent layers → head → logits (B, T, V)
 
-The whole past is a ``RecurrentState`` of fixed size, which ``generate`` carries as its cache: a token costs the same
-after ten tokens as after ten thousand. Letters: B rows, T time, E embedding, H hidden, V vocabulary.
+The whole past is held in a ``RecurrentState`` of fixed size, which ``generate`` carries as its cache: a token costs the
+same after ten tokens as after ten thousand. Letters: B rows, T time, E embedding, H hidden, V vocabulary.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class RecurrayConfig(PretrainedConfig):
         cell: rnn, lstm, gru, gru_reset_before, mingru, minlstm, qrnn or slstm.
         hidden_sizes: the size of each recurrent layer.
         embedding_size: the size of a token's embedding.
-        num_wide: the first layers of a QRNN, which see the input before beside the present one.
+        num_wide: how many of a QRNN's first layers see the previous input beside the present one.
         num_heads, slstm_forget_gate: of an sLSTM; the gate is sigmoid or exponential.
         mogrifier_rounds, mogrifier_rank: of an LSTM; 0 rounds: none.
         layer_norm: whether the input of each layer and the output of the last are normalised.
-        residual: whether a layer's input is added to its output where both have one size.
+        residual: whether a layer's input is added to its output if both have the same size.
         head: softmax, adaptive or mixture; the logits of the last two are log-probabilities.
-        adaptive_cutoffs, adaptive_shrinkage: the first id of each tail of an adaptive softmax, and how many times as
-            narrow as the one before each tail is where the matrices are not tied.
-        num_experts: softmaxes in a mixture.
+        adaptive_cutoffs, adaptive_shrinkage: the first id of each tail of an adaptive softmax, and how many times
+            narrower each tail is than the one before, if the matrices are not tied.
+        num_experts: the number of softmaxes in a mixture.
         dropout: on the embedding, between layers and before the head, while training.
     """
 
@@ -86,10 +86,10 @@ class RecurrayConfig(PretrainedConfig):
 
 
 class RecurrentState:
-    """The state of every layer, parts of (B, H) each, after ``num_tokens``: what ``generate`` calls a cache."""
+    """The state of every layer, in parts of (B, H), after ``num_tokens``: what ``generate`` calls a cache."""
 
     is_compileable = False
-    is_linear = (False,)  # transformers then takes off the tokens that were read already
+    is_linear = (False,)  # so that transformers drops the tokens that were already read
 
     def __init__(self, layers: list[tuple[Tensor, ...]], num_tokens: int) -> None:
         self.layers = layers
@@ -106,13 +106,13 @@ class RecurrentState:
     batch_select_indices = reorder_cache
 
     def batch_repeat_interleave(self, repeats: int) -> None:
-        """Each row ``repeats`` times."""
+        """Repeat each row ``repeats`` times."""
         self.layers = [tuple(part.repeat_interleave(repeats, dim=0) for part in layer) for layer in self.layers]
 
 
 @dataclass
 class RecurrayOutput(ModelOutput):
-    """Mean nats per label, (B, T, V) logits, the state after the last token, (B, T, ·) of embedding and each layer."""
+    """Mean nats per label, (B, T, V) logits, the state after the last token, (B, T, ·) of embedding and layers."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
@@ -129,7 +129,7 @@ class Reading:
     def __init__(self, mask: Tensor) -> None:
         """``mask``: (B, T), true where there is a token."""
         self.order = torch.argsort((~mask).to(torch.uint8), dim=1, stable=True)  # (B, T): tokens first
-        # padding shows what the token before it does: generate goes on from the last place, whatever stands there
+        # padding gets the output of the token before it: generate continues from the last place, whatever is there
         self.back = (mask.cumsum(1) - 1).clamp(min=0)  # (B, T)
         self.lengths = mask.sum(1)  # (B,)
 
@@ -148,7 +148,7 @@ class Reading:
 class FusedLayer:
     """What torch's own RNN, LSTM and GRU share: a call that takes a state and padding, and a single step.
 
-    A call lays the weights out for many steps, which for a single one takes longer than the step itself.
+    A call first lays out the weights for many steps, which takes longer than a single step.
     """
 
     state_sizes: tuple[int, ...]
@@ -218,7 +218,7 @@ class GRU(FusedLayer, nn.GRU):
 
 
 class Cell(nn.Module):
-    """A layer of ``num_products`` products of its inputs."""
+    """A layer that computes ``num_products`` products of its inputs."""
 
     num_products: int
 
@@ -277,7 +277,7 @@ class MinLSTM(Cell):
 
 
 class QRNN(Cell):
-    """c_t = f_t c_(t−1) + (1 − f_t) z_t, h_t = o_t c_t (Bradbury et al. 2017); its state is (c, the input before)."""
+    """c_t = f_t c_(t−1) + (1 − f_t) z_t, h_t = o_t c_t (Bradbury et al. 2017); its state is (c, the previous input)."""
 
     num_products = 3  # z, f, o
 
@@ -319,14 +319,14 @@ class ResetBeforeGRU(Cell):
 
 
 class MogrifierLSTM(Cell):
-    """x ← 2σ(Q h) x and h ← 2σ(R x) h by turns, then an LSTM's step (Melis et al. 2020); its state is (h, c)."""
+    """x ← 2σ(Q h) x and h ← 2σ(R x) h in turn, then an LSTM's step (Melis et al. 2020); its state is (h, c)."""
 
     num_products = 4  # i, f, candidate, o
 
     def __init__(self, input_size: int, hidden_size: int, *, num_rounds: int, rank: int | None) -> None:
         super().__init__(input_size, hidden_size)
         self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, hidden_size))
-        self.mixers = nn.ParameterList()  # of each round; with a rank two, whose product it is
+        self.mixers = nn.ParameterList()  # one per round, or with a rank two, which are multiplied
         for index in range(num_rounds):
             rows, columns = (hidden_size, input_size) if index % 2 else (input_size, hidden_size)
             shapes = [(rows, columns)] if rank is None else [(rows, rank), (rank, columns)]
@@ -355,10 +355,10 @@ class MogrifierLSTM(Cell):
 class SLSTM(Cell):
     """An LSTM with exponential gates and several heads (Beck et al. 2024).
 
-    Its state is (h, a, l): a is the average c/n that is shown, l = log n, and 0 in its place stands for n = 0.
+    Its state is (h, a, l): the hidden vector, the average a = c/n, and l = log n; l = 0 stands for n = 0.
     """
 
-    num_products = 4  # of each head f, i, z, o
+    num_products = 4  # for each head: f, i, z, o
 
     def __init__(self, input_size: int, hidden_size: int, *, num_heads: int, is_exponential: bool) -> None:
         super().__init__(input_size, hidden_size)
@@ -414,7 +414,7 @@ def new_layer(config: RecurrayConfig, index: int, input_size: int) -> nn.Module:
 
 
 class Recurrence(nn.Module):
-    """The recurrent layers with what stands between them."""
+    """The recurrent layers and what lies between them."""
 
     def __init__(self, config: RecurrayConfig) -> None:
         super().__init__()
@@ -439,7 +439,7 @@ class Recurrence(nn.Module):
         return outputs, ends
 
     def normalized(self, hidden: Tensor, index: int) -> Tensor:
-        """What layer ``index`` takes; after the last layer: what comes out."""
+        """Normalise the input of layer ``index``, or, after the last layer, the output."""
         return hidden if self.norms is None else self.norms[index](hidden)
 
 
@@ -480,7 +480,7 @@ class AdaptiveSoftmax(nn.Module):
 
 
 class MixtureOfSoftmaxes(nn.Module):
-    """Softmaxes of several vectors, mixed by weights that depend on the context (Yang et al. 2018), as log-p."""
+    """Softmaxes of several vectors, mixed with weights that depend on the context (Yang et al. 2018), as log-p."""
 
     def __init__(self, config: RecurrayConfig, input_size: int) -> None:
         super().__init__()
@@ -531,7 +531,7 @@ class RecurrayForCausalLM(PreTrainedModel, GenerationMixin):
         return False
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Weights that a checkpoint lacks: uniform in ±1/√(their inputs); norms as they are."""
+        """Initialise weights that a checkpoint lacks: uniform in ±1/√(their inputs); norms stay as they are."""
         if isinstance(module, nn.LayerNorm):
             return
         for parameter in module.parameters(recurse=False):
@@ -578,7 +578,7 @@ class RecurrayForCausalLM(PreTrainedModel, GenerationMixin):
             cache: the state that an earlier call returned; ``past_key_values`` is the same under its older name.
             inputs_embeds: (B, T, E) in place of ``input_ids``.
             labels: (B, T) token ids, usually ``input_ids`` themselves: they are shifted here; −100 does not count.
-            logits_to_keep: only the logits of the last so many tokens; 0: all.
+            logits_to_keep: return only the logits of this many last tokens; 0: of all.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
@@ -610,7 +610,7 @@ class RecurrayForCausalLM(PreTrainedModel, GenerationMixin):
 
     @staticmethod
     def _reading(attention_mask: Tensor | None, num_steps: int) -> Reading | None:
-        """Where the tokens of this call stand; None where there is no padding among them."""
+        """Where the tokens of this call stand; None if there is no padding among them."""
         if attention_mask is None or num_steps == 0:
             return None
         mask = attention_mask[:, -num_steps:].bool()

@@ -11,8 +11,8 @@ from pipeline.data.tokenizer import Ids, Tokenizer, UnknownTextError
 from pipeline.errors import UserError
 from pipeline.training.checkpoint import Loaded
 
-STRETCH = 24  # tokens of a text
-# what tokenizers disagree on: white space of all kinds, line ends, marks that combine, what spells a special type
+STRETCH = 24  # tokens per text
+# what tokenizers disagree on: white space of all kinds, line ends, combining marks, text that spells a special type
 AWKWARD = [
     "",
     " ",
@@ -31,7 +31,7 @@ AWKWARD = [
 
 
 def sample_texts(loaded: Loaded, num_texts: int, *, seed: int = 0) -> list[str]:
-    """Awkward texts, stretches of the training corpus where it is still there, and random types."""
+    """Awkward texts, stretches of the training corpus if it is still there, and random types."""
     generator = random.Random(seed)
     tokenizer = loaded.tokenizer
     stretches = _of_corpus(loaded, num_texts // 2, generator)
@@ -72,5 +72,5 @@ def _of_types(tokenizer: Tokenizer, generator: random.Random) -> str:
 
 
 def _known(tokenizer: Tokenizer, ids: Ids) -> Ids:
-    """Without ``<unk>``, which is no text."""
+    """``ids`` without ``<unk>``, which stands for no text."""
     return ids if tokenizer.unk_id is None else ids[ids != tokenizer.unk_id]

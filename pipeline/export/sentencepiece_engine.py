@@ -1,8 +1,9 @@
-"""A SentencePiece model as a tokenizer of Hugging Face: for transformers, which reads no other.
+"""A SentencePiece model as a Hugging Face tokenizer, the only kind that transformers reads.
 
-Ids are those of SentencePiece but where its Unigram rounds two ways to cut a text to the same float32, where a mark
-follows a character that the model's table maps (an accent after a ligature or a no-break space), where the table joins
-characters (half-width katakana and its sound mark, Hangul letters), and where a text spells out a byte (``<0x41>``).
+Ids are those of SentencePiece except where its Unigram rounds the scores of two ways to cut a text to the same float32,
+where a mark follows a character that the model's table maps (an accent after a ligature or a no-break space), where the
+table joins characters (half-width katakana and its sound mark, Hangul letters), and where a text spells out a byte
+(``<0x41>``).
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from pipeline.errors import UserError
 
 PIECES = 1
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = range(1, 6)
-# before the name of a type that no text may give: not a character
+# put before the name of a type that no text may yield; it is not a character
 NO_TEXT = "\ufdd0"
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A type of the model, its ``score`` (log-probability, or minus the rank of its merge) and what ``kind`` it is."""
+    """A type of the model, its ``score`` (log-probability, or minus the rank of its merge) and its ``kind``."""
 
     text: str
     score: float
@@ -49,15 +50,15 @@ class Piece:
 
     @property
     def name(self) -> str:
-        """As it comes in texts, unless it does not."""
+        """The text of the type, marked with ``NO_TEXT`` if no text may yield it."""
         return NO_TEXT + self.text if self.kind in (CONTROL, UNUSED) else self.text
 
 
 def engine_of(tokenizer: SentencePieceTokenizer) -> Tokenizer:
-    """The tokenizer of Hugging Face with the types of ``tokenizer``.
+    """The Hugging Face tokenizer with the types of ``tokenizer``.
 
     Raises:
-        UserError: it has types or a way with white space that Hugging Face has not.
+        UserError: it has types, or a treatment of white space, that Hugging Face does not have.
     """
     pieces = [Piece.parse(message) for number, message in fields_in(tokenizer.model) if number == PIECES]
     trainer, normalizer = tokenizer.trainer, tokenizer.normalizer
@@ -92,7 +93,7 @@ def _unigram(pieces: list[Piece], byte_fallback: bool) -> models.Unigram:
 
 
 def _bpe(pieces: list[Piece], byte_fallback: bool) -> models.BPE:
-    """Two neighbours merge where the vocabulary has them as one, the one of the highest score first."""
+    """Two neighbours merge if the vocabulary has them as one type, those with the highest score first."""
     ids = {piece.name: i for i, piece in enumerate(pieces)}
     parts = {piece.text for piece in pieces if piece.kind == NORMAL}
     merges: list[tuple[float, int, int, str, str]] = []

@@ -229,7 +229,7 @@ def test_a_folder_that_does_not_match_the_model_is_refused(tmp_path: Path) -> No
         loaded.model.head.bias[2] += 0.01
     with pytest.raises(UserError, match=r"logits differ from the model's by 0.01, more than 0.0001"):
         check_logits(loaded, folder, IDS[0].clamp(max=20).numpy())
-    with pytest.raises(UserError, match=r"gives other ids for 'To be' than ours"):
+    with pytest.raises(UserError, match=r"gives different ids for 'To be' than ours"):
         check_tokenizer(tokenizer_of("byte"), folder, ["To be"])
 
 
