@@ -1,4 +1,4 @@
-"""Write text after a prompt, a file of prompts, or in a conversation.
+"""Write text after a prompt, after each prompt of a file, or in a conversation.
 
 The same seed gives the same text for a prompt, whatever is written beside it.
 """
@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.files import check_writable
 from pipeline.options import Sampling, check_beams
 
-# they are kept until all are written
+# texts are kept in memory until all are written
 MOST_TEXTS = 1_000_000
 
 

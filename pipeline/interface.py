@@ -5,8 +5,8 @@
     model.surprisal(["One sentence.", "And another."])    # nats of each token and word
     model.generate("A class is", num_tokens=50, seed=1)
 
-A text is read as ``jobs.evaluate --surprisal`` reads it: after the end of the text before, so that its first token has
-a probability too. Every call begins at ``model.state`` and leaves it as it is; ``model.read`` moves it on.
+A text is read as ``jobs.evaluate --surprisal`` reads it: after the end of a text, so that its first token has a
+probability too. Every call begins at ``model.state`` and leaves it as it is; ``model.read`` advances it.
 Letters: T tokens of a text, V vocabulary, H hidden.
 """
 
@@ -38,19 +38,19 @@ from pipeline.options import AS_IS, Sampling
 from pipeline.scoring import scored_windows
 from pipeline.training import checkpoint
 
-# of a batch of texts that are scored side by side: rows, and tokens of a window
+# texts that are scored side by side, and tokens of a window
 ROWS_AT_ONCE, WINDOW_TOKENS = 32, 512
 
 
 @dataclass(frozen=True)
 class Surprisal:
-    """−ln p of each token of a text, and of each word by the convention that was asked for."""
+    """−ln p of each token of a text, and of each word according to the convention that was asked for."""
 
     text: str
     tokens: list[str]
     nats: np.ndarray  # (T,) float64
     words: list[tuple[str, float]]
-    num_unknown: int  # tokens that are <unk>, whose figure is not that of what stands there
+    num_unknown: int  # tokens that are <unk>, whose nats are not those of the text that stands there
 
     @property
     def total(self) -> float:
@@ -59,12 +59,12 @@ class Surprisal:
 
     @property
     def perplexity(self) -> float:
-        """exp of the mean nats a token; nan for a text of no token."""
+        """exp of the mean nats per token; nan for a text without tokens."""
         return math.exp(self.nats.mean()) if len(self.nats) else math.nan
 
 
 class Model:
-    """A trained model, its tokenizer and its configuration, ready to be asked."""
+    """A trained model with its tokenizer and its configuration, ready for use."""
 
     def __init__(self, loaded: checkpoint.Loaded) -> None:
         self.model: LanguageModel = loaded.model
@@ -76,14 +76,14 @@ class Model:
 
     @property
     def start(self) -> Begin:
-        """Return the state before a text: zero, after the end of the text before."""
+        """Where a text begins: a zero state that reads the end of a text first."""
         is_documents = self.config.data.layout == "documents"
         token = begin_of_documents(self.tokenizer) if is_documents else int(self.tokenizer.start_ids[0])
         return Begin(self.model.initial_state(1), token)
 
     @property
     def state(self) -> Begin:
-        """Where every call begins. Assign one that it gave before, or ``start``, to go back there."""
+        """Where every call begins. Assign an earlier value of it, or ``start``, to go back there."""
         return self._state or self.start
 
     @state.setter
@@ -91,7 +91,7 @@ class Model:
         self._state = state
 
     def read(self, text: str) -> Begin:
-        """Move ``state`` behind ``text``, which is read on from where it is, and return it."""
+        """Read ``text`` from ``state`` on, move ``state`` to the end of it, and return it."""
         ids = self.ids(text)
         parts = self.state.parts
         with evaluating(self.model):
@@ -101,11 +101,11 @@ class Model:
         return self.state
 
     def ids(self, text: str) -> Ids:
-        """(T,) token ids of ``text``, which may go on behind its end. Raises ``UserError`` if all of it is unknown."""
+        """(T,) token ids of ``text``, which may continue after its end. Raises ``UserError`` if all are unknown."""
         return self._ids([text])[0]
 
     def _ids(self, texts: Sequence[str]) -> list[Ids]:
-        """Of each of ``texts``, of which something must be known."""
+        """The ids of each of ``texts``, not all of which may be unknown."""
         found = [ids_of_prompt(self.tokenizer, text).astype(np.int64) for text in texts]
         unknown = self.tokenizer.unk_id
         if unknown is not None and any(map(len, found)) and all(all(ids == unknown) for ids in found):
@@ -113,7 +113,7 @@ class Model:
         return found
 
     def log_probs(self, text: str) -> np.ndarray:
-        """(T + 1, V) float32: row t is ln p of every type in place of token t; the last row, of what comes next."""
+        """(T + 1, V) float32: row t is ln p of every type at the place of token t; the last row, of what follows."""
         rows: list[Tensor] = []
         parts = self.state.parts
         with evaluating(self.model):
@@ -136,7 +136,7 @@ class Model:
         """The nats of each token and word of ``texts``, each read by itself from ``state``.
 
         Args:
-            word_boundary: whose the white space between two words is, as ``jobs.evaluate --word-boundary``.
+            word_boundary: which word the white space between two belongs to, as in ``jobs.evaluate --word-boundary``.
 
         Raises:
             UserError: there is no such convention, or nothing in ``texts`` is known.
@@ -154,7 +154,7 @@ class Model:
         return [item for item in found if item is not None]
 
     def hidden_states(self, text: str) -> list[np.ndarray]:
-        """Of each layer, the first one first: (T, H) float32, what goes on from it after each token of ``text``."""
+        """For each layer, the first one first: (T, H) float32, what it passes on after each token of ``text``."""
         layers: list[list[Tensor]] = [[] for _ in self.model.recurrence.layers]
         parts = self.state.parts
         with evaluating(self.model):
@@ -181,7 +181,7 @@ class Model:
             stops: a string, or several, at which a text ends, without it.
 
         Raises:
-            UserError: a prompt with nothing in it that the tokenizer knows.
+            UserError: a prompt contains nothing that the tokenizer knows.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         written = generate_batch(
@@ -198,13 +198,13 @@ class Model:
         return [item.text for item in written]
 
     def _windows(self, ids: Ids) -> Iterator[Tensor]:
-        """(T, 1) ids at a time."""
+        """Yield ``ids`` in windows of (T, 1)."""
         yield from torch.from_numpy(ids.astype(np.int64)).to(self.model.device).unsqueeze(1).split(WINDOW_TOKENS)
 
     def _places(self, rows: Sequence[Ids]) -> list[list[Place]]:
-        """What the model says in place of each of the T ids of each of ``rows``, and of what comes after them, T + 1.
+        """What the model predicts at each of the T places of each of ``rows``, and at the place after them: T + 1.
 
-        They are read side by side; the longest comes first.
+        The rows are read side by side; the longest comes first.
         """
         num_steps = len(rows[0]) + 1
         tokens = np.full((num_steps, len(rows)), self.state.token, dtype=np.int64)
@@ -242,13 +242,13 @@ class Model:
 
     @property
     def _is_at_start(self) -> bool:
-        """Whether ``state`` is ``start``, perhaps because it was assigned again."""
+        """Whether ``state`` equals ``start``, even if it was assigned."""
         state, start = self.state, self.start
         return state.token == start.token and not any(bool(part.any()) for part in state.parts)
 
     @property
     def _before(self) -> Before:
-        """What stands before a text that is read on from ``state``."""
+        """What comes before a text that is read from ``state`` on."""
         token, parts = self.state.token, self.state.parts
         if token == self.tokenizer.eos_id or not any(part.any() for part in parts):
             return Before.START
@@ -259,7 +259,7 @@ def load(path: str | Path, *, device: str = "cpu") -> Model:
     """The model of a run (its best checkpoint), of a checkpoint, or of a folder that ``jobs.compress`` wrote.
 
     Raises:
-        UserError: there is no whole model at ``path``.
+        UserError: there is no complete model at ``path``.
     """
     loaded = checkpoint.load_model(path, device)
     for remark in loaded.remarks:

@@ -1,10 +1,10 @@
 """A model writes texts after prompts, one token at a time, in constant memory.
 
-prompt → ids → state → logits → filtered weights → one uniform number → token → text as soon as its bytes are whole
+prompt → ids → state → logits → filtered weights → one uniform number → token → text as soon as its bytes are complete
 
-``sampling`` turns logits into a token, ``stepper`` runs the model one token on, ``sampler`` carries many prompts at
-once, ``beam`` looks for the likeliest text, ``text`` turns tokens into characters, ``writing`` joins them; ``prompts``
-reads and saves files.
+``sampling`` turns logits into a token, ``stepper`` advances the model by one token, ``sampler`` continues many prompts
+at once, ``beam`` looks for the likeliest text, ``text`` turns tokens into characters, ``writing`` combines them;
+``prompts`` reads and saves files.
 """
 
 from pipeline.generate.beam import beam_search, likeliest_texts

@@ -38,10 +38,10 @@ def likeliest_texts(
     stops: Sequence[str] = (),
     layout: Layout = "streams",
 ) -> Iterator[tuple[str, Hypothesis]]:
-    """The text after each prompt, up to the first of ``stops``, and the whole hypothesis that it is of.
+    """The text after each prompt, up to the first of ``stops``, and the whole hypothesis that it comes from.
 
     Raises:
-        UserError: a prompt cannot be read, or there are no such beams.
+        UserError: a prompt cannot be read, or an argument is out of its range.
     """
     for prompt in prompts:
         found = beam_search(
@@ -68,12 +68,12 @@ def beam_search(
     """The best continuation of ``ids`` by score: one that ends with ``eos_id``, or has ``num_tokens`` tokens.
 
     Scores are divided by length^``length_penalty``, so that 0 favours short texts and 1 compares means per token
-    (Wu et al. 2016, in the form of Cho et al. 2014). The search goes to its end: no finished text may be overtaken by
-    a longer one unseen.
+    (Wu et al. 2016, in the form of Cho et al. 2014). The search never stops early, so that it cannot miss a longer text
+    that overtakes a finished one.
 
     Raises:
-        UserError: there are no such beams.
-        NotFiniteError: the model has no probabilities.
+        UserError: an argument is out of its range.
+        NotFiniteError: the model's outputs are not finite.
     """
     check_beams(num_beams, length_penalty)
 

@@ -1,4 +1,4 @@
-"""Prompts are read from a file, and texts written to one."""
+"""Reads prompts from a file, and writes texts to one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def read_prompts(path: str) -> list[str]:
     text = read_file(path)
     if not text:
         raise UserError(f"{path} is empty", argument="prompts")
-    # not splitlines, which ends a line at a form feed and the like, too
+    # not splitlines, which also ends lines at form feeds and the like
     prompts = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
     for number, prompt in enumerate(prompts, start=1):
         if not prompt.strip():
@@ -25,5 +25,5 @@ def read_prompts(path: str) -> list[str]:
 
 
 def save_rows(path: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Write one JSON object a line. Raises ``UnwritableError``; a former file is kept."""
+    """Write one JSON object a line. Raises ``UnwritableError``; an earlier file is kept."""
     write_file(path, "".join(to_json(row, ensure_ascii=False) + "\n" for row in rows), argument="output")

@@ -1,4 +1,4 @@
-"""A sampler writes on from many prompts at once, one position at a time. Letters: B prompts, V vocabulary."""
+"""A sampler continues many prompts at once, one position at a time. Letters: B prompts, V vocabulary."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ PROMPT_WINDOW = 512
 
 
 def read_prompt(model: LanguageModel, ids: Ids, begin: State | None = None) -> tuple[Tensor, State]:
-    """Read ``ids`` from the state ``begin`` (None: zero); returns the (1, V) logits after them and the state there."""
+    """Read ``ids`` from the state ``begin`` (None: zero); returns the (1, V) logits and the state after them."""
     state = begin or model.initial_state(1)
     for window in torch.from_numpy(ids.astype(np.int64)).to(model.device).unsqueeze(1).split(PROMPT_WINDOW):
         hidden, state = model(window, state)  # (T, 1, H)
     return model.head.logits(hidden[-1]), state
 
 
-NOT_FINITE = "the model's outputs are not finite: it comes from a training that diverged"
+NOT_FINITE = "the model's outputs are not finite: its training diverged"
 
 
 class NotFiniteError(UserError):
@@ -52,9 +52,9 @@ class Sampler:
     ) -> None:
         """
         Args:
-            copies: the number of each prompt among equal ones, from 0: texts of one prompt that differ.
+            copies: the number of each prompt among equal ones, from 0, which makes their texts differ.
             begin: the state of one stream before each prompt; None: a zero state.
-            stepper: that of ``model``, where several samplers share it.
+            stepper: the one of ``model``, if several samplers share it.
         """
         self.model, self.sampling = model, sampling
         self.uniforms = [
@@ -74,7 +74,7 @@ class Sampler:
                     row[torch.from_numpy(np.unique(ids).astype(np.int64))] = True
 
     def next(self) -> list[int]:
-        """The next token of each prompt. Raises ``NotFiniteError`` where the model has no probabilities."""
+        """The next token of each prompt. Raises ``NotFiniteError`` if the model's outputs are not finite."""
         with evaluating(self.model):
             if self.tokens is not None:
                 self.logits, self.state = self.stepper(self.tokens, self.state)
@@ -94,7 +94,7 @@ class Sampler:
         return tokens
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with some of the prompts only, in the order of ``rows``."""
+        """Continue only the prompts ``rows``, in that order."""
         assert self.tokens is not None
         index = torch.tensor(rows, device=self.tokens.device)
         self.tokens, self.state = self.tokens[index], select(self.state, index)
@@ -105,7 +105,7 @@ class Sampler:
 def sample_tokens(
     model: LanguageModel, ids: Ids, *, num_tokens: int, seed: int, sampling: Sampling, copy: int = 0
 ) -> Iterator[int]:
-    """Yield ``num_tokens`` tokens that follow ``ids``; ``copy`` numbers texts of equal prompts that are to differ."""
+    """Yield ``num_tokens`` tokens that follow ``ids``; ``copy`` numbers equal prompts whose texts are to differ."""
     sampler = Sampler(model, [ids], seed=seed, sampling=sampling, copies=[copy])
     for _ in range(num_tokens):
         yield sampler.next()[0]

@@ -1,4 +1,4 @@
-"""One token is drawn for each row of logits: filters, then the inverse of the cumulative distribution.
+"""Draws one token for each row of logits: filters, then the inverse of the cumulative distribution.
 
 A uniform number belongs to (seed, prompt, copy, position) and to nothing else, so the text of a prompt does not
 depend on what else is written beside it. Letters: B prompts, V vocabulary.
@@ -15,11 +15,11 @@ from torch import Tensor
 from pipeline.data.tokenizer import Ids
 from pipeline.options import Sampling
 
-# uniform numbers made at a time for a prompt; Philox gives four a count
+# uniform numbers generated at a time for a prompt; Philox gives four per count
 BLOCK = 256
-# weights that are summed before a token is looked for among them, where there are more rows than a few
+# weights of a block: if there are many, the block that a token lies in is found first, then the token
 SUMMED = 100
-# so many weights are added up one by one sooner than in blocks
+# up to this number, weights are added up faster one by one than in blocks
 FEW_WEIGHTS = 50_000
 # the largest number below 1
 BELOW_ONE = 1 - 2**-53
@@ -31,7 +31,7 @@ def penalize(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
 
 
 def filtered(logits: Tensor, sampling: Sampling) -> Tensor:
-    """(B, V) logits over the temperature, −∞ where ``sampling`` leaves a token out.
+    """(B, V) logits divided by the temperature, −∞ where ``sampling`` leaves a token out.
 
     Top-p: Holtzman et al. 2020; min-p: Nguyen et al. 2024. The likeliest token always stays.
     """
@@ -57,8 +57,8 @@ def filtered(logits: Tensor, sampling: Sampling) -> Tensor:
 def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> Tensor:
     """(B, V) logits and (B,) uniform numbers in [0, 1), float64 → (B,) tokens; ``logits`` may be overwritten.
 
-    The one look at the softmax is the running sum of its weights, in float64: no random number but one a row. A row
-    that has no probabilities, with a NaN or +∞ in it, has no token, and gets V.
+    The softmax enters only as the running sum of its weights, in float64, and each row takes a single random number. A
+    row without probabilities, because of a NaN or +∞ in it, has no token and gets V.
     """
     if sampling.takes_the_likeliest:
         likeliest = logits.argmax(1, keepdim=True)
@@ -73,9 +73,9 @@ def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> Tensor:
 
 
 def draw_by_blocks(weights: Tensor, uniforms: Tensor) -> Tensor:
-    """(B, V) weights, (B,) uniform numbers → (B,) tokens: the running sum of blocks first, then of one block a row.
+    """(B, V) weights, (B,) uniform numbers → (B,) tokens: the running sum of blocks first, then of one block per row.
 
-    A row whose weights are NaN has no token, and gets V.
+    A row whose weights are NaN has no token and gets V.
     """
     num_types = weights.shape[1]
     num_blocks, whole = num_types // SUMMED, num_types // SUMMED * SUMMED
@@ -85,7 +85,7 @@ def draw_by_blocks(weights: Tensor, uniforms: Tensor) -> Tensor:
     sought = uniforms.unsqueeze(1) * cumulative[:, -1:]  # (B, 1)
     block = step_at(cumulative, sought).clamp_(max=num_blocks)
     own = sums.gather(1, block)
-    # how far into its block, kept below 1 where the subtraction rounds
+    # how far into its block, as a share, kept below 1 although the subtraction rounds
     within = ((sought - cumulative.gather(1, block) + own) / own).clamp_(0, BELOW_ONE)
     types = block * SUMMED + torch.arange(SUMMED, device=weights.device)  # (B, SUMMED)
     weights = weights.gather(1, types.clamp(max=num_types - 1)).masked_fill_(types >= num_types, 0)
@@ -95,12 +95,12 @@ def draw_by_blocks(weights: Tensor, uniforms: Tensor) -> Tensor:
 
 
 def step_at(cumulative: Tensor, sought: Tensor) -> Tensor:
-    """(B, N) running sums, (B, 1) numbers below the last → (B, 1) steps they fall in, never of no height; N for NaN."""
+    """(B, N) running sums, (B, 1) numbers below the last → (B, 1) steps they fall in, never of height 0; N for NaN."""
     return torch.searchsorted(cumulative, sought, right=True)
 
 
 class Uniforms:
-    """The uniform numbers of one prompt by position, from Philox (Salmon et al. 2011): counted, not carried."""
+    """The uniform numbers of one prompt by position, from Philox (Salmon et al. 2011): from a counter, not a state."""
 
     def __init__(self, seed: int, ids: Ids, copy: int = 0) -> None:
         text = np.asarray(ids, dtype="<i8").tobytes()
@@ -110,7 +110,7 @@ class Uniforms:
         self.block: list[float] = []
 
     def __getitem__(self, position: int) -> float:
-        """The number of the token ``position`` (from 0) after the prompt, in [0, 1)."""
+        """The number for token ``position`` (from 0) after the prompt, in [0, 1)."""
         index, offset = divmod(position, BLOCK)
         if index != self.index:
             philox = np.random.Philox(key=self.key, counter=index * (BLOCK // 4))

@@ -1,4 +1,4 @@
-"""Prompts become ids, and tokens become text as it is final: whole characters, spaced words, up to a stop string."""
+"""Prompts become ids; tokens become text once that is final: whole characters, spaced words, up to a stop string."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pipeline.errors import UserError
 def prompt_ids(tokenizer: Tokenizer, prompt: str, *, layout: Layout = "streams", argument: str = "prompt") -> Ids:
     """The ids that the model reads first. Without a prompt it begins as after the end of a line or document.
 
-    A model of documents was trained to read <eos> before a document, and so it does here before the prompt.
+    A model of documents was trained to read <eos> before a document, so it does so here before the prompt.
 
     Raises:
-        UserError: as ``checked_ids``.
+        UserError: as in ``checked_ids``.
     """
     ids = checked_ids(tokenizer, prompt, argument=argument)
     if layout == "documents":
@@ -29,11 +29,11 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, *, layout: Layout = "streams",
 
 
 def checked_ids(tokenizer: Tokenizer, prompt: str, *, argument: str = "prompt") -> Ids:
-    """``ids_of_prompt``, of a prompt that the model can go on from.
+    """``ids_of_prompt``, of a prompt that the model can continue.
 
     Raises:
-        UserError: a prompt with characters that a character tokenizer has never seen, without any token, with no
-            word that the tokenizer knows, or that is not UTF-8; ``argument`` says where it came from.
+        UserError: the prompt has characters that a character tokenizer has never seen, has no token, has no word that
+            the tokenizer knows, or is not UTF-8; ``argument`` says where it came from.
     """
     if not is_text(prompt):
         raise UserError(f"{prompt!r} is not UTF-8", argument=argument)
@@ -53,13 +53,13 @@ def checked_ids(tokenizer: Tokenizer, prompt: str, *, argument: str = "prompt") 
 
 
 def ids_of_prompt(tokenizer: Tokenizer, text: str) -> Ids:
-    """The ids of a text that goes on: without the ``<eos>`` that would end its last line."""
+    """The ids of a text that is to be continued: without the ``<eos>`` that would end its last line."""
     ids = tokenizer.encode(tokenizer.normalized(text))
     return ids[:-1] if tokenizer.eos == "line" and len(ids) and not text.endswith("\n") else ids
 
 
 def last_token(tokenizer: Tokenizer, layout: Layout) -> int | None:
-    """The type that ends a text: <eos> where a text is one document; None: a text goes on until it is long enough."""
+    """The type that ends a text: <eos> if a text is one document; None: a text continues until it is long enough."""
     return tokenizer.eos_id if layout == "documents" else None
 
 
@@ -67,7 +67,7 @@ class Detokenizer:
     """Turns the tokens of one text, pushed one by one, into as much text as is final, always valid Unicode."""
 
     def __init__(self, tokenizer: Tokenizer, *, after: str = "") -> None:
-        """``after``: the text before, from which words go on."""
+        """``after``: the preceding text, which words continue."""
         self.tokenizer = tokenizer
         self.decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self.at_start = not after or after[-1].isspace()
@@ -80,8 +80,8 @@ class Detokenizer:
             space = "" if self.at_start or is_end else " "
             self.at_start = is_end
             return "\n" if is_end else space + tokenizer.decode([token])
-        # <eos> of a document stands for no text of its own: an empty line shows where the next one begins, and what is
-        # left of a character before it does not go on behind it
+        # <eos> of a document stands for no text of its own: an empty line shows where the next one begins, and a
+        # character that was cut off before it does not continue after it
         if token == tokenizer.eos_id:
             return self.finish() + "\n\n"
         return self.decoder.decode(tokenizer.decode_bytes(token))
@@ -103,7 +103,7 @@ class UntilStop:
         self.stopped = False
 
     def push(self, piece: str) -> str:
-        """What of the text so far is final and new; nothing once ``stopped``."""
+        """The part of the text so far that is final and new; nothing once ``stopped``."""
         if self.stopped:
             return ""
         text = self.held + piece
@@ -134,7 +134,7 @@ def text_of(
 ) -> Iterator[str]:
     """Pieces of text as they become final, up to the first of ``stops`` or the token ``last``.
 
-    Words are spaced to go on from ``after``.
+    Words are spaced to continue ``after``.
     """
     detokenizer, until = Detokenizer(tokenizer, after=after), UntilStop(stops)
     for token in tokens:

@@ -1,4 +1,4 @@
-"""Texts are written after prompts: one as a stream of pieces, or many side by side."""
+"""Writes texts after prompts: one as a stream of pieces, or many side by side."""
 
 from __future__ import annotations
 
@@ -55,8 +55,9 @@ def generate(
 ) -> Iterator[str]:
     """The text that follows ``prompt``, piece by piece; ``"".join`` gives the whole. A document ends with its <eos>.
 
-    The same seed gives the same text; torch's global generator is not touched. ``copy`` numbers texts of equal prompts
-    that are to differ, ``on_token`` is told of each token drawn. Raises ``UserError`` for a prompt that cannot be read.
+    The same seed gives the same text; torch's global generator is not touched. ``copy`` numbers equal prompts whose
+    texts are to differ; ``on_token`` is called with each token drawn. Raises ``UserError`` for a prompt that cannot be
+    read.
     """
     ids = prompt_ids(tokenizer, prompt, layout=layout)
 
@@ -71,9 +72,9 @@ def generate(
 def write_sample(
     model: LanguageModel, tokenizer: Tokenizer, prompt: str, *, num_tokens: int, seed: int, layout: Layout
 ) -> str:
-    """``num_tokens`` tokens of text from ``prompt`` on: one text, or as many documents, each on a line of its own.
+    """``num_tokens`` tokens after ``prompt``: one text, or as many documents as that takes, each beginning a new line.
 
-    In their place, why a model that has diverged writes none.
+    If the model has diverged, it writes no text; the reason then stands in its place.
     """
     texts: list[str] = []
     drawn: list[int] = []
@@ -103,18 +104,18 @@ def generate_batch(
 ) -> Iterator[Written]:
     """The text after each of ``prompts`` in their order, ``at_once`` at a time.
 
-    A prompt's text is that of ``generate`` whatever stands beside it; equal prompts give different texts. ``begin``:
-    where all of them go on from, in place of a zero state.
+    A prompt's text is that of ``generate``, whatever is written beside it; equal prompts give different texts.
+    ``begin``: where all of them continue from, in place of a zero state.
 
     Raises:
-        UserError: a prompt cannot be read; the sentence names its number.
+        UserError: a prompt cannot be read; the message gives its number.
     """
     numbered = [(text, f"prompt {n}") for n, text in enumerate(prompts, start=1)]
     if begin is None:
         ids = [prompt_ids(tokenizer, text, layout=layout, argument=name) for text, name in numbered]
     else:
         ids = [np.append(begin.token, checked_ids(tokenizer, text, argument=name)) for text, name in numbered]
-    # what a text without a prompt goes on from
+    # what a text without a prompt continues
     before = "" if begin is None else tokenizer.decode([begin.token])
     last = last_token(tokenizer, layout)
     times: Counter[str] = Counter()
@@ -164,7 +165,7 @@ class _Text:
 
 
 def _write(sampler: Sampler, texts: Sequence[_Text], num_tokens: int) -> None:
-    """Draw ``num_tokens`` for each of ``texts``, fewer where a stop string or its end comes up."""
+    """Draw ``num_tokens`` for each of ``texts``, fewer if a stop string or the end of the text comes up."""
     writing = list(texts)
     for _ in range(num_tokens):
         for text, token in zip(writing, sampler.next(), strict=True):
