@@ -1,4 +1,4 @@
-"""Write text after a prompt, after each prompt of a file, or in a conversation.
+"""Write text after one prompt or many, or in a conversation.
 
 The same seed gives the same text for a prompt, whatever is written beside it.
 """
