@@ -87,6 +87,7 @@ def measures_of(
         settings = adaptation_of(arguments)
         found.append(lambda: adaptation.adapted(loaded, arguments, settings, text()))
     elif asks_for_perplexity(arguments):
+        measures.check_burn_in(loaded, arguments)
         other = measures.load_other(loaded, arguments)
         found.append(lambda: measures.perplexity(loaded, arguments, text(), other))
     return found

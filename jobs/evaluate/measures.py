@@ -145,6 +145,13 @@ def print_groups(title: str, groups: list[Group]) -> None:
         print(f"{group.name:<{width}}  {group.tokens:>12,}  {group.perplexity:>14,.3f}")
 
 
+def check_burn_in(loaded: Loaded, arguments: argparse.Namespace) -> None:
+    """Raise ``UserError`` for tokens before streams if texts are read by themselves, each from its beginning."""
+    by_itself = arguments.by_line or arguments.stimuli is not None or loaded.config.data.layout == "documents"
+    if arguments.burn_in is not None and by_itself:
+        raise UserError("--burn-in: is for streams, but these texts are read by themselves, from their beginnings on")
+
+
 def load_other(loaded: Loaded, arguments: argparse.Namespace) -> Loaded | None:
     """Load the model of ``--compare``, if any. Raises ``UserError`` if it has another tokenizer."""
     if arguments.compare is None:

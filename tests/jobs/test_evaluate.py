@@ -126,6 +126,8 @@ def test_impossible_combinations_are_refused_before_anything_is_measured(
         (["--pairs", "x", "--split", "test"], "--split: --pairs and --benchmark have texts of their own"),
         ([*table, "--streams", "4"], "--streams: is for perplexity; the other measures read one stream"),
         ([*table, "--burn-in", "4"], "--burn-in: is for perplexity, which is not asked for"),
+        (["--text", str(tmp_path / "stimuli.txt"), "--by-line", "--burn-in", "4"], "--burn-in: is for streams, but"),
+        (["--stimuli", str(tmp_path / "stimuli.txt"), "--burn-in", "4"], "--burn-in: is for streams, but these texts"),
     ):
         assert sentence in refused(capsys, "--run", run, *options)
         assert not (tmp_path / "rows.tsv").exists()
@@ -139,3 +141,4 @@ def test_running_text_is_asked_of_no_run_on_documents(
             f"error: {options[0]}: continues from one text to the next, but this run reads data.layout=documents\n"
         )
         assert refused(capsys, "--run", run_on_documents, *options) == expected
+    assert refused(capsys, "--run", run_on_documents, "--burn-in", "5").startswith("error: --burn-in: is for streams")
