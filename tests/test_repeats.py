@@ -182,7 +182,7 @@ def test_a_directory_in_use_is_refused(given: tuple[Config, list[str]], tmp_path
         ("1001", "1,001 is not between 2 and 1,000"),
         ("three", "'three' is not a whole number"),
         ("1,,2", "'' is not a whole number"),
-        ("4,5,4", "4 is there twice"),
+        ("4,5,4", "4 is given twice"),
         ("4,4294967296", "4,294,967,296 is not between 0 and 4,294,967,295"),
     ],
 )

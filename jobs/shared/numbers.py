@@ -38,7 +38,7 @@ def seeds(text: str) -> int | list[int]:
         if not 0 <= each < END_OF_TRAIN_SEEDS:
             raise ArgumentTypeError(f"{each:,} is not between 0 and {END_OF_TRAIN_SEEDS - 1:,}")
         if found.count(each) > 1:
-            raise ArgumentTypeError(f"{each} is there twice")
+            raise ArgumentTypeError(f"{each} is given twice")
     return found
 
 

@@ -81,7 +81,7 @@ def exported_windows(model: OnnxModel, windows: Iterable[Window]) -> Iterator[Sc
 
 
 def stretches(window: Window, longest: int) -> Iterator[tuple[Ids, bool]]:
-    """Cut ``window`` where its only row begins anew and after every ``longest`` steps.
+    """Cut ``window`` where its only row restarts and after every ``longest`` steps.
 
     Yields (T, B) inputs, and whether the states before them are zero: an exported model takes no resets within a call.
     """

@@ -88,7 +88,7 @@ def add_loop(graph: Graph, index: int, layer: Any, hidden: str, states: list[str
 
 
 def _beside_the_input_before(nodes: Nodes, layer: QRNN, hidden: str, states: list[str]) -> str:
-    """(T, B, E) → (T, B, 2E), each input behind the one before it; the last one goes on to the next call."""
+    """(T, B, E) → (T, B, 2E), each input after the previous one; the last one is handed to the next call."""
     if layer.width == 1:
         return hidden
     first, last, end = (nodes.weight(f"number_{n}", np.array([n])) for n in (0, -1, np.iinfo(np.int64).max))

@@ -72,7 +72,7 @@ class OnnxModel:
             if not self.is_zero:
                 raise UserError(
                     f"tokens: {num_streams} streams, but the state is of {self.state[0].shape[1]}; "
-                    f"reset({num_streams}) begins anew"
+                    f"reset({num_streams}) starts again"
                 )
             self.reset(num_streams)
         self.is_zero = False

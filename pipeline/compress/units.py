@@ -141,7 +141,7 @@ def begin_tuning(directory: Path, source: str) -> Path | None:
         if remembered.exists() and remembered.read_bytes() == source.encode():
             return None
         aside = run.set_aside()
-        # before the run begins, so that one that is interrupted goes on
+        # before the run begins, so that an interrupted run can continue
         write_file(remembered, source)
         return aside
 

@@ -169,7 +169,7 @@ def pieces_of(tokenizer: Tokenizer, ids: Ids) -> Iterator[str]:
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     for token in ids.tolist():
-        if token == tokenizer.eos_id:  # behind which no character goes on
+        if token == tokenizer.eos_id:  # it ends an unfinished character
             yield decoder.decode(b"", final=True) + ("\n" if tokenizer.eos == "line" else "\n\n")
         elif tokenizer.kind == "word":
             yield tokenizer.decode_bytes(token).decode(errors="replace") + " "

@@ -203,7 +203,7 @@ def test_the_next_checkpoint_takes_over_the_number_of_one_that_could_not_be_writ
         ),
         (
             {"train.max_words": 9, "train.changes": [{"tokens": 9, "settings": {"train.bptt": 5}}]},
-            r"train\.changes: train\.bptt: cannot change in a run that ends before a window would exceed its number of words",
+            r"train\.changes: train\.bptt: cannot change in a run that ends before a window would exceed its number",
         ),
     ],
 )
