@@ -146,10 +146,10 @@ def print_groups(title: str, groups: list[Group]) -> None:
 
 
 def check_burn_in(loaded: Loaded, arguments: argparse.Namespace) -> None:
-    """Raise ``UserError`` for tokens before streams if texts are read by themselves, each from its beginning."""
+    """Raise ``UserError`` for tokens before streams if each text is read on its own, from its beginning."""
     by_itself = arguments.by_line or arguments.stimuli is not None or loaded.config.data.layout == "documents"
     if arguments.burn_in is not None and by_itself:
-        raise UserError("--burn-in: is for streams, but these texts are read by themselves, from their beginnings on")
+        raise UserError("--burn-in: is for streams, but each of these texts is read on its own, from its beginning")
 
 
 def load_other(loaded: Loaded, arguments: argparse.Namespace) -> Loaded | None:

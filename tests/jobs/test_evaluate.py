@@ -127,7 +127,10 @@ def test_impossible_combinations_are_refused_before_anything_is_measured(
         ([*table, "--streams", "4"], "--streams: is for perplexity; the other measures read one stream"),
         ([*table, "--burn-in", "4"], "--burn-in: is for perplexity, which is not asked for"),
         (["--text", str(tmp_path / "stimuli.txt"), "--by-line", "--burn-in", "4"], "--burn-in: is for streams, but"),
-        (["--stimuli", str(tmp_path / "stimuli.txt"), "--burn-in", "4"], "--burn-in: is for streams, but these texts"),
+        (
+            ["--stimuli", str(tmp_path / "stimuli.txt"), "--burn-in", "4"],
+            "--burn-in: is for streams, but each of these texts",
+        ),
     ):
         assert sentence in refused(capsys, "--run", run, *options)
         assert not (tmp_path / "rows.tsv").exists()
