@@ -53,11 +53,12 @@ def check_installed() -> None:
 def design(*columns: Numbers) -> Numbers:
     """Return (N, K) a column of ones, then ``columns``, (N,) or (N, k) each, scaled to mean 0 and deviation 1.
 
-    Scaling changes no likelihood, and spares the optimizer of a mixed model from handling different scales.
+    Scaling changes no likelihood, and spares the optimizer of a mixed model from handling different scales. A constant
+    column is left out: it explains what the ones do, and with both a mixed model cannot be fitted.
     """
     wide = np.column_stack(columns)
-    deviations = wide.std(axis=0)
-    scaled = (wide - wide.mean(axis=0)) / np.where(deviations > 0, deviations, 1.0)
+    wide = wide[:, np.ptp(wide, axis=0) > 0]
+    scaled = (wide - wide.mean(axis=0)) / wide.std(axis=0)
     return np.column_stack([np.ones(len(wide)), scaled])
 
 
@@ -149,10 +150,12 @@ def explained(data: Observations, *, num_folds: int = 10, seed: int = 1) -> dict
     """Return what each model's surprisal, of a word and the two before it, explains beyond ``data.baseline``.
 
     Raises:
-        UserError: there are fewer than two items, too few times, or a column of surprisal is constant.
+        UserError: there are fewer than two items, too few times, or the times or a column of surprisal are constant.
     """
     from scipy.stats import chi2
 
+    if np.ptp(data.times) == 0:
+        raise UserError(f"every time is {data.times[0]:g}, so there is nothing to explain")
     folds = folds_of(data.items, num_folds=num_folds, seed=seed)
     without = design(*data.baseline.values())
     base = Regression(data.times, without, data.subjects)

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,20 @@ def test_surprisal_in_bits_explains_the_same_as_in_nats() -> None:
     a, b = explained(data)["true"], explained(in_bits)["true"]
     assert a.delta == pytest.approx(b.delta, abs=1e-9)
     assert a.delta_fitted == pytest.approx(b.delta_fitted, abs=1e-9)
+
+
+@pytest.mark.parametrize("num_subjects", [0, 3])
+def test_a_baseline_that_is_the_same_for_every_word_changes_nothing(num_subjects: int) -> None:
+    data = some_data(num_subjects=num_subjects)
+    more = replace(data, baseline={**data.baseline, "constant": np.full(len(data), 0.1)})
+    plain, same = explained(data, num_folds=2)["true"], explained(more, num_folds=2)["true"]
+    assert same.figures() == plain.figures()
+
+
+def test_times_that_are_all_the_same_are_refused() -> None:
+    data = some_data()
+    with pytest.raises(UserError, match=r"^every time is 250, so there is nothing to explain$"):
+        explained(replace(data, times=np.full(len(data), 250.0)))
 
 
 def test_an_item_is_in_one_fold_and_folds_are_alike() -> None:
