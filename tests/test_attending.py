@@ -43,7 +43,9 @@ def test_refusals_of_attending_models_name_the_setting(attending: tuple[str, Loa
         "format: the modeling file": lambda: export_hugging_face(
             loaded, tmp_path / "hf", num_texts=1, license_name="mit"
         ),
-        "units: each unit": lambda: check_removable(loaded.config, loaded.model),
+        "units: units cannot be removed from a model that attends": lambda: check_removable(
+            loaded.config, loaded.model
+        ),
         "run: gradients are followed": lambda: measure(loaded.model, ArrayTokens(ids), length=4, num_streams=2),
         "word-entropy: each of thousands": lambda: NextWords(loaded.model, loaded.tokenizer),
     }

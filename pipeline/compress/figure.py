@@ -1,4 +1,4 @@
-"""The table of variants, drawn: perplexity over size."""
+"""Draw the table of variants: perplexity over size."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pipeline.errors import UserError
 
 
 def draw(rows: Sequence[dict[str, Any]]) -> Any:
-    """A matplotlib figure of ``rows`` with ``variant``, ``bytes`` and ``perplexity``, both axes logarithmic.
+    """Return a matplotlib figure of ``rows`` with ``variant``, ``bytes`` and ``perplexity``, both axes logarithmic.
 
-    Raises ``UserError`` where matplotlib is not installed, or no perplexity is finite.
+    Raises ``UserError`` if matplotlib is not installed, or if no perplexity is finite.
     """
     try:
         from matplotlib.figure import Figure
@@ -24,14 +24,14 @@ def draw(rows: Sequence[dict[str, Any]]) -> Any:
         raise UserError("no perplexity is finite")
     figure = Figure(figsize=(7.2, 4.2), dpi=110, layout="constrained")
     axes = figure.add_subplot()
-    places: dict[tuple[float, float], list[str]] = {}  # forms that differ in nothing that is drawn share a point
+    places: dict[tuple[float, float], list[str]] = {}  # forms that would be drawn in the same place share a point
     for row in rows:
         place = (float(f"{row['bytes'] / 1e6:.3g}"), float(f"{row['perplexity']:.3g}"))
         places.setdefault(place, []).append(row["variant"])
     middle = math.sqrt(min(places)[0] * max(places)[0])
     for place, names in places.items():
         axes.scatter(*place, s=28)
-        # to the side where there is room, and below where the label of a point just above would be in the way
+        # on the side that has room, and below the point if the label of one just above would be in the way
         side = "right" if place[0] > middle else "left"
         offset = (-5 if side == "right" else 5, -10 if any(is_just_above(other, place) for other in places) else 4)
         axes.annotate(", ".join(names), place, offset, textcoords="offset points", fontsize=8, ha=side)
@@ -46,5 +46,5 @@ def draw(rows: Sequence[dict[str, Any]]) -> Any:
 
 
 def is_just_above(other: tuple[float, float], place: tuple[float, float]) -> bool:
-    """Whether ``other`` has about the size of ``place`` and a little more perplexity."""
+    """Return whether ``other`` has about the size of ``place`` and slightly more perplexity."""
     return 0.8 < other[0] / place[0] < 1.25 and 1 < other[1] / place[1] < 1.15

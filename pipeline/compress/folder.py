@@ -1,7 +1,7 @@
-"""A form of a model is a folder that loads anywhere, written whole or not at all.
+"""A form of a model as a folder that loads anywhere, written completely or not at all.
 
 weights.safetensors  config.yaml  tokenizer.json  README.md (the card)  manifest.json
-model.onnx  tokenizer.json  README.md (the card, with how to use it)
+model.onnx  tokenizer.json  README.md (the card, with instructions)
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ CARD = "README.md"
 def write_model_folder(
     path: Path, loaded: Loaded, model: LanguageModel, *, dtype: torch.dtype, argument: str = "output"
 ) -> Path:
-    """Write ``model``, one of the shape of ``loaded``, with weights in ``dtype``; returns the file of the weights.
+    """Write ``model``, which has the shape of ``loaded``, with weights in ``dtype``; returns the weights file.
 
     Args:
-        argument: what asked for the folder, as errors name it.
+        argument: the argument that errors name.
 
     Raises:
-        UnwritableError: the folder cannot be written; a former one is kept.
+        UnwritableError: the folder cannot be written; an earlier one is kept.
     """
     weights = {name: tensor.to(dtype) for name, tensor in checkpoint.weights_of(model).items()}
     kept = ("step", "epoch", "tokens", "words", "perplexity", "bits_per_byte", "fingerprints", "torch")
@@ -40,7 +40,7 @@ def write_model_folder(
     with new_folder(path, argument=argument) as temporary:
         try:
             save_file(weights, str(temporary / checkpoint.WEIGHTS))
-        except SafetensorError as error:  # how it tells of a full disk
+        except SafetensorError as error:  # how safetensors reports a full disk
             raise OSError(str(error)) from None
         (temporary / checkpoint.CONFIG).write_text(configuration.to_yaml(loaded.config), encoding="utf-8")
         loaded.tokenizer.save(temporary / checkpoint.TOKENIZER)
@@ -50,10 +50,10 @@ def write_model_folder(
 
 
 def write_onnx_folder(path: Path, content: bytes, loaded: Loaded, *, weights: str, argument: str = "output") -> Path:
-    """An exported model with its tokenizer and a card; returns the file of the model. Raises ``UnwritableError``.
+    """Write an exported model with its tokenizer and a card; returns the model file. Raises ``UnwritableError``.
 
     Args:
-        weights: what its numbers are, for the card.
+        weights: the type of its weights, for the card.
     """
     with new_folder(path, argument=argument) as temporary:
         (temporary / ONNX).write_bytes(content)
@@ -63,7 +63,7 @@ def write_onnx_folder(path: Path, content: bytes, loaded: Loaded, *, weights: st
 
 
 def card(loaded: Loaded, model: LanguageModel) -> str:
-    """The model card: data, settings and figures."""
+    """Return the model card: data, settings and figures."""
     return f"""{facts_of(loaded, model)}
 
 All settings are in `config.yaml`. To use it:
@@ -74,9 +74,9 @@ All settings are in `config.yaml`. To use it:
 
 
 def facts_of(loaded: Loaded, model: LanguageModel) -> str:
-    """A title and a list: what ``model`` was made of, and how well it did."""
+    """Return a title and a list: what ``model`` was made from, and how well it did."""
     config, manifest = loaded.config, loaded.manifest
-    form = "" if config.corpus.normalize is None else f", of text in the form {config.corpus.normalize}"
+    form = "" if config.corpus.normalize is None else f", of text normalised to {config.corpus.normalize}"
     lines = [
         f"# {config.model.cell} language model of {model.num_parameters:,} parameters",
         "",

@@ -1,4 +1,4 @@
-"""Figures of any variant of a model: perplexity with the whole history, seconds per token.
+"""Figures for any variant of a model: perplexity with the whole history, and seconds per token.
 
 Letters: T time, B streams or documents, V vocabulary.
 """
@@ -28,15 +28,15 @@ from pipeline.model.stepper import Stepper
 from pipeline.options import AS_IS
 from pipeline.scoring import Scored, scored_windows
 
-# tokens scored at a time, of one stream or of so many documents
+# tokens scored at a time, all from one stream or spread over this many documents
 SCORED_AT_ONCE, DOCUMENTS_AT_ONCE = 64, 8
-# tokens that one variant writes before it is the next one's turn
+# tokens that one variant writes before the next one takes its turn
 TURN = 20
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A model in one of its forms, what is said of it, and how many bytes it takes."""
+    """A model in one of its forms, with the name of the form and its size in bytes."""
 
     name: str
     model: LanguageModel | OnnxModel
@@ -44,7 +44,7 @@ class Variant:
 
 
 def held_out_windows(text: HeldOut, reset: ResetRule) -> HeldOutData:
-    """Return what each variant is scored on: one stream, with resets as ``reset`` says, or every document by itself.
+    """Return what each variant is scored on: one stream, with resets as ``reset`` says, or each document by itself.
 
     Raises:
         UserError: fewer than two tokens, or no document.
@@ -58,7 +58,7 @@ def held_out_windows(text: HeldOut, reset: ResetRule) -> HeldOutData:
 def perplexity(variant: Variant, text: HeldOutData, *, on_tokens: Callable[[int], None] = lambda number: None) -> float:
     """Return the perplexity of the targets of ``text``, each scored once.
 
-    An int8 model reads as it writes, one token after another. ``on_tokens`` is told how many more are scored.
+    An int8 model reads as it writes, one token at a time. ``on_tokens`` is called with the number just scored.
     """
     model, windows = variant.model, text.windows()
     scored = exported_windows(model, windows) if isinstance(model, OnnxModel) else scored_windows(model, windows)
@@ -66,7 +66,7 @@ def perplexity(variant: Variant, text: HeldOutData, *, on_tokens: Callable[[int]
 
 
 def exported_windows(model: OnnxModel, windows: Iterable[Window]) -> Iterator[Scored]:
-    """Score ``windows`` with an exported model, as ``scored_windows`` does with one of torch."""
+    """Score ``windows`` with an exported model, as ``scored_windows`` does with a torch model."""
     longest = 1 if model.is_int8 else SCORED_AT_ONCE
     for window in windows:
         parts = []
@@ -97,7 +97,7 @@ def stretches(window: Window, longest: int) -> Iterator[tuple[Ids, bool]]:
 
 
 def writer(model: LanguageModel | OnnxModel) -> Callable[[], None]:
-    """Return a function that writes one more token of a single text each time that it is called."""
+    """Return a function that writes one more token of a single text each time it is called."""
     uniforms = Uniforms(1, np.array([0]))
     token, position = torch.zeros(1, dtype=torch.int64), 0
     if isinstance(model, OnnxModel):
@@ -126,9 +126,9 @@ def seconds_per_token(
     *,
     on_tokens: Callable[[int], None] = lambda number: None,
 ) -> dict[str, list[float]]:
-    """Seconds of each of ``num_tokens`` tokens that each model writes in one stream; they take turns.
+    """Return the seconds of each of ``num_tokens`` tokens that each model writes in one stream; models take turns.
 
-    ``on_tokens`` is told how many more are timed.
+    ``on_tokens`` is called with the number just timed.
     """
     writers = {name: writer(model) for name, model in models.items()}
     seconds: dict[str, list[float]] = {name: [] for name in models}

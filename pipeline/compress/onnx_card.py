@@ -1,18 +1,18 @@
-"""What stands beside and in an exported file: how to use it, and what it is."""
+"""The README beside an exported file, which says how to use it, and the metadata in it, which say what it is."""
 
 from __future__ import annotations
 
 from pipeline.compress.onnx_model import ONNX
 from pipeline.training.checkpoint import TOKENIZER, Loaded
 
-# the same stands in docs/using.md
+# docs/using.md contains the same program
 LOOP = """import numpy as np
 import onnxruntime
 
 session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
 states = session.get_inputs()[1:]  # of each layer: h0, c0, …
 state = {item.name: np.zeros((1, 1, item.shape[2]), np.float32) for item in states}  # (1, texts, size), blank
-token = int(session.get_modelmeta().custom_metadata_map["start"])  # what a text begins after
+token = int(session.get_modelmeta().custom_metadata_map["start"])  # read before the text
 random = np.random.default_rng(1)
 written = []
 for _ in range(50):
@@ -31,7 +31,7 @@ print(tokenizer.decode(written))
 
 
 def onnx_facts(loaded: Loaded) -> dict[str, str]:
-    """The metadata of an exported file: what the model was made of and how well it did, and its first token."""
+    """Return the metadata of an exported file: what the model was made from, how well it did, and its first token."""
     config, manifest, tokenizer = loaded.config, loaded.manifest, loaded.tokenizer
     facts = {
         "text": ", ".join(config.corpus.train),
@@ -48,21 +48,21 @@ def onnx_facts(loaded: Loaded) -> dict[str, str]:
 
 
 def onnx_card(facts: str, weights: str) -> str:
-    """The README of an exported folder, Markdown; ``facts`` are those of the model card."""
+    """Return the README of an exported folder, in Markdown; ``facts`` are those of the model card."""
     return f"""{facts}
 - Weights: {weights}
 
 `{ONNX}` takes `tokens`, whole numbers (T, B): T steps of B texts; and the state of each layer, float32 (1, B, size),
-zeros at first. It gives `logits` (T, B, types), and `next_…` of each state, to be fed with the next tokens. Its
-metadata say what it is. ONNX Runtime alone runs it (`pip install onnxruntime`); here it writes 50 tokens:
+zeros at first. It returns `logits` (T, B, types) and a `next_…` for each state, to be passed in with the next tokens.
+Its metadata describe it. ONNX Runtime alone runs it (`pip install onnxruntime`); this program writes 50 tokens:
 
 ```python
 {LOOP}```
 
-`{TOKENIZER}` makes these numbers of a text, and a text of them, where Recurray is installed:
+If Recurray is installed, `{TOKENIZER}` turns a text into these numbers and back:
 
 ```python
 {DECODE}```
 
-`pipeline.compress.onnx_model.OnnxModel(FOLDER)` keeps the state by itself and checks what it is given.
+`pipeline.compress.onnx_model.OnnxModel(FOLDER)` keeps the state itself and checks its inputs.
 """

@@ -1,6 +1,6 @@
-"""Layers as loops over time (``Scan``) of plain operators, for cells that ONNX has no operator of, and for int8.
+"""Layers as loops over time (``Scan``) of plain operators, for cells without an ONNX operator, and for int8.
 
-What does not depend on the state is made before the loop, for all steps at once.
+What does not depend on the state is computed before the loop, for all steps at once.
 Letters: T time, B streams, E embedding, H hidden, G gates.
 """
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class Step:
-    """One step of a layer while it is put together: a body of ``nodes`` within ``graph``.
+    """One step of a layer under construction: a body of ``nodes`` within ``graph``.
 
-    ``inputs`` are what the loop is given of each step, (B, ·); ``begins`` and ``ends`` the state before and after it.
+    ``inputs`` are what the loop receives at each step, (B, ·); ``begins`` and ``ends`` the state before and after it.
     """
 
     graph: Graph
@@ -38,17 +38,17 @@ class Step:
     ends: list[str]
 
     def times(self, rows: str, name: str, **how: Any) -> str:
-        """(B, H) ``rows`` times the layer's matrix called ``name``, plus its bias where it has one."""
+        """Multiply (B, H) ``rows`` by the layer's matrix called ``name`` and add its bias, if it has one."""
         bias = getattr(self.layer, name.replace("weight", "bias"), None) if name.endswith("_l0") else None
         return self.graph.times(self.nodes, rows, f"{name}{self.index}", getattr(self.layer, name), bias, **how)
 
 
 @dataclass(frozen=True)
 class CellLoop:
-    """A kind of layer: the parts of its state, what goes into the loop, a step of it, what comes out of the layer.
+    """A kind of layer: the parts of its state, what goes into the loop, one step of it, what comes out of the layer.
 
-    ``before`` makes (T, B, ·) inputs of the loop from (T, B, E); ``step`` fills in the ends; ``after`` makes (T, B, H)
-    of ``layer`` from the first part of the state after each step and the inputs of the loop.
+    ``before`` turns (T, B, E) into the loop's (T, B, ·) inputs; ``step`` fills in the ends; ``after`` turns the first
+    part of the state after each step, and the loop's inputs, into the layer's output, (T, B, H).
     """
 
     name: str
@@ -59,7 +59,7 @@ class CellLoop:
 
 
 def add_loop(graph: Graph, index: int, layer: Any, hidden: str, states: list[str]) -> str:
-    """(T, B, E) through one layer → (T, B, H); ``states`` name its state, which goes to ``next_`` of each."""
+    """Pass (T, B, E) through one layer → (T, B, H); ``states`` name its state, which becomes ``next_…``."""
     nodes, body, cell = graph.nodes, Nodes(graph.nodes), CELLS[type(layer)]
     if isinstance(layer, QRNN):
         hidden = _beside_the_input_before(nodes, layer, hidden, states)
@@ -88,7 +88,7 @@ def add_loop(graph: Graph, index: int, layer: Any, hidden: str, states: list[str
 
 
 def _beside_the_input_before(nodes: Nodes, layer: QRNN, hidden: str, states: list[str]) -> str:
-    """(T, B, E) → (T, B, 2E), each input after the previous one; the last one is handed to the next call."""
+    """(T, B, E) → (T, B, 2E), each input preceded by the one before it; the last one is passed to the next call."""
     if layer.width == 1:
         return hidden
     first, last, end = (nodes.weight(f"number_{n}", np.array([n])) for n in (0, -1, np.iinfo(np.int64).max))
@@ -100,7 +100,7 @@ def _beside_the_input_before(nodes: Nodes, layer: QRNN, hidden: str, states: lis
 
 
 def _gates_before(graph: Graph, index: int, layer: Any, hidden: str) -> list[str]:
-    """The products of the inputs, for torch's layers."""
+    """Return the products of the inputs, for torch's layers."""
     return [graph.times(graph.nodes, hidden, f"weight_ih_l0{index}", layer.weight_ih_l0, layer.bias_ih_l0)]
 
 
@@ -109,7 +109,7 @@ def _lstm(step: Step) -> None:
 
 
 def _lstm_from(step: Step, sums: str) -> None:
-    """From the sums under the gates i, f, k, o."""
+    """Complete a step from the pre-activations of i, f, k, o."""
     nodes = step.nodes
     gates = nodes.parted(sums, 4)
     enter, forget, output = (nodes.add("Sigmoid", gates[place]) for place in (0, 1, 3))
@@ -133,7 +133,7 @@ def _rnn(step: Step) -> None:
 
 
 def _products(graph: Graph, index: int, layer: Any, hidden: str) -> list[str]:
-    """(T, B, H) of each product of one of our cells."""
+    """Return each product of one of our cells, (T, B, H)."""
     products = graph.times(graph.nodes, hidden, f"weight{index}", layer.weight, layer.bias)
     return graph.nodes.parted(products, layer.num_products)
 
@@ -162,12 +162,12 @@ def _qrnn_after(graph: Graph, layer: Any, states: str, inputs: list[str]) -> str
 
 
 def _average(step: Step) -> None:
-    """f h + (1 − f) x, for the cells whose gates depend on the inputs alone."""
+    """f h + (1 − f) x, for cells whose gates depend only on the inputs."""
     step.nodes.between(step.inputs[0], step.begins[0], step.inputs[1], result=step.ends[0])
 
 
 def _inputs_times_weight(graph: Graph, index: int, layer: Any, hidden: str) -> list[str]:
-    """The products of the inputs, for our cells."""
+    """Return the products of the inputs, for our cells."""
     return [graph.times(graph.nodes, hidden, f"weight{index}", layer.weight, layer.bias)]
 
 
@@ -198,9 +198,9 @@ def _mogrified(step: Step) -> None:
 
 
 def _slstm(step: Step) -> None:
-    """As ``LoopedSLSTM``, with l = −∞ inside where the state says 0."""
+    """Like ``LoopedSLSTM``; a 0 in the state's l is read as −∞."""
     nodes, layer = step.nodes, step.layer
-    rows = 4 * layer.hidden_size // layer.num_heads  # of the weight, for each head
+    rows = 4 * layer.hidden_size // layer.num_heads  # of the weight, per head
     heads = []
     parts = [nodes.parted(name, layer.num_heads) for name in (step.inputs[0], step.begins[0])]
     for head, (of_inputs, before) in enumerate(zip(*parts, strict=True)):
@@ -225,7 +225,7 @@ def _slstm(step: Step) -> None:
 
 
 def _slstm_after(graph: Graph, layer: Any, states: str, inputs: list[str]) -> str:
-    """Each head normalised, (T, B, H)."""
+    """Return the states with each head normalised, (T, B, H)."""
     nodes, size = graph.nodes, layer.hidden_size // layer.num_heads
     in_heads = nodes.weight(f"heads_of_{size}", np.array([0, 0, -1, size]))
     ones = nodes.weight(f"ones{size}", np.ones(size, dtype=np.float32))
@@ -236,7 +236,7 @@ def _slstm_after(graph: Graph, layer: Any, states: str, inputs: list[str]) -> st
 
 
 def _joined(nodes: Nodes, parts: list[str]) -> str:
-    """(B, D) each, side by side."""
+    """Return the (B, D) ``parts`` side by side."""
     return nodes.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
 
 

@@ -1,4 +1,4 @@
-"""A model is exported to ONNX, in float32 (checked against torch) or int8. Letters: T time, B streams."""
+"""Export a model to ONNX, in float32 (checked against torch) or int8. Letters: T time, B streams."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from pipeline.errors import UserError
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 
-# of logits, between torch and the exported file: so much, or so much of the largest where that is more
+# how far the exported file's logits may be from torch's: absolutely, or relative to the largest if that is more
 TOLERANCE, RELATIVE_TOLERANCE = 1e-4, 1e-5
 CHECKED_AT_ONCE = 64  # tokens
 
 
 def export(model: LanguageModel, ids: Any, *, int8: bool = False, facts: Mapping[str, str] | None = None) -> bytes:
-    """The content of the ONNX file of ``model``; in float32 its logits on the tokens ``ids`` are those of torch.
+    """Return the content of the ONNX file of ``model``; in float32 its logits on the tokens ``ids`` match torch's.
 
     Args:
-        facts: go into the file's metadata, beside what the model is.
+        facts: added to the file's metadata, which also say what the model is.
 
     Raises:
-        UserError: ONNX is not installed, or an export that does not match.
+        UserError: ONNX is not installed, or the export does not match.
     """
     graph = Int8Graph(model) if int8 else Graph(model)
     content = graph.content(facts or {})
@@ -37,7 +37,7 @@ def export(model: LanguageModel, ids: Any, *, int8: bool = False, facts: Mapping
 
 
 def check_matches(model: LanguageModel, content: bytes, ids: Any) -> None:
-    """Raise ``UserError`` unless both give the same logits after each of ``ids``, but for rounding."""
+    """Raise ``UserError`` unless both return the same logits after each of ``ids``, up to rounding."""
     exported = OnnxModel(content)
     largest, allowed = 0.0, TOLERANCE
     with evaluating(model):

@@ -1,6 +1,6 @@
 """A model as an ONNX file, with the state as input and output; here in float32.
 
-``onnx_cells`` has the layers that are loops, ``onnx_heads`` the heads that are more than a product.
+``onnx_cells`` has the layers that are loops, ``onnx_heads`` the heads, some of which are more than a product.
 Letters: T time, B streams, E embedding, H hidden, V vocabulary.
 """
 
@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.model.language_model import LanguageModel
 
 NO_CACHE = "the ONNX files of this project hold recurrent layers, not a cache of the past"
-# the operator of a layer, and torch's blocks of gates in the order of ONNX
+# a layer's operator, and torch's blocks of gates in ONNX's order
 OPERATORS: dict[type[nn.Module], tuple[str, list[int]]] = {
     nn.LSTM: ("LSTM", [0, 3, 1, 2]),
     nn.GRU: ("GRU", [1, 0, 2]),
@@ -30,19 +30,19 @@ OPERATORS: dict[type[nn.Module], tuple[str, list[int]]] = {
 
 
 class Graph:
-    """A model in float32, its layers ONNX's own operators where it has them."""
+    """A model in float32; its layers are ONNX's own operators if ONNX has them."""
 
     weights_are = "float32"
 
     def __init__(self, model: LanguageModel) -> None:
-        """Raises ``UserError`` where ONNX is not installed, or for a model that attends to the past."""
+        """Raises ``UserError`` if ONNX is not installed, or if the model attends to the past."""
         if model.attends:
             raise UserError(f"{NO_CACHE} ({model.attends})", argument="format")
         self.model = model
         self.nodes = Nodes()
 
     def content(self, facts: Mapping[str, str]) -> bytes:
-        """The file."""
+        """Return the content of the file."""
         model, nodes = self.model, self.nodes
         recurrence: Any = model.recurrence
         head = model.head
@@ -52,7 +52,7 @@ class Graph:
         outputs = [nodes.floats("logits", ["T", "B", num_types])]
         hidden = self.embedded()
         for index, (layer, sizes) in enumerate(zip(layers, recurrence.state_sizes, strict=True)):
-            # a part of size 0, as a QRNN without the input before has, is none
+            # a part of size 0 is left out (a QRNN that reads only the current input has one)
             states = {
                 f"{part}{index}": size for part, size in zip(CELLS[type(layer)].state, sizes, strict=True) if size
             }
@@ -70,17 +70,17 @@ class Graph:
         return nodes.content(inputs, outputs, {**facts, **own, "vocabulary": str(num_types)})
 
     def embedded(self) -> str:
-        """Tokens (T, B) → (T, B, E)."""
+        """Embed tokens: (T, B) → (T, B, E)."""
         return self.nodes.add("Gather", self.matrix("embedding", self.model.embedding.weight), "tokens")
 
     def matrix(self, name: str, weight: torch.Tensor) -> str:
-        """A matrix (outputs, inputs), stored once whoever asks for it: a tied one is the embedding."""
+        """Return the name of a matrix (outputs, inputs), stored once for all uses: a tied one is the embedding."""
         if weight is self.model.embedding.weight:
             name = "embedding"
         return name if name in self.nodes.weights else self.store(name, array(weight))
 
     def store(self, name: str, values: Any) -> str:
-        """Put the ``values`` of a matrix into the file, (outputs, inputs)."""
+        """Store the ``values`` of a matrix, (outputs, inputs), in the file."""
         return self.nodes.weight(name, values)
 
     def times(
@@ -94,9 +94,9 @@ class Graph:
         part: slice | None = None,
         result: str | None = None,
     ) -> str:
-        """(…, E) ``rows`` times a transposed matrix (V, E), or ``part`` of its outputs, plus ``bias`` → (…, V).
+        """Multiply (…, E) ``rows`` by a transposed matrix (V, E), or ``part`` of its outputs, plus ``bias`` → (…, V).
 
-        ``nodes`` get the product; what does not depend on the rows goes into the graph around them.
+        The product goes into ``nodes``; what does not depend on the rows goes into the graph around them.
         """
         values = self.part(self.matrix(name, weight), part, axis=0)
         columns = self.nodes.once("Transpose", values, perm=[1, 0])
@@ -106,11 +106,11 @@ class Graph:
         return nodes.add("Add", products, self.nodes.weight(f"{name}_bias", array(bias)), result=result)
 
     def multiply(self, nodes: Nodes, rows: str, columns: str, *, result: str | None) -> str:
-        """(…, E) rows times ``columns`` (E, V)."""
+        """Multiply (…, E) ``rows`` by ``columns`` (E, V)."""
         return nodes.add("MatMul", rows, columns, result=result)
 
     def part(self, values: str, part: slice | None, *, axis: int) -> str:
-        """Those of ``values`` along ``axis``; None: all."""
+        """Return ``part`` of ``values`` along ``axis``; None: all of them."""
         if part is None:
             return values
         begin, end, axes = (
@@ -119,7 +119,7 @@ class Graph:
         return self.nodes.once("Slice", values, begin, end, axes)
 
     def normalized(self, hidden: str, index: int) -> str:
-        """What layer ``index`` takes; after the last layer: what comes out."""
+        """Normalise ``hidden`` for layer ``index``, or after the last layer, if the model has norms."""
         norms = self.model.recurrence.norms
         if norms is None:
             return hidden
@@ -129,7 +129,7 @@ class Graph:
         return self.nodes.add("LayerNormalization", hidden, scale, bias, axis=-1, epsilon=norm.eps)
 
     def recurrent(self, index: int, layer: Any, hidden: str, states: list[str]) -> str:
-        """(T, B, E) through one layer → (T, B, H); ``states`` name its state, which goes to ``next_`` of each."""
+        """Pass (T, B, E) through one layer → (T, B, H); ``states`` name its state, which becomes ``next_…``."""
         if type(layer) not in OPERATORS:
             return add_loop(self, index, layer, hidden, states)
         nodes = self.nodes
@@ -152,5 +152,5 @@ class Graph:
 
 
 def array(tensor: torch.Tensor) -> Any:
-    """Numbers in float32 for the file."""
+    """Return ``tensor`` as float32 numbers for the file."""
     return tensor.detach().float().cpu().numpy()

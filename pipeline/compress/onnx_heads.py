@@ -1,4 +1,4 @@
-"""The heads of an exported model: (T, B, H) → (T, B, V) logits, log-probabilities where a head has several softmaxes.
+"""The heads of an exported model: (T, B, H) → (T, B, V) logits, or log-probabilities if a head has several softmaxes.
 
 Letters: T time, B streams, H hidden, V vocabulary, K experts, E embedding.
 """
@@ -26,7 +26,7 @@ def add_head(graph: Graph, head: Any, hidden: str, result: str) -> None:
 
 
 def _adaptive(graph: Graph, head: AdaptiveSoftmax, hidden: str, result: str) -> None:
-    """The first softmax holds the frequent types and an entry for each tail, a tail's own comes on top of that."""
+    """The first softmax has the frequent types and an entry per tail, to which the tail's own are added."""
     nodes = graph.nodes
     biases = head.bias.split(head.sizes)
     own = _types(graph, head, 0, hidden, biases[0])
@@ -52,7 +52,7 @@ def _adaptive(graph: Graph, head: AdaptiveSoftmax, hidden: str, result: str) -> 
 
 
 def _types(graph: Graph, head: AdaptiveSoftmax, index: int, hidden: str, bias: Any) -> str:
-    """The logits of the types of softmax number ``index``."""
+    """Return the logits of the types of softmax number ``index``."""
     if head.weight is None:
         return graph.times(graph.nodes, hidden, f"types{index}", head.weights[index], bias)
     types = slice(head.bounds[index], head.bounds[index + 1])
@@ -63,7 +63,7 @@ def _types(graph: Graph, head: AdaptiveSoftmax, index: int, hidden: str, bias: A
 
 
 def _mixture(graph: Graph, head: MixtureOfSoftmaxes, hidden: str, result: str) -> None:
-    """log Σ over K of π_k softmax_k, of the largest summand apart so that nothing underflows."""
+    """log Σ over K of π_k softmax_k, with the largest summand taken out so that nothing underflows."""
     nodes = graph.nodes
     vectors = nodes.add("Tanh", graph.times(nodes, hidden, "experts", head.experts.weight, head.experts.bias))
     shape = nodes.weight("experts_shape", np.array([0, 0, head.num_experts, head.weight.shape[1]]))

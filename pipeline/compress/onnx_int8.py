@@ -1,14 +1,14 @@
 """A model in int8 as an ONNX file of plain operators.
 
-Every row of a matrix that gives one output has a scale of its own, so a tied matrix is stored once and serves as
-embedding and as output. What a matrix multiplies becomes 8 bits as well, with a scale for each row (text) and step:
-sums of integers are exact, so what a text gives does not depend on what stands beside or after it, bit for bit.
-(``DynamicQuantizeMatMul`` and ``DynamicQuantizeLSTM`` of ONNX Runtime take one scale for all rows and steps of a call.)
-A layer is a loop over time whose input products are made before it, all at once.
+Each row of a matrix, which yields one output, has its own scale, so a tied matrix is stored once and serves as both
+embedding and output. What a matrix multiplies is also quantised to 8 bits, with a scale for each row (text) and step:
+sums of integers are exact, so a text's logits do not depend, bit for bit, on other texts or on what follows.
+(``DynamicQuantizeMatMul`` and ``DynamicQuantizeLSTM`` of ONNX Runtime use one scale for all rows and steps of a call.)
+A layer is a loop over time whose input products are computed before it, all at once.
 
-Weights take 7 of the 8 bits: without VNNI a CPU adds two products of a pair in 16 bits, of which the largest is
-2 · 255 · 63. Rows are stored from 1 to 255 around 128, for which CPUs have kernels; ONNX Runtime's for signed ones is
-ten times slower. Letters: T time, B streams, E embedding, H hidden, V vocabulary, G gates.
+Weights use 7 of the 8 bits: without VNNI a CPU adds products in pairs in 16 bits, and the largest such sum is
+2 · 255 · 63. Rows are stored as 1 to 255 with 128 as zero, for which CPUs have kernels; ONNX Runtime's kernel for
+signed rows is ten times slower. Letters: T time, B streams, E embedding, H hidden, V vocabulary, G gates.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SMALLEST_SCALE = 1e-12  # of a row of zeros
 
 
 class Int8Graph(Graph):
-    """A model in int8, its layers loops of plain operators."""
+    """A model in int8; its layers are loops of plain operators."""
 
     weights_are = "int8"
 
@@ -57,7 +57,7 @@ class Int8Graph(Graph):
         part: slice | None = None,
         result: str | None = None,
     ) -> str:
-        """As in float32; each row has a scale of its own, and each output of the matrix."""
+        """As in float32, but each row and each output of the matrix has its own scale."""
         matrix = self.matrix(name, weight)
         columns = self.nodes.once("Transpose", self.part(matrix, part, axis=0), perm=[1, 0])
         scale = self.part(f"{matrix}_scale", part, axis=0)
@@ -79,6 +79,6 @@ class Int8Graph(Graph):
 
 
 def quantized(matrix: Any) -> tuple[Any, Any]:
-    """(outputs, inputs) → int8 of the same shape, (outputs,) scales."""
+    """Quantise (outputs, inputs) → int8 of the same shape, and (outputs,) scales."""
     scale = np.maximum(np.abs(matrix).max(1) / WEIGHT_LEVELS, SMALLEST_SCALE).astype(np.float32)
     return np.round(matrix / scale[:, None]).astype(np.int8), scale

@@ -10,9 +10,9 @@ import numpy as np
 from pipeline.errors import UserError
 
 ONNX = "model.onnx"
-# an exported file's metadata say here what its weights are, float32 or int8
+# the key of an exported file's metadata that says what its weights are, float32 or int8
 WEIGHTS = "weights"
-# an operator of int8 files exported earlier, with one scale for all rows and steps of a call
+# in int8 files of earlier versions: an operator with one scale for all rows and steps of a call
 SCALES_A_WHOLE_CALL = b"DynamicQuantize"
 
 
@@ -22,7 +22,7 @@ class OnnxModel:
     def __init__(self, source: str | Path | bytes, *, num_threads: int = 1) -> None:
         """
         Args:
-            source: a file, the folder that ``jobs.compress`` put it into, or its content.
+            source: a file, the folder that ``jobs.compress`` wrote it to, or its content.
 
         Raises:
             UserError: ONNX Runtime is not installed, there is no such file, or it is not a model of ``jobs.compress``.
@@ -36,7 +36,7 @@ class OnnxModel:
         options.intra_op_num_threads = num_threads
         try:
             self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime has a class of its own for each thing that may be wrong
+        except Exception as error:  # ONNX Runtime raises a different class for each kind of failure
             reason = " ".join(str(error).split())
             raise UserError(f"{name}: not a model that ONNX Runtime can run ({reason})") from None
         tokens, *self.state_inputs = self.session.get_inputs()
@@ -56,22 +56,22 @@ class OnnxModel:
         return self.scales_whole_calls or self.facts.get(WEIGHTS) == "int8"
 
     def reset(self, batch_size: int) -> None:
-        """Begin anew, with a zero state for ``batch_size`` streams."""
+        """Start again, with a zero state for ``batch_size`` streams."""
         shapes = [(1, batch_size, item.shape[2]) for item in self.state_inputs]
         self.state, self.is_zero = [np.zeros(shape, dtype=np.float32) for shape in shapes], True
 
     def __call__(self, tokens: Any) -> Any:
-        """(T, B) token ids → (T, B, V) logits, float32; a zero state is one of as many streams as come.
+        """Read (T, B) token ids → (T, B, V) logits, float32; a zero state takes any number of streams.
 
         Raises:
-            UserError: ``tokens`` are not (T, B) ids of the vocabulary, or of other streams than the state is.
+            UserError: ``tokens`` are not (T, B) ids of the vocabulary, or not as many streams as the state has.
         """
         ids = self._checked(tokens)
         num_streams = ids.shape[1]
         if num_streams != self.state[0].shape[1]:
             if not self.is_zero:
                 raise UserError(
-                    f"tokens: {num_streams} streams, but the state is of {self.state[0].shape[1]}; "
+                    f"tokens: {num_streams} streams, but the state has {self.state[0].shape[1]}; "
                     f"reset({num_streams}) starts again"
                 )
             self.reset(num_streams)
@@ -79,7 +79,7 @@ class OnnxModel:
         if not self.scales_whole_calls or ids.size == 1:
             logits, *self.state = self._run(ids, self.state)
             return logits
-        # one token at a time: what another step or stream holds must not change what this one gives
+        # one token at a time: another step or stream must not change the logits of this one
         logits = np.empty((*ids.shape, self.vocab_size), dtype=np.float32)
         for step, stream in np.ndindex(ids.shape):
             one = slice(stream, stream + 1)
@@ -94,11 +94,11 @@ class OnnxModel:
         return self.session.run(None, {"tokens": ids, **feed})
 
     def _checked(self, tokens: Any) -> Any:
-        """``tokens`` as int64. Raises ``UserError`` for what the graph would refuse in its own words, or take."""
+        """``tokens`` as int64. Raises ``UserError`` for what the graph would refuse in its own words, or accept."""
         try:
             tokens = np.asarray(tokens)
         except ValueError:
-            raise UserError("tokens: must be (T, B) ids, with as many in each of the T rows") from None
+            raise UserError("tokens: must be (T, B) ids, with the same number in each of the T rows") from None
         if tokens.ndim != 2 or tokens.dtype.kind not in "iu" or not tokens.size:
             raise UserError(
                 f"tokens: must be whole numbers of shape (T, B), not {tokens.dtype} of shape {tokens.shape}"
@@ -106,12 +106,12 @@ class OnnxModel:
         lowest, highest = tokens.min(), tokens.max()
         if lowest < 0 or highest >= self.vocab_size:
             wrong = lowest if lowest < 0 else highest
-            raise UserError(f"tokens: {wrong} is no id of a vocabulary of {self.vocab_size:,} types")
+            raise UserError(f"tokens: {wrong} is not an id of a vocabulary of {self.vocab_size:,} types")
         return tokens.astype(np.int64, copy=False)
 
 
 def _read(path: Path) -> tuple[Path, bytes]:
-    """The path and content of the file at ``path``, or in the folder there. Raises ``UserError`` naming it."""
+    """Return the path and content of the file at ``path``, or in the folder there. Raises ``UserError`` naming it."""
     file = path / ONNX if path.is_dir() else path
     try:
         return file, file.read_bytes()

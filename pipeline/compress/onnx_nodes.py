@@ -1,4 +1,4 @@
-"""An ONNX graph while it is put together: its nodes, its weights, and a name for everything."""
+"""An ONNX graph under construction: its nodes, its weights, and a name for everything."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OPSET, IR_VERSION = 17, 8
 
 
 class Nodes:
-    """Nodes in the order in which they run. Methods take and give the names of values."""
+    """Nodes in the order in which they run. Methods take and return the names of values."""
 
     def __init__(self, outer: Nodes | None = None) -> None:
         """``outer``: the graph that runs these nodes as the body of a loop; they share its weights.
@@ -29,23 +29,23 @@ class Nodes:
         self.onnx: Any = onnx
         self.nodes: list[Any] = []
         self.weights: dict[str, Any] = {} if outer is None else outer.weights
-        # a body sees the values of the graph around it, so no name may stand in both
+        # a body sees the values of the graph around it, so no name may occur in both
         self.numbers: Any = itertools.count() if outer is None else outer.numbers
         self.made: dict[Any, str] = {}  # by ``once``
 
     def add(self, kind: str, *inputs: str, result: str | None = None, **attributes: Any) -> str:
-        """A node with a single output, named ``result`` or by a number."""
+        """Add a node with a single output, named ``result`` or by a number."""
         return self.add_many(kind, inputs, [result or f"{kind.lower()}_{next(self.numbers)}"], **attributes)[0]
 
     def once(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """``add``, or what an equal call made before."""
+        """Like ``add``, but return the result of an earlier equal call if there was one."""
         key = (kind, inputs, repr(attributes))
         if key not in self.made:
             self.made[key] = self.add(kind, *inputs, **attributes)
         return self.made[key]
 
     def parted(self, values: str, number: int) -> list[str]:
-        """(…, n·H) → n parts of (…, H)."""
+        """Split (…, n·H) → n parts of (…, H)."""
         return self.add_many("Split", [values], [f"part_{next(self.numbers)}" for _ in range(number)], axis=-1)
 
     def between(self, one: str, other: str, share: str, *, result: str) -> str:
@@ -53,25 +53,25 @@ class Nodes:
         return self.add("Add", one, self.add("Mul", share, self.add("Sub", other, one)), result=result)
 
     def add_many(self, kind: str, inputs: Sequence[str], results: list[str], **attributes: Any) -> list[str]:
-        """A node with several outputs."""
+        """Add a node with several outputs."""
         self.nodes.append(self.onnx.helper.make_node(kind, inputs, results, **attributes))
         return results
 
     def weight(self, name: str, values: Any) -> str:
-        """Numbers that are stored in the file."""
+        """Store numbers in the file."""
         self.weights[name] = values
         return name
 
     def floats(self, name: str, shape: Sequence[str | int]) -> Any:
-        """What an input or output of float32 is declared as."""
+        """Return the declaration of an input or output of float32."""
         return self.onnx.helper.make_tensor_value_info(name, self.onnx.TensorProto.FLOAT, shape)
 
     def body(self, name: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> Any:
-        """The nodes as what a loop runs at each step."""
+        """Return the nodes as the body that a loop runs at each step."""
         return self.onnx.helper.make_graph(self.nodes, name, inputs, outputs)
 
     def content(self, inputs: Sequence[Any], outputs: Sequence[Any], facts: Mapping[str, str]) -> bytes:
-        """The nodes and weights as a file, with ``facts`` as its metadata."""
+        """Return the nodes and weights as a file, with ``facts`` as its metadata."""
         onnx = self.onnx
         weights = [onnx.numpy_helper.from_array(np.ascontiguousarray(a), name) for name, a in self.weights.items()]
         graph = onnx.helper.make_graph(self.nodes, "recurray", inputs, outputs, weights)

@@ -1,9 +1,9 @@
-"""Whole hidden units are taken out of a trained model, which leaves a smaller dense one, faster wherever it runs.
+"""Remove whole hidden units from a trained model, which leaves a smaller dense one, faster wherever it runs.
 
-A unit goes with all that it reads (its rows of every gate, its biases) and all that reads it (columns of its layer's
-recurrent matrix, of the next layer's and of the head). Where the head is the embedding and takes the last layer as it
-is, unit j of that layer and column j of the embedding go together. A unit that nothing reads changes no logit.
-Letter: H hidden.
+A unit is removed together with what it reads through (its rows of every gate, its biases) and what reads it (columns of
+its layer's recurrent matrix, of the next layer's and of the head). If the head is the embedding and reads the last
+layer directly, column j of the embedding goes with unit j of that layer. Without a unit that nothing reads, all logits
+stay the same. Letter: H hidden.
 """
 
 from __future__ import annotations
@@ -29,44 +29,52 @@ from pipeline.model.mogrifier import MogrifierLSTM
 from pipeline.training.checkpoint import Loaded
 from pipeline.training.directory import RunDirectory
 
-# of the training text, for the saliency
+# windows of the training text that are read for the saliency
 WINDOWS = 50
-# in the directory of a tuning run: the checksum of the weights that its units were taken out of
+# in the directory of a tuning run: the checksum of the weights whose units were removed
 PRUNED_FROM = "pruned_from"
 
 
 def check_removable(config: Config, model: LanguageModel) -> None:
-    """Raise ``UserError`` for a model that units cannot be taken out of."""
+    """Raise ``UserError`` if units cannot be removed from ``model``."""
     if model.attends:
-        raise UserError(f"each unit has a part in all others where a model attends ({model.attends})", argument="units")
+        raise UserError(
+            f"units cannot be removed from a model that attends ({model.attends}): each affects all others",
+            argument="units",
+        )
     if config.model.layer_norm or config.model.residual:
-        raise UserError("with model.layer_norm or model.residual each unit has a part in all others", argument="units")
+        raise UserError(
+            "units cannot be removed with model.layer_norm or model.residual, which tie them to other units",
+            argument="units",
+        )
     if config.model.cell == "slstm":
-        raise UserError("the norm of an slstm's heads gives each unit a part in others of its head", argument="units")
+        raise UserError(
+            "units cannot be removed from an slstm: the norm of each head ties its units together", argument="units"
+        )
     if type(model.head) is not Softmax:
         raise UserError(f"model.head must be softmax, not {config.model.head}", argument="units")
 
 
 def without_units(loaded: Loaded, share: float, windows: Iterable[Window]) -> Loaded:
-    """A smaller model: of each layer, ``share`` of the units is gone, those of least ``saliency`` on ``windows``.
+    """Return a smaller model: each layer loses ``share`` of its units, those of least ``saliency`` on ``windows``.
 
     Raises:
-        UserError: a model that units cannot be taken out of.
+        UserError: units cannot be removed from the model.
     """
     check_removable(loaded.config, loaded.model)
     scores = saliency(loaded.model, windows)
     numbers = [max(1, len(each) - round(share * len(each))) for each in scores]
     if loaded.model.projection is not None and numbers[-1] == loaded.model.embedding.embedding_dim:
-        numbers[-1] += 1  # with as many units as that a tied model has no projection
+        numbers[-1] += 1  # with exactly that many units a tied model has no projection
     return keep_units(
         loaded, [each.topk(number).indices.sort().values for each, number in zip(scores, numbers, strict=True)]
     )
 
 
 def saliency(model: LanguageModel, windows: Iterable[Window]) -> list[Tensor]:
-    """Return (H,) of each layer: by how much the loss is expected to change when what reads a unit is zero.
+    """Return (H,) for each layer: how much the loss is expected to change if the weights that read a unit become zero.
 
-    (Σ w · ∂loss/∂w)² over the weights that read the unit, summed over the first of ``windows``, training text
+    (Σ w · ∂loss/∂w)² over the weights that read the unit, summed over the first ``WINDOWS`` of the training ``windows``
     (Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning", equation 8; only the order matters).
     """
     follower = Follower(model)
@@ -81,7 +89,7 @@ def saliency(model: LanguageModel, windows: Iterable[Window]) -> list[Tensor]:
 
 
 def readers(model: LanguageModel, values: Mapping[str, Tensor]) -> list[Tensor]:
-    """(…, H) of each layer: those of ``values`` (by the names of the parameters they are of) that read a unit."""
+    """Return (…, H) for each layer: those of ``values``, by parameter name, that belong to weights that read a unit."""
     layers: Any = model.recurrence.layers
     found = []
     for index, layer in enumerate(layers):
@@ -96,7 +104,7 @@ def readers(model: LanguageModel, values: Mapping[str, Tensor]) -> list[Tensor]:
 
 
 def keep_units(loaded: Loaded, kept: Sequence[Tensor]) -> Loaded:
-    """``loaded`` with only the units ``kept`` (indices, one tensor a layer)."""
+    """Return ``loaded`` with only the units ``kept`` (indices, one tensor per layer)."""
     model = loaded.model
     layers: Any = model.recurrence.layers
     columns = torch.arange(model.embedding.embedding_dim)
@@ -112,9 +120,9 @@ def keep_units(loaded: Loaded, kept: Sequence[Tensor]) -> Loaded:
 
 
 def tuning_config(config: Config, *, weights: Path, directory: Path, num_steps: int, steps_per_epoch: int) -> Config:
-    """The run that trains ``weights``, a model folder, ``num_steps`` on, otherwise as ``config`` says.
+    """Return the run that trains ``weights``, a model folder, for ``num_steps`` more, otherwise as ``config`` says.
 
-    Its epochs are more than enough, also where windows are of random lengths.
+    Its epochs are more than enough, even if windows have random lengths.
     """
     changes = {
         "train.initial_weights": str(weights),
@@ -129,9 +137,9 @@ def tuning_config(config: Config, *, weights: Path, directory: Path, num_steps: 
 
 
 def begin_tuning(directory: Path, source: str) -> Path | None:
-    """Let ``directory`` hold the run that trains on what was pruned from weights of the checksum ``source``.
+    """Prepare ``directory`` for the run that tunes what was pruned from the weights with checksum ``source``.
 
-    A run there that may be of other weights is set aside; returns where, None if there was none.
+    A run there that may come from other weights is set aside; returns its new path, or None if there was none.
 
     Raises:
         UserError: the run is in use, or cannot be written.
@@ -155,7 +163,7 @@ def _sizes(kept: Sequence[Tensor], embedding_size: int) -> dict[str, Any]:
 def _cut(
     name: str, weight: Tensor, layers: Any, kept: Sequence[Tensor], embedding_columns: Tensor, *, reads_last: str
 ) -> Tensor:
-    """What is left of the parameter called ``name``."""
+    """Return what is left of the parameter called ``name``."""
     if not name.startswith("recurrence."):
         if name == "embedding.weight":
             return weight[:, embedding_columns]
@@ -180,14 +188,14 @@ def _cut(
 
 
 def _last_reader(model: LanguageModel) -> str:
-    """The name of the matrix that reads the last layer."""
+    """Return the name of the matrix that reads the last layer."""
     if model.projection is not None:
         return "projection.weight"
     return "embedding.weight" if model.head.weight is model.embedding.weight else "head.weight"
 
 
 def _names(model: LanguageModel, index: int, *kinds: str) -> list[str]:
-    """Names of the parameters of layer ``index`` that are of these ``kinds``, whatever torch adds to them."""
+    """Return the names of the parameters of layer ``index`` of these ``kinds``, with or without torch's ``_l0``."""
     prefix = f"recurrence.layers.{index}."
     return [
         name
@@ -197,7 +205,7 @@ def _names(model: LanguageModel, index: int, *kinds: str) -> list[str]:
 
 
 def _mixers_reading(layer: Any, what: str) -> list[str]:
-    """Names of the matrices of a mogrifier that read its ``hidden`` vector or its ``inputs``."""
+    """Return the names of the matrices of a mogrifier that read its ``hidden`` vector or its ``inputs``."""
     if not isinstance(layer, MogrifierLSTM):
         return []
     return [f"mixers.{place}" for place, (_, columns) in enumerate(layer.mixed) if columns == what]

@@ -1,4 +1,4 @@
-"""The smaller forms of a checkpoint are written, ready to be measured."""
+"""Write the smaller forms of a checkpoint, ready to be measured."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from pipeline.training import checkpoint
 from pipeline.training.checkpoint import Loaded
 from pipeline.training.pruning import magnitude_masks
 
-# of the text, on which an export is checked
+# tokens of the text on which an export is checked
 CHECKED_TOKENS = 512
 
 
 def make_variants(
     loaded: Loaded, tokens: Tokens, output: Path, *, sparsities: Sequence[float], scope: str
 ) -> list[Variant]:
-    """The variants, their folders written below ``output``; those of ONNX only of a model that does not attend.
+    """Write the variants to folders below ``output`` and return them; ONNX only for a model that does not attend.
 
-    An export is checked on the first of ``tokens``.
+    An export is checked on the first ``CHECKED_TOKENS`` of ``tokens``.
 
     Raises:
-        UserError: an exported file that does not match the model; nothing is written then.
+        UserError: an exported file does not match the model; then nothing is written.
     """
     model = loaded.model.float()
     exported = {
@@ -48,7 +48,7 @@ def make_variants(
 
 
 def pruned(model: LanguageModel, sparsity: float, scope: str) -> LanguageModel:
-    """Copy ``model`` and set its smallest weights to zero; it takes no less memory and time, but packs well."""
+    """Return a copy of ``model`` whose smallest weights are zero; it needs no less memory or time, but zips well."""
     result = copy.deepcopy(model)
     matrices = [parameter for parameter in result.parameters() if parameter.dim() > 1]
     with torch.no_grad():
@@ -60,6 +60,6 @@ def pruned(model: LanguageModel, sparsity: float, scope: str) -> LanguageModel:
 def in_torch(
     name: str, loaded: Loaded, model: LanguageModel, output: Path, dtype: torch.dtype = torch.float32
 ) -> Variant:
-    """``model``, of the shape of ``loaded``, written below ``output`` and read again."""
+    """Write ``model``, which has the shape of ``loaded``, below ``output``, and read it back."""
     weights = write_model_folder(output / name, loaded, model, dtype=dtype)
     return Variant(name, checkpoint.load_model(weights.parent).model.float(), weights.stat().st_size)

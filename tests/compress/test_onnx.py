@@ -125,12 +125,12 @@ def test_wrong_tokens_and_files_are_refused(tmp_path: Path) -> None:
     rows = exported(np.array([[5, 17, 2]], dtype=np.uint16))  # any number of streams, and ids as encode returns them
     np.testing.assert_allclose(rows[:, :1], OnnxModel(content)([[5]]), atol=1e-6)
     for tokens, sentence in (
-        ([[1, 2]], r"tokens: 2 streams, but the state is of 3; reset\(2\) starts again"),
-        ([[1, 2, 30]], "tokens: 30 is no id of a vocabulary of 30 types"),
-        ([[1, -1, 3]], "tokens: -1 is no id"),
+        ([[1, 2]], r"tokens: 2 streams, but the state has 3; reset\(2\) starts again"),
+        ([[1, 2, 30]], "tokens: 30 is not an id of a vocabulary of 30 types"),
+        ([[1, -1, 3]], "tokens: -1 is not an id"),
         ([1, 2, 3], r"tokens: must be whole numbers of shape \(T, B\), not int64 of shape \(3,\)"),
         ([[1.0, 2.0, 3.0]], "tokens: must be whole numbers"),
-        ([[1, 2, 3], [4, 5]], "tokens: must be .* as many in each of the T rows"),
+        ([[1, 2, 3], [4, 5]], "tokens: must be .* the same number in each of the T rows"),
         (np.zeros((0, 3), dtype=np.int64), "tokens: must be whole numbers"),
     ):
         with pytest.raises(UserError, match=f"^{sentence}"):
