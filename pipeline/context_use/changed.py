@@ -1,4 +1,4 @@
-"""Contexts that are changed before the last k tokens: shuffled, or replaced by text from elsewhere.
+"""Contexts that are changed before the last k tokens: shuffled, or replaced with text from elsewhere.
 
 Letters: R rows, F tokens of the changed context.
 """
@@ -19,13 +19,13 @@ CHANGES = ("dropped", "shuffled", "replaced")
 def changed_contexts(
     change: str, tokens: Tokens, *, length: int, longest: int, reset: ResetRule, seed: int
 ) -> Changed | None:
-    """What is read before each row under ``change``, one of ``CHANGES``: nothing, or up to ``length`` tokens.
+    """Return what is read before each row under ``change`` (of ``CHANGES``): up to ``length`` tokens; None: nothing.
 
-    As many count as the text has before the row, from the beginning of its document on if states are made zero there.
-    What is drawn for a row depends on its start and ``seed`` alone.
+    Only as many count as precede the row in the text, or in its document if states are made zero where documents begin.
+    What is drawn for a row depends only on its start and ``seed``.
 
     Args:
-        longest: tokens of a row, which are not to be met in what replaces its context.
+        longest: the length of the longest row; what replaces a context must not overlap the row.
     """
     if change == "dropped":
         return None
@@ -49,7 +49,7 @@ def changed_contexts(
 
 
 def document_of(places: Ids, documents: Ids, num_tokens: int) -> tuple[Ids, Ids]:
-    """Where the documents that hold ``places`` begin and end."""
+    """Return where the documents that contain ``places`` begin and end."""
     bounds = np.unique(np.concatenate([[0], documents, [num_tokens]]))
     index = np.searchsorted(bounds, places, side="right")
     return bounds[index - 1], bounds[np.minimum(index, len(bounds) - 1)]
@@ -58,13 +58,13 @@ def document_of(places: Ids, documents: Ids, num_tokens: int) -> tuple[Ids, Ids]
 def elsewhere(
     start: int, documents: Ids, num_tokens: int, *, length: int, longest: int, generator: np.random.Generator
 ) -> int:
-    """Draw where ``length`` tokens begin that replace what is before ``start``.
+    """Draw the place of the ``length`` tokens that replace those before ``start``.
 
-    They are of other documents than the row's, or, where there is too little other text, at least not of the row nor
-    what comes before it.
+    They come from other documents than the row's or, if these are too short, at least from neither the row nor what
+    precedes it.
 
     Raises:
-        UserError: the text is too short for that, too.
+        UserError: the text is too short even for that.
     """
     near = max(0, start - length), min(num_tokens, start + longest + 1)
     own_begin, own_end = (int(bound[0]) for bound in document_of(np.array([start]), documents, num_tokens))
@@ -74,6 +74,6 @@ def elsewhere(
             place = int(generator.integers(before + after))
             return place if place < before else high + place - before
     raise UserError(
-        f"a text of {num_tokens:,} tokens has no other {length:,} to replace those before a context with",
+        f"a text of {num_tokens:,} tokens is too short: no other {length:,} can replace those before a context",
         argument="change",
     )

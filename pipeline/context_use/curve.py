@@ -16,7 +16,7 @@ from pipeline.data.tokenizer import Ids
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
-# of a normal distribution, 95 % lie within so many standard deviations
+# 95 % of a normal distribution lie within this many standard deviations
 DEVIATIONS = 1.959963984540054
 
 
@@ -24,8 +24,8 @@ DEVIATIONS = 1.959963984540054
 class Mean:
     """A mean of ``number`` values with its 95 % interval.
 
-    Values of one group, which follow one another in a text, are not independent, so it is groups whose sums tell how
-    sure the mean is (Liang & Zeger 1986): the variance is G ÷ (G−1) · Σ (sum of a group's values less the mean)² ÷ N².
+    Values of one group follow one another in a text and are not independent, so the interval is computed from sums over
+    groups (Liang & Zeger 1986): the variance is G ÷ (G−1) · Σ (sum of a group's values less the mean)² ÷ N².
     """
 
     value: float
@@ -35,7 +35,7 @@ class Mean:
 
     @classmethod
     def of(cls, values: Numbers, groups: Ids) -> Mean:
-        """Of (N,) ``values`` in (N,) ``groups``."""
+        """Return the mean of (N,) ``values`` in (N,) ``groups``."""
         value = float(values.mean())
         _, index = np.unique(groups, return_inverse=True)
         sums = np.bincount(index, weights=values - value)  # (G,)
@@ -47,10 +47,10 @@ class Mean:
 
 @dataclass(frozen=True)
 class Point:
-    """The loss with a context of ``context`` tokens, in nats, and by how much it exceeds that with the whole context.
+    """The loss with ``context`` tokens of context, in nats, and how much higher it is than with the whole context.
 
-    ``increase`` is the mean of differences, each of one target with both contexts, so its interval is much the
-    narrower one.
+    ``increase`` is the mean of differences, each between both contexts of one target, so its interval is much
+    narrower.
     """
 
     context: int
@@ -59,7 +59,7 @@ class Point:
 
     @classmethod
     def of(cls, context: int, nats: Numbers, whole: Numbers, groups: Ids) -> Point:
-        """Of (N,) nats with ``context`` tokens and with the whole context."""
+        """Return the point for (N,) nats with ``context`` tokens and with the whole context."""
         return cls(context, Mean.of(nats, groups), Mean.of(nats - whole, groups))
 
     def to_json(self) -> dict[str, Any]:
@@ -77,14 +77,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Points by ascending context."""
+    """Points in ascending order of context."""
 
     points: Sequence[Point]
 
     def effective(self, share: float, *, bound: str = "value") -> int | None:
-        """The least context from which on perplexity is less than ``share`` above that with the whole context.
+        """Return the smallest context from which on perplexity is less than ``share`` above that of the whole one.
 
-        None where the longest context that was measured is too short.
+        None if the longest context that was measured is too short.
 
         Args:
             bound: ``value`` of the increase, or ``low`` or ``high``, the ends of its interval.
@@ -98,18 +98,18 @@ class Curve:
         return found
 
     def before(self, context: int) -> int:
-        """The longest measured context below ``context``; 0 if there is none."""
+        """Return the longest measured context below ``context``; 0 if there is none."""
         return max((point.context for point in self.points if point.context < context), default=0)
 
 
 def recommended_bptt(effective: int | None, horizon: int | None, *, longest: int) -> int:
-    """The window that the model can use: as far as both context and gradient reach, rounded up to a round number.
+    """Return the window that the model can use: as far as both context and gradient reach, rounded up.
 
     Args:
         effective: the effective context; None: more than was measured.
-        horizon: the steps back from which on hardly any gradient flows; None: it still flows at the last, or was not
+        horizon: the number of steps back at which gradients have vanished; None: not even at the last step, or not
             measured.
-        longest: what was measured.
+        longest: the longest context that was measured.
     """
     reach = min(longest if value is None else value for value in (effective, horizon))
     unit = 1 if reach < 20 else 5 if reach < 100 else 10

@@ -1,4 +1,4 @@
-"""Context use of several models, drawn: what is lost after k tokens, and beside it how far back gradients flow."""
+"""Draw the context use of several models: the loss after k tokens, and below it how far back gradients flow."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ DASHES = {"dropped": "-", "shuffled": "--", "replaced": ":"}
 
 @dataclass(frozen=True)
 class Drawn:
-    """What is drawn of a model: curves by change, and the share of the gradient left k steps back, k = 1, 2, …"""
+    """What is drawn for a model: curves by change, and the share of the gradient left k steps back, k = 1, 2, …"""
 
     curves: Mapping[str, Curve]
     shares: Sequence[float] = ()
 
 
 def draw(models: Mapping[str, Drawn], *, share: float) -> Any:
-    """A matplotlib figure of ``models`` by name: above how much is lost, below what gradients still flow, by k."""
+    """Return a matplotlib figure of ``models`` by name: what is lost above, what gradients still flow below, by k."""
     from matplotlib.figure import Figure
 
     has_shares = any(len(drawn.shares) for drawn in models.values())
@@ -46,7 +46,7 @@ def draw(models: Mapping[str, Drawn], *, share: float) -> Any:
         axes[1].axhline(share, color="grey", linestyle="--", linewidth=1, label=f"{100 * share:.3g} %")
         axes[1].set(yscale="log", ylabel="‖∂loss(t)/∂state(t−k)‖\nover that at k = 1")
         axes[1].set_ylim(bottom=FLOOR)
-    axes[-1].set_xlabel("k, tokens of context that are kept, and steps that a gradient flows back")
+    axes[-1].set_xlabel("k: tokens of context kept, and steps that a gradient flows back")
     for each in axes:
         each.grid(alpha=0.3)
         each.legend(fontsize="small")
@@ -54,7 +54,7 @@ def draw(models: Mapping[str, Drawn], *, share: float) -> Any:
 
 
 def _draw_curve(axes: Any, curve: Curve, *, label: str, color: str, line: str) -> None:
-    """The increase of perplexity in percent, with its interval; what is below nothing is left out."""
+    """Draw the increase of perplexity in percent, with its interval; decreases are left out."""
     contexts = [point.context for point in curve.points]
     value, low, high = (
         100 * np.expm1([getattr(point.increase, name) for point in curve.points]) for name in ("value", "low", "high")

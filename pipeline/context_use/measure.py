@@ -1,4 +1,4 @@
-"""The loss of held-out tokens when all before the last k tokens is dropped, shuffled or replaced.
+"""The loss of held-out tokens if everything before the last k tokens is dropped, shuffled or replaced.
 
 Khandelwal, He, Qi & Jurafsky 2018, Sharp Nearby, Fuzzy Far Away: How Neural Language Models Use Context. Letters:
 N targets, P pairs, H hidden.
@@ -31,9 +31,9 @@ from pipeline.data.windows import Tokens
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 
-# tokens before a stretch of targets that count as the whole context, in longest contexts, and at least
+# tokens before a stretch that count as its whole context: this many times the longest context, at least this many
 HISTORY, LEAST_HISTORY = 2, 500
-# by this factor the effective context may differ from the next shorter one that was measured
+# the effective context may exceed the next shorter one that was measured by this factor
 FINEST = 1.1
 
 
@@ -45,10 +45,10 @@ class ContextUse:
     types: Ids  # (N,) ids of the targets
     whole: Numbers  # (N,)
     nats: dict[str, dict[int, Numbers]]  # (N,) each
-    num_read: dict[str, int]  # tokens that were read, by change and for the "whole"
+    num_read: dict[str, int]  # tokens read, by change, and for "whole"
 
     def curve(self, change: str, chosen: np.ndarray[Any, np.dtype[np.bool_]] | None = None) -> Curve:
-        """The curve of ``change``, of all targets or of those where ``chosen``, (N,), is."""
+        """Return the curve of ``change``, over all targets or those for which ``chosen``, (N,), is true."""
         own = np.ones(len(self.whole), dtype=bool) if chosen is None else chosen
         groups = self.targets.stretch[own]
         measured = sorted(self.nats[change].items())
@@ -73,14 +73,14 @@ def measure(
     """Measure how the loss of ``tokens`` depends on the last k tokens before each, for each k of ``contexts``.
 
     Args:
-        changes: what becomes of all before them: ``dropped``, ``shuffled``, ``replaced``.
-        num_targets: spread over the text, the same for every k; None: every token, each with all of its history.
+        changes: what happens to everything before those: ``dropped``, ``shuffled``, ``replaced``.
+        num_targets: how many, spread over the text, the same for every k; None: every token, with all of its history.
         within: a context of k may be longer by this share; 0: each is exactly k.
-        length: tokens that are read shuffled, or of another text, before the k; by default the longest k.
-        share: of perplexity; measure further k where less than it is left to be gained; None: only ``contexts``.
+        length: how many tokens are read before the k, shuffled or from elsewhere; by default the longest k.
+        share: measure further k around the effective context for this share of perplexity; None: only ``contexts``.
         reset: where states are made zero; only documents count.
-        on_plan: told how many tokens will be read, and again where further k are measured.
-        on_tokens: told how many more of them were.
+        on_plan: called with the number of tokens that will be read, and again if further k are measured.
+        on_tokens: called with the number of tokens just read.
 
     Raises:
         UserError: the text is too short.
@@ -118,12 +118,12 @@ def measure(
 
 
 def _to_read(rows: Rows, change: str, length: int) -> int:
-    """Tokens that are read for ``rows``, ``length`` changed ones before each among them."""
+    """Return the number of tokens read for ``rows``, including ``length`` changed ones before each."""
     return rows.num_tokens + (0 if change == "dropped" else length * len(rows.starts))
 
 
 def next_context(curve: Curve, share: float) -> int | None:
-    """The context to measure next: halfway, by ratio, between the effective one and the one before it; None: enough."""
+    """Return the context to measure next: the geometric mean of the effective one and the one before; None: enough."""
     high = curve.effective(share)
     if high is None:
         return None
@@ -132,7 +132,7 @@ def next_context(curve: Curve, share: float) -> int | None:
 
 
 class _Scorer:
-    """Reads rows of a text and scores what follows; ``num_read`` counts the tokens that were read."""
+    """Reads rows of a text and scores what follows; ``num_read`` counts the tokens read."""
 
     def __init__(
         self, model: LanguageModel, tokens: Tokens, reset: ResetRule, on_tokens: Callable[[int], None]
@@ -141,7 +141,7 @@ class _Scorer:
         self.num_read = 0
 
     def nats(self, pairs: Pairs, changed: Changed | None = None) -> Numbers:
-        """(P,) nats of the targets of ``pairs``."""
+        """Return (P,) nats of the targets of ``pairs``."""
         types = torch.from_numpy(self.tokens.rows(pairs.targets, 1)[:, 0])  # (P,)
         result = np.zeros(len(pairs))
         rows, model = Rows.of(pairs), self.model

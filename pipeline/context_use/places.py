@@ -1,8 +1,8 @@
 """Which tokens are predicted, and from which rows all of their contexts can be read.
 
-A row is read from a zero state on and gives, on its way, the loss of one token after another with a longer and longer
-context. So targets that follow one another share a row for as long as their contexts are nearly the same. Letters:
-N targets, P pairs of a start and a target.
+A row is read from a zero state and yields the loss of one token after another, each with a longer context. So
+consecutive targets share a row for as long as their contexts have nearly the same length. Letters: N targets, P pairs
+of a start and a target.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.data.tokenizer import Ids
 from pipeline.errors import UserError
 
-# targets that follow one another in each of the stretches, which are spread over the text
+# consecutive targets in each of the stretches, which are spread over the text
 STRETCH = 30
 
 
@@ -33,7 +33,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Targets:
-    """Places of predicted tokens, ascending; ``stretch`` is the place of the first of those that they follow."""
+    """Places of predicted tokens, ascending; ``stretch`` is the place of the first target in the same stretch."""
 
     places: Ids  # (N,)
     stretch: Ids  # (N,)
@@ -43,7 +43,7 @@ class Targets:
 
 
 def usual_contexts(longest: int) -> list[int]:
-    """1, 2, 3, 5, 10, 20, …, from 100 on with 150, 1,500, … between, up to ``longest``."""
+    """Return 1, 2, 3, 5, 10, 20, … up to ``longest``, and that itself; from 100 on, also 150, 1,500, …"""
     found = {longest}
     for power in range(len(str(longest))):
         found |= {mantissa * 10**power for mantissa in (1, 2, 3, 5)}
@@ -52,10 +52,10 @@ def usual_contexts(longest: int) -> list[int]:
 
 
 def choose_targets(num_tokens: int, number: int, *, before: int) -> Targets:
-    """Spread ``number`` targets in stretches over a text of ``num_tokens``, or all that there are if these are fewer.
+    """Spread ``number`` targets in stretches over a text of ``num_tokens``, or fewer if it has no more.
 
     Args:
-        before: tokens that are wanted before each target.
+        before: tokens wanted before each target.
 
     Raises:
         UserError: the text is not longer than what comes before a target.
@@ -64,19 +64,19 @@ def choose_targets(num_tokens: int, number: int, *, before: int) -> Targets:
     if room < 1:
         raise UserError(
             f"{before:,} tokens before a target need a longer text than the {num_tokens:,} tokens there are; ask for "
-            "less",
+            "fewer",
             argument="contexts",
         )
     number = min(number, room)
     num_stretches = -(-number // STRETCH)
     bounds = np.arange(num_stretches + 1) * number // num_stretches
-    # of the room, each stretch has the same share, and begins it
+    # each stretch begins an equal share of the room
     stretch = np.repeat(before + np.arange(num_stretches) * room // num_stretches, np.diff(bounds))
     return Targets(stretch + np.arange(number) - np.repeat(bounds[:-1], np.diff(bounds)), stretch)
 
 
 def all_targets(num_tokens: int) -> Targets:
-    """Every token but the first. Raises ``UserError`` if there is no other."""
+    """Return every token but the first. Raises ``UserError`` if there is no other."""
     if num_tokens < 2:
         raise UserError(f"a text of {num_tokens} tokens has nothing to score; at least 2 are needed")
     places = np.arange(1, num_tokens)
@@ -84,10 +84,10 @@ def all_targets(num_tokens: int) -> Targets:
 
 
 def after_contexts(targets: Targets, contexts: Sequence[int], *, within: float) -> Pairs:
-    """Every target after each of the contexts, those of the first context first; none reaches before the text.
+    """Return every target after each of the contexts, one context after another; none reaches back before the text.
 
     Args:
-        within: a context may be longer by this share, so that targets share rows; 0: by nothing.
+        within: a context may be longer by this share, so that targets share rows; 0: each is exact.
     """
     starts = []
     for context in contexts:
@@ -98,6 +98,6 @@ def after_contexts(targets: Targets, contexts: Sequence[int], *, within: float) 
 
 
 def whole_contexts(targets: Targets, *, history: int | None) -> Pairs:
-    """Every target after all before it from at least ``history`` tokens on; None: from the beginning of the text on."""
+    """Return every target after at least the ``history`` tokens before it; None: after the text from its beginning."""
     starts = np.zeros_like(targets.places) if history is None else np.maximum(0, targets.stretch - history)
     return Pairs(starts, targets.places)

@@ -1,7 +1,7 @@
-"""Rows of text are read side by side from a zero state, and give the hidden vectors of wanted places.
+"""Read rows of text side by side from a zero state, for the hidden vectors at the places that are wanted.
 
-Before it, a row may read a changed context: text from elsewhere, or what came before in another order. Letters:
-T time, R rows, P pairs, H hidden, F tokens of the changed context.
+A row may be preceded by a changed context: text from elsewhere, or what precedes it in another order. Letters: T time,
+R rows, P pairs, H hidden, F tokens of the changed context.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.model.segments import Segments
 from pipeline.model.state import select
 
-# rows side by side, and tokens of all of them at a time
+# rows read side by side, and tokens of all of them read at a time
 ROWS_AT_ONCE, TOKENS_AT_ONCE = 512, 8192
 
 
-# (R,) starts of rows → (R, F) tokens that are read before each, and (R,) how many of them, the last ones, count
+# (R,) starts of rows → (R, F) tokens that are read before each, and (R,) how many of the last of them count
 Changed = Callable[[Ids], tuple[Ids, Ids]]
 
 
@@ -54,7 +54,7 @@ class Rows:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of all rows."""
+        """Return the number of tokens in all rows."""
         return int(self.lengths.sum())
 
 
@@ -67,12 +67,12 @@ def hidden_of(
     changed: Changed | None = None,
     on_tokens: Callable[[int], None] = lambda number: None,
 ) -> Iterator[tuple[Ids, Tensor]]:
-    """Read ``rows``; yields numbers of pairs, (n,), with their (n, H) hidden vectors as the head takes them.
+    """Read ``rows``; yields indices of pairs, (n,), with their hidden vectors, (n, H), as the head takes them.
 
     Args:
         reset: where within a row the state is made zero.
         changed: what is read before the rows.
-        on_tokens: told how many tokens more were read.
+        on_tokens: called with the number of tokens just read.
     """
     by_row = np.argsort(rows.row, kind="stable")  # (P,)
     bounds = np.searchsorted(rows.row[by_row], np.arange(0, len(rows.starts) + ROWS_AT_ONCE, ROWS_AT_ONCE))
@@ -89,7 +89,7 @@ def hidden_of(
 
 
 class _Reader:
-    """Some rows, the longest first, read in windows of as many tokens as are good at a time."""
+    """Reads some rows, the longest first, in windows of at most ``TOKENS_AT_ONCE`` tokens."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class _Reader:
             self.before, self.num_before = changed(starts)
 
     def windows(self, on_tokens: Callable[[int], None]) -> Iterator[tuple[int, Tensor]]:
-        """Yield, for each window, the tokens before it in its rows, and (T, rows that go on, H)."""
+        """Yield, for each window, its position in the rows, and the hidden vectors (T, rows that reach so far, H)."""
         position, longest = -self.before.shape[1], int(self.lengths[0])
         state = self.model.initial_state(len(self.starts))
         while position < longest:
@@ -126,7 +126,7 @@ class _Reader:
             position = end
 
     def _window(self, position: int, end: int, num_rows: int) -> tuple[Ids, Any]:
-        """(rows, T) tokens at ``position`` to ``end`` of the first rows, and where their states are made zero."""
+        """Return (rows, T) tokens from ``position`` to ``end`` of the first rows, and where states are made zero."""
         starts, length = self.starts[:num_rows], self.before.shape[1]
         if position < 0:
             inputs, resets = self.before[:num_rows, length + position : length + end], None

@@ -129,7 +129,7 @@ def test_the_texts_that_contexts_are_changed_into() -> None:
     assert at_documents(np.array([0, 40, 43, 70, 99]))[1].tolist() == [0, 0, 3, 0, 6]
     none = changed_contexts("replaced", text(20), length=9, longest=5, reset=NO_RESETS, seed=1)
     assert none is not None
-    with pytest.raises(UserError, match=r"^change: a text of 20 tokens has no other 9 to replace"):
+    with pytest.raises(UserError, match=r"^change: a text of 20 tokens is too short: no other 9 can replace"):
         none(np.array([10]))
 
 
