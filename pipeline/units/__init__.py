@@ -1,7 +1,7 @@
-"""Units are the numbers of a trained model's state, looked at one by one: what each of them tracks in a text.
+"""Units are the numbers of a trained model's state, examined one by one: what each of them tracks in a text.
 
-``states`` reads a text token by token and keeps every unit; ``features`` says what is so of the text at each token;
-``probes`` finds the units that tell it, and ``ranking`` puts both together; ``page`` shows them in a browser.
+``states`` reads a text token by token and keeps every unit; ``features`` labels each token with properties of the
+text; ``probes`` finds the units that predict them, ``ranking`` puts both together, and ``page`` shows it all as HTML.
 """
 
 from pipeline.units.ranking import Finding, rank_units

@@ -1,4 +1,4 @@
-"""What is so of a text at each of its tokens: inside quotes, how deep in brackets, how far into the line, …
+"""Properties of a text at each of its tokens: inside quotes, how deep in brackets, how far into the line, …
 
 Letters: N tokens.
 """
@@ -14,13 +14,13 @@ import numpy as np
 Numbers = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 OPENING, CLOSING = "([{", ")]}"
-QUOTES = {"“": True, "”": False, "«": True, "»": False}  # which open; a straight one does both
+QUOTES = {"“": True, "”": False, "«": True, "»": False}  # whether it opens; a straight one does both
 SENTENCE_ENDS = ".!?"
 
 
 @dataclass(frozen=True)
 class Feature:
-    """A label of each token, after it was read: of yes and no, or a number."""
+    """A label of each token, after it was read: yes or no, or a number."""
 
     name: str
     values: Numbers  # (N,)
@@ -28,17 +28,17 @@ class Feature:
 
 
 class _Scanner:
-    """Reads a text character by character and knows where in it the last one stands."""
+    """Reads a text character by character and keeps track of where in it the last one is."""
 
     def __init__(self) -> None:
         self.is_quoted = False
         self.depth = self.column = self.indent = self.letters = self.sentence = 0
-        self.is_blank = True  # nothing but white space in this line so far
-        self.is_ended = True  # a sentence, so that the next letter begins one
+        self.is_blank = True  # only white space in this line so far
+        self.is_ended = True  # a sentence, so the next letter or digit begins another
 
     def push(self, character: str) -> None:
         if character == "\n":
-            if self.is_blank:  # between paragraphs nothing stays open
+            if self.is_blank:  # nothing stays open across paragraphs
                 self.is_quoted, self.depth = False, 0
             self.column = self.indent = 0
             self.is_blank = True
@@ -63,7 +63,7 @@ class _Scanner:
         self.is_ended |= character in SENTENCE_ENDS
 
 
-# by name: what a scanner says, and whether that is a number
+# by name: its value in the state of a scanner, and whether that is a number
 FEATURES = {
     "inside quotes": (lambda scanner, piece: scanner.is_quoted, False),
     "depth of brackets": (lambda scanner, piece: scanner.depth, True),
@@ -78,12 +78,12 @@ FEATURES = {
 
 
 def features_of(pieces: Sequence[str], documents: Sequence[int] = ()) -> list[Feature]:
-    """Every feature of a text of N ``pieces``, counted in characters.
+    """Return every feature of a text of N ``pieces``, with positions in characters.
 
-    Quotes and brackets end with a paragraph (an empty line), everything with a document.
+    Quotes and brackets end with a paragraph (an empty line), all features with a document.
 
     Args:
-        documents: where these begin.
+        documents: the tokens at which documents begin.
     """
     scanner, begins = _Scanner(), set(documents)
     found: dict[str, list[float]] = {name: [] for name in FEATURES}

@@ -1,6 +1,6 @@
 """One self-contained HTML page: a text coloured by the state of any unit, and which units track what.
 
-The template, ``page.html``, holds the program of the page; the data stand in it as JSON, states as base64 of int8.
+The template, ``page.html``, contains the page's program; the data are put into it as JSON, states as base64 of int8.
 Letters: N tokens, U units of a layer and part.
 """
 
@@ -24,7 +24,7 @@ LARGEST = 127  # of int8
 
 
 def page_of(states: States, findings: Sequence[Finding], *, title: str, start: Unit, num_tokens: int) -> str:
-    """The page of the first ``num_tokens`` tokens, which opens with the unit ``start``."""
+    """Return the page of the first ``num_tokens`` tokens, which opens with the unit ``start``."""
     number = min(num_tokens, len(states))
     data = {
         "title": title,
@@ -37,14 +37,14 @@ def page_of(states: States, findings: Sequence[Finding], *, title: str, start: U
         "features": [feature_of(finding, number) for finding in findings],
         "start": str(start),
     }
-    # nothing in a script may look like its end, nor like a comment
+    # nothing in a script may look like its end or like a comment
     text = json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     before, after = TEMPLATE.read_text(encoding="utf-8").split("{{data}}")
     return before.replace("{{title}}", html.escape(title)) + text + after
 
 
 def quantised(values: Numbers) -> dict[str, Any]:
-    """(N, U) values as U rows of N int8, each row with what its largest is: value = int8 · largest ÷ 127."""
+    """Return (N, U) values as U rows of N int8, with the largest of each row: value = int8 · largest ÷ 127."""
     values = np.nan_to_num(values)
     largest = np.abs(values).max(0, initial=0.0)  # (U,)
     scaled = np.rint(values / np.where(largest > 0, largest, 1) * LARGEST).astype(np.int8)  # (N, U)
@@ -57,7 +57,7 @@ def quantised(values: Numbers) -> dict[str, Any]:
 
 
 def feature_of(finding: Finding, number: int) -> dict[str, Any]:
-    """What the page says of a feature, and its labels at the tokens that are shown."""
+    """Return what the page says about a feature, and its labels at the tokens shown."""
     found = finding.to_json()
     probe = found.pop("probe")
     labels = [int(value) if value == int(value) else value for value in finding.feature.values[:number].tolist()]

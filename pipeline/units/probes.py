@@ -1,7 +1,7 @@
-"""Sparse linear probes: which few units tell a label, judged on text that they were not fitted to.
+"""Sparse linear probes: which few units predict a label, judged on text that they were not fitted to.
 
-Logistic regression for labels of yes and no, least squares for numbers, with an L1 penalty (Tibshirani 1996), by
-accelerated proximal gradients (Beck & Teboulle 2009). Beside it the same probe on a control task: labels that are
+Logistic regression for yes or no, least squares for numbers, with an L1 penalty (Tibshirani 1996), fitted with
+accelerated proximal gradients (Beck & Teboulle 2009). For comparison, the same probe on a control task: labels that are
 random for each type of token, so that a probe that only knows tokens by heart does as well there (Hewitt & Liang 2019).
 Letters: n tokens, U units.
 """
@@ -17,11 +17,11 @@ from pipeline.data.tokenizer import Ids
 
 Numbers = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
-# tokens in a row that go to the same part, of five that take turns: three to fit, one to choose, one to judge
+# consecutive tokens that form a block; of every five blocks, three are to fit, one to choose, one to judge
 BLOCK_TOKENS = 200
 # units with the largest correlation, among which the penalty chooses (Fan & Lv 2008)
 MOST_UNITS = 256
-# shares of the penalty under which every weight is 0; the strongest one is taken that judges as well as the best
+# as shares of the least penalty that makes all weights 0; the strongest that scores about as well as the best is kept
 PENALTIES = (0.5, 0.25, 0.1, 0.05, 0.02, 0.01)
 TOLERANCE = 0.01
 STEPS = 100
@@ -29,7 +29,7 @@ STEPS = 100
 
 @dataclass(frozen=True)
 class Parts:
-    """Numbers of the tokens to fit with, to choose with, and to judge with."""
+    """Indices of the tokens to fit with, to choose with, and to judge with."""
 
     fit: Ids
     choose: Ids
@@ -44,7 +44,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Probe:
-    """Weights of the units that it uses, on standardised states, the largest first, and its score on judged tokens."""
+    """The units it uses, their weights for standardised states, the largest first, and its score on judged tokens."""
 
     units: Ids
     weights: Numbers
@@ -52,14 +52,14 @@ class Probe:
 
 
 def correlations(states: Numbers, labels: Numbers) -> Numbers:
-    """(U,) Pearson's r of each column of (n, U) ``states`` with (n,) ``labels``; 0 where one of both is constant."""
+    """Return Pearson's r, (U,), of each column of (n, U) ``states`` with (n,) ``labels``; 0 if either is constant."""
     centred, own = states - states.mean(0), labels - labels.mean()
     scale = np.sqrt((centred**2).sum(0) * (own**2).sum())
     return np.divide(own @ centred, scale, out=np.zeros(states.shape[1]), where=scale > 1e-12)
 
 
 def score_of(predictions: Numbers, labels: Numbers, *, is_number: bool) -> float:
-    """How well (n,) ``predictions`` tell ``labels``: R² of numbers, of yes and no the area under the ROC curve."""
+    """Return how well (n,) ``predictions`` match ``labels``: R² for numbers, else the area under the ROC curve."""
     if is_number:
         spread = float(((labels - labels.mean()) ** 2).sum())
         return 1 - float(((labels - predictions) ** 2).sum()) / spread if spread else 0.0
@@ -67,7 +67,7 @@ def score_of(predictions: Numbers, labels: Numbers, *, is_number: bool) -> float
 
 
 def area_under_curve(predictions: Numbers, labels: Numbers) -> float:
-    """How often a yes is ranked above a no, equals half (Mann & Whitney 1947); ½ where there is only one of both."""
+    """Return how often a yes is ranked above a no, ties counting ½ (Mann & Whitney 1947); ½ if either is missing."""
     num_yes = int(labels.sum())
     num_no = len(labels) - num_yes
     if not num_yes or not num_no:
@@ -78,7 +78,7 @@ def area_under_curve(predictions: Numbers, labels: Numbers) -> float:
 
 
 def one_unit_score(values: Numbers, labels: Numbers, parts: Parts, *, is_number: bool) -> float:
-    """How well a single unit tells labels of the judged tokens, by the line fitted to the others."""
+    """Return how well a single unit predicts labels of the judged tokens, by a line fitted to the others."""
     fit = np.concatenate([parts.fit, parts.choose])
     spread = values[fit].var()
     slope = np.mean((values[fit] - values[fit].mean()) * (labels[fit] - labels[fit].mean())) / spread if spread else 0.0
@@ -87,7 +87,7 @@ def one_unit_score(values: Numbers, labels: Numbers, parts: Parts, *, is_number:
 
 
 def fit_probe(states: Numbers, labels: Numbers, parts: Parts, *, is_number: bool) -> Probe:
-    """A sparse probe for (N,) ``labels`` on (N, U) ``states``, as sparse as it can be without judging worse."""
+    """Fit a probe for (N,) ``labels`` on (N, U) ``states`` that is as sparse as it can be without scoring worse."""
     r = np.abs(correlations(states[parts.fit], labels[parts.fit]))
     units = np.argsort(-r, kind="stable")[:MOST_UNITS]
     own = states[:, units].astype(np.float64)
@@ -114,7 +114,7 @@ def fit_probe(states: Numbers, labels: Numbers, parts: Parts, *, is_number: bool
 
 
 def fit_sparse(states: Numbers, labels: Numbers, penalty: float, start: Numbers, *, is_number: bool) -> Numbers:
-    """(U + 1,) weights and, last, the constant, from ``start`` on: minimal mean loss plus ``penalty`` · Σ |weight|."""
+    """Minimise mean loss plus ``penalty`` · Σ |weight| from ``start``; returns (U + 1,): weights, then the constant."""
     num_tokens = len(states)
     curvature = 1.0 if is_number else 0.25
     step = 1 / (curvature * (largest_square(states) / num_tokens + 1))  # the constant's own column adds 1
@@ -127,7 +127,7 @@ def fit_sparse(states: Numbers, labels: Numbers, penalty: float, start: Numbers,
         former = weights
         weights = ahead - step * np.append(errors @ states, errors.sum())
         weights[:-1] = np.sign(weights[:-1]) * np.maximum(np.abs(weights[:-1]) - step * penalty, 0)
-        if (ahead - weights) @ (weights - former) > 0:  # it has overshot: begin anew (O'Donoghue & Candès 2015)
+        if (ahead - weights) @ (weights - former) > 0:  # it has overshot: restart (O'Donoghue & Candès 2015)
             momentum = 1.0
         following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
         ahead = weights + (momentum - 1) / following * (weights - former)
@@ -136,11 +136,11 @@ def fit_sparse(states: Numbers, labels: Numbers, penalty: float, start: Numbers,
 
 
 def largest_square(states: Numbers) -> float:
-    """The square of the largest singular value of (n, U)."""
+    """Return the square of the largest singular value of (n, U) ``states``."""
     return float(np.linalg.eigvalsh(states.T @ states)[-1])
 
 
 def control_labels(ids: Ids, labels: Numbers, *, seed: int) -> Numbers:
-    """(N,) labels of the control task: one for each type, drawn from the (N,) true ones."""
+    """Return (N,) labels of the control task: one for each type, drawn from the (N,) true ones."""
     types, places = np.unique(ids, return_inverse=True)
     return np.random.default_rng(seed).choice(labels, size=len(types))[places]

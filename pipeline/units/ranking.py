@@ -1,4 +1,4 @@
-"""What each feature of a text is told by: units one by one, and a sparse probe beside its control task."""
+"""What predicts each feature of a text: single units, and a sparse probe alongside its control task."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pipeline.units.features import Feature, Numbers
 from pipeline.units.probes import Parts, control_labels, correlations, fit_probe, one_unit_score
 from pipeline.units.states import States, Unit
 
-# units of each feature that are named
+# units named for each feature
 MOST_NAMED = 10
-# tokens of each of the three parts that a label has to differ at
+# tokens in each of the three parts at which a label has to differ from its usual value
 FEWEST = 5
-# of labels for a control task
+# draws of labels for a control task, until they differ
 MOST_DRAWS = 100
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """A unit, its correlation with the label where it was fitted, and how well it alone tells it where it was not."""
+    """A unit, its correlation with the label where it was fitted, and how well it alone predicts it elsewhere."""
 
     unit: Unit
     correlation: float
@@ -31,17 +31,17 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Finding:
-    """What tells one feature. Scores are R² of numbers, of yes and no the area under the ROC curve (½: nothing)."""
+    """What predicts one feature. Scores are R² for numbers, else the area under the ROC curve (½: nothing)."""
 
     feature: Feature
-    units: list[Ranked]  # the best first
+    units: list[Ranked]  # the largest correlation first, in absolute value
     probe: list[tuple[Unit, float]]  # the units of the sparse probe with their weights, the largest first
     score: float  # of the probe
     control: float  # of the same probe on the control task
 
     @property
     def selectivity(self) -> float:
-        """How much better the probe does than on labels that are random by type (Hewitt & Liang 2019)."""
+        """Return how much better the probe does than on labels that are random by type (Hewitt & Liang 2019)."""
         return self.score - self.control
 
     def to_json(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def rank_units(
     seed: int = 1,
     on_feature: Callable[[int], None] = lambda number: None,
 ) -> list[Finding]:
-    """Rank the units of ``states`` by how well they tell each of ``features``; those that never differ are left out."""
+    """Find the units of ``states`` that predict each of ``features``; features that hardly differ are left out."""
     matrix, units = states.matrix(), states.units
     parts = Parts.of(len(states))
     fit = np.concatenate([parts.fit, parts.choose])
@@ -91,7 +91,7 @@ def rank_units(
 
 
 def differing_control(states: States, feature: Feature, parts: Parts, *, seed: int) -> Numbers:
-    """Labels of the control task that are not all alike, as those of a rare feature may be drawn."""
+    """Return labels of the control task, drawn until they are not all alike, as those of a rare feature may be."""
     for attempt in range(MOST_DRAWS):
         labels = control_labels(states.ids, feature.values, seed=seed + attempt)
         if differs(labels, parts):
@@ -100,6 +100,6 @@ def differing_control(states: States, feature: Feature, parts: Parts, *, seed: i
 
 
 def differs(labels: Numbers, parts: Parts) -> bool:
-    """Whether (N,) ``labels`` differ from the usual one at some tokens of each part."""
+    """Return whether (N,) ``labels`` differ from the usual one at enough tokens of each part."""
     usual = np.median(labels)
     return all(int((labels[part] != usual).sum()) >= FEWEST for part in (parts.fit, parts.choose, parts.judge))

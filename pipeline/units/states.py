@@ -25,7 +25,7 @@ from pipeline.model.language_model import LanguageModel
 
 Numbers = np.ndarray[Any, np.dtype[np.float32]]
 
-# the parts of the state of those cells that have more than h
+# the parts of the state, for cells that have more than h
 PARTS = {"lstm": ("h", "c"), "qrnn": ("c", "x"), "slstm": ("h", "a", "l")}
 ROWS_AT_ONCE = 4096
 HUGE = 1e6
@@ -33,7 +33,7 @@ HUGE = 1e6
 
 @dataclass(frozen=True)
 class Unit:
-    """One number of the state: of layer ``layer`` and part ``part``; both it and layers are counted from 0."""
+    """One number of the state, in part ``part`` of layer ``layer``; ``index`` and layers count from 0."""
 
     layer: int
     part: str
@@ -45,10 +45,10 @@ class Unit:
 
 @dataclass(frozen=True)
 class States:
-    """What a model has read, N tokens, and all of its units after each.
+    """The N tokens that a model has read, and all of its units after each.
 
-    ``values`` holds (N, size) by layer and part; ``nats`` is of each token before it was read, nan where nothing was
-    before it; ``pieces`` is the text of each token.
+    ``values`` holds (N, size) by layer and part; ``nats`` are those of each token before it was read, nan if nothing
+    precedes it; ``pieces`` is the text of each token.
     """
 
     ids: Ids  # (N,)
@@ -62,22 +62,22 @@ class States:
 
     @property
     def units(self) -> list[Unit]:
-        """All of them, in the order of the columns of ``matrix``."""
+        """Return all units, in the order of the columns of ``matrix``."""
         return [Unit(*key, index) for key, values in self.values.items() for index in range(values.shape[1])]
 
     def matrix(self) -> Numbers:
-        """(N, U) of all units; of a model that has overflowed, large numbers."""
+        """Return (N, U) of all units; if the model has overflowed, infinities become large numbers."""
         return np.nan_to_num(np.concatenate(list(self.values.values()), axis=1), posinf=HUGE, neginf=-HUGE)
 
     def of(self, unit: Unit) -> Numbers:
-        """(N,) of one unit."""
+        """Return (N,) of one unit."""
         return self.values[unit.layer, unit.part][:, unit.index]
 
     def write(self, path: str, *, argument: str = "states") -> None:
         """Write a Parquet file: position, token, text, nats, and a list of float32 for each layer and part.
 
         Raises:
-            UnwritableError: it cannot be written; a former one is kept.
+            UnwritableError: it cannot be written; an earlier one is kept.
         """
         lists = {f"layer{layer}_{part}": values for (layer, part), values in self.values.items()}
         columns: dict[str, Any] = {
@@ -95,13 +95,13 @@ class States:
 
 
 def part_names(model: LanguageModel, cell: str) -> tuple[str, ...]:
-    """What the parts of the state are called."""
+    """Return the names of the parts of the state."""
     recurrence: Any = model.recurrence
     return PARTS.get(cell) or ("h", *(f"s{index}" for index in range(1, len(recurrence.state_sizes[0]))))
 
 
 def sizes_of(model: LanguageModel, cell: str) -> dict[tuple[int, str], int]:
-    """How many units each part of each layer's state has, by the layer and the name of the part."""
+    """Return how many units each part of each layer's state has, by layer and name of the part."""
     names, recurrence = part_names(model, cell), cast(Any, model.recurrence)
     return {
         (layer, name): size
@@ -112,7 +112,7 @@ def sizes_of(model: LanguageModel, cell: str) -> dict[tuple[int, str], int]:
 
 
 def unit_named(name: str, sizes: dict[tuple[int, str], int]) -> Unit:
-    """The unit that ``name``, as ``1.c.17``, means. Raises ``UserError`` if there is none."""
+    """Return the unit that ``name`` stands for, such as ``1.c.17``. Raises ``UserError`` if there is none."""
     found = re.fullmatch(r"([0-9]{1,6})\.(\w+)\.([0-9]{1,9})", name)
     if found is not None and int(found[3]) < sizes.get((int(found[1]), found[2]), 0):
         return Unit(int(found[1]), found[2], int(found[3]))
@@ -131,12 +131,12 @@ def read_states(
     reset: bool = False,
     on_tokens: Callable[[int], None] = lambda number: None,
 ) -> States:
-    """Read the first ``number`` tokens of a text from a zero state on, and keep the state after each.
+    """Read the first ``number`` tokens of a text from a zero state, and keep the state after each.
 
     Args:
         begin_id: read before each document, which then begins from a zero state.
         reset: make the state zero where documents begin, as training does.
-        on_tokens: told how many tokens more were read.
+        on_tokens: called with the number of tokens just read.
     """
     number = min(number, len(tokens))
     ids = np.asarray(tokens[0:number]).astype(np.int64)
@@ -163,9 +163,9 @@ def read_states(
 
 
 def pieces_of(tokenizer: Tokenizer, ids: Ids) -> Iterator[str]:
-    """The text of each token; of a character that several tokens make, all of it at the last of them.
+    """Yield the text of each token; a character that consists of several tokens comes with the last of them.
 
-    Words have a space behind them; an ``<eos>`` of lines is a line end, and one of documents two.
+    Words are followed by a space; an ``<eos>`` of lines is one line end, and an ``<eos>`` of documents is two.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     for token in ids.tolist():
