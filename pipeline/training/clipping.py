@@ -72,8 +72,10 @@ class Clipping:
                 left = torch.nn.utils.get_total_norm(gradients)
         limit = self._limit(left, finite)
         if limit is not None:
-            clipped |= left > limit
-            divisor = divisor * (left / limit).clamp(min=1.0)
+            exceeds = left > limit
+            clipped |= exceeds
+            # a limit of 0, the percentile of norms that are 0, must not be divided by where nothing exceeds it
+            divisor = divisor * torch.where(exceeds, left / limit, 1.0)
         self.num_clipped += clipped & finite
         self.num_updates += 1
         return norm, divisor

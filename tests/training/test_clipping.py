@@ -63,3 +63,15 @@ def test_the_state_of_clipping_is_saved_and_loaded() -> None:
         results = [clipping([torch.tensor([size])], torch.tensor(1.0))[1] for clipping in (ours, theirs)]
         assert results[0] == results[1]
     assert ours.take_share() == theirs.take_share()
+
+
+@pytest.mark.parametrize("norm", [None, 3.0])
+def test_a_gradient_of_zero_is_divided_by_one(norm: float | None) -> None:
+    """The limit is 0, too: nothing is clipped, and 0 ÷ 0 does not reach the weights."""
+    clipping = Clipping(percentile=50, history=3, norm=norm)
+    for _ in range(2):
+        found, divisor = clipping([torch.zeros(3)], torch.tensor(8.0))
+        assert (found, divisor) == (0, 8)
+    _, divisor = clipping([torch.tensor([2.0])], torch.tensor(1.0))
+    assert 2.0 / divisor == 0  # the median norm is 0
+    assert clipping.take_share() == pytest.approx(1 / 3)

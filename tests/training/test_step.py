@@ -123,10 +123,12 @@ def test_a_refused_first_update_leaves_the_momentum_at_zero() -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
 
 
-def test_a_window_without_any_target_changes_nothing() -> None:
+@pytest.mark.parametrize("clip_percentile", [None, 10.0])
+def test_a_window_without_any_target_changes_nothing(clip_percentile: float | None) -> None:
     inputs, targets = window()
     model = tiny_model()
     step = make_step(model, name="sgd")
+    step.clipping = Clipping(norm=0.1, percentile=clip_percentile)
     before = [parameter.detach().clone() for parameter in model.parameters()]
     nothing = torch.full_like(targets, IGNORED)
     nats, norm, _ = step(inputs, nothing, model.initial_state(STREAMS), num_targets=0, lr=0.5, index=0)
