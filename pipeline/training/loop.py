@@ -158,7 +158,7 @@ def log(loop: Loop) -> None:
     loop.tick()
     progress = loop.progress
     if math.isfinite(loss):  # in fp16 a window may overflow
-        progress.lowest_loss = min(loss, progress.lowest_loss or loss)
+        progress.lowest_loss = loss if progress.lowest_loss is None else min(loss, progress.lowest_loss)
     clipped = loop.step.clipping.take_share()
     interval = loop.interval
     taught = {} if loop.teaching is None else {"divergence": loop.teaching.take(interval.tokens)}

@@ -104,6 +104,14 @@ def test_an_overflow_in_fp16_does_not_hide_a_loss_that_rises_later(
     assert found[-1][1]["lowest_loss"] == min(loss for loss in losses if loss is not None)
 
 
+def test_a_loss_of_zero_stays_the_lowest(make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config({"train.max_steps": 10})
+    monkeypatch.setattr(WindowLoss, "forward", spoil((1, 2, 3, 4, 5), by=0.0))
+    launch.train(config, launch.in_process)
+    assert [record["loss"] > 0 for record in records(config, "train")] == [False, True]
+    assert checkpoint.manifests(str(config.run.directory))[-1][1]["lowest_loss"] == 0
+
+
 @pytest.mark.parametrize("by", [math.nan, 10.0])
 def test_one_update_is_undone_and_the_window_tried_again(
     make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: float
