@@ -33,7 +33,7 @@ from pipeline.cluster.train import Plan
 from pipeline.compare import costs as costing
 from pipeline.compare import page, scores
 from pipeline.compare.findings import Findings, findings_of
-from pipeline.compare.plan import Comparison, Planned, check_lengths, tokens_per_epoch
+from pipeline.compare.plan import Comparison, Planned, check_lengths, fewest_tokens_per_epoch
 from pipeline.compare.variants import check_comparison
 from pipeline.config import Config
 from pipeline.data.prepare import OnShard
@@ -131,7 +131,7 @@ def rules_of(config: Config, corpus: PreparedCorpus, plan: Plan) -> ComparisonRu
     check_lengths(config, comparison.sizes, corpus)
     if scores.split_of(corpus, config) not in corpus.splits:
         raise UserError(f"compare.split: the prepared corpus has no {config.compare.split} split")
-    trial = comparison.trial_config(config, tokens_per_epoch=tokens_per_epoch(config, corpus))
+    trial = comparison.trial_config(config, tokens_per_epoch=fewest_tokens_per_epoch(config, comparison, corpus))
     return ComparisonRules(trial, Space({}), max(comparison.lengths), [], plan, comparison)
 
 

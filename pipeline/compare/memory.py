@@ -18,6 +18,7 @@ import torch
 from pipeline import config as configuration
 from pipeline.compare.speed import RATE, training_step
 from pipeline.config import Config
+from pipeline.model.state import zeros_like
 from pipeline.process_memory import status_bytes
 from pipeline.resources import Worker
 
@@ -100,4 +101,6 @@ def make_steps(config: Config, worker: Worker, vocab_size: int) -> None:
     generator = torch.Generator().manual_seed(1)
     for index in range(NUM_STEPS):
         inputs, targets = (torch.randint(vocab_size, shape, generator=generator).to(worker.device) for _ in range(2))
+        if config.data.layout == "documents":  # each window begins from nothing
+            state = zeros_like(state)
         _, _, state = step(inputs, targets, state, num_targets=inputs.numel(), lr=RATE, index=index)

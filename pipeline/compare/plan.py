@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -30,6 +31,8 @@ SEARCHED, COMPARED = "searched", "compared"  # the origin of a trial
 # validations, evenly spaced in tokens, of the longest runs and of the others: a curve is interpolated between them
 NUM_VALIDATIONS, NUM_OF_SHORTER = 16, 4
 MOST_DRAWS = 1_000
+# the settings of a variant that decide how many tokens an epoch has
+OF_DATA = ("train.batch_size", "train.bptt")
 # trials whose checkpoints are kept: they are scored at the end, and the journal may have runs of former variants, too
 KEEP_ALL = 2**31
 
@@ -258,9 +261,20 @@ def draws_of(search: OwnSearch) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def tokens_per_epoch(config: Config, corpus: PreparedCorpus) -> int:
-    """Tokens that one epoch trains on."""
-    return training_data(config, corpus, rank=0, world_size=1).tokens_per_epoch
+def fewest_tokens_per_epoch(config: Config, comparison: Comparison, corpus: PreparedCorpus) -> int:
+    """Tokens that one epoch trains on, of the variant or draw that has the fewest: each cuts the text in its way."""
+    configs: dict[str, Config] = {}
+    for one in comparison.sizes:
+        for draw in ({}, *comparison.draws):
+            settings = {**one.settings, **draw}
+            key = as_key({path: settings[path] for path in OF_DATA if path in settings})
+            if key not in configs:
+                configs[key] = one.variant.config(config, settings)
+    found = []
+    for each in configs.values():
+        with suppress(UserError):  # a draw with too little text for one of its windows trains on nothing
+            found.append(training_data(each, corpus, rank=0, world_size=1).tokens_per_epoch)
+    return min(found)
 
 
 def check_lengths(config: Config, sizes: Sequence[Sized], corpus: PreparedCorpus) -> None:

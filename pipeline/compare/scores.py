@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import Config
+from pipeline.data.scoring import ScoringDocuments
 from pipeline.data.shards import PreparedCorpus
-from pipeline.data.streams import ResetRule
+from pipeline.data.streams import NO_RESETS, ResetRule, part_of
 from pipeline.data.tokenizer import Ids
 from pipeline.data.windows import Tokens, Window
 from pipeline.evaluate import Breakdown, Group, count_types, evaluate, split_held_out
@@ -100,23 +101,53 @@ def score_run(folder: Path, target: Path, corpus: PreparedCorpus, worker: Worker
         unit_nats=nats.tolist(),
         unit_tokens=tokens.tolist(),
         frequencies=breakdown.frequency_groups(counts),
-        depths=by_depth(model, text.tokens, precision=config.train.precision),
+        depths=by_depth(
+            model,
+            text.tokens,
+            precision=config.train.precision,
+            reset=ResetRule.of(config.train),
+            begin_id=text.begin_id,
+        ),
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     write_file(target, to_json(found.to_json(), indent=1) + "\n")
 
 
-def by_depth(model: LanguageModel, tokens: Tokens, *, precision: str) -> list[Group]:
-    """Nats by the number of tokens read before: rows begin evenly over the text, each with a zero state."""
-    longest = min(LONGEST_CONTEXT, max(1, len(tokens) // 2))
+def by_depth(
+    model: LanguageModel,
+    tokens: Tokens,
+    *,
+    precision: str,
+    reset: ResetRule = NO_RESETS,
+    begin_id: int | None = None,
+) -> list[Group]:
+    """Nats by the number of tokens read before: rows begin evenly over the text, each with a zero state.
+
+    Args:
+        reset: where within a row the state is made zero, as in training.
+        begin_id: read before each document; the rows are then all documents. None: the text is read as it stands.
+    """
+    if begin_id is None:
+        longest = min(LONGEST_CONTEXT, max(1, len(tokens) // 2))
+        windows = windows_of_rows(tokens, longest, reset)
+    else:
+        longest, step = LONGEST_CONTEXT, max(1, TOKENS_AT_ONCE // ROWS_AT_ONCE)
+        documents = ScoringDocuments(tokens, num_rows=ROWS_AT_ONCE, window_length=step, begin_id=begin_id)
+        windows = (window for window in documents.windows() if window.position < longest)
+    sums, counts = np.zeros((2, longest))
+    for part in scored_windows(model, windows, precision=precision):
+        own = slice(part.window.position, min(part.window.position + len(part.nats), longest))
+        number = own.stop - own.start
+        sums[own] += part.nats[:number].double().sum(1).cpu().numpy()
+        counts[own] += (part.window.targets[:number] >= 0).sum(1)
+    return depth_groups(sums, counts)
+
+
+def windows_of_rows(tokens: Tokens, longest: int, reset: ResetRule) -> Iterator[Window]:
+    """The windows of rows of ``longest`` tokens, some rows after others."""
     starts = rows_of(len(tokens), longest)
-    sums = np.zeros(longest)
     for begin in range(0, len(starts), ROWS_AT_ONCE):
-        windows = context_windows(tokens, starts[begin : begin + ROWS_AT_ONCE], longest)
-        for part in scored_windows(model, windows, precision=precision):
-            first = part.window.position
-            sums[first : first + len(part.nats)] += part.nats.double().sum(1).cpu().numpy()
-    return depth_groups(sums, len(starts))
+        yield from context_windows(tokens, starts[begin : begin + ROWS_AT_ONCE], longest, reset)
 
 
 def rows_of(num_tokens: int, length: int) -> Ids:
@@ -125,25 +156,31 @@ def rows_of(num_tokens: int, length: int) -> Ids:
     return np.unique(np.linspace(0, max(0, last), min(NUM_ROWS, max(1, last + 1))).astype(np.int64))
 
 
-def context_windows(tokens: Tokens, starts: Ids, length: int) -> Iterator[Window]:
+def context_windows(tokens: Tokens, starts: Ids, length: int, reset: ResetRule = NO_RESETS) -> Iterator[Window]:
     """(T, R) windows of rows that begin at ``starts``, ``length`` inputs in all."""
     step = max(1, TOKENS_AT_ONCE // len(starts))
     for position in range(0, length, step):
-        block = tokens.rows(starts + position, min(step, length - position) + 1)  # (R, T + 1)
+        number = min(step, length - position)
+        block = tokens.rows(starts + position, number + 1)  # (R, T + 1)
+        resets = reset.mask(tokens, starts + position, position=position, length=number)
         yield Window(
             inputs=np.ascontiguousarray(block[:, :-1].T),
             targets=np.ascontiguousarray(block[:, 1:].T),
             position=position,
-            next_position=position + block.shape[1] - 1,
+            next_position=position + number,
             begins=position == 0,
+            resets=part_of(resets, 0, number),
         )
 
 
-def depth_groups(sums: Numbers, num_rows: int) -> list[Group]:
-    """Groups of ``DEPTHS`` from (T,) nats after 1, 2, … tokens, summed over ``num_rows``."""
+def depth_groups(sums: Numbers, counts: Numbers | int) -> list[Group]:
+    """Groups of ``DEPTHS``, up to the last one, from (T,) nats after 1, 2, … tokens of (T,) ``counts`` of targets."""
+    tokens = np.broadcast_to(counts, sums.shape)
+    longest = int(np.flatnonzero(tokens)[-1]) + 1
     groups = []
-    for first, after in zip(DEPTHS, [*DEPTHS[1:], len(sums) + 1], strict=True):
-        last = min(after - 1, len(sums))
+    for first, after in zip(DEPTHS, [*DEPTHS[1:], longest + 1], strict=True):
+        last = min(after - 1, longest)
         if first <= last:
-            groups.append(Group(first, last, float(sums[first - 1 : last].sum()), (last - first + 1) * num_rows))
+            own = slice(first - 1, last)
+            groups.append(Group(first, last, float(sums[own].sum()), int(tokens[own].sum())))
     return groups

@@ -20,6 +20,7 @@ from pipeline.config import Config
 from pipeline.data.shards import PreparedCorpus
 from pipeline.data.windows import TrainingData, Window
 from pipeline.model.evaluating import evaluating
+from pipeline.model.state import zeros_like
 from pipeline.model.stepper import Stepper
 from pipeline.resources import Worker
 from pipeline.training.step import TrainingStep
@@ -102,6 +103,8 @@ class TrainingWindows:
         for _ in range(num_windows):
             window = next(self.windows)
             inputs, targets = (torch.from_numpy(ids).to(self.device) for ids in (window.inputs, window.targets))
+            if window.begins:
+                self.state = zeros_like(self.state)
             _, _, self.state = self.step(
                 inputs, targets, self.state, num_targets=window.num_targets, lr=RATE, index=self.index,
                 resets=window.resets,

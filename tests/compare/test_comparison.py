@@ -6,6 +6,7 @@ import json
 import math
 import signal
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ from pipeline.compare.scores import Scored
 from pipeline.compare.sentences import sentences
 from pipeline.config import Config
 from pipeline.data.prepare import prepare_in_process
+from pipeline.data.training_data import training_data
 from pipeline.errors import UserError
 from pipeline.files import write_file
 from pipeline.search.actions import Run
 from pipeline.search.journal import COMPARISON, Journal, begin_journal, kind_of, read_journal
 from pipeline.search.schedulers import CONTINUE
 from pipeline.training.directory import RunDirectory
+from pipeline.training.horizon import tokens_after, total_steps
 from pipeline.training.loop import INTERRUPTED, LeaveError
 from tests.cluster.interruptions import interrupting
 
@@ -215,6 +218,23 @@ def test_a_comparison_on_ray_is_interrupted_and_goes_on(
     assert {row["variant"]: row["perplexity"] for row in result["rows"]} == expected
     assert result["sentences"]["What was compared"][0].startswith("2 variants of 39,480 parameters (from 39,291 to")
     assert (tmp_path / "ray" / PAGE).exists()
+
+
+def test_every_variant_has_epochs_enough_for_its_tokens(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    """A variant, or a draw of the search, that cuts documents off sooner has fewer tokens in an epoch."""
+    (tmp_path / "lines.txt").write_text("the cat sat on a mat and saw one dog\n" * 60)
+    config = make_config({
+        **VALUES, "corpus.train": [str(tmp_path / "lines.txt")], "corpus.document": "line",
+        "data.layout": "documents", "train.bptt": 40, "compare.variants": {"whole": {}, "cut": {"train.bptt": 12}},
+        "compare.search": {"train.batch_size": [3, 20], "num_trials": 2}, "compare.tokens": 4_000,
+    })  # fmt: skip
+    corpus = prepare_in_process(config)
+    rules = rules_of(config, corpus, Plan(1, 1, False))
+    for one, draw in product(rules.comparison.sizes, rules.comparison.draws):
+        settings = rules.comparison.compared(one, draw, tokens=4_000, seed=1)
+        run = configuration.with_values(rules.config, settings)
+        data = training_data(run, corpus, rank=0, world_size=1)
+        assert tokens_after(total_steps(run.train, data), data) >= 4_000
 
 
 def test_bad_input_writes_nothing(
