@@ -184,12 +184,20 @@ def gradient_flow(loaded: Any, tokens: Any, longest: int) -> Any:
 
     None for too short a text, and for a model that attends to the past, whose gradients flow not only through states.
     """
+    from pipeline.data.streams import ResetRule
     from pipeline.gradient_flow import measure
 
     num_streams = min(GRADIENT_STREAMS, (len(tokens) - 1) // (2 * longest))
     if num_streams < 1 or getattr(loaded.model, "attends", False):
         return None
-    return measure(loaded.model, tokens, length=longest, num_streams=num_streams, num_windows=GRADIENT_WINDOWS)
+    return measure(
+        loaded.model,
+        tokens,
+        length=longest,
+        num_streams=num_streams,
+        num_windows=GRADIENT_WINDOWS,
+        reset=ResetRule.of(loaded.config.train),
+    )
 
 
 def effective_of(curve: Any, share: float) -> dict[str, int | None]:

@@ -32,6 +32,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         check_writable(arguments.figure, argument="figure")
 
     from pipeline import resources, run
+    from pipeline.data.streams import ResetRule
     from pipeline.drawing import check_drawing, save
     from pipeline.evaluate import split_held_out
     from pipeline.gradient_flow import measure
@@ -55,6 +56,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
             length=arguments.length or loaded.config.train.bptt,
             num_streams=arguments.streams or loaded.config.train.batch_size,
             num_windows=arguments.windows,
+            reset=ResetRule.of(loaded.config.train),
         )
         flows[name] = flow
         figures[name] = {

@@ -77,7 +77,7 @@ class Adaptation:
         if self.dynamic is not None and self.dynamic.rule == "rms":
             config, segment = self.loaded.config, self.dynamic.segment
             tokens = run.corpus_of(self.loaded).splits["train"]
-            training = ScoringStreams(tokens, num_streams=config.train.batch_size, bptt=segment)
+            training = ScoringStreams(tokens, num_streams=config.train.batch_size, bptt=segment, reset=self.reset)
             self.rms = gradient_rms(self.loaded.model, training)
 
     def tune(self, *, cache: bool) -> None:

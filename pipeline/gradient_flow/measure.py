@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from pipeline.data.scoring import ScoringStreams
-from pipeline.data.windows import Tokens
+from pipeline.data.streams import NO_RESETS, ResetRule
+from pipeline.data.windows import Resets, Tokens
 from pipeline.errors import UserError
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.segments import Segments
 from pipeline.model.state import State, detach
 from pipeline.scoring import ids_of
 
@@ -46,12 +48,18 @@ class GradientFlow:
 
 
 def measure(
-    model: LanguageModel, tokens: Tokens, *, length: int, num_streams: int, num_windows: int = 4
+    model: LanguageModel,
+    tokens: Tokens,
+    *,
+    length: int,
+    num_streams: int,
+    num_windows: int = 4,
+    reset: ResetRule = NO_RESETS,
 ) -> GradientFlow:
     """Measure how far back the loss at the end of a window of ``length`` steps reaches, without dropout.
 
     The text is read as ``num_streams`` streams; the first window only warms up the state, the next ``num_windows``
-    count.
+    count. Where states are made zero, as ``reset`` says, no gradient flows on.
 
     Raises:
         UserError: too few tokens for two windows, or a model that attends to the past.
@@ -61,7 +69,7 @@ def measure(
             f"gradients are followed from hidden state to hidden state, which attention bypasses ({model.attends})",
             argument="run",
         )
-    streams = ScoringStreams(tokens, num_streams=num_streams, bptt=length)
+    streams = ScoringStreams(tokens, num_streams=num_streams, bptt=length, reset=reset)
     batch_size = len(streams.rows)
     windows = [w for w, _ in zip(streams.windows(), range(num_windows + 1), strict=False) if len(w.inputs) == length]
     windows = [window for window in windows if (window.targets >= 0).all()]
@@ -75,25 +83,30 @@ def measure(
     found = []
     for window in windows:
         inputs, targets = ids_of(window, model.device)
-        squares, state = gradient_squares(model, inputs, targets[-1:], state)
+        squares, state = gradient_squares(model, inputs, targets[-1:], state, window.resets)
         found.append(squares)
     squares = torch.cat(found[1:], dim=2)  # (T, P, samples)
     norms = squares.sum(1).sqrt().mean(1)
     return GradientFlow(norms.tolist(), squares.sqrt().mean(2).T.tolist(), squares.shape[2])
 
 
-def gradient_squares(model: LanguageModel, inputs: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
+def gradient_squares(
+    model: LanguageModel, inputs: Tensor, targets: Tensor, state: State, resets: Resets | None = None
+) -> tuple[Tensor, State]:
     """Read (T, B) inputs step by step; returns (T, P, B) squares of gradients and the state at the end.
 
     Row k−1 holds the squared norms of ∂loss/∂state, where the loss is of the (1, B) ``targets`` of the last step and
-    the state is the one k steps before.
+    the state is the one k steps before. ``resets``, (T, B), is true where a stream's state is made zero before an
+    input.
     """
     state = tuple(part.detach().requires_grad_() for part in state)
     states = []
     with evaluating(model, gradients=True):
-        for step in inputs.unsqueeze(1):  # (1, B)
+        for index, step in enumerate(inputs.unsqueeze(1)):  # (1, B)
             states.append(state)
-            hidden, state = model(step, state)
+            here = None if resets is None else resets[index : index + 1]
+            segments = None if here is None or not here.any() else Segments(here, device=model.device)
+            hidden, state = model(step, state, segments)
         nats = model.head.loss(hidden, targets)
         parts = [part for earlier in reversed(states) for part in earlier]  # (layers, B, H) each
         gradients = torch.autograd.grad(nats, parts, allow_unused=True, materialize_grads=True)

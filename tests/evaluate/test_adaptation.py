@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import ModelConfig
+from jobs.evaluate.adaptation import Adaptation
+from pipeline import launch
+from pipeline.config import Config, ModelConfig
 from pipeline.data.scoring import ScoringStreams
+from pipeline.data.shards import open_prepared
 from pipeline.data.streams import ResetRule
 from pipeline.data.windows import ArrayTokens, Window
 from pipeline.evaluate import scored_windows, total
@@ -19,6 +22,7 @@ from pipeline.evaluate.dynamic import follow, gradient_rms, tune_dynamic
 from pipeline.model.language_model import LanguageModel
 from pipeline.options import CacheSettings, DynamicSettings
 from pipeline.scoring import Scored
+from pipeline.training import checkpoint
 
 VOCAB = 7
 IDS = np.random.default_rng(1).integers(0, VOCAB, 90).astype(np.uint16)
@@ -185,3 +189,15 @@ def test_each_rule_has_its_own_default_settings() -> None:
     assert DynamicSettings.of("sgd", segment=5) == DynamicSettings("sgd", 0.1, 1e-3, 1e-3, 5)
     with pytest.raises(ValueError, match=r"^dynamic_epsilon: 0 is not in"):
         DynamicSettings.of("rms", epsilon=0)
+
+
+def test_gradients_of_the_training_text_are_measured_with_its_resets(make_config: Callable[..., Config]) -> None:
+    config = make_config({"train.reset_state": "windows", "train.max_steps": 3})
+    launch.train(config, launch.in_process)
+    adapted = Adaptation(checkpoint.load_model(str(config.run.directory)), None, DynamicSettings())
+    adapted.measure_rms()
+    tokens = open_prepared(config.data.directory).splits["train"]
+    parts = ScoringStreams(tokens, num_streams=6, bptt=20, reset=ResetRule(every_tokens=10))
+    assert adapted.rms is not None
+    for found, expected in zip(adapted.rms, gradient_rms(adapted.loaded.model, parts), strict=True):
+        torch.testing.assert_close(found, expected)

@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from jobs.context import main as context_main
 from jobs.gradients import main
 from pipeline import launch
 from pipeline.config import Config, ModelConfig
 from pipeline.data.prepare import prepare_in_process
+from pipeline.data.streams import ResetRule
 from pipeline.data.windows import ArrayTokens
 from pipeline.gradient_flow import GradientFlow, measure
 from pipeline.gradient_flow.measure import gradient_squares
@@ -82,6 +84,24 @@ def test_means_over_streams_and_windows_that_carry_the_state(cell: str) -> None:
     torch.testing.assert_close(flow.norms, torch.cat(norms[1:], dim=1).mean(1).tolist())
 
 
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "mingru", "slstm"])
+def test_states_are_made_zero_where_they_are_in_training(cell: str) -> None:
+    """No gradient flows back beyond a reset, and the state before it changes nothing."""
+    model = make(cell, **({"hidden_size": 4, "num_heads": 2} if cell == "slstm" else {}))
+    ids = np.random.default_rng(2).integers(VOCAB, size=2 * TIME + 1)
+    last = 2 * TIME - 4  # the document begins with the third input of the second window
+    flow = measure(
+        model, ArrayTokens(ids, np.array([0, last])), length=TIME, num_streams=1, reset=ResetRule(at_documents=True)
+    )
+    document = torch.from_numpy(ids[last : 2 * TIME, None])
+    squares, _ = gradient_squares(model, document, torch.tensor([[ids[2 * TIME]]]), model.initial_state(1))
+    expected = squares.sum(1).sqrt()[:-1, 0].tolist()  # without the zero state that the document begins with
+    assert flow.norms[:3] == pytest.approx(expected)
+    assert flow.norms[3:] == [0.0] * 3
+    every = measure(model, ArrayTokens(ids), length=TIME, num_streams=1, reset=ResetRule(every_tokens=2))
+    assert (np.array(every.norms) > 0).tolist() == [True] + [False] * (TIME - 1)
+
+
 def test_a_linear_recurrence_by_hand() -> None:
     """If tanh stays at 0, its slope is 1, and a recurrent matrix of ½ halves the gradient at every step."""
     model = make("rnn", num_layers=1)
@@ -135,6 +155,18 @@ def test_the_job_compares_runs(
     ):
         with pytest.raises(ValueError, match=sentence):
             main(["--run", *directories, *options])
+
+
+def test_jobs_make_states_zero_where_training_does(make_config: Callable[..., Config]) -> None:
+    """With windows of 10 tokens that each begin from a zero state, nothing flows back over 10 steps."""
+    config = make_config({"train.reset_state": "windows", "train.max_steps": 3})
+    launch.train(config, launch.in_process)
+    run = ["--run", str(config.run.directory)]
+    flow, context = main([*run, "--length", "15"]), context_main([*run, "--longest", "15", "--targets", "30"])
+    assert flow is not None
+    assert context is not None
+    for shares in (flow["runs"]["run"]["shares"], context["runs"]["run"]["gradient"]["shares"]):
+        assert [share > 0 for share in shares] == [True] * 9 + [False] * 6
 
 
 def test_a_run_on_documents_is_refused(run_on_documents: str) -> None:
