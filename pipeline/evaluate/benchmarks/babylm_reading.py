@@ -25,6 +25,8 @@ SELF_PACED = "self_paced_reading_time"
 PREDICTORS = ("Subtlex_log10", "length", "context_length")
 BEFORE = "prev_length"
 TEXTS = ("item", "word", "prev_item", "prev_word")  # the text before a word, the word; the same for the word before
+# a share of the variance that is left by rounding alone
+ROUNDING = 1e-12
 MISSING = {"", "na", "nan", "null"}  # in small letters
 
 
@@ -77,15 +79,16 @@ class ReadingTask(Task):
 def share_explained(predictors: list[Numbers], surprisal: Numbers, times: Numbers) -> float:
     """Return the share that (N,) ``surprisal`` explains of the variance of (N,) ``times`` left by ``predictors``.
 
-    ``predictors``, (N,) each, include their products. Rows with nan anywhere are left out; nan if too few remain.
+    ``predictors``, (N,) each, include their products. Rows with nan anywhere are left out; nan if too few remain, or
+    if the predictors leave nothing to explain.
     """
     products = [first * second for first, second in combinations(predictors, 2)]
     columns = np.column_stack([*predictors, *products, surprisal, times])
     columns = columns[~np.isnan(columns).any(1)]
-    if len(columns) < columns.shape[1] + 1:
+    if len(columns) < columns.shape[1] + 1 or np.ptp(columns[:, -1]) == 0:
         return float("nan")
     without, whole = (explained(columns[:, :n], columns[:, -1]) for n in (-2, -1))
-    return (whole - without) / (1 - without)
+    return (whole - without) / (1 - without) if 1 - without > ROUNDING else float("nan")
 
 
 def _text(row: TableRow, column: str) -> str:

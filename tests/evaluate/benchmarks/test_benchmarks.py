@@ -213,6 +213,13 @@ def test_the_share_that_surprisal_explains() -> None:
     assert math.isnan(share_explained([length[:3]], surprisal[:3], times[:3]))
 
 
+def test_there_is_no_share_where_the_predictors_leave_nothing() -> None:
+    source = np.random.default_rng(1)
+    length, surprisal = source.normal(size=(2, 40))
+    for times in (np.full(40, 250.0), 2.0 * length, 3 * length + 7):
+        assert math.isnan(share_explained([length], surprisal, times))
+
+
 def test_ties_are_wrong_and_counted() -> None:
     assert likeliest_first([1.0, 2.0, 3.0]) == Judged(True, False)
     assert likeliest_first([1.0, 1.0, 3.0]) == Judged(False, True)
