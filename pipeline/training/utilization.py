@@ -1,9 +1,10 @@
 """How much of a machine a run uses: peak memory, and model FLOPs utilisation on a GPU.
 
 Model FLOPs of a token are 6 × the numbers of its matrix products: a multiplication and an addition forward, twice that
-backward, for every weight of the recurrence, the projection and the output matrix, and for attention twice every number
-that is attended to, as key and as value. The embedding and learned positions are looked up. What else is computed
-(gates, softmax, masks) does not count, as in Chowdhery et al. 2022, PaLM, appendix B.
+backward, for every weight of the recurrence, the projection and the output matrix (in a mixture once for each of its
+softmaxes), and for attention twice every number that is attended to, as key and as value. The embedding and learned
+positions are looked up. What else is computed (gates, softmax, masks) does not count, as in Chowdhery et al. 2022,
+PaLM, appendix B.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from pipeline.model.head import MixtureOfSoftmaxes
 from pipeline.model.language_model import LanguageModel
 from pipeline.process_memory import peak_bytes
 
@@ -42,7 +44,9 @@ def flops_per_token(model: LanguageModel) -> int:
     if is_tied:
         looked_up.remove(id(embedding))
     matrices = [p.numel() for p in model.parameters() if p.dim() > 1 and id(p) not in looked_up]
-    return 6 * (sum(matrices) + 2 * model.recurrence.num_attended)
+    head = model.head
+    repeated = (head.num_experts - 1) * head.weight.numel() if isinstance(head, MixtureOfSoftmaxes) else 0
+    return 6 * (sum(matrices) + repeated + 2 * model.recurrence.num_attended)
 
 
 def peak_flops(device_name: str, precision: str, *, tf32: bool) -> float | None:

@@ -74,6 +74,14 @@ def test_flops_of_a_token(is_tied: bool) -> None:
     assert flops_per_token(model) == 6 * (4 * 8 * (8 + 8) + 11 * 8)
 
 
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_flops_of_a_mixture_count_its_output_matrix_for_each_softmax(is_tied: bool) -> None:
+    sizes = {"hidden_size": 8, "num_layers": 1, "embedding_size": 6, "tie_weights": is_tied}
+    model = LanguageModel(ModelConfig(cell="rnn", head="mixture", num_experts=3, **sizes), 11)  # type: ignore[arg-type]
+    # the layer; three vectors of 6 and their weights in the mixture; 11 logits from each of the vectors
+    assert flops_per_token(model) == 6 * (8 * (6 + 8) + (3 * 6 + 3) * 8 + 3 * 11 * 6)
+
+
 def test_peak_flops_by_name_and_format() -> None:
     assert peak_flops("NVIDIA H100 80GB HBM3", "bf16", tf32=False) == 989e12
     assert peak_flops("NVIDIA H100 PCIe", "bf16", tf32=False) == 756e12
