@@ -61,6 +61,23 @@ def sentences(*overrides: str, **how: Any) -> list[str]:
                                           "only with step or plateau"]),
         (["prune.every_steps=5"], ["prune.every_steps=5 has no effect without prune.sparsity"]),
         (["search.startup_trials=9"], []),  # no search
+        (
+            ["train.patience=3", "corpus.valid_fraction=0"],
+            ["train.patience=3 has no effect without corpus.valid or corpus.valid_fraction"],
+        ),
+        (["train.patience=3"], []),
+        (["train.patience=3", "corpus.valid=held-out.txt"], []),
+        (
+            ["train.evaluate_at_tokens=[5]", "train.evaluate_every_steps=9", "corpus.valid_fraction=0"],
+            [
+                "train.evaluate_every_steps=9 has no effect without corpus.valid or corpus.valid_fraction",
+                "train.evaluate_at_tokens=[5] has no effect without corpus.valid or corpus.valid_fraction",
+            ],
+        ),
+        (
+            ["evaluate.burn_in=9", "data.layout=documents", "tokenizer.eos=document"],
+            ["evaluate.burn_in=9 has no effect with data.layout=documents, only with streams"],
+        ),
         (  # a change within the run gives it an effect
             ["optimizer.decay_factor=0.1", "train.changes=[{tokens: 9, settings: {optimizer.schedule: step}}]"],
             [],

@@ -18,7 +18,11 @@ class EvaluateConfig(Section):
         ge=1,
     )
     burn_in: int = setting(
-        64, "Tokens read without being scored before each stream except the first.", unit="tokens", ge=0
+        64,
+        "Tokens read without being scored before each stream except the first.",
+        unit="tokens",
+        only_with="data.layout=streams",
+        ge=0,
     )
 
 

@@ -122,7 +122,11 @@ class TrainConfig(Section):
     seed: int = setting(1, "Seed of initialisation, dropout and sampling.", ge=0, lt=2**32)
     log_every_steps: int = setting(20, "Steps between two lines of the metrics file.", unit="steps", ge=1)
     evaluate_every_steps: int | None = setting(
-        None, "Steps between two validations; null: after every epoch.", unit="steps", ge=1
+        None,
+        "Steps between two validations; null: after every epoch.",
+        unit="steps",
+        only_with="corpus.valid or corpus.valid_fraction",
+        ge=1,
     )
     checkpoint_every_steps: int | None = setting(
         None, "Steps between two checkpoints, in addition to the one after each validation.", unit="steps", ge=1
@@ -192,10 +196,17 @@ class TrainConfig(Section):
         ge=1,
     )
     patience: int | None = setting(
-        None, "End after this many validations without a better perplexity; null: never.", unit="validations", ge=1
+        None,
+        "End after this many validations without a better perplexity; null: never.",
+        unit="validations",
+        only_with="corpus.valid or corpus.valid_fraction",
+        ge=1,
     )
     evaluate_at_tokens: list[int] = setting(
-        [], "Further validations, at the first update that reaches each of these numbers of tokens.", unit="tokens"
+        [],
+        "Further validations, at the first update that reaches each of these numbers of tokens.",
+        unit="tokens",
+        only_with="corpus.valid or corpus.valid_fraction",
     )
     changes: list[Change] = setting(
         [],

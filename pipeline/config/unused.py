@@ -1,8 +1,8 @@
 """Find settings that were given a value but have no effect given the others, so that nobody waits for one.
 
 A condition is written where the setting is (``only_with`` of ``setting``): ``train.teacher``, which must not be null,
-0, false or empty; ``no train.teacher``, which must; ``optimizer.name=adam|adamw``, one of these values; several of
-them, joined by `` and ``.
+0, false or empty; ``no train.teacher``, which must; ``optimizer.name=adam|adamw``, one of these values. Several of
+them are joined by `` and `` or, binding tighter, by `` or ``.
 """
 
 from __future__ import annotations
@@ -44,22 +44,36 @@ def unused(config: Config, *, sections: Collection[str] = (), varied: Collection
 def conditions(text: str) -> Iterator[tuple[str, list[str] | bool]]:
     """Yield, for each condition in ``text``, the setting and what it must be: one of some values, set or not set."""
     for part in filter(None, text.split(" and ")):
-        path, equals, values = part.removeprefix("no ").partition("=")
-        yield path, values.split("|") if equals else not part.startswith("no ")
+        for one in part.split(" or "):
+            yield _condition(one)
+
+
+def _condition(text: str) -> tuple[str, list[str] | bool]:
+    """Return the setting that one condition is about, and what it must be."""
+    path, equals, values = text.removeprefix("no ").partition("=")
+    return path, values.split("|") if equals else not text.startswith("no ")
 
 
 def _unmet(config: Config, text: str, varied: Collection[str]) -> str:
     """Return how ``config`` fails a condition in ``text``; empty if it meets all but those on ``varied``."""
-    for path, wanted in conditions(text):
-        value = get(config, path)
-        if path in varied:
-            continue
-        if isinstance(wanted, list):
-            if value not in wanted:
-                return f"with {path}={value}, only with {_either(wanted)}"
-        elif bool(value) is not wanted:
-            return f"without {path}" if wanted else f"with {path}"
+    for part in filter(None, text.split(" and ")):
+        reasons = [_unmet_alone(config, *_condition(one), varied) for one in part.split(" or ")]
+        if all(reasons):
+            first, *others = reasons  # of several settings that are not there, "without" is said once
+            return " or ".join([first, *(reason.removeprefix("without ") for reason in others)])
     return ""
+
+
+def _unmet_alone(config: Config, path: str, wanted: list[str] | bool, varied: Collection[str]) -> str:
+    """Return how ``config`` fails the condition that the setting at ``path`` is ``wanted``; empty if it does not."""
+    value = get(config, path)
+    if path in varied:
+        return ""
+    if isinstance(wanted, list):
+        return "" if value in wanted else f"with {path}={value}, only with {_either(wanted)}"
+    if bool(value) is wanted:
+        return ""
+    return f"without {path}" if wanted else f"with {path}"
 
 
 def _either(values: list[str]) -> str:
