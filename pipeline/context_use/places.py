@@ -70,8 +70,9 @@ def choose_targets(num_tokens: int, number: int, *, before: int) -> Targets:
     number = min(number, room)
     num_stretches = -(-number // STRETCH)
     bounds = np.arange(num_stretches + 1) * number // num_stretches
-    # each stretch begins an equal share of the room
-    stretch = np.repeat(before + np.arange(num_stretches) * room // num_stretches, np.diff(bounds))
+    # each stretch begins an equal share of the room, or where the one before ends: both are rounded
+    between = np.maximum.accumulate(np.arange(num_stretches) * room // num_stretches - bounds[:-1])
+    stretch = np.repeat(before + bounds[:-1] + between, np.diff(bounds))
     return Targets(stretch + np.arange(number) - np.repeat(bounds[:-1], np.diff(bounds)), stretch)
 
 
