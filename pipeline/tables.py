@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from pipeline.data.utf8 import is_text, parse_json, read_file
 from pipeline.errors import UserError
 from pipeline.files import reason
 
-Cell = str | list[str] | None  # a list is a list of texts (JSON Lines only)
+Cell = str | list[str] | None  # a list is a list of texts (JSON Lines and Parquet only)
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
 # what separates the cells, by the ending of the file; .tok and .tab are tables of published corpora
@@ -203,15 +204,25 @@ def _parquet(path: str) -> Table:
 
     try:
         with open(path, "rb") as file:
-            found = pq.read_table(file).to_pydict()
+            whole = pq.ParquetFile(file)
+            names = whole.schema_arrow.names
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise UserError(f"{path}: two columns are called {twice!r}")
+            found = whole.read().to_pydict()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {reason(error)}") from None
     except pa.ArrowException as error:
         raise UserError(f"{path}: not a Parquet file ({' '.join(str(error).split())[:200]})") from None
-    columns: dict[str, list[Cell]] = {
-        name: [None if value is None else str(value) for value in values] for name, values in found.items()
+    columns = {
+        name: [_stored_cell(path, number, name, value) for number, value in enumerate(values, start=1)]
+        for name, values in found.items()
     }
     return Table(path, columns, range(1, 1 + len(next(iter(columns.values()), []))))
+
+
+def _stored_cell(path: str, number: int, name: str, value: Any) -> Cell:
+    """Return a value of Parquet as a text; what has no text of its own (bytes, records) is refused as in JSON Lines."""
+    return _cell(path, number, name, value) if isinstance(value, (list, dict, bytes, NoneType)) else str(value)
 
 
 def _json_lines(path: str, text: str) -> Table:

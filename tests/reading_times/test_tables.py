@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs import reading
@@ -238,3 +240,19 @@ def test_mistakes_in_the_table_of_surprisal_are_named(tmp_path: Path, capsys: py
     assert message_of(times, words, capsys) == "words.tsv row 21: word 2 of item b occurs twice\n"
     with pytest.raises(UserError, match=r"words\.txt: must end with \.csv, .* or \.parquet"):
         read_table("words.txt")
+
+
+def test_a_parquet_table_is_read_as_it_is_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"text": ["a", None], "words": [["b", "c"], None], "number": [1, 2.5]}), path)
+    assert read_table(str(path)).columns == {"text": ["a", None], "words": [["b", "c"], None], "number": ["1.0", "2.5"]}
+    pq.write_table(pa.table([["a"], ["b"]], names=["text", "text"]), path)
+    with pytest.raises(UserError, match=r"rows\.parquet: two columns are called 'text'$"):
+        read_table(str(path))
+    for value in (b"bytes", {"en": "text"}, [1, 2], [b"bytes"]):
+        pq.write_table(pa.table({"text": [None, value]}), path)
+        with pytest.raises(UserError, match=r"rows\.parquet row 2 has neither a text nor a number in its field 'text'"):
+            read_table(str(path))
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"rows\.parquet: not a Parquet file \("):
+        read_table(str(path))
