@@ -134,6 +134,9 @@ def test_a_corpus_without_text_is_refused(folder: Path) -> None:
         ("texts/b.txt", "./texts/../texts/b.txt", r"\S*b\.txt is in corpus\.train too \(there as texts/b\.txt\)"),
         ("texts", "link.txt", r"link\.txt is in corpus\.train too \(there as texts/b\.txt\)"),
         ("builtin:python-docs", "builtin:python-docs", r"builtin:python-docs/.* is in corpus\.train too"),
+        ("builtin:copy", "builtin:copy?seed=1", r"builtin:copy\?seed=1/00000 is in corpus\.train too"),
+        # the examples of a shorter text are the first of a longer one
+        ("builtin:copy?examples=20", "builtin:copy?examples=9", r"builtin:copy\?examples=9/00000 is in corpus\.train"),
     ],
 )
 def test_a_file_in_two_splits_is_refused(folder: Path, split: str, train: str, held_out: str, sentence: str) -> None:
@@ -145,6 +148,11 @@ def test_a_file_in_two_splits_is_refused(folder: Path, split: str, train: str, h
     with pytest.raises(ValueError, match=rf"^corpus\.{split}: {sentence}") as error:
         split_corpus(config.corpus)
     assert "\n" not in str(error.value)
+
+
+def test_texts_made_with_other_seeds_or_difficulties_are_others() -> None:
+    held_out = ["builtin:copy?examples=9&seed=2", "builtin:copy?examples=9&delay=3"]
+    assert set(split_corpus(corpus_config("builtin:copy?examples=9", valid=held_out).corpus)) == {"train", "valid"}
 
 
 def test_equal_files_may_be_in_two_splits(folder: Path) -> None:

@@ -119,6 +119,7 @@ def test_a_text_is_a_function_of_its_name() -> None:
         ("builtin:copy?delay=0", "delay must be a whole number from 1 to 100,000, not '0'"),
         ("builtin:copy?delay=x", "delay must be a whole number from 1 to 100,000, not 'x'"),
         ("builtin:copy?most=3", r"copy has no most \(it has examples, seed, symbols, length, delay\)"),
+        ("builtin:copy?delay=5&seed=2&delay=9", "delay is given twice"),
         ("builtin:counting?letters=9", "letters must be a whole number from 2 to 8, not '9'"),
         ("builtin:nothing", "no such corpus: builtin:nothing .there are .*builtin:associative-recall"),
     ],

@@ -111,6 +111,8 @@ class Task(ABC):
         for name, value in parse_qsl(query, keep_blank_values=True):
             if name not in known:
                 raise UserError(f"{pattern}: {cls.name} has no {name} (it has {', '.join(known)})")
+            if name in values:
+                raise UserError(f"{pattern}: {name} is given twice")
             least, most = known[name]["least"], known[name]["most"]
             number = int(value) if value.isascii() and value.isdigit() and len(value) < 20 else -1
             if not least <= number <= most:

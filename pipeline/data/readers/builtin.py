@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.data.generated import TASKS, is_generated, task_of
-from pipeline.data.readers.base import Reader, TextSettings, as_version
+from pipeline.data.generated import TASKS, Task, is_generated, task_of
+from pipeline.data.readers.base import Reader, Rows, TextSettings, as_version
 from pipeline.data.readers.text import TextReader
 from pipeline.errors import UserError
 
@@ -58,9 +58,20 @@ class GeneratedReader(TextReader):
         return self.name
 
     @property
-    def text(self) -> bytes:
+    def part(self) -> tuple[Task, int]:
+        """The task, and which part of its text this is."""
         pattern, _, number = self.name.rpartition("/")
-        return task_of(pattern).block(int(number))
+        return task_of(pattern), int(number)
+
+    @property
+    def text(self) -> bytes:
+        task, number = self.part
+        return task.block(number)
+
+    def rows(self, folders: dict[str, str]) -> Sequence[Rows]:
+        """Its examples, the same whatever the task is called; those of a shorter text begin a longer one."""
+        task, number = self.part
+        return [Rows((f"{replace(task, examples=1)} {number}",), 0, self.text.count(b"\n"))]
 
     def _open(self) -> pa.NativeFile:
         return pa.BufferReader(self.text)
