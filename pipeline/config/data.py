@@ -129,7 +129,8 @@ class TokenizerConfig(Section):
     )
     min_count: int = setting(
         1,
-        "Words or characters seen less often in training become <unk>.",
+        "Words or characters seen less often in training become <unk>; bpe merges no pair that is seen less often, or "
+        "only once.",
         unit="times",
         only_with="tokenizer.kind=char|word|bpe and no tokenizer.path",
         ge=1,
