@@ -19,6 +19,7 @@ from typing import Any
 from jobs.terminal.progress import MovingLine, bar, duration
 from pipeline.search.importance import loss_at
 from pipeline.search.journal import WAITING_FOR_ROOM
+from pipeline.search.lives import Life
 from pipeline.search.naming import describe
 from pipeline.search.plan import SearchPlan
 from pipeline.search.rungs import reached
@@ -150,7 +151,7 @@ def sentence(record: Record, standing: Standing, num_trials: int) -> str:
     if record["kind"] not in ("start", "report", "pause", "failure", "end"):
         return ""
     trial = standing.trials[record["trial"]]
-    name = f"trial {trial.number}/{num_trials}: {describe(trial.settings)}"
+    name = f"trial {trial.number}/{num_trials}: {describe(Life.of(trial).now)}"
     if record["kind"] == "start":
         tokens, num_refused = record["tokens"], record.get("num_refused", 0)
         refused = f", after {num_refused:,} {'draws that were' if num_refused > 1 else 'draw that was'} refused"
@@ -203,7 +204,7 @@ def table(standing: Standing, levels: Sequence[int]) -> list[str]:
     for trial in standing.in_state(RUNNING):
         figure = f"{trial.reports[-1]['perplexity']:,.2f}" if trial.reports else ""
         lines.append(row(str(trial.number), figure, place(trial, standing, levels), f"{trial.tokens:,}",
-                         describe(trial.settings)))  # fmt: skip
+                         describe(Life.of(trial).now)))  # fmt: skip
     return lines if len(lines) > 1 else []
 
 
@@ -217,8 +218,8 @@ def place(trial: Trial, standing: Standing, levels: Sequence[int]) -> str:
     level = reached(levels, trial.tokens)
     if not level:
         return ""
-    losses = sorted(loss for other in standing.drawn if (loss := loss_at(other, level)) is not None)
-    own = loss_at(trial, level)
+    losses = sorted(loss for other in standing.drawn if (loss := loss_at(other.reports, level)) is not None)
+    own = loss_at(trial.reports, level)
     return f"{ordinal(losses.index(own) + 1)} of {len(losses)} at {level:,}" if own in losses and own else ""
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.search.parameters import distribution_of, import_optuna, parameter_of
 from pipeline.search.space import Space
-from pipeline.search.standing import LOST, Standing, Trial
+from pipeline.search.standing import Standing, Trial
 
 FANOVA, PED_ANOVA = "fANOVA", "PED-ANOVA"
 LEAST, ENOUGH = 4, 20  # trials that importance needs at all, and for it to be trusted
@@ -42,10 +42,10 @@ class Importance:
     warning: str = ""
 
 
-def loss_at(trial: Trial, tokens: int) -> float | None:
-    """The best loss of ``trial`` up to its first validation at ``tokens`` or later; None if it has none."""
+def loss_at(reports: Sequence[Mapping[str, Any]], tokens: int) -> float | None:
+    """The best loss of a trial's ``reports`` up to its first at ``tokens`` or later; None if it has none."""
     best = math.inf
-    for report in trial.reports:
+    for report in reports:
         best = min(best, report["loss"])
         if report["tokens"] >= tokens:
             return best if math.isfinite(best) else None
@@ -53,11 +53,14 @@ def loss_at(trial: Trial, tokens: int) -> float | None:
 
 
 def losses_at(trials: Sequence[Trial], tokens: int) -> dict[str, float]:
-    """Trial → its loss at ``tokens``; trials that were lost before that have the worst loss of all."""
-    losses = {trial.name: loss for trial in trials if (loss := loss_at(trial, tokens)) is not None}
+    """Trial → its loss at ``tokens``; trials that were lost before that have the worst loss of all.
+
+    Of a population, only what a trial reached with its own settings counts, before it took another's checkpoint.
+    """
+    losses = {trial.name: loss for trial in trials if (loss := loss_at(trial.by_itself.reports, tokens)) is not None}
     if losses:
         worst = max(losses.values())
-        losses |= {trial.name: worst for trial in trials if trial.status == LOST and trial.name not in losses}
+        losses |= {trial.name: worst for trial in trials if trial.by_itself.is_lost and trial.name not in losses}
     return losses
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.errors import UserError
 from pipeline.search.domains import LOGARITHMIC, Domain
 from pipeline.search.importance import Importance
+from pipeline.search.lives import Life
 from pipeline.search.naming import short
 from pipeline.search.space import Space
 from pipeline.search.standing import DONE, LOST, PAUSED, RUNNING, Trial
@@ -76,9 +77,9 @@ def against_result(space: Space, trials: Sequence[Trial], unit: str = "perplexit
     shown = [trial for trial in trials if trial.best_perplexity is not None]
     for place, (path, domain) in enumerate(space.items(), start=1):
         axes = figure.add_subplot(rows, columns, place)
-        having = [trial for trial in shown if path in trial.settings]
+        having = [trial for trial in shown if path in Life.of(trial).now]
         result = [trial.best_perplexity for trial in having]
-        scatter(axes, along(axes.xaxis, domain, [trial.settings[path] for trial in having]), result, having)
+        scatter(axes, along(axes.xaxis, domain, values_of(having, path)), result, having)
         axes.set_yscale("log")
         limit_to_sensible(axes, [trial.best_perplexity for trial in shown if trial.best_perplexity])
         plain_ticks(axes.yaxis)
@@ -95,10 +96,10 @@ def pairs(space: Space, trials: Sequence[Trial], paths: Sequence[str], unit: str
     shown = [trial for trial in trials if trial.best_perplexity is not None]
     for place, (across, up) in enumerate(couples, start=1):
         axes = figure.add_subplot(1, len(couples), place)
-        having = [trial for trial in shown if across in trial.settings and up in trial.settings]
+        having = [trial for trial in shown if {across, up} <= Life.of(trial).now.keys()]
         having.sort(key=lambda trial: -(trial.best_perplexity or 0.0))  # the best are drawn last, on top
-        horizontal = along(axes.xaxis, space[across], [trial.settings[across] for trial in having])
-        vertical = along(axes.yaxis, space[up], [trial.settings[up] for trial in having])
+        horizontal = along(axes.xaxis, space[across], values_of(having, across))
+        vertical = along(axes.yaxis, space[up], values_of(having, up))
         result = [math.log(trial.best_perplexity or 1.0) for trial in having]
         top = min(result, default=0.0) + math.log(MOST_TIMES_BEST)
         drawn = axes.scatter(
@@ -124,6 +125,11 @@ def importance(found: Sequence[Importance]) -> Any:
         axes.set_xlim(0, 1.15)
         axes.set_title(f"{each.evaluator}, {each.num_trials} trials at {each.tokens:,} tokens", fontsize=9, loc="left")
     return figure
+
+
+def values_of(trials: Sequence[Trial], path: str) -> list[Any]:
+    """The value that each trial has at ``path`` now, as on the leaderboard: a population changes its settings."""
+    return [Life.of(trial).now[path] for trial in trials]
 
 
 def along(axis: Any, domain: Domain, values: Sequence[Any]) -> list[Any]:

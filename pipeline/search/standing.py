@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline import config as configuration
 
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 DONE, STOPPED, LOST, FAILED = "done", "stopped", "lost", "failed"
 GENERATION = "generation"  # the kind of a record that is about several trials (see ``schedulers.pbt``)
 STATES = RUNNING, PAUSED, WAITING, ENDED = "running", "paused", "waiting", "ended"
+
+
+class Past(NamedTuple):
+    """What a trial reported, and whether it was lost, before it first took the checkpoint of another (see PBT)."""
+
+    reports: list[Record]
+    is_lost: bool
 
 
 @dataclass
@@ -41,6 +48,7 @@ class Trial:
     num_starts: int = 0  # times that it began or continued
     num_failures: int = 0  # times that its process was lost in this sitting
     details: dict[str, Any] = field(default_factory=dict)  # what its scheduler notes (see PBT)
+    past: Past | None = None  # if it took the checkpoint of another, whose reports then count as its own
 
     @property
     def tokens(self) -> int:
@@ -55,6 +63,11 @@ class Trial:
     def status(self) -> str:
         """How it ended, or its state."""
         return self.end["status"] if self.end is not None else self.state
+
+    @property
+    def by_itself(self) -> Past:
+        """What came of the ``settings`` that were drawn for it."""
+        return self.past or Past(self.reports, self.status == LOST)
 
     @property
     def best_perplexity(self) -> float | None:
@@ -140,6 +153,7 @@ class Standing:
             trial, donor = self.trials[exploit["trial"]], self.trials[exploit["donor"]]
             how = {name: exploit[name] for name in ("tokens", "donor", "settings")}
             trial.details = {**trial.details, **Life.of(donor).taken_over(**how).as_details()}
+            trial.past = trial.by_itself
             trial.reports, trial.best_loss = list(donor.reports), donor.best_loss
         for name in record["promoted"]:
             self._move(self.trials[name], WAITING)

@@ -18,6 +18,7 @@ from typing import Any
 from pipeline.events import EventFile
 from pipeline.files import telling_of_writes
 from pipeline.search.domains import Domain
+from pipeline.search.lives import Life
 from pipeline.search.space import Space
 from pipeline.search.standing import DONE, LOST, RUNNING, STOPPED, Trial
 from pipeline.training.directory import RunDirectory
@@ -46,7 +47,7 @@ def write_trial(folder: Path, trial: Trial, space: Space) -> None:
         return
     times = [report.get("time", time.time()) for report in trial.reports]
     start = SessionStartInfo(group_name=trial.name, start_time_secs=times[0])
-    for path, value in trial.settings.items():
+    for path, value in Life.of(trial).now.items():
         set_value(start.hparams[path], str(value) if path in space and is_text(space[path]) else value)
     statuses = {DONE: STATUS_SUCCESS, STOPPED: STATUS_SUCCESS, LOST: STATUS_FAILURE, RUNNING: STATUS_RUNNING}
     last = trial.reports[-1]

@@ -12,10 +12,12 @@ from jobs.terminal.search import sentence
 from pipeline import config as configuration
 from pipeline.config import SearchConfig
 from pipeline.errors import UserError
+from pipeline.search import pictures
 from pipeline.search.actions import End, Run
 from pipeline.search.candidates import Candidates
 from pipeline.search.domains import Domain
 from pipeline.search.engine import Engine
+from pipeline.search.importance import losses_at
 from pipeline.search.leaderboard import as_csv, rows_of
 from pipeline.search.lives import Life, exploits_of
 from pipeline.search.population import check_interval, check_population
@@ -189,6 +191,49 @@ def test_a_lost_trial_is_among_the_worst_and_continues_from_its_donor() -> None:
     assert [report["tokens"] for report in trial.reports] == [101, 203, 303]
 
 
+def test_what_a_trial_reached_by_itself_is_compared_by_the_settings_that_were_drawn_for_it() -> None:
+    def loss(number: int, tokens: int) -> float:
+        return math.inf if number == 3 and tokens == 100 else number - tokens / 1e3
+
+    population = Population(settings_of(quantile_fraction=0.5), loss)
+    population.run()
+    trials = population.engine.standing.drawn
+    assert [exploit["trial"] for exploit in population.generations()[0]["exploits"]] == [trials[3].name, trials[2].name]
+    found = losses_at(trials, 100)
+    assert [found[trial.name] for trial in trials] == pytest.approx([0.9, 1.9, 3.9, 3.9])
+    # at the second interval only those count that still had their own settings
+    assert losses_at(trials, 200) == pytest.approx({trials[0].name: 0.8, trials[1].name: 1.8, trials[2].name: 1.8})
+
+
+def test_a_trial_that_took_another_s_checkpoint_is_shown_with_its_settings_now() -> None:
+    population = Population(settings_of(), lambda number, tokens: float(number))
+    population.run()
+    standing = population.engine.standing
+    taker = standing.drawn[3]
+    now, first = Life.of(taker).now["optimizer.lr"], taker.settings["optimizer.lr"]
+    assert now != first
+    report = {"kind": "report", "trial": taker.name, "tokens": 204, "loss": 1.0, "perplexity": 2.7, "rung": 200}
+    assert f"optimizer.lr={now:.3g}:" in sentence(report, standing, 4)
+    for place, axes in enumerate(pictures.against_result(SPACE, standing.drawn).axes):
+        shown = [float(point[place]) for point in axes.collections[0].get_offsets()]
+        assert now in shown
+        assert first not in shown
+
+
+def test_a_generation_waits_until_tokens_have_room_for_all() -> None:
+    def loss(number: int, tokens: int) -> float:
+        return math.sin(5 * number + tokens)
+
+    whole, short = Population(settings_of(), loss), Population(settings_of(max_total_tokens=700), loss)
+    whole.run()
+    short.run()
+    assert len(short.generations()) == 1
+    short.settings = settings_of()
+    short.engine = short.new_engine()
+    short.run()
+    assert short.generations() == whole.generations()
+
+
 def test_no_trial_takes_from_one_that_is_no_better() -> None:
     population = Population(settings_of(), lambda number, tokens: 1.0)
     population.run()
@@ -231,6 +276,10 @@ def test_milestones() -> None:
             [r"train\.bptt cannot change if"],
         ),
         ({"search.num_trials": 1}, [r"^search\.num_trials: .* needs a population of at least 2, not 1$"]),
+        (
+            {"search.num_trials": None, "search.max_hours": 1.0},
+            [r"^search\.num_trials: .* needs the size of its population, which search\.max_hours alone does not say$"],
+        ),
         (
             {"train.changes": [{"tokens": 5, "settings": {"model.dropout": 0.5}}]},
             [r"^train\.changes: search\.scheduler=pbt makes them itself"],
