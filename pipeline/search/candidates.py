@@ -78,6 +78,12 @@ class Candidates:
         """Why a trial that was begun need not go to its end; empty if it should."""
         return ""
 
+    def lack(self, standing: Standing) -> str:
+        """Why there are fewer trials than ``search.num_trials``; empty if there are as many, or can be."""
+        number = len(standing.drawn)
+        is_less = self.is_exhausted and number < (self.settings.num_trials or 0)
+        return f"search.space has no settings left to try after {number:,} trials" if is_less else ""
+
     def draw(self, standing: Standing) -> Drawn | None:
         """The next trial; None if there is to be none.
 
@@ -128,5 +134,9 @@ class Candidates:
 
 
 def as_key(settings: Mapping[str, Any]) -> str:
-    """The settings as text, the same for equal settings."""
-    return json.dumps(settings, sort_keys=True)
+    """The settings as text, the same for equal settings: 1.0 is 1."""
+    plain = {
+        path: int(value) if isinstance(value, float) and value.is_integer() else value
+        for path, value in settings.items()
+    }
+    return json.dumps(plain, sort_keys=True)

@@ -108,7 +108,8 @@ class Engine:
             if trial is not None:
                 self._write({**started(trial), "tokens": trial.tokens})
                 return Run(self.standing.trials[trial.name])
-            ends = "search.max_total_tokens has no room for more" if self.is_short else ""
+            lack = self.candidates.lack(self.standing)
+            ends = "search.max_total_tokens has no room for more" if self.is_short else lack
         return Wait() if running else End(ends)
 
     def report(
@@ -133,18 +134,14 @@ class Engine:
             self._write(self._end(trial, LOST, f"the validation perplexity is not finite after {tokens:,} tokens"))
             return STOP
         self._apply(record)
-        if tokens >= self.budget_tokens:
-            decided: list[Record] = []  # it ends by itself
-            decision = CONTINUE
-        else:
-            decision, decided = self._decided(trial, rung)
+        decision, decided = self._decided(trial, rung)
         self.write(record, *decided)
         return decision
 
     def _decided(self, trial: Trial, rung: int) -> tuple[Decision, list[Record]]:
         """What becomes of ``trial``, which has just reached ``rung`` (0: none), and the records of this, applied."""
-        if trial.confirms is not None:
-            return CONTINUE, []
+        if trial.confirms is not None or trial.tokens >= self.budget_tokens:
+            return CONTINUE, []  # it ends by itself
         needless = self.candidates.needless(trial, self.standing)
         decision = Decision("stop", needless) if needless else self.scheduler.at_rung(trial, rung) if rung else CONTINUE
         records: list[Record] = [dict(record) for record in decision.records]
@@ -242,6 +239,8 @@ class Engine:
 
     def _next_generation(self) -> Trial | None:
         """The first trial that a population's next generation lets continue, if there is one."""
+        if self.is_short:  # trials that wait for more tokens would not be in it
+            return None
         record = self.scheduler.generation(self.standing, self.space, self.candidates.why_not)
         if record is None:
             return None

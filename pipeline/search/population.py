@@ -22,8 +22,13 @@ def check_population(config: Config) -> None:
             problems.append(f"search.space.{path}: {NEEDS} changes what it searches, and {path} {reason}")
         elif isinstance(spec, dict) and "when" in spec:
             problems.append(f"search.space.{path}: a condition needs settings that stay; {NEEDS} changes them all")
-    if (number := config.search.num_trials) is not None and number < 2:
+    search = config.search
+    if (number := search.num_trials) is not None and number < 2:
         problems.append(f"search.num_trials: {NEEDS} needs a population of at least 2, not {number}")
+    if number is None and search.algorithm != "grid" and (search.max_total_tokens or search.max_hours):
+        limit = "max_total_tokens" if search.max_total_tokens else "max_hours"
+        problems.append(f"search.num_trials: {NEEDS} needs the size of its population, which search.{limit} alone does "
+                        "not say")  # fmt: skip
     budget = config.search.max_tokens or config.train.max_tokens
     if budget is not None:
         problems += interval_problems(config, budget)

@@ -12,7 +12,7 @@ import pytest
 from pipeline import config as configuration
 from pipeline.config import Config, SearchConfig
 from pipeline.errors import UserError
-from pipeline.search.candidates import Candidates, Drawn
+from pipeline.search.candidates import Candidates, Drawn, as_key
 from pipeline.search.first import first_settings
 from pipeline.search.samplers import sampler_of
 from pipeline.search.space import check_space
@@ -194,6 +194,16 @@ def test_the_default_settings_or_the_given_ones_are_tried_first() -> None:
         with pytest.raises(UserError) as refused:
             first_settings(config, check_space(config))
         assert str(refused.value).startswith(sentence)
+
+
+def test_equal_numbers_are_the_same_settings_however_they_are_written() -> None:
+    assert as_key({"train.clip": 2}) == as_key({"train.clip": 2.0})
+    assert as_key({"train.clip": 2}) != as_key({"train.clip": 2.5})
+    assert as_key({"model.tied": True}) != as_key({"model.tied": 1})
+    space = {"optimizer.weight_decay": {"randint": [0, 3]}}
+    config = config_of(space=space, num_trials=9)  # 0.0 is configured, 0 drawn
+    drawn = draw_all(Candidates(first=first_settings(config, check_space(config))), config)
+    assert sorted(float(d.settings["optimizer.weight_decay"]) for d in drawn) == [0.0, 1.0, 2.0]
 
 
 def test_the_most_trials_that_are_drawn() -> None:
