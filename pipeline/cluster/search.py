@@ -243,7 +243,7 @@ def tune_trials(rules: Rules, directory: RunDirectory) -> None:
     plan = rules.plan
     milestones = rules.milestones(directory)
     runner = Runner(rules.config, directory, plan, milestones)
-    keeper = Keeper(directory.path, rules.config.search.keep)
+    keeper = Keeper(directory.path, rules.config.search)
     conductor = Conductor(
         lambda journal: rules.engine(directory, journal.append),
         Journal(directory),

@@ -12,19 +12,24 @@ from math import exp, inf
 
 from pipeline.config import SearchConfig
 from pipeline.means import mean_interval
-from pipeline.search.standing import DONE, Standing, Trial
+from pipeline.search.standing import DONE, ENDED, LOST, Standing, Trial
 
 CONFIRMS = "confirms"
 
 
 @dataclass(frozen=True)
 class Confirmed:
-    """The perplexity of one trial's settings over other seeds, and the 95 % interval of the mean (None: one seed)."""
+    """The perplexity of one trial's settings over other seeds, and the 95 % interval of the mean (None: one seed).
+
+    It is that of the ``num_seeds`` with which they were trained to the end, infinite without any; with ``num_lost``
+    others the run was lost.
+    """
 
     perplexity: float
     num_seeds: int
     low: float | None
     high: float | None
+    num_lost: int = 0
 
 
 def best_first(trials: Iterable[Trial]) -> list[Trial]:
@@ -65,16 +70,30 @@ def reserved_tokens(settings: SearchConfig, standing: Standing, budget_tokens: i
     return max(0, top * seeds - begun) * budget_tokens
 
 
+def is_left(settings: SearchConfig, standing: Standing) -> bool:
+    """Whether the best may still be trained with other seeds, so that their order is not known yet."""
+    confirming = [trial for trial in standing.trials.values() if trial.confirms is not None]
+    return next_trial(settings, standing) is not None or any(trial.state != ENDED for trial in confirming)
+
+
 def confirmed(standing: Standing) -> dict[str, Confirmed]:
-    """Trial → the figures of its settings with other seeds, if at least one of these was trained to the end."""
+    """Trial → the figures of its settings with other seeds, if a run with at least one of these is done or lost."""
     losses: dict[str, list[float]] = {}
     for trial in standing.trials.values():
-        if trial.confirms is not None and trial.status == DONE:
-            losses.setdefault(trial.confirms, []).append(trial.best_loss)
+        if trial.confirms is not None and trial.status in (DONE, LOST):
+            losses.setdefault(trial.confirms, []).append(trial.best_loss if trial.status == DONE else inf)
     return {name: summary(found) for name, found in losses.items()}
 
 
 def summary(losses: list[float]) -> Confirmed:
-    """The mean of ``losses`` and its interval, as perplexities: they are averaged in nats per token."""
-    mean, low, high = mean_interval(losses)
-    return Confirmed(exp(mean), len(losses), *(None if end is None else exp(end) for end in (low, high)))
+    """The mean of ``losses`` and its interval, as perplexities: they are averaged in nats per token.
+
+    Those that are infinite are of runs that were lost.
+    """
+    finite = [loss for loss in losses if loss < inf]
+    num_lost = len(losses) - len(finite)
+    if not finite:
+        return Confirmed(inf, 0, None, None, num_lost)
+    mean, low, high = mean_interval(finite)
+    ends = [None if end is None else exp(end) for end in (low, high)]
+    return Confirmed(exp(mean), len(finite), low=ends[0], high=ends[1], num_lost=num_lost)

@@ -58,17 +58,19 @@ def row_of(trial: Trial, confirmed: Confirmed | None = None) -> Row:
 def rows_of(standing: Standing) -> list[Row]:
     """A row for each trial but those that only confirm others: the best first, lost and failed ones last.
 
-    The best has the lowest perplexity; if some were trained with other seeds, it has the lowest mean over these.
+    The best has the lowest perplexity; if some were trained with other seeds, it has the lowest mean over these, and
+    settings with which one of these runs was lost come after the others.
     """
     found = confirmed(standing)
     rows = [row_of(trial, found.get(trial.name)) for trial in standing.drawn]
     return sorted(rows, key=place)
 
 
-def place(row: Row) -> tuple[bool, bool, bool, float]:
+def place(row: Row) -> tuple[bool, bool, bool, bool, float]:
     """What rows are sorted by."""
     figure = row.confirmed.perplexity if row.confirmed is not None else row.perplexity
-    return not row.is_whole, row.confirmed is None, figure is None, figure or 0.0
+    is_lost = row.confirmed is not None and row.confirmed.num_lost > 0
+    return not row.is_whole, row.confirmed is None, is_lost, figure is None, figure or 0.0
 
 
 def leaderboard(standing: Standing) -> list[Row]:
@@ -108,6 +110,8 @@ def as_csv(rows: Sequence[Row]) -> str:
     """The rows as a table; a setting that a trial does not have is left empty."""
     paths = list(dict.fromkeys(path for row in rows for path in row.settings))
     means = ["mean", "mean_low", "mean_high", "seeds"] if any(row.confirmed for row in rows) else []
+    if any(row.confirmed.num_lost for row in rows if row.confirmed):
+        means.append("seeds_lost")
     taken = ["taken"] if any(row.life is not None and row.life.taken for row in rows) else []
     stream = io.StringIO()
     table = csv.writer(stream)
@@ -115,9 +119,10 @@ def as_csv(rows: Sequence[Row]) -> str:
     table.writerow(["rank", figure, *means, *paths, "tokens", "seconds", "status", "trial", "reason", *taken])
     for rank, row in enumerate(rows, start=1):
         settings = [row.settings.get(path, "") for path in paths]
-        over_seeds: list[Any] = [] if not means else [""] * 4
-        if means and (c := row.confirmed) is not None:
-            over_seeds = [c.perplexity, c.low, c.high, c.num_seeds]
+        over_seeds: list[Any] = [""] * len(means)
+        if (c := row.confirmed) is not None:
+            mean = c.perplexity if c.num_seeds else ""
+            over_seeds = [mean, c.low, c.high, c.num_seeds, c.num_lost][: len(means)]
         figures = [row.tokens, row.seconds, row.status, row.trial, row.reason]
         ancestry = [row.life.ancestry if row.life is not None else ""] if taken else []
         table.writerow([rank, row.perplexity, *over_seeds, *settings, *figures, *ancestry])

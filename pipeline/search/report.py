@@ -14,6 +14,7 @@ from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.files import write_file
 from pipeline.search import pictures
+from pipeline.search.confirm import Confirmed
 from pipeline.search.corpora import has_other_tokens
 from pipeline.search.domains import Domain
 from pipeline.search.importance import Importance, importances
@@ -133,8 +134,9 @@ def as_markdown(
         if name != "curves":
             parts += [f"![{CAPTIONS[name]}]({PICTURES}/{name}.png)", CAPTIONS[name]]
     parts += ["## What was searched", space_table(findings.space)]
-    if bad := [row for row in rows if row.status in (LOST, FAILED)]:
-        parts += ["## Trials that were lost or failed", "\n".join(f"- {row.trial}: {row.reason}" for row in bad)]
+    if bad := [trial for trial in findings.standing.trials.values() if trial.status in (LOST, FAILED)]:
+        lines = [f"- {trial.name}: {trial.end['reason']}" for trial in bad if trial.end is not None]
+        parts += ["## Trials that were lost or failed", "\n".join(lines)]
     if missing:
         parts += ["## What is missing here", "\n".join(f"- {sentence}" for sentence in missing)]
     return "\n\n".join(parts) + "\n"
@@ -147,7 +149,7 @@ def summary(findings: Findings, rows: Sequence[Row]) -> str:
     counts: dict[str, int] = {}
     for row in rows:
         counts[row.status] = counts.get(row.status, 0) + 1
-    whole = findings.budget_tokens * max(1, len(rows))
+    whole = findings.budget_tokens * max(1, len(standing.trials))  # with those that confirm others
     sentences = [
         f"Drawn by `{settings.algorithm}` (seed {settings.seed}), run by `{settings.scheduler}`"
         + (f" with rungs at {levels} tokens" if levels else "")
@@ -169,13 +171,10 @@ def best(directory: Path, rows: Sequence[Row], findings: Findings) -> str:
     row = rows[0]
     text = f"{stopped}**Best{'' if findings.is_over else ' so far'}: {findings.unit} {row.perplexity:,.3f}** after "
     text += f"{row.tokens:,} tokens: `{describe(row.settings)}`"
-    if row.confirmed is not None and row.confirmed.low is not None:
-        text += (
-            f"; with {row.confirmed.num_seeds} other seeds {row.confirmed.perplexity:,.3f} "
-            f"(95 % interval of the mean: {row.confirmed.low:,.3f} to {row.confirmed.high:,.3f})"
-        )
-    elif row.confirmed is None:
+    if row.confirmed is None:
         text += " (from one seed; `search.confirm` trains the best again with others)"
+    else:
+        text += over_seeds(row.confirmed)
     train = f"    python -m jobs.train --config {directory / BEST}\n" if findings.is_over else ""
     return f"{text}.\n\n{train}    tensorboard --logdir {directory}\n\nAll rows: [{LEADERBOARD}]({LEADERBOARD})."
 
@@ -195,12 +194,27 @@ def leaderboard(rows: Sequence[Row], paths: Sequence[str], unit: str) -> str:
     return f"{table}\n\n… and {left} more." if left > 0 else table
 
 
+def over_seeds(found: Confirmed) -> str:
+    """What training with other seeds says, to be added to a sentence."""
+    text = ""
+    if found.num_seeds:
+        text = f"; with {found.num_seeds} other seed{'s' * (found.num_seeds > 1)} {found.perplexity:,.3f}"
+    if found.low is not None:
+        text += f" (95 % interval of the mean: {found.low:,.3f} to {found.high:,.3f})"
+    if found.num_lost:
+        others = "more" if found.num_seeds else "other seed" + "s" * (found.num_lost > 1)
+        text += f"; **with {found.num_lost} {others} the run was lost**"
+    return text
+
+
 def mean_of(row: Row) -> str:
-    """The perplexity over seeds and its interval."""
+    """The perplexity over seeds and its interval, and with how many more the run was lost."""
     found = row.confirmed
     if found is None:
         return ""
-    return f"{found.perplexity:,.3f}" + ("" if found.low is None else f" ({found.low:,.3f} to {found.high:,.3f})")
+    parts = [f"{found.perplexity:,.3f}"] * bool(found.num_seeds)
+    parts += [f"({found.low:,.3f} to {found.high:,.3f})"] * (found.low is not None)
+    return " ".join([*parts, *[f"{found.num_lost} lost"] * bool(found.num_lost)])
 
 
 def importance_table(found: Sequence[Importance], space: Space) -> list[str]:

@@ -9,8 +9,14 @@ from typing import Any
 import pytest
 
 from pipeline.search.actions import End, Run
+from pipeline.search.domains import Domain
+from pipeline.search.keeping import superfluous
+from pipeline.search.leaderboard import as_csv, rows_of
+from pipeline.search.samplers import sampler_of
+from pipeline.search.space import Space
+from pipeline.search.standing import Standing
 from pipeline.training.monitor import Record
-from tests.search.curves import Curves, settings_of, statuses
+from tests.search.curves import BUDGET, Curves, settings_of, statuses
 
 RUNGS = [100, 300]
 
@@ -72,6 +78,67 @@ def test_the_best_are_confirmed_with_other_seeds() -> None:
         (2, 3),
     ]
     assert {trial.status for trial in confirming} == {"done"}
+
+
+def confirmed_with(lost: set[int]) -> Curves:
+    """Two trials, of losses 1 and 2, both trained again with three other seeds; those of the first ``lost`` diverge."""
+    curves = Curves(settings_of(confirm={"top": 2, "seeds": 3}, scheduler="none", num_trials=2), lambda *_: 0.0)
+
+    def loss(number: int, tokens: int) -> float:
+        (trial,) = curves.engine.standing.in_state("running")
+        return math.inf if number == 1 and trial.seed_offset in lost else number + trial.seed_offset / 100
+
+    curves.loss = loss
+    curves.run()
+    return curves
+
+
+def test_settings_with_which_another_seed_diverged_are_not_the_best() -> None:
+    assert [row.trial[:3] for row in rows_of(confirmed_with(set()).engine.standing)] == ["001", "002"]
+    rows = rows_of(confirmed_with({2}).engine.standing)
+    assert [row.trial[:3] for row in rows] == ["002", "001"]
+    best, other = (row.confirmed for row in rows)
+    assert (best.num_seeds, best.num_lost, best.perplexity) == (3, 0, pytest.approx(math.exp(2.02)))
+    assert (other.num_seeds, other.num_lost, other.perplexity) == (2, 1, pytest.approx(math.exp(1.02)))
+    header, first, second = as_csv(rows).splitlines()
+    assert header.startswith("rank,perplexity,mean,mean_low,mean_high,seeds,seeds_lost,optimizer.lr,")
+    assert [line.split(",")[5:7] for line in (first, second)] == [["3", "0"], ["2", "1"]]
+    (none,) = [row for row in rows_of(confirmed_with({1, 2, 3}).engine.standing) if row.trial[:3] == "001"]
+    assert (none.confirmed.num_seeds, none.confirmed.num_lost) == (0, 3)
+    assert as_csv([none]).splitlines()[1].split(",")[2:7] == ["", "", "", "0", "3"]
+
+
+def test_the_checkpoints_that_stay_are_those_of_the_best_of_the_leaderboard() -> None:
+    settings = settings_of(confirm={"top": 2, "seeds": 3}, keep=1)
+    curves = confirmed_with({2})
+    standing = curves.engine.standing
+    assert superfluous(standing, settings) == [name for name in standing.trials if not name.startswith("002-lr")]
+    # until all seeds are done, any of those that are confirmed may turn out to be the best
+    before = [record for record in curves.records if not str(record.get("trial")).endswith("seed+3")]
+    kept = set(standing.trials) - set(superfluous(Standing.of(before), settings))
+    assert [name[:6] for name in sorted(kept) if "seed" not in name] == ["001-lr", "002-lr"]
+
+
+def test_a_trial_at_its_budget_ends_by_itself_also_if_it_was_cut_off_before_its_end() -> None:
+    def whole() -> Curves:
+        return Curves(settings_of(num_trials=4), lambda number, tokens: float(number), every=BUDGET)
+
+    expected = whole()
+    expected.run()
+    assert statuses(expected.engine.standing) == dict.fromkeys(range(1, 5), "done")
+    last = max(place for place, record in enumerate(expected.records) if record["kind"] == "report")
+    curves = whole()
+    curves.records = expected.records[: last + 1]
+    curves.engine = curves.new_engine()
+    curves.run()
+    assert statuses(curves.engine.standing) == statuses(expected.engine.standing)
+
+
+def test_a_space_that_is_used_up_is_the_reason_if_more_trials_were_asked_for() -> None:
+    curves = Curves(settings_of(num_trials=9), lambda number, tokens: float(number))
+    curves.engine.space = Space({"optimizer.lr": Domain("choice", [0.1, 0.2])})
+    curves.engine.candidates.begin(curves.settings, sampler_of(curves.settings, curves.engine.space), is_earlier=False)
+    assert curves.run() == "search.space has no settings left to try after 2 trials"
 
 
 def test_a_lost_process_is_tried_again_up_to_a_limit() -> None:

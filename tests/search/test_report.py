@@ -16,7 +16,8 @@ from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_g
 from pipeline.events import EventFile
 from pipeline.search import pictures
 from pipeline.search.report import Findings, write_report
-from tests.search.findings import findings
+from pipeline.search.standing import Standing
+from tests.search.findings import BUDGET, findings, records_of
 
 SPACE = {
     "optimizer.lr": {"loguniform": [1e-4, 1e-1]},
@@ -78,6 +79,29 @@ def test_a_search_that_was_stopped_is_reported_as_far_as_it_came(ended: Findings
     assert "The search was stopped before its end; the same command continues it." in report
     assert f"**Best so far: perplexity {math.exp(1.25):,.3f}** after 900 tokens" in report
     assert "best.yaml" not in report
+
+
+def test_seeds_that_confirm_the_best_count_in_the_tokens_and_are_named_if_they_are_lost(tmp_path: Path) -> None:
+    records = records_of([(settings(0.01, 8, True), [2.0, 1.5, 1.25])])
+    for offset, status in enumerate(("done", "done", "lost"), start=1):
+        name = f"001-seed+{offset}"
+        records.append({"kind": "start", "trial": name, "number": 1, "settings": settings(0.01, 8, True), "tokens": 0,
+                        "confirms": "001", "seed_offset": offset})  # fmt: skip
+        if status == "done":
+            loss = 1.25 + offset / 100
+            records.append({"kind": "report", "trial": name, "tokens": BUDGET, "loss": loss, "rung": None,
+                            "perplexity": math.exp(loss)})  # fmt: skip
+        records.append({"kind": "end", "trial": name, "status": status, "reason": "it diverged", "perplexity": None,
+                        "tokens": 9, "seconds": 1.0})  # fmt: skip
+    found = replace(findings(SPACE, [], **{"model.num_layers": 2}), standing=Standing.of(records))
+    write_report(tmp_path, found)
+    report = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "2,700 tokens in all, 75% of what the same trials would have taken" in report
+    mean = f"{math.exp(1.265):.3f} (95 % interval of the mean: "
+    assert f"; with 2 other seeds {mean}" in report
+    assert "); **with 1 more the run was lost**." in report
+    assert " 1 lost | 0.01 | 8 |" in report
+    assert "## Trials that were lost or failed\n\n- 001-seed+3: it diverged\n" in report
 
 
 def test_a_report_without_matplotlib_and_optuna_says_what_is_missing(
