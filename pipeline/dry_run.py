@@ -41,6 +41,7 @@ def dry_run(config: Config) -> dict[str, Any]:
         "tokens_per_split": counts.tokens,
         "tokens_are": "counted" if counts.is_exact else "estimated at 4 bytes a token",
         **words,
+        "tokens_per_epoch": data.tokens_per_epoch,
         "steps_per_epoch": data.num_windows(),
         "steps": Horizon.of(config, lambda part: counted_data(part, counts)).total_steps,
         "unused": data.unused,

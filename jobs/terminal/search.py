@@ -115,8 +115,12 @@ class SearchProgress(MovingLine):
         return [tokens for tokens, _ in self.plan.levels] if self.plan is not None else []
 
     def done(self, standing: Standing) -> float:
-        """Return the share that is done, by tokens."""
-        return standing.num_tokens / max(1, standing.num_tokens + self.plan.tokens_left(standing)) if self.plan else 0.0
+        """Return the share that is done, by tokens; by the time if nothing else ends the search."""
+        if self.plan is None:
+            return 0.0
+        if (hours := self.plan.hours) and (left := self.plan.hours_left(standing, time.time())) is not None:
+            return 1 - left / hours
+        return standing.num_tokens / max(1, standing.num_tokens + self.plan.tokens_left(standing))
 
     def head(self, standing: Standing) -> list[str]:
         """Return how far it is: trials by their state and the best so far; tokens and time."""
@@ -134,6 +138,8 @@ class SearchProgress(MovingLine):
 
     def time_left(self, standing: Standing, tokens_left: int) -> str:
         """Return the time that the rest takes at the speed of this sitting; empty if that cannot be said yet."""
+        if self.plan is not None and (hours := self.plan.hours_left(standing, time.time())) is not None:
+            return f"{duration(hours * 3600)} left"
         if self.began is None:
             return ""
         started, tokens_before = self.began

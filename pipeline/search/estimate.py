@@ -1,10 +1,9 @@
-"""How long a search will take: its tokens, divided by the measured speed of a few windows of a few of its models."""
+"""How fast the trials of a search train: the measured speed of a few windows of a few of its models."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean
 from typing import Any
@@ -25,26 +24,13 @@ LEAST_SECONDS, MOST_WINDOWS = 0.5, 20
 MOST_BPTT = 16  # of the windows that are measured: longer ones are hardly faster per token
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """``seconds`` of a search's training alone, at ``tokens_per_second`` in each of ``num_concurrent`` trials."""
-
-    tokens_per_second: float
-    num_concurrent: int
-    seconds: float
-
-
-def estimate(
-    config: Config, space: Space, *, vocab_size: int, total_tokens: int, num_concurrent: int, worker: resources.Worker
-) -> Estimate:
-    """The time that ``total_tokens`` take, by the speed of the first models drawn from the space.
+def estimated_speed(config: Config, space: Space, *, vocab_size: int, worker: resources.Worker) -> float:
+    """The tokens per second of one trial, training alone, by the speed of the first models drawn from the space.
 
     Raises:
         UserError: none of the first draws can be a trial; it gives the reason for the last.
     """
-    seconds = [1 / tokens_per_second(trial, vocab_size, worker) for trial in some_trials(config, space)]
-    speed = 1 / fmean(seconds)
-    return Estimate(speed, num_concurrent, total_tokens / speed / num_concurrent)
+    return 1 / fmean(1 / tokens_per_second(trial, vocab_size, worker) for trial in some_trials(config, space))
 
 
 def some_trials(config: Config, space: Space) -> Sequence[Config]:

@@ -23,9 +23,12 @@ class SearchPlan:
     total_tokens: int  # including trials that confirm the best
     confirming_tokens: int
     all_go_to_the_end: bool = False  # no trial is left paused
+    hours: float | None = None  # that the search lasts, if nothing else says how many trials there are
 
     def tokens_left(self, standing: Standing) -> int:
         """Tokens that the search will still take: running trials go to their next level, the others as planned."""
+        if self.hours is not None:
+            return 0  # not known
         budget = self.levels[-1][0]
         confirming = sum(trial.tokens for trial in standing.trials.values() if trial.confirms is not None)
         unbegun = max(0, self.num_trials - len(standing.drawn))
@@ -38,6 +41,13 @@ class SearchPlan:
                 left += next((level for level, _ in self.levels if level > trial.tokens), trial.tokens) - trial.tokens
         return round(left)
 
+    def hours_left(self, standing: Standing, now: float) -> float | None:
+        """The part of ``hours`` that is left ``now``, in seconds since 1970; None if the search is not bound by it."""
+        if self.hours is None:
+            return None
+        began = now if standing.sitting_began is None else standing.sitting_began
+        return max(0.0, self.hours - (standing.seconds_before + now - began) / 3600)
+
     def __str__(self) -> str:
         return "; ".join(f"{number:,.0f} at {tokens:,} tokens" for tokens, number in self.levels)
 
@@ -47,21 +57,22 @@ def plan_of(settings: SearchConfig, space: Space, budget_tokens: int) -> SearchP
 
     With asha and hyperband one trial in ``reduction_factor`` continues at each rung, with median one in two, with none
     and pbt all. Without ``search.num_trials`` there are as many trials as ``search.max_total_tokens`` has room for, or
-    as the grid has points.
+    as the grid has points; with only ``search.max_hours``, as many as these allow, of which the plan counts one.
     """
     top, seeds = wanted(settings)
     confirming = top * seeds * budget_tokens
     number = settings.num_trials
     if settings.algorithm == "grid":
         number = min(grid_size(space), number or grid_size(space))
+    hours = settings.max_hours if number is None and settings.max_total_tokens is None else None
     if number is None and settings.max_total_tokens is None:
-        number = DEFAULT_TRIALS
+        number = DEFAULT_TRIALS if hours is None else 1
     if number is None or settings.max_total_tokens is not None:
         most = max(0, (settings.max_total_tokens or 0) - confirming)
         number = fitting(settings, budget_tokens, most, at_most=number)
     levels = levels_of(settings, budget_tokens, number)
     to_the_end = settings.scheduler in ("none", "pbt")
-    return SearchPlan(number, tuple(levels), tokens_of(levels) + confirming, confirming, to_the_end)
+    return SearchPlan(number, tuple(levels), tokens_of(levels) + confirming, confirming, to_the_end, hours)
 
 
 def grid_size(space: Space) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline import resources
 from pipeline.config import Config
-from pipeline.search.estimate import estimate
+from pipeline.search.estimate import estimated_speed
 from pipeline.search.plan import plan_of
 from pipeline.search.report import condition, drawn_from
 from pipeline.search.space import Space
@@ -18,7 +18,7 @@ def preview(
     """Figures of the search of ``config`` by name.
 
     Args:
-        epoch_tokens: of the training split.
+        epoch_tokens: that an epoch trains on.
         num_concurrent: trials that run at once on the cluster.
         worker: what one of them has on this machine, where its speed is measured.
 
@@ -27,11 +27,11 @@ def preview(
     """
     most = config.search.max_tokens or config.train.max_tokens
     budget = min(config.train.epochs * epoch_tokens, most or config.train.epochs * epoch_tokens)
+    speed = estimated_speed(config, space, vocab_size=vocab_size, worker=worker)
     plan = plan_of(config.search, space, budget)
-    found = estimate(
-        config, space, vocab_size=vocab_size, total_tokens=plan.total_tokens, num_concurrent=num_concurrent,
-        worker=worker,
-    )  # fmt: skip
+    if plan.hours is not None:
+        in_time = max(1, round(plan.hours * 3600 * speed * num_concurrent))
+        plan = plan_of(config.search.model_copy(update={"max_total_tokens": in_time}), space, budget)
     *rungs, _ = plan.levels
     return {
         "space": {
@@ -43,6 +43,6 @@ def preview(
         "trials_at_rungs": {f"{tokens:,} tokens": round(number, 1) for tokens, number in plan.levels},
         "total_tokens": plan.total_tokens,
         "trials_at_once": num_concurrent,
-        "tokens_per_second": round(found.tokens_per_second),
-        "estimated_seconds": round(found.seconds, 3),
+        "tokens_per_second": round(speed),
+        "estimated_seconds": round(plan.total_tokens / speed / num_concurrent, 3),
     }

@@ -2,6 +2,7 @@
 
 import io
 import re
+import time
 from typing import Any
 
 import pytest
@@ -117,6 +118,23 @@ def test_the_tokens_that_a_search_is_expected_to_take(
     assert [number for _, number in plan.levels] == pytest.approx([number for _, number in levels])
     assert plan.total_tokens == total
     assert plan.tokens_left(Standing()) == total
+
+
+def test_a_search_that_only_hours_end_is_shown_by_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_800.0)
+    plan = plan_of(SearchConfig(max_hours=2.0), Space({}), BUDGET)
+    stream, standing = io.StringIO(), Standing.of(records_of(TRIALS))
+    standing.sitting_began, standing.seconds_before = 900.0, 900.0
+    progress = SearchProgress(stream=stream)
+    progress.begin(plan)
+    progress.num_trials = len(standing.trials)  # as with each record
+    assert progress.done(standing) == pytest.approx(0.25)
+    assert progress.head(standing) == [
+        "3 of 3 trials: 2 paused, 1 done  best perplexity 1.28 (trial 2)",
+        "1,100 tokens  1:30:00 left",
+    ]
+    bounded = plan_of(SearchConfig(max_hours=2.0, num_trials=5), Space({}), BUDGET)
+    assert (bounded.num_trials, bounded.hours) == (5, None)
 
 
 def test_the_tokens_that_are_left_of_a_search() -> None:
