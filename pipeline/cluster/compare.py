@@ -27,7 +27,7 @@ from pipeline import resources
 from pipeline.cluster.prepare import prepare
 from pipeline.cluster.room import check_capacity
 from pipeline.cluster.rules import Rules, budget, plan_trials
-from pipeline.cluster.search import check_same_search, run_trials, settings_of
+from pipeline.cluster.search import check_same_corpus, check_same_search, run_trials, settings_of
 from pipeline.cluster.session import ray_session
 from pipeline.cluster.train import Plan
 from pipeline.compare import costs as costing
@@ -116,10 +116,11 @@ def compare(
             plan = plan_trials(config)
             check_capacity(plan.num_workers, plan.resources)
             corpus = prepare(config, on_shard=on_shard, say=say)
+            check_same_corpus(records, corpus, what=COMPARISON)
             rules = rules_of(config, corpus, plan)
             write_file(directory.config, settings_of(config))
             adopted = records or records_of_trials(directory.path, config, corpus)
-            begin_journal(directory.path, adopted, of=COMPARISON)
+            begin_journal(directory.path, adopted, of=COMPARISON, corpus=corpus.fingerprint)
             on_plan(rules.comparison.search_plan())
             run_trials(rules, directory, say=say, on_record=on_record)
             return finish(rules, config, directory, tasks=on_ray(plan), say=say)

@@ -21,6 +21,7 @@ from pipeline.search.candidates import Candidates
 from pipeline.search.checks import why_not
 from pipeline.search.engine import Engine
 from pipeline.search.journal import read_journal
+from pipeline.search.naming import describe
 from pipeline.search.schedulers import milestones_of
 from pipeline.search.space import Space
 from pipeline.training.directory import RunDirectory
@@ -97,9 +98,19 @@ class Rules:
             "cluster.device": "cuda" if plan.use_gpu else "cpu",
         }
 
-    def is_over(self, directory: RunDirectory, *, retries_failed: bool = True) -> bool:
-        """Whether nothing is left to do. Raises ``UserError`` like ``Engine.next_action``."""
-        return isinstance(self.engine(directory, retries_failed=retries_failed).next_action(1), End)
+    def not_tried_first(self) -> list[str]:
+        """A sentence for each of the settings to try first that no trial can have."""
+        refuses = why_not(self.config, open_prepared(self.config.data.directory), num_workers=self.plan.num_workers)
+        return [
+            f"search.try_first: {describe(settings)} is left out: {reason}"
+            for settings in self.first
+            if (reason := refuses(settings))
+        ]
+
+    def end(self, directory: RunDirectory, *, retries_failed: bool = True) -> End | None:
+        """The end, with its reason, if nothing is left to do. Raises ``UserError`` like ``Engine.next_action``."""
+        action = self.engine(directory, retries_failed=retries_failed).next_action(1)
+        return action if isinstance(action, End) else None
 
     def most_at_once(self) -> int:
         """How many trials fit on the cluster at once, at the largest size that it may grow to."""

@@ -19,7 +19,7 @@ import logging
 import shutil
 import signal
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from pipeline import config as configuration
@@ -33,6 +33,7 @@ from pipeline.cluster.tuning import Conductor, conduct
 from pipeline.config import Config
 from pipeline.config.start import BEFORE, OF_THE_START, is_older, starts_as_before
 from pipeline.data.prepare import OnShard
+from pipeline.data.shards import PreparedCorpus
 from pipeline.errors import Notice, UserError
 from pipeline.files import UnwritableError, write_file
 from pipeline.launch import stopping_on_signals
@@ -105,6 +106,7 @@ def search(
             plan = plan_trials(config)
             check_capacity(plan.num_workers, plan.resources)
             corpus = prepare(config, on_shard=on_shard, say=say)
+            check_same_corpus(records, corpus)
             if "valid" not in corpus.splits:
                 raise UserError("corpus.valid: a search needs a validation split to compare trials by")
             if has_other_tokens(space):
@@ -113,7 +115,10 @@ def search(
             rules = Rules(trial_config, space, budget(trial_config, corpus), first, plan)
             check_interval(config, rules.budget_tokens)
             write_file(directory.config, settings_of(config))
-            begin_journal(directory.path, records or records_of_trials(directory.path, config, corpus))
+            adopted = records or records_of_trials(directory.path, config, corpus)
+            begin_journal(directory.path, adopted, corpus=corpus.fingerprint)
+            for sentence in () if records else rules.not_tried_first():
+                say(sentence)
             on_plan(plan_of(config.search, space, rules.budget_tokens))
             try:
                 run_trials(rules, directory, say=say, on_record=on_record)
@@ -181,6 +186,15 @@ def check_same_search(
         raise UserError("\n".join([*different, beside]))
 
 
+def check_same_corpus(records: Sequence[Record], corpus: PreparedCorpus, *, what: str = SEARCH) -> None:
+    """Raise ``UserError`` if the trials in a journal were trained on another corpus; earlier ones do not say."""
+    if records and records[0].get("corpus", corpus.fingerprint) != corpus.fingerprint:
+        raise UserError(
+            f"data.directory: {corpus.directory} holds another corpus than the one that the trials of this {what} were "
+            f"trained on; another run.directory starts a separate {what}"
+        )
+
+
 def num_planned(config: Config, standing: Standing) -> int:
     """How many trials there will be, as far as that is known."""
     return max(config.search.num_trials or 0, len(standing.trials))
@@ -193,14 +207,14 @@ def run_trials(
     say: Callable[[str], None],
     on_record: Callable[[Record, Standing], None],
 ) -> None:
-    """Run trials until the engine says that nothing is left to do.
+    """Run trials until the engine says that nothing is left to do; say why, if more could have been done.
 
     Raises:
         InterruptedSearchError: something is left, because the search was asked to stop.
         UnwritableError: something may be left, because what has happened could not be written to the journal.
     """
     shutil.rmtree(directory.path / SCRATCH, ignore_errors=True)
-    if rules.is_over(directory):
+    if is_over(rules, directory, say=say):
         return
     standing = Standing.of(read_journal(directory.path))
     if standing.trials:
@@ -220,7 +234,7 @@ def run_trials(
 
     with stopping_on_signals(directory.request_stop, lambda: say("stopping (again to stop at once)")) as received:
         in_background(lambda: tune_trials(rules, directory), meanwhile=show)
-    if rules.is_over(directory, retries_failed=False):
+    if is_over(rules, directory, say=say, retries_failed=False):
         return
     if received or directory.stop_requested():
         planned = num_planned(rules.config, standing)
@@ -229,6 +243,14 @@ def run_trials(
         f"{directory.path / JOURNAL} could not be written when trials ended: {why_unwritable(directory)}; what the "
         "trials saved is kept, the same command continues"
     )
+
+
+def is_over(rules: Rules, directory: RunDirectory, *, say: Callable[[str], None], retries_failed: bool = True) -> bool:
+    """Whether nothing is left to do; if more could have been done, say why it is not."""
+    end = rules.end(directory, retries_failed=retries_failed)
+    if end is not None and end.reason:
+        say(f"the {rules.what} ends here: {end.reason}")
+    return end is not None
 
 
 def why_unwritable(directory: RunDirectory) -> str:

@@ -3,7 +3,8 @@
 It is the one truth of a search, one JSON record a line, each with its checksum. Ray Tune's own files are never read:
 they count a trial that was cut off as finished. A trial without an end continues from its own last checkpoint.
 
-    search   the format, once, at the beginning; in a comparison of variants (``pipeline.compare``), that it is one
+    search   the format, once, at the beginning, and the fingerprint of the corpus; in a comparison of variants
+             (``pipeline.compare``), that it is one
     sitting  a driver begins
     start    a trial begins, or continues after a number of tokens: its name, number and settings; how many draws before
              it were refused
@@ -87,11 +88,16 @@ def kind_of(records: Sequence[Record]) -> str:
     return str(records[0].get("of", SEARCH)) if records else ""
 
 
-def begin_journal(directory: Path, records: Iterable[Record], *, of: str = SEARCH) -> None:
-    """Write a new journal with these ``records``, as ``read_journal`` returns them. Raises ``UnwritableError``."""
+def begin_journal(directory: Path, records: Iterable[Record], *, of: str = SEARCH, corpus: str = "") -> None:
+    """Write a new journal with these ``records``, as ``read_journal`` returns them. Raises ``UnwritableError``.
+
+    ``corpus``: the fingerprint of the one that trials are trained on, unless the records say so.
+    """
     whole = list(records) or [{"kind": "search", "format": FORMAT, "time": time.time()}]
     if of != SEARCH:
         whole[0] = {**whole[0], "of": of}
+    if corpus:
+        whole[0] = {"corpus": corpus, **whole[0]}
     write_file(directory / JOURNAL, "".join(map(as_line, whole)))
 
 

@@ -13,10 +13,12 @@ import pytest
 from pipeline import config as configuration
 from pipeline.cluster.leg import Leg
 from pipeline.cluster.rules import Rules, with_budget
-from pipeline.cluster.search import check_same_search, settings_of
+from pipeline.cluster.search import check_same_corpus, check_same_search, settings_of
+from pipeline.cluster.train import Plan
 from pipeline.cluster.trial import Runner
 from pipeline.cluster.tuning import LEG, Conductor
 from pipeline.config import Config
+from pipeline.data.prepare import prepare_in_process
 from pipeline.errors import UserError
 from pipeline.search.journal import JOURNAL, Journal, begin_journal, read_journal
 from pipeline.search.leaderboard import leaderboard, save
@@ -109,6 +111,36 @@ def test_a_search_that_was_moved_goes_on(make_config: Callable[..., Config], tmp
     other = configuration.with_values(moved, {"model.dropout": 0.3, "search.num_trials": 9, "search.max_hours": 3})
     with pytest.raises(UserError, match=r"^model\.dropout: .* cannot continue with 0\.3\n"):
         check_same_search(RunDirectory(there / "run"), other)
+
+
+def test_a_search_continues_only_on_the_corpus_of_its_trials(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = make_config()
+    corpus = prepare_in_process(config)
+    check_same_corpus([], corpus)
+    begin_journal(tmp_path, [{"kind": "search", "format": 2}])
+    check_same_corpus(read_journal(tmp_path), corpus)  # of an earlier version, which did not say
+    begin_journal(tmp_path, read_journal(tmp_path), corpus=corpus.fingerprint)
+    check_same_corpus(read_journal(tmp_path), corpus)
+    path = Path(config.corpus.train[0])
+    path.write_text(path.read_text().swapcase())
+    other = prepare_in_process(configuration.with_values(config, {"data.directory": str(tmp_path / "other")}))
+    begin_journal(tmp_path, read_journal(tmp_path), corpus=other.fingerprint)
+    with pytest.raises(
+        UserError, match=r"^data\.directory: \S+other holds another corpus than the one that the trials"
+    ):
+        check_same_corpus(read_journal(tmp_path), other)
+
+
+def test_settings_to_try_first_that_no_trial_can_have_are_named(make_config: Callable[..., Config]) -> None:
+    config = make_config({"search.space": {"model.hidden_size": [8, 512]}, "search.max_parameters": 9_000})
+    prepare_in_process(config)
+    first = [{"model.hidden_size": 8}, {"model.hidden_size": 512}]
+    rules = Rules(with_budget(config), check_space(config), 1200, first, Plan(1, 1, False))
+    (sentence,) = rules.not_tried_first()
+    assert sentence.startswith("search.try_first: model.hidden_size=512 is left out: a model of ")
+    assert rules.engine(RunDirectory(config.run.directory)).candidates.first == first[:1]
 
 
 @many(6, 300)
