@@ -12,12 +12,17 @@ from typing import Any
 
 from jobs.shared import early
 from jobs.shared.cli import config_from, preparation, print_dry_run, run_job
-from jobs.shared.options import parser
+from jobs.shared.options import parser, refuse_given
+from pipeline.errors import UserError
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
-    arguments = argument_parser().parse_args(argv)
+    options = argument_parser()
+    arguments = options.parse_args(argv)
     if arguments.verify is not None:
+        if arguments.overrides:
+            raise UserError(f"{arguments.overrides[0]}: --verify looks at a corpus as it is; leave settings out")
+        refuse_given(arguments, options, ["config", "dry_run"], "--verify looks at a corpus as it is; leave this out")
         return verify(arguments.verify)
     config = config_from(arguments)
     early.check(config)

@@ -205,6 +205,13 @@ def test_ctrl_c_saves_says_how_to_continue_and_exits_130(tiny_text: Path, tmp_pa
     assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
 
 
+@pytest.mark.parametrize("given", ["--config", "--dry-run", "tokenizer.kind=byte"])
+def test_a_prepared_corpus_is_verified_as_it_is(capsys: pytest.CaptureFixture[str], given: str) -> None:
+    options = [given, *["none.yaml"] * (given == "--config")]
+    told = refused(capsys, prepare.main, "--verify", "data", *options)
+    assert told.startswith(f"{given}: --verify looks at a corpus as it is; leave ")
+
+
 def test_any_mistake_is_reported_in_few_short_lines(capsys: pytest.CaptureFixture[str]) -> None:
     many = [f"model.nosuch{number}=1" for number in range(9)]
     told = refused(capsys, train.main, *many).splitlines()
