@@ -196,7 +196,7 @@ def gradient_flow(loaded: Any, tokens: Any, longest: int) -> Any:
         length=longest,
         num_streams=num_streams,
         num_windows=GRADIENT_WINDOWS,
-        reset=ResetRule.of(loaded.config.train),
+        reset=ResetRule(at_documents=loaded.config.train.reset_state == "document"),
     )
 
 

@@ -157,16 +157,22 @@ def test_the_job_compares_runs(
             main(["--run", *directories, *options])
 
 
-def test_jobs_make_states_zero_where_training_does(make_config: Callable[..., Config]) -> None:
-    """With windows of 10 tokens that each begin from a zero state, nothing flows back over 10 steps."""
-    config = make_config({"train.reset_state": "windows", "train.max_steps": 3})
+@pytest.mark.parametrize("reset_state", ["document", "windows"])
+def test_jobs_make_states_zero_at_documents_as_training_does(
+    make_config: Callable[..., Config], tmp_path: Path, reset_state: str
+) -> None:
+    """Nothing flows beyond a document of five tokens. Resets by windows do not count: they go with train.bptt."""
+    (tmp_path / "lines.txt").write_text("abcd\n" * 400)
+    text = {"corpus.train": [str(tmp_path / "lines.txt")], "corpus.document": "line", "tokenizer.eos": "document"}
+    config = make_config({**text, "train.reset_state": reset_state, "train.bptt": 5, "train.max_steps": 3})
     launch.train(config, launch.in_process)
     run = ["--run", str(config.run.directory)]
-    flow, context = main([*run, "--length", "15"]), context_main([*run, "--longest", "15", "--targets", "30"])
+    flow, context = main([*run, "--length", "12"]), context_main([*run, "--longest", "12", "--targets", "30"])
     assert flow is not None
     assert context is not None
     for shares in (flow["runs"]["run"]["shares"], context["runs"]["run"]["gradient"]["shares"]):
-        assert [share > 0 for share in shares] == [True] * 9 + [False] * 6
+        assert shares[0] > 0
+        assert [share > 0 for share in shares[4:]] == [reset_state == "windows"] * 8
 
 
 def test_a_run_on_documents_is_refused(run_on_documents: str) -> None:
