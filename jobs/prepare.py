@@ -26,6 +26,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         return verify(arguments.verify)
     config = config_from(arguments)
     early.check(config)
+    early.note_unused(config, only=("corpus", "tokenizer", "data"))
 
     from jobs.terminal.progress import ShardProgress
     from pipeline.data.prepare import count_tokens

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import torch
 
+from jobs import prepare
 from jobs.shared import early
 from pipeline import config as configuration
 from pipeline.compare.variants import check_comparison
@@ -91,6 +93,19 @@ def test_each_setting_without_an_effect_has_a_sentence(overrides: list[str], sai
 def test_a_job_notes_them() -> None:
     with pytest.warns(Notice, match=r"^optimizer.momentum=0.9 has no effect with optimizer.name=adamw, only with sgd$"):
         early.note_unused(load(None, ["optimizer.momentum=0.9"]))
+
+
+def test_the_preparation_of_a_corpus_notes_those_of_its_sections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("some words\n")
+    given = ["corpus.train=text.txt", "corpus.valid_fraction=0", "tokenizer.kind=byte", "tokenizer.min_count=3"]
+    with pytest.warns(Notice) as noted:
+        prepare.main([*given, "optimizer.momentum=0.9", "--dry-run"])
+    assert [str(each.message) for each in noted] == [
+        "tokenizer.min_count=3 has no effect with tokenizer.kind=byte, only with char, word or bpe"
+    ]
 
 
 def test_a_searched_setting_counts_as_given_and_as_having_any_value() -> None:

@@ -44,11 +44,17 @@ def check_texts(config: Config) -> None:
                 raise UserError(f"corpus.{split}: no file matches {pattern}")
 
 
-def note_unused(config: Config, *, sections: Collection[str] = (), varied: Collection[str] = ()) -> None:
-    """Give a notice for each setting that has no effect; see ``pipeline.config.unused``."""
+def note_unused(
+    config: Config, *, sections: Collection[str] = (), varied: Collection[str] = (), only: Collection[str] = ()
+) -> None:
+    """Give a notice for each setting that has no effect; see ``pipeline.config.unused``.
+
+    ``only``: sections to which the job is limited; empty: all.
+    """
     from pipeline.config.unused import unused
 
-    note(unused(config, sections=sections, varied=varied).values())
+    found = unused(config, sections=sections, varied=varied)
+    note(text for path, text in found.items() if not only or path.partition(".")[0] in only)
 
 
 def note(sentences: Iterable[str]) -> None:
