@@ -89,6 +89,7 @@ def test_one_sentence_for_one_mistake(override: str, sentence: str) -> None:
         (["cluster.num_workers=5", "train.batch_size=4"], "cluster.num_workers"),
         (["cluster.num_workers=2", "cluster.backend=local"], "cluster.num_workers"),
         (["corpus.valid_fraction=0.6", "corpus.test_fraction=0.5"], "corpus.valid_fraction"),
+        (["corpus.min_characters=5", "corpus.max_characters=2"], "corpus.min_characters"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(overrides: list[str], setting: str) -> None:

@@ -103,6 +103,9 @@ class Config(Section):
                 "corpus.valid_fraction: valid_fraction + test_fraction must leave something to train on, "
                 f"not {self.corpus.valid_fraction} + {self.corpus.test_fraction}"
             )
+        shortest, longest = self.corpus.min_characters, self.corpus.max_characters
+        if shortest is not None and longest is not None and shortest > longest:
+            raise UserError(f"corpus.min_characters: {shortest:,} is more than corpus.max_characters={longest:,}")
         return self
 
 
