@@ -14,8 +14,10 @@ import pytest
 from jobs import evaluate, generate, prepare, search, train
 from jobs.shared.cli import run_job
 from pipeline import launch
+from pipeline.cluster import rules
 from pipeline.config import Config
 from pipeline.data.prepare import prepare_in_process
+from pipeline.search import preview
 from pipeline.training import checkpoint
 
 
@@ -181,6 +183,28 @@ def test_dry_run_of_a_search_shows_its_rungs(
     assert figures["space"]["optimizer.lr"] == "loguniform from 0.0005 to 0.01"
     assert figures["estimated_seconds"] > 0
     assert list(tmp_path.iterdir()) == [tmp_path / "text.txt"]
+
+
+def test_dry_run_of_a_search_has_the_budget_of_its_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text(("abc\n" * 9 + "x" * 99 + "\n") * 10)
+    settings = ["corpus.train=text.txt", "corpus.valid_fraction=0", "corpus.document=line", "tokenizer.kind=byte",
+                "data.layout=documents", "train.batch_size=10", "train.bptt=20", "train.epochs=1", "model.num_layers=1",
+                "search.space={model.hidden_size: [8, 16]}", "search.scheduler=none"]  # fmt: skip
+    monkeypatch.setattr(preview, "estimated_speed", lambda *given, **how: 100.0)
+    monkeypatch.setattr(rules, "room", lambda config: (None, 2))
+    run_job(search.main, [*settings, "search.num_trials=2", "--dry-run", "--json"])
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    # each of ten times: nine lines of 3 characters and <eos>, and 20 tokens of the long one
+    assert figures["tokens_per_epoch"] == 10 * (9 * 4 + 20) == 560
+    assert figures["total_tokens"] == 2 * 560
+    assert figures["estimated_seconds"] == 2 * 560 / 100 / 2
+    # without a number of trials, as many as there is time for: 0.01 hours for 200 tokens a second
+    run_job(search.main, [*settings, "search.max_hours=0.01", "--dry-run", "--json"])
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["trials"] == 36 * 200 // 560
 
 
 def test_ctrl_c_saves_says_how_to_continue_and_exits_130(tiny_text: Path, tmp_path: Path) -> None:
