@@ -62,10 +62,11 @@ def preview(config: Config) -> dict[str, Any]:
     from pipeline.compare.variants import check_comparison
     from pipeline.data.prepare import count_tokens
     from pipeline.dry_run import counted_data
+    from pipeline.training.horizon import total_tokens
 
     counts = count_tokens(config)
     data = counted_data(config, counts)
-    tokens = min(config.train.epochs * data.tokens_per_epoch, config.train.max_tokens or 2**63)
+    tokens = total_tokens(config.train, data)
     variants, search = check_comparison(config)
     comparison = Comparison.of(config, variants, search, vocab_size=counts.vocab_size, tokens=tokens)
     return {

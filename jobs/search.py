@@ -51,7 +51,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         figures = dry_run(rules.with_budget(config))
         worker, num_concurrent = rules.room(config)
         of_search = preview(
-            config, space, vocab_size=figures["vocab_size"], epoch_tokens=figures["tokens_per_epoch"],
+            config, space, vocab_size=figures["vocab_size"], budget_tokens=figures["total_tokens"],
             num_concurrent=num_concurrent, worker=worker,
         )  # fmt: skip
         time = f"{duration(of_search['estimated_seconds'])}, for training alone, at the present speed of this machine"

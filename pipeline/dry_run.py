@@ -13,7 +13,7 @@ from pipeline.data.prepare import Counts, count_tokens
 from pipeline.data.streams import Streams
 from pipeline.data.training_data import training_data
 from pipeline.data.windows import ArrayTokens, TrainingData
-from pipeline.training.horizon import Horizon
+from pipeline.training.horizon import Horizon, total_tokens
 from pipeline.training.memory import num_parameters, number_bytes, parameter_bytes
 
 NOT_COUNTED = "counted once the corpus is prepared (jobs.prepare); until then, steps are those without train.max_words"
@@ -44,6 +44,7 @@ def dry_run(config: Config) -> dict[str, Any]:
         "tokens_per_epoch": data.tokens_per_epoch,
         "steps_per_epoch": data.num_windows(),
         "steps": Horizon.of(config, lambda part: counted_data(part, counts)).total_steps,
+        "total_tokens": total_tokens(config.train, data),
         "unused": data.unused,
         "memory_bytes": parameter_bytes(config, number) + number_bytes(config) * activations,
         **({"changes": told_changes(config)} if config.train.changes else {}),

@@ -25,6 +25,10 @@ from pipeline.search.naming import describe
 from pipeline.search.schedulers import milestones_of
 from pipeline.search.space import Space
 from pipeline.training.directory import RunDirectory
+from pipeline.training.horizon import total_tokens
+
+# the settings that say how many tokens a window has
+WINDOWS = {"train.bptt", "train.batch_size"}
 
 
 def plan_trials(config: Config) -> Plan:
@@ -45,9 +49,25 @@ def with_budget(config: Config) -> Config:
 
 def budget(config: Config, corpus: PreparedCorpus) -> int:
     """Tokens that a trial trains on if nothing stops it."""
-    data = run.training_data(config, corpus, rank=0, world_size=1)
-    epochs = config.train.epochs * data.tokens_per_epoch
-    return min(epochs, config.train.max_tokens or epochs)
+    return total_tokens(config.train, run.training_data(config, corpus, rank=0, world_size=1))
+
+
+def with_equal_tokens(config: Config, space: Space, budget_tokens: int, corpus: PreparedCorpus) -> Config:
+    """``config`` of a trial, so that each trains on ``budget_tokens``, whatever windows it draws.
+
+    ``train.max_steps`` is more tokens in larger windows, and ``train.bptt`` cuts off what is longer of a document.
+    """
+    changes: dict[str, Any] = {}
+    if config.train.max_steps is not None and WINDOWS & space.keys():
+        changes = {"train.max_steps": None, "train.max_tokens": budget_tokens}
+    lengths = space.get("train.bptt")
+    if lengths is not None and config.data.layout == "documents":
+        shortest = lengths.low if lengths.is_range else min(lengths.arguments)
+        cut = configuration.with_values(config, {"train.bptt": shortest})
+        least = run.training_data(cut, corpus, rank=0, world_size=1).tokens_per_epoch
+        epochs = max(config.train.epochs, -(-budget_tokens // least))
+        changes |= {"train.max_tokens": budget_tokens, "train.epochs": epochs}
+    return configuration.with_values(config, changes)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from contextlib import suppress
 from pipeline import config as configuration
 from pipeline.cluster.prepare import prepare
 from pipeline.cluster.room import check_capacity
-from pipeline.cluster.rules import Rules, budget, plan_trials, with_budget
+from pipeline.cluster.rules import Rules, budget, plan_trials, with_budget, with_equal_tokens
 from pipeline.cluster.session import ray_session
 from pipeline.cluster.train import in_background
 from pipeline.cluster.trial import Runner
@@ -112,7 +112,9 @@ def search(
             if has_other_tokens(space):
                 check_comparable(with_budget(config), corpus)
             trial_config = with_budget(config)
-            rules = Rules(trial_config, space, budget(trial_config, corpus), first, plan)
+            tokens = budget(trial_config, corpus)
+            trial_config = with_equal_tokens(trial_config, space, tokens, corpus)
+            rules = Rules(trial_config, space, tokens, first, plan)
             check_interval(config, rules.budget_tokens)
             write_file(directory.config, settings_of(config))
             adopted = records or records_of_trials(directory.path, config, corpus)

@@ -13,25 +13,23 @@ from pipeline.search.space import Space
 
 
 def preview(
-    config: Config, space: Space, *, vocab_size: int, epoch_tokens: int, num_concurrent: int, worker: resources.Worker
+    config: Config, space: Space, *, vocab_size: int, budget_tokens: int, num_concurrent: int, worker: resources.Worker
 ) -> dict[str, Any]:
     """Figures of the search of ``config`` by name.
 
     Args:
-        epoch_tokens: that an epoch trains on.
+        budget_tokens: that a trial trains on if nothing stops it.
         num_concurrent: trials that run at once on the cluster.
         worker: what one of them has on this machine, where its speed is measured.
 
     Raises:
         UserError: a grid over a range without steps, or no draw that can be a trial.
     """
-    most = config.search.max_tokens or config.train.max_tokens
-    budget = min(config.train.epochs * epoch_tokens, most or config.train.epochs * epoch_tokens)
     speed = estimated_speed(config, space, vocab_size=vocab_size, worker=worker)
-    plan = plan_of(config.search, space, budget)
+    plan = plan_of(config.search, space, budget_tokens)
     if plan.hours is not None:
         in_time = max(1, round(plan.hours * 3600 * speed * num_concurrent))
-        plan = plan_of(config.search.model_copy(update={"max_total_tokens": in_time}), space, budget)
+        plan = plan_of(config.search.model_copy(update={"max_total_tokens": in_time}), space, budget_tokens)
     *rungs, _ = plan.levels
     return {
         "space": {

@@ -97,6 +97,14 @@ def total_steps(train: TrainConfig, data: TrainingData) -> int:
     return steps_of(train.epochs, data, at_most=limit)
 
 
+def total_tokens(train: TrainConfig, data: TrainingData) -> int:
+    """Tokens of a whole run; of ``max_tokens``, the number itself and not the end of the window that reaches it."""
+    tokens = train.epochs * data.tokens_per_epoch
+    if train.max_steps is not None or train.max_words is not None:
+        tokens = tokens_after(total_steps(train, data), data)
+    return min(tokens, train.max_tokens or tokens)
+
+
 def out_of_patience(train: TrainConfig, num_worse: int) -> bool:
     """Return whether a run ends early, after ``num_worse`` validations since its best."""
     return train.patience is not None and num_worse >= train.patience
