@@ -30,11 +30,12 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     from pipeline.search.first import first_settings
     from pipeline.search.population import check_population
     from pipeline.search.samplers import sampler_of
-    from pipeline.search.space import check_space
+    from pipeline.search.space import check_space, check_validation
 
     space = check_space(config)
     early.check_searched_models(config)
     check_population(config)
+    check_validation(config)
     first_settings(config, space)
     sampler_of(config.search, space)
     early.note_unused(config, sections=["search"], varied=space)

@@ -50,7 +50,7 @@ from pipeline.search.plan import SearchPlan, plan_of
 from pipeline.search.population import check_interval, check_population
 from pipeline.search.report import REPORT, Findings, write_report
 from pipeline.search.schedulers import milestones_of
-from pipeline.search.space import check_space
+from pipeline.search.space import check_space, check_validation
 from pipeline.search.standing import Standing
 from pipeline.training.directory import RunDirectory
 from pipeline.training.monitor import Record
@@ -95,6 +95,7 @@ def search(
     config = absolute_with_space(config)
     space = check_space(config)
     check_population(config)
+    check_validation(config)
     first = first_settings(config, space)
     directory = RunDirectory(str(config.run.directory))
     with directory.locked():
@@ -107,8 +108,6 @@ def search(
             check_capacity(plan.num_workers, plan.resources)
             corpus = prepare(config, on_shard=on_shard, say=say)
             check_same_corpus(records, corpus)
-            if "valid" not in corpus.splits:
-                raise UserError("corpus.valid: a search needs a validation split to compare trials by")
             if has_other_tokens(space):
                 check_comparable(with_budget(config), corpus)
             trial_config = with_budget(config)

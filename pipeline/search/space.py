@@ -131,6 +131,14 @@ def holds(when: Mapping[str, list[Any]], settings: Mapping[str, Any]) -> bool:
     return all(path in settings and settings[path] in values for path, values in when.items())
 
 
+def check_validation(config: Config) -> None:
+    """Raise ``UserError`` if there will be no validation split to compare the trials by."""
+    if not config.corpus.valid and not config.corpus.valid_fraction:
+        raise UserError(
+            "corpus.valid: a search needs a validation split, but it is empty and corpus.valid_fraction is 0"
+        )
+
+
 def check_space(config: Config) -> Space:
     """The ``Space`` that ``search.space`` describes.
 

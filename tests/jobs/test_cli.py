@@ -165,12 +165,30 @@ def test_dry_run_writes_nothing(
     assert list(tmp_path.iterdir()) == [tmp_path / "text.txt"]
 
 
+def write_splits(text: str) -> None:
+    """A training and a validation text in the working directory."""
+    for name in ("text.txt", "valid.txt"):
+        Path(name).write_text(text)
+
+
+def test_a_search_without_a_validation_split_is_refused_in_a_dry_run_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_splits("abcd" * 1000)
+    for option in ([], ["--dry-run"]):
+        settings = ["corpus.train=text.txt", "corpus.valid_fraction=0", "search.space={optimizer.lr: [0.1, 0.2]}"]
+        sentence = refused(capsys, search.main, *settings, *option)
+        assert sentence.startswith("corpus.valid: a search needs a validation split, but it is empty")
+    assert {path.name for path in tmp_path.iterdir()} == {"text.txt", "valid.txt"}
+
+
 def test_dry_run_of_a_search_shows_its_rungs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "text.txt").write_text("abcd" * 1000)
-    settings = ["corpus.train=text.txt", "corpus.valid_fraction=0", "tokenizer.kind=byte", "train.batch_size=10",
+    write_splits("abcd" * 1000)
+    settings = ["corpus.train=text.txt", "corpus.valid=valid.txt", "tokenizer.kind=byte", "train.batch_size=10",
                 "model.num_layers=1",
                 "search.space={optimizer.lr: {loguniform: [5e-4, 1e-2]}, model.hidden_size: [8, 16]}"]  # fmt: skip
     run_job(search.main, [*settings, "search.max_tokens=3600", "--dry-run", "--json"])
@@ -182,15 +200,15 @@ def test_dry_run_of_a_search_shows_its_rungs(
     assert figures["total_tokens"] == round(8 * 400 + 8 / 3 * 800 + 2400)
     assert figures["space"]["optimizer.lr"] == "loguniform from 0.0005 to 0.01"
     assert figures["estimated_seconds"] > 0
-    assert list(tmp_path.iterdir()) == [tmp_path / "text.txt"]
+    assert {path.name for path in tmp_path.iterdir()} == {"text.txt", "valid.txt"}
 
 
 def test_dry_run_of_a_search_has_the_budget_of_its_trials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "text.txt").write_text(("abc\n" * 9 + "x" * 99 + "\n") * 10)
-    settings = ["corpus.train=text.txt", "corpus.valid_fraction=0", "corpus.document=line", "tokenizer.kind=byte",
+    write_splits(("abc\n" * 9 + "x" * 99 + "\n") * 10)
+    settings = ["corpus.train=text.txt", "corpus.valid=valid.txt", "corpus.document=line", "tokenizer.kind=byte",
                 "data.layout=documents", "train.batch_size=10", "train.bptt=20", "train.epochs=1", "model.num_layers=1",
                 "search.space={model.hidden_size: [8, 16]}", "search.scheduler=none"]  # fmt: skip
     monkeypatch.setattr(preview, "estimated_speed", lambda *given, **how: 100.0)
