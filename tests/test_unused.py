@@ -64,6 +64,15 @@ def sentences(*overrides: str, **how: Any) -> list[str]:
         (["prune.every_steps=5"], ["prune.every_steps=5 has no effect without prune.sparsity"]),
         (["search.startup_trials=9"], []),  # no search
         (
+            ["model.hidden_dropout=0.3", "model.num_layers=1"],
+            [
+                "model.hidden_dropout=0.3 has no effect with model.num_layers=1 and with model.cell=lstm, only with "
+                "transformer"
+            ],
+        ),
+        (["model.hidden_dropout=0.3", "model.num_layers=1", "model.cell=transformer"], []),
+        (["model.hidden_dropout=0.3"], []),  # two layers
+        (
             ["train.patience=3", "corpus.valid_fraction=0"],
             ["train.patience=3 has no effect without corpus.valid or corpus.valid_fraction"],
         ),
@@ -137,11 +146,11 @@ def test_conditions_name_existing_settings_and_values() -> None:
     num_conditions = 0
     for section in Config.model_fields:
         for field in configuration.section_fields(section).values():
-            for path, wanted in conditions(field.json_schema_extra["only_with"]):
+            for path, values, _ in conditions(field.json_schema_extra["only_with"]):
                 of, _, name = path.partition(".")
                 annotation = configuration.section_fields(of)[name].annotation
                 num_conditions += 1
-                for value in wanted if isinstance(wanted, list) else []:
+                for value in values:
                     configuration.field_value(path, value)  # raises an error for an unknown value
                     assert not get_args(annotation) or value in get_args(annotation) or path == "corpus.format"
     assert num_conditions > 30

@@ -136,7 +136,14 @@ class ModelConfig(Section):
     input_dropout: float = setting(
         0.0, "Locked dropout on the embedding: one mask for all steps of a window.", source=LOCKED, ge=0, lt=1
     )
-    hidden_dropout: float = setting(0.0, "Locked dropout between layers.", source=LOCKED, ge=0, lt=1)
+    hidden_dropout: float = setting(
+        0.0,
+        "Locked dropout between layers.",
+        source=LOCKED,
+        only_with="no model.num_layers=1 or model.cell=transformer",
+        ge=0,
+        lt=1,
+    )
     output_dropout: float = setting(0.0, "Locked dropout before the head.", source=LOCKED, ge=0, lt=1)
     embedding_dropout: float = setting(
         0.0, "Share of the types whose embedding is dropped for a whole window.", source=LOCKED, ge=0, lt=1

@@ -1,13 +1,14 @@
 """Find settings that were given a value but have no effect given the others, so that nobody waits for one.
 
 A condition is written where the setting is (``only_with`` of ``setting``): ``train.teacher``, which must not be null,
-0, false or empty; ``no train.teacher``, which must; ``optimizer.name=adam|adamw``, one of these values. Several of
-them are joined by `` and `` or, binding tighter, by `` or ``.
+0, false or empty; ``no train.teacher``, which must; ``optimizer.name=adam|adamw``, one of these values;
+``no model.num_layers=1``, none of them. Several conditions are joined by `` and `` or, binding tighter, by `` or ``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from typing import NamedTuple
 
 from pipeline.config.fields import shown
 from pipeline.config.loading import get
@@ -41,39 +42,46 @@ def unused(config: Config, *, sections: Collection[str] = (), varied: Collection
     return found
 
 
-def conditions(text: str) -> Iterator[tuple[str, list[str] | bool]]:
-    """Yield, for each condition in ``text``, the setting and what it must be: one of some values, set or not set."""
+class Condition(NamedTuple):
+    """The setting at ``path`` must, or must not, have one of ``values``; without values, be set."""
+
+    path: str
+    values: list[str]
+    is_wanted: bool
+
+
+def conditions(text: str) -> Iterator[Condition]:
+    """Yield each condition in ``text``."""
     for part in filter(None, text.split(" and ")):
         for one in part.split(" or "):
             yield _condition(one)
 
 
-def _condition(text: str) -> tuple[str, list[str] | bool]:
-    """Return the setting that one condition is about, and what it must be."""
-    path, equals, values = text.removeprefix("no ").partition("=")
-    return path, values.split("|") if equals else not text.startswith("no ")
+def _condition(text: str) -> Condition:
+    path, _, values = text.removeprefix("no ").partition("=")
+    return Condition(path, values.split("|") if values else [], is_wanted=not text.startswith("no "))
 
 
 def _unmet(config: Config, text: str, varied: Collection[str]) -> str:
     """Return how ``config`` fails a condition in ``text``; empty if it meets all but those on ``varied``."""
     for part in filter(None, text.split(" and ")):
-        reasons = [_unmet_alone(config, *_condition(one), varied) for one in part.split(" or ")]
+        reasons = [_unmet_alone(config, _condition(one), varied) for one in part.split(" or ")]
         if all(reasons):
-            first, *others = reasons  # of several settings that are not there, "without" is said once
-            return " or ".join([first, *(reason.removeprefix("without ") for reason in others)])
+            if all(reason.startswith("without ") for reason in reasons):  # "without" is said once
+                return "without " + " or ".join(reason.removeprefix("without ") for reason in reasons)
+            return " and ".join(reasons)
     return ""
 
 
-def _unmet_alone(config: Config, path: str, wanted: list[str] | bool, varied: Collection[str]) -> str:
-    """Return how ``config`` fails the condition that the setting at ``path`` is ``wanted``; empty if it does not."""
+def _unmet_alone(config: Config, condition: Condition, varied: Collection[str]) -> str:
+    """Return how ``config`` fails ``condition``; empty if it does not."""
+    path, values, is_wanted = condition
     value = get(config, path)
-    if path in varied:
+    if path in varied or (str(value) in values if values else bool(value)) is is_wanted:
         return ""
-    if isinstance(wanted, list):
-        return "" if value in wanted else f"with {path}={value}, only with {_either(wanted)}"
-    if bool(value) is wanted:
-        return ""
-    return f"without {path}" if wanted else f"with {path}"
+    if values:
+        return f"with {path}={value}" + (f", only with {_either(values)}" if is_wanted else "")
+    return f"without {path}" if is_wanted else f"with {path}"
 
 
 def _either(values: list[str]) -> str:
