@@ -123,9 +123,10 @@ def test_a_search_continues_only_on_the_corpus_of_its_trials(
     check_same_corpus(read_journal(tmp_path), corpus)  # of an earlier version, which did not say
     begin_journal(tmp_path, read_journal(tmp_path), corpus=corpus.fingerprint)
     check_same_corpus(read_journal(tmp_path), corpus)
-    path = Path(config.corpus.train[0])
-    path.write_text(path.read_text().swapcase())
-    other = prepare_in_process(configuration.with_values(config, {"data.directory": str(tmp_path / "other")}))
+    text = tmp_path / "other.txt"
+    text.write_text(Path(config.corpus.train[0]).read_text().swapcase())
+    changes = {"corpus.train": [str(text)], "data.directory": str(tmp_path / "other")}
+    other = prepare_in_process(configuration.with_values(config, changes))
     begin_journal(tmp_path, read_journal(tmp_path), corpus=other.fingerprint)
     with pytest.raises(
         UserError, match=r"^data\.directory: \S+other holds another corpus than the one that the trials"
