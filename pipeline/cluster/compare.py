@@ -39,6 +39,7 @@ from pipeline.config import Config
 from pipeline.data.prepare import OnShard
 from pipeline.data.shards import PreparedCorpus, open_prepared
 from pipeline.errors import UserError
+from pipeline.evaluate import split_held_out
 from pipeline.files import write_file
 from pipeline.paths import absolute
 from pipeline.search.adopted import records_of_trials
@@ -146,10 +147,14 @@ def comparison_of(config: Config, corpus: PreparedCorpus) -> Comparison:
 def finish(rules: ComparisonRules, config: Config, directory: RunDirectory, *, tasks: Tasks, say: Say) -> Findings:
     """Score and measure what is still missing, then write the tables and the page."""
     standing = Standing.of(read_journal(directory.path))
-    split = scores.split_of(open_prepared(config.data.directory), config)
+    corpus = open_prepared(config.data.directory)
+    split = scores.split_of(corpus, config)
+    no_bits = split_held_out(corpus, split, layout=config.data.layout).why_not
     scored = score_all(rules, config, directory, standing, split=split, tasks=tasks, say=say)
     costs = measure_all(rules, config, directory, tasks=tasks, say=say)
-    found = findings_of(rules.comparison, standing, scored, costs, split=split, title=directory.path.name)
+    found = findings_of(
+        rules.comparison, standing, scored, costs, split=split, title=directory.path.name, no_bits=no_bits
+    )
     if missing := page.write(directory.path, found):
         say(f"{directory.path / page.PAGE}: {missing}")
     return found

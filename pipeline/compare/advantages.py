@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.compare.findings import GroupFindings, Row
 from pipeline.compare.significance import Difference
@@ -97,27 +97,31 @@ def costs_of(rows: Sequence[Row]) -> Iterator[tuple[str, str, float, dict[str, T
 
 def by_part(found: GroupFindings, other: Row, name: str, what: str) -> Iterator[str]:
     """Parts of the text in which a recurrent variant has the lowest loss of all. These are not tested."""
-    best: dict[str, list[str]] = {}
+    best: dict[str, dict[str, float]] = {}
     for part, losses in losses_by_part(found, name):
         first = min(losses, key=lambda key: losses[key])
         if found.row(first).is_recurrent:
-            gain = losses[other.name] - losses[first]
-            best.setdefault(first, []).append(f"{part.name} ({gain:.3f} nats)")
-    for first, parts in best.items():
-        lowest = f"{first} has the lowest loss {what.format(', '.join(parts))}"
-        yield f"{lowest}; the gains are over {other.name} and were not tested."
+            best.setdefault(first, {})[part.name] = losses[other.name] - losses[first]
+    for first, gains in best.items():
+        yield lowest_in_parts(first, gains, what, than=other.name)
 
 
 def parts_of_other(found: GroupFindings, other: Row, name: str, what: str) -> Iterator[str]:
     """Parts of the text in which ``other`` has the lowest loss of all, and its gain over the best recurrent one."""
-    parts = []
-    for part, losses in losses_by_part(found, name):
-        if min(losses, key=lambda key: losses[key]) == other.name:
-            gain = min(losses[row.name] for row in found.rows if row.is_recurrent) - losses[other.name]
-            parts.append(f"{part.name} ({gain:.3f} nats)")
-    if parts:
-        lowest = f"{other.name} has the lowest loss {what.format(', '.join(parts))}"
-        yield f"{lowest}; the gains are over the best recurrent variant there and were not tested."
+    gains = {
+        part.name: min(losses[row.name] for row in found.rows if row.is_recurrent) - losses[other.name]
+        for part, losses in losses_by_part(found, name)
+        if min(losses, key=lambda key: losses[key]) == other.name
+    }
+    if gains:
+        yield lowest_in_parts(other.name, gains, what, than="the best recurrent variant there")
+
+
+def lowest_in_parts(name: str, gains: Mapping[str, float], what: str, *, than: str) -> str:
+    """``gru has the lowest loss after 1 (0.5 nats below lstm), 2 to 3 (0.1) tokens of context; not tested.``"""
+    parts = [f"{part} ({gain:.3f})" for part, gain in gains.items()]
+    parts[0] = f"{parts[0][:-1]} nats below {than})"
+    return f"{name} has the lowest loss {what.format(', '.join(parts))}; not tested."
 
 
 def losses_by_part(found: GroupFindings, name: str) -> Iterator[tuple[Group, dict[str, float]]]:

@@ -156,6 +156,7 @@ class Findings:
     asked: Sequence[int] = ()  # numbers of parameters that were wanted; none: those of the first variant
     left_out: Mapping[Group, str] = field(default_factory=dict)  # groups in which there was nothing to compare
     searched: Searched | None = None
+    no_bits: str = ""  # why there are no bits per byte
 
     @property
     def main(self) -> GroupFindings:
@@ -184,8 +185,9 @@ def findings_of(
     *,
     split: str,
     title: str = "comparison",
+    no_bits: str = "",
 ) -> Findings:
-    """The results of the trials of ``standing``; ``scores`` are by the trial's name.
+    """The results of the trials of ``standing``; ``scores`` are by the trial's name, ``no_bits`` as in ``Findings``.
 
     Raises:
         UserError: in no group do two variants have a run that trained well.
@@ -216,7 +218,7 @@ def findings_of(
     asked = comparison.compare.parameters or ()
     searched = Searched(comparison.draws, comparison.search_tokens) if comparison.search is not None else None
     return Findings(
-        groups, laws, no_laws, split, unit, costs.machine, count, num_seeds, title, asked, left_out, searched
+        groups, laws, no_laws, split, unit, costs.machine, count, num_seeds, title, asked, left_out, searched, no_bits
     )
 
 

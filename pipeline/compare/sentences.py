@@ -53,6 +53,8 @@ def what(findings: Findings) -> Iterator[str]:
         asked = min(findings.asked, key=lambda number: abs(number - group.target))
         yield f"{asked:,} parameters were asked for; {group.target:,} is the nearest number that all variants can have."
     yield from how_chosen(findings)
+    if findings.no_bits:
+        yield f"There are no bits per byte of the {findings.split} split: {findings.no_bits}."
     for left, reason in findings.left_out.items():
         yield f"{left.target:,} parameters on {left.tokens:,} tokens are left out: {reason}."
     for name, reason in found.lost.items():

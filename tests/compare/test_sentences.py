@@ -52,12 +52,13 @@ def test_sentences_state_the_figures() -> None:
     state = "lstm 1 (2,000 times less), gru 1 (2,000 times less), against 2,000 for attends."
     assert f"State that holds 10,000 tokens of context, kB: {state}" in wins
     # after a single token the Transformer is best, with 2.0 nats; after two or three tokens the LSTM
-    (depth,) = [line for line in wins if "tokens of context; the gains" in line]
-    assert depth.startswith("lstm has the lowest loss after 2 to 3 (0.100 nats) tokens of context")
+    (depth,) = [line for line in wins if "lowest loss after" in line]
+    assert depth.startswith("lstm has the lowest loss after 2 to 3 (0.100 nats below attends")
+    assert depth.endswith(" tokens of context; not tested.")
     # the LSTM's 2.5 minus 2.0; nothing is said about the 400 tokens of rare types
     assert found["Where it does not"] == [
-        "attends has the lowest loss after 1 (0.500 nats) tokens of context; the gains are over the best recurrent "
-        "variant there and were not tested."
+        "attends has the lowest loss after 1 (0.500 nats below the best recurrent variant there) tokens of context; "
+        "not tested."
     ]
     assert not any("times in training" in line for line in wins)
     assert found["Loss over size and tokens"] == ["L(N, D) is left out for all variants: 3 runs are too few."]
@@ -81,6 +82,14 @@ def test_the_page_says_which_values_a_search_tried_and_what_it_leaves_open() -> 
     many = Searched([{"train.bptt": number, "model.cell": "lstm"} for number in range(1_000, 0, -100)], 1)
     assert listed_values(many, "train.bptt") == "10 from 100 to 1,000"
     assert listed_values(many, "model.cell") == "lstm"
+
+
+def test_the_reason_why_there_are_no_bits_per_byte_is_said() -> None:
+    found = replace(findings(three_rows()), no_bits="2 of its tokens are <unk>, so they do not reproduce the text")
+    assert sentences(found)["What was compared"][-1] == (
+        "There are no bits per byte of the valid split: 2 of its tokens are <unk>, so they do not reproduce the text."
+    )
+    assert not any("bits per byte" in line for line in sentences(findings(three_rows()))["What was compared"])
 
 
 def test_a_moved_target_is_said_together_with_the_one_asked_for() -> None:
