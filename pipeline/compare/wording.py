@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.compare.plan import is_number
-from pipeline.compare.significance import Difference
+from pipeline.compare.significance import LEVEL, Difference
 
 
 def p_of(pair: Difference) -> str:
-    return f"p = {pair.p_holm:.2g}" if pair.p_holm >= 1e-4 else "p < 0.0001"
+    """The corrected p-value, with enough digits to say on which side of the level it is."""
+    if pair.p_holm < 1e-4:
+        return "p < 0.0001"
+    digits = next(n for n in (2, 3, 4, 17) if pair.p_holm == LEVEL or float(f"{pair.p_holm:.{n}g}") != LEVEL)
+    return f"p = {pair.p_holm:.{digits}g}"
 
 
 def factor(ratio: float) -> str:

@@ -14,6 +14,7 @@ from pipeline.compare.pictures import as_svg, perplexities, pictures_of
 from pipeline.compare.sentences import listed_values, sentences
 from pipeline.compare.speed import Timing
 from pipeline.compare.table import as_csv, pairs_of, rows_of
+from pipeline.compare.wording import p_of
 from pipeline.search.standing import Trial
 from tests.compare.figures import cost, findings, row, three_rows
 
@@ -82,6 +83,15 @@ def test_the_page_says_which_values_a_search_tried_and_what_it_leaves_open() -> 
     many = Searched([{"train.bptt": number, "model.cell": "lstm"} for number in range(1_000, 0, -100)], 1)
     assert listed_values(many, "train.bptt") == "10 from 100 to 1,000"
     assert listed_values(many, "model.cell") == "lstm"
+
+
+@pytest.mark.parametrize(
+    ("p_value", "shown"),
+    [(0.0342, "p = 0.034"), (0.0504, "p = 0.0504"), (0.04996, "p = 0.04996"), (0.05, "p = 0.05"), (9e-5, "p < 0.0001")],
+)
+def test_a_p_value_shows_on_which_side_of_the_level_it_is(p_value: float, shown: str) -> None:
+    pair = findings(three_rows()).main.pairs[0]
+    assert p_of(replace(pair, p_holm=p_value)) == shown
 
 
 def test_the_reason_why_there_are_no_bits_per_byte_is_said() -> None:

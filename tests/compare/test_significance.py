@@ -51,14 +51,21 @@ def test_a_difference_of_seeds_by_hand() -> None:
 
 
 def test_a_pair_that_scatters_more_than_others_has_its_own_variance() -> None:
-    """Its variance is (0 + 0.04) / 2 with four degrees of freedom; that of all seven variants would be too small."""
+    """Its variances are 0 and 0.04, with two degrees of freedom; that of all seven variants would be too small."""
     quiet = {name: Sample([5.0, 5.0, 5.0 + 1e-9]) for name in "cdefg"}
     found = difference({"a": Sample([1.0, 1.0, 1.0]), "b": Sample([1.2, 1.4, 1.6]), **quiet}, "a", "b")
-    error = (0.02 * 2 / 3) ** 0.5
-    assert found.p_value == pytest.approx(student_p_value(0.4 / error, 4), rel=1e-5)
+    error = (0.04 / 3) ** 0.5
+    assert found.p_value == pytest.approx(student_p_value(0.4 / error, 2), rel=1e-5)
     assert found.low is not None
-    assert found.low == pytest.approx(0.4 - 2.776445 * error, rel=1e-5)
-    assert 0.01 < found.p_value < 0.05  # with 14 degrees of freedom it would be 0.0036
+    assert found.low == pytest.approx(0.4 - 4.302653 * error, rel=1e-5)
+    assert 0.05 < found.p_value < 0.1  # with 4 degrees of freedom it would be 0.026, with 14 0.0036
+
+
+def test_two_variants_that_scatter_unequally_have_the_p_value_of_welch() -> None:
+    """An example of Welch's test: scipy.stats.ttest_ind(..., equal_var=False) of scipy 1.17.1 says the same."""
+    first, second = [1.0, 1.02, 0.99], [1.3, 1.1, 1.5, 1.2]
+    found = difference({"a": Sample(first), "b": Sample(second)}, "a", "b")
+    assert found.p_seeds == pytest.approx(0.049247123717, rel=1e-6)
 
 
 def test_a_variant_of_one_seed_is_tested_with_the_variance_of_the_others() -> None:
