@@ -12,7 +12,14 @@ from pipeline.errors import UserError
 from pipeline.search.domains import CHOICE, KINDS, LOGARITHMIC, STEPPED, WHOLE, Domain, multiple, times
 
 SEARCHED_SECTIONS = ("model", "train", "optimizer", "tokenizer", "data")
-NEVER_SEARCHED = {"data.directory": "each trial has the corpus of its own tokens"}
+LENGTH = "trials are compared at equal tokens, and search.max_tokens says how many each trains on"
+NEVER_SEARCHED = {
+    "data.directory": "each trial has the corpus of its own tokens",
+    "train.epochs": LENGTH,
+    "train.max_steps": LENGTH,
+    "train.max_tokens": LENGTH,
+    "train.max_words": LENGTH,
+}
 WHEN = "when"
 MOST_NAMED = 5  # values in one message
 

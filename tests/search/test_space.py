@@ -139,6 +139,11 @@ def test_a_grid_has_each_combination_once() -> None:
     [
         ({"model.hiden_size": [1, 2]}, "search.space.model.hiden_size: not a setting that can be searched"),
         ({"corpus.format": ["text"]}, "search.space.corpus.format: not a setting that can be searched"),
+        (
+            {"train.epochs": [1, 2]},
+            "search.space.train.epochs: not a setting that can be searched: trials are compared at equal tokens",
+        ),
+        ({"train.max_steps": {"randint": [9, 99]}}, "search.space.train.max_steps: not a setting that can be searched"),
         ({"train.bptt": {"loguniform": 3}}, "search.space.train.bptt: must be a list or one of"),
         ({"train.bptt": {"normal": [1, 2]}}, "search.space.train.bptt: must be a list or one of"),
         ({"train.bptt": [0]}, "search.space.train.bptt: train.bptt: input should be greater"),
