@@ -106,6 +106,13 @@ def test_settings_of_earlier_versions_are_read_under_their_new_names(tmp_path: P
         assert load(written).train == config.train
 
 
+def test_a_section_without_settings_leaves_those_of_the_base(tmp_path: Path) -> None:
+    (tmp_path / "below.yaml").write_text("model: {cell: gru}\ntrain: {epochs: 7}\n")
+    (tmp_path / "mine.yaml").write_text(f"base: {tmp_path}/below.yaml\ntrain:\n  # none\noptimizer:\nmodel: {{}}\n")
+    config = load(tmp_path / "mine.yaml")
+    assert (config.train.epochs, config.model.cell) == (7, "gru")
+
+
 def test_a_base_comes_before_the_file(tmp_path: Path) -> None:
     (tmp_path / "below.yaml").write_text("model: {hidden_size: 99, cell: gru}\ntrain: {accumulate: 2}\n")
     (tmp_path / "mine.yaml").write_text(f"base: {tmp_path}/below.yaml\nmodel: {{cell: rnn}}\noptimizer: {{lr: 0.5}}\n")

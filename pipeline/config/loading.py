@@ -168,7 +168,8 @@ def _read_layers(path: Path) -> tuple[dict[str, Any], list[str]]:
     under, former = up_to_date(below, file=base)
     for section, settings in values.items():
         is_merged = isinstance(settings, dict) and isinstance(under.get(section), dict)
-        under[section] = {**under[section], **settings} if is_merged else settings
+        if settings is not None or section not in under:  # "train:" with nothing below it sets nothing
+            under[section] = {**under[section], **settings} if is_merged else settings
     return under, [*former, *problems]
 
 
