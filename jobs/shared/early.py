@@ -22,12 +22,12 @@ def check(config: Config) -> None:
     Raises:
         UserError: texts, initial weights or a teacher that are missing, or no cluster at the address.
     """
-    from pipeline.cluster.address import address_of, check_answers
+    from pipeline.cluster.address import address_of, check_answers, origin_of
 
     check_texts(config)
     check_models(config)
     if config.cluster.backend == "ray" and (address := address_of(config.cluster)):
-        check_answers(address)
+        check_answers(address, origin=origin_of(config.cluster))
 
 
 def check_texts(config: Config) -> None:

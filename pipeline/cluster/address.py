@@ -9,6 +9,7 @@ from pipeline.config import ClusterConfig
 from pipeline.errors import UserError
 
 CONNECT_SECONDS = 5.0
+LAST_PORT = 65535
 
 
 def address_of(cluster: ClusterConfig) -> str | None:
@@ -16,15 +17,23 @@ def address_of(cluster: ClusterConfig) -> str | None:
     return cluster.address or os.environ.get("RAY_ADDRESS") or None
 
 
-def check_answers(address: str) -> None:
-    """Raise ``UserError`` if nothing listens at ``address``; Ray itself would wait for a long time."""
+def origin_of(cluster: ClusterConfig) -> str:
+    """Return what names the cluster to join: the setting, or the variable that counts without it."""
+    return "cluster.address" if cluster.address else "RAY_ADDRESS"
+
+
+def check_answers(address: str, *, origin: str = "cluster.address") -> None:
+    """Raise ``UserError``, which begins with ``origin``, if nothing listens at ``address``; Ray would wait for long."""
     if address in ("auto", "local"):
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
-        with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS):
+        number = int(port)
+        if "/" in host or not 0 < number <= LAST_PORT:
+            raise ValueError
+        with socket.create_connection((host, number), timeout=CONNECT_SECONDS):
             return
     except ValueError:
-        raise UserError(f"cluster.address: {address} is not host:port or ray://host:port") from None
+        raise UserError(f"{origin}: {address} is not HOST:PORT, such as head:6379 or ray://head:10001") from None
     except OSError:
-        raise UserError(f"cluster.address: no Ray cluster answers at {address}") from None
+        raise UserError(f"{origin}: no Ray cluster answers at {address}") from None

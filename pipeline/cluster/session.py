@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import AuthenticationError
 
 from pipeline.cluster import start
-from pipeline.cluster.address import address_of, check_answers
+from pipeline.cluster.address import address_of, check_answers, origin_of
 from pipeline.config import ClusterConfig
 from pipeline.errors import UserError
 from pipeline.resources import available_cpus, check_cpus
@@ -73,11 +73,11 @@ def ray_session(cluster: ClusterConfig, *, verbose: bool = False) -> Iterator[No
         logging.getLogger("ray").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {} if verbose else {"log_to_driver": False, "logging_level": "ERROR"}
     if address:
-        check_answers(address)
+        check_answers(address, origin=origin_of(cluster))
         try:
             ray.init(address, **quiet)
         except (AuthenticationError, ConnectionError, RuntimeError) as error:
-            raise refused(address, error) from None
+            raise refused(address, error, origin=origin_of(cluster)) from None
     else:
         os.environ.pop("RAY_ADDRESS", None)
         with nullcontext() if verbose else start.lean():
@@ -101,17 +101,15 @@ def is_private() -> bool:
     return bool(STARTED)
 
 
-def refused(address: str, error: Exception) -> UserError:
+def refused(address: str, error: Exception, *, origin: str = "cluster.address") -> UserError:
     """The sentence for a cluster that cannot be joined; Ray does not say that a token is missing or wrong."""
     from pipeline.cluster.job_api import MODE, JobApi, token_mode, token_place
 
     if isinstance(error, AuthenticationError):
-        return UserError(JobApi(address, "cluster.address").missing_token())
+        return UserError(JobApi(address, origin).missing_token())
     sent = f"the one in {token_place()} was sent" if token_mode() else f"none was sent without {MODE}=token"
     reason = str(error).strip().splitlines()[0]
-    return UserError(
-        f"cluster.address: cannot join the Ray cluster at {address}: {reason} (if it wants a token, {sent})"
-    )
+    return UserError(f"{origin}: cannot join the Ray cluster at {address}: {reason} (if it wants a token, {sent})")
 
 
 def own_node() -> Any:

@@ -1,18 +1,20 @@
 """Which cluster is used, and what is refused before anything waits for it."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ray.exceptions import AuthenticationError
 
+from jobs.shared import early
 from pipeline import launch, storage
 from pipeline.cluster import train as ray_train
 from pipeline.cluster.address import address_of, check_answers
-from pipeline.cluster.session import local_cpus, refused
+from pipeline.cluster.session import local_cpus, ray_session, refused
 from pipeline.cluster.train import Plan, _even_share, plan_workers
-from pipeline.config import ClusterConfig, load
+from pipeline.config import ClusterConfig, Config, load
 from pipeline.paths import absolute, refuse_relative
 
 
@@ -28,9 +30,29 @@ def test_no_cluster_at_the_address_is_said_at_once() -> None:
     started = time.monotonic()
     with pytest.raises(ValueError, match=r"cluster\.address: no Ray cluster answers at 127\.0\.0\.1:1"):
         check_answers("127.0.0.1:1")
-    with pytest.raises(ValueError, match="is not host:port"):
-        check_answers("nonsense")
     assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize("address", ["nonsense", "http://127.0.0.1:8265", "h:0", "h:70000", f"h:{10**20}", "a..b:1"])
+def test_what_is_not_an_address_of_a_cluster_is_said(address: str) -> None:
+    with pytest.raises(ValueError, match="HOST:PORT") as caught:
+        check_answers(address)
+    assert str(caught.value) == f"cluster.address: {address} is not HOST:PORT, such as head:6379 or ray://head:10001"
+
+
+def test_a_cluster_that_the_environment_names_is_blamed_on_it(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    for values, origin in (({}, "RAY_ADDRESS"), ({"cluster.address": "127.0.0.1:2"}, "cluster.address")):
+        config = make_config({"cluster.backend": "ray", **values})
+        with pytest.raises(ValueError, match=rf"^{origin}: no Ray cluster answers at 127\.0\.0\.1:"):
+            early.check(config)
+        with (
+            pytest.raises(ValueError, match=rf"^{origin}: no Ray cluster answers at 127\.0\.0\.1:"),
+            ray_session(config.cluster),
+        ):
+            pass
 
 
 def test_paths_that_would_vanish_with_a_job_are_refused() -> None:
