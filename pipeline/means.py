@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 
 CONFIDENCE = 0.95
+MOST_NATS = 700.0  # beyond that, exp overflows
 HALVINGS = 60  # of the interval in which an angle is searched: to the precision of floating-point numbers
 
 
@@ -17,6 +18,11 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float |
         return mean, None, None
     half = student(number - 1) * stdev(values) / math.sqrt(number)
     return mean, mean - half, mean + half
+
+
+def exp(nats: float) -> float:
+    """Return the perplexity of a mean of ``nats`` per token, or of an end of its interval; infinite if too large."""
+    return math.exp(nats) if nats < MOST_NATS else math.inf
 
 
 def student(degrees: int) -> float:

@@ -22,7 +22,7 @@ from pipeline.data.directory import Say
 from pipeline.data.prepare import OnShard
 from pipeline.files import write_file
 from pipeline.launch import Executor, InterruptedRunError, TrainingStoppedError, stopping_on_signals
-from pipeline.means import mean_interval
+from pipeline.means import exp, mean_interval
 from pipeline.paths import absolute, of_seed
 from pipeline.strict_json import to_json
 from pipeline.training.directory import RunDirectory
@@ -196,7 +196,7 @@ def summary(results: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
     runs = [{"seed": seed, **result} for seed, result in results.items()]
     mean: dict[str, float | None] = {}
     interval: dict[str, list[float] | None] = {}
-    for name, to_mean, from_mean in (("perplexity", math.log, math.exp), ("bits_per_byte", float, float)):
+    for name, to_mean, from_mean in (("perplexity", math.log, exp), ("bits_per_byte", float, float)):
         values = [run[name] for run in runs]
         mean[name], interval[name] = None, None
         if None not in values:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pipeline.means import mean_interval, student
+from pipeline.means import exp, mean_interval, student
 
 # the 97.5 % points of published tables (NIST/SEMATECH e-Handbook 1.3.6.7.2)
 TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 9: 2.262, 10: 2.228, 30: 2.042, 99: 1.984, 100: 1.984}
@@ -26,3 +26,9 @@ def test_the_interval_of_a_mean_by_hand() -> None:
     assert mean_interval([1.0, 2.0, 3.0]) == pytest.approx((2.0, 2 - 2.484138, 2 + 2.484138), rel=1e-6)
     assert mean_interval([5.0, 5.0]) == (5.0, 5.0, 5.0)
     assert mean_interval([5.0]) == (5.0, None, None)
+
+
+def test_the_perplexity_of_a_loss_is_infinite_if_no_number_holds_it() -> None:
+    assert exp(0.0) == 1.0
+    assert exp(699.0) == pytest.approx(math.exp(699.0))
+    assert exp(710.0) == math.inf

@@ -123,6 +123,13 @@ def test_without_text_to_validate_there_is_no_mean(make_config: Callable[..., Co
     assert found["mean"] == found["interval"] == {"perplexity": None, "bits_per_byte": None}
 
 
+def test_an_interval_that_no_number_holds_does_not_lose_the_figures() -> None:
+    results = {seed: {"perplexity": value, "bits_per_byte": None} for seed, value in ((1, 20.0), (2, 1e120))}
+    found = repeats.summary(results)
+    assert found["mean"]["perplexity"] == pytest.approx(math.sqrt(20) * 1e60)
+    assert found["interval"]["perplexity"] == [pytest.approx(0.0), math.inf]
+
+
 class Silent:
     def show(self, record: Record) -> None:
         pass

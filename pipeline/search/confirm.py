@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import exp, inf
+from math import inf
 
 from pipeline.config import SearchConfig
-from pipeline.means import mean_interval
+from pipeline.means import exp, mean_interval
 from pipeline.search.standing import DONE, ENDED, LOST, Standing, Trial
 
 CONFIRMS = "confirms"
