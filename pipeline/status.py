@@ -98,10 +98,27 @@ def ended(config: Config, corpus: PreparedCorpus) -> str:
     manifest = found[1]
     horizon = Horizon.of(config, partial(run.training_data, corpus=corpus, rank=0, world_size=1))
     if manifest["step"] >= horizon.total_steps:
-        return "finished (more train.epochs continue it)"
+        return f"finished ({what_continues(config, corpus, horizon.total_steps)})"
     if out_of_patience(config.train, manifest["num_worse"]):
         return "ended by train.patience (a larger one continues it)"
     return ""
+
+
+def what_continues(config: Config, corpus: PreparedCorpus, total_steps: int) -> str:
+    """Say which of its limits ended a run after ``total_steps``, so that a larger one would continue it."""
+
+    def is_longer(name: str, value: int | None) -> bool:
+        longer = configuration.with_values(config, {name: value})
+        data_of = partial(run.training_data, corpus=corpus, rank=0, world_size=1)
+        return Horizon.of(longer, data_of).total_steps > total_steps
+
+    limits = [f"train.{name}" for name in ("max_steps", "max_tokens", "max_words") if getattr(config.train, name)]
+    for name in limits:
+        if is_longer(name, None):
+            return f"a larger {name} continues it"
+    if not limits or is_longer("train.epochs", config.train.epochs + 1):
+        return "more train.epochs continue it"
+    return f"only larger {' and '.join([*limits, 'train.epochs'])} continue it"
 
 
 def result(config: Config, *, say: Callable[[str], None] = lambda sentence: None) -> dict[str, Any]:

@@ -1,16 +1,20 @@
 """The length of a run computed by arithmetic, against a loop over its epochs."""
 
 import random
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 
-from pipeline.config import TrainConfig
+from pipeline import run, status
+from pipeline.config import Config, TrainConfig
 from pipeline.data.documents import Documents
+from pipeline.data.prepare import prepare_in_process
 from pipeline.data.streams import Streams
 from pipeline.data.windows import ArrayTokens, TrainingData
 from pipeline.training import horizon
-from pipeline.training.horizon import step_reaching, total_steps
+from pipeline.training.horizon import Horizon, step_reaching, total_steps
 
 
 def by_loop(train: TrainConfig, data: TrainingData) -> int:
@@ -72,3 +76,22 @@ def test_windows_of_random_lengths_are_estimated_only_beyond_the_epochs_that_are
     assert counted == exact[0]
     assert estimated == pytest.approx(exact[1:], rel=0.01)
     assert counted < estimated[0]
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({}, "more train.epochs continue it"),
+        ({"max_steps": 5}, "a larger train.max_steps continues it"),
+        ({"max_tokens": 300, "max_steps": 50}, "a larger train.max_tokens continues it"),
+        ({"max_tokens": 300, "max_steps": 5}, "only larger train.max_steps and train.max_tokens and train.epochs"),
+        ({"max_steps": 10**9}, "more train.epochs continue it"),
+    ],
+)
+def test_what_continues_a_finished_run_is_the_limit_that_ended_it(
+    make_config: Callable[..., Config], limits: dict[str, int], said: str
+) -> None:
+    config = make_config({f"train.{name}": value for name, value in limits.items()})
+    corpus = prepare_in_process(config)
+    total = Horizon.of(config, partial(run.training_data, corpus=corpus, rank=0, world_size=1)).total_steps
+    assert status.what_continues(config, corpus, total).startswith(said)
