@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 WITH_CONFIG = ("prepare", "train", "search", "compare")
 WITHOUT_CONFIG = ("evaluate", "generate", "context", "units")
+PATHS = ("DIR", "FILE", "NAME=FOLDER")  # the metavar of an option that takes a path
 
 
 def main(argv: list[str]) -> None:
@@ -39,8 +41,9 @@ def main(argv: list[str]) -> None:
         passed_on.append("--verbose")
 
     from pipeline.cluster.job_api import ClusterFailedError, JobApi
-    from pipeline.paths import refuse_relative
+    from pipeline.paths import refuse_relative, refuse_relative_paths
 
+    refuse_relative_paths(paths_in(job_parser, job_arguments))
     if config is not None:
         refuse_relative(config)
     if arguments.pip is not None and not os.path.isfile(arguments.pip):
@@ -64,6 +67,15 @@ def own_options(job_parser: argparse.ArgumentParser, argv: list[str]) -> list[st
             option = [word, next(words)] if takes_value[name] and not equals else [word]
             kept += option if name != "--config" else []
     return kept
+
+
+def paths_in(job_parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    """Yield each option in ``arguments`` that takes a path on the cluster, with that path."""
+    for one in job_parser._actions:
+        given = getattr(arguments, one.dest, None)
+        if one.metavar in PATHS and one.dest != "config" and given is not None:
+            for path in given if isinstance(given, list) else [given]:
+                yield one.option_strings[0], path.partition("=")[2] if one.metavar == "NAME=FOLDER" else path
 
 
 def argument_parser() -> argparse.ArgumentParser:

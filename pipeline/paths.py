@@ -49,7 +49,10 @@ def refuse_relative(config: Config) -> None:
     Raises:
         UserError: naming each setting that is a relative path.
     """
-    paths = [(name, configuration.get(config, name)) for name in ("run.directory", "data.directory", *MODELS)]
+    paths = [
+        (name, configuration.get(config, name))
+        for name in ("run.directory", "data.directory", "tokenizer.path", *MODELS)
+    ]
     for name in ("corpus.train", "corpus.valid", "corpus.test"):
         paths += [(name, path) for path in configuration.get(config, name)]
     refuse_relative_paths(paths)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from jobs.shared.cli import run_job
 from jobs.submit import main
 from pipeline.cluster import job_api
 from tests.cluster.fake_heads import VERSION, Answer, fake_head
@@ -172,3 +173,28 @@ def test_a_head_that_fails_while_a_job_is_submitted(
         left, said = submitted(capsys, "--address", head.address)
     assert (left, said.count("\n")) == (code, 1)
     assert said.startswith("error: " + sentence.replace("ADDRESS", head.address))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option", "path"),
+    [
+        (["generate", "--run", "/mnt/run", "--output", "texts.jsonl"], "--output", "texts.jsonl"),
+        (["generate", "--run", "runs/mine"], "--run", "runs/mine"),
+        (["context", "--run", "/mnt/one", "runs/two"], "--run", "runs/two"),
+        (["units", "--run", "/mnt/run", "--states", "a/b.parquet"], "--states", "a/b.parquet"),
+        (["evaluate", "--run", "/mnt/run", "--benchmark", "blimp=/mnt/b", "syntaxgym=s=g"], "--benchmark", "s=g"),
+        (
+            ["train", "run.directory=/mnt/r", "data.directory=/mnt/d", "tokenizer.path=t.json"],
+            "tokenizer.path",
+            "t.json",
+        ),
+    ],
+)
+def test_options_with_paths_that_would_vanish_with_a_job_are_refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], option: str, path: str
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        run_job(main, [*arguments, "--address", "http://127.0.0.1:1"])
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert f"error: {option}: {path} is relative, but a submitted job runs in a folder that vanishes with it" in said
