@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.shared import early
 from jobs.shared.cli import config_from, print_dry_run, run_job
-from jobs.shared.options import command_line, parser
+from jobs.shared.options import command_again, parser
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     from pipeline.compare.table import rows_of
 
     progress = SearchProgress()
-    with continued_by(command_line("compare", argv), progress):
+    with continued_by(command_again("compare", argv), progress):
         found = compare.compare(
             config,
             verbose=arguments.verbose,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.shared import early
 from jobs.shared.cli import config_from, print_dry_run, run_job
-from jobs.shared.options import command_line, parser
+from jobs.shared.options import command_again, command_line, parser
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         time = f"{duration(of_search['estimated_seconds'])}, for training alone, at the present speed of this machine"
         return print_dry_run(config, {**figures, **of_search, "estimated_time": time})
     progress = SearchProgress(config.search.num_trials)
-    with continued_by(command_line("search", argv), progress):
+    with continued_by(command_again("search", argv), progress):
         rows = search.search(
             config,
             verbose=arguments.verbose,

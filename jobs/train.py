@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.shared import early
 from jobs.shared.cli import config_from, executor, print_dry_run, run_job
 from jobs.shared.numbers import seeds as number_or_list
-from jobs.shared.options import command_line, parser
+from jobs.shared.options import command_again, command_line, parser
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
     if arguments.dry_run:
         return print_dry_run(config, {**dry_run(config), **({"seeds": seeds} if seeds else {})})
-    again = command_line("train", [argument for argument in argv if argument != "--fresh"])
+    again = command_again("train", [argument for argument in argv if argument != "--fresh"])
     how: dict[str, Any] = {"again": again, "fresh": arguments.fresh, "verbose": arguments.verbose}
     if seeds:
         result = train_seeds(config, seeds, **how)

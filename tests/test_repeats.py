@@ -172,6 +172,26 @@ def test_a_run_that_diverges_does_not_stop_the_others(
     assert trained == [1, 2]
 
 
+@pytest.mark.parametrize("seeds", [[], ["--seeds", "3,5"]])
+def test_a_submitted_run_is_continued_by_submitting_it_again(
+    given: tuple[Config, list[str]],
+    seeds: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise (repeats.InterruptedSeedsError(15, 0, 2) if seeds else launch.InterruptedRunError(15, 5))
+
+    monkeypatch.setattr(repeats if seeds else launch, "train", interrupted)
+    for variable, command in (("OTHER", f"python -m jobs.train {' '.join([*given[1], *seeds])}"),
+                              ("RAY_JOB_CONFIG_JSON_ENV_VAR", "the command that submitted this job")):  # fmt: skip
+        monkeypatch.setenv(variable, "{}")
+        with pytest.raises(SystemExit) as left:
+            run_job(train.main, [*given[1], *seeds])
+        assert left.value.code == 128 + 15
+        assert capsys.readouterr().err.endswith(f"; to continue:\n  {command}\n")
+
+
 def test_a_directory_in_use_is_refused(given: tuple[Config, list[str]], tmp_path: Path) -> None:
     for config, name in ((given[0], "several"), (of_seed(given[0], 1), "seed-1")):
         with (

@@ -193,3 +193,10 @@ def command_line(job: str, argv: list[str]) -> str:
     import shlex
 
     return f"{PROGRAM.format(job)} {shlex.join(argv)}".rstrip()
+
+
+def command_again(job: str, argv: list[str]) -> str:
+    """Return the command that continues ``job``; a submitted one has its settings in a folder that vanishes with it."""
+    from pipeline.paths import in_submitted_job
+
+    return "the command that submitted this job" if in_submitted_job() else command_line(job, argv)
