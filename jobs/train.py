@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.shared import early
 from jobs.shared.cli import config_from, executor, print_dry_run, run_job
+from jobs.shared.numbers import END_OF_TRAIN_SEEDS
 from jobs.shared.numbers import seeds as number_or_list
 from jobs.shared.options import command_again, command_line, parser
+from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -57,9 +59,17 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def seeds_of(arguments: argparse.Namespace, config: Config) -> list[int]:
-    """Return the seeds of --seeds, counted from train.seed if it is a number; none without it."""
-    found = arguments.seeds
-    return list(range(config.train.seed, config.train.seed + found)) if isinstance(found, int) else found or []
+    """Return the seeds of --seeds, counted from train.seed if it is a number; none without it.
+
+    Raises:
+        UserError: they would go beyond the last seed that there is.
+    """
+    found, first = arguments.seeds, config.train.seed
+    if not isinstance(found, int):
+        return found or []
+    if first + found > END_OF_TRAIN_SEEDS:
+        raise UserError(f"--seeds: {found} from train.seed={first} go beyond {END_OF_TRAIN_SEEDS - 1}, the last one")
+    return list(range(first, first + found))
 
 
 def train(config: Config, *, again: str, fresh: bool = False, verbose: bool = False) -> dict[str, Any]:

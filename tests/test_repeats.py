@@ -114,6 +114,11 @@ def test_a_number_of_seeds_starts_at_the_seed_of_the_settings(
 ) -> None:
     run_job(train.main, [*given[1], "train.seed=7", "--seeds", "3", "--dry-run", "--json"])
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["seeds"] == [7, 8, 9]
+    with pytest.raises(SystemExit) as left:
+        run_job(train.main, [*given[1], "train.seed=4294967294", "--seeds", "3", "--dry-run"])
+    assert left.value.code == 2
+    said = "--seeds: 3 from train.seed=4294967294 go beyond 4294967295, the last one"
+    assert capsys.readouterr().err == f"error: {said}\n"
     assert not (tmp_path / "several").exists()
 
 
