@@ -64,6 +64,12 @@ def sentences(*overrides: str, **how: Any) -> list[str]:
         (["prune.every_steps=5"], ["prune.every_steps=5 has no effect without prune.sparsity"]),
         (["search.startup_trials=9"], []),  # no search
         (
+            ["cluster.backend=local", "cluster.address=head:6379", "cluster.max_failures=0"],
+            [f"cluster.{said} has no effect with cluster.backend=local, only with ray"
+             for said in ("address='head:6379'", "max_failures=0")],
+        ),
+        (["cluster.address=head:6379", "cluster.max_failures=0", "cluster.min_workers=1"], []),
+        (
             ["model.hidden_dropout=0.3", "model.num_layers=1"],
             [
                 "model.hidden_dropout=0.3 has no effect with model.num_layers=1 and with model.cell=lstm, only with "

@@ -21,7 +21,9 @@ class ClusterConfig(Section):
 
     backend: Literal["ray", "local"] = setting("ray", "ray, or local: the same loop in this process without Ray.")
     address: str | None = setting(
-        None, "Ray cluster to join (host:port or ray://…); null: RAY_ADDRESS if set, else a private local one."
+        None,
+        "Ray cluster to join (host:port or ray://…); null: RAY_ADDRESS if set, else a private local one.",
+        only_with="cluster.backend=ray",
     )
     num_workers: CountOrAuto = setting(
         "auto", "Data-parallel workers; auto: one per GPU, or a single one with all threads.", unit="workers"
@@ -36,6 +38,7 @@ class ClusterConfig(Section):
         1.0,
         "GPUs of a worker; for the trials of a search also a part of one (0.25: four trials share a GPU).",
         unit="GPUs",
+        only_with="cluster.backend=ray",
         gt=0,
     )
     min_workers: int | None = setting(
@@ -43,12 +46,20 @@ class ClusterConfig(Section):
         "Continue with as few workers as this while nodes are missing, and with more when they come back; null: always "
         "num_workers.",
         unit="workers",
+        only_with="cluster.backend=ray",
         ge=1,
     )
     step_timeout_seconds: float | None = setting(
         300.0,
-        "A worker that makes no step for this long counts as failed and is started again (backend ray); null: never.",
+        "A worker that makes no step for this long counts as failed and is started again; null: never.",
         unit="seconds",
+        only_with="cluster.backend=ray",
         gt=0,
     )
-    max_failures: int = setting(2, "Lost workers or nodes survived before a run gives up.", unit="failures", ge=0)
+    max_failures: int = setting(
+        2,
+        "Lost workers or nodes survived before a run gives up.",
+        unit="failures",
+        only_with="cluster.backend=ray",
+        ge=0,
+    )
