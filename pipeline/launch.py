@@ -123,6 +123,8 @@ def train(
         if ended := status.ended(config, corpus):
             say(f"{directory.path} holds this run, {ended}; {start_over} starts over")
         else:
+            for sentence in status.not_reached(config, corpus):
+                say(sentence)
             announce = partial(say, "stopping: finishing the step and saving (again to stop at once)")
             with (stopping or stopping_on_signals)(directory.request_stop, announce) as received:
                 outcome = ranks.train(config, owner=directory.owner, on_record=on_record)

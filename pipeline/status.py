@@ -5,7 +5,7 @@ config + prepared corpus + run directory → a refusal in words, or the figures 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 from pipeline.generate import prompt_ids
 from pipeline.model.shapes import shapes_of
 from pipeline.training import checkpoint
-from pipeline.training.horizon import Horizon, out_of_patience
+from pipeline.training.horizon import Horizon, out_of_patience, tokens_after, total_steps
 from pipeline.training.resume import check_continues
 from pipeline.training.selection import reading
 from pipeline.training.teaching.part import check_teacher
@@ -104,13 +104,28 @@ def ended(config: Config, corpus: PreparedCorpus) -> str:
     return ""
 
 
-def what_continues(config: Config, corpus: PreparedCorpus, total_steps: int) -> str:
-    """Say which of its limits ended a run after ``total_steps``, so that a larger one would continue it."""
+def not_reached(config: Config, corpus: PreparedCorpus) -> Iterator[str]:
+    """Yield a sentence for each number of tokens in the settings that lies beyond the end of a run of ``config``."""
+    train = config.train
+    if not train.changes and not train.evaluate_at_tokens:
+        return
+    first = run.training_data(changes.in_force(config, 0), corpus, rank=0, world_size=1)
+    end = tokens_after(total_steps(train, first), first)
+    # if the length of windows changes, the last one may end a little later
+    window = train.batch_size * max(part.train.bptt for _, part in changes.stretches(config))
+    far = [("changes", change.tokens) for change in train.changes if change.tokens >= end]
+    far += [("evaluate_at_tokens", tokens) for tokens in train.evaluate_at_tokens if tokens >= end + window]
+    for name, tokens in far:
+        yield f"train.{name}: {tokens:,} tokens come too late: the run ends after {end:,}"
+
+
+def what_continues(config: Config, corpus: PreparedCorpus, num_steps: int) -> str:
+    """Say which of its limits ended a run after ``num_steps``, so that a larger one would continue it."""
 
     def is_longer(name: str, value: int | None) -> bool:
         longer = configuration.with_values(config, {name: value})
         data_of = partial(run.training_data, corpus=corpus, rank=0, world_size=1)
-        return Horizon.of(longer, data_of).total_steps > total_steps
+        return Horizon.of(longer, data_of).total_steps > num_steps
 
     limits = [f"train.{name}" for name in ("max_steps", "max_tokens", "max_words") if getattr(config.train, name)]
     for name in limits:

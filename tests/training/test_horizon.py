@@ -95,3 +95,18 @@ def test_what_continues_a_finished_run_is_the_limit_that_ended_it(
     corpus = prepare_in_process(config)
     total = Horizon.of(config, partial(run.training_data, corpus=corpus, rank=0, world_size=1)).total_steps
     assert status.what_continues(config, corpus, total).startswith(said)
+
+
+def test_numbers_of_tokens_beyond_the_end_are_said(make_config: Callable[..., Config]) -> None:
+    change = {"settings": {"optimizer.lr": 0.1}}
+    numbers = {
+        "train.changes": [{"tokens": 240, **change}, {"tokens": 300, **change}],
+        "train.evaluate_at_tokens": [60, 300, 10**6],
+    }
+    config = make_config({"train.max_steps": 5, **numbers})  # of 6 · 10 tokens each
+    corpus = prepare_in_process(config)
+    assert list(status.not_reached(config, corpus)) == [
+        "train.changes: 300 tokens come too late: the run ends after 300",
+        "train.evaluate_at_tokens: 1,000,000 tokens come too late: the run ends after 300",
+    ]
+    assert not list(status.not_reached(make_config({"train.max_steps": 100, **numbers}), corpus))[1:]
