@@ -33,8 +33,10 @@ def main(argv: list[str]) -> None:
     # refuse here what the job itself would refuse once it runs on the cluster
     job_parser = import_module(f"jobs.{arguments.job}").argument_parser()
     job_arguments = job_parser.parse_args(passed_on)
+    if getattr(job_arguments, "interactive", False):
+        raise UserError("--interactive: a submitted job has no terminal; give --prompt or --prompts")
     config = None
-    if arguments.job in WITH_CONFIG:
+    if arguments.job in WITH_CONFIG and getattr(job_arguments, "verify", None) is None:
         config = config_from(job_arguments)
         passed_on = own_options(job_parser, passed_on)
     if arguments.verbose:
@@ -42,10 +44,13 @@ def main(argv: list[str]) -> None:
 
     from pipeline.cluster.job_api import ClusterFailedError, JobApi
     from pipeline.paths import refuse_relative, refuse_relative_paths
+    from pipeline.search.paths import refuse_relative_in_space
 
     refuse_relative_paths(paths_in(job_parser, job_arguments))
     if config is not None:
         refuse_relative(config)
+        if arguments.job == "search":
+            refuse_relative_in_space(config)
     if arguments.pip is not None and not os.path.isfile(arguments.pip):
         raise UserError(f"--pip: {arguments.pip} is not a file")
     api = JobApi.meant_by(arguments.address)

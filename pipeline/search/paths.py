@@ -15,8 +15,13 @@ from pipeline.search.specification import WHEN
 def absolute_with_space(config: Config) -> Config:
     """Return ``config`` with absolute paths, also those that are searched. Raises ``UserError`` as ``absolute``."""
     if in_submitted_job():
-        refuse_relative_paths((f"search.space.{name}", path) for name in MODELS for path in searched(config, name))
+        refuse_relative_in_space(config)
     return with_absolute_space(absolute(config))
+
+
+def refuse_relative_in_space(config: Config) -> None:
+    """Raise ``UserError`` for relative paths in ``search.space``, as ``pipeline.paths.refuse_relative`` for others."""
+    refuse_relative_paths((f"search.space.{name}", path) for name in MODELS for path in searched(config, name))
 
 
 def with_absolute_space(config: Config) -> Config:

@@ -188,6 +188,12 @@ def test_a_head_that_fails_while_a_job_is_submitted(
             "tokenizer.path",
             "t.json",
         ),
+        (
+            ["search", "run.directory=/mnt/r", "data.directory=/mnt/d", "search.space={train.teacher: [/mnt/a, b]}"],
+            "search.space.train.teacher",
+            "b",
+        ),
+        (["prepare", "--verify", "data/mine"], "--verify", "data/mine"),
     ],
 )
 def test_options_with_paths_that_would_vanish_with_a_job_are_refused(
@@ -198,3 +204,18 @@ def test_options_with_paths_that_would_vanish_with_a_job_are_refused(
     assert left.value.code == 2
     said = capsys.readouterr().err
     assert f"error: {option}: {path} is relative, but a submitted job runs in a folder that vanishes with it" in said
+
+
+def test_a_corpus_is_verified_on_the_cluster_without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    from jobs import submit
+
+    sent: list[Any] = []
+    monkeypatch.setattr(submit, "submit", lambda api, arguments, passed_on, config: sent.append((passed_on, config)))
+    monkeypatch.setattr(job_api.JobApi, "check", lambda api: None)
+    run_job(main, ["prepare", "--verify", "/mnt/data", "--address", "http://127.0.0.1:1"])
+    assert sent == [(["--verify", "/mnt/data"], None)]
+
+
+def test_a_conversation_is_not_submitted(capsys: pytest.CaptureFixture[str]) -> None:
+    left, said = submitted(capsys, "--interactive", "--address", "http://127.0.0.1:1")
+    assert (left, said) == (2, "error: --interactive: a submitted job has no terminal; give --prompt or --prompts\n")
