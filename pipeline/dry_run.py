@@ -13,7 +13,7 @@ from pipeline.data.prepare import Counts, count_tokens
 from pipeline.data.streams import Streams
 from pipeline.data.training_data import training_data
 from pipeline.data.windows import ArrayTokens, TrainingData
-from pipeline.training.horizon import Horizon, total_tokens
+from pipeline.training.horizon import Horizon, tokens_after, total_steps, total_tokens
 from pipeline.training.memory import num_parameters, number_bytes, parameter_bytes
 
 NOT_COUNTED = "counted once the corpus is prepared (jobs.prepare); until then, steps are those without train.max_words"
@@ -47,15 +47,21 @@ def dry_run(config: Config) -> dict[str, Any]:
         "total_tokens": total_tokens(config.train, data),
         "unused": data.unused,
         "memory_bytes": parameter_bytes(config, number) + number_bytes(config) * activations,
-        **({"changes": told_changes(config)} if config.train.changes else {}),
+        **(
+            {"changes": told_changes(config, tokens_after(total_steps(config.train, data), data))}
+            if config.train.changes
+            else {}
+        ),
     }
 
 
-def told_changes(config: Config) -> list[str]:
-    """Return a sentence for each change of settings and the number of tokens at which it happens."""
+def told_changes(config: Config, end: int) -> list[str]:
+    """Return a sentence for each change of settings and when it happens in a run that ends after ``end`` tokens."""
     parts = list(changes.stretches(config))
     return [
-        f"at {tokens:,} tokens: {changes.in_words(before, after)}" for (_, before), (tokens, after) in pairwise(parts)
+        f"at {tokens:,} tokens{'' if tokens < end else f' (never: the run ends after {end:,})'}: "
+        f"{changes.in_words(before, after)}"
+        for (_, before), (tokens, after) in pairwise(parts)
     ]
 
 

@@ -13,6 +13,7 @@ from pipeline.data.documents import Documents
 from pipeline.data.prepare import prepare_in_process
 from pipeline.data.streams import Streams
 from pipeline.data.windows import ArrayTokens, TrainingData
+from pipeline.dry_run import dry_run
 from pipeline.training import horizon
 from pipeline.training.horizon import Horizon, step_reaching, total_steps
 
@@ -98,13 +99,18 @@ def test_what_continues_a_finished_run_is_the_limit_that_ended_it(
 
 
 def test_numbers_of_tokens_beyond_the_end_are_said(make_config: Callable[..., Config]) -> None:
-    change = {"settings": {"optimizer.lr": 0.1}}
     numbers = {
-        "train.changes": [{"tokens": 240, **change}, {"tokens": 300, **change}],
+        "train.changes": [
+            {"tokens": tokens, "settings": {"model.dropout": share}} for tokens, share in ((240, 0.1), (300, 0.3))
+        ],
         "train.evaluate_at_tokens": [60, 300, 10**6],
     }
     config = make_config({"train.max_steps": 5, **numbers})  # of 6 · 10 tokens each
     corpus = prepare_in_process(config)
+    assert dry_run(config)["changes"] == [
+        "at 240 tokens: model.dropout 0.0 → 0.1",
+        "at 300 tokens (never: the run ends after 300): model.dropout 0.1 → 0.3",
+    ]
     assert list(status.not_reached(config, corpus)) == [
         "train.changes: 300 tokens come too late: the run ends after 300",
         "train.evaluate_at_tokens: 1,000,000 tokens come too late: the run ends after 300",
