@@ -191,13 +191,9 @@ def gradient_flow(loaded: Any, tokens: Any, longest: int) -> Any:
     if num_streams < 1 or getattr(loaded.model, "attends", False):
         return None
     return measure(
-        loaded.model,
-        tokens,
-        length=longest,
-        num_streams=num_streams,
-        num_windows=GRADIENT_WINDOWS,
-        reset=ResetRule(at_documents=loaded.config.train.reset_state == "document"),
-    )
+        loaded.model, tokens, length=longest, num_streams=num_streams, num_windows=GRADIENT_WINDOWS,
+        reset=ResetRule.of(loaded.config.train).by_documents,
+    )  # fmt: skip
 
 
 def effective_of(curve: Any, share: float) -> dict[str, int | None]:

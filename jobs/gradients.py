@@ -56,7 +56,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
             length=arguments.length or loaded.config.train.bptt,
             num_streams=arguments.streams or loaded.config.train.batch_size,
             num_windows=arguments.windows,
-            reset=ResetRule(at_documents=loaded.config.train.reset_state == "document"),
+            reset=ResetRule.of(loaded.config.train).by_documents,
         )
         flows[name] = flow
         figures[name] = {

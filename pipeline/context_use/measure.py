@@ -87,7 +87,7 @@ def measure(
     """
     longest = (contexts := sorted(set(contexts)))[-1]
     length = min(longest if length is None else length, len(tokens))
-    reset = ResetRule(reset.at_documents)
+    reset = reset.by_documents
     if num_targets is None:
         targets = all_targets(len(tokens))
     else:

@@ -45,6 +45,11 @@ class ResetRule:
         by_windows = train.reset_state == "windows"
         return cls(train.reset_state == "document", train.reset_every_windows * train.bptt if by_windows else None)
 
+    @property
+    def by_documents(self) -> ResetRule:
+        """The resets at documents alone: those by windows lie where ``train.bptt`` puts them."""
+        return ResetRule(self.at_documents)
+
     def mask(self, tokens: Tokens, starts: Ids, *, position: int, length: int) -> Resets | None:
         """(B, length), true at inputs before which a row's state is set to zero; None: before none.
 
