@@ -15,6 +15,7 @@ SEARCHED_SECTIONS = ("model", "train", "optimizer", "tokenizer", "data")
 LENGTH = "trials are compared at equal tokens, and search.max_tokens says how many each trains on"
 NEVER_SEARCHED = {
     "data.directory": "each trial has the corpus of its own tokens",
+    "data.layout": "documents and streams are validated in different ways",
     "train.epochs": LENGTH,
     "train.max_steps": LENGTH,
     "train.max_tokens": LENGTH,

@@ -143,6 +143,10 @@ def test_a_grid_has_each_combination_once() -> None:
             {"train.epochs": [1, 2]},
             "search.space.train.epochs: not a setting that can be searched: trials are compared at equal tokens",
         ),
+        (
+            {"data.layout": ["streams", "documents"]},
+            "search.space.data.layout: not a setting that can be searched: documents and streams are validated",
+        ),
         ({"train.max_steps": {"randint": [9, 99]}}, "search.space.train.max_steps: not a setting that can be searched"),
         ({"train.bptt": {"loguniform": 3}}, "search.space.train.bptt: must be a list or one of"),
         ({"train.bptt": {"normal": [1, 2]}}, "search.space.train.bptt: must be a list or one of"),
