@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 WITH_CONFIG = ("prepare", "train", "search", "compare")
 WITHOUT_CONFIG = ("evaluate", "generate", "context", "units")
-PATHS = ("DIR", "FILE", "NAME=FOLDER")  # the metavar of an option that takes a path
+PATHS = ("DIR", "FILE", "NAME=FOLDER", "N|FILE")  # the metavar of an option that takes a path
 
 
 def main(argv: list[str]) -> None:
@@ -80,6 +80,8 @@ def paths_in(job_parser: argparse.ArgumentParser, arguments: argparse.Namespace)
         given = getattr(arguments, one.dest, None)
         if one.metavar in PATHS and one.dest != "config" and given is not None:
             for path in given if isinstance(given, list) else [given]:
+                if one.metavar == "N|FILE" and path.isdecimal():
+                    continue
                 yield one.option_strings[0], path.partition("=")[2] if one.metavar == "NAME=FOLDER" else path
 
 

@@ -167,7 +167,7 @@ def add_surprisal(parser: OneSentenceParser) -> None:
         help=f"probability of next words that word-entropy covers; default: {WORD_MASS}",
     )
     result.add_argument(
-        "--ngram", metavar="N", help="n-grams of the training text, of up to N words; or an .arpa file of them"
+        "--ngram", metavar="N|FILE", help="n-grams of the training text, of up to N words; or an .arpa file"
     )
     result.add_argument(
         "--adapt",

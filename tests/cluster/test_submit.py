@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from jobs import evaluate
+from jobs.submit import paths_in
 from pipeline.cluster import submit as submission
 from pipeline.cluster.job_api import JobApi
 from pipeline.training import checkpoint
@@ -198,6 +200,14 @@ def test_ray_is_asked_to_wait_for_a_job_that_is_stopped(
     monkeypatch.setenv("RAY_JOB_STOP_WAIT_TIME_S", "2.5")
     with pytest.raises(ValueError, match=r"^RAY_JOB_STOP_WAIT_TIME_S: '2\.5' is not a whole number of seconds"):
         submission.submit(client, JobApi("http://h:1", "--address"), "generate", [], config=None)  # type: ignore[arg-type]
+
+
+def test_the_paths_among_the_options_of_a_job_are_those_that_must_be_absolute() -> None:
+    options = evaluate.argument_parser()
+    given = ["--run", "/r", "--text", "t.txt", "--surprisal", "s.tsv", "--benchmark", "blimp=b", "syntaxgym=s"]
+    found = [("--run", "/r"), ("--text", "t.txt"), ("--surprisal", "s.tsv"), ("--benchmark", "b"), ("--benchmark", "s")]
+    assert list(paths_in(options, options.parse_args([*given, "--ngram", "3"]))) == found
+    assert list(paths_in(options, options.parse_args([*given, "--ngram", "a.arpa"]))) == [*found, ("--ngram", "a.arpa")]
 
 
 @pytest.mark.ray
