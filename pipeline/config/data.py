@@ -144,7 +144,9 @@ class TokenizerConfig(Section):
         ge=1,
     )
     eos: Literal["auto", "line", "document", "none"] = setting(
-        "auto", "Where <eos> is put: after every line, every document or nowhere; auto: line for words, else document."
+        "auto",
+        "Where <eos> is put: after every line, every document or nowhere; auto: line for words, else document, or none "
+        "if the training text is a single document.",
     )
 
 
