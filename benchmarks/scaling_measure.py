@@ -1,7 +1,7 @@
 """Times a step of several models on one and two workers on this machine: ``python benchmarks/scaling_measure.py``.
 
-Writes benchmarks/scaling.json, which ``scaling.py`` fits its formulas to. Every worker is one thread and has the same
-number of streams; workers communicate through gloo.
+Writes benchmarks/scaling.json, or the file of ``--to``; ``scaling.py`` fits its formulas to it. Every worker is one
+thread and has the same number of streams; workers communicate through gloo.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ STREAMS, BPTT, WARM_UP, WINDOWS = 10, 35, 3, 12
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--to", type=Path, default=MEASURED, metavar="FILE")
+    arguments = parser.parse_args()
     found = []
     for hidden_size, vocab_size in SHAPES:
         timed = [time_on(workers, hidden_size, vocab_size) for workers in (1, 2)]
@@ -42,7 +45,7 @@ def main() -> None:
         )
         print(f"LSTM 2x{hidden_size}, V {vocab_size:,}: {entry.seconds_on_1:.3f} s, on two {entry.seconds_on_2:.3f} s")
         found.append({"hidden_size": hidden_size, "vocab_size": vocab_size, **asdict(entry)})
-    MEASURED.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    arguments.to.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def time_on(workers: int, hidden_size: int, vocab_size: int) -> dict[str, float]:

@@ -3,8 +3,10 @@
     python benchmarks/records/timing.py ptb-100 --text penn-treebank --peer ../examples/word_language_model
 
 Each runs in its own process and makes updates on one window of the track's text after another, without validations.
+The record keeps the memory that it frees, as every command here does; a peer does so only if it is a recipe.
 ``--peer`` is a copy of pytorch/examples word_language_model (without it, a version written here is used) or of
-salesforce/awd-lstm-lm, which is required. Letters: T time, B streams.
+salesforce/awd-lstm-lm, which is required. The tokens to the target are those of the log beside the recipe, or
+``--tokens``. Letters: T time, B streams.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
-from tracks import FOLDER, Track, load_recipe, parser, recipe_of, tracks
+from tracks import FOLDER, SEEDS, Track, load_recipe, parser, read_log, recipe_of, tracks
 
 sys.path.append(str(FOLDER.parent))  # scripts there import each other
 
@@ -50,8 +53,8 @@ def ours(config: Config, corpus: PreparedCorpus, *, threads: int, windows: int) 
 
 def peer(track: Track, config: Config, corpus: PreparedCorpus, arguments: argparse.Namespace) -> Callable[[], float]:
     """A round of updates of the track's peer; returns its tokens."""
-    how = dict(track.peer)
-    kind, folder = how.pop("kind"), arguments.peer
+    how = track.peer
+    kind, folder = how["kind"], arguments.peer
     if kind in ("recipe", "plain_loop"):
         other = with_values(load(FOLDER / how["recipe"]), {"train.precision": "float32", **how.get("settings", {})})
         if kind == "plain_loop":
@@ -121,7 +124,7 @@ def rounds(
 
 def main() -> None:
     command = parser(__doc__ or "", folder_of="the prepared text")
-    command.add_argument("--tokens", type=int, help="that the record needs to reach its target")
+    command.add_argument("--tokens", type=int, help="that the recipe needs to reach the target, if it has no log")
     command.add_argument("--peer", metavar="DIR", help="folder of a copy of the peer")
     command.add_argument("--rounds", type=int, default=15)
     command.add_argument("--windows", type=int, default=4, help="updates in a round")
@@ -148,6 +151,7 @@ def measure(track: Track, arguments: argparse.Namespace) -> None:
         size = {"threads": arguments.threads, "windows": arguments.windows}
         serve(ours(config, corpus, **size) if arguments.worker == RECORD else peer(track, config, corpus, arguments))
         return
+    tokens = arguments.tokens or tokens_in_log(track, recipe.with_suffix(".csv"))
     prepare_in_process(config)
     found = take_turns(__file__, sys.argv[1:], [RECORD, PEER], rounds=arguments.rounds, warm_up=2)
     each = {name: [1e3 * seconds / tokens for seconds, tokens in one] for name, one in found.items()}  # ms a token
@@ -156,8 +160,28 @@ def measure(track: Track, arguments: argparse.Namespace) -> None:
         print(f"{name}: {statistics.median(times):.4f} ms a token ({min(times):.4f} to {max(times):.4f})")
     ratio = statistics.median(b / a for a, b in zip(each[RECORD], each[PEER], strict=True))
     print(f"a token of the record takes 1/{ratio:.2f} of the peer's time")
-    if arguments.tokens and track.peer["tokens"]:
-        print(f"to the target: {ratio * track.peer['tokens'] / arguments.tokens:.1f} times as fast")
+    of_peer = track.peer.get("tokens") or track.peer.get("at_least")
+    if tokens and of_peer:
+        least = "" if track.peer.get("tokens") else "at least "
+        print(f"to the target: {tokens:,} tokens, the peer's {least}{of_peer:,}: "
+              f"{least}{ratio * of_peer / tokens:.1f} times as fast")  # fmt: skip
+    else:
+        print(f"to the target: the tokens of the {'peer' if tokens else 'recipe'} are not known")
+
+
+def tokens_in_log(track: Track, log: Path) -> int | None:
+    """The most tokens that a seed needs to the target, by the log of a recipe; None without a log.
+
+    Raises:
+        UserError: a seed of a record is missing in it or misses the target.
+    """
+    if not log.is_file():
+        return None
+    validations = read_log(log)
+    needed = [track.tokens_to_target(validations, seed) for seed in SEEDS]
+    if None in needed:
+        raise UserError(f"{log}: seed {SEEDS[needed.index(None)]} does not reach {track.at_most} in it")
+    return max(tokens for tokens in needed if tokens is not None)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import yaml
 
 from pipeline import config as configuration
 from pipeline.config import Config, CorpusConfig, EvaluateConfig, TokenizerConfig
+from pipeline.config.loading import BASE, read_yaml
 from pipeline.data.readers.builtin import DOCS, topics
 from pipeline.errors import UserError
+from pipeline.means import exp
 
 FOLDER = Path(__file__).parent
 SEEDS = (1, 2, 3)  # of every record, named before any of them ran
@@ -34,11 +37,17 @@ class Track:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def figure(self, validation: Mapping[str, Any]) -> float:
-        """The metric of a validation: of its ``loss`` in nats per token, or its ``bits_per_byte``."""
+        """The metric of a validation: of its ``nats`` per token, or its ``bits_per_byte``, infinite if it has none."""
         if self.metric == "bits_per_byte":
-            return float(validation["bits_per_byte"])
-        loss = float(validation["loss"])
-        return math.exp(loss) if self.metric == "perplexity" else loss
+            bits = validation["bits_per_byte"]
+            return math.inf if bits is None else float(bits)
+        nats = float(validation["nats"])
+        return exp(nats) if self.metric == "perplexity" else nats
+
+    def tokens_to_target(self, validations: Sequence[Mapping[str, Any]], seed: int) -> int | None:
+        """Tokens trained on before the first validation of ``seed`` that reaches the target; None: none does."""
+        reached = [one["tokens"] for one in validations if one["seed"] == seed and self.figure(one) <= self.at_most]
+        return min(reached, default=None)
 
 
 def tracks() -> dict[str, Track]:
@@ -64,6 +73,21 @@ def recipe_of(track: Track) -> Path:
     return found[-1]
 
 
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The validations in a log of ``run.py``."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        lines = list(csv.DictReader(stream))
+    return [
+        {
+            "seed": int(line["seed"]),
+            "tokens": int(line["tokens"]),
+            "nats": float(line["nats"]),
+            "bits_per_byte": float(line["bits_per_byte"]) if line["bits_per_byte"] else None,
+        }
+        for line in lines
+    ]
+
+
 def load_recipe(track: Track, recipe: Path, text: Path | None, changes: Mapping[str, Any]) -> Config:
     """The configuration of a recipe on the text of a track.
 
@@ -75,6 +99,8 @@ def load_recipe(track: Track, recipe: Path, text: Path | None, changes: Mapping[
         UserError: the text is not the track's, or the recipe breaks a rule.
     """
     corpus = corpus_of(track, text)
+    if BASE in read_yaml(recipe):
+        raise UserError(f"{recipe}: {BASE}: a record is one file")
     config = configuration.with_values(configuration.load(recipe), {**corpus, **changes})
     if broken := broken_rules(track, config):
         raise UserError("\n".join(f"{recipe}: {rule}" for rule in broken))

@@ -1,7 +1,7 @@
 """benchmarks/records: what its rules refuse, when a target counts as reached, and a recipe run on a small text."""
 
-import csv
 import hashlib
+import math
 import sys
 from pathlib import Path
 
@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "records"))  # sc
 import run
 import timing
 import tracks
-from tracks import Track, broken_rules, load_recipe
+from tracks import Track, broken_rules, load_recipe, read_log
 
 from pipeline import config as configuration
 from pipeline.config import Config
@@ -47,13 +47,6 @@ def recipe(folder: Path, steps: int) -> Path:
     return path
 
 
-def log(path: Path) -> list[dict[str, object]]:
-    with path.open(newline="", encoding="utf-8") as stream:
-        lines = list(csv.DictReader(stream))
-    number = {"seed": int, "tokens": int, "nats": float, "bits_per_byte": lambda text: float(text) if text else None}
-    return [{name: number[name](value) for name, value in line.items() if name in number} for line in lines]
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -75,6 +68,9 @@ def test_a_size_that_the_track_fixes_must_be_that_size() -> None:
     track = tracks.tracks()["characters-1.30"]
     found = broken_rules(track, config(**{"tokenizer.kind": "char", "tokenizer.eos": "auto", "model.num_layers": 2}))
     assert found == ["model.hidden_size: must be 128, not 256"]
+    sizes = {"model.num_layers": 2, "model.hidden_size": 128, "model.last_hidden_size": 512}
+    found = broken_rules(track, config(**{"tokenizer.kind": "char", "tokenizer.eos": "auto", **sizes}))
+    assert found == ["model.last_hidden_size: must be None, not 512"]
 
 
 def test_another_text_is_refused_with_its_checksum(small: Track, tmp_path: Path) -> None:
@@ -87,8 +83,63 @@ def test_another_text_is_refused_with_its_checksum(small: Track, tmp_path: Path)
 
 def test_the_first_validation_at_the_target_counts() -> None:
     lines = [{"seed": 1, "tokens": n, "nats": nats} for n, nats in ((10, 5.0), (20, 4.6), (30, 4.7), (40, 4.5))]
-    assert run.tokens_to_target(PTB, lines, 1) == 20  # exp(4.6) = 99.48
-    assert run.tokens_to_target(PTB, lines[:1], 1) is None
+    assert PTB.tokens_to_target(lines, 1) == 20  # exp(4.6) = 99.48
+    assert PTB.tokens_to_target(lines[:1], 1) is None
+    assert PTB.tokens_to_target(lines, 2) is None
+
+
+@pytest.mark.parametrize("nats", [math.nan, math.inf, 800.0, math.log(100) + 4e-6])
+def test_a_loss_that_is_not_finite_or_only_rounds_to_the_target_misses_it(
+    nats: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [{"seed": seed, "tokens": 10, "nats": nats} for seed in tracks.SEEDS]
+    assert not run.verdict(PTB, lines, tracks.SEEDS)
+    assert "ptb-100: not a record, 3 of 3 seeds miss the target" in capsys.readouterr().out
+
+
+def test_a_run_without_the_figure_of_the_track_misses_the_target(capsys: pytest.CaptureFixture[str]) -> None:
+    english = tracks.tracks()["english-1.466"]
+    lines = [{"seed": 1, "tokens": 10, "nats": 1.0, "bits_per_byte": None}]
+    assert not run.verdict(english, lines, [1, 2])  # seed 2 was never validated
+    assert capsys.readouterr().out.count("inf at best; 1.466 or less never") == 2
+
+
+def test_fewer_seeds_than_those_of_a_record_are_none(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [{"seed": seed, "tokens": 10 * seed, "nats": 4.5} for seed in (1, 2, 3)]
+    assert run.verdict(PTB, lines, [2])
+    assert "ptb-100: reached, at most 20 tokens; not a record yet, without seeds 1, 3" in capsys.readouterr().out
+    assert run.verdict(PTB, lines, [1, 2, 3])
+    assert "ptb-100: reached by all; at most 30 tokens" in capsys.readouterr().out
+
+
+def test_runs_continue_only_with_the_recipe_that_they_began_with(small: Track, tmp_path: Path) -> None:
+    short, folder = load_recipe(small, recipe(tmp_path, 3), tmp_path, {}), tmp_path / "runs"
+    run.keep_recipe(folder, short)
+    run.keep_recipe(folder, configuration.with_values(short, {"data.directory": "elsewhere", "cluster.num_workers": 2}))
+    longer = configuration.with_values(short, {"train.max_steps": 6, "train.epochs": 10})
+    with pytest.raises(UserError, match=r"began with another train\.epochs, train\.max_steps; use another --to"):
+        run.keep_recipe(folder, longer)
+    (tmp_path / "old" / "seed-1").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"has runs, but no recipe\.json with the recipe that they began with"):
+        run.keep_recipe(tmp_path / "old", short)
+
+
+def test_a_recipe_is_one_file(small: Track, tmp_path: Path) -> None:
+    path = tmp_path / "above.yaml"
+    path.write_text(f"base: {recipe(tmp_path, 3)}\ntrain: {{max_steps: 6}}\n")
+    with pytest.raises(UserError, match=r"above\.yaml: base: a record is one file"):
+        load_recipe(small, path, tmp_path, {})
+
+
+def test_the_tokens_of_a_log_that_misses_the_target_are_refused(small: Track, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.csv"
+    assert timing.tokens_in_log(small, path) is None
+    lines = [{"seed": seed, "epoch": 1.0, "tokens": 10 * seed, "nats": 1.9} for seed in (1, 2, 3)]
+    path.write_text(run.as_csv(lines))
+    assert timing.tokens_in_log(small, path) == 30
+    path.write_text(run.as_csv([*lines[:2], {**lines[2], "nats": 2.1}]))
+    with pytest.raises(UserError, match=r"recipe\.csv: seed 3 does not reach 2\.0 in it"):
+        timing.tokens_in_log(small, path)
 
 
 def test_a_record_is_trained_logged_and_judged(
@@ -105,13 +156,17 @@ def test_a_record_is_trained_logged_and_judged(
     monkeypatch.setattr(run, "tracks", lambda: {"small": small})
     monkeypatch.setattr(tracks, "tracks", lambda: {"small": small})
     assert runs(90, "long") == 0
-    assert "small: reached by all; at most " in capsys.readouterr().out
-    lines = log(tmp_path / "long.csv")
+    assert "small: reached, at most " in capsys.readouterr().out
+    lines = read_log(tmp_path / "long.csv")
     assert [line["seed"] for line in lines].count(1) >= 3
     # 2,999 targets make 8 streams of 374: 23 windows of 16 and one of 6 per epoch; 90 updates: 3 epochs and 18 windows
     assert lines[-1]["tokens"] == 8 * (3 * 374 + 18 * 16)
     assert runs(3, "short") == 1
     assert "small: not a record, 2 of 2 seeds miss the target" in capsys.readouterr().out
+    again = f"small --text {tmp_path} --recipe {recipe(tmp_path, 6)} --to {tmp_path / 'long'}".split()
+    monkeypatch.setattr(sys, "argv", ["run.py", *again])
+    with pytest.raises(SystemExit, match=r"error: .*long/small-recipe: has runs that began with another .*max_steps"):
+        run.main()
 
 
 def test_a_round_of_either_side_counts_its_tokens(small: Track, tmp_path: Path) -> None:
@@ -132,9 +187,7 @@ def test_a_round_of_either_side_counts_its_tokens(small: Track, tmp_path: Path) 
 def test_each_record_keeps_the_rules_and_its_log_reaches_the_target(recipe: Path) -> None:
     track = tracks.tracks()[recipe.parent.name]
     assert broken_rules(track, configuration.load(recipe)) == []
-    lines = log(recipe.with_suffix(".csv"))
-    needed = [run.tokens_to_target(track, lines, seed) for seed in tracks.SEEDS]
-    assert None not in needed
+    needed = timing.tokens_in_log(track, recipe.with_suffix(".csv"))
     row = next(line for line in (tracks.FOLDER / "README.md").read_text(encoding="utf-8").splitlines()
                if f"{recipe.parent.name}/{recipe.name}" in line)  # fmt: skip
-    assert f"{max(tokens for tokens in needed if tokens):,}" in row
+    assert f"{needed:,}" in row
