@@ -26,12 +26,15 @@ class ClusterConfig(Section):
         only_with="cluster.backend=ray",
     )
     num_workers: CountOrAuto = setting(
-        "auto", "Data-parallel workers; auto: one per GPU, or a single one with all threads.", unit="workers"
+        "auto",
+        "Data-parallel workers; auto: one per GPU, or a single one with all threads; for a trial of a search, one.",
+        unit="workers",
     )
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Device of a worker; auto: cuda if there is a GPU.")
     cpus_per_worker: CountOrAuto = setting(
         "auto",
-        "CPUs and threads of a worker; auto: those of this machine or its container, divided among the workers.",
+        "CPUs and threads of a worker; auto: those of this machine or its container, divided among the workers; for a "
+        "trial of a search without a GPU, one.",
         unit="CPUs",
     )
     gpus_per_worker: Annotated[float, BeforeValidator(_gpus)] = setting(
