@@ -4,7 +4,7 @@
 # Guess: what save_to_disk writes, load_from_disk reads: a table with its columns and no rows.
 # Seen: no data file is written for a Dataset created empty or emptied by select, and reading fails with IndexError; one
 # that filter left empty comes back. One empty split makes all splits of the folder unreadable.
-# For us: pipeline/data/corpus/hub.py opens a saved dictionary split by split, so an empty one does not stop the others.
+# For us: pipeline/data/readers/hub.py opens a saved dictionary split by split, so an empty one does not stop the others.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -4,7 +4,7 @@
 # Guess: a JSON string stays that string (numbers in quotes do); "2020-01-01" comes back as "2020-01-01".
 # Seen: a file whose texts are all dates becomes a column of timestamps. After a file of words they become text again,
 # as "2020-01-01 00:00:00"; before one, loading fails. In the same file as words they stay unchanged.
-# For us: JSON Lines are read by pipeline/data/corpus/texts.py; through hf:// they come as datasets returns them, so
+# For us: JSON Lines are read by pipeline/data/readers/jsonl.py; through hf:// they come as datasets returns them, so
 # name the columns' types there (Features) if texts may be dates.
 set -euo pipefail
 work=$(mktemp -d)

@@ -41,9 +41,11 @@ def test_the_index_lists_every_page() -> None:
 
 
 def test_files_of_code_named_in_the_documents_exist() -> None:
-    for page in PAGES:
+    folder = r"(?<![\w/.-])((?:pipeline|jobs|tests|benchmarks|configs|findings)/[\w/.-]*"
+    for page in [*PAGES, *Path("findings").glob("*.sh"), *Path("configs").glob("*.yaml")]:
         if page.name != "LOG.md":  # it mentions files that no longer exist
-            for name in re.findall(r"`((?:pipeline|jobs|tests|benchmarks|configs)/[\w/.-]+)`", page.read_text("utf-8")):
+            text = page.read_text("utf-8")
+            for name in re.findall(rf"`{folder})`", text) + re.findall(rf"{folder}\.(?:py|ya?ml|md|sh|csv)\b)", text):
                 assert Path(name).exists(), f"{page}: {name}"
 
 
