@@ -9,8 +9,9 @@ from __future__ import annotations
 import glob
 import os
 import re
+import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from pyarrow import fs
 
 from pipeline.errors import KEY_IN_ADDRESS, UserError, carries_key
 from pipeline.files import UnwritableError, reason, replacing
+from pipeline.globs import as_expression, files_below
 
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 WILDCARD = re.compile(r"[*?\[]")
@@ -91,13 +93,6 @@ def read_open(file: pa.NativeFile, path: str, start: int, num_bytes: int) -> byt
 
 
 @contextmanager
-def reading(path: str) -> Iterator[pa.NativeFile]:
-    """Open a file as a stream of decompressed bytes. Raises ``UnreadableError``."""
-    with open_file(path) as file, decompressed(file, path) as stream:
-        yield stream
-
-
-@contextmanager
 def decompressed(file: pa.NativeFile, path: str) -> Iterator[pa.NativeFile]:
     """Yield a stream of the bytes of an open file, decompressed if the ending of ``path`` says so.
 
@@ -109,6 +104,8 @@ def decompressed(file: pa.NativeFile, path: str) -> Iterator[pa.NativeFile]:
         if compression is None:
             yield file
             return
+        if not file.size():
+            raise UnreadableError(f"{path}: not a whole {compression} file: it is empty")
         try:
             with pa.CompressedInputStream(file, compression) as stream:
                 yield stream
@@ -120,24 +117,37 @@ def find(pattern: str) -> list[Found]:
     """Return the files of a path, a directory (all below it) or a glob (``**`` crosses directories), sorted.
 
     Hidden files and folders count only where the pattern itself names them.
+
+    Raises:
+        UnreadableError: a folder, or a file that is named, cannot be read.
+        UserError: a name is not UTF-8.
     """
     if is_uri(pattern):
         return _find_remote(pattern)
     path = Path(pattern).expanduser()
     if os.path.isfile(path):  # Path.is_file would raise for an invalid name
-        return [_found(path)]
-    if os.path.isdir(path):
-        above = len(path.parts)
-        below = (p for p in path.rglob("*") if not any(part.startswith(".") for part in p.parts[above:]))
-    else:
-        below = (Path(name) for name in glob.glob(str(path), recursive=True))
-    return [_found(p) for p in sorted(below, key=lambda p: p.parts) if p.is_file()]
+        return _found([path])
+    if not os.path.isdir(path):
+        return _found(map(Path, glob.glob(str(path), recursive=True)))
+    try:
+        return _found(map(Path, files_below(str(path))))
+    except OSError as error:
+        raise UnreadableError(f"{error.filename}: cannot be read: {reason(error)}") from None
 
 
-def _found(path: Path) -> Found:
-    facts = path.stat()
-    # not st_mtime, the time of its text: that can be set, and a file moved here keeps its own
-    return Found(str(path), facts.st_size, facts.st_ctime_ns)
+def _found(paths: Iterable[Path]) -> list[Found]:
+    """Those of ``paths`` that are files. Raises ``UserError`` for a link that leads nowhere, or a name not in UTF-8."""
+    found = []
+    for path in sorted(paths, key=lambda path: path.parts):
+        name = str(path)
+        if (shown := os.fsencode(path).decode(errors="replace")) != name:
+            raise UserError(f"{shown}: its name is not UTF-8; rename it")
+        with _telling(name):
+            facts = path.stat()
+        if stat.S_ISREG(facts.st_mode):
+            # not st_mtime, the time of its text: that can be set, and a file moved here keeps its own
+            found.append(Found(name, facts.st_size, facts.st_ctime_ns))
+    return found
 
 
 def _find_remote(pattern: str) -> list[Found]:
@@ -149,22 +159,12 @@ def _find_remote(pattern: str) -> list[Found]:
     with _telling(pattern):
         store, key = _store(f"{scheme}://{folder}")
         infos = _again(lambda: store.get_file_info(fs.FileSelector(key, recursive=True, allow_not_found=True)))
-    wanted = re.compile(_glob(rest)) if wildcard else None
+    wanted = as_expression(rest) if wildcard else None
     return sorted(
         Found(f"{scheme}://{info.path}", info.size, info.mtime_ns or 0)
         for info in infos
         if info.type == fs.FileType.File
         and (wanted.fullmatch(info.path) if wanted else "/." not in info.path.removeprefix(folder))
-    )
-
-
-def _glob(pattern: str) -> str:
-    """Return a glob as a regular expression in which ``**/`` crosses folders and ``*`` does not."""
-    special = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    tokens = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", pattern)
-    return "".join(
-        special.get(token) or (token.replace("[!", "[^") if token.startswith("[") else re.escape(token))
-        for token in tokens
     )
 
 

@@ -24,11 +24,15 @@ class BeingPreparedError(UserError):
     """Another process is preparing a directory."""
 
 
+KEEPING = (storage.UnwritableError, OtherCorpusError, BeingPreparedError)
+
+
 @contextmanager
 def new_directory(directory: str) -> Iterator[None]:
     """Make ``directory``; if the text turns out to be wrong, remove it again unless it was there before.
 
-    If the disk is at fault, or a text was changed meanwhile, what is done is kept. A bucket has no folders to make.
+    What is done is kept if the disk is at fault, or a text was changed meanwhile; what another process does, in any
+    case. A bucket has no folders to make.
     """
     if storage.is_uri(directory):
         yield
@@ -41,7 +45,7 @@ def new_directory(directory: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if path in made and not isinstance(error, (storage.UnwritableError, OtherCorpusError)):
+        if path in made and not isinstance(error, KEEPING):
             shutil.rmtree(path, ignore_errors=True)
             remove_if_empty(made)
         raise

@@ -38,6 +38,25 @@ def test_a_second_preparation_is_refused(make_config: MakeConfig, tmp_path: Path
     assert prepare_in_process(config).fingerprint == corpus.fingerprint
 
 
+def test_what_another_process_prepares_is_kept(tmp_path: Path) -> None:
+    """Both find no folder, this process makes it, and the other one locks it first."""
+    corpus = tmp_path / "data"
+    shard = corpus / "train-00000.arrow"
+
+    def come_second() -> None:
+        with directory.new_directory(str(corpus)):
+            locks.append(hold(corpus / directory.LOCK))
+            shard.touch()
+            with directory.locked(str(corpus), print):
+                shard.unlink()
+
+    locks: list[int] = []
+    with pytest.raises(directory.BeingPreparedError):
+        come_second()
+    os.close(*locks)
+    assert shard.exists()
+
+
 def test_a_killed_preparation_holds_no_lock(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config()
     (tmp_path / "data").mkdir()

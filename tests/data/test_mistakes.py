@@ -2,6 +2,7 @@
 
 import gzip
 import random
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,18 @@ MakeConfig = Callable[..., Config]
 
 def damaged_gz(path: Path) -> None:
     path.write_bytes(gzip.compress(random.Random(1).randbytes(9000).hex().encode())[:-900])
+
+
+def archive(path: Path) -> None:
+    with tarfile.open(path, "w:gz") as file:
+        file.add(__file__, "text.txt")
+
+
+def damaged_parquet(path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a text of some length"] * 9}), path, write_page_checksum=True)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"a text of")] ^= 1
+    path.write_bytes(data)
 
 
 def jsonl(text: str) -> Callable[[Path], Any]:
@@ -69,6 +82,8 @@ MISTAKES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     ),
     "no Parquet": ("a.parquet", raw(b"PAR1 and more bytes that are none"), r"a\.parquet: not a whole Parquet file"),
     "cut gz": ("a.txt.gz", damaged_gz, r"a\.txt\.gz: not a whole gzip file: Truncated"),
+    "an archive": ("a.tar.gz", archive, r"a\.tar\.gz: an archive is not read; unpack it"),
+    "damaged Parquet": ("a.parquet", damaged_parquet, r"a\.parquet: not a whole Parquet file: .*CRC checksum"),
     "no gz": ("a.txt.gz", raw(b"plain text"), r"a\.txt\.gz: not a whole gzip file"),
     "not UTF-8": ("a.txt", raw(b"ab\n\xe9"), r"a\.txt: not UTF-8 at byte offset 3$"),
 }
@@ -91,3 +106,17 @@ def test_other_columns_than_the_text_can_be_nested(make_config: MakeConfig, tmp_
     assert all_texts(corpus_config(tmp_path / "a.parquet")) == ["yes"]
     with pytest.raises(ValueError, match=r"no field 'meta\.text' \(.*; there are text\.x, text, meta\)$"):
         all_texts(corpus_config(tmp_path / "a.parquet", text_field="meta.text"))
+
+
+def test_an_empty_compressed_file_is_not_taken_for_an_empty_text(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("yes")
+    (tmp_path / "b.txt").touch()
+    assert all_texts(corpus_config(tmp_path)) == ["yes"]
+    (tmp_path / "c.txt.gz").touch()
+    with pytest.raises(ValueError, match=r"c\.txt\.gz: not a whole gzip file: it is empty$"):
+        all_texts(corpus_config(tmp_path))
+
+
+def test_a_part_of_a_text_made_by_rule_has_no_name_of_its_own() -> None:
+    with pytest.raises(ValueError, match=r"^corpus\.train: builtin:copy/00000 is not a task; there are builtin:copy, "):
+        all_texts(corpus_config("builtin:copy/00000"))

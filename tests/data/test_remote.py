@@ -27,7 +27,8 @@ def test_files_are_found_as_in_a_folder(store: fs.FileSystem) -> None:
 
     assert found("find") == ["a.txt", "b.txt", "deep/c.txt", "e.md"]
     assert found("find/*.txt") == ["a.txt", "b.txt"]
-    assert found("find/**/*.txt") == ["a.txt", "b.txt", "deep/.d.txt", "deep/c.txt"]
+    assert found("find/**/*.txt") == ["a.txt", "b.txt", "deep/c.txt"]
+    assert found("find/deep/.*") == ["deep/.d.txt"]
     assert found("find/[ae].*") == ["a.txt", "e.md"]
     ((path, size, changed),) = storage.find(f"{BUCKET}/find/a.txt")
     assert (path, size) == (f"{BUCKET}/find/a.txt", 10)

@@ -163,7 +163,7 @@ def task_of(pattern: str) -> Task:
     Raises:
         UserError: it names no task, or a difficulty that the task does not have.
     """
-    if not is_generated(pattern):
-        raise UserError(f"{pattern} is not a task; there are {', '.join(PREFIX + name for name in TASKS)}")
     name, _, query = pattern.removeprefix(PREFIX).partition("?")
+    if not pattern.startswith(PREFIX) or name not in TASKS:
+        raise UserError(f"{pattern} is not a task; there are {', '.join(PREFIX + name for name in TASKS)}")
     return TASKS[name].of(query, pattern)

@@ -49,19 +49,20 @@ class ParquetReader(TableReader):
 
     @contextmanager
     def _table(self, digest: Digest | None = None) -> Iterator[pq.ParquetFile]:
-        """The file, of the size that it had. Raises ``UserError``."""
+        """The file, of the size that it had. Raises ``UserError``, also if the file turns out to be damaged later."""
         with SteadyFile(self.path) as file:
             self.check_size(file.size())
             if digest is not None and storage.is_uri(self.path):
                 digest.opened(file.file)
             try:
-                table = pq.ParquetFile(file)
-            except storage.UnreadableError:
+                table = pq.ParquetFile(file, page_checksum_verification=True)
+                check_text(self.name, self.settings.text_field, table.schema_arrow)
+                yield table
+            except UserError:
                 raise
-            except (OSError, ValueError) as error:
-                raise UserError(f"{self.name}: not a whole Parquet file: {str(error).splitlines()[0]}") from None
-            check_text(self.name, self.settings.text_field, table.schema_arrow)
-            yield table
+            except (OSError, ValueError, pa.ArrowException) as error:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                raise UserError(f"{self.name}: not a whole Parquet file: {reason}") from None
 
 
 class SteadyFile(io.RawIOBase):

@@ -16,6 +16,7 @@ from pipeline.data.readers.base import Batch, Cut, Reader, Tally, TextSettings, 
 from pipeline.data.readers.digests import Digest
 from pipeline.data.tokenizer import Ids
 from pipeline.data.utf8 import MARK, is_utf8
+from pipeline.errors import UserError
 
 # text held in memory at a time
 BLOCK_BYTES = 4 << 20
@@ -24,6 +25,7 @@ TAIL_BYTES, CUT_BYTES = 1 << 16, 1 << 16
 # factor by which a compressed text is guessed to grow when read
 EXPANSION = 3
 
+ARCHIVE = re.compile(r"\.tar(\.gz|\.bz2|\.zst)?$", re.IGNORECASE)
 # up to the start of the next line that is not blank, whose indentation belongs to it
 BLANK_LINES = re.compile(rb"\n[ \t\r]*\n(?:[ \t\r]*\n)*")
 NOT_BLANK = re.compile(rb"[^ \t\r]")
@@ -36,7 +38,10 @@ class TextReader(Reader):
 
     @classmethod
     def of_file(cls, file: storage.Found, settings: TextSettings, origin: int) -> TextReader:
+        """Raises ``UserError`` for an archive, whose headers would pass for text."""
         path, size, changed = file
+        if ARCHIVE.search(path):
+            raise UserError(f"{path}: an archive is not read; unpack it, and name the files in it")
         if storage.compression_of(path) is not None:
             return cls(path, cls.locate(path), settings, 1, size, EXPANSION * size, origin, changed)
         return cls(path, cls.locate(path), settings, size, size, size, origin, changed)

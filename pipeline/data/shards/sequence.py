@@ -145,7 +145,7 @@ class TokenSequence:
         for index, entry in enumerate(self.entries):
             path = storage.join(self.directory, f"{entry['name']}.arrow")
             digest = xxhash.xxh3_64()
-            with storage.reading(path) as stream:
+            with storage.open_file(path) as file, storage.decompressed(file, path) as stream:
                 while block := stream.read(1 << 22):
                     digest.update(block)
             if digest.hexdigest() != entry["arrow"]["xxh3"]:
