@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.ngram.model import BEGIN, NGramModel
+from pipeline.ngram.model import BEGIN_ID, NGramModel
 from pipeline.ngram.text import TrainingText
 
 WORDS_AT_ONCE = 1 << 16
@@ -17,15 +17,13 @@ class HeldOutNats(NamedTuple):
 
     nats: float
     words: int  # including ends of sentences
-    unknown: int  # how many of them count as <unk>
+    unknown: int  # how many of them count as <unk>, as the model has it or the text itself
 
 
 def held_out_nats(model: NGramModel, text: TrainingText) -> HeldOutNats:
     """Sum −ln p of all words and ends of sentences of ``text``; each sentence is read by itself."""
     of_text = np.array([model.id_of.get(word, model.unknown_id) for word in text.words])
-    unknown = np.array([word not in model.id_of for word in text.words])
-    is_begin = np.array(text.words)[text.ids] == BEGIN
-    words = of_text[text.ids]
+    words, is_begin = of_text[text.ids], text.ids == BEGIN_ID
     sentence = np.cumsum(is_begin)
     nats = 0.0
     for start in range(0, len(words), WORDS_AT_ONCE):
@@ -34,4 +32,4 @@ def held_out_nats(model: NGramModel, text: TrainingText) -> HeldOutNats:
         before = places[:, None] + np.arange(1 - model.order, 1)  # (M, order)
         questions = np.where(sentence[before] == sentence[places][:, None], words[before], -1)
         nats -= float(model.log_probabilities(np.where(before >= 0, questions, -1))[0].sum())
-    return HeldOutNats(nats, int((~is_begin).sum()), int(unknown[text.ids].sum()))
+    return HeldOutNats(nats, int((~is_begin).sum()), int((words == model.unknown_id).sum()))

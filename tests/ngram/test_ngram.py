@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -200,3 +201,25 @@ def test_nats_of_a_held_out_text(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.nats == pytest.approx(nats)
     assert found.words == sum(len(line.split()) + 1 for line in others)
     assert found.unknown == unknown >= 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [("word", "the zebra sat"), ("char", "the <s> sat"), ("char", "the cat\u00a0: sat")]
+)
+def test_unknown_words_that_the_text_itself_has_are_counted(kind: str, text: str) -> None:
+    texts = ["the cat sat", "a dog: <s>\u00a0!"] * 3
+    tokenizer = train_tokenizer(TokenizerConfig(kind=kind, eos="document"), texts, num_documents=6)  # type: ignore[arg-type]
+    model = train_ngram(training_text(tokens_of(tokenizer, texts), tokenizer), 2)
+    held_out = training_text(tokens_of(tokenizer, [text]), tokenizer)
+    assert [held_out.words[i] for i in held_out.ids] == ["<s>", "the", "<unk>", "sat", "</s>"]
+    assert held_out_nats(model, held_out)[1:] == (4, 1)
+
+
+def test_a_long_word_takes_no_memory_for_each_of_the_others() -> None:
+    model = train_ngram(text_of(LINES), 2)
+    text = text_of(["a" * 1_000_000, *["a b"] * 20_000])
+    tracemalloc.start()
+    held_out_nats(model, text)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 50e6
