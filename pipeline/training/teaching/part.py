@@ -9,12 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.config import TrainConfig
 from pipeline.data.shards import PreparedCorpus
-from pipeline.data.windows import TrainingData, Window
+from pipeline.data.windows import IGNORED, TrainingData, Window
 from pipeline.errors import UserError
 from pipeline.metrics import all_reduce_sum
 from pipeline.model.head.distillation import SoftTargets, TopTargets, WholeTargets
@@ -23,7 +24,7 @@ from pipeline.training.stateful import global_rows
 from pipeline.training.teaching.find import Found, find, open_model
 from pipeline.training.teaching.kinds import STORED
 from pipeline.training.teaching.models import TeacherModel
-from pipeline.training.teaching.stored import StoredLogits
+from pipeline.training.teaching.stored import Ids, Rows, StoredLogits
 
 TOP_K = "train.teacher_top_k"
 
@@ -102,13 +103,27 @@ class StoredTeaching(Teaching):
 
     def __call__(self, window: Window, inputs: Tensor) -> SoftTargets:
         assert window.places is not None
-        found = self.stored.rows(window.places.reshape(-1), top_k=self.top_k, temperature_index=self.temperature_index)
+        places = window.places.reshape(-1)
+        found = self.stored.rows(places, top_k=self.top_k, temperature_index=self.temperature_index)
+        if self.stored.origin.layout == "streams":
+            self._fill_in_first(found, places, window.targets.reshape(-1))
         normalizers, types, log_p = (torch.from_numpy(part).to(self.device, non_blocking=True) for part in found)
         log_q = log_p.float().div_(self.temperature).sub_(normalizers.unsqueeze(1))  # (N, k)
         shape = (*window.places.shape, self.top_k)
         return TopTargets(
             self.weight, self.temperature, self.vocab_size, types=types.view(shape), log_q=log_q.view(shape)
         )
+
+    def _fill_in_first(self, rows: Rows, places: Ids, targets: Ids) -> None:
+        """Have the teacher expect the first token of the split, of which a teacher that reads streams says nothing.
+
+        Only a student that reads documents has it as a target.
+        """
+        normalizers, types, log_p = rows
+        for row in np.flatnonzero((places == 0) & (targets != IGNORED)).tolist():
+            types[row] = (targets[row] + np.arange(self.top_k)) % self.vocab_size
+            normalizers[row], log_p[row] = 0, np.finfo(log_p.dtype).min  # far below what counts, but no infinity
+            log_p[row, 0] = 0
 
 
 def teaching_of(
