@@ -144,11 +144,12 @@ def smaller_models(
     name = f"units-{share:g}"
     data = run.training_data(loaded.config, run.corpus_of(loaded), rank=0, world_size=1)
     smaller = without_units(loaded, share, data.windows())
-    yield in_torch(name, smaller, smaller.model, output)
+    yield in_torch(name, smaller, output)
     if arguments.fine_tune_steps:
         directory = output / f"{name}-run"
-        if aside := begin_tuning(directory, loaded.manifest["files"][checkpoint.WEIGHTS]["xxh3"]):
-            print(f"{directory} held a run of other weights; set aside as {aside}")
+        source = loaded.manifest["files"][checkpoint.WEIGHTS]["xxh3"]
+        if aside := begin_tuning(directory, source, num_steps=arguments.fine_tune_steps):
+            print(f"{directory} held a run of other weights or with other --fine-tune-steps; set aside as {aside}")
         config = tuning_config(
             smaller.config,
             weights=output / name,
@@ -157,7 +158,7 @@ def smaller_models(
             steps_per_epoch=data.num_windows(),
         )
         tuned = checkpoint.load_model(train(config, again=again, verbose=arguments.verbose)["checkpoint"])
-        yield in_torch(f"{name}-tuned", tuned, tuned.model, output)
+        yield in_torch(f"{name}-tuned", tuned, output)
 
 
 def measured(variants: list[Any], text: Any, windows: Any, num_tokens: int) -> list[dict[str, Any]]:

@@ -88,7 +88,7 @@ def write(loaded: Any, folder: Path, arguments: argparse.Namespace) -> None:
     if arguments.format == "torch":
         import torch
 
-        folders.write_model_folder(folder, loaded, loaded.model, dtype=torch.float32, argument="to")
+        folders.write_model_folder(folder, loaded, dtype=torch.float32, argument="to")
         return None
     from pipeline.compress.onnx_card import onnx_facts
     from pipeline.compress.onnx_export import export

@@ -6,6 +6,7 @@ model.onnx  tokenizer.json  README.md (the card, with instructions)
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,18 +16,24 @@ from safetensors.torch import save_file
 from pipeline import config as configuration
 from pipeline.compress.onnx_card import onnx_card
 from pipeline.compress.onnx_model import ONNX
+from pipeline.config import Config
 from pipeline.files import new_folder
 from pipeline.model.language_model import LanguageModel
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import Loaded
 
 CARD = "README.md"
+FIGURES = {"perplexity": "perplexity", "bits_per_byte": "bits per byte"}  # of the validation, in a manifest
 
 
-def write_model_folder(
-    path: Path, loaded: Loaded, model: LanguageModel, *, dtype: torch.dtype, argument: str = "output"
-) -> Path:
-    """Write ``model``, which has the shape of ``loaded``, with weights in ``dtype``; returns the weights file.
+def changed(loaded: Loaded, model: LanguageModel, config: Config) -> Loaded:
+    """Return ``loaded`` with a ``model`` of other weights, of which the figures of its checkpoint do not hold."""
+    manifest = {name: value for name, value in loaded.manifest.items() if name not in FIGURES}
+    return replace(loaded, model=model, config=config, manifest=manifest)
+
+
+def write_model_folder(path: Path, loaded: Loaded, *, dtype: torch.dtype, argument: str = "output") -> Path:
+    """Write a model with weights in ``dtype``; returns the weights file.
 
     Args:
         argument: the argument that errors name.
@@ -34,8 +41,8 @@ def write_model_folder(
     Raises:
         UnwritableError: the folder cannot be written; an earlier one is kept.
     """
-    weights = {name: tensor.to(dtype) for name, tensor in checkpoint.weights_of(model).items()}
-    kept = ("step", "epoch", "tokens", "words", "perplexity", "bits_per_byte", "fingerprints", "torch")
+    weights = {name: tensor.to(dtype) for name, tensor in checkpoint.weights_of(loaded.model).items()}
+    kept = ("step", "epoch", "tokens", "words", *FIGURES, "fingerprints", "torch")
     facts = {name: loaded.manifest[name] for name in kept if name in loaded.manifest}
     with new_folder(path, argument=argument) as temporary:
         try:
@@ -44,7 +51,7 @@ def write_model_folder(
             raise OSError(str(error)) from None
         (temporary / checkpoint.CONFIG).write_text(configuration.to_yaml(loaded.config), encoding="utf-8")
         loaded.tokenizer.save(temporary / checkpoint.TOKENIZER)
-        (temporary / CARD).write_text(card(loaded, model), encoding="utf-8")
+        (temporary / CARD).write_text(card(loaded), encoding="utf-8")
         checkpoint.write_manifest(temporary, {"kind": checkpoint.MODEL_FOLDER, **facts})
     return path / checkpoint.WEIGHTS
 
@@ -58,13 +65,13 @@ def write_onnx_folder(path: Path, content: bytes, loaded: Loaded, *, weights: st
     with new_folder(path, argument=argument) as temporary:
         (temporary / ONNX).write_bytes(content)
         loaded.tokenizer.save(temporary / checkpoint.TOKENIZER)
-        (temporary / CARD).write_text(onnx_card(facts_of(loaded, loaded.model), weights), encoding="utf-8")
+        (temporary / CARD).write_text(onnx_card(facts_of(loaded), weights), encoding="utf-8")
     return path / ONNX
 
 
-def card(loaded: Loaded, model: LanguageModel) -> str:
+def card(loaded: Loaded) -> str:
     """Return the model card: data, settings and figures."""
-    return f"""{facts_of(loaded, model)}
+    return f"""{facts_of(loaded)}
 
 All settings are in `config.yaml`. To use it:
 
@@ -73,12 +80,12 @@ All settings are in `config.yaml`. To use it:
 """
 
 
-def facts_of(loaded: Loaded, model: LanguageModel) -> str:
-    """Return a title and a list: what ``model`` was made from, and how well it did."""
+def facts_of(loaded: Loaded) -> str:
+    """Return a title and a list: what the model was made from, and how well its checkpoint did."""
     config, manifest = loaded.config, loaded.manifest
     form = "" if config.corpus.normalize is None else f", of text normalised to {config.corpus.normalize}"
     lines = [
-        f"# {config.model.cell} language model of {model.num_parameters:,} parameters",
+        f"# {config.model.cell} language model of {loaded.model.num_parameters:,} parameters",
         "",
         f"- Text: {', '.join(config.corpus.train)}",
         f"- Tokens: {loaded.tokenizer.kind}, {loaded.tokenizer.vocab_size:,} types{form}",
@@ -87,7 +94,7 @@ def facts_of(loaded: Loaded, model: LanguageModel) -> str:
     ]
     if manifest.get("words") is not None:
         lines[-1] += f", {manifest['words']:,} words"
-    for name, figure in (("perplexity", "perplexity"), ("bits_per_byte", "bits per byte")):
+    for name, figure in FIGURES.items():
         if manifest.get(name) is not None:
             lines.append(f"- Validation {figure} of the checkpoint: {manifest[name]:.3f}")
     return "\n".join(lines)

@@ -9,7 +9,6 @@ stay the same. Letter: H hidden.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pipeline import config as configuration
+from pipeline.compress.folder import changed
 from pipeline.config import Config
 from pipeline.data.windows import Window
 from pipeline.errors import UserError
@@ -31,7 +31,7 @@ from pipeline.training.directory import RunDirectory
 
 # windows of the training text that are read for the saliency
 WINDOWS = 50
-# in the directory of a tuning run: the checksum of the weights whose units were removed
+# in the directory of a tuning run: the checksum of the weights whose units were removed, and the number of its steps
 PRUNED_FROM = "pruned_from"
 
 
@@ -116,7 +116,7 @@ def keep_units(loaded: Loaded, kept: Sequence[Tensor]) -> Loaded:
     with torch.no_grad():
         for name, parameter in result.named_parameters():
             parameter.copy_(_cut(name, weights[name], layers, kept, columns, reads_last=_last_reader(model)))
-    return replace(loaded, model=result.eval(), config=smaller)
+    return changed(loaded, result.eval(), smaller)
 
 
 def tuning_config(config: Config, *, weights: Path, directory: Path, num_steps: int, steps_per_epoch: int) -> Config:
@@ -136,21 +136,22 @@ def tuning_config(config: Config, *, weights: Path, directory: Path, num_steps: 
     return configuration.with_values(config, changes)
 
 
-def begin_tuning(directory: Path, source: str) -> Path | None:
+def begin_tuning(directory: Path, source: str, *, num_steps: int) -> Path | None:
     """Prepare ``directory`` for the run that tunes what was pruned from the weights with checksum ``source``.
 
-    A run there that may come from other weights is set aside; returns its new path, or None if there was none.
+    A run there that may come from other weights or have another number of steps, which its learning rates follow, is
+    set aside; returns its new path, or None if there was none.
 
     Raises:
         UserError: the run is in use, or cannot be written.
     """
     with RunDirectory(directory).locked() as run:
-        remembered = run.path / PRUNED_FROM
-        if remembered.exists() and remembered.read_bytes() == source.encode():
+        remembered, own = run.path / PRUNED_FROM, f"{source} {num_steps}"
+        if remembered.exists() and remembered.read_bytes() == own.encode():
             return None
         aside = run.set_aside()
         # before the run begins, so that an interrupted run can continue
-        write_file(remembered, source)
+        write_file(remembered, own)
         return aside
 
 

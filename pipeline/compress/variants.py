@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.compress.folder import write_model_folder, write_onnx_folder
+from pipeline.compress.folder import changed, write_model_folder, write_onnx_folder
 from pipeline.compress.measure import Variant
 from pipeline.compress.onnx_card import onnx_facts
 from pipeline.compress.onnx_export import export
@@ -33,17 +33,18 @@ def make_variants(
     Raises:
         UserError: an exported file does not match the model; then nothing is written.
     """
-    model = loaded.model.float()
+    model = loaded.model.float()  # in place
     exported = {
         weights: export(model, tokens[:CHECKED_TOKENS], int8=weights == "int8", facts=onnx_facts(loaded))
         for weights in (() if model.attends else ("float32", "int8"))
     }
-    variants = [in_torch("float32", loaded, model, output), in_torch("bf16", loaded, model, output, torch.bfloat16)]
+    variants = [in_torch("float32", loaded, output), in_torch("bf16", loaded, output, torch.bfloat16)]
     for weights, content in exported.items():
         path = write_onnx_folder(output / f"onnx-{weights}", content, loaded, weights=weights)
         variants.append(Variant(f"onnx-{weights}", OnnxModel(path), path.stat().st_size))
     for sparsity in sparsities:
-        variants.append(in_torch(f"pruned-{sparsity:g}", loaded, pruned(model, sparsity, scope), output))
+        other = changed(loaded, pruned(model, sparsity, scope), loaded.config)
+        variants.append(in_torch(f"pruned-{sparsity:g}", other, output))
     return variants
 
 
@@ -57,9 +58,7 @@ def pruned(model: LanguageModel, sparsity: float, scope: str) -> LanguageModel:
     return result
 
 
-def in_torch(
-    name: str, loaded: Loaded, model: LanguageModel, output: Path, dtype: torch.dtype = torch.float32
-) -> Variant:
-    """Write ``model``, which has the shape of ``loaded``, below ``output``, and read it back."""
-    weights = write_model_folder(output / name, loaded, model, dtype=dtype)
+def in_torch(name: str, loaded: Loaded, output: Path, dtype: torch.dtype = torch.float32) -> Variant:
+    """Write a model below ``output``, and read it back."""
+    weights = write_model_folder(output / name, loaded, dtype=dtype)
     return Variant(name, checkpoint.load_model(weights.parent).model.float(), weights.stat().st_size)

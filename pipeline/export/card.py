@@ -33,7 +33,7 @@ def model_card(loaded: Loaded, *, license_name: str) -> str:
 {yaml.safe_dump(head, sort_keys=False).strip()}
 ---
 
-{facts_of(loaded, loaded.model)}
+{facts_of(loaded)}
 - Head: {loaded.config.model.head}
 
 {" ".join(notes(loaded))}

@@ -87,7 +87,12 @@ def test_the_command_writes_every_form_and_one_table(
     again = checkpoint.load_model(output / "float32")
     weights = checkpoint.load_model(trained["checkpoint"]).model.state_dict()
     assert all(torch.equal(weights[name], tensor) for name, tensor in again.model.state_dict().items())
-    assert "parameters" in (output / "float32" / "README.md").read_text()
+    cards = {name: (output / name / "README.md").read_text() for name in ("float32", "bf16", "pruned-0.5")}
+    assert all("parameters" in card for card in cards.values())
+    # what the checkpoint reached says nothing of other weights
+    assert [name for name, card in cards.items() if "Validation perplexity" in card] == ["float32", "bf16"]
+    assert again.manifest["perplexity"] == trained["perplexity"]
+    assert "perplexity" not in checkpoint.load_model(output / "pruned-0.5").manifest
     for weights in ("float32", "int8"):
         check_exported_folder(output / f"onnx-{weights}", weights)
 

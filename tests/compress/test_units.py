@@ -125,6 +125,8 @@ def test_a_smaller_model_is_tuned_with_the_ordinary_loop(
     assert rows["units-0.5-tuned"]["bytes"] < 0.6 * rows["float32"]["bytes"]
     again = checkpoint.load_model(output / "units-0.5-tuned")
     assert again.config.model.layer_sizes == [6, 6]
+    assert again.manifest["perplexity"] > 1
+    assert "perplexity" not in checkpoint.load_model(output / "units-0.5").manifest
     assert again.manifest["step"] == 80
     assert (output / "table.png").read_bytes().startswith(b"\x89PNG")
 
@@ -149,8 +151,12 @@ def test_a_model_is_tuned_again_if_the_weights_have_changed(
     assert not (output / "units-0.5-run.old-1").exists()
     launch.train(configuration.with_values(config, {"train.max_steps": 60}), launch.in_process)
     after, printed = tuned()
-    assert f"{output}/units-0.5-run held a run of other weights; set aside as {output}/units-0.5-run.old-1" in printed
+    assert f"{output}/units-0.5-run held a run of other weights or with other --fine-tune-steps; set aside" in printed
     assert after < 0.95 * before
     assert checkpoint.find(output / "units-0.5-run.old-1", "last").name == "step-00000010"
     assert checkpoint.find(output / "units-0.5-run", "last").name == "step-00000010"
     assert tuned()[0] == after
+    arguments[arguments.index("10")] = "6"  # not what ten steps have made
+    assert tuned()[0] > after
+    assert checkpoint.load_model(output / "units-0.5-tuned").manifest["step"] == 6
+    assert checkpoint.find(output / "units-0.5-run.old-2", "last").name == "step-00000010"

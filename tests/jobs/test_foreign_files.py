@@ -69,7 +69,7 @@ def test_files_that_do_not_make_up_a_model_are_named(
     config = make_config({"train.max_steps": 1})
     launch.train(config, launch.in_process)
     loaded, whole = checkpoint.load_model(str(config.run.directory)), tmp_path / "whole"
-    write_model_folder(whole, loaded, loaded.model, dtype=torch.float32)
+    write_model_folder(whole, loaded, dtype=torch.float32)
     facts = json.loads((whole / "manifest.json").read_text())
     facts = {name: value for name, value in facts.items() if name not in ("files", "checksum")}
     folder = tmp_path / "folder"
