@@ -12,7 +12,6 @@ of both sides must agree to a relative 1e-6, or the benchmark fails.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import tempfile
 import time
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from pyarrow import parquet
-from turns import serve, take_turns
+from turns import median_seconds, serve, take_turns, times_as_fast
 
 NOW, BEFORE = "now", "before"
 VOCAB_SIZE, HIDDEN_SIZE = 10_000, 200
@@ -145,13 +144,10 @@ def main() -> None:
     for what in arguments.what or TOKENS:
         path = f"--before={arguments.before.resolve()}"
         rounds = take_turns(__file__, [what, path], [NOW, BEFORE], rounds=arguments.rounds, warm_up=1)
-        now, before = ([seconds for seconds, _ in rounds[name]] for name in (NOW, BEFORE))
-        pairs = statistics.median(old / new for new, old in zip(now, before, strict=True))
         figures = [rounds[name][0][1] for name in (NOW, BEFORE)]
         off = abs(figures[0] / figures[1] - 1)
-        ratios = (statistics.median(before) / statistics.median(now), min(before) / min(now), pairs)
-        times = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-        print(f"| {what} | {1e6 * statistics.median(now) / TOKENS[what]:.1f} | {times} | {off:.1e} |", flush=True)
+        times = ", ".join(f"{ratio:.2f}" for ratio in times_as_fast(rounds[NOW], rounds[BEFORE]))
+        print(f"| {what} | {1e6 * median_seconds(rounds[NOW]) / TOKENS[what]:.1f} | {times} | {off:.1e} |", flush=True)
         if not off < TOLERANCE:
             raise SystemExit(f"{what}: the two sides compute different figures: {figures}")
 

@@ -14,16 +14,14 @@ import argparse
 import contextlib
 import importlib
 import io
-import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from turns import Rounds, serve, take_turns
+from turns import Rounds, in_turns, median_seconds, serve, take_turns, times_as_fast
 
 NOW, BEFORE = "now", "before"
 JOBS = ("prepare-bytes", "prepare-lines", "prepare-bpe", "evaluate", "generate")
@@ -89,35 +87,20 @@ def train_before(arguments: argparse.Namespace) -> None:
 
 def steps_in_turns(arguments: argparse.Namespace, model: str) -> dict[str, Rounds]:
     """Windows of both commits' own ``training_step.py``."""
-    here = Path(__file__).parents[1]
-    results: dict[str, Rounds] = {NOW: [], BEFORE: []}
-    processes = {}
-    for name, checkout in ((NOW, here), (BEFORE, arguments.before)):
-        script = [sys.executable, str(checkout / "benchmarks" / "training_step.py")]
-        options = ["--model", model, "--threads", "1", "--worker", "ours"]
-        environment = {**os.environ, "PYTHONPATH": str(checkout)}
-        processes[name] = subprocess.Popen(
-            [*script, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-    for index in range(arguments.windows + 3):
-        for name, process in processes.items():
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
-            answer = json.loads(process.stdout.readline())
-            if index >= 3:
-                results[name].append(tuple(answer))
-    for process in processes.values():
-        process.communicate()
-    return results
+    checkouts = {NOW: Path(__file__).parents[1], BEFORE: arguments.before.resolve()}
+    options = ["--model", model, "--threads", "1", "--worker", "ours"]
+    return in_turns(
+        {name: [sys.executable, str(tree / "benchmarks" / "training_step.py"), *options]
+         for name, tree in checkouts.items()},
+        rounds=arguments.windows,
+        warm_up=3,
+        environments={name: {**os.environ, "PYTHONPATH": str(tree)} for name, tree in checkouts.items()},
+    )  # fmt: skip
 
 
 def show(what: str, rounds: dict[str, Rounds]) -> None:
-    now, before = ([seconds for seconds, _ in rounds[name]] for name in (NOW, BEFORE))
-    pairs = statistics.median(old / new for new, old in zip(now, before, strict=True))
-    print(f"| {what} | {statistics.median(now):.3f} | {statistics.median(before) / statistics.median(now):.3f} | "
-          f"{min(before) / min(now):.3f} | {pairs:.3f} |", flush=True)  # fmt: skip
+    ratios = " | ".join(f"{ratio:.3f}" for ratio in times_as_fast(rounds[NOW], rounds[BEFORE]))
+    print(f"| {what} | {median_seconds(rounds[NOW]):.3f} | {ratios} |", flush=True)
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """The variants that ``data.py`` compares, each in its own process: ``python benchmarks/data_variants.py NAME JSON``.
 
 All read the same folder of text files of about a megabyte, a document each, with the same merges; the last line of the
-output says the seconds and the tokens. Pools and Ray are started before the clock starts.
+output says the seconds and the tokens. The plain writer's pool and Ray are started before the clock starts.
+``datasets.map`` starts its processes in the time, as every call of it does, but has loaded the texts before.
 """
 
 from __future__ import annotations

@@ -116,6 +116,8 @@ def main() -> None:
     if arguments.worker:
         work(arguments)
         return
+    if "peer" in arguments.variants and not (Path(arguments.peer) / "generate.py").is_file():
+        parser.error(f"--peer: {arguments.peer} has no generate.py")
     report(arguments, take_turns(__file__, sys.argv[1:], arguments.variants, rounds=arguments.rounds, warm_up=1))
 
 

@@ -172,4 +172,4 @@ def _apart(called: Callable[[], Tensor], graphed: GraphedStep, given: list[tuple
         theirs = float(graphed(*given[index % len(given)]))
         ours = float(called())
         differences.append(abs(ours - theirs) / abs(ours))
-    return max(differences)
+    return float(torch.tensor(differences, dtype=torch.float64).max())  # nan if there is one, unlike Python's max

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 import torch
+from training_step import stepping
 from turns import cpu_name, median_seconds, serve, take_turns
 
 from pipeline.allocator import keep_freed_memory
@@ -74,19 +75,13 @@ def trained(model: LanguageModel, num_steps: int, num_tokens: int) -> Callable[[
     """One update with ``num_tokens`` tokens in streams of ``num_steps``; returns the loss."""
     vocab_size = model.embedding.num_embeddings
     optimizer = build_optimizer(OptimizerConfig(name="adamw", lr=1e-3), model)
-    update = TrainingStep(model, optimizer, clipping=Clipping(norm=1.0), precision="float32", seed=1)
+    step = stepping(TrainingStep(model, optimizer, clipping=Clipping(norm=1.0), precision="float32", seed=1), lr=1e-3)
     num_streams = max(1, num_tokens // num_steps)
-    state = model.initial_state(num_streams)
     generator = torch.Generator().manual_seed(1)
-    index = 0
 
     def round_of() -> float:
-        nonlocal state, index
         tokens = torch.randint(vocab_size, (num_steps + 1, num_streams), generator=generator)
-        inputs, targets = tokens[:-1], tokens[1:]
-        nats, _, state = update(inputs, targets, state, num_targets=inputs.numel(), lr=1e-3, index=index)
-        index += 1
-        return nats.item() / inputs.numel()
+        return step(tokens[:-1], tokens[1:])
 
     return round_of
 

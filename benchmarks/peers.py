@@ -19,7 +19,7 @@ from pipeline.config import ModelConfig
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.regularization import Penalties
 
-Step = Callable[[Tensor, Tensor], float]
+Step = Callable[[Tensor, Tensor], float]  # (T, B) inputs and targets → the mean loss before the update
 
 
 class Textbook(nn.Module):

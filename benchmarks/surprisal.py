@@ -116,8 +116,10 @@ def tools_round(name: str, folder: Path) -> Callable[[], float]:
     lines = (folder / "sentences.txt").read_text().splitlines()
     if name == "corrected":
         model, tokenizer, _ = bpe_model()
-        text = text_held_out(tokenizer, str(folder / "sentences.txt"), configuration.load().corpus, by_line=True)
-        found: Callable[[], list[float]] = lambda: table_of(model, tokenizer, text, name)  # noqa: E731
+        source, settings = str(folder / "sentences.txt"), configuration.load().corpus
+
+        def found() -> list[float]:  # from the text on, as the tools
+            return table_of(model, tokenizer, text_held_out(tokenizer, source, settings, by_line=True), name)
     elif name.startswith("minicons"):
         from minicons import scorer
 

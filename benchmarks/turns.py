@@ -7,12 +7,14 @@ line on the worker's standard input asks, a line of JSON on its standard output 
 from __future__ import annotations
 
 import json
+import math
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,31 +52,71 @@ def take_turns(
     script: str, arguments: Sequence[str], names: Sequence[str], *, rounds: int, warm_up: int
 ) -> dict[str, Rounds]:
     """``rounds`` of each of the variants ``names`` of ``script``, after ``warm_up`` that are not kept."""
+    commands = {name: [sys.executable, script, *arguments, "--worker", name] for name in names}
+    return in_turns(commands, rounds=rounds, warm_up=warm_up)
+
+
+def in_turns(
+    commands: Mapping[str, Sequence[str]], *, rounds: int, warm_up: int,
+    environments: Mapping[str, Mapping[str, str]] | None = None,
+) -> dict[str, Rounds]:  # fmt: skip
+    """The same for workers that are started by ``commands``, each in its own environment if there are any."""
     processes: dict[str, Any] = {}
-    for name in names:
-        command = [sys.executable, script, *arguments, "--worker", name]
-        processes[name] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    results: dict[str, Rounds] = {name: [] for name in names}
+    for name, command in commands.items():
+        environment = environments[name] if environments else None
+        processes[name] = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+    results: dict[str, Rounds] = {name: [] for name in commands}
     try:
         for index in range(warm_up + rounds):
             for name, process in processes.items():
-                process.stdin.write("\n")
-                process.stdin.flush()
-                answer = process.stdout.readline()
+                answer = asked(process)
                 if not answer:
                     raise SystemExit(f"the process of {name} ended; see its message above")
                 if index >= warm_up:
                     results[name].append(tuple(json.loads(answer)))
     finally:
         for process in processes.values():
-            process.stdin.close()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
             process.wait()
     return results
+
+
+def asked(process: Any) -> str:
+    """The answer of a worker that is asked for a round; empty if it has ended."""
+    with suppress(BrokenPipeError):
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return str(process.stdout.readline())
 
 
 def median_seconds(rounds: Rounds) -> float:
     """The median time of a round."""
     return statistics.median(seconds for seconds, _ in rounds)
+
+
+def median_ratio(one: Rounds, other: Rounds) -> float:
+    """The median over rounds of the seconds of ``one`` over those of ``other`` in the same round.
+
+    Whatever the machine is busy with slows both runs of a round.
+    """
+    return statistics.median(a / b for (a, _), (b, _) in zip(one, other, strict=True))
+
+
+def times_as_fast(now: Rounds, before: Rounds) -> tuple[float, float, float]:
+    """How many times as fast ``now`` is: by the medians, by the fastest rounds, and by ``median_ratio``."""
+    return median_seconds(before) / median_seconds(now), min(before)[0] / min(now)[0], median_ratio(before, now)
+
+
+def check_values(one: Rounds, other: Rounds, *, within: float) -> None:
+    """Print how far the values of two variants are apart at most; end the benchmark if that is not ``within``."""
+    apart = [abs(a - b) for (_, a), (_, b) in zip(one, other, strict=True)]
+    furthest = math.nan if any(map(math.isnan, apart)) else max(apart)  # max alone may pass over a nan
+    print(f"the losses of both differ by at most {furthest:.1e}")
+    if not furthest <= within:
+        raise SystemExit(f"losses that differ by more than {within:.0e}: the two do not compute the same")
 
 
 def cpu_name() -> str:

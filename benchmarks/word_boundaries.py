@@ -92,9 +92,12 @@ def other_segmentations(loaded: Loaded, sentences: list[str], number: int) -> No
         nats = dict(zip(map(tuple, found), nats_of(model, tokenizer, context, found), strict=True))
         own.append(nats[tuple(ids[len(context) :])])
         all_of_it.append(-math.log(sum(math.exp(-value) for value in nats.values())))
+    print(f"other segmentations of {len(own)} words ({num_left_out} left out: they change the tokens before them, or "
+          f"have over {MOST_SEGMENTATIONS})")  # fmt: skip
+    if not own:
+        return
     shares = [1 - math.exp(whole - mine) for mine, whole in zip(own, all_of_it, strict=True)]
     bits = [(mine - whole) * BITS for mine, whole in zip(own, all_of_it, strict=True)]
-    print(f"other segmentations of {len(own)} words ({num_left_out} with over {MOST_SEGMENTATIONS} left out)")
     print(f"share of a word's probability: mean {statistics.mean(shares):.4f}, median {statistics.median(shares):.6f}")
     print(f"bits by which the word is likelier with them: mean {statistics.mean(bits):.3f}, largest {max(bits):.2f}")
 
