@@ -31,6 +31,7 @@ def check_answers(address: str, *, origin: str = "cluster.address") -> None:
         number = int(port)
         if "/" in host or not 0 < number <= LAST_PORT:
             raise ValueError
+        host = host[1:-1] if host.startswith("[") and host.endswith("]") else host  # IPv6, as in [::1]:6379
         with socket.create_connection((host, number), timeout=CONNECT_SECONDS):
             return
     except ValueError:

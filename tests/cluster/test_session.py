@@ -1,5 +1,6 @@
 """Which cluster is used, and what is refused before anything waits for it."""
 
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,19 @@ def test_what_is_not_an_address_of_a_cluster_is_said(address: str) -> None:
     with pytest.raises(ValueError, match="HOST:PORT") as caught:
         check_answers(address)
     assert str(caught.value) == f"cluster.address: {address} is not HOST:PORT, such as head:6379 or ray://head:10001"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_a_cluster_that_listens_is_found_by_ipv4_and_ipv6(host: str) -> None:
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    try:
+        listening = socket.create_server((host.strip("[]"), 0), family=family)
+    except OSError:
+        pytest.skip(f"this machine does not listen at {host}")
+    with listening:
+        port = listening.getsockname()[1]
+        check_answers(f"{host}:{port}")
+        check_answers(f"ray://{host}:{port}")
 
 
 def test_a_cluster_that_the_environment_names_is_blamed_on_it(
