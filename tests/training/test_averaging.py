@@ -87,6 +87,17 @@ def test_averaging_continues_from_a_saved_state() -> None:
         assert average_of(each, its_weight) == 5.0
 
 
+def test_when_the_mean_begins_does_not_depend_on_a_stop() -> None:
+    averages, _ = averaging(average="nonmonotonic", average_patience=2)
+    for loss in (7.0, 9.0):
+        averages.validated(loss)
+    again, _ = averaging(average="nonmonotonic", average_patience=2)
+    again.load_state_dict(averages.state_dict())
+    for loss, begins in ((7.0, False), (8.0, True)):  # the first was before the last two, and 8 is above its 7
+        again.validated(loss)
+        assert again.begun is begins
+
+
 def test_a_checkpoint_has_the_averaged_weights_and_keeps_the_trained_ones_apart() -> None:
     averages, weight = averaging(average="tail", average_after_epochs=0)
     move(averages, weight, 1.0, 5.0)

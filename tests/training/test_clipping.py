@@ -28,6 +28,13 @@ def test_by_value_then_by_norm_equals_torch() -> None:
         torch.testing.assert_close(gradient / divisor, parameter.grad, rtol=1e-5, atol=0)
 
 
+def test_an_update_of_which_a_single_number_is_clipped_counts_as_clipped() -> None:
+    clipping = Clipping(value=2.0)
+    for numbers in ([1.0, -3.0], [2.0, -2.0], [math.inf, 0.0], [0.5, 0.5]):
+        clipping([torch.tensor(numbers)], torch.tensor(1.0))
+    assert clipping.take_share() == 1 / 4  # not the update that is refused
+
+
 @pytest.mark.parametrize("norm", [None, 3.0])
 def test_by_percentile_of_the_last_finite_norms(norm: float | None) -> None:
     clipping = Clipping(percentile=40, history=5, norm=norm)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from pipeline import config as configuration
 from pipeline import launch, resources, run
 from pipeline.config import Config
 from pipeline.data.prepare import prepare_in_process
-from pipeline.training import checkpoint
+from pipeline.training import checkpoint, guard
 from pipeline.training.guard import TrainingStoppedError
 from pipeline.training.monitor import Record, read
 from pipeline.training.step import WindowLoss
@@ -139,6 +140,33 @@ def test_one_update_is_undone_and_the_window_tried_again(
     monkeypatch.setattr(run.TrainingStep, "update", without_the_seventh)
     launch.train(plain, launch.in_process)
     assert all(torch.equal(a, b) for a, b in zip(weights(config), weights(plain), strict=True))
+
+
+def test_what_is_bad_is_judged_by_all_ranks_and_an_overflow_in_fp16_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    def judged(precision: str, nats: float, norm: float) -> str:
+        loop: Any = SimpleNamespace(
+            step=SimpleNamespace(precision=precision),
+            progress=SimpleNamespace(lowest_loss=2.0),
+            train=SimpleNamespace(max_loss_rise=1.0),
+        )
+        return guard.badness(loop, (torch.tensor(nats), torch.tensor(norm), ()), 10)
+
+    assert judged("float32", 29.0, 1.0) == ""  # 2.9 nats per target; the limit is 3
+    assert judged("float32", 29.0, math.inf) == judged("fp16", math.nan, 1.0) == "a loss or gradient was not finite"
+    assert judged("fp16", 29.0, math.inf) == ""
+    monkeypatch.setattr(guard, "all_reduce_sum", lambda values: [value + 20.0 for value in values])  # another rank's
+    assert judged("float32", 9.0, 1.0) == ""
+    assert judged("float32", 15.0, 1.0) == "the loss rose to 3.500"
+
+
+def test_a_loss_scale_that_has_fallen_below_one_stops_the_run(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config({"train.precision": "fp16", "train.max_steps": 30, "train.log_every_steps": 1})
+    monkeypatch.setattr(WindowLoss, "forward", spoil(tuple(range(1, 99)), math.nan))
+    # 17 halvings of 2^16
+    with pytest.raises(TrainingStoppedError, match=r"was not finite at or shortly before step 17 "):
+        launch.train(config, launch.in_process)
 
 
 def test_a_window_that_is_bad_twice_stops_the_run(

@@ -94,5 +94,6 @@ def test_losses_are_means_over_tokens_and_the_last_short_window_counts_by_its_to
     records = [r for r in read(Path(str(config.run.directory)) / "metrics.jsonl") if r["kind"] == "train"]
     assert [record["step"] for record in records] == list(range(1, result["steps"] + 1))
     assert records[-1]["tokens"] == result["tokens"]
+    assert records[0]["seconds_left"] > records[-1]["seconds_left"] == 0
     assert records[0]["loss"] == pytest.approx(np.log(21), abs=0.5)  # about uniform over the 21 characters
     assert records[-1]["loss"] < records[0]["loss"] - 0.5

@@ -150,6 +150,17 @@ def test_muon_updates_only_the_matrices_between_embedding_and_head() -> None:
     assert len(everything) == len({id(parameter) for parameter in everything}) == len(list(model.parameters()))
 
 
+def test_muon_leaves_embeddings_of_positions_to_adamw() -> None:
+    config = ModelConfig(
+        cell="transformer", hidden_size=8, num_layers=1, num_heads=2, positions="learned", context=0, block_size=5
+    )
+    model = LanguageModel(config, 11)
+    optimizer = build_optimizer(OptimizerConfig(name="muon"), model)
+    (group,) = [group for group in optimizer.param_groups if group["orthogonal"]]
+    of_block = [parameter for parameter in model.recurrence.layers.parameters() if parameter.dim() == 2]
+    assert {id(parameter) for parameter in group["params"]} == {id(parameter) for parameter in of_block}
+
+
 def test_muon_divides_by_the_scale_and_goes_on_from_a_saved_state() -> None:
     torch.manual_seed(0)
     plain, scaled = (torch.nn.Linear(6, 4).double() for _ in range(2))

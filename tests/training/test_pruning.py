@@ -44,6 +44,16 @@ def test_pruned_elements_stay_zero_in_weights_and_averages() -> None:
     assert bias.tolist() == [pytest.approx(0.1)]
 
 
+def test_the_last_update_prunes_whatever_the_interval() -> None:
+    weight = torch.arange(1.0, 11.0).unsqueeze(0)
+    pruning = Pruning(PruneConfig(sparsity=0.8, begin_fraction=0.0, end_fraction=1.0, every_steps=3), [weight], 5)
+    zeros = []
+    for step in range(1, 6):
+        pruning.updated(step, [])
+        zeros.append(int((weight == 0).sum()))
+    assert zeros == [0, 0, 7, 7, 8]  # 10 · 0.8 (1 − (2/5)³) is 7.5, of which 0.012 is missing; at the end 10 · 0.8
+
+
 def test_masks_survive_a_resume(make_config: Callable[..., Config], tmp_path: Path) -> None:
     settings = {
         "prune.sparsity": 0.7, "prune.every_steps": 6, "prune.end_fraction": 0.5, "optimizer.average": "exponential",

@@ -14,6 +14,7 @@ from pipeline.config import Config
 from pipeline.data.prepare import prepare_in_process
 from pipeline.training import checkpoint, guard
 from pipeline.training.monitor import read
+from pipeline.training.stateful import Interval
 from tests.training.ranks import Plan, carry_out, train_on_ranks
 
 # epochs of 81 steps
@@ -182,6 +183,16 @@ def test_failing_within_a_window_or_before_the_report_and_continued_is_bitwise_e
     assert curve(config, "valid") == curve(broken, "valid")
     assert curve(config, "sample", "text") == curve(broken, "sample", "text")
     assert_bitwise_equal(end_state(config), end_state(broken))
+
+
+def test_the_sums_of_an_open_line_of_the_record_continue_on_any_number_of_ranks() -> None:
+    saved = {"nats": torch.tensor([[1.0, 2.0, 4.0]], dtype=torch.float64), "tokens": 9}  # of three ranks
+    for world_size, expected in ((3, [1, 2, 4]), (2, [7, 0]), (1, [7])):
+        intervals = [Interval(torch.device("cpu"), rank=rank, world_size=world_size) for rank in range(world_size)]
+        for interval in intervals:
+            interval.load_state_dict(saved)
+        assert [interval.nats.item() for interval in intervals] == expected
+        assert {interval.tokens for interval in intervals} == {9}  # on each those of all
 
 
 def test_a_finished_run_is_not_trained_again_and_more_epochs_go_on(make_config: Callable[..., Config]) -> None:

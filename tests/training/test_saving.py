@@ -16,6 +16,7 @@ from pipeline.data.prepare import prepare_in_process
 from pipeline.training import checkpoint
 from pipeline.training.directory import RunDirectory
 from pipeline.training.guard import TrainingStoppedError
+from pipeline.training.loop import INTERRUPTED, LeaveError
 from pipeline.training.monitor import read
 
 
@@ -68,6 +69,25 @@ def test_figures_reported_to_a_search_are_already_in_a_checkpoint(
     monkeypatch.setattr(checkpoint, "save", slowly)
     run.train(config, resources.local_worker(config), report=report, evaluate_at_tokens=[180])  # 60 tokens per step
     assert told == [(180, [2, 3]), (360, [4, 6])]  # two checkpoints are kept
+
+
+def test_a_run_that_is_told_to_leave_does_so_with_its_checkpoint(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config({"train.max_steps": 6, "train.evaluate_every_steps": 2})
+    prepare_in_process(config)
+    write = checkpoint.save
+
+    def slowly(*arguments: Any, **named: Any) -> Path:
+        time.sleep(0.2)
+        return write(*arguments, **named)
+
+    def leave(figures: dict[str, Any]) -> None:
+        raise LeaveError
+
+    monkeypatch.setattr(checkpoint, "save", slowly)
+    assert run.train(config, resources.local_worker(config), report=leave) == INTERRUPTED
+    assert steps_saved(config) == [2]
 
 
 def test_checkpoints_by_the_clock(make_config: Callable[..., Config]) -> None:

@@ -12,6 +12,7 @@ from pipeline.data.windows import IGNORED
 from pipeline.model.language_model import LanguageModel
 from pipeline.seeds import mix
 from pipeline.training.clipping import Clipping
+from pipeline.training.loss_scale import LossScale
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.step import TrainingStep
 
@@ -34,11 +35,12 @@ def make_step(
     *,
     name: str = "sgd",
     momentum: float = 0.0,
+    weight_decay: float = 0.0,
     clip_norm: float | None = 0.1,
     precision: str = "float32",
     accumulate: int = 1,
 ) -> TrainingStep:
-    optimizer = build_optimizer(OptimizerConfig(name=name, lr=0.5, momentum=momentum), model)
+    optimizer = build_optimizer(OptimizerConfig(name=name, lr=0.5, momentum=momentum, weight_decay=weight_decay), model)
     clipping = Clipping(norm=clip_norm)
     return TrainingStep(model, optimizer, clipping=clipping, precision=precision, seed=1, accumulation_steps=accumulate)
 
@@ -96,18 +98,23 @@ def test_accumulated_updates_equal_whole_ones(cell: str, accumulate: int) -> Non
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "muon"])
 def test_no_bad_number_reaches_the_weights(name: str) -> None:
     inputs, targets = window()
-    model = tiny_model()
-    step = make_step(model, name=name)
-    step(inputs, targets, model.initial_state(STREAMS), num_targets=15, lr=0.5, index=0)
+    model, undisturbed = tiny_model(), tiny_model()
+    steps = [make_step(each, name=name, momentum=0.9, weight_decay=0.1) for each in (model, undisturbed)]
+    step, zeros = steps[0], model.initial_state(STREAMS)
+    for each in steps:
+        each(inputs, targets, zeros, num_targets=15, lr=0.5, index=0)
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    bad = tuple(part + math.nan for part in model.initial_state(STREAMS))
+    bad = tuple(part + math.nan for part in zeros)
     _, norm, _ = step(inputs, targets, bad, num_targets=15, lr=0.5, index=1)
     assert not torch.isfinite(norm)
     assert step.refusals.number.item() == 1
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-    _, norm, _ = step(inputs, targets, model.initial_state(STREAMS), num_targets=15, lr=0.5, index=2)
-    assert torch.isfinite(norm)
+    for each in steps:
+        _, norm, _ = each(inputs, targets, zeros, num_targets=15, lr=0.5, index=2)
+        assert torch.isfinite(norm)
     assert step.refusals.number.item() == 1
+    # nor did it reach what the optimizer remembers
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), undisturbed.parameters(), strict=True))
 
 
 def test_a_refused_first_update_leaves_the_momentum_at_zero() -> None:
@@ -149,6 +156,38 @@ def test_fp16_overflow_halves_the_loss_scale_and_skips_the_update() -> None:
     assert scale == 2.0**16
     assert step.loss_scale.scale.item() == pytest.approx(1.5e38)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_the_loss_scale_doubles_after_two_thousand_good_updates_in_a_row_also_across_a_stop() -> None:
+    scale, device = LossScale(enabled=True, device=torch.device("cpu")), torch.device("cpu")
+    for finite in [True] * 5 + [False] + [True] * 1999:
+        scale.update(torch.tensor(finite))
+    assert scale.scale == 2.0**15
+    again = LossScale(enabled=True, device=device)
+    again.load_state_dict(scale.state_dict())
+    again.update(torch.tensor(True))
+    assert again.scale == 2.0**16
+
+
+def test_plain_dropout_differs_from_rank_to_rank_and_is_repeated_on_each() -> None:
+    inputs, targets = window()
+
+    def nats(rank: int) -> float:
+        torch.manual_seed(0)
+        model = LanguageModel(ModelConfig(hidden_size=8, num_layers=1, dropout=0.5), VOCAB)
+        step = TrainingStep(
+            model,
+            build_optimizer(OptimizerConfig(name="sgd"), model),
+            clipping=Clipping(),
+            precision="float32",
+            seed=1,
+            batch_size=2 * STREAMS,
+            rank=rank,
+        )
+        return step(inputs, targets, model.initial_state(STREAMS), num_targets=15, lr=0.0, index=3)[0].item()
+
+    assert nats(0) == nats(0)
+    assert nats(0) != nats(1)
 
 
 def test_seeds_mixed_from_neighbouring_numbers_differ() -> None:
