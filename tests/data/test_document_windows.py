@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.config import DataConfig, TrainConfig
 from pipeline.data import document_pools
 from pipeline.data.documents import Documents
 from pipeline.data.scoring import ScoringDocuments
@@ -116,6 +117,24 @@ def test_epochs_have_different_but_repeatable_orders() -> None:
     assert first_tokens(0) == first_tokens(0)
     assert first_tokens(0) != first_tokens(1) != list(range(0, 150, 3))
     assert sorted(first_tokens(0)) == sorted(first_tokens(1)) == list(range(0, 150, 3))
+
+
+def test_pools_are_read_in_another_order_in_each_epoch_and_with_each_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document_pools, "POOL_TOKENS", 30)
+
+    def order(epoch: int, seed: int) -> list[int]:
+        """The pools, of ten documents, that the windows of an epoch are from."""
+        train = TrainConfig(batch_size=5, bptt=9, seed=seed)
+        data = Documents.of(array_of([3] * 100), DataConfig(), train, begin_id=BEGIN)
+        of_windows = [{row[0] // 30 for row in rows_of(window)} for window in data.windows(epoch=epoch)]
+        assert all(len(pools) == 1 for pools in of_windows)
+        pools = [pool for (pool,) in of_windows]
+        assert pools[::2] == pools[1::2]
+        return pools[::2]
+
+    orders = [order(0, 1), order(1, 1), order(0, 2)]
+    assert all(sorted(found) == list(range(10)) for found in orders)
+    assert len({str(found) for found in orders}) == 3
 
 
 def test_buckets_leave_little_padding() -> None:

@@ -1,8 +1,10 @@
 """A prepared corpus as files: opened without being read, every damage found, and what its card says."""
 
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +17,7 @@ from pipeline.data import shards
 from pipeline.data.card import card
 from pipeline.data.prepare import prepare_in_process
 from pipeline.data.shards import manifest, open_prepared
+from pipeline.data.shards.remote import BatchCache
 
 MakeConfig = Callable[..., Config]
 
@@ -54,6 +57,17 @@ def test_every_damage_is_found(make_config: MakeConfig, corpus_of_files: Path, t
         assert "\n" not in str(error.value)
     path.write_bytes(intact)
     open_prepared(directory, verify=True)
+
+
+def test_the_tokenizer_of_another_corpus_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text("quite another text " * 50)
+    directories = [
+        Path(prepare_in_process(make_config({"data.directory": str(tmp_path / name), **changes})).directory)
+        for name, changes in (("own", {}), ("other", {"corpus.train": [str(tmp_path / "other.txt")]}))
+    ]
+    shutil.copyfile(directories[1] / "tokenizer.json", directories[0] / "tokenizer.json")
+    with pytest.raises(ValueError, match=r"own/tokenizer\.json: not the tokenizer that this corpus was prepared with$"):
+        open_prepared(directories[0])
 
 
 def test_a_flipped_token_is_found_at_its_first_use(
@@ -107,6 +121,46 @@ def test_the_sidecar_says_where_arrow_keeps_each_batch(tmp_path: Path, num_token
         for (offset, num_bytes, checksum), batch in zip(sidecar.facts["batches"], batches, strict=True):
             assert data[offset : offset + num_bytes] == batch.tobytes()
             assert checksum == xxhash.xxh3_64_hexdigest(batch)
+
+
+def test_only_a_few_shards_stay_open_and_the_least_recently_used_goes(
+    make_sequence: Callable[..., shards.TokenSequence], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.data.shards.sequence.MAX_OPEN_SHARDS", 2)
+    tokens = make_sequence([list(range(40))], shard_tokens=10)
+    for place in (5, 15, 7, 25):
+        assert tokens[place : place + 1].tolist() == [place]
+    assert list(tokens.open_shards) == [0, 2]
+
+
+def test_batches_from_a_store_are_kept_up_to_a_number_of_bytes() -> None:
+    reads: list[int] = []
+
+    def read(key: tuple[int, int]) -> np.ndarray:  # type: ignore[type-arg]
+        reads.append(key[1])
+        return np.full(10, key[1], dtype=np.uint8)
+
+    cache = BatchCache(read, capacity_bytes=30)
+    for number in (0, 1, 2, 0, 3, 0, 2, 1):
+        assert set(cache.get((7, number)).tolist()) == {number}
+        assert cache.num_bytes == 10 * len(cache.futures) <= 30
+    assert reads == [0, 1, 2, 3, 1]  # 3 took the place of 1, which had not been used for longest
+
+
+def test_a_batch_that_could_not_be_read_is_asked_for_again() -> None:
+    answers: list[Any] = [OSError("the store is away"), np.zeros(4, dtype=np.uint8)]
+
+    def read(key: tuple[int, int]) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    cache = BatchCache(read, capacity_bytes=30)
+    with pytest.raises(OSError, match="the store is away"):
+        cache.get((0, 0))
+    assert cache.get((0, 0)).tolist() == [0] * 4
+    assert cache.num_bytes == 4
 
 
 def test_a_thousand_shards_are_opened_without_reading_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

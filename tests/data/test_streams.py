@@ -265,6 +265,19 @@ def test_each_stream_reads_the_text_before_it_without_scoring_it() -> None:
     ]  # fmt: skip
 
 
+def test_there_is_a_window_of_held_out_text_for_each_stream() -> None:
+    for num_tokens, num_parts in ((2, 1), (8, 1), (9, 2), (41, 10), (100, 12)):
+        assert ScoringStreams(ArrayTokens(np.arange(num_tokens)), num_streams=12, bptt=4).num_parts == num_parts
+
+
+def test_rotations_and_lengths_follow_from_the_seed_of_the_run() -> None:
+    tokens = ArrayTokens(np.zeros(2001))
+    train = TrainConfig(batch_size=4, bptt=20, epoch_order="rotated", window_lengths="random")
+    runs = [Streams.of(tokens, train.model_copy(update={"seed": seed})) for seed in (1, 1, 2)]
+    for drawn in ([run.offsets(0).tolist() for run in runs], [run.ends(0).tolist() for run in runs]):
+        assert drawn[0] == drawn[1] != drawn[2]
+
+
 def test_texts_that_cannot_be_streamed_are_refused() -> None:
     with pytest.raises(ValueError, match=r"3 workers, but only train\.batch_size=2 streams"):
         Streams(ArrayTokens(np.zeros(100)), batch_size=2, bptt=5, world_size=3)

@@ -22,8 +22,10 @@ from pipeline.evaluate import (
     evaluate,
     held_out,
     perplexity_interval,
+    statistics,
     text_held_out,
 )
+from pipeline.evaluate.breakdown import count_types
 from pipeline.evaluate.held_out import laid_out
 from pipeline.evaluate.surprisal import surprisal_rows
 from pipeline.model.language_model import LanguageModel
@@ -161,6 +163,22 @@ def test_a_breakdown_sorts_nats_by_document_position_and_count() -> None:
     assert [sums.tolist() for sums in breakdown.per_unit()] == [[1.0, 4.0, 2.0], [1, 1, 1]]
 
 
+def test_the_types_of_a_text_are_counted_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.evaluate.breakdown.TOKENS_AT_ONCE", 3)
+    assert count_types(ArrayTokens(np.array([0, 3, 3, 1, 3, 0, 3, 1])), 5).tolist() == [2, 2, 0, 4, 0]
+
+
+def test_correlations_and_deviations_by_hand() -> None:
+    # ranks 4, 1, 2.5, 2.5, 6, 5 and 3, 1.5, 1.5, 5.5, 4, 5.5: squares of 17 and 16.5, products of 9
+    found = statistics.rank_correlation([3, 1, 2, 2, 5, 4], [2, 1, 1, 4, 3, 4])
+    assert found == pytest.approx(9 / math.sqrt(17 * 16.5))
+    # atanh 0.5 = 0.549306, give or take 1.959964 / √27 = 0.377195
+    assert statistics.correlation_interval(0.5, 30) == pytest.approx((math.tanh(0.172111), math.tanh(0.926501)))
+    assert all(map(math.isnan, (*statistics.correlation_interval(0.5, 3), *statistics.correlation_interval(1.0, 9))))
+    assert statistics.mean_and_deviation([1.0, 2.0, 6.0]) == pytest.approx((3.0, math.sqrt(7)))
+    assert math.isnan(statistics.mean_and_deviation([1.0])[1])
+
+
 def test_intervals_and_paired_tests_of_known_samples() -> None:
     tokens = np.full(400, 10.0)
     nats = np.random.default_rng(1).normal(30, 4, 400)
@@ -170,8 +188,11 @@ def test_intervals_and_paired_tests_of_known_samples() -> None:
     noise = np.random.default_rng(2).normal(0, 1, 400)
     better = compare(nats, nats + 0.3 + noise, tokens)
     assert better.difference == pytest.approx((0.3 + noise.mean()) / 10)
-    assert better.low < better.difference < better.high
-    assert better.p_value < 0.005
+    error = noise.std() / 10 / math.sqrt(400)
+    assert [better.low, better.high] == pytest.approx(
+        [better.difference - 1.96 * error, better.difference + 1.96 * error], abs=0.2 * error
+    )
+    assert better.p_value == 1 / 2001  # never 0: no random choice of signs is as large, the one observed is
     assert compare(nats, nats, tokens).p_value == 1.0
     # of the 8 ways to set the signs of three equal differences, 2 are as large
     assert compare(np.zeros(3), np.ones(3), np.ones(3)).p_value == pytest.approx(0.25, abs=0.03)
@@ -182,7 +203,9 @@ def test_perplexities_that_overflow_or_fill_a_line_are_shown_in_few_digits() -> 
     assert [metrics.shown(figure) for figure in (1234.5678, 1.5e40, math.inf)] == ["1,234.568", "1.5e+40", "inf"]
 
 
-def test_words_and_line_ends_are_counted_across_tokens() -> None:
+@pytest.mark.parametrize("at_once", [1, 3, 1000])
+def test_words_and_line_ends_are_counted_across_tokens(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setitem(count_words.__globals__, "TOKENS_AT_ONCE", at_once)  # a function has the name of its module
     text = "éa b é\n\n  one two\tthree"
     for kind in ("char", "byte", "bpe"):
         tokenizer = train_tokenizer(TokenizerConfig(kind=kind, eos="none"), [text * 3], num_documents=1)  # type: ignore[arg-type]
@@ -206,7 +229,9 @@ def test_documents_are_scored_as_each_alone(model: LanguageModel, streams: int, 
 def test_a_text_is_scored_in_the_documents_that_the_corpus_has(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_text("bé\nab\n\nbab\n", encoding="utf-8")
-    config = configuration.load(None, ["data.layout=documents", "corpus.document=line", "tokenizer.kind=byte"])
+    usual = ["data.layout=documents", "corpus.document=line", "tokenizer.kind=byte"]
+    # what is left out of the training text for its length is scored nevertheless
+    config = configuration.load(None, [*usual, "corpus.min_characters=3", "corpus.max_characters=4"])
     tokenizer = train_tokenizer(config.tokenizer, [], num_documents=2)
     text = text_held_out(tokenizer, str(path), config.corpus, layout="documents")
     assert len(text.tokens) == 3 + 1 + 2 + 1 + 3 + 1  # each with an <eos>

@@ -111,7 +111,7 @@ def test_initial_weights_depend_on_the_seed_and_stay_within_their_range() -> Non
     for parameter in model.parameters():
         assert 0.03 < parameter.abs().max() <= 0.05
     default = make()
-    assert default.head.weight.abs().max() <= 1 / math.sqrt(HIDDEN)
+    assert 0.95 / math.sqrt(HIDDEN) < default.head.weight.abs().max() <= 1 / math.sqrt(HIDDEN)
     assert default.head.bias.abs().max() == 0
 
 
@@ -150,6 +150,16 @@ def test_the_initial_range_of_embeddings(settings: dict[str, object], limit: flo
 def test_the_embeddings_of_a_transformer_start_small() -> None:
     model = LanguageModel(ModelConfig(cell="transformer", hidden_size=16, num_heads=2), VOCAB)
     assert model.embedding.weight.abs().max() <= 0.1
+
+
+def test_what_the_layers_of_a_transformer_add_starts_smaller_the_more_they_are() -> None:
+    torch.manual_seed(0)
+    model = LanguageModel(ModelConfig(cell="transformer", hidden_size=64, num_heads=2, num_layers=8), VOCAB)
+    for block in model.recurrence.layers:
+        for matrix, deviation in (
+            (block.into_attention, 0.02), (block.widen, 0.02), (block.out_of_attention, 0.005), (block.narrow, 0.005)
+        ):  # fmt: skip
+            assert matrix.weight.std().item() == pytest.approx(deviation, rel=0.1)  # 0.02 / √(2 · 8)
 
 
 def test_dropout_only_in_training_and_keeps_the_mean() -> None:

@@ -157,6 +157,20 @@ def test_dropout_of_a_stream_does_not_depend_on_the_other_streams(name: str) -> 
     assert not torch.allclose(plain, whole)
 
 
+@pytest.mark.parametrize("silent", ["out_of_attention", "narrow"])
+def test_plain_dropout_falls_on_what_attention_and_on_what_the_feedforward_layer_adds(silent: str) -> None:
+    """One of the two adds nothing, so that only the dropout of the other is seen."""
+    model = make("GELU", dropout=0.5, num_layers=1)
+    with torch.no_grad():
+        getattr(model.recurrence.layers[0], silent).weight.zero_()
+    embedded, state = torch.randn(6, STREAMS, 16, dtype=torch.float64), model.initial_state(STREAMS)
+    once, again = (model.recurrence(embedded, state)[0] for _ in range(2))
+    assert not torch.equal(once, again)
+    model.eval()
+    once, again = (model.recurrence(embedded, state)[0] for _ in range(2))
+    assert torch.equal(once, again)
+
+
 def test_bf16_stays_near_float32() -> None:
     for name in TRANSFORMERS:
         model = make(name).float()

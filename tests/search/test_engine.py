@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline import config as configuration
 from pipeline.search.actions import End, Run
 from pipeline.search.domains import Domain
 from pipeline.search.keeping import superfluous
 from pipeline.search.leaderboard import as_csv, rows_of
+from pipeline.search.lives import config_of
 from pipeline.search.samplers import sampler_of
+from pipeline.search.schedulers import CONTINUE
 from pipeline.search.space import Space
-from pipeline.search.standing import Standing
+from pipeline.search.standing import Standing, Trial
 from pipeline.training.monitor import Record
 from tests.search.curves import BUDGET, Curves, settings_of, statuses
 from tests.search.findings import records_of
@@ -34,6 +38,35 @@ def test_tokens_bound_the_search_and_more_extend_it() -> None:
     whole = Curves(settings_of(), lambda number, tokens: float(number))
     whole.run()
     assert statuses(curves.engine.standing) == statuses(whole.engine.standing)
+
+
+def test_tokens_have_room_for_what_just_fits_and_for_nothing_beside_what_runs() -> None:
+    for most, begun in ((2 * BUDGET, 2), (2 * BUDGET - 1, 1)):
+        curves = Curves(settings_of(max_total_tokens=most, scheduler="none"), lambda number, tokens: 1.0, at_once=4)
+        assert curves.run() == "search.max_total_tokens has no room for more"
+        assert statuses(curves.engine.standing) == dict.fromkeys(range(1, begun + 1), "done")
+
+
+def test_a_report_that_comes_again_changes_nothing() -> None:
+    curves = Curves(settings_of(), lambda number, tokens: 1.0)
+    action = curves.engine.next_action(1)
+    assert isinstance(action, Run)
+    for tokens in (50, 50, 40):
+        decision = curves.engine.report(action.trial.name, tokens=tokens, loss=1.0, perplexity=math.e)
+        assert decision == CONTINUE
+    assert [record["tokens"] for record in curves.records if record["kind"] == "report"] == [50]
+
+
+def test_a_trial_that_confirms_another_has_its_settings_and_another_seed() -> None:
+    own = {"search.space": {"optimizer.lr": [0.1, 0.2]}, "train.seed": 2**32 - 2}
+    config = configuration.with_values(configuration.load(), own)
+    seeds = []
+    for offset in range(4):
+        trial = Trial("001", 1, {"optimizer.lr": 0.2}, seed_offset=offset)
+        found = config_of(config, trial, Path("folder"))
+        assert found.optimizer.lr == 0.2
+        seeds.append(found.train.seed)
+    assert seeds == [2**32 - 2, 2**32 - 1, 0, 1]
 
 
 def test_more_trials_extend_a_finished_search_as_if_it_had_had_them_from_the_beginning() -> None:
@@ -114,6 +147,9 @@ def test_the_checkpoints_that_stay_are_those_of_the_best_of_the_leaderboard() ->
     curves = confirmed_with({2})
     standing = curves.engine.standing
     assert superfluous(standing, settings) == [name for name in standing.trials if not name.startswith("002-lr")]
+    # a trial that failed is tried again from its checkpoint
+    end = {**standing.drawn[0].end, "status": "failed"}  # type: ignore[dict-item]
+    assert end["trial"] not in superfluous(Standing.of([*curves.records, end]), settings)
     # until all seeds are done, any of those that are confirmed may turn out to be the best
     before = [record for record in curves.records if not str(record.get("trial")).endswith("seed+3")]
     kept = set(standing.trials) - set(superfluous(Standing.of(before), settings))
@@ -151,7 +187,9 @@ def test_a_lost_process_is_tried_again_up_to_a_limit() -> None:
     assert curves.engine.standing.trials[str(name)].status == "failed"
     assert isinstance(curves.engine.next_action(1), End)
     assert isinstance(curves.new_engine(retries_failed=False).next_action(1), End)
-    curves.engine = curves.new_engine()  # the same command again tries it again
+    curves.engine = curves.new_engine()  # the same command again tries it again, as often
+    assert isinstance(curves.engine.next_action(1), Run)
+    curves.engine.failed(str(name), "its process ended", max_failures=2)
     assert curves.run() == ""
     assert statuses(curves.engine.standing) == {1: "done"}
 
