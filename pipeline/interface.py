@@ -198,8 +198,9 @@ class Model:
         return [item.text for item in written]
 
     def _windows(self, ids: Ids) -> Iterator[Tensor]:
-        """Yield ``ids`` in windows of (T, 1)."""
-        yield from torch.from_numpy(ids.astype(np.int64)).to(self.model.device).unsqueeze(1).split(WINDOW_TOKENS)
+        """Yield ``ids`` in windows of (T, 1), none of them empty."""
+        if len(ids):
+            yield from torch.from_numpy(ids.astype(np.int64)).to(self.model.device).unsqueeze(1).split(WINDOW_TOKENS)
 
     def _places(self, rows: Sequence[Ids]) -> list[list[Place]]:
         """What the model predicts at each of the T places of each of ``rows``, and at the place after them: T + 1.

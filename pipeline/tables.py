@@ -208,15 +208,18 @@ def _parquet(path: str) -> Table:
             names = whole.schema_arrow.names
             if twice := next((name for name in names if names.count(name) > 1), None):
                 raise UserError(f"{path}: two columns are called {twice!r}")
-            found = whole.read().to_pydict()
+            found = whole.read()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {reason(error)}") from None
     except pa.ArrowException as error:
         raise UserError(f"{path}: not a Parquet file ({' '.join(str(error).split())[:200]})") from None
-    columns = {
-        name: [_stored_cell(path, number, name, value) for number, value in enumerate(values, start=1)]
-        for name, values in found.items()
-    }
+    columns: dict[str, list[Cell]] = {}
+    for name in names:
+        try:
+            values = found.column(name).to_pylist()
+        except UnicodeDecodeError:
+            raise UserError(f"{path}: a text in its column {name!r} is not UTF-8") from None
+        columns[name] = [_stored_cell(path, number, name, value) for number, value in enumerate(values, start=1)]
     return Table(path, columns, range(1, 1 + len(next(iter(columns.values()), []))))
 
 

@@ -130,6 +130,13 @@ def test_a_stop_is_a_string_or_several() -> None:
         assert model.generate("The ", num_tokens=60, stops=stops) == [whole[: whole.index(stop)]]
 
 
+def test_reading_nothing_changes_nothing(model: Model) -> None:
+    start = model.read("")
+    assert start.token == model.start.token
+    assert not any(bool(part.any()) for part in start.parts)
+    assert model.hidden_states("")[0].shape[0] == len(model.surprisal("")[0].nats) == 0
+
+
 def test_a_text_goes_on_from_what_was_read() -> None:
     model = Model(make_loaded(tokenizer_of("word"), cell="gru"))
     for text, space in (("The quick", " "), ("The quick\n", "")):

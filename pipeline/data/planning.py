@@ -20,7 +20,10 @@ SHARDS, MIN_SHARD_TOKENS, MAX_SHARD_TOKENS = 16, 1 << 20, 1 << 24
 
 @dataclass(frozen=True)
 class Range:
-    """What becomes one shard: consecutive slices of one split; ``shuffle_seed`` reorders its documents."""
+    """What becomes one shard: consecutive slices of one split; ``shuffle_seed`` reorders its records.
+
+    Files that are one document keep their places: each may be the rest of one, or continue in another range.
+    """
 
     name: str
     split: str
@@ -53,15 +56,18 @@ def plan(tokenizer: Tokenizer, splits: Mapping[str, Sequence[Slice]], config: Co
             mixture = [random.Random(f"{seed} {i}").sample(part, len(part)) for i, part in enumerate(mixture)]
         grouped = [list(group(part, range_bytes, tokenizer.safe_cut)) for part in mixture]
         ordered = evenly_mixed(grouped)
-        # a file that continues in the next range must stay before it, and last in its own
-        are_whole = not any(item.reader.is_one_document for item in slices)
-        if is_shuffled and are_whole:
+        # a file that continues in the next range must stay before it
+        if is_shuffled and not any(map(is_file, slices)):
             ordered = random.Random(f"{seed}").sample(ordered, len(ordered))
         for index, found in enumerate(ordered):
-            ranges.append(
-                Range(f"{split}-{index:05d}", split, tuple(found), seed if is_shuffled and are_whole else None)
-            )
+            shuffle_seed = seed if is_shuffled and not all(map(is_file, found)) else None
+            ranges.append(Range(f"{split}-{index:05d}", split, tuple(found), shuffle_seed))
     return ranges
+
+
+def is_file(item: Slice) -> bool:
+    """Whether ``item`` is a file that is one document, or a part of one."""
+    return item.reader.is_one_document
 
 
 def tokens_per_byte(tokenizer: Tokenizer, slices: Sequence[Slice]) -> float:

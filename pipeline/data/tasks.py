@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from pipeline.data.corpus import Slice, documents
 from pipeline.data.corpus.deduplication import HashTask
 from pipeline.data.corpus.slices import num_bytes_of
 from pipeline.data.extracts import CompareTask, Extract, write_extracts
-from pipeline.data.planning import Range
+from pipeline.data.planning import Range, is_file
 from pipeline.data.readers import Batch, Digest, Tally
 from pipeline.data.shards import TOKENIZER, ShardWriter
 from pipeline.data.shards.sequence import load_from
@@ -103,8 +103,6 @@ def encoded(
 ) -> Iterator[tuple[Ids, Ids]]:
     """(token ids, places in them where documents begin) of a range, in batches; ``extracts`` takes what was read."""
     batches = read(tokenizer, item, tally, extracts)
-    if item.shuffle_seed is not None:
-        batches = shuffled(batches, f"{item.shuffle_seed} {item.name}")
     for texts, begins, ends in of_one_size(batches):
         ids, lengths = tokenizer.encode_utf8(texts, ends=ends)
         starts = np.cumsum(lengths) - lengths
@@ -112,12 +110,21 @@ def encoded(
 
 
 def read(tokenizer: Tokenizer, item: Range, tally: Tally, extracts: list[Extract] | None) -> Iterator[Batch]:
-    """The documents of all slices of a range, cut where ``tokenizer`` says."""
-    for own in item.slices:
-        digest = None if extracts is None else Digest()
-        yield from documents(own, tally, safe_cut=tokenizer.safe_cut, digest=digest)
-        if extracts is not None and digest is not None:
-            extracts.append(Extract.of(own, digest))
+    """The documents of a range, cut where ``tokenizer`` says; consecutive records in random order if that is asked."""
+    for number, (are_files, own) in enumerate(groupby(item.slices, is_file)):
+        batches = chain.from_iterable(read_slice(tokenizer, each, tally, extracts) for each in own)
+        if item.shuffle_seed is None or are_files:
+            yield from batches
+        else:
+            yield from shuffled(batches, f"{item.shuffle_seed} {item.name}" + f" {number}" * (number > 0))
+
+
+def read_slice(tokenizer: Tokenizer, own: Slice, tally: Tally, extracts: list[Extract] | None) -> Iterator[Batch]:
+    """The documents of a slice; ``extracts`` takes what was read."""
+    digest = None if extracts is None else Digest()
+    yield from documents(own, tally, safe_cut=tokenizer.safe_cut, digest=digest)
+    if extracts is not None and digest is not None:
+        extracts.append(Extract.of(own, digest))
 
 
 def shuffled(batches: Iterable[Batch], seed: str) -> Iterator[Batch]:

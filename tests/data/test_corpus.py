@@ -229,3 +229,20 @@ def test_only_valid_utf8_is_accepted(data: bytes) -> None:
     except UnicodeDecodeError:
         expected = False
     assert utf8.is_utf8(data) == expected
+
+
+def test_records_are_shuffled_although_a_file_is_a_document(make_config: MakeConfig, tmp_path: Path) -> None:
+    """The file is cut into several shards; it stays whole and in order, before and after records."""
+    texts = {name: [f"{name} {n:03d}" for n in range(99)] for name in "ab"}
+    paths = [write_records(tmp_path, form, texts[name]) for name, form in (("a", "jsonl"), ("b", "jsonl.zst"))]
+    book = "".join(f"line {n}\n" for n in range(400))
+    (tmp_path / "book.txt").write_text(book)
+    changes = {
+        "corpus.train": [str(paths[0]), str(tmp_path / "book.txt"), str(paths[1])], "corpus.valid_fraction": 0,
+        "data.shard_tokens": 1024, "corpus.shuffle_seed": 1,
+    }  # fmt: skip
+    found = decoded(prepare_in_process(make_config(changes)))
+    assert sorted(found) == sorted([book, *texts["a"], *texts["b"]])
+    for name in "ab":
+        order = [text for text in found if text[:2] == f"{name} "]
+        assert order != texts[name]

@@ -253,6 +253,10 @@ def test_a_parquet_table_is_read_as_it_is_or_refused(tmp_path: Path) -> None:
         pq.write_table(pa.table({"text": [None, value]}), path)
         with pytest.raises(UserError, match=r"rows\.parquet row 2 has neither a text nor a number in its field 'text'"):
             read_table(str(path))
+    latin = pa.array([b"caf\xe9"]).view(pa.string())  # which writers of tables need not have checked
+    pq.write_table(pa.table({"text": latin}), path)
+    with pytest.raises(UserError, match=r"rows\.parquet: a text in its column 'text' is not UTF-8$"):
+        read_table(str(path))
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(UserError, match=r"rows\.parquet: not a Parquet file \("):
         read_table(str(path))

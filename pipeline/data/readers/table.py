@@ -42,9 +42,9 @@ class TableReader(Reader):
             if wanted is not None:
                 mask = wanted(places)
                 places, found = places[mask], list(compress(found, mask))
-            texts = [text for text in found if text is not None] if values.null_count else cast(list[bytes], found)
-            if len(texts) < len(found):
+            if values.null_count and None in found:
                 self._refuse(int(places[found.index(None)]), None)
+            texts = cast(list[bytes], found)
             yield Batch(places, texts) if is_utf8(values) else self._decoded(places, texts, tally)
 
     def _decoded(self, places: Ids, texts: Sequence[bytes], tally: Tally) -> Batch:
