@@ -1,7 +1,7 @@
 """Held-out tokens scored a second: ``python benchmarks/evaluation.py --run DIR [--tokens N] [--repeat R]``.
 
 The first N validation tokens, in turn: fed one by one as in a plain loop, exactly on one stream, and on 20 streams
-with a burn-in. Medians, with the perplexities.
+with a burn-in. Medians, with the perplexities; the first two must agree to a relative 1e-4, or the benchmark fails.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from pipeline.data.windows import ArrayTokens
 from pipeline.evaluate import HeldOut, evaluate, split_held_out
 from pipeline.model.language_model import LanguageModel
 from pipeline.training import checkpoint
+
+TOLERANCE = 1e-4  # of the perplexities, relative
 
 
 @torch.inference_mode()
@@ -72,6 +74,8 @@ def main() -> None:
         off = 100 * (found[name] / found["one stream"] - 1)
         ratio = medians["token by token"] / value
         print(f"| {name} | {(len(text.tokens) - 1) / value:,.0f} | {ratio:.2f} | {found[name]:.3f} | {off:+.3f} % |")
+    if not abs(found["one stream"] / found["token by token"] - 1) < TOLERANCE:
+        raise SystemExit("one stream has another perplexity than token by token: the two do not compute the same")
 
 
 if __name__ == "__main__":

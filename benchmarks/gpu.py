@@ -168,7 +168,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    given = sys.argv[1:] if argv is None else list(argv)
+    started, given = time.time(), sys.argv[1:] if argv is None else list(argv)
     arguments = parse(given)
     if arguments.worker:
         for row in measured(arguments.worker, arguments, until=arguments.until):
@@ -180,11 +180,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     output = Path(arguments.output)
     output.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {"machine": machine(arguments.device), "parts": {}}
+    whole = arguments.seconds - (time.time() - started)  # loading torch and finding the device have taken the rest
     for part in arguments.parts:
         if part == "recipe" and arguments.corpus is None:
             rows, failure, taken = [], "left out: --corpus names no folder with Penn Treebank", 0.0
         else:
-            began, seconds = time.time(), arguments.seconds * PARTS[part] / sum(PARTS.values())
+            began, seconds = time.time(), whole * PARTS[part] / sum(PARTS.values())
             until = began + OWN_SHARE * seconds
             command = [sys.executable, __file__, *given, "--worker", part, "--until", str(until)]
             rows, failure = run_part(command, seconds=seconds)

@@ -139,8 +139,9 @@ class Training:
     def validate(self) -> float:
         """The validation perplexity of the averaged weights, if there are any, otherwise of the trained ones."""
         began = time.perf_counter()
-        streams, bptt = self.config.evaluate.streams, self.config.train.bptt
-        parts = ScoringStreams(self.valid, num_streams=streams, bptt=bptt, window_length=max(bptt, 1024 // streams))
+        streams, bptt, burn_in = self.config.evaluate.streams, self.config.train.bptt, self.config.evaluate.burn_in
+        length = max(bptt, 1024 // streams)
+        parts = ScoringStreams(self.valid, num_streams=streams, bptt=bptt, burn_in=burn_in, window_length=length)
         with self.averaging.applied():
             scored = scored_windows(self.model, parts.windows(), precision=self.config.train.precision)
             total = sum((part.nats.sum(dtype=torch.float64) for part in scored), torch.zeros((), device=self.device))

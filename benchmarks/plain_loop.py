@@ -50,6 +50,19 @@ def detached(state: Any) -> Any:
     return tuple(part.detach() for part in state) if isinstance(state, tuple) else state.detach()
 
 
+def update(
+    model: Plain, optimizer: torch.optim.Optimizer, inputs: Tensor, targets: Tensor, state: Any, *, clip_value: float
+) -> tuple[Tensor, Any]:
+    """Make an update on a window (T, B) that follows ``state``; return the loss before it and the next state."""
+    logits, state = model(inputs, None if state is None else detached(state))
+    loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_value_(model.parameters(), clip_value)
+    optimizer.step()
+    return loss, state
+
+
 @torch.no_grad()
 def validation_nats(model: Plain, tokens: Tensor) -> float:
     """Mean nats of all ``tokens`` (N,) but the first, in one stream."""
@@ -92,12 +105,7 @@ def main() -> None:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(optimizing, step=step, total_steps=total_steps, epoch=epoch)
             window = streams[start : start + train.bptt + 1]
-            logits, state = model(window[:-1], None if state is None else detached(state))
-            loss = F.cross_entropy(logits.flatten(0, 1), window[1:].flatten())
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_value_(model.parameters(), train.clip_value)
-            optimizer.step()
+            _, state = update(model, optimizer, window[:-1], window[1:], state, clip_value=train.clip_value)
         nats = validation_nats(model, ids["valid"])
         seconds = time.perf_counter() - started
         print(f"epoch {epoch + 1}: validation {nats:.4f} nats a token, {seconds:.0f} s", flush=True)

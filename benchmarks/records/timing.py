@@ -83,8 +83,7 @@ def peer(track: Track, config: Config, corpus: PreparedCorpus, arguments: argpar
 
 def plain_loop(config: Config, corpus: PreparedCorpus, *, windows: int) -> Callable[[], float]:
     """A round of ``plain_loop.py``: nn.LSTM, cross_entropy, RMSProp, clipping by value."""
-    from plain_loop import Plain, detached
-    from torch.nn import functional as F
+    from plain_loop import Plain, update
 
     sizes, train = config.model, config.train
     model = Plain(LanguageModel(sizes, corpus.vocab_size), sizes.cell, sizes.hidden_size, sizes.num_layers)
@@ -93,12 +92,7 @@ def plain_loop(config: Config, corpus: PreparedCorpus, *, windows: int) -> Calla
 
     def step(inputs: torch.Tensor, targets: torch.Tensor) -> float:
         nonlocal state
-        logits, state = model(inputs, None if state is None else detached(state))
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_value_(model.parameters(), train.clip_value or 1.0)
-        optimizer.step()
+        loss, state = update(model, optimizer, inputs, targets, state, clip_value=train.clip_value or 1.0)
         return float(loss.item())
 
     return rounds(step, corpus, batch_size=train.batch_size, bptt=train.bptt, windows=windows)

@@ -14,7 +14,8 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # scripts there 
 
 from gpu_recipe import EOS, UNK, Training, read_corpus, recipe
 
-from pipeline.config import Config, load
+from pipeline.config import Config, load, with_values
+from pipeline.evaluate import HeldOut, evaluate
 
 CPU = torch.device("cpu")
 
@@ -58,6 +59,18 @@ def test_the_recipe_trains_by_epochs_and_validates_every_token(tmp_path: Path) -
     assert ends[-1]["valid_perplexity"] == pytest.approx(math.exp(loss), rel=1e-5)
     losses = [line["train_loss"] for line in lines if line["train_loss"] is not None]
     assert losses[-1] < losses[0]
+
+
+def test_validation_is_that_of_a_run(tmp_path: Path) -> None:
+    write_corpus(tmp_path)
+    (tmp_path / "ptb.valid.txt").write_text(" the cat sat on 3\n a dog sat on the mat\n" * 10)
+    config = with_values(tiny_recipe(), {"evaluate.streams": 3, "evaluate.burn_in": 4})
+    training = Training(config, *read_corpus(tmp_path), CPU)
+    text, bptt = HeldOut(training.valid, None), config.train.bptt
+    scores = [evaluate(training.model, text, streams=3, bptt=bptt, burn_in=burn_in) for burn_in in (4, 0)]
+    assert scores[0].num_parts == 3
+    assert training.validate() == pytest.approx(scores[0].perplexity, rel=1e-6)
+    assert training.best != pytest.approx(scores[1].perplexity, rel=1e-6)
 
 
 def test_the_recipe_stops_when_its_time_is_up_and_logs(tmp_path: Path) -> None:
