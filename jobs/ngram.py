@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from jobs.shared import early
 from jobs.shared.cli import run_job
 from jobs.shared.numbers import whole
 from jobs.shared.options import parser
@@ -22,6 +23,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     arguments = argument_parser().parse_args(argv)
     if not 1 <= arguments.order <= MOST_WORDS:
         raise UserError(f"--order: {arguments.order} is not from 1 to {MOST_WORDS}")
+    early.check_prepared(arguments.data, argument="data")
 
     from pipeline import metrics
     from pipeline.data.shards import open_prepared

@@ -28,24 +28,7 @@ def test_the_core_does_not_load_ray() -> None:
     assert "ray" not in modules
 
 
-@pytest.mark.parametrize(
-    "job",
-    [
-        "prepare",
-        "train",
-        "search",
-        "compare",
-        "evaluate",
-        "generate",
-        "compress",
-        "gradients",
-        "context",
-        "units",
-        "export",
-        "submit",
-        "settings",
-    ],
-)
+@pytest.mark.parametrize("job", COMMANDS)
 def test_help_loads_neither_torch_nor_ray(job: str) -> None:
     modules = loaded_by(
         f"from jobs.{job} import main\ntry:\n    main(['--help'])\nexcept SystemExit as end:\n    assert end.code == 0"
@@ -76,6 +59,10 @@ REFUSED = [
     ("units", "--run", "/nowhere"),
     ("context", "--run", "/nowhere", "--contexts", "0"),
     ("export", "--run", "/nowhere", "--to", "/nowhere-else", "--format", "hf"),
+    ("ngram", "--data", "/nowhere"),
+    ("probe", "--run", "/nowhere"),
+    ("reading", "--surprisal", "/nowhere.tsv", "--times", "/nowhere.tsv"),
+    ("teach", "--teacher", "/nowhere", "--data", "/nowhere", "--to", "/nowhere-else"),
     ("submit", "train", "train.bptt=0"),
 ]
 

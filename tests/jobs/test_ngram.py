@@ -31,3 +31,12 @@ def test_a_model_its_perplexity_and_its_file(
     assert (result["split"], result["unknown"]) == ("valid", 0)
     run_job(ngram.main, ["--data", str(tmp_path / "data"), "--order", "1", "--json"])
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["perplexity"] == pytest.approx(expected, rel=0.01)
+
+
+def test_a_folder_without_a_corpus_is_named_by_its_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        run_job(ngram.main, ["--data", "nowhere"])
+    assert (left.value.code, capsys.readouterr().err) == (
+        2,
+        "error: --data: no prepared corpus in nowhere (run jobs.prepare)\n",
+    )
