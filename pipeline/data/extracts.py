@@ -4,6 +4,7 @@ A text is the same if its size and the time of its last change are unchanged. If
 again and its digest compared; if it has a tag in a store (an ETag), the same tag is enough.
 
     train-00000.sources   a line of JSON, then its xxh3
+    unread.sources        the same for what is in no shard: files left out, the rest of a text with a weight below 1
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,18 +20,20 @@ import xxhash
 
 from pipeline import storage
 from pipeline.data import readers
-from pipeline.data.corpus.slices import Slice
+from pipeline.data.corpus.slices import Slice, group, num_bytes_of
 from pipeline.data.directory import Say
 from pipeline.data.readers import Digest, Reader, TextSettings
 from pipeline.data.readers.digests import tag_of
 from pipeline.errors import UserError
 
 SUFFIX = ".sources"
+UNREAD = "unread"  # in place of a shard's name
 # a file changed this recently may change again without a new time: clocks of file systems are coarse
 COARSE_NANOSECONDS = 2 * 10**9
 COMPARED_BYTES = 64 << 20  # by one task
 
 Compare = Callable[[Sequence["CompareTask"]], Iterable[list[str]]]
+Describe = Callable[[Sequence["DescribeTask"]], Iterable[list["Extract"]]]
 
 
 class Extract(NamedTuple):
@@ -89,6 +93,20 @@ class CompareTask:
         return [extract.name for extract, reader in self.extracts if not is_unchanged(extract, reader)]
 
 
+@dataclass(frozen=True)
+class DescribeTask:
+    """Reads slices that are in no shard; calling it returns what they are now."""
+
+    slices: tuple[Slice, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        return num_bytes_of(self.slices)
+
+    def __call__(self) -> list[Extract]:
+        return [Extract.of(item, item.reader.digest(item.start, item.stop)) for item in self.slices]
+
+
 def is_unchanged(extract: Extract, reader: Reader) -> bool:
     """Whether its store still has the version that was read, or ``reader`` reads the same of it."""
     return extract.has_same_tag() or extract.is_same(reader)
@@ -105,6 +123,15 @@ def write_extracts(directory: str, shard: str, made_of: str, extracts: Sequence[
     # directly to its place, in a fifth of the time: a half-written file has no sidecar yet, nor a matching checksum
     with storage.telling_of_writes(path):
         Path(path).write_bytes(data)
+
+
+def write_unread(directory: str, made_of: str, slices: Sequence[Slice], map_tasks: Describe) -> None:
+    """Write what ``slices`` are now, which are in no shard; remove what an earlier preparation wrote."""
+    tasks = [DescribeTask(tuple(part)) for part in group(slices, COMPARED_BYTES)]
+    if tasks:
+        write_extracts(directory, UNREAD, made_of, sorted(chain.from_iterable(map_tasks(tasks))))
+    else:
+        storage.remove(storage.join(directory, UNREAD + SUFFIX))
 
 
 def read_extracts(directory: str, shard: str, made_of: str) -> list[Extract]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from pipeline.config import Config
 from pipeline.data.corpus import Slice
 from pipeline.data.corpus.documents import utf8_of
 from pipeline.data.corpus.slices import blocks, group, mixture_of, num_bytes_of
+from pipeline.data.readers import Reader
 from pipeline.data.tokenizer import Tokenizer
 
 RATIO_SAMPLE_BYTES = 1 << 20
@@ -68,6 +70,21 @@ def plan(tokenizer: Tokenizer, splits: Mapping[str, Sequence[Slice]], config: Co
 def is_file(item: Slice) -> bool:
     """Whether ``item`` is a file that is one document, or a part of one."""
     return item.reader.is_one_document
+
+
+def unread(sources: Mapping[str, Reader], ranges: Sequence[Range]) -> list[Slice]:
+    """What of ``sources`` is in none of ``ranges``."""
+    read: dict[str, list[tuple[int, int]]] = {}
+    for item in chain.from_iterable(own.slices for own in ranges):
+        read.setdefault(item.reader.name, []).append((item.start, item.stop))
+    found = []
+    for name, reader in sources.items():
+        reached = 0
+        for start, stop in sorted([*read.get(name, ()), (reader.extent, reader.extent)]):
+            if start > reached:
+                found.append(Slice(reader, reached, start))
+            reached = max(reached, stop)
+    return found
 
 
 def tokens_per_byte(tokenizer: Tokenizer, slices: Sequence[Slice]) -> float:

@@ -27,8 +27,8 @@ from pipeline.data.corpus.sources import changed_since
 from pipeline.data.corpus.splits import held_out_of_train
 from pipeline.data.directory import OtherCorpusError, Say, locked, new_directory
 from pipeline.data.document_pools import document_lengths
-from pipeline.data.extracts import some
-from pipeline.data.planning import Range, plan
+from pipeline.data.extracts import some, write_unread
+from pipeline.data.planning import Range, plan, unread
 from pipeline.data.readers import Reader, Tally, TextSettings
 from pipeline.data.reuse import (
     Wanted,
@@ -135,6 +135,7 @@ def make(config: Config, wanted: Wanted, *, map_tasks: MapTasks, on_shard: OnSha
     entries = run_ranges(
         config, tokenizer, ranges, sources=wanted.sources, map_tasks=map_tasks, on_shard=on_shard, say=say
     )
+    write_unread(directory, wanted.settings["sources"], unread(wanted.sources, ranges), map_tasks)
     contents = {split: split_entry(split, ranges, entries) for split in splits}
     for split, content in contents.items():
         check_has_tokens(split, content, config)

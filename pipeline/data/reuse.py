@@ -20,7 +20,7 @@ from pipeline.data.corpus.slices import Slice
 from pipeline.data.corpus.sources import reachable
 from pipeline.data.corpus.splits import split_corpus
 from pipeline.data.directory import OtherCorpusError, Say
-from pipeline.data.extracts import SUFFIX, Compare, Extract, changed_texts, read_extracts, settled_before, some
+from pipeline.data.extracts import SUFFIX, UNREAD, Compare, Extract, changed_texts, read_extracts, settled_before, some
 from pipeline.data.readers import Reader
 from pipeline.data.shards import PreparedCorpus, open_prepared, read_manifest, sidecar_name
 from pipeline.data.shards.sidecar import Sidecar
@@ -86,8 +86,7 @@ def find_prepared(
     state = state_of(corpus.fingerprint, wanted.sources.values())
     known = known_states(directory)
     if state not in known:
-        shards = dict.fromkeys(shards_of(found))
-        is_known = check_texts(directory, shards, wanted.sources, map_tasks=map_tasks, say=say)
+        is_known = check_texts(directory, recorded(found), wanted.sources, map_tasks=map_tasks, say=say)
         if writes and is_known and wanted.unreadable is None:
             remember(directory, state, others=known)
     if wanted.unreadable is not None:
@@ -98,6 +97,11 @@ def find_prepared(
 def shards_of(manifest: Mapping[str, Any]) -> list[str]:
     """The names of all shards."""
     return [shard["name"] for split in manifest["splits"].values() for shard in split["shards"]]
+
+
+def recorded(manifest: Mapping[str, Any]) -> dict[str, str | None]:
+    """What a prepared corpus has a record of, as ``check_texts`` takes it: all shards, and what is in none."""
+    return {**dict.fromkeys(shards_of(manifest)), UNREAD: manifest["settings"]["sources"]}
 
 
 def settings_of(config: Config, splits: Splits | None) -> dict[str, Any]:
@@ -152,7 +156,7 @@ def check_same(
 def difference(directory: str, manifest: Mapping[str, Any], sources: Mapping[str, Reader]) -> str:
     """A phrase that says which texts differ from those that a corpus was made of, as far as that was recorded."""
     with suppress(UserError):
-        extracts = extracts_of(directory, dict.fromkeys(shards_of(manifest)), [])
+        extracts = extracts_of(directory, recorded(manifest), [])
         sizes = {extract.name: extract.size for extract in extracts}
         there = sizes.keys() & sources.keys()
         if other := sorted(name for name in there if sources[name].size != sizes[name]):
@@ -217,7 +221,7 @@ def extracts_of(
                     raise
                 damaged.append(name)
                 continue
-        if not found:
+        if not found and name != UNREAD:
             without.append(name)
         yield from found
 

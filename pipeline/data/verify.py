@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.data.extracts import CompareTask, some
 from pipeline.data.readers import TextSettings
-from pipeline.data.reuse import extracts_of, shards_of
+from pipeline.data.reuse import extracts_of, recorded
 from pipeline.data.shards import PreparedCorpus
 from pipeline.errors import UserError
 
@@ -37,7 +37,7 @@ def verify_texts(corpus: PreparedCorpus) -> TextsCheck:
     gone, found, changed = set(), {}, set()
     sizes: dict[str, int | None] = {}
     settings = TextSettings(text_field=corpus.manifest["settings"]["corpus"]["text_field"])
-    for extract in extracts_of(corpus.directory, dict.fromkeys(shards_of(corpus.manifest)), without):
+    for extract in extracts_of(corpus.directory, recorded(corpus.manifest), without):
         name, reader = extract.name, extract.reader(settings)
         if name not in sizes:
             sizes[name] = reader.size_now()

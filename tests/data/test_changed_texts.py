@@ -57,6 +57,39 @@ def test_an_edited_text_of_the_same_size_is_refused(make_config: MakeConfig, fol
     assert prepare_in_process(whole).fingerprint == corpus.fingerprint
 
 
+@pytest.mark.parametrize(
+    ("changes", "edited", "fresh"),
+    [
+        ({"corpus.deduplicate": True}, "2.txt", b"text 1 again"),  # no longer equal to another
+        ({"corpus.encoding_errors": "skip"}, "3.txt", b"caf\xc3\xa9..."),  # what was wrong with it is mended
+        ({"corpus.train": ["a.txt", "."], "corpus.weights": [0.5, 1]}, "a.txt", b"line\n" * 300 + b"else\n" * 100),
+    ],
+    ids=["a duplicate", "not UTF-8", "a weight"],
+)
+def test_an_edit_of_what_is_in_no_shard_is_refused(
+    make_config: MakeConfig, folder: Path, changes: dict[str, Any], edited: str, fresh: bytes
+) -> None:
+    texts = {"1.txt": b"text 1 is it", "2.txt": b"text 1 is it", "3.txt": b"caf\xe9....", "a.txt": b"line\n" * 400}
+    texts["3.txt"] = texts["3.txt"] if "corpus.encoding_errors" in changes else b"cafe...."
+    for name, text in texts.items():
+        Path(name).write_bytes(text)
+    config = config_of(make_config, ".", **{"corpus.valid_fraction": 0, **changes})
+    corpus = prepare_in_process(config)
+    assert verify_texts(corpus).same == 4
+    Path(edited).write_bytes(fresh)
+    assert len(fresh) == len(texts[edited])
+    with pytest.raises(OtherCorpusError, match=rf"\({edited} has changed since\); remove it or"):
+        prepare_in_process(config)
+    with pytest.raises(UserError, match=r"every byte is as it was written, but .* has changed since"):
+        verify_texts(corpus)
+    Path(edited).write_bytes(texts[edited])
+    assert prepare_in_process(config).fingerprint == corpus.fingerprint
+    # another preparation there, after one that was not finished, replaces its record
+    (folder.parent / "data" / MANIFEST).unlink()
+    Path(edited).write_bytes(fresh)
+    assert verify_texts(prepare_in_process(config)).same == 4
+
+
 def test_an_edit_is_found_although_the_time_was_set_back(make_config: MakeConfig, folder: Path) -> None:
     config = config_of(make_config, write_text(folder, LINES))
     prepare_in_process(config)

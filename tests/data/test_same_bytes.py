@@ -43,7 +43,7 @@ def facts_of(directory: Path) -> dict[str, Any]:
     """Digests of the shards, the tokenizer, the counts, and what is kept about the texts that were read."""
     manifest = json.loads((directory / MANIFEST).read_bytes())
     texts = []
-    for path in sorted(directory.glob("*.sources")):
+    for path in sorted(directory.glob("*-*.sources")):
         extracts = json.loads(path.read_bytes().partition(b"\n")[0])["extracts"]
         texts += [[name, form, start, stop, digest] for name, form, _, _, _, start, stop, digest in extracts]
     counts = {split: {name: value for name, value in entry.items() if name not in ("shards", "source_bytes")}

@@ -40,6 +40,20 @@ def test_vocabulary_cut_off_by_size_and_by_count() -> None:
     assert make("char", "aab", min_count=2).types == ["<unk>", "a"]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("kind", "settings", "sentence"),
+    [
+        ("word", {"min_count": 9}, "tokenizer.min_count: with 9, no word of the training text has a type of its own"),
+        ("word", {"vocab_size": 2}, "tokenizer.vocab_size: with 2, no word of the training text has a type of its own"),
+        ("char", {"min_count": 99}, "tokenizer.min_count: with 99, no char of the training text has a type of its own"),
+    ],
+)
+def test_a_vocabulary_without_a_type_is_refused(kind: str, settings: dict[str, int], sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"^{sentence}; all would be <unk>$"):
+        make(kind, num_documents=2, **settings)
+    assert make(kind, " \n" if kind == "word" else "", **settings).vocab_size <= 2  # there is nothing to know
+
+
 def test_the_token_before_a_text_for_each_tokenizer() -> None:
     assert make("word").start_ids.tolist() == [1]
     assert make("word", eos="none").start_ids.tolist() == [0]  # white space is not a word

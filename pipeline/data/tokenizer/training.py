@@ -86,12 +86,22 @@ def _count_words(texts: list[bytes]) -> Counts:
 
 
 def from_counts(config: TokenizerConfig, counts: Counts, *, eos: str) -> Tokenizer:
-    """The tokenizer with types by falling count; ties are in the order of their characters, which UTF-8 keeps."""
+    """The tokenizer with types by falling count; ties are in the order of their characters, which UTF-8 keeps.
+
+    Raises:
+        UserError: nothing that occurs has a type of its own, so that every token would be ``<unk>``.
+    """
     special = [UNK] if eos == "none" else [UNK, EOS]
     batch = pa.record_batch([as_arrow(counts.numbers), counts.texts], ["number", "text"])
     order = pc.sort_indices(batch, sort_keys=[("number", "descending"), ("text", "ascending")])
     num_common = np.count_nonzero(counts.numbers >= config.min_count)
     common = counts.texts.take(order[:num_common][: config.vocab_size]).to_pylist()
     types = special + [text for text in map(bytes.decode, common) if text not in special]
-    kind = CharTokenizer if config.kind == "char" else WordTokenizer
-    return kind(eos, types[: config.vocab_size])
+    types = types[: config.vocab_size]
+    if len(counts.texts) and types == special and (config.min_count > 1 or config.vocab_size):
+        name = "vocab_size" if config.vocab_size and num_common else "min_count"
+        raise UserError(
+            f"tokenizer.{name}: with {getattr(config, name)}, no {config.kind} of the training text has a type of its "
+            "own; all would be <unk>"
+        )
+    return (CharTokenizer if config.kind == "char" else WordTokenizer)(eos, types)
