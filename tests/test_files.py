@@ -57,6 +57,31 @@ def test_a_reader_sees_the_former_file_until_the_new_one_is_whole(tmp_path: Path
     assert names_in(tmp_path) == ["best.yaml"]
 
 
+def test_content_is_flushed_before_the_name_appears_and_the_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush, flushed = os.fsync, []
+
+    def note(descriptor: int) -> None:
+        flushed.append((os.fstat(descriptor).st_ino, names_in(tmp_path)))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_file(tmp_path / "file", "content")
+    (of_file, before), (of_folder, after) = flushed
+    assert (of_file, of_folder) == ((tmp_path / "file").stat().st_ino, tmp_path.stat().st_ino)
+    assert "file" not in before
+    assert after == ["file"]
+    flushed.clear()
+    with new_folder(tmp_path / "folder") as folder:
+        (folder / "a").touch()
+        (folder / "b").touch()
+    *contents, (of_folder, after) = flushed
+    assert {number for number, _ in contents} == {path.stat().st_ino for path in (tmp_path / "folder").iterdir()}
+    assert not any("folder" in names for _, names in contents)
+    assert (of_folder, after) == (tmp_path.stat().st_ino, ["file", "folder"])
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_an_interrupted_write_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     def interrupted(writing: AbstractContextManager[Path], part: str) -> None:

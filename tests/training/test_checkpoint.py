@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pipeline import launch, run, signing, status
 from pipeline.config import Config
@@ -51,14 +52,20 @@ def test_last_k_and_best_are_kept(make_config: Callable[..., Config]) -> None:
     assert len(kept) <= 3
 
 
-def test_a_loaded_model_is_the_saved_one(trained: Config) -> None:
-    path = checkpoint.find(str(trained.run.directory), "last")
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_loaded_model_is_the_saved_one(make_config: Callable[..., Config], precision: str) -> None:
+    config = make_config({"train.max_steps": 2, "train.precision": precision, "model.dropout": 0.5})
+    launch.train(config, launch.in_process)
+    path = checkpoint.find(str(config.run.directory), "last")
     loaded = checkpoint.load_model(path)
-    again = checkpoint.load_model(path)
-    assert loaded.manifest["step"] == 9
+    assert loaded.manifest["step"] == 2
     assert loaded.tokenizer.decode(loaded.tokenizer.encode("the cat")) == "the cat"
-    for a, b in zip(loaded.model.parameters(), again.model.parameters(), strict=True):
-        assert torch.equal(a, b)
+    saved = load_file(path / "weights.safetensors")
+    assert {str(weight.dtype) for weight in saved.values()} == {f"torch.{precision}"}
+    for name, weight in loaded.model.state_dict().items():
+        assert weight.dtype == saved[name].dtype
+        assert torch.equal(weight, saved[name])
+    assert not loaded.model.training
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "state.pt", "config.yaml", "tokenizer.json", "manifest.json"])

@@ -4,6 +4,7 @@ import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from pipeline import config as configuration
 from pipeline import launch, resources, run
 from pipeline.config import Config
 from pipeline.data.prepare import prepare_in_process
-from pipeline.training import checkpoint
+from pipeline.training import checkpoint, loop
 from pipeline.training.directory import RunDirectory
 from pipeline.training.guard import TrainingStoppedError
 from pipeline.training.loop import INTERRUPTED, LeaveError
@@ -94,6 +95,22 @@ def test_checkpoints_by_the_clock(make_config: Callable[..., Config]) -> None:
     config = make_config({"train.max_steps": 5, "train.checkpoint_every_minutes": 1e-6, "train.keep_checkpoints": 9})
     launch.train(config, launch.in_process)
     assert steps_saved(config) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("rank", "seconds", "saves"), [(0, 119.9, False), (0, 120.0, True), (1, 999.0, False)])
+def test_rank_0_saves_when_so_many_minutes_have_passed(
+    monkeypatch: pytest.MonkeyPatch, rank: int, seconds: float, saves: bool
+) -> None:
+    stand_in: Any = SimpleNamespace(
+        step=SimpleNamespace(rank=rank, world_size=1),
+        train=SimpleNamespace(checkpoint_every_minutes=2.0),
+        saved_at=1000.0,
+        stop_requested=lambda: False,
+        save_requested=lambda: False,
+        monitor=None,
+    )
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0 + seconds)
+    assert loop.agreed(stand_in) == (False, saves)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_intact(
