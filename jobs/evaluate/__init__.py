@@ -118,7 +118,7 @@ def argument_parser() -> argparse.ArgumentParser:
         "--split", choices=["valid", "test"], default="valid", help="of the prepared corpus; default: valid"
     )
     what.add_argument("--text", metavar="FILE", help="any text instead, split as the corpus is")
-    what.add_argument("--stimuli", metavar="FILE", help="separate texts: lines, .csv, .tsv, .jsonl")
+    what.add_argument("--stimuli", metavar="FILE", help="separate texts: lines, .csv, .tsv, .parquet, .jsonl")
     result.add_argument("--by-line", action="store_true", help="each line of --text is a text of its own")
     result.add_argument("--streams", type=whole, metavar="N", help="side by side; 1: exact; default: evaluate.streams")
     result.add_argument("--burn-in", type=whole, metavar="N", help="tokens read before each; default: see settings")
