@@ -27,14 +27,15 @@ class ClusterConfig(Section):
     )
     num_workers: CountOrAuto = setting(
         "auto",
-        "Data-parallel workers; auto: one per GPU, or a single one with all threads; for a trial of a search, one.",
+        "Data-parallel workers; auto: one per GPU, or a single one with all threads; one for each run "
+        "of a search or comparison.",
         unit="workers",
     )
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Device of a worker; auto: cuda if there is a GPU.")
     cpus_per_worker: CountOrAuto = setting(
         "auto",
-        "CPUs and threads of a worker; auto: those of this machine or its container, divided among the workers; for a "
-        "trial of a search without a GPU, one.",
+        "CPUs and threads of a worker; auto: those of this machine or its container, divided among the workers; one "
+        "for each run of a search or comparison without GPUs.",
         unit="CPUs",
     )
     gpus_per_worker: Annotated[float, BeforeValidator(_gpus)] = setting(
