@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import sentencepiece
 
+from pipeline.data.corpus import Slice, find_sources
+from pipeline.data.corpus.slices import group
 from pipeline.data.tokenizer import LoadedTokenizer, SentencePieceTokenizer, Tokenizer, load_tokenizer, pieces
 from pipeline.data.tokenizer.files import parse
 from pipeline.errors import UserError
+from tests.data.corpora import corpus_config, texts_in
 from tests.data.sentencepiece_models import WORDS, random_model, random_text, train
 
 FOLDER = Path(__file__).parent / "sentencepiece"
@@ -119,6 +122,20 @@ def test_a_text_is_not_cut_within_a_match_of_the_model_s_own_rules(tmp_path: Pat
     tokenizer, data = SentencePieceTokenizer("none", model), b"stone the river stone"
     assert tokenizer.processor.normalize("the river") == "▁QUEEN"
     assert [tokenizer.safe_cut(data, start) for start in (1, 6, 10)] == [5, 15, 15]
+
+
+def test_a_range_does_not_end_within_a_match_of_the_model_s_own_rules(tmp_path: Path) -> None:
+    rule = " ".join(f"{ord(c):X}" for c in "the lanterns of it") + "\t" + " ".join(f"{ord(c):X}" for c in "QUEEN")
+    (tmp_path / "rules.tsv").write_text(rule + "\n")
+    model = train(LINES, normalization_rule_tsv=str(tmp_path / "rules.tsv"), model_type="bpe")
+    tokenizer, text = SentencePieceTokenizer("none", model), "stone the lanterns of it and others " * 20
+    (tmp_path / "a.txt").write_text(text)
+    (source,) = find_sources("train", corpus_config(tmp_path / "a.txt").corpus)
+    expected = tokenizer.encode(text).tolist()
+    for num_bytes in range(300, 330):
+        parts = list(group([Slice.whole(source)], num_bytes, tokenizer.safe_cut))
+        assert len(parts) > 1
+        assert [token for part in parts for text in texts_in(part) for token in tokenizer.encode(text)] == expected
 
 
 def test_a_sentencepiece_tokenizer_is_saved_and_loaded_unchanged(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pipeline import storage
 from pipeline.data.readers.base import Batch, Cut, Reader, Tally, TextSettings, UndecodableError, Wanted
 from pipeline.data.readers.digests import Digest
 from pipeline.data.tokenizer import Ids
+from pipeline.data.tokenizer.base import CONTEXT
 from pipeline.data.utf8 import MARK, is_utf8
 from pipeline.errors import UserError
 
@@ -66,10 +67,10 @@ class TextReader(Reader):
         if not self.is_cut_by_bytes:
             return super().find_cut(start, stop, offset)
         cut, length = self.cuts(safe_cut), CUT_BYTES
-        begin = max(start, offset - 8)
+        begin = max(start, offset - CONTEXT)
         with self._opened() as file:
             while True:
-                end = min(stop, begin + length)
+                end = min(stop, max(start, offset - 8) + length)  # as in all versions: where cuts are depends on it
                 data = storage.read_open(file, self.path, begin, end - begin)
                 # text must come before a cut: a mark alone would be a part without a document
                 is_marked = begin == 0 and data.startswith(MARK)

@@ -20,6 +20,7 @@ from pipeline.errors import UserError
 Ids = np.ndarray[Any, np.dtype[Any]]
 
 UNK, EOS = "<unk>", "<eos>"
+CONTEXT = 64  # bytes on either side of a cut that a tokenizer may look at, to tell whether it is safe
 
 
 class UnknownTextError(UserError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.data.tokenizer.base import Ids, Tokenizer
+from pipeline.data.tokenizer.base import CONTEXT, Ids, Tokenizer
 from pipeline.data.tokenizer.bpe import SAMPLE
 from pipeline.data.tokenizer.characters import CUT, binary_array
 from pipeline.data.tokenizer.pieces import Group, encode_in_groups, join_rows
@@ -36,7 +36,6 @@ AS_IT_IS = bytes([3 << 3 | 2, 6, 2 << 3 | 2, 0, 3 << 3, 0, 4 << 3, 0])
 WITHIN_WORD = re.compile(f"{SPACE_MARK}*[^{SPACE_MARK}]*")
 # before a single space between two characters that are not white space
 BEFORE_SPACE_IN_BYTES = re.compile(rb"(?<=[^\0- ])(?= [^\0- ])")
-CONTEXT = 64  # characters or bytes on either side of a cut that are encoded to verify it
 UNKNOWN_RUNS = "\u2603\u2603 \u2603\u2603  \u2603 "
 
 
