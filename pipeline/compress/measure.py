@@ -135,11 +135,12 @@ def seconds_per_token(
     for write in writers.values():
         for _ in range(TURN):
             write()
-    while len(min(seconds.values(), key=len)) < num_tokens:
+    for done in range(0, num_tokens, TURN):
+        turn = min(TURN, num_tokens - done)
         for name, write in writers.items():
-            for _ in range(TURN):
+            for _ in range(turn):
                 started = time.perf_counter()
                 write()
                 seconds[name].append(time.perf_counter() - started)
-            on_tokens(TURN)
+            on_tokens(turn)
     return seconds

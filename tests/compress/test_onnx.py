@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 
-from pipeline.compress.measure import Variant, perplexity
+from pipeline.compress.measure import Variant, perplexity, seconds_per_token
 from pipeline.compress.onnx_export import check_matches, export
 from pipeline.compress.onnx_model import OnnxModel
 from pipeline.config import ModelConfig
@@ -103,6 +103,14 @@ def test_int8_is_scored_with_the_logits_of_single_steps() -> None:
         logits = exported([[token]])[0, 0].astype(np.float64)
         nats += np.log(np.exp(logits).sum()) - logits[following]
     assert perplexity(Variant("onnx-int8", exported, 0), text) == pytest.approx(math.exp(nats / 149), rel=1e-12)
+
+
+def test_as_many_tokens_are_timed_as_are_asked_for() -> None:
+    done: list[int] = []
+    models = {"torch": make_model(), "onnx": OnnxModel(export(make_model(), IDS))}
+    seconds = seconds_per_token(models, 27, on_tokens=done.append)
+    assert {name: len(times) for name, times in seconds.items()} == {"torch": 27, "onnx": 27}
+    assert sum(done) == 2 * 27
 
 
 def test_int8_files_of_earlier_versions_load_and_give_the_same_logits_as_alone() -> None:
