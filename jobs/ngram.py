@@ -40,7 +40,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     numbers = ", ".join(f"{number:,} of {n}" for n, number in enumerate(model.num_ngrams, start=1))
     print(f"n-grams of {len(text.words):,} words: {numbers}")
     for n in model.orders_without_discounts:
-        print(f"note: too few {n}-grams occur once to four times; discounts 0.5, 1 and 1.5 are used")
+        print(f"note: how many {n}-grams occur once to four times gives no discounts; 0.5, 1 and 1.5 are used")
     result: dict[str, Any] = {
         "order": model.order,
         "ngrams": model.num_ngrams,

@@ -23,7 +23,7 @@ from pipeline.ngram.model import BEGIN_ID, LOG_ZERO, Level, NGramModel
 from pipeline.ngram.text import TrainingText
 
 MOST_WORDS = 5  # of an n-gram
-# used if a text has too few n-grams that occur once to four times to estimate its discounts
+# used if the numbers of n-grams that occur once to four times, such as 0, give no discounts
 USUAL_DISCOUNTS = (0.5, 1.0, 1.5)
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
@@ -62,7 +62,10 @@ def adjusted_counts(part: Counted, longer: Counted | None) -> Ids:
 
 
 def discounts_of(adjusted: Ids) -> tuple[float, float, float] | None:
-    """Return D for an a of 1, 2, and 3 or more, from how many n-grams have an a of 1 to 4; None if too few do."""
+    """Return D for an a of 1, 2, and 3 or more, from how many n-grams have an a of 1 to 4.
+
+    None if there are none of one of these, or if a D would not be above 0 and at most the a that it is taken from.
+    """
     t = np.bincount(np.minimum(adjusted, 5), minlength=6).astype(float)
     if not t[1:5].all():
         return None

@@ -40,3 +40,19 @@ def test_a_folder_without_a_corpus_is_named_by_its_option(capsys: pytest.Capture
         2,
         "error: --data: no prepared corpus in nowhere (run jobs.prepare)\n",
     )
+
+
+def test_many_words_without_discounts_are_not_said_to_be_too_few(
+    make_config: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # 10 words occur once, 2 twice, 9 three times and 50 four times: D for 2 would be below 0
+    counts = [1] * 10 + [2] * 2 + [3] * 9 + [4] * 50
+    text = tmp_path / "text.txt"
+    text.write_text(" ".join(f"w{i}" for i, count in enumerate(counts) for _ in range(count)) + "\n")
+    changes = {"corpus.train": [str(text)], "corpus.valid_fraction": 0, "tokenizer.kind": "word"}
+    prepare_in_process(make_config({**changes, "tokenizer.eos": "line"}))
+    found = ngram.main(["--data", str(tmp_path / "data"), "--order", "1"])
+    assert found is not None
+    assert found["orders_without_discounts"] == [1]
+    printed = capsys.readouterr().out
+    assert "note: how many 1-grams occur once to four times gives no discounts; 0.5, 1 and 1.5 are used" in printed
