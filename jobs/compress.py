@@ -135,6 +135,8 @@ def smaller_models(
     loaded: Any, share: float, output: Path, arguments: argparse.Namespace, *, again: str
 ) -> Iterator[Any]:
     """Yield the model without ``share`` of its units, then the same one fine-tuned by a run of its own."""
+    import torch
+
     from jobs.train import train
     from pipeline import run
     from pipeline.compress.units import begin_tuning, tuning_config, without_units
@@ -157,7 +159,9 @@ def smaller_models(
             num_steps=arguments.fine_tune_steps,
             steps_per_epoch=data.num_windows(),
         )
+        num_threads = torch.get_num_threads()
         tuned = checkpoint.load_model(train(config, again=again, verbose=arguments.verbose)["checkpoint"])
+        torch.set_num_threads(num_threads)  # a run in this process has set its own, with which no form is to be timed
         yield in_torch(f"{name}-tuned", tuned, output)
 
 

@@ -118,7 +118,13 @@ def test_a_smaller_model_is_tuned_with_the_ordinary_loop(
             run_job(compress.main, [*arguments, *wrong])
         assert sentence in capsys.readouterr().err
     assert not output.exists()
-    run_job(compress.main, [*arguments, "--units", "0.5", "--fine-tune-steps", "80", "--json"])
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        run_job(compress.main, [*arguments, "--units", "0.5", "--fine-tune-steps", "80", "--json"])
+        assert torch.get_num_threads() == 3  # not the one of the tuning run
+    finally:
+        torch.set_num_threads(num_threads)
     rows = {row["variant"]: row for row in json.loads(capsys.readouterr().out.splitlines()[-1])["variants"]}
     assert list(rows)[-2:] == ["units-0.5", "units-0.5-tuned"]
     assert rows["units-0.5-tuned"]["perplexity"] < rows["units-0.5"]["perplexity"]
