@@ -86,7 +86,10 @@ class RecurrayConfig(PretrainedConfig):
 
 
 class RecurrentState:
-    """The state of every layer, in parts of (B, H), after ``num_tokens``: what ``generate`` calls a cache."""
+    """The state of every layer, in parts of (B, H), after ``num_tokens``: what ``generate`` calls a cache.
+
+    It is at least in float32, whatever the format of the weights.
+    """
 
     is_compileable = False
     is_linear = (False,)  # so that transformers drops the tokens that were already read
@@ -120,6 +123,16 @@ class RecurrayOutput(ModelOutput):
     hidden_states: tuple[Tensor, ...] | None = None
 
 
+def exact(values: Tensor) -> Tensor:
+    """``values`` at least in float32, in which gates and states are computed, also under autocast."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(…, E) → (…, V): the product with a (V, E) matrix in its format, or autocast's; the result is ``exact``."""
+    return exact(F.linear(rows.to(weight.dtype), weight, bias))
+
+
 class Reading:
     """Where the tokens stand in a padded batch.
 
@@ -132,6 +145,7 @@ class Reading:
         # padding gets the output of the token before it: generate continues from the last place, whatever is there
         self.back = (mask.cumsum(1) - 1).clamp(min=0)  # (B, T)
         self.lengths = mask.sum(1)  # (B,)
+        self.is_first = mask.cumsum(1) <= 1  # (B, T): up to the first token, which no token predicts
 
     @staticmethod
     def moved(values: Tensor, order: Tensor) -> Tensor:
@@ -161,21 +175,21 @@ class FusedLayer:
         """(B, T, E) and a state of (B, H) → (B, T, H), the next state."""
         if inputs.shape[1] == 1 and reading is None:
             own: Any = self
-            gates = F.linear(inputs[:, 0], own.weight_ih_l0, own.bias_ih_l0)
-            end = self.step(gates, F.linear(state[0], own.weight_hh_l0, own.bias_hh_l0), state)
+            gates = product(inputs[:, 0], own.weight_ih_l0, own.bias_ih_l0)
+            end = self.step(gates, product(state[0], own.weight_hh_l0, own.bias_hh_l0), state)
             return end[0].unsqueeze(1), end
-        parts = tuple(part.unsqueeze(0).contiguous() for part in state)
+        parts = tuple(part.unsqueeze(0).to(inputs.dtype).contiguous() for part in state)
         begin = parts if len(parts) == 2 else parts[0]
         layer: Any = super()
         if reading is None:
             hidden, end = layer.forward(inputs, begin)
             ends = end if isinstance(end, tuple) else (end,)
-            return hidden, tuple(part.squeeze(0) for part in ends)
+            return hidden, tuple(exact(part.squeeze(0)) for part in ends)
         lengths = reading.lengths.clamp(min=1).cpu()
         packed = nn.utils.rnn.pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
         hidden, end = layer.forward(packed, begin)
         hidden, _ = nn.utils.rnn.pad_packed_sequence(hidden, batch_first=True, total_length=inputs.shape[1])
-        ends = tuple(part.squeeze(0) for part in (end if isinstance(end, tuple) else (end,)))
+        ends = tuple(exact(part.squeeze(0)) for part in (end if isinstance(end, tuple) else (end,)))
         has_tokens = (reading.lengths > 0).unsqueeze(1)
         return hidden, tuple(torch.where(has_tokens, part, before) for part, before in zip(ends, state, strict=True))
 
@@ -232,8 +246,8 @@ class Cell(nn.Module):
         """(B, T, E) and a state of (B, H) → (B, T, H), the next state."""
         hidden, states = self.unrolled(inputs, state)
         if reading is None:
-            return hidden, tuple(part[:, -1] for part in states)
-        return hidden, tuple(reading.ends(part, before) for part, before in zip(states, state, strict=True))
+            return hidden, tuple(exact(part[:, -1]) for part in states)
+        return hidden, tuple(reading.ends(exact(part), before) for part, before in zip(states, state, strict=True))
 
     def unrolled(self, inputs: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(B, T, E), state → (B, T, H) outputs, each part of the state after every step (B, T, ·)."""
@@ -241,7 +255,7 @@ class Cell(nn.Module):
 
     def products(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """(B, T, E) → (B, T, H) each."""
-        return F.linear(inputs, self.weight, self.bias).chunk(self.num_products, dim=-1)
+        return product(inputs, self.weight, self.bias).chunk(self.num_products, dim=-1)
 
 
 def running_average(candidates: Tensor, forget: Tensor, start: Tensor) -> Tensor:
@@ -290,7 +304,8 @@ class QRNN(Cell):
         cell, before = state
         seen = inputs
         if self.width == 2:
-            seen = torch.cat([torch.cat([before.unsqueeze(1), inputs[:, :-1]], dim=1), inputs], dim=2)  # (B, T, 2E)
+            before = before.to(inputs.dtype).unsqueeze(1)
+            seen = torch.cat([torch.cat([before, inputs[:, :-1]], dim=1), inputs], dim=2)  # (B, T, 2E)
         candidates, forget, output = self.products(seen)
         cells = running_average(torch.tanh(candidates), torch.sigmoid(forget), cell)
         return torch.sigmoid(output) * cells, (cells, inputs[:, :, : self.state_sizes[1]])
@@ -309,9 +324,9 @@ class ResetBeforeGRU(Cell):
         size = self.weight_hh.shape[1]
         gates_weight, new_weight = self.weight_hh[: 2 * size], self.weight_hh[2 * size :]
         hidden, steps = state[0], []
-        for product in F.linear(inputs, self.weight, self.bias).unbind(1):  # (B, 3H)
-            reset, update = torch.sigmoid(product[:, : 2 * size] + F.linear(hidden, gates_weight)).chunk(2, dim=1)
-            new = torch.tanh(product[:, 2 * size :] + F.linear(reset * hidden, new_weight))
+        for sums in product(inputs, self.weight, self.bias).unbind(1):  # (B, 3H)
+            reset, update = torch.sigmoid(sums[:, : 2 * size] + product(hidden, gates_weight)).chunk(2, dim=1)
+            new = torch.tanh(sums[:, 2 * size :] + product(reset * hidden, new_weight))
             hidden = torch.lerp(new, hidden, update)
             steps.append(hidden)
         outputs = torch.stack(steps, dim=1)
@@ -341,9 +356,9 @@ class MogrifierLSTM(Cell):
             for index, place in enumerate(range(0, len(mixers), self.num_factors)):
                 sums = both[1 - index % 2]
                 for factor in reversed(mixers[place : place + self.num_factors]):
-                    sums = F.linear(sums, factor)
+                    sums = product(sums, factor)
                 both[index % 2] = both[index % 2] * 2 * torch.sigmoid(sums)
-            sums = F.linear(both[0], self.weight, self.bias) + F.linear(both[1], self.weight_hh)
+            sums = product(both[0], self.weight, self.bias) + product(both[1], self.weight_hh)
             enter, forget, candidate, output = sums.chunk(4, dim=1)
             cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(candidate)
             hidden = torch.sigmoid(output) * torch.tanh(cell)
@@ -370,9 +385,10 @@ class SLSTM(Cell):
     def unrolled(self, inputs: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         (hidden, average, log), steps = state, []
         blocks = self.weight_hh.unflatten(0, (self.num_heads, -1))  # (K, 4D, D)
-        for product in F.linear(inputs, self.weight, self.bias).unbind(1):  # (B, 4H)
-            heads = torch.einsum("bkd,kgd->bkg", hidden.unflatten(1, (self.num_heads, -1)), blocks)
-            gates = (product.unflatten(1, (self.num_heads, -1)) + heads).chunk(4, dim=2)  # (B, K, D) each
+        for sums in product(inputs, self.weight, self.bias).unbind(1):  # (B, 4H)
+            before = hidden.to(blocks.dtype).unflatten(1, (self.num_heads, -1))  # (B, K, D)
+            heads = exact(torch.einsum("bkd,kgd->bkg", before, blocks))  # (B, K, 4D)
+            gates = (sums.unflatten(1, (self.num_heads, -1)) + heads).chunk(4, dim=2)  # (B, K, D) each
             forget, enter, candidate, output = (gate.flatten(1) for gate in gates)
             log = log.masked_fill(log == 0, -torch.inf)
             kept = (forget if self.is_exponential else F.logsigmoid(forget)) + log
@@ -432,6 +448,7 @@ class Recurrence(nn.Module):
         for index, (layer, begin) in enumerate(zip(layers, state, strict=True)):
             branch = F.dropout(self.normalized(hidden, index), self.dropout, self.training)
             output, end = layer.run(branch, begin, reading)
+            output = output.to(branch.dtype)
             hidden = hidden + output if self.residual and hidden.shape == output.shape else output
             outputs.append(hidden)
             ends.append(end)
@@ -549,12 +566,20 @@ class RecurrayForCausalLM(PreTrainedModel, GenerationMixin):
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
         self.head = new_embeddings
 
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Embedding:
+        """As in every model. Raises ``ValueError`` if the head has matrices of its own for the types."""
+        head = self.config.head
+        is_same = new_num_tokens in (None, self.config.vocab_size) and not args and not kwargs.get("pad_to_multiple_of")
+        if not is_same and (head == "adaptive" or (head == "mixture" and not self.config.tie_word_embeddings)):
+            raise ValueError(f"new_num_tokens: the head of this model ({head}) has a fixed number of types")
+        return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
+
     def blank_state(self, batch_size: int) -> RecurrentState:
         """The state before any token."""
-        weight = self.embedding.weight
+        like = exact(self.embedding.weight.new_zeros(0))
         layers: Any = self.recurrence.layers
         return RecurrentState(
-            [tuple(weight.new_zeros(batch_size, size) for size in layer.state_sizes) for layer in layers], 0
+            [tuple(like.new_zeros(batch_size, size) for size in layer.state_sizes) for layer in layers], 0
         )
 
     def forward(
@@ -577,7 +602,8 @@ class RecurrayForCausalLM(PreTrainedModel, GenerationMixin):
             attention_mask: (B, all tokens so far); padding, on either side, leaves a row's state as it is.
             cache: the state that an earlier call returned; ``past_key_values`` is the same under its older name.
             inputs_embeds: (B, T, E) in place of ``input_ids``.
-            labels: (B, T) token ids, usually ``input_ids`` themselves: they are shifted here; −100 does not count.
+            labels: (B, T) token ids, usually ``input_ids`` themselves: they are shifted here; −100 does not count, nor
+                does a row's first token, also after padding.
             logits_to_keep: return only the logits of this many last tokens; 0: of all.
         """
         if (input_ids is None) == (inputs_embeds is None):
@@ -597,6 +623,7 @@ class RecurrayForCausalLM(PreTrainedModel, GenerationMixin):
         logits = self.head(last if self.projection is None else self.projection(last))
         loss = None
         if labels is not None:
+            labels = labels if reading is None else labels.masked_fill(reading.is_first, -100)
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
         keeps_state = self.config.use_cache if use_cache is None else use_cache
         wants_hidden = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states

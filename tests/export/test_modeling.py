@@ -1,0 +1,92 @@
+"""The modeling file of an exported folder: number formats, and what fine-tuning asks of it."""
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.export.modeling_recurray import RecurrayConfig, RecurrayForCausalLM
+from tests.export.exports import CELLS
+
+VOCAB_SIZE = 30
+IDS = torch.randint(0, VOCAB_SIZE, (2, 9), generator=torch.Generator().manual_seed(0))  # (B, T)
+
+
+def new_model(**settings: Any) -> Any:
+    """A small model in evaluation mode with random weights."""
+    torch.manual_seed(0)
+    settings = {"hidden_sizes": [12, 8], "embedding_size": 8, "vocab_size": VOCAB_SIZE, **settings}
+    return RecurrayForCausalLM(RecurrayConfig(**settings)).eval()
+
+
+KINDS = [{"cell": cell} for cell in CELLS] + [{"mogrifier_rounds": 2}, {"cell": "gru", "layer_norm": True}]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("is_converted", [False, True])
+def test_bf16_stays_near_float32(kind: dict[str, Any], is_converted: bool) -> None:
+    model = new_model(**kind)
+    with torch.no_grad():
+        expected, after = model(IDS), model(IDS[:, :1], cache=model(IDS).cache)
+    if is_converted:  # as by from_pretrained(…, dtype=torch.bfloat16), else as by Trainer(bf16=True)
+        model = copy.deepcopy(model).bfloat16()
+    mask = torch.tensor([[0] * 4 + [1] * 5, [1] * 9])
+    with torch.autocast("cpu", torch.bfloat16, enabled=not is_converted):
+        found = model(IDS, labels=IDS)
+        found.loss.backward()
+        then = model(IDS[:, :1], cache=found.cache)
+        padded = model(IDS, attention_mask=mask)
+        written = model.generate(IDS, attention_mask=mask, max_new_tokens=3, do_sample=False, pad_token_id=0)
+    assert written.shape == (2, 12)
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    torch.testing.assert_close(found.logits.float(), expected.logits, atol=0.1, rtol=0)
+    torch.testing.assert_close(then.logits.float(), after.logits, atol=0.1, rtol=0)
+    torch.testing.assert_close(padded.logits[1].float(), expected.logits[1], atol=0.1, rtol=0)
+    for output in (found, then, padded):
+        assert {part.dtype for layer in output.cache.layers for part in layer} == {torch.float32}
+
+
+def test_a_slow_average_does_not_stop_in_bf16() -> None:
+    """h_T = 1 − (1 − z)^T for constant gates; an average in bf16 would stop at 0.5, where z (1 − h) is rounded off."""
+    model = new_model(cell="mingru", hidden_sizes=[8])
+    layer = model.recurrence.layers[0]
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.bias[:8], layer.bias[8:] = -6.0, 1.0
+        state = model.bfloat16()(IDS[:1, :1].expand(1, 400)).cache.layers[0][0]
+    z = 1 / (1 + math.exp(6.0))
+    torch.testing.assert_close(state, torch.full((1, 8), 1 - (1 - z) ** 400), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_loss_of_a_padded_batch_is_the_mean_over_the_predictions_of_its_rows(side: str) -> None:
+    model = new_model(cell="gru")
+    long, short = IDS[:1], IDS[1:, :5]
+    expected = (model(long, labels=long).loss * 8 + model(short, labels=short).loss * 4) / 12
+    batch, mask = torch.zeros_like(IDS), torch.zeros_like(IDS)
+    where = slice(4, 9) if side == "left" else slice(0, 5)
+    batch[0], mask[0] = long[0], 1
+    batch[1, where], mask[1, where] = short[0], 1
+    found = model(batch, attention_mask=mask, labels=batch.masked_fill(mask == 0, -100)).loss
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(("head", "is_tied"), [("softmax", False), ("softmax", True), ("mixture", True)])
+def test_types_can_be_added(head: str, is_tied: bool) -> None:
+    model = new_model(head=head, num_experts=2, tie_word_embeddings=is_tied)
+    before = model(IDS).logits.log_softmax(-1)
+    model.resize_token_embeddings(VOCAB_SIZE + 3)
+    ids = torch.cat([IDS, torch.tensor([[VOCAB_SIZE], [VOCAB_SIZE + 2]])], dim=1)
+    output = model(ids, labels=ids)
+    assert output.logits.shape == (2, 10, VOCAB_SIZE + 3)
+    torch.testing.assert_close(output.logits[:, :9, :VOCAB_SIZE].log_softmax(-1), before)
+
+
+@pytest.mark.parametrize(("head", "is_tied"), [("adaptive", False), ("adaptive", True), ("mixture", False)])
+def test_types_cannot_be_added_to_a_head_with_matrices_of_its_own(head: str, is_tied: bool) -> None:
+    model = new_model(head=head, num_experts=2, adaptive_cutoffs=[9, 20], tie_word_embeddings=is_tied)
+    assert model.resize_token_embeddings(VOCAB_SIZE).num_embeddings == VOCAB_SIZE
+    with pytest.raises(ValueError, match=rf"the head of this model \({head}\) has a fixed number of types"):
+        model.resize_token_embeddings(VOCAB_SIZE + 3)
