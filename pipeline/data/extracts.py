@@ -20,7 +20,7 @@ import xxhash
 
 from pipeline import storage
 from pipeline.data import readers
-from pipeline.data.corpus.slices import Slice, group, num_bytes_of
+from pipeline.data.corpus.slices import Slice, group, in_batches, num_bytes_of
 from pipeline.data.directory import Say
 from pipeline.data.readers import Digest, Reader, TextSettings
 from pipeline.data.readers.digests import tag_of
@@ -78,6 +78,12 @@ def settled_before(path: str) -> float:
     return storage.modified(path) * 1e9 - COARSE_NANOSECONDS
 
 
+def bytes_of(extract_and_reader: tuple[Extract, Reader]) -> int:
+    """Bytes of text of an extract; a guess for a table."""
+    extract, reader = extract_and_reader
+    return Slice(reader, extract.start, extract.stop).num_bytes
+
+
 @dataclass(frozen=True)
 class CompareTask:
     """Reads texts again; calling it returns the names of those that have changed."""
@@ -86,8 +92,7 @@ class CompareTask:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes that are read; a guess for a table."""
-        return sum(Slice(reader, extract.start, extract.stop).num_bytes for extract, reader in self.extracts)
+        return sum(map(bytes_of, self.extracts))
 
     def __call__(self) -> list[str]:
         return [extract.name for extract, reader in self.extracts if not is_unchanged(extract, reader)]
@@ -184,15 +189,7 @@ def changed_texts(
 
 def compare_tasks(extracts: Iterable[tuple[Extract, Reader]]) -> Iterator[CompareTask]:
     """Tasks that compare all ``extracts``, each reading about ``COMPARED_BYTES``."""
-    part: list[tuple[Extract, Reader]] = []
-    num_bytes = 0
-    for extract, reader in extracts:
-        part.append((extract, reader))
-        num_bytes += Slice(reader, extract.start, extract.stop).num_bytes
-        if num_bytes >= COMPARED_BYTES:
-            yield CompareTask(tuple(part))
-            part, num_bytes = [], 0
-    if part:
+    for part in in_batches(extracts, COMPARED_BYTES, bytes_of):
         yield CompareTask(tuple(part))
 
 

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from pipeline import config as configuration
-from pipeline.data.corpus import Slice, find_sources
-from pipeline.data.corpus.deduplication import Hashes, deduplicated, repeated
+from pipeline.data.corpus import Slice, deduplication, find_sources
+from pipeline.data.corpus.deduplication import Hashes, HashTask, deduplicated, repeated
 from pipeline.data.prepare import in_process
+from pipeline.data.readers import TextSettings
+from pipeline.data.readers.text import TextReader
 
 
 def test_the_first_of_equal_hashes_stays() -> None:
@@ -40,3 +43,17 @@ def test_a_document_takes_little_more_than_its_hash(tmp_path: Path) -> None:
     num_bytes = sum(part.hashes.nbytes + len(part.packed_numbers) + len(part.packed_places) for part in held)
     assert sum(len(part.hashes) for part in held) == 20_000
     assert 16 * 20_000 < num_bytes < 17 * 20_000
+
+
+def test_the_work_of_dividing_files_among_tasks_grows_with_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Slice] = []
+    monkeypatch.setattr(Slice, "num_bytes", property(lambda item: asked.append(item) or item.reader.num_bytes))
+    monkeypatch.setattr(deduplication, "HASHED_BYTES", 40_000)
+    readers = [TextReader(f"{n}.txt", f"/{n}.txt", TextSettings(), 100, 100, 100) for n in range(1000)]
+    tasks: list[HashTask] = []
+    deduplication.hashed(
+        {Slice.whole(reader): n for n, reader in enumerate(readers)}, lambda own: tasks.extend(own) or []
+    )
+    assert [len(task.slices) for task in tasks] == [400, 400, 200]
+    assert [number for task in tasks for number in task.numbers] == list(range(1000))
+    assert len(asked) < 5000

@@ -18,7 +18,7 @@ import xxhash
 
 from pipeline.config import CorpusConfig
 from pipeline.data.corpus.documents import documents
-from pipeline.data.corpus.slices import Slice, group, num_bytes_of
+from pipeline.data.corpus.slices import Slice, group, in_batches, num_bytes_of
 from pipeline.data.packing import pack, unpack
 from pipeline.data.readers import Tally, UndecodableError
 from pipeline.data.tokenizer import Ids
@@ -154,12 +154,8 @@ def hashed(number_of: Mapping[Slice, int], map_tasks: MapTasks) -> list[Hashes]:
             files.append(item)
         else:
             tasks += [HashTask(tuple(part), (number,)) for part in group([item], HASHED_BYTES)]
-    batch: list[Slice] = []
-    for item in files:
-        batch.append(item)
-        if num_bytes_of(batch) >= HASHED_BYTES or item is files[-1]:
-            tasks.append(HashTask(tuple(batch), tuple(number_of[own] for own in batch)))
-            batch = []
+    for batch in in_batches(files, HASHED_BYTES, lambda item: item.num_bytes):
+        tasks.append(HashTask(tuple(batch), tuple(number_of[own] for own in batch)))
     return sorted(map_tasks(tasks), key=lambda part: part.first)
 
 

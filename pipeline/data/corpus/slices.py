@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xxhash
@@ -20,6 +20,7 @@ from pipeline.errors import UserError
 WEIGHT_TOLERANCE = 0.05
 SAMPLE_PARTS, SAMPLE_PART_BYTES = 128, 4096
 ALL = (0.0, 1.0)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,20 @@ def group(slices: Sequence[Slice], num_bytes: int, safe_cut: Cut | None = None) 
         if room <= 0:
             yield found
             found, room = [], num_bytes
+    if found:
+        yield found
+
+
+def in_batches(items: Iterable[T], num_bytes: int, bytes_of: Callable[[T], int]) -> Iterator[list[T]]:
+    """``items``, whole, in lists that reach ``num_bytes``, except for the last."""
+    found: list[T] = []
+    total = 0
+    for item in items:
+        found.append(item)
+        total += bytes_of(item)
+        if total >= num_bytes:
+            yield found
+            found, total = [], 0
     if found:
         yield found
 

@@ -15,7 +15,7 @@ from pipeline import storage
 from pipeline.data.readers.base import Batch, Cut, Reader, Tally, TextSettings, UndecodableError, Wanted
 from pipeline.data.readers.digests import Digest
 from pipeline.data.tokenizer import Ids
-from pipeline.data.tokenizer.base import CONTEXT
+from pipeline.data.tokenizer.base import CONTEXT, after_newline, before_character
 from pipeline.data.utf8 import MARK, is_utf8
 from pipeline.errors import UserError
 
@@ -215,11 +215,6 @@ def paragraphs(block: bytes, offset: int) -> tuple[Ids, list[bytes]]:
     return np.array(places, dtype=np.int64), found
 
 
-def after_newline(data: bytes, start: int) -> int | None:
-    newline = data.find(b"\n", start - 1)
-    return newline + 1 if 0 <= newline < len(data) - 1 else None
-
-
 def after_blank_line(data: bytes, start: int) -> int | None:
     found = BLANK_LINES.search(data, start - 1)
     # the last line may be blank up to its end, beyond ``data``, and then belongs to the blank lines
@@ -231,7 +226,7 @@ def in_text(data: bytes, start: int) -> int | None:
     for end in (b"\n", b" "):
         if 0 <= (found := data.find(end, start - 1)) < len(data) - 1:
             return found + 1
-    return next((i for i in range(start, len(data)) if data[i] & 0xC0 != 0x80), None)
+    return before_character(data, start)
 
 
 def between_lines(safe_cut: Cut) -> Cut:

@@ -199,6 +199,12 @@ def before_character(data: bytes, start: int) -> int | None:
     return next((place for place in range(start, len(data)) if data[place] & 0xC0 != 0x80), None)
 
 
+def after_newline(data: bytes, start: int) -> int | None:
+    """The first start of a line at or after ``start`` > 0 that has anything after it; None: there is none."""
+    newline = data.find(b"\n", start - 1)
+    return newline + 1 if 0 <= newline < len(data) - 1 else None
+
+
 # Arrow's own conversions to and from numpy import pandas first: half a second, and some 40 MB of memory
 def values_of(indices: pa.Int32Array) -> Ids:
     """The numbers in ``indices``."""

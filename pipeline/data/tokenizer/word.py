@@ -10,7 +10,7 @@ from itertools import repeat
 import numpy as np
 import pyarrow as pa
 
-from pipeline.data.tokenizer.base import Ids, TypesTokenizer, values_of
+from pipeline.data.tokenizer.base import Ids, TypesTokenizer, after_newline, values_of
 from pipeline.data.tokenizer.characters import CUT, END, CharacterClasses, binary_array
 from pipeline.data.tokenizer.pieces import Group, encode_in_groups
 
@@ -72,8 +72,7 @@ class WordTokenizer(TypesTokenizer):
         return [word for word in text.split() if self.id_of.get(word, self.unk_id) == self.unk_id]
 
     def safe_cut(self, data: bytes, start: int) -> int | None:
-        newline = data.find(b"\n", start - 1)
-        return newline + 1 if 0 <= newline < len(data) - 1 else None
+        return after_newline(data, start)
 
 
 def classify(characters: str) -> Ids:
