@@ -189,13 +189,15 @@ def cells(
         )
         step = build_step(setting, model, precision=low)
         found = timed(repeated(step, model, on_device(setting, device), setting.lr), device, seconds=seconds / 2)
-        first = of_gru.setdefault((bptt, precision), found.milliseconds) if cell == "gru" else of_gru[bptt, precision]
+        if cell == "gru":
+            of_gru[bptt, precision] = found.milliseconds
         tokens_per_second = 1000 * bptt * num_streams / found.milliseconds
-        times = first / found.milliseconds
+        first = of_gru.get((bptt, precision))  # None: its row failed
+        times = None if first is None else first / found.milliseconds
         return {
             "row": f"{cell} {sizes[cell]} trained, {models.NUM_LAYERS} layers, B {num_streams} × T {bptt:,}, "
             f"{precision}: tokens/s; times nn.GRU",
-            "figure": f"{tokens_per_second:,.0f}; {times:.2f}",
+            "figure": f"{tokens_per_second:,.0f}; {'not known' if times is None else format(times, '.2f')}",
             "hidden_size": sizes[cell],
             "step_ms": found.milliseconds,
             "host_ms": found.host_milliseconds,

@@ -157,6 +157,21 @@ def test_rows_of_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     assert counts == pytest.approx([counts[0]] * 4, rel=0.08)  # sizes are multiples of 8
 
 
+def test_cells_whose_gru_failed_keep_their_own_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, [4.0, 2.0, 16.0] * 2)
+    usual, built = models.build, list[str]()
+
+    def build(arguments: Any, cell: str, hidden_size: int) -> Any:
+        if cell == "gru" and built:  # the first one only has its parameters counted
+            raise RuntimeError("out of memory")
+        built.append(cell)
+        return usual(arguments, cell, hidden_size)
+
+    monkeypatch.setattr(models, "build", build)
+    figures = [row["figure"] for row in cells(64, 2, [5], CPU, until=time.time() + 600)]
+    assert figures[:3] == ["failed: RuntimeError: out of memory", "2,500; not known", "5,000; not known"]
+
+
 def test_a_row_that_fails_or_has_no_time_leaves_the_others() -> None:
     def measure(seconds: float, name: str) -> dict[str, Any]:
         assert 0 < seconds <= 100
