@@ -126,7 +126,8 @@ class Documents:
     @property
     def unused(self) -> str:
         """The tokens that truncation leaves out of every epoch."""
-        return f"{self.num_unused:,} tokens cut off beyond train.bptt={self.most_tokens} of a document"
+        number, most = self.num_unused, self.most_tokens
+        return f"{number:,} token{'s' * (number != 1)} cut off beyond train.bptt={most} of a document"
 
     def num_windows(self, epoch: int = 0) -> int:
         """Windows of any epoch."""

@@ -214,7 +214,7 @@ class Streams:
     @property
     def unused(self) -> str:
         """The unused tokens, in words."""
-        return f"{self.num_unused:,} tokens left over at the end of an epoch"
+        return f"{self.num_unused:,} token{'s' * (self.num_unused != 1)} left over at the end of an epoch"
 
     def offsets(self, epoch: int) -> Ids:
         """(B,) inputs by which each stream of all ranks is rotated in ``epoch``: the same on every rank."""

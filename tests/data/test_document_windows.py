@@ -49,7 +49,7 @@ def test_five_documents_in_windows_of_two() -> None:
     assert [window.num_targets for window in windows] == [sum(map(len, rows_of(window))) for window in windows]
     assert (data.num_windows(), data.epoch_end, data.tokens_per_epoch, data.num_unused) == (3, 3, 12, 1)
     assert data.tokens_reached().tolist() == np.cumsum([window.num_inputs for window in windows]).tolist()
-    assert data.unused == "1 tokens cut off beyond train.bptt=4 of a document"
+    assert data.unused == "1 token cut off beyond train.bptt=4 of a document"
 
 
 @settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])

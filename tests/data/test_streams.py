@@ -20,7 +20,7 @@ def test_the_alphabet() -> None:
     streams = Streams(ArrayTokens(np.arange(26, dtype=np.uint16)), batch_size=4, bptt=4)
     first, second = streams.windows()
     assert streams.tokens_per_stream == 6
-    assert streams.num_unused == 1
+    assert (streams.num_unused, streams.unused) == (1, "1 token left over at the end of an epoch")
     assert first.inputs.T.tolist() == [[0, 1, 2, 3], [6, 7, 8, 9], [12, 13, 14, 15], [18, 19, 20, 21]]
     assert first.targets.T.tolist() == [[1, 2, 3, 4], [7, 8, 9, 10], [13, 14, 15, 16], [19, 20, 21, 22]]
     assert second.inputs.T.tolist() == [[4, 5], [10, 11], [16, 17], [22, 23]]
