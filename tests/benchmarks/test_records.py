@@ -190,4 +190,14 @@ def test_each_record_keeps_the_rules_and_its_log_reaches_the_target(recipe: Path
     needed = timing.tokens_in_log(track, recipe.with_suffix(".csv"))
     row = next(line for line in (tracks.FOLDER / "README.md").read_text(encoding="utf-8").splitlines()
                if f"{recipe.parent.name}/{recipe.name}" in line)  # fmt: skip
-    assert f"{needed:,}" in row
+    assert f"{needed:,} (peer: " in row
+    assert f"{track.peer.get('tokens') or track.peer['at_least']:,}" in row
+
+
+def test_the_peer_of_ptb_100_needs_an_epoch_more_than_the_log_of_it_has() -> None:
+    log = (tracks.FOLDER / "peers" / "ptb-100.csv").read_text().splitlines()
+    epochs, tokens, _, perplexity = log[-1].split(",")
+    num_per_epoch = (929_589 // 20 - 1) * 20  # 20 streams of whole words, whose first one is no target
+    assert int(tokens) == int(epochs) * num_per_epoch
+    assert float(perplexity) > PTB.at_most
+    assert PTB.peer["at_least"] == (int(epochs) + 1) * num_per_epoch
