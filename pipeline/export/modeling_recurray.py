@@ -16,7 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
+from transformers.generation import utils as generation
 from transformers.utils import ModelOutput
+
+# what generate calls the state: older versions know it only by the second name
+CACHE = "cache" if "cache" in getattr(generation, "ALL_CACHE_NAMES", ["cache"]) else "past_key_values"
 
 
 class RecurrayConfig(PretrainedConfig):
@@ -121,6 +125,11 @@ class RecurrayOutput(ModelOutput):
     logits: Tensor | None = None
     cache: RecurrentState | None = None
     hidden_states: tuple[Tensor, ...] | None = None
+
+    @property
+    def past_key_values(self) -> RecurrentState | None:
+        """``cache`` under its older name."""
+        return self.cache
 
 
 def exact(values: Tensor) -> Tensor:
@@ -573,6 +582,17 @@ class RecurrayForCausalLM(PreTrainedModel, GenerationMixin):
         if not is_same and (head == "adaptive" or (head == "mixture" and not self.config.tie_word_embeddings)):
             raise ValueError(f"new_num_tokens: the head of this model ({head}) has a fixed number of types")
         return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """As in every model; a state may be given as ``cache`` or as ``past_key_values``."""
+        for name in {"cache", "past_key_values"} & kwargs.keys():
+            kwargs[CACHE] = kwargs.pop(name)
+        return super().generate(*args, **kwargs)
+
+    def _update_model_kwargs_for_generation(self, outputs: Any, model_kwargs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Hand the state on to the next step, in older versions too: else each token would be read alone."""
+        found = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
+        return {**found, CACHE: outputs.cache} if "cache" in outputs else found
 
     def blank_state(self, batch_size: int) -> RecurrentState:
         """The state before any token."""

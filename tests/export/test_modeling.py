@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import GenerationMixin
 
+from pipeline.export import modeling_recurray
 from pipeline.export.modeling_recurray import RecurrayConfig, RecurrayForCausalLM
 from tests.export.exports import CELLS
 
@@ -90,3 +92,22 @@ def test_types_cannot_be_added_to_a_head_with_matrices_of_its_own(head: str, is_
     assert model.resize_token_embeddings(VOCAB_SIZE).num_embeddings == VOCAB_SIZE
     with pytest.raises(ValueError, match=rf"the head of this model \({head}\) has a fixed number of types"):
         model.resize_token_embeddings(VOCAB_SIZE + 3)
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_generate_keeps_the_state_whatever_its_version_calls_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def handed_on(self: Any, outputs: Any, model_kwargs: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """What transformers 5.20 does, which knows a state only as past_key_values, and 5.24, as cache."""
+        return {**model_kwargs, name: outputs[name]} if name in outputs else model_kwargs
+
+    model = new_model()
+    how = {"max_new_tokens": 6, "do_sample": False}
+    expected = model.generate(IDS, use_cache=False, **how)
+    monkeypatch.setattr(GenerationMixin, "_update_model_kwargs_for_generation", handed_on)
+    monkeypatch.setattr(modeling_recurray, "CACHE", name, raising=False)
+    assert torch.equal(model.generate(IDS, **how), expected)
+    begun = model(IDS[:, :4])
+    assert begun.past_key_values is begun.cache
+    monkeypatch.undo()
+    for given in ("cache", "past_key_values"):
+        assert torch.equal(model.generate(IDS, **{given: begun.cache}, **how), expected)
