@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import ray
 
+from pipeline.cluster.growth import growth, has_unknown_limits
 from pipeline.errors import Notice, UserError
 
 FREED_SECONDS = 2.0  # within which the resources of a command that has just ended become free
@@ -21,7 +22,7 @@ FREED_SECONDS = 2.0  # within which the resources of a command that has just end
 def check_capacity(num_workers: int, resources: Mapping[str, float]) -> None:
     """Refuse what the cluster can never hold, instead of waiting forever; warn if its other work is in the way.
 
-    On an autoscaling cluster, the largest size that it may grow to counts.
+    On an autoscaling cluster, the largest size that it may grow to counts; where that is unknown, nothing is refused.
 
     Args:
         resources: of one worker, as Ray counts them.
@@ -30,14 +31,18 @@ def check_capacity(num_workers: int, resources: Mapping[str, float]) -> None:
         UserError: saying what was asked for and what there is.
     """
     nodes = node_resources()
+    found = places(nodes, resources)
+    if found < num_workers and has_unknown_limits():
+        return warn_if_taken(num_workers, resources)
     if resources.get("GPU") and not sum(node.get("GPU", 0) for node in nodes):
         raise UserError("cluster.device: cuda was asked for, but the cluster has no GPU")
-    found = places(nodes, resources)
     if found < num_workers:
+        asked = f"{num_workers} workers of {described(resources)} each were"
+        if num_workers == 1:
+            asked = f"a worker of {described(resources)} was"
+        there = described({kind: sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU")})
         raise UserError(
-            f"cluster.num_workers: {num_workers} workers of {described(resources)} each were asked for, but the "
-            f"cluster has room for {found} ({sum(node.get('CPU', 0) for node in nodes):g} CPUs, "
-            f"{sum(node.get('GPU', 0) for node in nodes):g} GPUs)"
+            f"cluster.num_workers: {asked} asked for, but the cluster has room for {found} ({there} in all)"
         )
     warn_if_taken(num_workers, resources)
 
@@ -64,7 +69,7 @@ def waiting(num_workers: int, resources: Mapping[str, float]) -> str:
 
 def described(resources: Mapping[str, float]) -> str:
     """``4 CPUs and 1 GPU``."""
-    return " and ".join(f"{count:g} {kind}{'s' if count > 1 else ''}" for kind, count in resources.items())
+    return " and ".join(f"{count:g} {kind}{'s' * (count > 1 or count == 0)}" for kind, count in resources.items())
 
 
 def node_resources() -> list[dict[str, float]]:
@@ -87,16 +92,3 @@ def places(nodes: Sequence[Mapping[str, float]], resources: Mapping[str, float])
             fit = min(fit, int(gpus) * per_gpu if gpus_per_worker <= 1 else int(gpus // gpus_per_worker))
         found += fit
     return found
-
-
-def growth() -> list[dict[str, float]]:
-    """Return the resources of each node that an autoscaling cluster's limits allow; none for a fixed size."""
-    try:
-        from ray._private.state import state
-
-        config = state.get_cluster_config()
-    except Exception:  # an older cluster cannot tell: then only existing nodes count
-        return []
-    if config is None:
-        return []
-    return [dict(group.resources) for group in config.node_group_configs for _ in range(max(0, group.max_count))]

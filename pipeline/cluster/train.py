@@ -25,9 +25,10 @@ from ray.train.torch import TorchTrainer
 from pipeline import config as configuration
 from pipeline.cluster.backend import RanksConfig
 from pipeline.cluster.callbacks import FailureNotes, QuickExit, WaitNotes
+from pipeline.cluster.growth import growth
 from pipeline.cluster.mailbox import read_mailbox, take_mailbox
 from pipeline.cluster.prepare import prepare
-from pipeline.cluster.room import check_capacity, growth, node_resources, places
+from pipeline.cluster.room import check_capacity, node_resources, places
 from pipeline.cluster.session import is_private, own_node, ray_session
 from pipeline.cluster.trainer import OurTrainer, PrivateTrainer
 from pipeline.cluster.worker import run_rank
