@@ -86,9 +86,11 @@ def places(nodes: Sequence[Mapping[str, float]], resources: Mapping[str, float])
     found, gpus_per_worker = 0, resources.get("GPU", 0)
     for node in nodes:
         fit = int(node.get("CPU", 0) // resources["CPU"])
-        if gpus_per_worker:
-            gpus = node.get("GPU", 0)
-            per_gpu = int(1 / gpus_per_worker + 1e-9)
-            fit = min(fit, int(gpus) * per_gpu if gpus_per_worker <= 1 else int(gpus // gpus_per_worker))
-        found += fit
+        found += min(fit, gpu_places(node, gpus_per_worker)) if gpus_per_worker else fit
     return found
+
+
+def gpu_places(node: Mapping[str, float], gpus_per_worker: float) -> int:
+    """Return for how many workers ``node`` has GPUs."""
+    gpus = int(node.get("GPU", 0))
+    return int(gpus // gpus_per_worker) if gpus_per_worker > 1 else gpus * int(1 / gpus_per_worker + 1e-9)

@@ -28,7 +28,7 @@ from pipeline.cluster.callbacks import FailureNotes, QuickExit, WaitNotes
 from pipeline.cluster.growth import growth
 from pipeline.cluster.mailbox import read_mailbox, take_mailbox
 from pipeline.cluster.prepare import prepare
-from pipeline.cluster.room import check_capacity, node_resources, places
+from pipeline.cluster.room import check_capacity, gpu_places, node_resources, places
 from pipeline.cluster.session import is_private, own_node, ray_session
 from pipeline.cluster.trainer import OurTrainer, PrivateTrainer
 from pipeline.cluster.worker import run_rank
@@ -67,23 +67,26 @@ class Plan:
 def plan_workers(cluster: ClusterConfig) -> Plan:
     """Resolve the ``auto`` settings on the nodes that are there and those that an autoscaling cluster may add.
 
-    There is one worker per GPU or, while there is no GPU yet, per GPU of one node to be added; without GPUs a single
-    worker with all CPUs of the largest node: data-parallel workers on the CPUs of one machine are slower than one
-    worker with all its threads.
+    There is one worker per GPU (or for as many as each has) or, while there is no GPU yet, per GPU of one node to be
+    added; without GPUs a single worker with all CPUs of the largest node: data-parallel workers on the CPUs of one
+    machine are slower than one worker with all its threads.
     """
     there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     nodes = there + growth()
     has_gpus = any(node.get("GPU") for node in nodes)
     use_gpu = cluster.device == "cuda" or (cluster.device == "auto" and has_gpus)
     nodes = [node for node in nodes if node.get("GPU") or not use_gpu]
-    num_gpus = sum(int(node.get("GPU", 0)) for node in there) or max((int(n.get("GPU", 0)) for n in nodes), default=0)
-    num_workers = cluster.num_workers if cluster.num_workers != "auto" else max(1, num_gpus) if use_gpu else 1
+    each = cluster.gpus_per_worker
+    there_now = sum(gpu_places(node, max(1, each)) for node in there)
+    on_one_node = max((gpu_places(node, max(1, each)) for node in nodes), default=0)
+    automatic = max(1, there_now or on_one_node) if use_gpu else 1
+    num_workers = cluster.num_workers if cluster.num_workers != "auto" else automatic
     cpus = cluster.cpus_per_worker
     if cpus == "auto":
-        most = [int(node.get("GPU", 0)) if use_gpu else num_workers for node in nodes]
+        most = [gpu_places(node, each) if use_gpu else num_workers for node in nodes]
         cpus = _even_share([int(node.get("CPU", 0)) for node in nodes], num_workers, most)
     least = cluster.min_workers
-    return Plan(num_workers, cpus, use_gpu, None if least is None else min(least, num_workers), cluster.gpus_per_worker)
+    return Plan(num_workers, cpus, use_gpu, None if least is None else min(least, num_workers), each)
 
 
 def _even_share(node_cpus: Sequence[int], num_workers: int, most: Sequence[int]) -> int:

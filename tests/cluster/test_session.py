@@ -122,6 +122,16 @@ HEAD, GPU_NODE = {"memory": 1e9}, {"CPU": 8.0, "GPU": 1.0}
         ([{"CPU": 64.0}, {"CPU": 8.0, "GPU": 2.0}], [], {}, Plan(2, 4, True)),
         ([{"CPU": 64.0}, {"CPU": 8.0, "GPU": 2.0}], [], {"num_workers": 1}, Plan(1, 8, True)),
         ([{"CPU": 16.0}], [], {}, Plan(1, 16, False)),
+        # a worker of several GPUs, or of a part of one
+        ([{"CPU": 8.0, "GPU": 4.0}] * 2, [], {"gpus_per_worker": 2}, Plan(4, 4, True, gpus_per_worker=2)),
+        ([HEAD], [{"CPU": 8.0, "GPU": 4.0}] * 2, {"gpus_per_worker": 4}, Plan(1, 8, True, gpus_per_worker=4)),
+        ([{"CPU": 8.0, "GPU": 2.0}], [], {"gpus_per_worker": 0.5}, Plan(2, 4, True, gpus_per_worker=0.5)),
+        (
+            [{"CPU": 8.0, "GPU": 2.0}],
+            [],
+            {"gpus_per_worker": 0.5, "num_workers": 4},
+            Plan(4, 2, True, gpus_per_worker=0.5),
+        ),
     ],
 )
 def test_workers_are_planned_for_existing_nodes_and_those_that_may_join(
