@@ -5,7 +5,8 @@
   --format onnx   ONNX Runtime: model.onnx, for single steps and for windows
   --format torch  this project: a model folder that every job takes as --run
 
-The folder is read back and compared with the model before it gets its name.
+What hf and onnx wrote is compared with the model before the folder gets its
+name.
 --revision NAME writes a checkpoint of train.checkpoint_at_words (chck_1M);
 --revision all writes each of them into a folder of its own, beside main.
 """
@@ -86,9 +87,7 @@ def write(loaded: Any, folder: Path, arguments: argparse.Namespace) -> None:
     from pipeline.compress import folder as folders
 
     if arguments.format == "torch":
-        import torch
-
-        folders.write_model_folder(folder, loaded, dtype=torch.float32, argument="to")
+        folders.write_model_folder(folder, loaded, dtype=loaded.model.dtype, argument="to")
         return None
     from pipeline.compress.onnx_card import onnx_facts
     from pipeline.compress.onnx_export import export

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from jobs import compress, evaluate
+from jobs import compress, evaluate, export
 from jobs.shared.cli import run_job
 from pipeline import launch
 from pipeline.compress.onnx_model import OnnxModel
@@ -95,6 +95,16 @@ def test_the_command_writes_every_form_and_one_table(
     assert "perplexity" not in checkpoint.load_model(output / "pruned-0.5").manifest
     for weights in ("float32", "int8"):
         check_exported_folder(output / f"onnx-{weights}", weights)
+
+
+def test_a_model_in_float64_is_exported_as_it_is(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    config = make_config({"train.max_steps": 2, "train.precision": "float64"})
+    launch.train(config, launch.in_process)
+    directory = str(config.run.directory)
+    export.main(["--run", directory, "--to", str(tmp_path / "torch"), "--format", "torch"])
+    weights, found = (checkpoint.load_model(path).model.state_dict() for path in (directory, tmp_path / "torch"))
+    assert {tensor.dtype for tensor in found.values()} == {torch.float64}
+    assert all(torch.equal(weights[name], tensor) for name, tensor in found.items())
 
 
 def check_exported_folder(folder: Path, weights: str) -> None:
