@@ -75,7 +75,8 @@ def with_frequencies(rows: Iterable[Row], counts: Mapping[str, int]) -> Iterator
         if row.level == "word" and row.is_end:
             count = counts[END]
         elif row.level == "word" and row.own is None and not is_unknown(row) and row.word is not None:
-            count = counts.get(row.word, 0) if len(row.word.split()) == 1 else None
+            words = row.word.split()
+            count = counts.get(words[0], 0) if len(words) == 1 else None
         row.values["training_count"] = count
         row.values["log_frequency"] = math.log(count / num_words) if count and not row.is_end else None
         yield row

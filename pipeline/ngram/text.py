@@ -1,12 +1,14 @@
 """A split of a prepared corpus in, sentences of words out, as an n-gram model counts them.
 
-With a word tokenizer a word is a token; else it is what stands between ASCII white space, as in the rows of
-``jobs.evaluate --surprisal``. A sentence ends with ``<eos>``, or with its document if the tokenizer has none.
+With a word tokenizer a word is a token; else it is what stands between white space, as in ``str.split``, by which the
+words that a model is asked about are split too. A sentence ends with ``<eos>``, or with its document if the tokenizer
+has none.
 Nothing here loops over tokens in Python.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +21,9 @@ from pipeline.ngram.model import BEGIN, BEGIN_ID, END, END_ID, SPECIAL, UNKNOWN,
 
 # marks the end of a sentence; this byte never occurs in UTF-8
 END_MARK = b"\xff"
-IS_SPACE = np.array([bytes([byte]).isspace() for byte in range(256)])
+IS_SPACE = np.array([byte < 128 and chr(byte).isspace() for byte in range(256)])
+# white space beyond ASCII, in UTF-8; all of it lies in the first plane of Unicode
+WIDE_SPACE = re.compile(b"|".join(chr(c).encode() for c in range(128, 1 << 16) if chr(c).isspace()))
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def words_between_space(ids: Ids, tokenizer: Tokenizer) -> pa.Array:
     text = pa.array([*pieces, end], pa.large_binary()).take(pa.array(ids))
     _, offsets, data = text.buffers()
     num_bytes = int(np.frombuffer(offsets, dtype=np.int64)[len(text)]) if len(text) else 0
-    values = np.frombuffer(data, dtype=np.uint8)[:num_bytes] if num_bytes else np.zeros(0, dtype=np.uint8)
+    values = np.frombuffer(WIDE_SPACE.sub(b" ", memoryview(data)[:num_bytes]) if num_bytes else b"", dtype=np.uint8)
     is_word = ~IS_SPACE[values]
     starts = is_word.copy()
     starts[1:] &= ~is_word[:-1]

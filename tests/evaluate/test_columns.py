@@ -42,7 +42,7 @@ def test_lags_stay_within_a_document_and_level() -> None:
 def test_lengths_and_frequencies_by_hand() -> None:
     rows = [
         word(" the", 0), word(" Zürich,", 0), word("<unk>", 0), word("<unk>", 0, own=b"cat"), word("New York", 0),
-        word("<eos>", 0, is_end=True), Row("token", b"the", 0, 0, 1.0),
+        word("<eos>", 0, is_end=True), Row("token", b"the", 0, 0, 1.0), word("\u3000cat", 0), word("cat\u00a0!", 0),
     ]  # fmt: skip
     counts = {"<unk>": 10, "<s>": 5, "</s>": 5, "the": 6, "cat": 4}
     found = [
@@ -51,7 +51,7 @@ def test_lengths_and_frequencies_by_hand() -> None:
     ]
     assert found == [
         (3, 6, math.log(6 / 20)), (7, 0, None), (None, None, None), (3, None, None), (8, None, None), (None, 5, None),
-        (None, None, None),
+        (None, None, None), (4, 4, math.log(4 / 20)), (5, None, None),
     ]  # fmt: skip
 
 

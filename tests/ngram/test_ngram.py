@@ -203,11 +203,18 @@ def test_nats_of_a_held_out_text(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.unknown == unknown >= 2
 
 
-@pytest.mark.parametrize(
-    ("kind", "text"), [("word", "the zebra sat"), ("char", "the <s> sat"), ("char", "the cat\u00a0: sat")]
-)
+@pytest.mark.parametrize("kind", ["word", "char", "byte", "bpe"])
+def test_words_are_those_of_str_split_whatever_the_white_space(kind: str) -> None:
+    spaces = "".join(chr(c) for c in range(0x110000) if chr(c).isspace())
+    texts = ["le chat\u00a0: «\u202fla\u3000souris\u2009»", spaces.join("abé") + spaces, f"{spaces}é"]
+    tokenizer = train_tokenizer(TokenizerConfig(kind=kind, eos="document"), texts * 3, num_documents=9)  # type: ignore[arg-type]
+    found = training_text(tokens_of(tokenizer, texts), tokenizer)
+    assert [found.words[i] for i in found.ids] == [word for text in texts for word in ["<s>", *text.split(), "</s>"]]
+
+
+@pytest.mark.parametrize(("kind", "text"), [("word", "the zebra sat"), ("char", "the <s> sat")])
 def test_unknown_words_that_the_text_itself_has_are_counted(kind: str, text: str) -> None:
-    texts = ["the cat sat", "a dog: <s>\u00a0!"] * 3
+    texts = ["the cat sat", "a dog <s>"] * 3
     tokenizer = train_tokenizer(TokenizerConfig(kind=kind, eos="document"), texts, num_documents=6)  # type: ignore[arg-type]
     model = train_ngram(training_text(tokens_of(tokenizer, texts), tokenizer), 2)
     held_out = training_text(tokens_of(tokenizer, [text]), tokenizer)
