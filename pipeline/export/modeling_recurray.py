@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.generation import utils as generation
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import ModelOutput
 
 # what generate calls the state: older versions know it only by the second name
@@ -65,6 +66,9 @@ class RecurrayConfig(PretrainedConfig):
         dropout: float = 0.0,
         tie_word_embeddings: bool = False,
         use_cache: bool = True,
+        bos_token_id: int | None = None,
+        eos_token_id: int | None = None,
+        pad_token_id: int | None = None,
         **kwargs: Any,
     ) -> None:
         self.vocab_size = vocab_size
@@ -86,7 +90,15 @@ class RecurrayConfig(PretrainedConfig):
         self.num_experts = num_experts
         self.dropout = dropout
         self.use_cache = use_cache
-        super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)
+        # some versions have no such attributes of their own, and tools ask for them
+        self.bos_token_id, self.eos_token_id, self.pad_token_id = bos_token_id, eos_token_id, pad_token_id
+        special = {"bos_token_id": bos_token_id, "eos_token_id": eos_token_id, "pad_token_id": pad_token_id}
+        super().__init__(tie_word_embeddings=tie_word_embeddings, **special, **kwargs)
+
+
+# By these names Trainer knows for which models it has to shift the labels if it smooths them: without ours, it would
+# teach the model to repeat what it has read.
+MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.setdefault(RecurrayConfig.model_type, "RecurrayForCausalLM")
 
 
 class RecurrentState:

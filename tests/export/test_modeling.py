@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from transformers import GenerationMixin
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from pipeline.export import modeling_recurray
 from pipeline.export.modeling_recurray import RecurrayConfig, RecurrayForCausalLM
@@ -111,3 +112,14 @@ def test_generate_keeps_the_state_whatever_its_version_calls_it(name: str, monke
     monkeypatch.undo()
     for given in ("cache", "past_key_values"):
         assert torch.equal(model.generate(IDS, **{given: begun.cache}, **how), expected)
+
+
+def test_trainer_shifts_labels_that_it_smooths() -> None:
+    assert new_model()._get_name() in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()  # for these it does
+
+
+def test_a_model_without_an_end_of_text_says_so() -> None:
+    config = RecurrayConfig(bos_token_id=3)
+    assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (3, None, None)
+    again = RecurrayConfig.from_dict(config.to_dict())
+    assert (again.bos_token_id, again.eos_token_id, again.pad_token_id) == (3, None, None)
