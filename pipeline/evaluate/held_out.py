@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -124,7 +125,7 @@ def _own_texts(tokenizer: Tokenizer, slices: Iterable[Slice]) -> Iterator[str | 
 
 
 def count_words(tokenizer: Tokenizer, tokens: Tokens, *, layout: Layout = "streams") -> tuple[int, int]:
-    """Count (words between white space, line ends) in the scored part of ``tokens``, for perplexity per word.
+    """Count (words as ``str.split`` finds them, line ends) in the scored part of ``tokens``, for perplexity per word.
 
     All but the first token of streams are scored, and all of documents, whose ends count as line ends.
 
@@ -139,15 +140,16 @@ def count_words(tokenizer: Tokenizer, tokens: Tokens, *, layout: Layout = "strea
     bytes_of = lru_cache(maxsize=None)(lambda token: ends.get(token) or tokenizer.decode_bytes(token))
     num_words = num_lines = 0
     is_within = False  # a word
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may consist of several tokens
     for start in range(int(layout == "streams"), len(tokens), TOKENS_AT_ONCE):
         stop = min(start + TOKENS_AT_ONCE, len(tokens))
         parts = [bytes_of(token) for token in tokens.rows(np.array([start]), stop - start)[0].tolist()]
         for place in starts[(starts >= start) & (starts < stop)] - start:
             parts[place] = b" " + parts[place]
-        text = b"".join(parts)
+        text = decoder.decode(b"".join(parts), final=stop == len(tokens))
         if not text:
             continue
         num_words += len(text.split()) - (is_within and not text[:1].isspace())
-        num_lines += text.count(b"\n")
+        num_lines += text.count("\n")
         is_within = not text[-1:].isspace()
     return num_words, num_lines

@@ -203,10 +203,12 @@ def test_perplexities_that_overflow_or_fill_a_line_are_shown_in_few_digits() -> 
     assert [metrics.shown(figure) for figure in (1234.5678, 1.5e40, math.inf)] == ["1,234.568", "1.5e+40", "inf"]
 
 
+@pytest.mark.parametrize("text", ["éa b é\n\n  one two\tthree", "éa\u00a0b\u3000é\n\n  one\u2009 two\tthree"])
 @pytest.mark.parametrize("at_once", [1, 3, 1000])
-def test_words_and_line_ends_are_counted_across_tokens(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+def test_words_and_line_ends_are_counted_across_tokens(
+    monkeypatch: pytest.MonkeyPatch, at_once: int, text: str
+) -> None:
     monkeypatch.setitem(count_words.__globals__, "TOKENS_AT_ONCE", at_once)  # a function has the name of its module
-    text = "éa b é\n\n  one two\tthree"
     for kind in ("char", "byte", "bpe"):
         tokenizer = train_tokenizer(TokenizerConfig(kind=kind, eos="none"), [text * 3], num_documents=1)  # type: ignore[arg-type]
         ids = np.concatenate([tokenizer.encode("x")[:1], tokenizer.encode(text)])  # the first token is not scored
