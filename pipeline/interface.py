@@ -26,6 +26,7 @@ from torch import Tensor
 from pipeline.config import Config
 from pipeline.data.document_pools import begin_of_documents
 from pipeline.data.tokenizer import EOS, Ids, Tokenizer
+from pipeline.data.utf8 import is_text
 from pipeline.data.windows import IGNORED, Window
 from pipeline.errors import UserError
 from pipeline.evaluate.type_classes import Place, groups_of_types, places_of
@@ -101,11 +102,18 @@ class Model:
         return self.state
 
     def ids(self, text: str) -> Ids:
-        """(T,) token ids of ``text``, which may continue after its end. Raises ``UserError`` if all are unknown."""
+        """(T,) token ids of ``text``, which may continue after its end.
+
+        Raises:
+            UserError: all are unknown, or ``text`` has half of a character.
+        """
         return self._ids([text])[0]
 
     def _ids(self, texts: Sequence[str]) -> list[Ids]:
-        """The ids of each of ``texts``, not all of which may be unknown."""
+        """The ids of each of ``texts``, not all of which may be unknown. Raises ``UserError``."""
+        for text in texts:
+            if not is_text(text):
+                raise UserError(f"{text[:80]!r} is not UTF-8")
         found = [ids_of_prompt(self.tokenizer, text).astype(np.int64) for text in texts]
         unknown = self.tokenizer.unk_id
         if unknown is not None and any(map(len, found)) and all(all(ids == unknown) for ids in found):
@@ -123,7 +131,13 @@ class Model:
         return torch.cat(rows).numpy()
 
     def next(self, text: str = "", k: int = 10) -> list[tuple[str, float]]:
-        """The ``k`` likeliest tokens after ``text`` with their probabilities, the likeliest first."""
+        """The ``k`` likeliest tokens after ``text`` with their probabilities, the likeliest first.
+
+        Raises:
+            UserError: a ``k`` below 0, or a ``text`` as in ``ids``.
+        """
+        if k < 0:
+            raise UserError(f"must be at least 0, not {k}", argument="k")
         probabilities = np.exp(self.log_probs(text)[-1])
         best = np.argsort(-probabilities, kind="stable")[:k]
         return [(self.token_text(int(i)), float(probabilities[i])) for i in best]

@@ -210,6 +210,8 @@ def write(path: str, data: bytes) -> None:
 
 def _put(path: str, data: Any) -> None:
     store, key = _store(path)
+    if isinstance(store, fs.LocalFileSystem):  # the others make folders, if they have any
+        store.create_dir(os.path.dirname(key))
     # closed only when all is written: on closing, an object store publishes what it was given so far
     stream = store.open_output_stream(key)
     stream.write(data)

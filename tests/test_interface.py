@@ -130,6 +130,15 @@ def test_a_stop_is_a_string_or_several() -> None:
         assert model.generate("The ", num_tokens=60, stops=stops) == [whole[: whole.index(stop)]]
 
 
+def test_half_a_character_and_fewer_than_no_tokens_are_refused(model: Model) -> None:
+    for ask in (model.ids, model.read, model.log_probs, model.surprisal, model.hidden_states):
+        with pytest.raises(UserError, match=r"^'The \\udcff' is not UTF-8$"):
+            ask("The \udcff")
+    assert model.next("The ", 0) == []
+    with pytest.raises(UserError, match=r"^k: must be at least 0, not -1$"):
+        model.next("The ", -1)
+
+
 def test_reading_nothing_changes_nothing(model: Model) -> None:
     start = model.read("")
     assert start.token == model.start.token

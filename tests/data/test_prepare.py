@@ -224,6 +224,21 @@ def test_a_full_disk_keeps_what_is_done(
     assert len(made) == len(list(directory.glob("*.arrow")))
 
 
+def test_an_address_of_a_folder_is_as_good_as_its_path(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = []
+    for directory in (tmp_path / "path", f"file://{tmp_path}/deep/address"):
+        corpus = prepare_in_process(make_config({"data.directory": str(directory)}))
+        tokens = corpus.splits["train"]
+        prepared.append((corpus.fingerprint, tokens[:].tolist()))
+        if tokens.cache is not None:
+            asked: list[Any] = []
+            monkeypatch.setattr(tokens.cache, "ask", asked.extend)
+            assert len(tokens[7:7]) == len(tokens[len(tokens) :]) == len(asked) == 0
+    assert prepared[0] == prepared[1]
+
+
 def test_patterns_find_files_in_hidden_folders_only_if_they_name_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -172,7 +172,7 @@ class TokenSequence:
 
     def _read_ahead(self, starts: Ids, length: int) -> None:
         """Ask for all batches of these rows at once, and for the batches that come next."""
-        if self.cache is None:
+        if self.cache is None or length <= 0:
             return
         needed: dict[Key, None] = {}
         for start in starts.tolist():
