@@ -77,8 +77,8 @@ def accuracies(pairs: Sequence[Pair], good: Sequence[float], bad: Sequence[float
     """Return accuracies by group in the order of the file, then of all, from the nats of each pair's sentences."""
     groups = list(dict.fromkeys(pair.group for pair in pairs if pair.group))
     found = []
-    for group in [*groups, "all"]:
-        rows = [i for i, pair in enumerate(pairs) if group in (pair.group, "all")]
+    for group in [*groups, None]:
+        rows = [i for i, pair in enumerate(pairs) if group in (pair.group, None)]
         right, equal = sum(good[i] < bad[i] for i in rows), sum(good[i] == bad[i] for i in rows)
-        found.append(Accuracy(group, len(rows), right, equal))
+        found.append(Accuracy("all" if group is None else group, len(rows), right, equal))
     return found

@@ -569,11 +569,15 @@ class RecurrayForCausalLM(PreTrainedModel, GenerationMixin):
         return False
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialise weights that a checkpoint lacks: uniform in ±1/√(their inputs); norms stay as they are."""
+        """Initialise weights that a checkpoint lacks: uniform in ±1/√(their inputs); norms as ones."""
         if isinstance(module, nn.LayerNorm):
+            module.reset_parameters()
             return
-        for parameter in module.parameters(recurse=False):
-            nn.init.uniform_(parameter, -(parameter.shape[-1] ** -0.5), parameter.shape[-1] ** -0.5)
+        for name, parameter in module.named_parameters(recurse=False):
+            if name == "head_norm":
+                nn.init.ones_(parameter)
+            else:
+                nn.init.uniform_(parameter, -(parameter.shape[-1] ** -0.5), parameter.shape[-1] ** -0.5)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.embedding

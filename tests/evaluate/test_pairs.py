@@ -31,6 +31,11 @@ def test_accuracy_by_group() -> None:
     ]  # fmt: skip
 
 
+def test_a_group_may_be_called_all() -> None:
+    found = accuracies([Pair("a", "b", "all"), Pair("a", "b", "x")], [1.0, 2.0], [2.0, 1.0])
+    assert [(item.group, item.pairs, item.right) for item in found] == [("all", 1, 1), ("x", 1, 0), ("all", 2, 1)]
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [

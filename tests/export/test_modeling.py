@@ -123,3 +123,11 @@ def test_a_model_without_an_end_of_text_says_so() -> None:
     assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (3, None, None)
     again = RecurrayConfig.from_dict(config.to_dict())
     assert (again.bos_token_id, again.eos_token_id, again.pad_token_id) == (3, None, None)
+
+
+def test_a_model_that_is_not_trained_yet_has_norms_of_one() -> None:
+    model = new_model(cell="slstm", layer_norm=True)
+    norms = {name: part for name, part in model.named_parameters() if ".norms." in name or name.endswith("head_norm")}
+    assert len(norms) == 3 * 2 + 2
+    assert all(torch.equal(part, torch.full_like(part, not name.endswith("bias"))) for name, part in norms.items())
+    assert 0 < model.recurrence.layers[0].weight.abs().max() <= 8**-0.5
