@@ -1,7 +1,6 @@
 """A prepared corpus as files: opened without being read, every damage found, and what its card says."""
 
 import random
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,17 +56,6 @@ def test_every_damage_is_found(make_config: MakeConfig, corpus_of_files: Path, t
         assert "\n" not in str(error.value)
     path.write_bytes(intact)
     open_prepared(directory, verify=True)
-
-
-def test_the_tokenizer_of_another_corpus_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
-    (tmp_path / "other.txt").write_text("quite another text " * 50)
-    directories = [
-        Path(prepare_in_process(make_config({"data.directory": str(tmp_path / name), **changes})).directory)
-        for name, changes in (("own", {}), ("other", {"corpus.train": [str(tmp_path / "other.txt")]}))
-    ]
-    shutil.copyfile(directories[1] / "tokenizer.json", directories[0] / "tokenizer.json")
-    with pytest.raises(ValueError, match=r"own/tokenizer\.json: not the tokenizer that this corpus was prepared with$"):
-        open_prepared(directories[0])
 
 
 def test_a_flipped_token_is_found_at_its_first_use(

@@ -223,6 +223,9 @@ def test_resets_every_few_windows() -> None:
     streams = Streams(ArrayTokens(np.arange(31)), batch_size=2, bptt=3, reset=rule)  # streams of 15 tokens
     assert reset_places(streams) == [(0, 0), (0, 15), (6, 6), (6, 21), (12, 12), (12, 27)]
     assert reset_places(streams, 6) == [(6, 6), (6, 21), (12, 12), (12, 27)]
+    rule = ResetRule.of(TrainConfig(reset_state="windows", reset_every_windows=3, bptt=3))
+    streams = Streams(ArrayTokens(np.arange(31)), batch_size=2, bptt=3, reset=rule)
+    assert reset_places(streams, 3) == [(9, 9), (9, 24)]  # from amid three windows on
     assert ResetRule.of(TrainConfig()) == NO_RESETS
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.model.head import Head, Softmax
-from pipeline.model.head.distillation import SoftTargets, TopTargets, WholeTargets
+from pipeline.model.head.distillation import SoftTargets, TopTargets, WholeTargets, log_masses
 from tests.model.test_heads import VOCAB, random_head
 
 HIDDEN = 8
@@ -33,6 +33,12 @@ def whole(logits: Tensor, *, weight: float = 0.5, temperature: float = 1.0) -> W
 def top(logits: Tensor, top_k: int, *, weight: float = 0.5, temperature: float = 1.0) -> TopTargets:
     log_q, types = (logits / temperature).log_softmax(-1).topk(top_k)
     return TopTargets(weight, temperature, logits.shape[-1], types=types, log_q=log_q)
+
+
+def test_masses_that_rounding_put_above_one_are_made_one() -> None:
+    found, rest = log_masses(torch.tensor([[0.8, 0.4], [0.5, 0.25]]).log())
+    torch.testing.assert_close(found.exp(), torch.tensor([[2 / 3, 1 / 3], [0.5, 0.25]]))
+    torch.testing.assert_close(rest, torch.tensor([[0.0], [0.25]]))
 
 
 def test_the_loss_of_a_token_by_hand() -> None:

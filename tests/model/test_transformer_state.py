@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from pipeline.model.evaluating import evaluating
-from pipeline.model.reach import PERIOD
 from pipeline.model.segments import Segments
 from pipeline.model.state import concatenate, detach, select
 from pipeline.model.stepper import Stepper
@@ -132,18 +131,6 @@ def test_a_state_saved_before_the_ring_was_introduced_can_be_continued() -> None
     *parts, count = read(model, tokens(12)[:6], [6])[1]
     found, _ = read(model, tokens(12)[6:], [6], (*parts, count[..., :1]))
     torch.testing.assert_close(found, expected[6:])
-
-
-@pytest.mark.parametrize("name", ["rotary, SwiGLU, grouped", "beside an LSTM"])
-def test_a_text_is_read_on_as_before_when_the_count_of_its_tokens_is_reduced(name: str) -> None:
-    model = make(name)
-    *parts, count = read(model, tokens(9), [9])[1]
-    far, near = (torch.full_like(count, 0.0) for _ in range(2))
-    far[..., 0], near[..., 0] = 2 * PERIOD - 5, PERIOD - 5  # so that one is reduced after five tokens
-    (found, end), (expected, other) = (read(model, tokens(8, seed=2), [3, 5], (*parts, each)) for each in (far, near))
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)  # angles of 10^7 are less exact
-    assert (end[-1][..., 0] == PERIOD + 3).all()
-    assert torch.equal(end[-1], other[-1])
 
 
 def test_the_state_does_not_grow() -> None:

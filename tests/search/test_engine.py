@@ -11,6 +11,7 @@ import pytest
 
 from pipeline import config as configuration
 from pipeline.search.actions import End, Run
+from pipeline.search.confirm import reserved_tokens
 from pipeline.search.domains import Domain
 from pipeline.search.keeping import superfluous
 from pipeline.search.leaderboard import as_csv, rows_of
@@ -154,6 +155,9 @@ def test_the_checkpoints_that_stay_are_those_of_the_best_of_the_leaderboard() ->
     before = [record for record in curves.records if not str(record.get("trial")).endswith("seed+3")]
     kept = set(standing.trials) - set(superfluous(Standing.of(before), settings))
     assert [name[:6] for name in sorted(kept) if "seed" not in name] == ["001-lr", "002-lr"]
+    # and only for those that have not begun are tokens reserved
+    reserved = [reserved_tokens(settings, Standing.of(records), BUDGET) for records in ([], before, curves.records)]
+    assert reserved == [6 * BUDGET, 2 * BUDGET, 0]
 
 
 def test_a_trial_at_its_budget_ends_by_itself_also_if_it_was_cut_off_before_its_end() -> None:

@@ -98,6 +98,14 @@ def test_the_median_rule() -> None:
     }  # fmt: skip
 
 
+def test_a_trial_is_not_among_those_whose_median_it_is_compared_with() -> None:
+    """At 100 the others of 5 are 1, 2, 4 and 10: their median is 3, which it is not above. At 300 it is above 2."""
+    losses = {1: 1.0, 2: 2.0, 3: 4.0, 4: 10.0, 5: 3.0}
+    curves = Curves(settings_of(scheduler="median", num_trials=5), lambda number, tokens: losses[number])
+    curves.run()
+    assert curves.kinds("pause") == [("pause", 4, 100), ("pause", 5, 300)]
+
+
 def test_a_trial_that_was_worse_than_the_median_comes_back() -> None:
     losses = {1: 1.0, 2: 1.0, 3: 1.0, 4: 2.0, 5: 7.0, 6: 7.0, 7: 7.0, 8: 7.0, 9: 7.0}
     curves = Curves(settings_of(scheduler="median"), lambda number, tokens: losses[number])

@@ -17,6 +17,8 @@ def test_the_sparsity_rises_by_the_cube_of_the_remaining_time() -> None:
     config = PruneConfig(sparsity=0.8, begin_fraction=0.2, end_fraction=0.6)
     shares = [sparsity_at(config, step, 100) for step in (0, 19, 20, 30, 40, 60, 100)]
     assert shares == pytest.approx([0, 0, 0, 0.8 * (1 - 0.75**3), 0.8 * (1 - 0.5**3), 0.8, 0.8])
+    at_once = PruneConfig(sparsity=0.8, begin_fraction=0.5, end_fraction=0.5)
+    assert [sparsity_at(at_once, step, 100) for step in (49, 50, 51)] == pytest.approx([0, 0.8, 0.8])
 
 
 def test_the_smallest_weights_of_all_or_of_each_matrix_are_pruned() -> None:
