@@ -1,9 +1,8 @@
 """A split of a prepared corpus in, sentences of words out, as an n-gram model counts them.
 
 With a word tokenizer a word is a token; else it is what stands between white space, as in ``str.split``, by which the
-words that a model is asked about are split too. A sentence ends with ``<eos>``, or with its document if the tokenizer
-has none.
-Nothing here loops over tokens in Python.
+words that a model is asked about are split too; one of which the tokenizer does not know all is ``<unk>``. A sentence
+ends with ``<eos>``, or with its document if the tokenizer has none. Nothing here loops over tokens in Python.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from pipeline.data.tokenizer import Ids, Tokenizer
 from pipeline.data.windows import Tokens
 from pipeline.ngram.model import BEGIN, BEGIN_ID, END, END_ID, SPECIAL, UNKNOWN, UNKNOWN_ID
 
-# marks the end of a sentence; this byte never occurs in UTF-8
-END_MARK = b"\xff"
+# mark the end of a sentence, and what the tokenizer does not know; these bytes never occur in UTF-8
+END_MARK, UNKNOWN_MARK = b"\xff", b"\xfe"
 IS_SPACE = np.array([byte < 128 and chr(byte).isspace() for byte in range(256)])
 # white space beyond ASCII, in UTF-8; all of it lies in the first plane of Unicode
 WIDE_SPACE = re.compile(b"|".join(chr(c).encode() for c in range(128, 1 << 16) if chr(c).isspace()))
@@ -64,8 +63,14 @@ def with_ends(ids: Ids, starts: Ids, tokenizer: Tokenizer) -> Ids:
 
 
 def words_between_space(ids: Ids, tokenizer: Tokenizer) -> pa.Array:
-    """Return the words that ``ids`` spell, as bytes; ``END_MARK`` for ``<eos>`` and for the number ``vocab_size``."""
+    """Return the words that ``ids`` spell, as bytes, with ``UNKNOWN_MARK`` for ``<unk>``.
+
+    ``END_MARK`` stands for ``<eos>`` and for the number ``vocab_size``.
+    """
     pieces = [tokenizer.decode_bytes(i) for i in range(tokenizer.vocab_size)]
+    if tokenizer.unk_id is not None:  # with the white space that it is shown with
+        shown = pieces[tokenizer.unk_id]
+        pieces[tokenizer.unk_id] = shown.replace(shown.strip(), UNKNOWN_MARK) if shown.strip() else UNKNOWN_MARK
     end = b" " + END_MARK + b" "
     if tokenizer.eos_id is not None:
         pieces[tokenizer.eos_id] = end
@@ -93,7 +98,8 @@ def _known_words(values: list[bytes]) -> tuple[list[str], Ids]:
     found = np.empty(len(values), dtype=np.int64)
     for i, value in enumerate(values):
         word = END if value == END_MARK else value.decode(errors="replace")
-        # what only looks like a mark, or cannot be written to an ARPA file, counts as <unk>
-        is_word = value == END_MARK or (word not in (BEGIN, END) and word.split() == [word])
+        # what is not known whole, only looks like a mark, or cannot be written to an ARPA file, counts as <unk>
+        is_whole = UNKNOWN_MARK not in value and word not in (BEGIN, END) and word.split() == [word]
+        is_word = value == END_MARK or is_whole
         found[i] = index.setdefault(word if is_word else UNKNOWN, len(index))
     return list(index), found

@@ -7,9 +7,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer as HuggingFaceTokenizer
+from tokenizers import models, pre_tokenizers
 
 from pipeline.config import TokenizerConfig
 from pipeline.data.tokenizer import Tokenizer, train_tokenizer
+from pipeline.data.tokenizer.loaded import LoadedTokenizer
 from pipeline.data.windows import ArrayTokens
 from pipeline.errors import UserError
 from pipeline.ngram import TrainingText, held_out_nats, train_ngram, training_text
@@ -220,6 +223,24 @@ def test_unknown_words_that_the_text_itself_has_are_counted(kind: str, text: str
     held_out = training_text(tokens_of(tokenizer, [text]), tokenizer)
     assert [held_out.words[i] for i in held_out.ids] == ["<s>", "the", "<unk>", "sat", "</s>"]
     assert held_out_nats(model, held_out)[1:] == (4, 1)
+
+
+def word_level() -> LoadedTokenizer:
+    """A tokenizer of words made elsewhere, whose own ``<unk>`` has another name."""
+    engine = HuggingFaceTokenizer(models.WordLevel({"[UNK]": 0, "the": 1, "cat": 2, "sat": 3}, unk_token="[UNK]"))
+    engine.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return LoadedTokenizer("document", engine)
+
+
+def test_words_of_which_a_tokenizer_does_not_know_all_are_unknown() -> None:
+    characters = train_tokenizer(TokenizerConfig(kind="char", eos="document"), ["the cat sat"] * 3, num_documents=3)
+    for tokenizer in (word_level(), characters):
+        text = training_text(tokens_of(tokenizer, ["the dog sat", "the bird sat"]), tokenizer)
+        assert [text.words[i] for i in text.ids] == ["<s>", "the", "<unk>", "sat", "</s>"] * 2
+        model = train_ngram(text, 2)
+        assert p_of(model, "the", "<unk>") > 0.4  # nothing else has followed
+        held_out = training_text(tokens_of(tokenizer, ["the bug sat"]), tokenizer)
+        assert held_out_nats(model, held_out)[1:] == (4, 1)
 
 
 def test_a_long_word_takes_no_memory_for_each_of_the_others() -> None:
