@@ -99,7 +99,7 @@ def test_types_cannot_be_added_to_a_head_with_matrices_of_its_own(head: str, is_
 def test_generate_keeps_the_state_whatever_its_version_calls_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def handed_on(self: Any, outputs: Any, model_kwargs: dict[str, Any], **_: Any) -> dict[str, Any]:
         """What transformers 5.20 does, which knows a state only as past_key_values, and 5.24, as cache."""
-        return {**model_kwargs, name: outputs[name]} if name in outputs else model_kwargs
+        return {**model_kwargs, name: outputs[name]} if name in list(outputs) else model_kwargs
 
     model = new_model()
     how = {"max_new_tokens": 6, "do_sample": False}
