@@ -30,7 +30,7 @@ from pipeline.evaluate.several import fields_of_runs, joined_rows
 from pipeline.evaluate.surprisal import SCHEMA
 from pipeline.evaluate.type_classes import groups_of_types
 from pipeline.evaluate.words import Row, WordBoundary
-from pipeline.ngram import NGramModel, TrainingText, read_arpa, train_ngram, training_text
+from pipeline.ngram import UNKNOWN, NGramModel, TrainingText, read_arpa, train_ngram, training_text, unknown_in
 from pipeline.options import USUAL_COLUMNS, DynamicSettings
 from pipeline.scoring import scored_windows
 from pipeline.training.checkpoint import Loaded
@@ -114,7 +114,8 @@ class Columns:
         if "length" in self.names:
             rows = with_lengths(rows)
         if "frequency" in self.names:
-            rows = with_frequencies(rows, self.training_text.counts())
+            unknown = unknown_in(next(iter(self.runs.values())).tokenizer) or UNKNOWN
+            rows = with_frequencies(rows, self.training_text.counts(), unknown=unknown)
         if self.ngram is not None:
             model = train_ngram(self.training_text, self.ngram) if isinstance(self.ngram, int) else self.ngram
             rows = with_ngrams(rows, model)

@@ -63,11 +63,12 @@ def with_lengths(rows: Iterable[Row]) -> Iterator[Row]:
         yield row
 
 
-def with_frequencies(rows: Iterable[Row], counts: Mapping[str, int]) -> Iterator[Row]:
+def with_frequencies(rows: Iterable[Row], counts: Mapping[str, int], *, unknown: str = UNKNOWN) -> Iterator[Row]:
     """Add how often each word is in the training text, and ln of its share of all words there.
 
     Args:
         counts: from ``TrainingText.counts``.
+        unknown: what stands in a word for a part of it that the tokenizer does not know.
     """
     num_words = sum(number for word, number in counts.items() if word not in (BEGIN, END))
     for row in rows:
@@ -76,7 +77,7 @@ def with_frequencies(rows: Iterable[Row], counts: Mapping[str, int]) -> Iterator
             count = counts[END]
         elif row.level == "word" and row.own is None and not is_unknown(row) and row.word is not None:
             words = row.word.split()
-            count = counts.get(words[0], 0) if len(words) == 1 else None
+            count = counts.get(words[0], 0) if len(words) == 1 and unknown not in words[0] else None
         row.values["training_count"] = count
         row.values["log_frequency"] = math.log(count / num_words) if count and not row.is_end else None
         yield row

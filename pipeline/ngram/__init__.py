@@ -9,7 +9,7 @@ from pipeline.ngram.arpa import read_arpa, write_arpa
 from pipeline.ngram.held_out import held_out_nats
 from pipeline.ngram.kneser_ney import MOST_WORDS, train_ngram
 from pipeline.ngram.model import BEGIN, END, UNKNOWN, NGramModel
-from pipeline.ngram.text import TrainingText, training_text
+from pipeline.ngram.text import TrainingText, training_text, unknown_in
 
 __all__ = [
     "BEGIN",
@@ -22,5 +22,6 @@ __all__ = [
     "read_arpa",
     "train_ngram",
     "training_text",
+    "unknown_in",
     "write_arpa",
 ]

@@ -69,8 +69,8 @@ def words_between_space(ids: Ids, tokenizer: Tokenizer) -> pa.Array:
     """
     pieces = [tokenizer.decode_bytes(i) for i in range(tokenizer.vocab_size)]
     if tokenizer.unk_id is not None:  # with the white space that it is shown with
-        shown = pieces[tokenizer.unk_id]
-        pieces[tokenizer.unk_id] = shown.replace(shown.strip(), UNKNOWN_MARK) if shown.strip() else UNKNOWN_MARK
+        shown = unknown_in(tokenizer).encode()
+        pieces[tokenizer.unk_id] = pieces[tokenizer.unk_id].replace(shown, UNKNOWN_MARK) if shown else UNKNOWN_MARK
     end = b" " + END_MARK + b" "
     if tokenizer.eos_id is not None:
         pieces[tokenizer.eos_id] = end
@@ -84,6 +84,11 @@ def words_between_space(ids: Ids, tokenizer: Tokenizer) -> pa.Array:
     places = np.append(np.flatnonzero(starts[is_word]), np.count_nonzero(is_word))
     buffers = [None, pa.py_buffer(places.astype(np.int64)), pa.py_buffer(values[is_word])]
     return pa.Array.from_buffers(pa.large_binary(), len(places) - 1, buffers)
+
+
+def unknown_in(tokenizer: Tokenizer) -> str:
+    """Return what stands in a word for a part of it that ``tokenizer`` does not know; empty if that is nothing."""
+    return "" if tokenizer.unk_id is None else tokenizer.decode_bytes(tokenizer.unk_id).decode().strip()
 
 
 def with_begins(words: Ids) -> Ids:

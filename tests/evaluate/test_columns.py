@@ -55,6 +55,12 @@ def test_lengths_and_frequencies_by_hand() -> None:
     ]  # fmt: skip
 
 
+def test_a_word_that_is_known_in_part_has_no_frequency() -> None:
+    rows = [word("caf\ufffd", 0), word("cafe", 0), word("caf\ufffd", 0, own="café".encode())]
+    found = with_frequencies(rows, {"<unk>": 3, "<s>": 1, "</s>": 1, "cafe": 2}, unknown="\ufffd")
+    assert [row.values["training_count"] for row in found] == [None, 2, None]
+
+
 def test_ngrams_start_over_with_each_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     model = train_ngram(text_of(["a b a b", "a b c", "b c a", "a"]), 3)
     rows = [
