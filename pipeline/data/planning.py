@@ -25,17 +25,20 @@ class Range:
     """What becomes one shard: consecutive slices of one split; ``shuffle_seed`` reorders its records.
 
     Files that are one document keep their places: each may be the rest of one, or continue in another range.
+    ``is_resumed``: it begins with the rest of one, and another text comes before it.
     """
 
     name: str
     split: str
     slices: tuple[Slice, ...]
     shuffle_seed: int | None = None
+    is_resumed: bool = False
 
     @property
     def identity(self) -> list[Any]:
         """What its shard depends on besides the tokenizer and the settings of ``corpus``."""
-        return [self.name, self.shuffle_seed, *(item.identity for item in self.slices)]
+        resumed = ["resumed"] * self.is_resumed
+        return [self.name, self.shuffle_seed, *(item.identity for item in self.slices), *resumed]
 
     @property
     def num_bytes(self) -> int:
@@ -63,8 +66,14 @@ def plan(tokenizer: Tokenizer, splits: Mapping[str, Sequence[Slice]], config: Co
             ordered = random.Random(f"{seed}").sample(ordered, len(ordered))
         for index, found in enumerate(ordered):
             shuffle_seed = seed if is_shuffled and not all(map(is_file, found)) else None
-            ranges.append(Range(f"{split}-{index:05d}", split, tuple(found), shuffle_seed))
+            is_resumed = index > 0 and resumes(ordered[index - 1][-1], found[0])
+            ranges.append(Range(f"{split}-{index:05d}", split, tuple(found), shuffle_seed, is_resumed))
     return ranges
+
+
+def resumes(before: Slice, item: Slice) -> bool:
+    """Whether ``item`` is the rest of a file that is one document, and ``before`` is not the part that precedes it."""
+    return is_file(item) and item.start > 0 and (before.reader, before.stop) != (item.reader, item.start)
 
 
 def is_file(item: Slice) -> bool:

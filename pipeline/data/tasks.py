@@ -102,8 +102,10 @@ def encoded(
     tokenizer: Tokenizer, item: Range, tally: Tally, extracts: list[Extract] | None = None
 ) -> Iterator[tuple[Ids, Ids]]:
     """(token ids, places in them where documents begin) of a range, in batches; ``extracts`` takes what was read."""
-    batches = read(tokenizer, item, tally, extracts)
-    for texts, begins, ends in of_one_size(batches):
+    begins_anew = item.is_resumed  # a document that another one has interrupted begins anew
+    for texts, begins, ends in of_one_size(read(tokenizer, item, tally, extracts)):
+        begins[0] |= begins_anew
+        begins_anew = False
         ids, lengths = tokenizer.encode_utf8(texts, ends=ends)
         starts = np.cumsum(lengths) - lengths
         yield ids, starts[begins]

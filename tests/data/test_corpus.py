@@ -190,6 +190,30 @@ def test_weights_repeat_and_mix(make_config: MakeConfig, tmp_path: Path) -> None
         prepare_in_process(make_config({**changes, "corpus.weights": [1.0]}))
 
 
+@pytest.mark.parametrize(("weights", "num_documents"), [(None, 61), ([1.0, 1.0], 61 + 4 + 3)])
+def test_documents_that_interrupt_one_another_stay_apart(
+    make_config: MakeConfig, tmp_path: Path, weights: list[float] | None, num_documents: int
+) -> None:
+    """A file is cut where a shard ends, and a shard of the other pattern may come before the rest of it.
+
+    The shards of a.txt are in places 1, 3, 5, 6, 8, 10 and those of the others between them.
+    """
+    texts = [f"beta {number} " + "gamma " * 9 for number in range(60)]
+    (tmp_path / "a.txt").write_text("alpha\n" * 1000)
+    (tmp_path / "b").mkdir()
+    for number, text in enumerate(texts):
+        (tmp_path / "b" / f"{number:02d}.txt").write_text(text)
+    changes = {
+        "corpus.train": [str(tmp_path / "a.txt"), str(tmp_path / "b")], "corpus.valid_fraction": 0,
+        "data.shard_tokens": 1024, "tokenizer.kind": "byte", "corpus.weights": weights,
+    }  # fmt: skip
+    found = decoded(prepare_in_process(make_config(changes)))
+    assert len(found) == num_documents
+    assert not any("alpha" in text and "gamma" in text for text in found)
+    assert "".join(text for text in found if "alpha" in text) == "alpha\n" * 1000
+    assert "".join(text for text in found if "alpha" not in text) == "".join(texts)
+
+
 @pytest.mark.parametrize("form", ["files", "lines"])
 def test_a_shuffle_keeps_every_document(make_config: MakeConfig, tmp_path: Path, form: str) -> None:
     folder = tmp_path / "texts"
