@@ -137,7 +137,7 @@ class Model:
             UserError: a ``k`` below 0, or a ``text`` as in ``ids``.
         """
         if k < 0:
-            raise UserError(f"must be at least 0, not {k}", argument="k")
+            raise UserError(f"k: must be at least 0, not {k}")  # no option of a command has this name
         probabilities = np.exp(self.log_probs(text)[-1])
         best = np.argsort(-probabilities, kind="stable")[:k]
         return [(self.token_text(int(i)), float(probabilities[i])) for i in best]

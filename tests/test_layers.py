@@ -109,7 +109,7 @@ def test_a_preparation_loads_neither_torch_nor_other_packages_it_does_not_need(t
 
 # modules that build a command for another process, are one, or write one into a file for a person
 COMMANDS_THEMSELVES = {
-    f"pipeline/cluster/{name}.py" for name in ("entry", "job_api", "late_agent", "start", "submit")
+    f"pipeline/cluster/{name}.py" for name in ("entry", "growth", "job_api", "late_agent", "start", "submit")
 } | {
     "pipeline/export/lm_eval.py",
     "pipeline/search/report.py",
