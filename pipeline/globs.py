@@ -40,6 +40,14 @@ def _raise(error: OSError) -> None:
     raise error
 
 
+def would_name(pattern: str, path: str) -> bool:
+    """Whether a file at ``path``, if there were one, would be among those of ``pattern``; both are local paths."""
+    pattern, path = os.path.abspath(os.path.expanduser(pattern)), os.path.abspath(path)
+    if not os.path.isdir(pattern):
+        return as_expression(pattern).fullmatch(path) is not None
+    return not any(name.startswith(".") for name in os.path.relpath(path, pattern).split(os.sep))
+
+
 def as_expression(pattern: str) -> re.Pattern[str]:
     """A glob as a regular expression for whole paths."""
     *folders, name = pattern.split("/")

@@ -9,10 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline import storage
+from pipeline.config import CorpusConfig
 from pipeline.errors import UserError
 from pipeline.files import hold, make_directory, reason, remove_if_empty
+from pipeline.globs import would_name
 
 LOCK = ".lock"
+SPLITS = ("train", "valid", "test")
+OWN_FILES = ("manifest.json", "tokenizer.json", "sources.json", *(f"train-00000.{end}" for end in ("arrow", "index")))
 Say = Callable[[str], None]
 
 
@@ -25,6 +29,17 @@ class BeingPreparedError(UserError):
 
 
 KEEPING = (storage.UnwritableError, OtherCorpusError, BeingPreparedError)
+
+
+def check_apart(directory: str, corpus: CorpusConfig) -> None:
+    """Raise ``UserError`` if what is written to a local ``directory`` would be taken for text the next time."""
+    patterns = {pattern: split for split in SPLITS for pattern in getattr(corpus, split)}
+    for pattern, split in {} if storage.is_uri(directory) else patterns.items():
+        if any(would_name(pattern, os.path.join(directory, name)) for name in OWN_FILES):
+            raise UserError(
+                f"data.directory: what is written to {directory} would be among the texts of corpus.{split} "
+                f"({pattern}) the next time; name a directory elsewhere"
+            )
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from pipeline.data.corpus.deduplication import deduplicated, is_needed
 from pipeline.data.corpus.slices import mixture_of, num_bytes_of
 from pipeline.data.corpus.sources import changed_since
 from pipeline.data.corpus.splits import held_out_of_train
-from pipeline.data.directory import OtherCorpusError, Say, locked, new_directory
+from pipeline.data.directory import OtherCorpusError, Say, check_apart, locked, new_directory
 from pipeline.data.document_pools import document_lengths
 from pipeline.data.extracts import some, write_unread
 from pipeline.data.planning import Range, plan, unread
@@ -82,13 +82,14 @@ def prepare(
         say: called with sentences that the user should know about the corpus.
 
     Raises:
-        UserError: no text, text that is not UTF-8, a directory that holds a corpus of other settings or texts, or that
-            another process is preparing.
+        UserError: no text, text that is not UTF-8, a directory that holds a corpus of other settings or texts, that is
+            among the texts, or that another process is preparing.
     """
     directory = str(config.data.directory)
     wanted = wanted_corpus(config)
     if (found := find_prepared(config, wanted, map_tasks=map_tasks, say=say)) is not None:
         return found
+    check_apart(directory, config.corpus)
     with new_directory(directory), locked(directory, say):
         shown = once(on_shard)
         for _ in range(ROUNDS):

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +37,29 @@ def test_a_second_preparation_is_refused(make_config: MakeConfig, tmp_path: Path
     assert len(refusals) == sum(len(sequence.entries) for sequence in corpus.splits.values()) > 2
     assert not (tmp_path / "data" / directory.LOCK).exists()
     assert prepare_in_process(config).fingerprint == corpus.fingerprint
+
+
+@pytest.mark.parametrize("pattern", [".", "../texts", "**", "**/*.json", "data/*.arrow", "*/*"])
+def test_a_directory_among_the_texts_is_refused(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    (tmp_path / "texts" / "deep").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "texts")
+    for name in ("a.txt", "b.json", "deep/c.txt"):
+        Path(name).write_text('{"text": "a line of text"}\n' * 50)
+    with pytest.raises(
+        UserError, match=r"^data\.directory: what is written to data would be among the texts of corpus\."
+    ):
+        prepare_in_process(make_config({"corpus.train": ["a.txt", pattern], "data.directory": "data"}))
+    assert not Path("data").exists()
+    for apart in ("**/*.txt", "deep", "[ab].*"):
+        values = {"corpus.train": [apart], "data.directory": "data"}
+        assert (
+            prepare_in_process(make_config(values)).fingerprint == prepare_in_process(make_config(values)).fingerprint
+        )
+        shutil.rmtree("data")
+    hidden = {"corpus.train": ["."], "data.directory": ".data"}
+    assert prepare_in_process(make_config(hidden)).fingerprint == prepare_in_process(make_config(hidden)).fingerprint
 
 
 def test_what_another_process_prepares_is_kept(tmp_path: Path) -> None:

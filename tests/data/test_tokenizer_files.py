@@ -2,6 +2,7 @@
 
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from pipeline.config import TokenizerConfig
-from pipeline.data.tokenizer import train_tokenizer
+from pipeline.data.tokenizer import ByteTokenizer, train_tokenizer
 from pipeline.data.tokenizer.files import parse
 from pipeline.errors import UserError
 from tests.data.sentencepiece_models import train
@@ -72,3 +73,10 @@ def test_a_character_map_that_makes_hugging_face_panic_is_refused() -> None:
     values["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
     with pytest.raises(UserError, match=r"not a tokenizer\.json of Hugging Face \(Precompiled"):
         parse(json.dumps(values).encode(), "none")
+
+
+def test_a_tokenizer_in_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    ByteTokenizer("none").save(tmp_path / "tokenizer.json")
+    config = TokenizerConfig(path="~/tokenizer.json")
+    assert train_tokenizer(config, [], num_documents=1).kind == "byte"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,6 +114,6 @@ def parse(data: bytes, eos: str) -> Tokenizer:
 def read_file(path: str) -> bytes:
     """The contents of the file ``tokenizer.path``."""
     try:
-        return storage.read(path)
+        return storage.read(os.path.expanduser(path))
     except storage.UnreadableError as error:
         raise UserError(f"tokenizer.path: {error}") from None
