@@ -83,7 +83,9 @@ def test_an_epoch_has_every_document_once(
         patch.setattr(document_pools, "POOL_TOKENS", pool_tokens)
         patch.setattr(document_pools, "MOST_READ_ALONG", 3)
         ranks = [
-            Documents(sequence, bucket_windows=bucket_windows, rank=rank, world_size=world_size, **options)
+            Documents(
+                sequence, bucket_windows=bucket_windows, with_places=True, rank=rank, world_size=world_size, **options
+            )
             for rank in range(world_size)
         ]
         walks = [list(rank.windows(epoch=epoch)) for rank in ranks]
@@ -95,6 +97,10 @@ def test_an_epoch_has_every_document_once(
     rows = []
     for turn in zip(*walks, strict=True):
         assert len({(w.position, w.next_position, len(w.inputs), w.num_inputs, w.num_targets) for w in turn}) == 1
+        for window in turn:
+            kept = window.targets != IGNORED
+            assert window.places is not None
+            np.testing.assert_array_equal(window.places[kept], window.targets[kept])  # each token is its own place
         found = [row for window in turn for row in rows_of(window)]
         assert len(found) == batch_size
         assert sum(map(len, found)) == turn[0].num_targets

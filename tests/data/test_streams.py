@@ -179,6 +179,7 @@ def test_a_rotated_epoch_has_every_token_once(
             bptt=bptt,
             rotation_seed=seed,
             length_seed=lengths,
+            with_places=True,
             rank=rank,
             world_size=world_size,
         )
@@ -192,6 +193,8 @@ def test_a_rotated_epoch_has_every_token_once(
             np.testing.assert_array_equal(column, row * length + (offset + np.arange(length)) % length)
         kept = targets != IGNORED
         np.testing.assert_array_equal(targets[kept], fed[kept] + 1)
+        places = np.concatenate([window.places for window in windows if window.places is not None])
+        np.testing.assert_array_equal(places[kept], targets[kept])  # each token is its own place
         inputs += fed.flatten().tolist()
         num_targets += int(kept.sum())
         said.append([window.num_targets for window in windows])

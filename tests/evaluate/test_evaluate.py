@@ -168,6 +168,23 @@ def test_the_types_of_a_text_are_counted_part_by_part(monkeypatch: pytest.Monkey
     assert count_types(ArrayTokens(np.array([0, 3, 3, 1, 3, 0, 3, 1])), 5).tolist() == [2, 2, 0, 4, 0]
 
 
+def test_tokens_before_the_first_document_count_in_its_unit() -> None:
+    breakdown = Breakdown(ArrayTokens(np.zeros(100, dtype=np.int64), np.arange(5, 100, 4)), 4)
+    assert breakdown.unit == "24 documents"
+    breakdown.add(np.array([2]), np.array([[1], [1], [1], [1]]), np.array([[1.0], [2.0], [4.0], [8.0]]))
+    assert [sums.tolist() for sums in breakdown.per_unit()] == [[15.0], [4.0]]
+    assert [(group.name, group.tokens) for group in breakdown.position_groups()] == [("0 to 9", 4)]
+
+
+def test_the_interval_of_several_groups_weighs_them() -> None:
+    # all of one and none of the other are right, so that nothing varies
+    assert statistics.share_interval([10, 0], [10, 5], weights=[0.9, 0.1]) == pytest.approx((0.9, 0.9))
+    # 0.5 · 60 % ± 1.96 · 0.5 · √(0.6 · 0.4 / 600), the other half being certain
+    half = 1.96 * 0.5 * math.sqrt(0.6 * 0.4 / 600)
+    found = statistics.share_interval([360, 9], [600, 9], weights=[0.5, 0.5])
+    assert found == pytest.approx((0.8 - half, 0.8 + half), abs=0.15 * half)
+
+
 def test_correlations_and_deviations_by_hand() -> None:
     # ranks 4, 1, 2.5, 2.5, 6, 5 and 3, 1.5, 1.5, 5.5, 4, 5.5: squares of 17 and 16.5, products of 9
     found = statistics.rank_correlation([3, 1, 2, 2, 5, 4], [2, 1, 1, 4, 3, 4])

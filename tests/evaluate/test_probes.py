@@ -14,13 +14,14 @@ from torch import Tensor
 from jobs import probe as job
 from pipeline import config as configuration
 from pipeline import launch
-from pipeline.config import Config
+from pipeline.config import Config, ModelConfig
 from pipeline.data.generated import TASKS, Example, Task, task_of
 from pipeline.data.prepare import prepare_in_process
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.data.tokenizer.char import CharTokenizer
 from pipeline.errors import UserError
 from pipeline.evaluate.probes import probe
+from pipeline.model.language_model import LanguageModel
 
 NAMES = {
     "copy": "builtin:copy?symbols=4&length=3&delay=9",
@@ -215,6 +216,19 @@ def test_a_model_that_guesses_is_right_by_chance(name: str) -> None:
     task = task_of("builtin:counting" if name == "counting" else NAMES[name])
     found = ask(task, lambda line: GUESSES[name], number=600)
     assert found.accuracy == pytest.approx(task.chance, abs=0.06)
+
+
+def test_answers_do_not_depend_on_how_many_steps_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = task_of(NAMES["copy"])
+    examples = task.fresh(60, seed=5)
+    tokenizer = tokenizer_of(examples)
+    torch.manual_seed(0)
+    model = LanguageModel(ModelConfig(hidden_size=8, num_layers=1, init_range=2.0), tokenizer.vocab_size)
+    whole = probe(model, tokenizer, task, examples)
+    monkeypatch.setattr("pipeline.evaluate.probes.STEPS_AT_ONCE", 4)
+    parts = probe(model, tokenizer, task, examples)
+    assert 0 < whole.accuracy < 1
+    assert parts.is_right.tolist() == whole.is_right.tolist()
 
 
 def test_accuracy_is_reported_by_distance() -> None:

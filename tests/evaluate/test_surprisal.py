@@ -101,7 +101,11 @@ def test_lines_scored_by_themselves_have_the_nats_of_sentences(tmp_path: Path, k
     assert num_words + num_ends == sum(row.level == "word" for row in rows)
 
 
-def test_the_ending_of_a_table_decides_its_format(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [1, 2, 3, 4])
+def test_the_ending_of_a_table_decides_its_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr("pipeline.evaluate.surprisal.ROWS_AT_ONCE", at_once)
     rows = [
         Row("token", b'a\t"', 0, 0, 0.5),
         Row("word", "é,\n".encode(), 3, 1, math.inf, b"\xc3", 1.5),

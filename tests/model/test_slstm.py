@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.config import load
+from pipeline.config import ModelConfig, load
 from pipeline.model.cpu.looped_slstm import LoopedSLSTM
+from pipeline.model.language_model import LanguageModel
 from pipeline.model.recurrence import Recurrence
 from pipeline.model.slstm import SLSTM
 from tests.model.reference import slstm_step, zero_state
@@ -146,6 +147,12 @@ def test_norms_start_at_one_and_ignore_the_initial_range() -> None:
                 assert parameter.eq(1).all()
             else:
                 assert 0.9 / 8 < parameter.abs().max() <= 1 / 8
+    model = LanguageModel(ModelConfig(cell="slstm", hidden_size=64, num_layers=1, num_heads=4, init_range=0.05), 11)
+    for name, parameter in model.recurrence.named_parameters():
+        if name.endswith("head_norm"):
+            assert parameter.eq(1).all()
+        else:
+            assert 0.04 < parameter.abs().max() <= 0.05
 
 
 @pytest.mark.parametrize(

@@ -253,6 +253,21 @@ def test_settings_that_are_refused_are_perturbed_again_or_left() -> None:
     assert explored(lambda settings: "none") == {0.5}
 
 
+def test_each_trial_explores_in_its_own_direction_at_each_interval() -> None:
+    trials = [Trial(f"{number:03d}", number, {"optimizer.lr": 0.5}) for number in range(1, 13)]
+    for trial in trials:
+        trial.reports.append({"tokens": 100, "loss": float(trial.number)})
+    scheduler = Pbt(settings_of(), [100, 200], BUDGET)
+
+    def explored(taker: Trial, rung: int) -> float:
+        exploit = scheduler.exploit(taker, trials[0], rung, SPACE, lambda settings: "")
+        return float(exploit["settings"]["optimizer.lr"])
+
+    assert {explored(trial, 100) for trial in trials[1:]} == {0.4, 0.6}
+    assert {explored(trials[1], rung) for rung in range(100, 1200, 100)} == {0.4, 0.6}
+    assert {explored(trials[1], 100) for _ in range(3)} < {0.4, 0.6}
+
+
 def test_milestones() -> None:
     assert milestones_of(settings_of(), 300) == [100, 200]
     assert milestones_of(settings_of(), 301) == [100, 200]  # not one token before the end

@@ -107,6 +107,7 @@ def test_places_in_a_rung() -> None:
         # brackets of 9, 5 and 3 trials of 17
         ({"scheduler": "hyperband", "num_trials": 17}, [(100, 17), (300, 11), (900, 5.666667)], 7300),
         ({"scheduler": "none", "num_trials": None, "max_total_tokens": 5000}, [(900, 5)], 4500),
+        ({"scheduler": "none", "num_trials": None, "max_total_tokens": 4500}, [(900, 5)], 4500),
         ({"scheduler": "none", "num_trials": 2, "confirm": {"top": 1, "seeds": 3}}, [(900, 2)], 4500),
     ],
 )

@@ -66,6 +66,12 @@ def test_a_trial_whose_loss_is_not_finite_is_lost_and_the_search_goes_on() -> No
     assert statuses(curves.engine.standing) == {1: "done", 2: "lost", 3: "paused", 4: "paused"}
 
 
+def test_a_trial_whose_perplexity_alone_is_not_finite_is_lost_too() -> None:
+    curves = Curves(settings_of(num_trials=1), lambda number, tokens: 800.0)  # of which the exponential overflows
+    curves.run()
+    assert statuses(curves.engine.standing) == {1: "lost"}
+
+
 def test_hyperband_begins_brackets_at_each_rung() -> None:
     """With two rungs and η = 3: of every 17 trials, brackets 0, 1 and 2 get 9, 5 and 3."""
     settings = settings_of(scheduler="hyperband", num_trials=17)

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from pipeline import config as configuration
-from pipeline.config import Config
+from pipeline.config import Config, ModelConfig
 from pipeline.data.prepare import prepare_in_process
+from pipeline.model.language_model import LanguageModel
+from pipeline.training.embedding_rows import EmbeddingRows, summed
 from tests.training.ranks import Plan, train_on_ranks
 from tests.training.test_resume import assert_bitwise_equal, curve, end_state
 
@@ -96,9 +98,22 @@ def test_combinations_that_would_not_be_exact_are_refused(make_config: Callable[
         make_config({"ddp.communication": "powersgd", "train.on_bad_window": "undo"})
 
 
-def test_rows_of_one_rank_are_added_in_their_order() -> None:
-    from pipeline.training.embedding_rows import summed
+def test_rows_are_updated_as_a_whole_gradient_would_be_or_not_at_all() -> None:
+    torch.manual_seed(0)
+    model = LanguageModel(ModelConfig(hidden_size=3, num_layers=1), 7)
+    before = model.embedding.weight.detach().clone()
+    factors = torch.randn(4, 3)
+    expected = before.clone().index_add_(0, torch.tensor([5, 2, 5, 0]), factors, alpha=-0.5 / 4)
+    rows = EmbeddingRows(model)
+    for finite in (False, True):
+        (model.embedding(torch.tensor([5, 2, 5, 0])) * factors).sum().backward()
+        rows.take(most=4)
+        assert model.embedding.weight.grad is None
+        rows.update(lr=0.5, divisor=torch.tensor(4.0), finite=torch.tensor(finite))
+        torch.testing.assert_close(model.embedding.weight.detach(), expected if finite else before)
 
+
+def test_rows_of_one_rank_are_added_in_their_order() -> None:
     values = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])
     rows, sums = summed(torch.tensor([4, 2, 4, 9]), values)
     assert rows.tolist() == [2, 4, 9, 0]

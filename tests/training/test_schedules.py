@@ -39,6 +39,11 @@ def test_cosine() -> None:
     assert rates(4, schedule="cosine", final_lr_ratio=0.1) == pytest.approx([0.1 + 0.9 * rate for rate in expected])
 
 
+def test_cosine_stays_at_its_end() -> None:
+    config = OptimizerConfig(lr=1.0, schedule="cosine", final_lr_ratio=0.1)
+    assert [learning_rate(config, step=step, total_steps=4) for step in (4, 6, 99)] == pytest.approx([0.1] * 3)
+
+
 def test_one_cycle_rises_to_its_peak_and_falls_to_the_end() -> None:
     found = rates(11, schedule="1cycle", peak_fraction=0.3, final_lr_ratio=0.01)
     assert found[0] == pytest.approx(1 / 25)
