@@ -56,10 +56,6 @@ class Trial:
         return self.reports[-1]["tokens"] if self.reports else 0
 
     @property
-    def is_running(self) -> bool:
-        return self.state == RUNNING
-
-    @property
     def status(self) -> str:
         """How it ended, or its state."""
         return self.end["status"] if self.end is not None else self.state

@@ -35,9 +35,9 @@ def past_validations(folder: Path, *, after_tokens: int) -> list[dict[str, Any]]
     ]
 
 
-def figures_of(folder: Path, *, up_to_tokens: float = math.inf) -> dict[str, Any]:
+def figures_of(folder: Path) -> dict[str, Any]:
     """The best perplexity that a trial has reached (None: none that is finite), its tokens and its seconds."""
-    manifests = [m for _, m in checkpoint.manifests(folder) if m["tokens"] <= up_to_tokens]
+    manifests = [manifest for _, manifest in checkpoint.manifests(folder)]
     best = [m["best_perplexity"] for m in manifests if m["best_perplexity"] is not None]
     last: Mapping[str, Any] = manifests[-1] if manifests else {"tokens": 0, "seconds": 0.0}
     return {

@@ -46,6 +46,19 @@ def test_lost_work_is_dropped_from_the_record_and_from_tensorboard(tmp_path: Pat
     assert losses_in_tensorboard(directory) == [(10, 1.0), (20, 2.0), (30, 7.0)]
 
 
+def test_the_curves_of_a_trial_are_drawn_over_tokens(tmp_path: Path) -> None:
+    for directory, places in (
+        (RunDirectory(tmp_path / "a"), [3, 6]),
+        (RunDirectory(tmp_path / "b", held_by=tmp_path), [60, 90]),
+    ):
+        directory.path.mkdir()
+        for last in (0, 3):  # the second draws what the first wrote again
+            monitor = Monitor(directory, step=last)
+            monitor.write("train", step=last + 3, tokens=60 + 10 * last, loss=1.0)
+            monitor.close()
+        assert [place for place, _ in losses_in_tensorboard(directory)] == places
+
+
 def test_numbers_that_are_not_finite_are_null(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     directory = RunDirectory(tmp_path)
     records: list[Record] = []
