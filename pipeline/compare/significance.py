@@ -19,7 +19,8 @@ from statistics import fmean, variance
 import numpy as np
 
 from pipeline.evaluate.breakdown import Numbers
-from pipeline.evaluate.statistics import DEVIATIONS, NUM_SAMPLES, compare, holm, student_p_value, student_point
+from pipeline.evaluate.statistics import DEVIATIONS, NUM_SAMPLES, compare, holm
+from pipeline.means import student_p_value, student_point
 
 LEVEL = 0.05
 # each pair gets this many random exchanges times the number of pairs: no p-value is below 1 ÷ these, and Holm's

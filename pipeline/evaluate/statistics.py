@@ -117,30 +117,6 @@ def explained(design: Numbers, values: Numbers) -> float:
     return 1 - float(residuals @ residuals) / float(spread @ spread)
 
 
-def student_p_value(t: float, freedom: float) -> float:
-    """Return the two-sided p-value of Student's ``t`` with ``freedom`` degrees of freedom.
-
-    With t = √ν tan θ the density is proportional to cosᵛ⁻¹ θ, which is integrated numerically (error below 1e-6).
-    """
-    angles = np.linspace(0.0, math.pi / 2, 20_001)
-    areas = np.concatenate([[0.0], np.cumsum(_simpson(np.cos(angles) ** (freedom - 1)))])
-    return float(1 - np.interp(math.atan(abs(t) / math.sqrt(freedom)), angles[::2], areas / areas[-1]))
-
-
-def _simpson(values: Numbers) -> Numbers:
-    """Apply Simpson's rule to each two steps of evenly spaced ``values``, up to a factor."""
-    return values[:-2:2] + 4 * values[1:-1:2] + values[2::2]
-
-
-def student_point(freedom: float) -> float:
-    """Return the t such that 95 % of the distribution lies between −t and t."""
-    low, high = 0.0, 20.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if student_p_value(middle, freedom) > 1 - CONFIDENCE else (low, middle)
-    return low
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return Holm's (1979) adjusted p-values: rejecting those below 0.05 keeps the family-wise error rate at 5 %."""
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])

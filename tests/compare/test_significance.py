@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.compare.significance import Sample, difference, differences
-from pipeline.evaluate.statistics import holm, student_p_value, student_point
+from pipeline.evaluate.statistics import holm
+from pipeline.means import student_p_value
 from tests.compare.figures import findings, three_rows
 
 
@@ -13,20 +14,6 @@ def test_holm_by_hand() -> None:
     assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
     assert holm([0.5, 0.6]) == pytest.approx([1.0, 1.0])
     assert holm([]) == []
-
-
-@pytest.mark.parametrize(
-    ("t", "freedom", "p_value"),
-    # from tables; with 1 degree of freedom 1 − 2/π · arctan t, with 2 degrees 1 − t/√(t² + 2)
-    [(12.7062, 1, 0.05), (4.30265, 2, 0.05), (2.77645, 4, 0.05), (2.14479, 14, 0.05), (63.6567, 1, 0.01),
-     (1.0, 1, 0.5), (0.0, 3, 1.0), (2.0, 2, 1 - 2 / 6**0.5), (-2.0, 2, 1 - 2 / 6**0.5), (1.962339, 1_000, 0.05)],
-)  # fmt: skip
-def test_student_s_p_values_are_those_of_tables(t: float, freedom: int, p_value: float) -> None:
-    assert student_p_value(t, freedom) == pytest.approx(p_value, abs=2e-6)
-
-
-def test_student_s_points_are_those_of_tables() -> None:
-    assert [student_point(freedom) for freedom in (1, 2, 6)] == pytest.approx([12.7062, 4.30265, 2.44691], abs=1e-4)
 
 
 def sample(loss: float, spread: float, *, seed: int = 1) -> Sample:
