@@ -76,12 +76,15 @@ def _write(loaded: Loaded, fast: FastTokenizer, folder: Path, license_name: str)
 
 
 def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
-    """The ids that a text without a prompt is read after, that end a text, and that pad shorter texts."""
+    """The ids that a text without a prompt is read after, that end a text, and that pad shorter texts.
+
+    Without an end of text there is none for padding, though the tokenizer pads with the unknown type: given ids alone,
+    generate would take unknown words of a prompt for padding and leave them out.
+    """
     ids = {"bos_token_id": int(tokenizer.start_ids[0])}
     if tokenizer.eos_id is not None:
-        ids["eos_token_id"] = tokenizer.eos_id
-    padding = tokenizer.unk_id if tokenizer.eos_id is None else tokenizer.eos_id
-    return ids if padding is None else {**ids, "pad_token_id": padding}
+        ids |= {"eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.eos_id}
+    return ids
 
 
 def model_settings(loaded: Loaded) -> dict[str, Any]:

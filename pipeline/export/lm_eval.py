@@ -2,8 +2,9 @@
 
     python -m pipeline.export.lm_eval --model recurray --model_args pretrained=FOLDER --tasks TASK …
 
-``--model hf`` works too, but cuts a text into windows of 2,048 tokens, each read from a zero state. Here the state is
-carried from window to window, so nothing is cut, and memory does not grow with the text. Letters: B rows, T time,
+``--model hf`` works too, but cuts a text into windows of 2,048 tokens, each read from a zero state, and reads a context
+or prompt without what a text begins with. Here the state is carried from window to window, so nothing is cut, and
+memory does not grow with the text; and every text begins as everywhere in this project. Letters: B rows, T time,
 V vocabulary.
 """
 
@@ -20,6 +21,7 @@ from pipeline.errors import UserError
 
 WINDOW_TOKENS = 512
 UNLIMITED = 1 << 40  # tokens: more than any text has
+AUTOMATIC_ROWS = 64  # read side by side with batch_size=auto; lm_eval would try out rows of max_length
 
 Request = tuple[Any, list[int], list[int]]  # the texts asked about, ids of the context, ids to score
 
@@ -80,10 +82,36 @@ def register() -> None:
             found = super().prefix_token_id
             return int(self.model.config.bos_token_id if found is None else found)
 
+        def _detect_batch_size(self, requests: Any = None, pos: int = 0) -> int:
+            return AUTOMATIC_ROWS
+
+        def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> Any:
+            """The text of ``tokens``; None, where nothing stops, of the end of text of a tokenizer without one."""
+            return None if tokens is None else super().tok_decode(tokens, skip_special_tokens=skip_special_tokens)
+
+        def tok_batch_encode(self, strings: Sequence[str], *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+            """Return (B, T) ids and mask of prompts, padded on the left, each after what a text begins with."""
+            rows = [[self.prefix_token_id, *self.tok_encode(text)] for text in strings]
+            ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
+            mask = torch.zeros_like(ids)
+            for i, row in enumerate(rows):
+                ids[i, -len(row) :], mask[i, -len(row) :] = torch.tensor(row), 1
+            return ids, mask
+
+        def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+            """Score every token of each continuation; its context is read after what a text begins with."""
+            asked = []
+            for context, continuation in (request.args for request in requests):
+                before, scored = [], self.tok_encode(continuation, add_special_tokens=False)
+                if context:
+                    before, scored = self._encode_pair(context, continuation)
+                asked.append(((context, continuation), [self.prefix_token_id, *before], scored))
+            return self._loglikelihood_tokens(asked, disable_tqdm=disable_tqdm)
+
         def _loglikelihood_tokens(
             self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
         ) -> list[tuple[float, bool]]:
-            size = int(override_bs or (self.batch_size if self.batch_size != "auto" else 64))
+            size = int(override_bs or (self.batch_size if self.batch_size != "auto" else AUTOMATIC_ROWS))
             order = sorted(range(len(requests)), key=lambda i: -len(requests[i][1]) - len(requests[i][2]))
             answers: list[tuple[float, bool]] = [(0.0, True)] * len(requests)
             for begin in range(0, len(order), size):

@@ -11,7 +11,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from jobs import export as export_job
-from pipeline.data.tokenizer import LoadedTokenizer, SentencePieceTokenizer
+from pipeline.config import TokenizerConfig
+from pipeline.data.tokenizer import LoadedTokenizer, SentencePieceTokenizer, train_tokenizer
 from pipeline.errors import UserError
 from pipeline.export.checks import check_logits, check_tokenizer, offline
 from pipeline.export.fast_tokenizer import fast_tokenizer
@@ -171,6 +172,19 @@ def test_a_tokenizer_without_a_type_for_the_unknown_is_exported(kind: str, tmp_p
     with offline() as transformers:
         theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "m", trust_remote_code=True)
     assert theirs("the end of it")["input_ids"] == ours.encode("the end of it").tolist()
+
+
+def test_an_unknown_word_of_a_prompt_is_no_padding(tmp_path: Path) -> None:
+    """Also where the tokenizer has nothing else to pad with, because the corpus is one document."""
+    ours = train_tokenizer(TokenizerConfig(kind="word", eos="none"), ["a cat sees a dog"], num_documents=1)
+    export_hugging_face(make_loaded(ours), tmp_path / "m", num_texts=20, license_name="mit")
+    with offline() as transformers:
+        model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m", trust_remote_code=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "m", trust_remote_code=True)
+    assert (tokenizer.eos_token, tokenizer.pad_token) == (None, "<unk>")
+    ids = tokenizer("a zebra sees", return_tensors="pt")["input_ids"]
+    how = {"max_new_tokens": 1, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
+    torch.testing.assert_close(model.generate(ids, **how).logits[0], model(ids).logits[:, -1])
 
 
 def test_a_row_without_a_token_keeps_its_state(exported: tuple[Any, Any, Path]) -> None:

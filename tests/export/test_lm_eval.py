@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +14,9 @@ from pipeline.errors import UserError
 from pipeline.export import lm_eval
 from pipeline.export.checks import offline
 from pipeline.export.hugging_face import export_hugging_face
+from pipeline.generate import Sampling
+from pipeline.interface import Model
+from pipeline.training.checkpoint import Loaded
 from tests.export.exports import make_loaded, tokenizer_of
 
 
@@ -37,22 +40,35 @@ def test_rows_of_any_length_are_scored_as_single_streams(
         assert torch.equal(is_likeliest, expected.argmax(-1) == targets)
 
 
-@pytest.mark.parametrize("num_documents", [1, 2])
-def test_a_text_without_a_context_is_read_after_what_a_text_begins_with(
-    num_documents: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tokenizer = train_tokenizer(TokenizerConfig(kind="byte"), [], num_documents=num_documents)
-    export_hugging_face(make_loaded(tokenizer), tmp_path / "m", num_texts=20, license_name="mit")
-    with offline() as transformers:
-        model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m", trust_remote_code=True)
-        read = transformers.AutoTokenizer.from_pretrained(tmp_path / "m", trust_remote_code=True)
+class HFLM:
+    """What lm_eval's model for transformers does with a context, and with the tokens that a tokenizer names."""
 
-    class HFLM:
-        """What lm_eval's model says of its prefix."""
+    model: Any
+    tokenizer: Any
+    batch_size: int | str = 2
+    cache_hook = SimpleNamespace(add_partial=lambda *_: None)
 
-        model: Any
-        prefix_token_id = read.bos_token_id
+    @property
+    def prefix_token_id(self) -> int | None:
+        return self.tokenizer.bos_token_id
 
+    def tok_encode(self, text: str, add_special_tokens: bool | None = None) -> list[int]:
+        return self.tokenizer(text)["input_ids"]
+
+    def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
+        return self.tokenizer.decode(tokens, skip_special_tokens=skip_special_tokens)
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        whole, num_before = self.tok_encode(context + continuation), len(self.tok_encode(context))
+        return whole[:num_before], whole[num_before:]
+
+
+@pytest.fixture(params=[1, 2], ids=["one document", "documents"])
+def asked(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Loaded]:
+    """lm_eval's model of an exported folder, and the model itself; one document has no end."""
+    tokenizer = train_tokenizer(TokenizerConfig(kind="byte"), [], num_documents=request.param)
+    loaded = make_loaded(tokenizer)
+    export_hugging_face(loaded, tmp_path / "m", num_texts=20, license_name="mit")
     found: dict[str, Any] = {}
     registry, models = ModuleType("lm_eval.api.registry"), ModuleType("lm_eval.models.huggingface")
     registry.register_model = lambda name: lambda kind: found.setdefault(name, kind)  # type: ignore[attr-defined]
@@ -60,9 +76,47 @@ def test_a_text_without_a_context_is_read_after_what_a_text_begins_with(
     monkeypatch.setitem(sys.modules, "lm_eval.api.registry", registry)
     monkeypatch.setitem(sys.modules, "lm_eval.models.huggingface", models)
     lm_eval.register()
-    asked = found["recurray"].__new__(found["recurray"])
-    asked.model = model
-    assert asked.prefix_token_id == int(tokenizer.start_ids[0]) == (ord("\n") if num_documents == 1 else 256)
+    result = found["recurray"].__new__(found["recurray"])
+    with offline() as transformers:
+        result.model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m", trust_remote_code=True)
+        result.tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "m", trust_remote_code=True)
+    return result, loaded
+
+
+def test_a_text_without_a_context_is_read_after_what_a_text_begins_with(asked: tuple[Any, Loaded]) -> None:
+    model, loaded = asked
+    has_end = loaded.tokenizer.eos_id is not None
+    assert model.prefix_token_id == int(loaded.tokenizer.start_ids[0]) == (256 if has_end else ord("\n"))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, "auto"])
+def test_a_continuation_has_our_nats_whatever_it_continues(asked: tuple[Any, Loaded], batch_size: int | str) -> None:
+    """Also one that begins with the very token that stands before a text: that token is scored as any other."""
+    model, loaded = asked
+    model.batch_size = batch_size
+    pairs = [("", "a cat"), ("", "\nThe cat"), ("The cat", " sleeps."), ("\n", "x"), ("a line\n", "\n")]
+    found = model.loglikelihood([SimpleNamespace(args=pair) for pair in pairs])
+    for (context, continuation), (log_p, _) in zip(pairs, found, strict=True):
+        nats = Model(loaded).surprisal(context + continuation)[0].nats[len(context) :]
+        assert log_p == pytest.approx(-nats.sum(), abs=1e-4)
+
+
+def test_prompts_of_a_batch_are_continued_as_ours(asked: tuple[Any, Loaded]) -> None:
+    model, loaded = asked
+    prompts = ["The cat", "a", "no text is as long"]
+    ids, mask = model.tok_batch_encode(prompts, left_truncate_len=lm_eval.UNLIMITED, truncation=False)
+    assert mask.sum(1).tolist() == [8, 2, 19]
+    how = {"max_new_tokens": 9, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    written = model.model.generate(ids, attention_mask=mask, **how)[:, ids.shape[1] :]
+    ours = Model(loaded).generate(prompts, num_tokens=9, sampling=Sampling(temperature=0))
+    assert [loaded.tokenizer.decode(row.numpy()) for row in written] == ours
+
+
+def test_nothing_stops_at_an_end_of_text_that_the_tokenizer_does_not_have(asked: tuple[Any, Loaded]) -> None:
+    model, loaded = asked
+    end = model.tok_decode(model.tokenizer.eos_token_id, skip_special_tokens=False)
+    assert end == (None if loaded.tokenizer.eos_id is None else "<eos>")
+    assert model.tok_decode([ord("a"), ord("b")]) == "ab"
 
 
 def test_without_lm_eval_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
