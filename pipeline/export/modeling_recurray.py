@@ -453,6 +453,10 @@ def new_layer(config: RecurrayConfig, index: int, input_size: int) -> nn.Module:
 class Recurrence(nn.Module):
     """The recurrent layers and what lies between them."""
 
+    # set by activation_checkpointing_enable: a layer is then run again for its gradients instead of being remembered
+    gradient_checkpointing = False
+    _gradient_checkpointing_func: Any
+
     def __init__(self, config: RecurrayConfig) -> None:
         super().__init__()
         sizes = [config.embedding_size, *config.hidden_sizes]
@@ -468,7 +472,10 @@ class Recurrence(nn.Module):
         layers: Any = self.layers
         for index, (layer, begin) in enumerate(zip(layers, state, strict=True)):
             branch = F.dropout(self.normalized(hidden, index), self.dropout, self.training)
-            output, end = layer.run(branch, begin, reading)
+            if self.gradient_checkpointing and self.training:
+                output, end = self._gradient_checkpointing_func(layer.run, branch, begin, reading)
+            else:
+                output, end = layer.run(branch, begin, reading)
             output = output.to(branch.dtype)
             hidden = hidden + output if self.residual and hidden.shape == output.shape else output
             outputs.append(hidden)
@@ -544,6 +551,7 @@ class RecurrayForCausalLM(PreTrainedModel, GenerationMixin):
 
     config_class = RecurrayConfig
     main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
     _is_stateful = True  # a state cannot go back to an earlier token: no assisted generation
     _tied_weights_keys = {"head.weight": "embedding.weight"}  # noqa: RUF012 (transformers expects a dict here)
     _no_split_modules = ["Recurrence"]  # noqa: RUF012

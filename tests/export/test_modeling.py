@@ -95,6 +95,34 @@ def test_types_cannot_be_added_to_a_head_with_matrices_of_its_own(head: str, is_
         model.resize_token_embeddings(VOCAB_SIZE + 3)
 
 
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning")  # its name in older versions
+@pytest.mark.parametrize("cell", ["lstm", "mingru"])
+def test_checkpointing_runs_layers_twice_for_the_same_gradients(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, gradients = [], []
+    for is_on in (False, True):
+        model = new_model(cell=cell).train()
+        if is_on:
+            model.gradient_checkpointing_enable()
+        kind = type(model.recurrence.layers[0])
+        monkeypatch.setattr(kind, "run", counted(kind.run, calls := []))
+        model(IDS, labels=IDS, attention_mask=torch.tensor([[0] * 4 + [1] * 5, [1] * 9])).loss.backward()
+        monkeypatch.undo()
+        runs.append(len(calls))
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    assert runs == [2, 4]  # of two layers
+    assert all(map(torch.equal, *gradients))
+
+
+def counted(function: Any, calls: list[None]) -> Any:
+    """``function``, which notes each call in ``calls``."""
+
+    def result(*arguments: Any) -> Any:
+        calls.append(None)
+        return function(*arguments)
+
+    return result
+
+
 @pytest.mark.parametrize("name", ["cache", "past_key_values"])
 def test_generate_keeps_the_state_whatever_its_version_calls_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def handed_on(self: Any, outputs: Any, model_kwargs: dict[str, Any], **_: Any) -> dict[str, Any]:
