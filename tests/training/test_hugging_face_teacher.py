@@ -1,6 +1,8 @@
 """A Hugging Face causal model as a teacher: its prediction at each place, its end of text, and what is refused."""
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,3 +120,21 @@ def test_another_tokenizer_or_a_folder_without_weights_is_refused(
     (empty / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
     with pytest.raises(UserError, match=r"^train.teacher: .* has no weights in safetensors"):
         find(empty, corpus)
+
+
+@pytest.mark.parametrize(
+    ("eos", "sentence"),
+    [
+        (None, "the model has no end of text to stand for the corpus's <eos>; set tokenizer.eos=none"),
+        (64, "eos_token_id in config.json is 64, but the model has 64 types"),
+    ],
+)
+def test_a_model_without_an_end_of_text_is_refused(
+    make_student: Callable[..., Config], folder: Path, tmp_path: Path, eos: int | None, sentence: str
+) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "other"))
+    for file in copy.glob("*config.json"):
+        values = json.loads(file.read_text())
+        file.write_text(json.dumps({**values, "eos_token_id": eos}))
+    with pytest.raises(UserError, match=f"{re.escape(sentence)}$"):
+        launch.train(make_student({"train.teacher": str(copy), "train.max_steps": 1}), launch.in_process)

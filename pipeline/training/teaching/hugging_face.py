@@ -71,6 +71,10 @@ class HuggingFaceTeacher(TeacherModel):
         found = self.model.get_output_embeddings().weight.shape[0]
         if found < self.num_types:
             raise UserError(f"{folder}: the model has {found:,} types, its tokenizer {self.num_types:,}")
+        if self.their_eos >= found:
+            raise UserError(
+                f"{folder}: eos_token_id in config.json is {self.their_eos}, but the model has {found:,} types"
+            )
 
     def initial_state(self, num_rows: int) -> State:
         device = self.model.device
