@@ -180,7 +180,9 @@ def written(directory: Path, results: Mapping[int, dict[str, Any]]) -> dict[str,
     """Write ``TABLE``, a row for each run, and ``SUMMARY`` into ``directory``; return what the latter holds."""
     found = summary(results)
     stream = io.StringIO()
-    table = csv.DictWriter(stream, list(found["runs"][0]), lineterminator="\n")
+    # a run that had ended before words were counted has no number of them
+    columns = dict.fromkeys(name for run in found["runs"] for name in run)
+    table = csv.DictWriter(stream, list(columns), lineterminator="\n")
     table.writeheader()
     table.writerows(found["runs"])
     write_file(directory / TABLE, stream.getvalue())

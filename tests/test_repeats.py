@@ -135,6 +135,15 @@ def test_an_interval_that_no_number_holds_does_not_lose_the_figures() -> None:
     assert found["interval"]["perplexity"] == [pytest.approx(0.0), math.inf]
 
 
+def test_a_run_that_ended_before_words_were_counted_does_not_lose_the_table(tmp_path: Path) -> None:
+    counted = {"perplexity": 2.0, "bits_per_byte": 1.0, "tokens": 9, "words": 3}
+    uncounted = {name: value for name, value in counted.items() if name != "words"}
+    repeats.written(tmp_path, {1: uncounted, 2: counted})
+    with (tmp_path / repeats.TABLE).open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["seed"], row["tokens"], row["words"]) for row in rows] == [("1", "9", ""), ("2", "9", "3")]
+
+
 class Silent:
     def show(self, record: Record) -> None:
         pass

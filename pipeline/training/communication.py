@@ -78,14 +78,20 @@ class Exchange:
             self.powersgd.iter = 2 + num_steps
 
     def state_dict(self) -> dict[str, Any]:
-        """Return, on rank 0, what PowerSGD remembers, with the (W, N) errors of all ranks. All ranks call it."""
+        """Return what PowerSGD remembers: on rank 0 with the (W, N) errors of all ranks, on others with their (1, N).
+
+        All ranks call it.
+        """
         if self.powersgd is None:
             return {}
         errors = {index: of_all_ranks(error) for index, error in sorted(self.powersgd.error_dict.items())}
         return {"errors": errors, "p": dict(self.powersgd.p_memory_dict), "q": dict(self.powersgd.q_memory_dict)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what ``state_dict`` returned; on another number of ranks each takes the mean of the errors."""
+        """Continue from what ``state_dict`` returned, here or on rank 0 of a run that was stopped.
+
+        On another number of ranks each takes the mean of the errors.
+        """
         if self.powersgd is None or not state:
             return
         rank, world_size = dist.get_rank(), dist.get_world_size()
@@ -119,8 +125,8 @@ def mean_in_order(buffer: Tensor) -> Future[Tensor]:
 
 
 def of_all_ranks(tensor: Tensor) -> Tensor:
-    """Gather (N,) of each rank into (W, N) in the host's memory of rank 0; other ranks get (0, N)."""
+    """Gather (N,) of each rank into (W, N) in the host's memory of rank 0; other ranks keep their own, as (1, N)."""
     is_first = dist.get_rank() == 0
     gathered = [torch.empty_like(tensor) for _ in range(dist.get_world_size())] if is_first else None
     dist.gather(tensor, gathered)
-    return torch.stack(gathered).cpu() if gathered else tensor.new_empty((0, len(tensor)))
+    return torch.stack(gathered).cpu() if gathered else tensor.unsqueeze(0)

@@ -67,6 +67,8 @@ def fit(loop: Loop) -> str:
                 break
             if loop.change_due:
                 check(loop)
+                if loop.watchdog is not None:
+                    loop.watchdog.rest()  # building the next loop is no step, and may take its time
                 return CHANGES
             if loop.profiler is not None:
                 loop.profiler.step()

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pipeline import config as configuration
-from pipeline import launch
+from pipeline import launch, resources, run
 from pipeline.config import Config, changes
 from pipeline.data.prepare import prepare_in_process
 from pipeline.data.shards import open_prepared
@@ -241,6 +241,38 @@ def test_past_changes_must_be_those_that_the_run_made(make_config: Callable[...,
     launch.train(later, launch.in_process)
     kept = configuration.load(checkpoint.find(tmp_path / "run", "last") / "config.yaml")
     assert kept.train.changes == later.train.changes
+
+
+class Timer:
+    """Stands in for the watchdog: whether it waits for a step."""
+
+    waits = False
+
+    def step(self) -> None:
+        self.waits = True
+
+    def rest(self) -> None:
+        self.waits = False
+
+    def close(self) -> None:
+        self.rest()
+
+
+def test_building_with_other_settings_is_not_taken_for_a_step_that_hangs(
+    make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = at(make_config({"train.max_steps": 9}), tmp_path / "run", (200, {"model.dropout": 0.4}))
+    prepare_in_process(config)
+    timer, seen = Timer(), []
+    changed = run.changed
+
+    def watched(*arguments: Any, **named: Any) -> Any:
+        seen.append(timer.waits)
+        return changed(*arguments, **named)
+
+    monkeypatch.setattr(run, "changed", watched)
+    run.train(config, resources.local_worker(config), watchdog=timer)  # type: ignore[arg-type]
+    assert seen == [False]
 
 
 def test_a_dry_run_shows_what_changes_and_how_many_updates_are_made(make_config: Callable[..., Config]) -> None:

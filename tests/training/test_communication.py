@@ -11,6 +11,7 @@ from pipeline import config as configuration
 from pipeline.config import Config, ModelConfig
 from pipeline.data.prepare import prepare_in_process
 from pipeline.model.language_model import LanguageModel
+from pipeline.training import checkpoint
 from pipeline.training.embedding_rows import EmbeddingRows, summed
 from tests.training.ranks import Plan, train_on_ranks
 from tests.training.test_resume import assert_bitwise_equal, curve, end_state
@@ -87,6 +88,23 @@ def test_two_ranks_exchange_gradients_in_each_of_the_ways(variant: Callable[...,
     assert [loss for _, loss in curve(accumulated)] == pytest.approx(losses["dense"], rel=1e-10)
     for figure in ("forward_ms", "backward_ms", "communication_ms", "optimizer_ms"):
         assert all(milliseconds > 0 for _, milliseconds in curve(full, figure=figure))
+
+
+def test_what_powersgd_left_out_is_kept_when_settings_change(variant: Callable[..., Config]) -> None:
+    values = {
+        "ddp.communication": "powersgd",
+        "ddp.powersgd_rank": 1,
+        "ddp.powersgd_after_steps": 2,
+        "train.max_steps": 16,
+    }
+    broken = variant("broken", values)
+    train_on_ranks(2, Plan(broken, stop_after=2, bucket_bytes=2000))
+    tokens = checkpoint.manifests(str(broken.run.directory))[-1][1]["tokens"]
+    changed = {**values, "train.changes": [{"tokens": tokens, "settings": {"optimizer.lr": 0.003}}]}
+    whole, broken = variant("whole", changed), variant("broken", changed)
+    train_on_ranks(2, Plan(whole, bucket_bytes=2000), Plan(broken, bucket_bytes=2000))
+    assert curve(whole) == curve(broken)
+    assert_bitwise_equal(end_state(whole), end_state(broken))
 
 
 def test_combinations_that_would_not_be_exact_are_refused(make_config: Callable[..., Config]) -> None:
