@@ -16,12 +16,16 @@ from pipeline.config import Config, changes
 from pipeline.data.shards import PreparedCorpus
 from pipeline.errors import UserError
 from pipeline.generate import prompt_ids
+from pipeline.model.head.build import cutoffs_for
 from pipeline.model.shapes import shapes_of
 from pipeline.training import checkpoint
 from pipeline.training.horizon import Horizon, out_of_patience, tokens_after, total_steps
 from pipeline.training.resume import check_continues
 from pipeline.training.selection import reading
 from pipeline.training.teaching.part import check_teacher
+
+# what a model computes with weights of the same names and shapes depends on these
+UNSEEN_IN_SHAPES = ("num_heads", "slstm_forget_gate", "residual", "attention")
 
 
 def check(config: Config, corpus: PreparedCorpus, *, num_workers: int, fresh: bool = False) -> None:
@@ -88,6 +92,16 @@ def check_initial_weights(config: Config, corpus: PreparedCorpus) -> None:
     shapes = [[(name, p.shape) for name, p in model.named_parameters()] for model in (loaded.model, untrained)]
     if shapes[0] != shapes[1]:
         raise UserError(f"train.initial_weights: {path} is not a model of the shape that model.* describes")
+    for name in UNSEEN_IN_SHAPES:
+        theirs, own = (getattr(model, name) for model in (loaded.config.model, config.model))
+        if theirs != own:
+            raise UserError(f"train.initial_weights: {path} was trained with model.{name}={theirs}, not {own}")
+    if config.model.head == "adaptive":
+        theirs, own = (cutoffs_for(model, corpus.vocab_size) for model in (loaded.config.model, config.model))
+        if theirs != own:
+            raise UserError(
+                f"train.initial_weights: {path} was trained with model.adaptive_cutoffs={theirs}, not {own}"
+            )
 
 
 def ended(config: Config, corpus: PreparedCorpus) -> str:

@@ -1,6 +1,7 @@
 """The checkpoint that is asked for is taken, or none is."""
 
 import math
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -211,6 +212,32 @@ def test_initial_weights_are_of_the_best_checkpoint_or_refused(
     launch.train(
         configuration.with_values(tuned, {"train.initial_weights": str(folder(Path(run), 3))}), launch.in_process
     )
+
+
+@pytest.mark.parametrize(
+    ("theirs", "own"),
+    [
+        ({"model.residual": True}, {"model.residual": False}),
+        ({"model.cell": "slstm"}, {"model.cell": "slstm", "model.slstm_forget_gate": "exponential"}),
+        ({"model.cell": "transformer", "model.num_heads": 2}, {"model.cell": "transformer", "model.num_heads": 4}),
+        ({"model.attention": 1}, {"model.attention": 2}),
+        (
+            {"model.head": "adaptive", "model.tie_weights": True, "model.adaptive_cutoffs": [5]},
+            {"model.head": "adaptive", "model.tie_weights": True, "model.adaptive_cutoffs": [9]},
+        ),
+    ],
+)
+def test_initial_weights_of_a_model_that_computes_something_else_are_refused(
+    make_config: Callable[..., Config], tmp_path: Path, theirs: dict[str, Any], own: dict[str, Any]
+) -> None:
+    small = {"model.hidden_size": 8, "model.num_layers": 2, "train.max_steps": 1, "run.sample_tokens": 0}
+    config = make_config({**small, **theirs})
+    launch.train(config, launch.in_process)
+    changes = {**own, "train.initial_weights": str(config.run.directory), "run.directory": str(tmp_path / "tuned")}
+    name, value = list(own.items())[-1]
+    said = rf"initial_weights: .* was trained with {name}=.*, not {re.escape(str(value))}$"
+    with pytest.raises(UserError, match=said):
+        launch.train(configuration.with_values(config, changes), launch.in_process)
 
 
 def test_reading_during_a_run_that_drops_checkpoints_finds_the_best_each_time(run: Path) -> None:
