@@ -1,17 +1,20 @@
 """Prepare a corpus with Ray Data: each range of it is one fused task that reads, tokenizes and writes its shard.
 
-Only the manifest's entries come back, so neither block sizes nor the order of completion matter.
+Only the manifest's entries come back, so neither block sizes nor the order of completion matter. In a process that has
+joined a cluster through ray://, where Ray Data (2.60) does not run, Ray itself runs the tasks.
 """
 
 from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
+import ray
 import ray.data
+import ray.util.client
 
 from pipeline.allocator import keep_freed_memory
 from pipeline.cluster.data_actors import without_actors
@@ -26,6 +29,7 @@ from pipeline.errors import UserError
 
 # a task of Ray Data adds 6 ms to its work, which turns bytes into tokens by the megabyte
 BLOCK_BYTES, BLOCKS_PER_CPU = 32 << 20, 2
+LEAST_AT_ONCE = 16  # tasks without Ray Data, so that a cluster without a CPU yet adds nodes
 
 
 @contextmanager
@@ -54,6 +58,17 @@ def map_tasks(tasks: Sequence[Task]) -> Iterator[Any]:
     """
     if not tasks:
         return
+    run = run_with_ray if ray.util.client.ray.is_connected() else run_with_ray_data
+    with closing(run(tasks)) as rows:
+        for row in rows:
+            result = pickle.loads(row["result"])
+            if isinstance(result, UserError):
+                raise result
+            yield result
+
+
+def run_with_ray_data(tasks: Sequence[Task]) -> Generator[dict[str, bytes], None, None]:
+    """Run ``tasks`` with Ray Data."""
     # Ray Data's logger has a level of its own; let it say no more than Ray does
     logging.getLogger("ray.data").setLevel(logging.getLogger("ray").getEffectiveLevel())
     context = ray.data.DataContext.get_current()
@@ -63,18 +78,35 @@ def map_tasks(tasks: Sequence[Task]) -> Iterator[Any]:
     context.set_config("backpressure_policies.enabled", [])
     rows = [{"task": pickle.dumps(task)} for task in tasks]  # plain bytes: Arrow has no column for our classes
     with without_actors():
-        for row in ray.data.from_items(rows, override_num_blocks=num_blocks(tasks)).map(run_task).iter_rows():
-            result = pickle.loads(row["result"])
-            if isinstance(result, UserError):
-                raise result
-            yield result
+        yield from ray.data.from_items(rows, override_num_blocks=num_blocks(tasks)).map(run_task).iter_rows()
+
+
+def run_with_ray(tasks: Sequence[Task]) -> Generator[dict[str, bytes], None, None]:
+    """Run ``tasks`` without Ray Data, some for each CPU at a time."""
+    remote = ray.remote(run_task)
+    left = list(reversed(tasks))
+    running: list[Any] = []
+    try:
+        while left or running:
+            at_once = max(LEAST_AT_ONCE, BLOCKS_PER_CPU * num_cpus())
+            while left and len(running) < at_once:
+                running.append(remote.remote({"task": pickle.dumps(left.pop())}))
+            done, running = ray.wait(running)
+            yield from ray.get(done)
+    finally:
+        for one in running:  # of no use any more if one of them has found a mistake
+            ray.cancel(one)
 
 
 def num_blocks(tasks: Sequence[Task]) -> int:
     """Return how many Ray Data tasks share ``tasks``: enough for every CPU, and no more than the work is worth."""
-    num_cpus = int(ray.cluster_resources().get("CPU", 1))
     by_size = sum(task.num_bytes for task in tasks) // BLOCK_BYTES
-    return min(len(tasks), max(BLOCKS_PER_CPU * num_cpus, by_size))
+    return min(len(tasks), max(BLOCKS_PER_CPU * num_cpus(), by_size))
+
+
+def num_cpus() -> int:
+    """Return how many CPUs the cluster has now."""
+    return int(ray.cluster_resources().get("CPU", 1))
 
 
 def run_task(row: dict[str, bytes]) -> dict[str, bytes]:

@@ -26,10 +26,11 @@ START_SECONDS, END_SECONDS = 120, 20
 
 @dataclass(frozen=True)
 class Head:
-    """A cluster: where its jobs are submitted, and where nodes and drivers join it (host:port)."""
+    """A cluster: where its jobs are submitted, where nodes and drivers join it (host:port), and where clients do."""
 
     job_api: str
     gcs: str
+    client: str = "ray://HEAD:10001"
 
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:
@@ -45,14 +46,14 @@ def clean_environment(home: Path, **more: str) -> dict[str, str]:
 @contextmanager
 def private_head(environment: Mapping[str, str], command: Sequence[str] = HEAD) -> Iterator[Head]:
     """The cluster that ``ray`` with this ``command`` starts, with two CPUs."""
-    port, gcs = free_port(), free_port()
+    port, gcs, client = free_port(), free_port(), free_port()
     # sockets lie below it, and their paths can have only 107 characters: pytest's own folders are too deep
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
-    ports = [f"--port={gcs}", f"--dashboard-port={port}", f"--ray-client-server-port={free_port()}"]
+    ports = [f"--port={gcs}", f"--dashboard-port={port}", f"--ray-client-server-port={client}"]
     try:
         with _started([*command, *ports, "--num-cpus=2", f"--temp-dir={folder}"], environment):
             _wait_for(f"http://127.0.0.1:{port}")
-            yield Head(f"http://127.0.0.1:{port}", f"127.0.0.1:{gcs}")
+            yield Head(f"http://127.0.0.1:{port}", f"127.0.0.1:{gcs}", f"ray://127.0.0.1:{client}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -66,7 +67,7 @@ def private_node(environment: Mapping[str, str], command: Sequence[str]) -> Iter
 
 @contextmanager
 def _started(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[None]:
-    """Run ``ray start``. (With --block it would end everything if its client server, unused here, were slow.)"""
+    """Run ``ray start``. (With --block it would end everything if its client server were slow.)"""
     private = [
         *("--object-store-memory=100000000", "--disable-usage-stats", "--min-worker-port=0", "--max-worker-port=0"),
         f"--dashboard-agent-listen-port={free_port()}",

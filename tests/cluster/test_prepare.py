@@ -21,6 +21,13 @@ from pipeline.storage import UnwritableError
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 
+@pytest.fixture(params=[False, True], ids=["Ray Data", "Ray"])
+def as_client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs the tasks: Ray Data, or Ray itself as for a process that joined its cluster through ray://."""
+    monkeypatch.setattr(ray.util.client.ray, "is_connected", lambda: request.param)
+
+
+@pytest.mark.usefixtures("as_client")
 def test_ray_writes_the_same_bytes(make_config: Callable[..., Config], tmp_path: Path) -> None:
     here = make_config({"data.shard_tokens": 2048, "tokenizer.kind": "bpe", "tokenizer.vocab_size": 300})
     there = configuration.with_values(here, {"data.directory": str(tmp_path / "by Ray")})
@@ -66,6 +73,7 @@ def test_small_tasks_share_a_task_of_ray(num_tasks: int, megabytes: int, expecte
     assert num_blocks([SimpleNamespace(num_bytes=megabytes << 20)] * num_tasks) == expected  # type: ignore[list-item]
 
 
+@pytest.mark.usefixtures("as_client")
 def test_a_mistake_in_a_worker_is_one_sentence(make_config: Callable[..., Config], tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("good text\n" * 50)
     (tmp_path / "valid.txt").write_bytes(b"good\n\xff")

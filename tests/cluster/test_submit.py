@@ -186,6 +186,23 @@ def test_a_job_that_is_stopped_saves_however_long_its_step_takes(
     assert manifest["step"] % 4 == 0
 
 
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_process_that_joins_through_ray_client_prepares_and_trains(
+    head: Head, environment: dict[str, str], tiny_text: Path, tmp_path: Path
+) -> None:
+    settings = [
+        *(f"corpus.train={tiny_text}", "corpus.valid_fraction=0.1", "tokenizer.kind=char", "train.batch_size=4"),
+        *(f"data.directory={tmp_path / 'data'}", "model.hidden_size=12", "cluster.cpus_per_worker=1", "train.bptt=8"),
+        *(f"cluster.address={head.client}", "run.sample_tokens=5"),
+        *(f"run.directory={tmp_path / 'run'}", "train.max_steps=2"),
+    ]
+    words = [sys.executable, "-m", "jobs.train", *settings]
+    ran = subprocess.run(words, capture_output=True, text=True, cwd=PROJECT, timeout=600, env=environment, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "run" / "checkpoints" / "step-00000002").exists()
+
+
 @pytest.mark.parametrize(("asked", "given"), [(None, "120"), ("9", "9")])
 def test_ray_is_asked_to_wait_for_a_job_that_is_stopped(
     monkeypatch: pytest.MonkeyPatch, asked: str | None, given: str
