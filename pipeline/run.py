@@ -168,15 +168,28 @@ def build_step(
 
 
 def build_state(
-    config: Config, worker: Worker, corpus: PreparedCorpus, model: LanguageModel, *, tokens: int = 0
+    config: Config,
+    worker: Worker,
+    corpus: PreparedCorpus,
+    model: LanguageModel,
+    *,
+    tokens: int = 0,
+    former: RunState | None = None,
 ) -> RunState:
-    """Build the state of one rank at step 0, with the settings that are in force after ``tokens``."""
+    """Build the state of one rank at step 0, with the settings that are in force after ``tokens``.
+
+    ``former``: a state with other settings, whose teacher goes on; what its path means may have changed since.
+    """
     now = changes.in_force(config, tokens)
     data_of = partial(training_data, corpus=corpus, rank=worker.rank, world_size=worker.world_size)
     horizon = Horizon.of(config, data_of)
     data = horizon.first if now.train.bptt == config.train.bptt else data_of(now)
     zeros = model.initial_state(len(data.rows), device=worker.device, dtype=model.dtype)
     ranks: dict[str, Any] = {"rank": worker.rank, "world_size": worker.world_size}
+    if former is None:
+        teaching = teaching_of(now.train, corpus, data, device=worker.device, **ranks)
+    else:
+        teaching = former.teaching
     return RunState(
         data=data,
         horizon=horizon,
@@ -184,7 +197,7 @@ def build_state(
         hidden=HiddenState(zeros, data),
         interval=Interval(worker.device, **ranks),
         progress=Progress(),
-        teaching=teaching_of(now.train, corpus, data, device=worker.device, **ranks),
+        teaching=teaching,
     )
 
 
@@ -198,7 +211,7 @@ def changed(
         text = changes.in_words(before, after)
         former.monitor.write("change", step=former.progress.step, tokens=tokens, text=text)
     model = build_model(after, corpus.vocab_size).to(worker.device)
-    state = build_state(config, worker, corpus, model, tokens=tokens)
+    state = build_state(config, worker, corpus, model, tokens=tokens, former=former)
     take_over(state, former)
     loop = build_loop(config, worker, corpus, state, directory, **seen_by)
     loop.checkpoints, loop.clock, loop.saved_at = former.checkpoints, former.clock, former.saved_at

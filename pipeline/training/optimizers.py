@@ -59,7 +59,8 @@ def with_momentum(optimizer: torch.optim.SGD) -> torch.optim.SGD:
     """``optimizer`` with its momentum set to zero, which leaves its first update the same; also after loading a state
     without momentum.
 
-    torch leaves the momentum's memory uninitialized if the very first update is refused (``found_inf``).
+    torch leaves the momentum's memory uninitialized if the very first update is refused (``found_inf``), and keeps it
+    as it was while there is no momentum: were that to come back (``train.changes``), it would be of gradients long ago.
     """
     _begin_momentum(optimizer)
     optimizer.register_load_state_dict_post_hook(_begin_momentum)
@@ -68,9 +69,11 @@ def with_momentum(optimizer: torch.optim.SGD) -> torch.optim.SGD:
 
 def _begin_momentum(optimizer: torch.optim.Optimizer) -> None:
     for group in optimizer.param_groups:
-        if group["momentum"]:
-            for parameter in group["params"]:
+        for parameter in group["params"]:
+            if group["momentum"]:
                 optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+            else:
+                optimizer.state.pop(parameter, None)  # it has nothing but the momentum
 
 
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:

@@ -45,6 +45,20 @@ def updates(values: Tensor, config: OptimizerConfig) -> Tensor:
     return values
 
 
+def test_momentum_that_comes_back_begins_with_the_gradients_of_then() -> None:
+    layer = torch.nn.Linear(3, 2, bias=False)
+    before: dict[str, Any] = {}
+    for momentum, gradient, change in ((0.9, 1.0, 1.0), (0.0, 2.0, 2.0), (0.9, 4.0, 4.0), (0.9, 0.0, 3.6)):
+        optimizer = build_optimizer(OptimizerConfig(name="sgd", lr=1.0, momentum=momentum), layer)
+        if before:
+            optimizer.load_state_dict(before)
+        weight = layer.weight.detach().clone()
+        layer.weight.grad = torch.full_like(weight, gradient)
+        optimizer.step()
+        torch.testing.assert_close(weight - layer.weight.detach(), torch.full_like(weight, change))
+        before = optimizer.state_dict()
+
+
 @pytest.mark.parametrize(
     "settings",
     [
