@@ -34,6 +34,16 @@ def test_the_head_node_gets_what_asks_aws_for_nodes_from_our_versions() -> None:
     assert "boto3==" in (CLUSTER.parent / "constraints.txt").read_text()
 
 
+def test_the_nodes_get_what_the_search_of_the_guide_needs() -> None:
+    """The guide submits a search with Optuna, which is an extra."""
+    guide = (CLUSTER.parent / "docs" / "cluster.md").read_text()
+    recipe = CLUSTER.parent / "configs" / "quickstart-search.yaml"
+    assert f"jobs.submit search --address http://127.0.0.1:8265 --config configs/{recipe.name}" in guide
+    assert yaml.safe_load(recipe.read_text())["search"]["algorithm"] == "tpe"
+    setup = yaml.safe_load(CLUSTER.read_text())["setup_commands"]
+    assert "cd ~/recurray && ~/venv/bin/pip install -q -c constraints.txt -e '.[search]'" in setup
+
+
 def test_ray_refuses_a_cluster_file_with_a_mistake() -> None:
     config = yaml.safe_load(CLUSTER.read_text())
     config["max_wokers"] = 3
