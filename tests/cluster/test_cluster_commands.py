@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ class Reader:
         self.head = Head("http://127.0.0.1:8265", "HEAD:6379")  # as the guide calls it, until it is started
         self.types: dict[str, Callable[[Command, list[str]], None]] = {
             "export ": self.sets,
+            "pip install -c constraints.txt ": self.finds_installed,
             "ray get-auth-token ": self.runs,
             "ray start --head ": self.starts_head,
             "ray start --address=": self.starts_node,
@@ -54,9 +56,18 @@ class Reader:
     def types_in(self, command: Command) -> None:
         text = command.text.replace("/mnt/", f"{self.mnt}/").replace("http://127.0.0.1:8265", self.head.job_api)
         words = shlex.split(text.replace("HEAD:6379", self.head.gcs))
+        self.way_to_type(command)(command, words)
+
+    def way_to_type(self, command: Command) -> Callable[[Command, list[str]], None]:
         ways = [way for beginning, way in self.types.items() if command.text.startswith(beginning)]
         assert ways, f"{command}: neither run here nor listed with a reason"
-        ways[0](command, words)
+        return ways[0]
+
+    def finds_installed(self, command: Command, words: list[str]) -> None:
+        """Nothing is downloaded in a test: what is to be installed is there in that version."""
+        constraints = (PROJECT / "constraints.txt").read_text().splitlines()
+        for name in words[4:]:
+            assert f"{name}=={metadata.version(name)}" in constraints, f"{command}: {name}"
 
     def runs(self, command: Command, words: list[str]) -> str:
         ended = subprocess.run(
@@ -152,6 +163,13 @@ def test_every_command_runs_on_the_cluster_that_the_guide_starts(reader: Reader)
         [*commands(GUIDE), *submissions], key=lambda one: one.text.startswith("ray start --address=")
     ):
         reader.types_in(command)
+
+
+def test_each_command_of_the_guide_is_run_or_listed(reader: Reader) -> None:
+    for command in commands(GUIDE):
+        way = reader.way_to_type(command)
+        if way == reader.finds_installed:
+            way(command, shlex.split(command.text))
 
 
 def test_the_guide_shows_the_commands_that_need_a_cloud() -> None:
