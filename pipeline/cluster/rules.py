@@ -11,6 +11,7 @@ import torch
 from pipeline import config as configuration
 from pipeline import resources, run
 from pipeline.cluster.address import address_of
+from pipeline.cluster.growth import has_unknown_limits
 from pipeline.cluster.room import node_resources, places
 from pipeline.cluster.session import ray_session
 from pipeline.cluster.train import Plan, plan_workers
@@ -133,9 +134,14 @@ class Rules:
         return action if isinstance(action, End) else None
 
     def most_at_once(self) -> int:
-        """How many trials fit on the cluster at once, at the largest size that it may grow to."""
+        """How many trials fit on the cluster at once, at the largest size that it may grow to.
+
+        Where that size is unknown, as many as ``search.max_concurrent`` says: each that waits asks for a node.
+        """
         plan = self.plan
         most = self.config.search.max_concurrent
+        if most is not None and has_unknown_limits():
+            return most
         fit = max(1, places(node_resources(), plan.resources) // plan.num_workers)
         return fit if most is None else min(most, fit)
 

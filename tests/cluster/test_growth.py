@@ -21,9 +21,11 @@ from ray.autoscaler._private.util import prepare_config
 from pipeline import config as configuration
 from pipeline.cluster import growth, room
 from pipeline.cluster.growth import HEAD, UNLIMITED, Limits, NodeType, limits_in, to_come
+from pipeline.cluster.rules import Rules
 from pipeline.cluster.train import Plan, plan_workers
 from pipeline.config import ClusterConfig, Config
 from pipeline.errors import Notice
+from pipeline.search.space import Space
 
 PROJECT = Path(__file__).parents[2]
 SMALL, LARGE, GPU = {"CPU": 2.0}, {"CPU": 8.0}, {"CPU": 8.0, "GPU": 1.0}
@@ -105,6 +107,17 @@ def test_nothing_is_refused_where_the_limits_are_unknown(
     assert growth.growth() == []
     with pytest.warns(Notice, match=r"a worker of 1 CPU and 1 GPU waits for room .*free: 0 of 0 CPUs and 0 of 0 GPUs"):
         room.check_capacity(1, {"CPU": 1, "GPU": 1})
+
+
+@pytest.mark.parametrize(("max_concurrent", "expected"), [(3, 3), (None, 1)])
+def test_a_search_may_ask_for_nodes_where_the_limits_are_unknown(
+    monkeypatch: pytest.MonkeyPatch, make_config: Callable[..., Config], max_concurrent: int | None, expected: int
+) -> None:
+    """Trials that wait are all that an autoscaler sees of a search."""
+    connect(monkeypatch, status=None, version_2=b"1")
+    monkeypatch.setattr(growth, "settings_of_autoscaler", lambda head: None)
+    config = make_config({"search.max_concurrent": max_concurrent})
+    assert Rules(config, Space({}), 0, [], Plan(1, 2, False)).most_at_once() == expected
 
 
 def test_limits_that_are_reported_to_ray_count(monkeypatch: pytest.MonkeyPatch) -> None:
