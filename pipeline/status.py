@@ -19,7 +19,7 @@ from pipeline.generate import prompt_ids
 from pipeline.model.head.build import cutoffs_for
 from pipeline.model.shapes import shapes_of
 from pipeline.training import checkpoint
-from pipeline.training.horizon import Horizon, out_of_patience, tokens_after, total_steps
+from pipeline.training.horizon import Horizon, out_of_patience, steps_of, tokens_after, total_steps
 from pipeline.training.resume import check_continues
 from pipeline.training.selection import reading
 from pipeline.training.teaching.part import check_teacher
@@ -119,12 +119,23 @@ def ended(config: Config, corpus: PreparedCorpus) -> str:
 
 
 def not_reached(config: Config, corpus: PreparedCorpus) -> Iterator[str]:
-    """Yield a sentence for each number of tokens in the settings that lies beyond the end of a run of ``config``."""
-    train = config.train
-    if not train.changes and not train.evaluate_at_tokens:
+    """Yield a sentence for each setting that has an effect only beyond the end of a run of ``config``."""
+    train, optimizer = config.train, config.optimizer
+    changing = {path for change in train.changes for path in change.settings}
+    warms_up = optimizer.warmup_steps > 0 and optimizer.schedule != "1cycle"
+    warms_up = warms_up and changing.isdisjoint(("optimizer.warmup_steps", "optimizer.schedule"))
+    if not (train.changes or train.evaluate_at_tokens or warms_up or optimizer.average == "tail"):
         return
     first = run.training_data(changes.in_force(config, 0), corpus, rank=0, world_size=1)
-    end = tokens_after(total_steps(train, first), first)
+    steps = total_steps(train, first)
+    if warms_up and optimizer.warmup_steps > steps:
+        yield f"optimizer.warmup_steps: {optimizer.warmup_steps:,} are more than the {steps:,} steps of the run"
+    if optimizer.average == "tail" and steps_of(optimizer.average_after_epochs, first, at_most=steps) == steps:
+        yield (
+            f"optimizer.average_after_epochs: nothing is averaged, as the run has no step beyond epoch "
+            f"{optimizer.average_after_epochs:,}"
+        )
+    end = tokens_after(steps, first)
     # if the length of windows changes, the last one may end a little later
     window = train.batch_size * max(part.train.bptt for _, part in changes.stretches(config))
     far = [("changes", change.tokens) for change in train.changes if change.tokens >= end]

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,3 +117,20 @@ def test_numbers_of_tokens_beyond_the_end_are_said(make_config: Callable[..., Co
         "train.evaluate_at_tokens: 1,000,000 tokens come too late: the run ends after 300",
     ]
     assert not list(status.not_reached(make_config({"train.max_steps": 100, **numbers}), corpus))[1:]
+
+
+def test_warming_up_and_averaging_beyond_the_end_are_said(make_config: Callable[..., Config]) -> None:
+    def said(**settings: Any) -> list[str]:
+        values = {f"optimizer.{name}": value for name, value in settings.items()}
+        return list(status.not_reached(make_config({**values, "train.epochs": 2}), corpus))
+
+    corpus = prepare_in_process(make_config())
+    steps = total_steps(
+        make_config({"train.epochs": 2}).train, run.training_data(make_config(), corpus, rank=0, world_size=1)
+    )
+    too_long = f"optimizer.warmup_steps: {steps + 1:,} are more than the {steps:,} steps of the run"
+    assert said(warmup_steps=steps + 1) == [too_long]
+    assert said(warmup_steps=steps) == said(warmup_steps=steps + 1, schedule="1cycle") == []
+    nothing = "optimizer.average_after_epochs: nothing is averaged, as the run has no step beyond epoch 2"
+    assert said(average="tail", average_after_epochs=2) == [nothing]
+    assert said(average="tail", average_after_epochs=1) == said(average_after_epochs=2) == []
