@@ -36,6 +36,8 @@ def test_precedence(tmp_path: Path) -> None:
         ("train.max_steps=1e5", 100_000),
         ("train.max_steps=1.5e3", 1500),
         ("train.max_tokens=1_000_000", 1_000_000),
+        ("train.checkpoint_at_words=[1e6, 2.5e6]", [1_000_000, 2_500_000]),
+        ("model.hidden_size=1e2", 100),
         ("optimizer.lr=3e-4", 3e-4),
         ("optimizer.lr=1", 1.0),
         ("train.bptt=64.0", 64),

@@ -53,6 +53,14 @@ def test_all_mistakes_are_listed_at_once_by_their_paths() -> None:
         ("quantum.flux=3", "quantum: unknown setting"),
         ("mine.yaml", "mine.yaml: an override must look like section.field=value"),
         ("=3", "=3: an override must look like section.field=value"),
+        (
+            "optimizer.decay_at_epochs=[-3]",
+            "optimizer.decay_at_epochs: must be different numbers of epochs of at least 1, not [-3]",
+        ),
+        (
+            "optimizer.decay_at_epochs=[5, 5]",
+            "optimizer.decay_at_epochs: must be different numbers of epochs of at least 1, not [5, 5]",
+        ),
         ("train.bptt=true", "train.bptt: must be a number, not true"),
         ("optimizer.lr=yes", "optimizer.lr: must be a number, not true"),
         ("corpus.weights=[1, off]", "corpus.weights: must be a number, not false"),

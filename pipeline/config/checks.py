@@ -64,7 +64,8 @@ def _as_meant(value: Any, kinds: set[Any]) -> Any:
     if isinstance(value, bool) and bool not in kinds:
         raise UserError(f"must be a number, not {str(value).lower()}")
     if isinstance(value, str) and float not in kinds and WHOLE_AS_TEXT.fullmatch(value):
-        return float(value)
+        number = float(value)
+        return int(number) if number.is_integer() else number
     return value
 
 

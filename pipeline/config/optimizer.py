@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.config.fields import Section, setting
+from pydantic import field_validator
+
+from pipeline.config.fields import Section, setting, shown
+from pipeline.errors import UserError
 
 ADAPTIVE = "adam|adamw|rmsprop|muon"  # optimizers with a second moment; muon has one for what it leaves to adamw
 
@@ -112,6 +115,13 @@ class OptimizerConfig(Section):
         only_with="optimizer.average=nonmonotonic",
         ge=1,
     )
+
+    @field_validator("decay_at_epochs")
+    @classmethod
+    def _different(cls, epochs: list[int]) -> list[int]:
+        if any(epoch < 1 for epoch in epochs) or len(set(epochs)) < len(epochs):
+            raise UserError(f"must be different numbers of epochs of at least 1, not {shown(epochs)}")
+        return epochs
 
 
 class PruneConfig(Section):
