@@ -70,6 +70,9 @@ def plan_workers(cluster: ClusterConfig) -> Plan:
     There is one worker per GPU (or for as many as each has) or, while there is no GPU yet, per GPU of one node to be
     added; without GPUs a single worker with all CPUs of the largest node: data-parallel workers on the CPUs of one
     machine are slower than one worker with all its threads.
+
+    Raises:
+        UserError: several workers of a run that would share a GPU.
     """
     there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     nodes = there + growth()
@@ -77,14 +80,23 @@ def plan_workers(cluster: ClusterConfig) -> Plan:
     use_gpu = cluster.device == "cuda" or (cluster.device == "auto" and has_gpus)
     nodes = [node for node in nodes if node.get("GPU") or not use_gpu]
     each = cluster.gpus_per_worker
+    shares_gpu = use_gpu and each < 1
+    if shares_gpu and cluster.num_workers not in ("auto", 1):
+        raise UserError(
+            f"cluster.gpus_per_worker: must be at least 1 for {cluster.num_workers} workers of a run, not {each:g}: "
+            "NCCL takes only one on a GPU"
+        )
     there_now = sum(gpu_places(node, max(1, each)) for node in there)
     on_one_node = max((gpu_places(node, max(1, each)) for node in nodes), default=0)
     automatic = max(1, there_now or on_one_node) if use_gpu else 1
-    num_workers = cluster.num_workers if cluster.num_workers != "auto" else automatic
+    count = automatic if shares_gpu or cluster.num_workers == "auto" else cluster.num_workers
     cpus = cluster.cpus_per_worker
     if cpus == "auto":
-        most = [gpu_places(node, each) if use_gpu else num_workers for node in nodes]
-        cpus = _even_share([int(node.get("CPU", 0)) for node in nodes], num_workers, most)
+        most = [gpu_places(node, max(1, each)) if use_gpu else count for node in nodes]
+        cpus = _even_share([int(node.get("CPU", 0)) for node in nodes], count, most)
+        if shares_gpu:  # with the workers of other runs, and the CPUs beside it as well
+            cpus = cpus // gpu_places({"GPU": 1}, each) or 1
+    num_workers = 1 if shares_gpu else count
     least = cluster.min_workers
     return Plan(num_workers, cpus, use_gpu, None if least is None else min(least, num_workers), each)
 

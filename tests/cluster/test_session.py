@@ -125,12 +125,18 @@ HEAD, GPU_NODE = {"memory": 1e9}, {"CPU": 8.0, "GPU": 1.0}
         # a worker of several GPUs, or of a part of one
         ([{"CPU": 8.0, "GPU": 4.0}] * 2, [], {"gpus_per_worker": 2}, Plan(4, 4, True, gpus_per_worker=2)),
         ([HEAD], [{"CPU": 8.0, "GPU": 4.0}] * 2, {"gpus_per_worker": 4}, Plan(1, 8, True, gpus_per_worker=4)),
-        ([{"CPU": 8.0, "GPU": 2.0}], [], {"gpus_per_worker": 0.5}, Plan(2, 4, True, gpus_per_worker=0.5)),
+        ([{"CPU": 8.0, "GPU": 2.0}], [], {"gpus_per_worker": 0.5}, Plan(1, 2, True, gpus_per_worker=0.5)),
+        (
+            [{"CPU": 9.0, "GPU": 1.0}],
+            [],
+            {"gpus_per_worker": 0.3, "num_workers": 1},
+            Plan(1, 3, True, gpus_per_worker=0.3),
+        ),
         (
             [{"CPU": 8.0, "GPU": 2.0}],
             [],
-            {"gpus_per_worker": 0.5, "num_workers": 4},
-            Plan(4, 2, True, gpus_per_worker=0.5),
+            {"gpus_per_worker": 0.5, "num_workers": 2, "device": "cpu"},
+            Plan(2, 4, False, gpus_per_worker=0.5),
         ),
     ],
 )
@@ -140,6 +146,14 @@ def test_workers_are_planned_for_existing_nodes_and_those_that_may_join(
     monkeypatch.setattr(ray_train.ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in there])
     monkeypatch.setattr(ray_train, "growth", lambda: to_come)
     assert plan_workers(ClusterConfig(**settings)) == plan
+
+
+def test_workers_of_one_run_that_would_share_a_gpu_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 2.0}}
+    monkeypatch.setattr(ray_train.ray, "nodes", lambda: [node])
+    monkeypatch.setattr(ray_train, "growth", list)
+    with pytest.raises(ValueError, match=r"cluster\.gpus_per_worker: must be at least 1 for 2 workers .* not 0\.5"):
+        plan_workers(ClusterConfig(num_workers=2, gpus_per_worker=0.5))
 
 
 @pytest.mark.parametrize(
