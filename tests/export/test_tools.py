@@ -97,7 +97,8 @@ def test_lm_eval_gives_our_figures(exported: tuple[Model, Path]) -> None:
         (folder / f"{kind}.yaml").write_text(TASK.format(kind=kind, file=file, fields=fields[kind]))
     root = str(Path(__file__).parents[2])
     common = ["--tasks", ",".join(f"local_{kind}" for kind in rows), "--include_path", str(folder)]
-    common += ["--device", "cpu", "--batch_size", "8", "--output_path", "results", "--model_args"]
+    common += ["--device", "cpu", "--batch_size", "8", "--output_path", "results"]
+    common += ["--log_samples", "--model_args"]
     tool("-m", "lm_eval", "--model", "hf", *common, "pretrained=exported,trust_remote_code=True", cwd=folder)
     ours = ["-m", "pipeline.export.lm_eval", "--model", "recurray", *common, "pretrained=exported"]
     tool(*ours, cwd=folder, python_path=root)
@@ -107,7 +108,14 @@ def test_lm_eval_gives_our_figures(exported: tuple[Model, Path]) -> None:
     assert second["local_loglikelihood_rolling"]["bits_per_byte,none"] == pytest.approx(expected, abs=1e-4)
     assert first["local_multiple_choice"] == second["local_multiple_choice"]
     correct = []
-    for row in rows["multiple_choice"]:
-        asked = [model.surprisal(row["text"] + choice)[0].total for choice in row["choices"]]
+    samples = sorted((folder / "results").rglob("samples_local_multiple_choice_*.jsonl"))[-1]
+    for line in samples.read_text().splitlines():
+        sample = json.loads(line)
+        text, choices = sample["doc"]["text"], sample["doc"]["choices"]
+        asked = [model.surprisal(text + choice)[0].total for choice in choices]
+        before = model.surprisal(text.rstrip())[0].total  # lm_eval counts blanks at the end among what it scores
+        theirs = [float(response[0][0]) for response in sample["resps"]]
+        np.testing.assert_allclose(theirs, [before - nats for nats in asked], atol=1e-3)
         correct.append(asked[0] <= asked[1])
+    assert len(correct) == len(rows["multiple_choice"])
     assert second["local_multiple_choice"]["acc,none"] == pytest.approx(np.mean(correct))
