@@ -8,7 +8,6 @@ elsewhere, like KubeRay's, keeps them to itself: then the nodes to come are unkn
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,8 +17,10 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from pipeline.cluster import store
+
 HEAD = "node:__internal_head__"  # the resource that marks the head node
-STATUS, VERSION_2 = b"__autoscaling_status", b"__autoscaler_v2_enabled"  # keys of Ray's store
+STATUS, VERSION_2 = "__autoscaling_status", "__autoscaler_v2_enabled"  # keys of Ray's store
 # what Ray calls the type of a node that no autoscaler has made
 NO_TYPE = "node_"
 UNLIMITED = 100  # nodes that are counted for a type without a limit
@@ -104,12 +105,12 @@ def limits_in(settings: Mapping[str, Any]) -> Limits:
 
 def has_autoscaler() -> bool:
     """Whether an autoscaler adds nodes to the cluster: then they have types, which other nodes do not."""
-    from ray.experimental.internal_kv import _internal_kv_get
-
-    if _internal_kv_get(VERSION_2, namespace=b"__autoscaler") == b"1":
+    if not store.is_there():
+        return False
+    if store.get(VERSION_2, namespace="__autoscaler") == 1:
         return True
     try:
-        types = json.loads(_internal_kv_get(STATUS) or b"{}")["autoscaler_report"]["active_nodes"]
+        types = store.get(STATUS)["autoscaler_report"]["active_nodes"]
     except (ValueError, KeyError, TypeError):
         return False
     return any(not name.startswith(NO_TYPE) for name in types)

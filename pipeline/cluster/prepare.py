@@ -96,6 +96,8 @@ def run_with_ray(tasks: Sequence[Task]) -> Generator[dict[str, bytes], None, Non
     finally:
         for one in running:  # of no use any more if one of them has found a mistake
             ray.cancel(one)
+        if running:  # none of them writes any longer once this has ended
+            ray.wait(running, num_returns=len(running))
 
 
 def num_blocks(tasks: Sequence[Task]) -> int:

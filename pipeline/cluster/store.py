@@ -17,9 +17,9 @@ def put(key: str, value: Any) -> None:
     internal_kv._internal_kv_put(key, json.dumps(value))
 
 
-def get(key: str) -> Any:
-    """Return what was put under ``key``; None if nothing was."""
-    found = internal_kv._internal_kv_get(key)
+def get(key: str, *, namespace: str | None = None) -> Any:
+    """Return what was put under ``key``, by us or by Ray; None if nothing was."""
+    found = internal_kv._internal_kv_get(key, namespace=namespace)
     return None if found is None else json.loads(found)
 
 

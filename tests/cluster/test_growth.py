@@ -1,6 +1,5 @@
 """The nodes that an autoscaling cluster may still add, and what is planned and refused for them."""
 
-import json
 import os
 import shutil
 import signal
@@ -19,7 +18,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config
 
 from pipeline import config as configuration
-from pipeline.cluster import growth, room
+from pipeline.cluster import growth, room, store
 from pipeline.cluster.growth import HEAD, UNLIMITED, Limits, NodeType, limits_in, to_come
 from pipeline.cluster.rules import Rules
 from pipeline.cluster.train import Plan, plan_workers
@@ -58,12 +57,12 @@ def connect(
 ) -> None:
     """Pretend to be connected to a cluster of a head node without CPUs."""
     import ray._private.state as state
-    from ray.experimental import internal_kv
 
     config = None if groups is None else SimpleNamespace(node_group_configs=groups)
-    values = {growth.STATUS: None if status is None else json.dumps(status).encode(), growth.VERSION_2: version_2}
+    values = {growth.STATUS: status, growth.VERSION_2: version_2}
     monkeypatch.setattr(state.state, "get_cluster_config", lambda: config)
-    monkeypatch.setattr(internal_kv, "_internal_kv_get", lambda key, namespace=None: values[key])
+    monkeypatch.setattr(store, "is_there", lambda: True)
+    monkeypatch.setattr(store, "get", lambda key, namespace=None: values[key])
     head = {"Alive": True, "NodeID": "head", "Resources": {HEAD: 1.0}}
     monkeypatch.setattr(growth.ray, "nodes", lambda: [head, {"Alive": False, "NodeID": "lost", "Resources": GPU}])
     monkeypatch.setattr(growth.ray, "available_resources", dict)
@@ -98,9 +97,16 @@ def test_a_cluster_without_an_autoscaler_does_not_grow(monkeypatch: pytest.Monke
         room.check_capacity(1, {"CPU": 1})
 
 
-@pytest.mark.parametrize(("status", "version_2"), [(status_of("head", "workers"), b"0"), (None, b"1")])
+def test_a_process_without_access_to_ray_s_store_sees_no_autoscaler(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, status=status_of("head", "workers"))
+    monkeypatch.setattr(store, "is_there", lambda: False)
+    assert growth.growth() == []
+    assert not growth.has_unknown_limits()
+
+
+@pytest.mark.parametrize(("status", "version_2"), [(status_of("head", "workers"), 0), (None, 1)])
 def test_nothing_is_refused_where_the_limits_are_unknown(
-    monkeypatch: pytest.MonkeyPatch, status: Any, version_2: bytes
+    monkeypatch: pytest.MonkeyPatch, status: Any, version_2: int
 ) -> None:
     connect(monkeypatch, status=status, version_2=version_2)
     monkeypatch.setattr(growth, "settings_of_autoscaler", lambda head: None)
@@ -114,7 +120,7 @@ def test_a_search_may_ask_for_nodes_where_the_limits_are_unknown(
     monkeypatch: pytest.MonkeyPatch, make_config: Callable[..., Config], max_concurrent: int | None, expected: int
 ) -> None:
     """Trials that wait are all that an autoscaler sees of a search."""
-    connect(monkeypatch, status=None, version_2=b"1")
+    connect(monkeypatch, status=None, version_2=1)
     monkeypatch.setattr(growth, "settings_of_autoscaler", lambda head: None)
     config = make_config({"search.max_concurrent": max_concurrent})
     assert Rules(config, Space({}), 0, [], Plan(1, 2, False)).most_at_once() == expected
@@ -130,15 +136,18 @@ def test_the_file_that_an_autoscaler_was_started_with_is_found(tmp_path: Path, m
     monkeypatch.setattr(growth.ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="here:1"))
     (tmp_path / "one.yaml").write_text("max_workers: 7\n")
     (tmp_path / "other.yaml").write_text("max_workers: 8\n")
-    waits = [sys.executable, "-c", "input()"]
+    waits = [sys.executable, "-c", "print(flush=True); input()"]
     processes = [
-        subprocess.Popen([*waits, *options], cwd=tmp_path, stdin=subprocess.PIPE)
+        subprocess.Popen([*waits, *options], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         for options in (
             ["--gcs-address=there:1", f"--autoscaling-config={tmp_path}/other.yaml"],  # of another cluster
             ["--gcs-address=here:1", "--autoscaling-config=one.yaml"],
         )
     ]
     try:
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()  # it has begun
         assert growth.file_of_autoscaler() == {"max_workers": 7}
         processes[1].communicate()
         assert growth.file_of_autoscaler() is None

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import storage
-from pipeline.data.corpus import find_sources
+from pipeline.config import Config
+from pipeline.data.corpus import find_sources, split_corpus
 from tests.data.corpora import corpus_config
 
 NAMES = ("a.txt", "b.md", ".c.txt", "deep/d.txt", "deep/.e.txt", ".git/f.txt", "deep/er/g.txt", "[h].txt")
@@ -91,3 +92,22 @@ def test_a_name_that_is_not_utf8_is_refused(folder: Path) -> None:
     Path(os.fsdecode(b"texts/caf\xe9.txt")).write_text("one line\n")
     with pytest.raises(ValueError, match=r"^corpus\.train: texts/caf\ufffd\.txt: its name is not UTF-8; rename it$"):
         find_sources("train", corpus_config("texts").corpus)
+
+
+def test_patterns_find_files_in_hidden_folders_only_if_they_name_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = tmp_path / ".cache" / "texts"
+    (hidden / ".git").mkdir(parents=True)
+    for name in ("a.txt", "b[1].txt", ".git/config", ".c.txt"):
+        (hidden / name).write_text("one line\n" * 50)
+    (tmp_path / "x" / "y").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "x" / "y")
+
+    def names(pattern: str) -> list[str]:
+        slices = split_corpus(Config().corpus.model_copy(update={"train": [pattern]}))["train"]
+        return [Path(item.reader.name).name for item in slices]
+
+    assert names(str(hidden)) == names("../../.cache/texts") == names("../../.cache/**/*.txt") == ["a.txt", "b[1].txt"]
+    assert names(str(hidden / "b[1].txt")) == ["b[1].txt"]
+    assert names("../../.cache/texts/.c.txt") == [".c.txt"]

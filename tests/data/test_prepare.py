@@ -239,25 +239,6 @@ def test_an_address_of_a_folder_is_as_good_as_its_path(
     assert prepared[0] == prepared[1]
 
 
-def test_patterns_find_files_in_hidden_folders_only_if_they_name_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hidden = tmp_path / ".cache" / "texts"
-    (hidden / ".git").mkdir(parents=True)
-    for name in ("a.txt", "b[1].txt", ".git/config", ".c.txt"):
-        (hidden / name).write_text("one line\n" * 50)
-    (tmp_path / "x" / "y").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path / "x" / "y")
-
-    def found(pattern: str) -> list[str]:
-        slices = split_corpus(Config().corpus.model_copy(update={"train": [pattern]}))["train"]
-        return [Path(item.reader.name).name for item in slices]
-
-    assert found(str(hidden)) == found("../../.cache/texts") == found("../../.cache/**/*.txt") == ["a.txt", "b[1].txt"]
-    assert found(str(hidden / "b[1].txt")) == ["b[1].txt"]
-    assert found("../../.cache/texts/.c.txt") == [".c.txt"]
-
-
 def test_a_text_that_changes_during_preparation_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("one line\n" * 50)
