@@ -22,7 +22,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     held: dict[str, Any] = {}
     monkeypatch.setattr(kv.internal_kv, "_internal_kv_initialized", lambda: True)
     monkeypatch.setattr(kv.internal_kv, "_internal_kv_put", held.__setitem__)
-    monkeypatch.setattr(kv.internal_kv, "_internal_kv_get", held.get)
+    monkeypatch.setattr(kv.internal_kv, "_internal_kv_get", lambda key, namespace: held.get(key))
     monkeypatch.setattr(kv.internal_kv, "_internal_kv_del", held.pop)
     return held
 
