@@ -178,7 +178,8 @@ def build_state(
 ) -> RunState:
     """Build the state of one rank at step 0, with the settings that are in force after ``tokens``.
 
-    ``former``: a state with other settings, whose teacher goes on; what its path means may have changed since.
+    ``former``: the state before a change of settings. Its teacher is kept: the run that ``train.teacher`` names may
+    have another best checkpoint by now.
     """
     now = changes.in_force(config, tokens)
     data_of = partial(training_data, corpus=corpus, rank=worker.rank, world_size=worker.world_size)

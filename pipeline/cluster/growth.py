@@ -29,10 +29,12 @@ HEAD_SECONDS = 60.0  # for the head node to start a process
 
 @dataclass(frozen=True)
 class NodeType:
+    """What each node of one type has, and how many of them there may be."""
+
     resources: Mapping[str, float]
     most: int  # at a time
 
-    def made(self, resources: Mapping[str, float]) -> bool:
+    def matches(self, resources: Mapping[str, float]) -> bool:
         """Whether a node with ``resources`` may be of this type."""
         return all(self.resources.get(kind, 0) == resources.get(kind, 0) for kind in ("CPU", "GPU"))
 
@@ -60,7 +62,7 @@ def to_come(limits: Limits, there: Sequence[Mapping[str, float]]) -> list[dict[s
     """
     left = [one.most for one in limits.types]
     for resources in sorted(there, key=lambda node: HEAD not in node):
-        fitting = (k for k, one in enumerate(limits.types) if left[k] > 0 and one.made(resources))
+        fitting = (k for k, one in enumerate(limits.types) if left[k] > 0 and one.matches(resources))
         if (place := next(fitting, None)) is not None:
             left[place] -= 1
     in_all = max(0, limits.most - sum(HEAD not in node for node in there))
@@ -80,7 +82,7 @@ def limits_of_cluster() -> Limits | None:
         from ray._private.state import state
 
         config = state.get_cluster_config()
-    except Exception:  # another version of Ray, which cannot tell
+    except Exception:  # another version of Ray, or a client (ray://), which cannot tell
         config = None
     if config is not None:
         groups = config.node_group_configs
@@ -88,8 +90,8 @@ def limits_of_cluster() -> Limits | None:
         return Limits([NodeType(dict(group.resources), n) for group, n in zip(groups, most, strict=True)])
     if not has_autoscaler():
         return None
-    (head,) = (node["NodeID"] for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"])
-    settings = settings_of_autoscaler(head)
+    head = next((node["NodeID"] for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"]), None)
+    settings = None if head is None else settings_of_autoscaler(head)
     return None if settings is None else limits_in(settings)
 
 
