@@ -32,8 +32,9 @@ from pipeline.cluster.session import ray_session
 from pipeline.cluster.train import Plan
 from pipeline.compare import costs as costing
 from pipeline.compare import page, scores
+from pipeline.compare.epochs import check_lengths, fewest_tokens_per_epoch
 from pipeline.compare.findings import Findings, findings_of
-from pipeline.compare.plan import Comparison, Planned, check_lengths, fewest_tokens_per_epoch
+from pipeline.compare.plan import Comparison, Planned
 from pipeline.compare.variants import check_comparison
 from pipeline.config import Config
 from pipeline.data.prepare import OnShard

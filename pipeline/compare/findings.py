@@ -18,6 +18,7 @@ from pipeline.compare.costs import Cost, Costs
 from pipeline.compare.plan import Comparison, Group
 from pipeline.compare.scaling_law import Law, Run, fit_law
 from pipeline.compare.scores import Scored
+from pipeline.compare.searched import Searched, searched_of
 from pipeline.compare.significance import Difference, Sample, differences, mean_over_seeds
 from pipeline.compare.widths import Sized
 from pipeline.errors import UserError
@@ -48,6 +49,7 @@ class Row:
     lost: Mapping[int, str] = field(default_factory=dict)  # seed → why there is no score
     at_end: Mapping[str, str] = field(default_factory=dict)  # settings at the highest or lowest value tried
     passed_over: Sequence[Mapping[str, Any]] = ()  # better draws of its search, with which a compared run diverged
+    overtaken: Sequence[Mapping[str, Any]] = ()  # better draws of its search, but worse as whole runs
 
     @property
     def name(self) -> str:
@@ -128,19 +130,6 @@ class GroupFindings:
 
 
 @dataclass(frozen=True)
-class Searched:
-    """What was tried for each variant before it was compared, each in one run of ``tokens``."""
-
-    draws: Sequence[Mapping[str, Any]]
-    tokens: int
-
-    @property
-    def paths(self) -> list[str]:
-        """The settings that were searched."""
-        return list(dict.fromkeys(path for draw in self.draws for path in draw))
-
-
-@dataclass(frozen=True)
 class Findings:
     """The results of a comparison."""
 
@@ -216,10 +205,10 @@ def findings_of(
     unit = next(iter(scores.values())).unit
     count, num_seeds = comparison.compare.count, len(comparison.compare.seeds)
     asked = comparison.compare.parameters or ()
-    searched = Searched(comparison.draws, comparison.search_tokens) if comparison.search is not None else None
     return Findings(
-        groups, laws, no_laws, split, unit, costs.machine, count, num_seeds, title, asked, left_out, searched, no_bits
-    )
+        groups, laws, no_laws, split, unit, costs.machine, count, num_seeds, title, asked, left_out,
+        searched_of(comparison), no_bits,
+    )  # fmt: skip
 
 
 def row_of(
@@ -241,8 +230,9 @@ def row_of(
             found[seed] = scores[trial.name]
             curves[seed] = [(report["tokens"], report["loss"]) for report in trial.reports]
     cell = one.variant.settings.get("model.cell", comparison.cell)
-    passed_over = comparison.passed_over(one, standing)
-    return Row(group, one, own or {}, found, curves, cost, cell, lost, comparison.at_end(own or {}), passed_over)
+    overtaken, diverged = comparison.not_taken(one, standing)
+    at_end = comparison.at_end(own or {})
+    return Row(group, one, own or {}, found, curves, cost, cell, lost, at_end, diverged, overtaken)
 
 
 def is_worse_than_guessing(score: Scored, vocab_size: int | None) -> bool:

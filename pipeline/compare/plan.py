@@ -1,16 +1,15 @@
 """The runs of a comparison as trials of a search engine: which there are, in which order, and what each one is.
 
-First, if ``compare.search`` is given, draws for each variant at each size, with a seed of their own; then each variant
-at each size with the best of its draws, on each number of tokens, with each seed. If one of these runs diverges, they
-are all made with the next best draw. A run is identified by its settings, so a comparison that is given more seeds,
-lengths or variants keeps the runs that it has.
+First, if ``compare.search`` is given, draws for each variant at each size, with a seed of their own, and with
+``num_finalists`` the best of them once more as whole runs; then each variant at each size with the best of its draws,
+on each number of tokens, with each seed. If one of these runs diverges, they are all made with the next best draw. A
+run is identified by its settings, so a comparison that is given more seeds, lengths or variants keeps its runs.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -19,9 +18,6 @@ from pipeline import config as configuration
 from pipeline.compare.variants import OwnSearch, Variant
 from pipeline.compare.widths import Sized, sized
 from pipeline.config import CompareConfig, Config, SearchConfig
-from pipeline.data.shards import PreparedCorpus
-from pipeline.data.training_data import training_data
-from pipeline.errors import UserError
 from pipeline.search.candidates import Candidates, Drawn, as_key
 from pipeline.search.plan import SearchPlan
 from pipeline.search.space import random_settings
@@ -31,8 +27,6 @@ SEARCHED, COMPARED = "searched", "compared"  # the origin of a trial
 # validations, evenly spaced in tokens, of the longest runs and of the others: a curve is interpolated between them
 NUM_VALIDATIONS, NUM_OF_SHORTER = 16, 4
 MOST_DRAWS = 1_000
-# the settings of a variant that decide how many tokens an epoch has
-OF_DATA = ("train.batch_size", "train.bptt")
 # trials whose checkpoints are kept: they are scored at the end, and the journal may have runs of former variants, too
 KEEP_ALL = 2**31
 
@@ -80,13 +74,19 @@ class Comparison:
         return [Group(target, tokens) for target in targets for tokens in self.lengths]
 
     @property
+    def num_finalists(self) -> int:
+        """Draws of each variant that are trained as whole runs with the first seed, the one it is compared with too."""
+        return min(self.search.num_finalists, len(self.draws)) if self.search is not None else 1
+
+    @property
     def num_runs(self) -> int:
-        return len(self.sizes) * (len(self.draws) + len(self.lengths) * len(self.compare.seeds))
+        own = len(self.draws) + self.num_finalists - 1
+        return len(self.sizes) * (own + len(self.lengths) * len(self.compare.seeds))
 
     @property
     def total_tokens(self) -> int:
-        each = len(self.draws) * self.search_tokens + sum(self.lengths) * len(self.compare.seeds)
-        return len(self.sizes) * each
+        own = len(self.draws) * self.search_tokens + (self.num_finalists - 1) * self.lengths[-1]
+        return len(self.sizes) * (own + sum(self.lengths) * len(self.compare.seeds))
 
     @property
     def search_tokens(self) -> int:
@@ -112,21 +112,42 @@ class Comparison:
         """The settings of a run that is compared; ``own``: what the search of the variant found."""
         return {**one.settings, **own, "train.max_tokens": tokens, "train.seed": seed}
 
-    def found(self, one: Sized, standing: Standing) -> dict[str, Any] | None:
-        """The best draw of one variant at one size with which no compared run has diverged; if all have, the best.
+    def finals(self, one: Sized, standing: Standing) -> list[dict[str, Any]]:
+        """The best draws of one variant at one size with which no compared run has diverged; if all have, the best.
 
-        None: its search has not ended, or no trial of it trained well.
+        As many as there are to be finalists, fewer if fewer trained well; empty until the search has ended.
+        """
+        trials, ranked = by_settings(standing), self.ranked(one, standing)
+        kept = (draw for draw in ranked if not self.has_diverged(one, draw, trials))
+        return list(islice(kept, self.num_finalists)) or ranked[:1]
+
+    def final_run(self, one: Sized, draw: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of the run that decides between finalists."""
+        return self.compared(one, draw, tokens=self.lengths[-1], seed=self.compare.seeds[0])
+
+    def found(self, one: Sized, standing: Standing) -> dict[str, Any] | None:
+        """What a variant at one size is compared with: the best of its finalists.
+
+        None: its search has not ended, no trial of it trained well, or a finalist is still being trained.
         """
         if self.search is None:
             return {}
-        trials, ranked = by_settings(standing), self.ranked(one, standing)
-        kept = (draw for draw in ranked if not self.has_diverged(one, draw, trials))
-        return next(kept, ranked[0] if ranked else None)
+        finals = self.finals(one, standing)
+        if len(finals) < 2:
+            return finals[0] if finals else None
+        trials = by_settings(standing)
+        runs = [trials.get(as_key(self.final_run(one, draw))) for draw in finals]
+        ended = [(run.best_loss, draw) for run, draw in zip(runs, finals, strict=True) if run and run.state == ENDED]
+        return min(ended, key=lambda pair: pair[0])[1] if len(ended) == len(finals) else None
 
-    def passed_over(self, one: Sized, standing: Standing) -> list[dict[str, Any]]:
-        """The draws that are better than the one found, but with which a compared run has diverged."""
-        ranked = self.ranked(one, standing)
-        return ranked[: ranked.index(own)] if (own := self.found(one, standing)) in ranked else []
+    def not_taken(self, one: Sized, standing: Standing) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The draws that were better in the search than the one found: those that it overtook as a finalist, and those
+        with which a compared run diverged. Both are empty if that holds for all draws.
+        """
+        trials, ranked, own = by_settings(standing), self.ranked(one, standing), self.found(one, standing)
+        before = ranked[: ranked.index(own)] if own in ranked else []
+        diverged = [draw for draw in before if self.has_diverged(one, draw, trials)]
+        return [draw for draw in before if draw not in diverged], diverged
 
     def ranked(self, one: Sized, standing: Standing) -> list[dict[str, Any]]:
         """The draws that trained well in the search of one variant at one size, the best first; empty until it ends."""
@@ -162,12 +183,17 @@ class Comparison:
         """Settings and origin of every run that can begin by now, in the order in which they do."""
         for one in self.sizes:
             yield from ((settings, SEARCHED) for settings in self.searched(one))
+        finals = [self.final_run(one, draw) for one in self.sizes for draw in self.finals(one, standing)]
+        if self.num_finalists > 1:
+            yield from ((settings, COMPARED) for settings in finals)
         own = [(one, self.found(one, standing)) for one in self.sizes]
         for seed in self.compare.seeds:
             for tokens in self.lengths:
                 for one, found in own:
                     if found is not None:
-                        yield self.compared(one, found, tokens=tokens, seed=seed), COMPARED
+                        run = self.compared(one, found, tokens=tokens, seed=seed)
+                        if self.num_finalists == 1 or run not in finals:
+                            yield run, COMPARED
 
     def run_of(self, one: Sized, standing: Standing, *, tokens: int, seed: int) -> Trial | None:
         """The trial of a run that is compared; None: it was not begun."""
@@ -227,13 +253,14 @@ class Planned(Candidates):
         """Why a run whose variant has moved on to other settings, because a run diverged with these, can stop."""
         if trial.origin != COMPARED:
             return ""
+        plan, trials, key = self.comparison, by_settings(standing), as_key(trial.settings)
         tokens, seed = trial.settings["train.max_tokens"], trial.settings["train.seed"]
-        former = [
-            as_key(self.comparison.compared(one, draw, tokens=tokens, seed=seed))
-            for one in self.comparison.sizes
-            for draw in self.comparison.passed_over(one, standing)
-        ]
-        return "another run with these settings diverged" if as_key(trial.settings) in former else ""
+        for one in plan.sizes:
+            for draw in plan.ranked(one, standing):
+                is_its = as_key(plan.compared(one, draw, tokens=tokens, seed=seed)) == key
+                if is_its and plan.has_diverged(one, draw, trials) and draw not in plan.finals(one, standing):
+                    return "another run with these settings diverged"
+        return ""
 
     def draw(self, standing: Standing) -> Drawn | None:
         begun = by_settings(standing)
@@ -259,29 +286,3 @@ def draws_of(search: OwnSearch) -> list[dict[str, Any]]:
         if len(found) == search.num_trials:
             break
     return list(found.values())
-
-
-def fewest_tokens_per_epoch(config: Config, comparison: Comparison, corpus: PreparedCorpus) -> int:
-    """Tokens that one epoch trains on, of the variant or draw that has the fewest: each cuts the text in its way."""
-    configs: dict[str, Config] = {}
-    for one in comparison.sizes:
-        for draw in ({}, *comparison.draws):
-            settings = {**one.settings, **draw}
-            key = as_key({path: settings[path] for path in OF_DATA if path in settings})
-            if key not in configs:
-                configs[key] = one.variant.config(config, settings)
-    found = []
-    for each in configs.values():
-        with suppress(UserError):  # a draw with too little text for one of its windows trains on nothing
-            found.append(training_data(each, corpus, rank=0, world_size=1).tokens_per_epoch)
-    return min(found)
-
-
-def check_lengths(config: Config, sizes: Sequence[Sized], corpus: PreparedCorpus) -> None:
-    """Raise ``UserError`` for a variant with too little text for one of its windows."""
-    for variant in dict.fromkeys(one.variant.name for one in sizes):
-        one = next(one for one in sizes if one.name == variant)
-        try:
-            training_data(one.variant.config(config, one.settings), corpus, rank=0, world_size=1)
-        except UserError as error:
-            raise UserError(f"compare.variants: {variant}: {error}") from None

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.compare.advantages import where_not, where_wins
-from pipeline.compare.findings import Findings, GroupFindings, Searched
+from pipeline.compare.findings import Findings, GroupFindings
 from pipeline.compare.plan import is_number
 from pipeline.compare.scaling_law import Law
+from pipeline.compare.searched import Searched
 from pipeline.compare.significance import LEVEL
 from pipeline.compare.wording import listed, p_of, seconds_of, setting_figure
 
@@ -76,6 +77,7 @@ def how_chosen(findings: Findings) -> Iterator[str]:
             f"each on {searched.tokens:,} tokens, with a seed that is compared nowhere. No interval allows for "
             f"another such run choosing differently."
         )
+        yield from finals(findings.main, searched)
     if findings.split == "valid":
         settings = " and each variant's settings" if searched is not None else ""
         yield (
@@ -84,12 +86,31 @@ def how_chosen(findings: Findings) -> Iterator[str]:
         )
 
 
+def finals(found: GroupFindings, searched: Searched) -> Iterator[str]:
+    """Whether whole runs decided between the best draws of a search, and what they changed."""
+    whole = found.group.tokens
+    if searched.num_finalists > 1:
+        yield (
+            f"The best {searched.num_finalists} of these draws were trained on all {whole:,} tokens with seed "
+            f"{searched.final_seed}; the best of them is compared, and that run is one of those compared."
+        )
+        for row in found.rows:
+            if row.overtaken:
+                draws = listed([settings_of(draw) for draw in row.overtaken])
+                yield f"{row.name} has {settings_of(row.own)}, better there than {draws}, which its search preferred."
+    elif searched.tokens < whole:
+        yield (
+            f"The runs that chose had {searched.tokens:,} of these {whole:,} tokens: what was best in them, a high "
+            f"learning rate above all, may not be in a whole run."
+        )
+
+
 def passed_over(found: GroupFindings) -> Iterator[str]:
     """The settings that were better in a search, but with which a compared run diverged."""
     for row in found.rows:
         if row.passed_over:
             draws = listed([settings_of(draw) for draw in row.passed_over])
-            yield f"A compared run of {row.name} diverged with {draws}: it has {settings_of(row.own)}, its next best."
+            yield f"A compared run of {row.name} diverged with {draws}: it has {settings_of(row.own)}."
 
 
 def settings_of(draw: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from pipeline.search.specification import parse_setting
 
 SECTIONS = ("model", "train", "optimizer")
 WIDTH = "model.hidden_size"
-NUM_TRIALS, MAX_TOKENS = "num_trials", "max_tokens"
+NUM_TRIALS, NUM_FINALISTS, MAX_TOKENS = "num_trials", "num_finalists", "max_tokens"
 DEFAULT_TRIALS, MOST_TRIALS = 6, 1_000
 MOST_NAME = 40
 # the seed of trials that search for settings; compare.seeds are smaller
@@ -66,12 +66,16 @@ class Variant:
 
 @dataclass(frozen=True)
 class OwnSearch:
-    """What is searched for each variant before it is compared: ``num_trials`` draws of ``space``, with its own seed."""
+    """What is searched for each variant before it is compared: ``num_trials`` draws of ``space``, with its own seed.
+
+    The best ``num_finalists`` of them are trained as whole runs, if that is more than one.
+    """
 
     space: Space
     num_trials: int
     max_tokens: int | None  # of one trial; None: the least of compare.tokens
     seed: int
+    num_finalists: int = 1
 
 
 def check_comparison(config: Config) -> tuple[list[Variant], OwnSearch | None]:
@@ -167,6 +171,7 @@ def own_search(config: Config, variants: list[Variant]) -> OwnSearch | None:
     if not spec:
         return None
     num_trials = whole(NUM_TRIALS, spec.pop(NUM_TRIALS, DEFAULT_TRIALS), most=MOST_TRIALS)
+    num_finalists = whole(NUM_FINALISTS, spec.pop(NUM_FINALISTS, 1), most=num_trials)
     max_tokens = spec.pop(MAX_TOKENS, None)
     max_tokens = None if max_tokens is None else whole(MAX_TOKENS, max_tokens, most=2**63 - 1)
     domains, problems = {}, []
@@ -194,7 +199,7 @@ def own_search(config: Config, variants: list[Variant]) -> OwnSearch | None:
         raise UserError("\n".join(problems))
     space = Space(domains)
     assert space.parents_first is not None  # or raises, if conditions form a circle
-    return OwnSearch(space, num_trials, max_tokens, seed=SEARCH_SEED)
+    return OwnSearch(space, num_trials, max_tokens, SEARCH_SEED, num_finalists)
 
 
 def whole(name: str, value: Any, *, most: int) -> int:

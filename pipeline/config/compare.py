@@ -69,7 +69,8 @@ class CompareConfig(Section):
         {},
         "{num_trials: 6, optimizer.lr: {loguniform: [1e-4, 1e-2]}} first gives each variant the best of this many "
         "draws, which have a seed of their own; settings as in search.space; max_tokens: of such a trial (null: the "
-        "smallest of tokens); empty: variants are trained as they are.",
+        "smallest of tokens); num_finalists: so many of the best are then trained to the end, and the best of these is "
+        "taken (1); empty: variants are trained as they are.",
     )
     split: Literal["auto", "valid", "test"] = setting(
         "auto", "Split that trained variants are scored on; auto: test if there is one, else valid."

@@ -8,15 +8,16 @@ from html import escape
 
 import pytest
 
-from pipeline.compare.findings import Searched, loss_at, reason_of
+from pipeline.compare.findings import loss_at, reason_of
 from pipeline.compare.page import as_html
 from pipeline.compare.pictures import as_svg, perplexities, pictures_of
+from pipeline.compare.searched import Searched
 from pipeline.compare.sentences import listed_values, sentences
 from pipeline.compare.speed import Timing
 from pipeline.compare.table import as_csv, pairs_of, rows_of
 from pipeline.compare.wording import p_of
 from pipeline.search.standing import Trial
-from tests.compare.figures import cost, findings, row, three_rows
+from tests.compare.figures import GROUP, cost, findings, row, three_rows
 
 
 def test_sentences_state_the_figures() -> None:
@@ -76,6 +77,8 @@ def test_the_page_says_which_values_a_search_tried_and_what_it_leaves_open() -> 
         "Each variant has the best of 2 draws (optimizer.lr: 0.001 and 0.01; model.dropout: 0.1), by the validation "
         "loss of one run each on 1,000 tokens, with a seed that is compared nowhere. No interval allows for another "
         "such run choosing differently.",
+        "The runs that chose had 1,000 of these 5,000,000 tokens: what was best in them, a high learning rate above "
+        "all, may not be in a whole run.",
         "The same split chose each run's best checkpoint and each variant's settings: on other text, "
         "perplexities may be a little higher.",
     ]
@@ -165,6 +168,9 @@ def test_without_a_transformer_none_is_mentioned() -> None:
     assert found["At equal tokens"][1] == "No variant is significantly worse than lstm."
 
 
+RATES = [{"optimizer.lr": 0.004}, {"optimizer.lr": 0.002}]
+
+
 def test_a_best_value_at_an_end_of_the_searched_range_is_pointed_out() -> None:
     lstm, gru, attends = three_rows()
     rate = "optimizer.lr"
@@ -184,9 +190,32 @@ def test_draws_with_which_a_compared_run_diverged_are_named() -> None:
     lstm, gru, attends = three_rows()
     gru = replace(gru, own={"optimizer.lr": 0.002}, passed_over=[{"optimizer.lr": 0.008}, {"optimizer.lr": 0.004}])
     assert sentences(findings([lstm, gru, attends]))["What was compared"][2:] == [
-        "A compared run of gru diverged with optimizer.lr 0.008 and optimizer.lr 0.004: it has optimizer.lr 0.002, its "
-        "next best."
+        "A compared run of gru diverged with optimizer.lr 0.008 and optimizer.lr 0.004: it has optimizer.lr 0.002."
     ]
+
+
+@pytest.mark.parametrize(
+    ("searched", "said"),
+    [
+        (Searched(RATES, 1_000_000), [
+            "The runs that chose had 1,000,000 of these 5,000,000 tokens: what was best in them, a high learning rate "
+            "above all, may not be in a whole run."
+        ]),
+        (Searched(RATES, GROUP.tokens), []),
+        (Searched(RATES, 1_000_000, num_finalists=2, final_seed=7), [
+            "The best 2 of these draws were trained on all 5,000,000 tokens with seed 7; the best of them is compared, "
+            "and that run is one of those compared.",
+            "gru has optimizer.lr 0.002, better there than optimizer.lr 0.004, which its search preferred.",
+        ]),
+    ],
+)  # fmt: skip
+def test_the_page_says_how_long_the_runs_were_that_chose(searched: Searched, said: list[str]) -> None:
+    lstm, gru, attends = three_rows()
+    overtaken = [{"optimizer.lr": 0.004}] if searched.num_finalists > 1 else []
+    rows = [lstm, replace(gru, own={"optimizer.lr": 0.002}, overtaken=overtaken), attends]
+    lines = sentences(replace(findings(rows), searched=searched))["What was compared"]
+    assert lines[1].startswith("Each variant has the best of 2 draws (optimizer.lr: 0.002 and 0.004), by the")
+    assert lines[2:-1] == said
 
 
 def test_the_reason_why_a_run_was_lost_names_no_folders_of_its_machine() -> None:

@@ -77,6 +77,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
      "compare.variants: '': a name has 1 to 40 characters that can be shown"),
     ({"compare.search": {"num_trials": 0, "optimizer.lr": [1]}},
      "compare.search: num_trials must be a whole number from 1 to 1,000, not 0"),
+    ({"compare.search": {"num_trials": 3, "num_finalists": 4, "optimizer.lr": [1]}},
+     "compare.search: num_finalists must be a whole number from 1 to 3, not 4"),
     ({"compare.search": {"num_trials": 3}},
      "compare.search: names no setting to search, {optimizer.lr: {loguniform: [1e-4, 1e-2]}}"),
     ({"compare.search": {"model.cell": ["lstm", "gru"]}}, "compare.search: model.cell: lstm has a value of its own"),
