@@ -8,65 +8,15 @@ from typing import Any
 
 import pytest
 
-from pipeline.compare.plan import COMPARED, SEARCHED, Comparison, Planned, draws_of
-from pipeline.compare.variants import SEARCH_SEED, check_comparison
+from pipeline.compare.plan import COMPARED, SEARCHED, Planned, draws_of
+from pipeline.compare.variants import SEARCH_SEED
 from pipeline.config import Config
 from pipeline.errors import UserError
-from pipeline.search.actions import End, Run, Wait
+from pipeline.search.actions import Run
 from pipeline.search.engine import Engine
 from pipeline.search.space import Space
-from pipeline.search.standing import LOST, Standing
-from pipeline.training.monitor import Record
-
-VALUES = {
-    "compare.variants": {"lstm": {"model.cell": "lstm"}, "gru": {"model.cell": "gru"}},
-    "compare.seeds": [1, 2], "compare.tokens": [1_000, 3_000], "compare.parameters": [5_000, 20_000],
-}  # fmt: skip
-SEARCH = {"num_trials": 3, "optimizer.lr": {"loguniform": [1e-3, 1e-1]}}
-
-
-def comparison_of(config: Config) -> Comparison:
-    variants, search = check_comparison(config)
-    return Comparison.of(config, variants, search, vocab_size=30, tokens=9_999)
-
-
-class Driver:
-    """Carries out what the engine says, with up to ``at_once`` runs in progress; each ends in one go."""
-
-    def __init__(self, config: Config, loss: Callable[[dict[str, Any]], float], *, at_once: int = 1) -> None:
-        self.comparison, self.settings, self.loss, self.at_once = comparison_of(config), config, loss, at_once
-        self.records: list[Record] = [{"kind": "search", "format": 2}]
-
-    def run(self, *, most: int = 1_000) -> list[Record]:
-        """Run up to ``most`` runs in one sitting; return their starts."""
-        engine = Engine(
-            self.comparison.as_search(self.settings), Space({}), 3_000, records=list(self.records),
-            write=lambda *records: self.records.extend(map(dict, records)), candidates=Planned(self.comparison),
-            clock=lambda: 0.0,
-        )  # fmt: skip
-        running: list[Any] = []
-        starts = []
-        while True:
-            action = engine.next_action(self.at_once - len(running))
-            if isinstance(action, Run) and len(starts) < most:
-                starts.append({"settings": action.trial.settings, "origin": action.trial.origin})
-                running.append(action.trial)
-                continue
-            if isinstance(action, End) or not running:
-                return starts
-            assert isinstance(action, (Wait, Run))
-            trial = running.pop()  # the last that began ends first
-            loss = self.loss(trial.settings)
-            if math.isfinite(loss):
-                tokens = trial.settings["train.max_tokens"]
-                engine.report(trial.name, tokens=tokens, loss=loss, perplexity=math.exp(loss), seconds=1.0)
-                engine.ended(trial.name, "done")
-            else:
-                engine.ended(trial.name, LOST, "the loss was not finite")
-
-    @property
-    def standing(self) -> Standing:
-        return Standing.of(self.records)
+from pipeline.search.standing import LOST
+from tests.compare.driving import SEARCH, VALUES, Driver, comparison_of
 
 
 def test_runs_are_all_variants_sizes_lengths_and_seeds(make_config: Callable[..., Config]) -> None:
@@ -244,71 +194,6 @@ def test_a_variant_that_diverges_with_all_its_draws_stays_with_the_best(make_con
     assert driver.comparison.not_taken(gru, driver.standing) == ([], [])
     states = [driver.comparison.run_of(gru, driver.standing, tokens=1_000, seed=seed) for seed in (1, 2)]
     assert [trial.status for trial in states if trial is not None] == ["lost", "done"]
-
-
-FINALISTS = {"num_trials": 3, "num_finalists": 2, "optimizer.lr": {"choice": [0.1, 0.2, 0.3]}}
-
-
-@pytest.mark.parametrize("at_once", [1, 4])
-def test_whole_runs_decide_between_finalists(make_config: Callable[..., Config], at_once: int) -> None:
-    """In short runs the highest rate is the best, in whole ones the lowest; the search leaves 0.3 and 0.2 to decide."""
-    driver = Driver(make_config({**VALUES, "compare.search": FINALISTS, "compare.parameters": 5_000}), rate_by_length,
-                    at_once=at_once)  # fmt: skip
-    plan = driver.comparison.search_plan()
-    total = 2 * (3 * 1_000 + 2 * (1_000 + 3_000) + 3_000)
-    assert plan.total_tokens == plan.tokens_left(driver.standing) == total
-    starts, done = [], 0
-    while some := driver.run(most=5):
-        starts += some
-        done += sum(start["settings"]["train.max_tokens"] for start in some)
-        assert plan.tokens_left(driver.standing) == total - done
-    assert done == total
-    assert driver.comparison.num_runs == len(starts) == 2 * (3 + 2 * 2 + 1)
-    compared = [start["settings"] for start in starts if start["origin"] == COMPARED]
-    runs = [(s["optimizer.lr"], s["train.max_tokens"], s["train.seed"]) for s in compared if s["model.cell"] == "gru"]
-    assert sorted(runs[:2]) == [(0.2, 3_000, 1), (0.3, 3_000, 1)]  # before all others
-    assert sorted(runs[2:]) == [(0.2, 1_000, 1), (0.2, 1_000, 2), (0.2, 3_000, 2)]
-    gru = driver.comparison.sizes[1]
-    assert driver.comparison.found(gru, driver.standing) == {"optimizer.lr": 0.2}
-    assert driver.comparison.not_taken(gru, driver.standing) == ([{"optimizer.lr": 0.3}], [])
-    assert driver.run() == []
-
-
-def rate_by_length(settings: dict[str, Any]) -> float:
-    rate: float = settings["optimizer.lr"]
-    return rate if settings["train.max_tokens"] == 3_000 else 1 - rate
-
-
-def test_a_finalist_that_diverges_is_replaced_by_the_next_best(make_config: Callable[..., Config]) -> None:
-    config = make_config({**VALUES, "compare.search": FINALISTS, "compare.parameters": 5_000})
-
-    def loss(settings: dict[str, Any]) -> float:
-        wild = settings["optimizer.lr"] == 0.2 and settings["train.max_tokens"] == 3_000
-        return math.inf if wild else rate_by_length(settings)
-
-    driver = Driver(config, loss)
-    driver.run()
-    gru = driver.comparison.sizes[1]
-    assert driver.comparison.found(gru, driver.standing) == {"optimizer.lr": 0.1}
-    assert driver.comparison.not_taken(gru, driver.standing) == ([{"optimizer.lr": 0.3}], [{"optimizer.lr": 0.2}])
-    assert driver.comparison.search_plan().tokens_left(driver.standing) == 0
-    # if all finalists diverge, the best of the search is left, as without finalists
-    lost = Driver(config, lambda settings: math.inf if settings["train.max_tokens"] == 3_000 else loss(settings))
-    lost.run()
-    assert lost.comparison.found(gru, lost.standing) == {"optimizer.lr": 0.3}
-
-
-def test_finalists_can_be_added_to_a_comparison_that_is_done(make_config: Callable[..., Config]) -> None:
-    """Runs with the settings that the finals choose are then trained with every seed; none is repeated."""
-    values = {**VALUES, "compare.parameters": 5_000}
-    driver = Driver(make_config({**values, "compare.search": {**FINALISTS, "num_finalists": 1}}), rate_by_length)
-    driver.run()
-    later = Driver(make_config({**values, "compare.search": FINALISTS}), rate_by_length)
-    later.records = driver.records
-    starts = [start["settings"] for start in later.run()]
-    assert {settings["optimizer.lr"] for settings in starts} == {0.2}
-    assert len(starts) == 2 * 2 * 2
-    assert later.comparison.search_plan().tokens_left(later.standing) == 0
 
 
 def test_validations_lie_evenly_over_each_length(make_config: Callable[..., Config]) -> None:

@@ -17,7 +17,7 @@ from pipeline.compare.speed import Timing
 from pipeline.compare.table import as_csv, pairs_of, rows_of
 from pipeline.compare.wording import p_of
 from pipeline.search.standing import Trial
-from tests.compare.figures import GROUP, cost, findings, row, three_rows
+from tests.compare.figures import cost, findings, row, three_rows
 
 
 def test_sentences_state_the_figures() -> None:
@@ -168,9 +168,6 @@ def test_without_a_transformer_none_is_mentioned() -> None:
     assert found["At equal tokens"][1] == "No variant is significantly worse than lstm."
 
 
-RATES = [{"optimizer.lr": 0.004}, {"optimizer.lr": 0.002}]
-
-
 def test_a_best_value_at_an_end_of_the_searched_range_is_pointed_out() -> None:
     lstm, gru, attends = three_rows()
     rate = "optimizer.lr"
@@ -192,30 +189,6 @@ def test_draws_with_which_a_compared_run_diverged_are_named() -> None:
     assert sentences(findings([lstm, gru, attends]))["What was compared"][2:] == [
         "A compared run of gru diverged with optimizer.lr 0.008 and optimizer.lr 0.004: it has optimizer.lr 0.002."
     ]
-
-
-@pytest.mark.parametrize(
-    ("searched", "said"),
-    [
-        (Searched(RATES, 1_000_000), [
-            "The runs that chose had 1,000,000 of these 5,000,000 tokens: what was best in them, a high learning rate "
-            "above all, may not be in a whole run."
-        ]),
-        (Searched(RATES, GROUP.tokens), []),
-        (Searched(RATES, 1_000_000, num_finalists=2, final_seed=7), [
-            "The best 2 of these draws were trained on all 5,000,000 tokens with seed 7; the best of them is compared, "
-            "and that run is one of those compared.",
-            "gru has optimizer.lr 0.002, better there than optimizer.lr 0.004, which its search preferred.",
-        ]),
-    ],
-)  # fmt: skip
-def test_the_page_says_how_long_the_runs_were_that_chose(searched: Searched, said: list[str]) -> None:
-    lstm, gru, attends = three_rows()
-    overtaken = [{"optimizer.lr": 0.004}] if searched.num_finalists > 1 else []
-    rows = [lstm, replace(gru, own={"optimizer.lr": 0.002}, overtaken=overtaken), attends]
-    lines = sentences(replace(findings(rows), searched=searched))["What was compared"]
-    assert lines[1].startswith("Each variant has the best of 2 draws (optimizer.lr: 0.002 and 0.004), by the")
-    assert lines[2:-1] == said
 
 
 def test_the_reason_why_a_run_was_lost_names_no_folders_of_its_machine() -> None:
