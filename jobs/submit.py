@@ -9,6 +9,7 @@ Ctrl-C stops following, not the job.
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from jobs.shared.cli import config_from, run_job
-from jobs.shared.options import parser
+from jobs.shared.options import OneSentenceParser, parser
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,13 +26,17 @@ if TYPE_CHECKING:
 
 WITH_CONFIG = ("prepare", "train", "search", "compare")
 WITHOUT_CONFIG = ("evaluate", "generate", "context", "units")
+JOBS = WITH_CONFIG + WITHOUT_CONFIG
 PATHS = ("DIR", "FILE", "NAME=FOLDER", "N|FILE")  # the metavar of an option that takes a path
 
 
 def main(argv: list[str]) -> None:
-    arguments, passed_on = argument_parser().parse_known_args(argv)
+    own_parser = argument_parser()
+    arguments, passed_on = own_parser.parse_known_args(argv)
+    check_job(own_parser, arguments.job, argv, unknown=passed_on)
     # refuse here what the job itself would refuse once it runs on the cluster
     job_parser = import_module(f"jobs.{arguments.job}").argument_parser()
+    job_parser.beside = own_parser.options
     job_arguments = job_parser.parse_args(passed_on)
     if getattr(job_arguments, "interactive", False):
         raise UserError("--interactive: a submitted job has no terminal; give --prompt or --prompts")
@@ -62,6 +67,18 @@ def main(argv: list[str]) -> None:
         raise SystemExit(1) from None
 
 
+def check_job(own_parser: OneSentenceParser, job: str, argv: list[str], *, unknown: list[str]) -> None:
+    """Raise ``UserError`` if ``job`` is none, or is the value of an option before it that ``own_parser`` lacks."""
+    if job in JOBS:
+        return
+    before = argv[argv.index(job) - 1] if argv.index(job) else ""
+    if before.startswith("-") and before in unknown:
+        own_parser.refuse([before], argv, otherwise="; the options of a job come after its name")
+    near = difflib.get_close_matches(job, JOBS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"the jobs are {', '.join(JOBS)}"
+    own_parser.error(f"{job} is no job that can be submitted; {hint}")
+
+
 def own_options(job_parser: argparse.ArgumentParser, argv: list[str]) -> list[str]:
     """Return the options in ``argv`` that ``job_parser`` takes, with their values, except settings and --config."""
     takes_value = {name: one.nargs != 0 for one in job_parser._actions for name in one.option_strings}
@@ -85,10 +102,9 @@ def paths_in(job_parser: argparse.ArgumentParser, arguments: argparse.Namespace)
                 yield one.option_strings[0], path.partition("=")[2] if one.metavar == "NAME=FOLDER" else path
 
 
-def argument_parser() -> argparse.ArgumentParser:
+def argument_parser() -> OneSentenceParser:
     result = parser("submit", __doc__ or "", takes_config=False, takes_json=False)
-    jobs = WITH_CONFIG + WITHOUT_CONFIG
-    result.add_argument("job", choices=jobs, metavar="JOB", help=f"{', '.join(jobs[:-1])} or {jobs[-1]}")
+    result.add_argument("job", metavar="JOB", help=f"{', '.join(JOBS[:-1])} or {JOBS[-1]}")
     result.add_argument("--address", metavar="URL", help="the cluster's job API; default: that of ray job submit")
     result.add_argument("--pip", metavar="FILE", help="requirements that Ray installs for the job")
     result.add_argument("--no-wait", action="store_true", help="do not follow the job")

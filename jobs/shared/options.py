@@ -6,7 +6,7 @@ import argparse
 import atexit
 import gc
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -26,6 +26,7 @@ class OneSentenceParser(argparse.ArgumentParser):
     """
 
     takes_config = False
+    beside: Sequence[str] = ()  # options of the command that hands arguments on to this parser, known to its hints
     shown = ""  # the topic whose options --help shows; empty: options without a topic; all: every option
 
     def topic(self, name: str, title: str) -> argparse._ArgumentGroup:
@@ -38,6 +39,11 @@ class OneSentenceParser(argparse.ArgumentParser):
     def topics(self) -> dict[str, str]:
         """Return the title of each topic, by its name."""
         return {topic_of(group): group.title or "" for group in self._action_groups if topic_of(group)}
+
+    @property
+    def options(self) -> list[str]:
+        """Return the names of its options."""
+        return [name for action in self._actions for name in action.option_strings]
 
     @property
     def first_of_needed(self) -> list[argparse.Action]:
@@ -54,16 +60,19 @@ class OneSentenceParser(argparse.ArgumentParser):
             self.refuse(unknown, arguments)
         return known
 
-    def refuse(self, unknown: list[str], arguments: list[str]) -> None:
-        """Raise ``UserError`` for ``unknown`` ones among the ``arguments``, and guess what the first one should be."""
+    def refuse(self, unknown: list[str], arguments: list[str], *, otherwise: str = "") -> None:
+        """Raise ``UserError`` for ``unknown`` ones among the ``arguments``, and guess what the first one should be.
+
+        ``otherwise``: what to say if nothing is like it.
+        """
         option, hint = unknown[0], ""
         if option.startswith("-"):
             from jobs.settings import meant_by
 
             following = [*arguments, ""][arguments.index(option) + 1] if option in arguments else ""
-            options = [name for action in self._actions for name in action.option_strings]
+            options = [*self.options, *self.beside]
             hint = meant_by(option, following, options, takes_config=self.takes_config)
-        self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{hint or otherwise}")
 
     def format_help(self) -> str:
         needed = [

@@ -219,3 +219,28 @@ def test_a_corpus_is_verified_on_the_cluster_without_settings(monkeypatch: pytes
 def test_a_conversation_is_not_submitted(capsys: pytest.CaptureFixture[str]) -> None:
     left, said = submitted(capsys, "--interactive", "--address", "http://127.0.0.1:1")
     assert (left, said) == (2, "error: --interactive: a submitted job has no terminal; give --prompt or --prompts\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train", "--adress", "http://h:1"], "train: unrecognized arguments: --adress; did you mean --address?"),
+        (["--adress", "http://h:1", "train"], "submit: unrecognized arguments: --adress; did you mean --address?"),
+        (
+            ["evaluate", "--run", "/r", "--no-wiat"],
+            "evaluate: unrecognized arguments: --no-wiat; did you mean --no-wait?",
+        ),
+        (["train", "--lr", "3"], "train: unrecognized arguments: --lr; did you mean optimizer.lr=3?"),
+        (
+            ["--tokens", "5", "generate", "--run", "/r"],
+            "submit: unrecognized arguments: --tokens; the options of a job come after its name",
+        ),
+        (["trian", "train.bptt=5"], "submit: trian is no job that can be submitted; did you mean train?"),
+    ],
+)
+def test_a_misspelt_option_is_recognized_on_either_side_of_the_job(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        run_job(main, arguments)
+    assert (left.value.code, capsys.readouterr().err) == (2, f"error: python -m jobs.{sentence} (see --help)\n")
