@@ -15,13 +15,10 @@ compare.variants → equal parameters → trials (like those of a search, see ``
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
-
-import ray
-from ray.exceptions import RayError, RayTaskError
+from typing import ClassVar
 
 from pipeline import resources
 from pipeline.cluster.prepare import prepare
@@ -29,6 +26,7 @@ from pipeline.cluster.room import check_capacity
 from pipeline.cluster.rules import Rules, budget, plan_trials
 from pipeline.cluster.search import check_same_corpus, check_same_search, run_trials, settings_of
 from pipeline.cluster.session import ray_session
+from pipeline.cluster.tasks import Tasks, on_ray
 from pipeline.cluster.train import Plan
 from pipeline.compare import costs as costing
 from pipeline.compare import page, scores
@@ -57,8 +55,6 @@ SCORES = "scores"
 # what may differ between two starts: a run is known by its settings, so variants, seeds and lengths can be added
 MAY_DIFFER = ("cluster.", "run.", "data.directory", "search.", "compare.")
 Say = Callable[[str], None]
-# a function, and the arguments of each call → what each returns
-Tasks = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], list[Any]]
 
 
 @dataclass(frozen=True)
@@ -125,7 +121,8 @@ def compare(
             begin_journal(directory.path, adopted, of=COMPARISON, corpus=corpus.fingerprint)
             on_plan(rules.comparison.search_plan())
             run_trials(rules, directory, say=say, on_record=on_record)
-            return finish(rules, config, directory, tasks=on_ray(plan), say=say)
+            tasks = on_ray(plan, max_failures=config.cluster.max_failures, say=say)
+            return finish(rules, config, directory, tasks=tasks, say=say)
 
 
 def rules_of(config: Config, corpus: PreparedCorpus, plan: Plan) -> ComparisonRules:
@@ -217,34 +214,6 @@ def measure_all(
     return costs
 
 
-def on_ray(plan: Plan) -> Tasks:
-    """Return ``Tasks`` that run a function on the cluster, once per tuple of arguments, with one worker's resources."""
-    num_gpus = plan.gpus_per_worker if plan.use_gpu else 0
-
-    def run_tasks(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        task = ray.remote(num_cpus=plan.cpus_per_worker, num_gpus=num_gpus, max_retries=0)(function)
-        try:
-            return ray.get([task.remote(*each) for each in arguments])
-        except RayTaskError as error:
-            if isinstance(error.cause, UserError):
-                raise error.cause from None
-            if isinstance(error.cause, MemoryError) or type(error.cause).__name__ == "OutOfMemoryError":
-                raise stopped(error.cause) from None
-            raise
-        except RayError as error:  # the worker died, or was killed because the memory was full
-            raise stopped(error) from None
-
-    return run_tasks
-
-
-def stopped(error: BaseException) -> UserError:
-    """The error to raise when a task that scores or measures was stopped from outside."""
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return UserError(
-        f"compare: scoring or measuring was stopped: {reason}; the runs are kept, the same command continues"
-    )
-
-
 def worker_of(plan: Plan) -> resources.Worker:
     return resources.Worker(
         resources.resolve_device("cuda" if plan.use_gpu else "cpu"), num_threads=plan.cpus_per_worker
@@ -260,5 +229,5 @@ def score_one(folder: Path, place: Path, config: Config, plan: Plan, split: str)
 
 
 def measure_here(config: Config, comparison: Comparison, plan: Plan) -> costing.Costs:
-    """A task: measure all models."""
+    """A task: measure all models. If its node is lost, all is measured again, as one machine must measure them."""
     return costing.measure(config, comparison.sizes, open_prepared(config.data.directory), worker_of(plan))
