@@ -7,10 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from jobs.terminal.progress import Count
-from pipeline.data.tokenizer import Ids
 from pipeline.evaluate import HeldOut
 from pipeline.evaluate.quality import Variety, cut_prompts, nearness, variety
-from pipeline.generate.sampler import Sampler
+from pipeline.generate.sampler import Sampler, numbers_among_equals
 from pipeline.options import Sampling
 from pipeline.training.checkpoint import Loaded
 
@@ -25,11 +24,15 @@ def bleu(loaded: Loaded, arguments: argparse.Namespace, sampling: Sampling, text
         prompt_tokens=arguments.prompt_tokens,
         continuation_tokens=arguments.continuation_tokens,
     )
+    copies = numbers_among_equals(prompt.tobytes() for prompt in prompts)
     written: list[list[int]] = []
     with Count("written", len(prompts) * arguments.continuation_tokens, "tokens") as progress:
         for start in range(0, len(prompts), PROMPTS_AT_ONCE):
-            part = prompts[start : start + PROMPTS_AT_ONCE]
-            written += continuations(loaded, part, arguments.continuation_tokens, arguments.seed, sampling, progress)
+            part = slice(start, start + PROMPTS_AT_ONCE)
+            sampler = Sampler(
+                loaded.model, list(prompts[part]), seed=arguments.seed, sampling=sampling, copies=copies[part]
+            )
+            written += continuations(sampler, arguments.continuation_tokens, progress)
     decode = loaded.tokenizer.decode
     texts, references = [decode(ids).strip() for ids in written], [decode(ids).strip() for ids in true]
     near, ours, theirs = nearness(texts, references), variety(texts), variety(references)
@@ -43,15 +46,12 @@ def bleu(loaded: Loaded, arguments: argparse.Namespace, sampling: Sampling, text
             "variety": asdict(ours), "variety_of_true_text": asdict(theirs)}  # fmt: skip
 
 
-def continuations(
-    loaded: Loaded, prompts: Ids, num_tokens: int, seed: int, sampling: Sampling, progress: Count
-) -> list[list[int]]:
-    """Write ``num_tokens`` tokens after each of the (B, prompt) ``prompts``."""
-    sampler = Sampler(loaded.model, list(prompts), seed=seed, sampling=sampling)
+def continuations(sampler: Sampler, num_tokens: int, progress: Count) -> list[list[int]]:
+    """Write ``num_tokens`` tokens after each prompt of ``sampler``."""
     steps = []
     for _ in range(num_tokens):
         steps.append(sampler.next())
-        progress.add(len(prompts))
+        progress.add(len(steps[-1]))
     return [list(row) for row in zip(*steps, strict=True)]
 
 

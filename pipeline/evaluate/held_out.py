@@ -127,16 +127,16 @@ def _own_texts(tokenizer: Tokenizer, slices: Iterable[Slice]) -> Iterator[str | 
 def count_words(tokenizer: Tokenizer, tokens: Tokens, *, layout: Layout = "streams") -> tuple[int, int]:
     """Count (words as ``str.split`` finds them, line ends) in the scored part of ``tokens``, for perplexity per word.
 
-    All but the first token of streams are scored, and all of documents, whose ends count as line ends.
+    All but the first token of streams are scored, and all of documents. Each ``<eos>`` counts as a line end, and no
+    word continues from one document to the next.
 
     A line end counts as one more word to be predicted, since word models of lines have ``<eos>`` there (Mikolov et al.
     2010). Tokens that are words themselves are simply counted.
     """
     if tokenizer.kind == "word":
         return len(tokens) - (layout == "streams"), 0
-    ends = {} if layout == "streams" else {tokenizer.eos_id: b"\n"}
-    # no token ends documents without <eos>, but words do not continue from one to the next
-    starts = np.zeros(0, dtype=np.int64) if layout == "streams" else document_starts(tokens)[1:]
+    ends = {tokenizer.eos_id: b"\n"}
+    starts = document_starts(tokens)[1:]
     bytes_of = lru_cache(maxsize=None)(lambda token: ends.get(token) or tokenizer.decode_bytes(token))
     num_words = num_lines = 0
     is_within = False  # a word

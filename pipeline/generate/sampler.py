@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -100,6 +101,16 @@ class Sampler:
         self.tokens, self.state = self.tokens[index], select(self.state, index)
         self.seen = None if self.seen is None else self.seen[index]
         self.uniforms = [self.uniforms[row] for row in rows]
+
+
+def numbers_among_equals(prompts: Iterable[Hashable]) -> list[int]:
+    """The number of each of ``prompts`` among those that equal it, from 0: the ``copies`` of a ``Sampler``."""
+    times: Counter[Hashable] = Counter()
+    found = []
+    for prompt in prompts:
+        found.append(times[prompt])
+        times[prompt] += 1
+    return found
 
 
 def sample_tokens(

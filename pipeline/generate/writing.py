@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from pipeline.config import Layout
 from pipeline.data.tokenizer import Tokenizer
-from pipeline.generate.sampler import NotFiniteError, Sampler, sample_tokens
+from pipeline.generate.sampler import NotFiniteError, Sampler, numbers_among_equals, sample_tokens
 from pipeline.generate.text import Detokenizer, UntilStop, checked_ids, last_token, prompt_ids, text_of
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
@@ -118,11 +117,7 @@ def generate_batch(
     # what a text without a prompt continues
     before = "" if begin is None else tokenizer.decode([begin.token])
     last = last_token(tokenizer, layout)
-    times: Counter[str] = Counter()
-    copies = []
-    for prompt in prompts:
-        copies.append(times[prompt])
-        times[prompt] += 1
+    copies = numbers_among_equals(prompts)
     with evaluating(model):
         stepper = Stepper(model)
     for start in range(0, len(prompts), at_once):

@@ -14,6 +14,7 @@ from pipeline.config import ModelConfig, TokenizerConfig, TrainConfig
 from pipeline.data.streams import ResetRule
 from pipeline.data.tokenizer import train_tokenizer
 from pipeline.data.windows import ArrayTokens
+from pipeline.data.word_counts import WordBegins
 from pipeline.evaluate import (
     Breakdown,
     HeldOut,
@@ -230,6 +231,18 @@ def test_words_and_line_ends_are_counted_across_tokens(
         tokenizer = train_tokenizer(TokenizerConfig(kind=kind, eos="none"), [text * 3], num_documents=1)  # type: ignore[arg-type]
         ids = np.concatenate([tokenizer.encode("x")[:1], tokenizer.encode(text)])  # the first token is not scored
         assert count_words(tokenizer, ArrayTokens(ids)) == (6, 2)
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
+@pytest.mark.parametrize(("eos", "num_ends"), [("document", 3), ("none", 0)])
+def test_no_word_of_a_stream_continues_in_the_next_document(kind: str, eos: str, num_ends: int) -> None:
+    """As a run counts its words, and the table of surprisal has them; each end is scored, so it is counted as well."""
+    texts = ["x ab ba", "ab", "a"]
+    tokenizer = train_tokenizer(TokenizerConfig(kind=kind, eos=eos), texts, num_documents=3)  # type: ignore[arg-type]
+    ids, lengths = tokenizer.encode_documents(texts)
+    starts = np.cumsum(lengths) - lengths
+    assert count_words(tokenizer, ArrayTokens(ids, starts)) == (4, num_ends)
+    assert WordBegins(tokenizer)(ids, starts)[1:].sum() == 4  # all but the first token
 
 
 @pytest.mark.parametrize("streams", [1, 3, 50])
