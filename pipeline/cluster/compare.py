@@ -149,7 +149,7 @@ def finish(rules: ComparisonRules, config: Config, directory: RunDirectory, *, t
     split = scores.split_of(corpus, config)
     no_bits = split_held_out(corpus, split, layout=config.data.layout).why_not
     scored = score_all(rules, config, directory, standing, split=split, tasks=tasks, say=say)
-    costs = measure_all(rules, config, directory, tasks=tasks, say=say)
+    costs = measure_all(rules, config, directory, standing, tasks=tasks, say=say)
     found = findings_of(
         rules.comparison, standing, scored, costs, split=split, title=directory.path.name, no_bits=no_bits
     )
@@ -201,15 +201,16 @@ def read_score(place: Path) -> scores.Scored:
 
 
 def measure_all(
-    rules: ComparisonRules, config: Config, directory: RunDirectory, *, tasks: Tasks, say: Say
+    rules: ComparisonRules, config: Config, directory: RunDirectory, standing: Standing, *, tasks: Tasks, say: Say
 ) -> costing.Costs:
     """What the models cost, measured now unless that was done before."""
-    wanted = costing.wanted_of(config, rules.comparison.sizes)
+    settings = costing.settings_of(rules.comparison, standing)
+    wanted = costing.wanted_of(config, settings)
     costs = costing.load(directory.path, wanted=wanted)
     if costs is None:
         say("measuring the models side by side, in turns")
         trial = rules.config.model_copy(update={"compare": config.compare})
-        (costs,) = tasks(measure_here, [(trial, rules.comparison, rules.plan)])
+        (costs,) = tasks(measure_here, [(trial, rules.comparison, settings, rules.plan)])
         costing.save(directory.path, costs, wanted=wanted)
     return costs
 
@@ -228,6 +229,6 @@ def score_one(folder: Path, place: Path, config: Config, plan: Plan, split: str)
     scores.score_run(folder, place, open_prepared(config.data.directory), worker_of(plan), split=split)
 
 
-def measure_here(config: Config, comparison: Comparison, plan: Plan) -> costing.Costs:
+def measure_here(config: Config, comparison: Comparison, settings: costing.Settings, plan: Plan) -> costing.Costs:
     """A task: measure all models. If its node is lost, all is measured again, as one machine must measure them."""
-    return costing.measure(config, comparison.sizes, open_prepared(config.data.directory), worker_of(plan))
+    return costing.measure(config, comparison.sizes, settings, open_prepared(config.data.directory), worker_of(plan))

@@ -11,6 +11,7 @@ import torch
 
 from pipeline.allocator import keep_freed_memory
 from pipeline.compare.memory import training_peaks, with_context
+from pipeline.compare.plan import Comparison
 from pipeline.compare.speed import AfterContext, Timing, token_times, training_times
 from pipeline.compare.widths import Sized
 from pipeline.config import Config
@@ -19,9 +20,12 @@ from pipeline.errors import UserError
 from pipeline.files import write_file
 from pipeline.model.precision import set_tf32
 from pipeline.resources import Worker
+from pipeline.search.standing import Standing
 from pipeline.strict_json import to_json
 
 COSTS = "costs.json"
+FREE = "optimizer.lr"  # steps are measured at a rate of their own
+Settings = Mapping[str, Mapping[str, Any]]  # by ``key_of``, then by dotted path
 
 
 @dataclass(frozen=True)
@@ -69,21 +73,36 @@ def key_of(one: Sized) -> str:
     return f"{one.name}, {one.target:,} parameters"
 
 
+def settings_of(comparison: Comparison, standing: Standing) -> Settings:
+    """The settings of each model as it was compared, so with what its search found; without its learning rate, on
+    which no cost depends."""
+    found: dict[str, dict[str, Any]] = {}
+    for one in comparison.sizes:
+        own = comparison.found(one, standing) or {}
+        found[key_of(one)] = {**one.settings, **{path: own[path] for path in own if path != FREE}}
+    return found
+
+
 def measure(
     config: Config,
     sizes: Sequence[Sized],
+    settings: Settings,
     corpus: PreparedCorpus,
     worker: Worker,
     *,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> Costs:
-    """Measure every model of ``sizes`` in this process, in turns; ``config``: that of a run before its settings."""
+    """Measure every model of ``sizes`` with its ``settings``, see ``settings_of``, in this process, in turns.
+
+    Args:
+        config: that of a run before its settings.
+    """
     torch.set_num_threads(worker.num_threads)
     if worker.device.type == "cpu":
         keep_freed_memory()
     set_tf32(config.train.tf32)
     compare = config.compare
-    configs = {key_of(one): one.variant.config(config, one.settings) for one in sizes}
+    configs = {key_of(one): one.variant.config(config, settings[key_of(one)]) for one in sizes}
     say("measuring the time of training steps, in turns")
     trainings = training_times(configs, corpus, worker, num_rounds=compare.rounds)
     say("measuring the peak memory of training steps")
@@ -141,11 +160,11 @@ def load(directory: Path, *, wanted: Mapping[str, Any]) -> Costs | None:
         raise UserError(f"{path}: is not what a comparison wrote; without this file it is measured again") from None
 
 
-def wanted_of(config: Config, sizes: Sequence[Sized]) -> dict[str, Any]:
-    """The settings that decide what is measured."""
+def wanted_of(config: Config, settings: Settings) -> dict[str, Any]:
+    """What decides what is measured; ``settings``: those of the models, see ``settings_of``."""
     compare = config.compare
     return {
-        "models": {key_of(one): one.settings for one in sizes},
+        "models": settings,
         "window_lengths": sorted(compare.window_lengths),
         "contexts": sorted(compare.contexts),
         "rounds": compare.rounds,

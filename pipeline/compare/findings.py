@@ -232,7 +232,8 @@ def row_of(
     cell = one.variant.settings.get("model.cell", comparison.cell)
     overtaken, diverged = comparison.not_taken(one, standing)
     at_end = comparison.at_end(own or {})
-    return Row(group, one, own or {}, found, curves, cost, cell, lost, at_end, diverged, overtaken)
+    sized = comparison.with_own(one, own or {})
+    return Row(group, sized, own or {}, found, curves, cost, cell, lost, at_end, diverged, overtaken)
 
 
 def is_worse_than_guessing(score: Scored, vocab_size: int | None) -> bool:

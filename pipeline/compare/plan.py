@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
 from pipeline import config as configuration
 from pipeline.compare.variants import OwnSearch, Variant
-from pipeline.compare.widths import Sized, sized
+from pipeline.compare.widths import Size, Sized, drawn_key, drawn_sizes, sized
 from pipeline.config import CompareConfig, Config, SearchConfig
 from pipeline.search.candidates import Candidates, Drawn, as_key
 from pipeline.search.plan import SearchPlan
@@ -50,6 +50,7 @@ class Comparison:
     draws: Sequence[Mapping[str, Any]]  # the same for each variant
     cell: str  # of a variant that has none of its own
     vocab_size: int | None = None
+    sizes_of_draws: Mapping[str, Size] = field(default_factory=dict)  # by ``drawn_key``
 
     @classmethod
     def of(
@@ -58,15 +59,13 @@ class Comparison:
         """``tokens``: those of a run if ``compare.tokens`` is null.
 
         Raises:
-            UserError: a variant that cannot be brought to equal parameters, or that a draw makes impossible.
+            UserError: a variant that cannot be brought to equal parameters, or as ``drawn_sizes``.
         """
         sizes = sized(config, variants, vocab_size)
         lengths = sorted(config.compare.tokens or [tokens])
         draws = draws_of(search) if search is not None else []
-        for one in sizes:
-            for draw in draws:
-                one.variant.config(config, {**one.settings, **draw})
-        return cls(config.compare, sizes, lengths, search, draws, config.model.cell, vocab_size)
+        of_draws = drawn_sizes(config, sizes, draws, vocab_size)
+        return cls(config.compare, sizes, lengths, search, draws, config.model.cell, vocab_size, of_draws)
 
     @property
     def groups(self) -> list[Group]:
@@ -100,6 +99,10 @@ class Comparison:
         numbers = dict.fromkeys(self.lengths, NUM_OF_SHORTER) | {self.lengths[-1]: NUM_VALIDATIONS}
         places = {tokens * k // number for tokens, number in numbers.items() for k in range(1, number + 1)}
         return sorted(place for place in places if place)
+
+    def with_own(self, one: Sized, own: Mapping[str, Any]) -> Sized:
+        """``one`` with the size that it has with the settings ``own`` of its search."""
+        return replace(one, size=self.sizes_of_draws.get(drawn_key(one, own), one.size))
 
     def searched(self, one: Sized) -> list[dict[str, Any]]:
         """The settings of the trials of the search for one variant at one size."""

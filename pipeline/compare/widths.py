@@ -6,7 +6,7 @@ these are the multiples of one number, which is found by trying.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from pipeline.config import Config
 from pipeline.config.fields import MOST_UNITS
 from pipeline.errors import UserError
 from pipeline.model.shapes import shapes_of
+from pipeline.search.candidates import as_key
+from pipeline.search.naming import describe
 
 TOLERANCE = 0.01  # of the number of parameters
 LARGEST_MULTIPLE = 512
@@ -78,6 +80,39 @@ def sized(config: Config, variants: Sequence[Variant], vocab_size: int) -> list[
         raise UserError("\n".join(problems))
     targets = list(dict.fromkeys(common_target(widths, number) for number in numbers))
     return [each.nearest(target) for each in widths for target in targets]
+
+
+def drawn_sizes(
+    config: Config, sizes: Sequence[Sized], draws: Sequence[Mapping[str, Any]], vocab_size: int
+) -> dict[str, Size]:
+    """The size of each of ``sizes`` with each of ``draws``, by ``drawn_key``; widths are found before, without them.
+
+    Raises:
+        UserError: a draw makes a variant impossible, or brings it further than ``TOLERANCE`` from equal parameters.
+    """
+    found: dict[str, Size] = {}
+    for one in sizes:
+        for draw in draws:
+            drawn, key = one.variant.config(config, {**one.settings, **draw}), drawn_key(one, draw)
+            if key in found:
+                continue
+            found[key] = size_of(drawn, vocab_size)
+            number = found[key].counted(config.compare.count)
+            if number != one.size.counted(config.compare.count) and not is_near(number, one.target):
+                raise UserError(
+                    f"compare.search: {describe(of_model(draw))} brings {one.name} to {number:,} parameters, but its "
+                    f"width was found without it, for {one.target:,}; make it a variant of its own"
+                )
+    return found
+
+
+def drawn_key(one: Sized, draw: Mapping[str, Any]) -> str:
+    """What decides the size of ``one`` with the settings ``draw``."""
+    return as_key({"variant": one.name, "target": one.target, **of_model(draw)})
+
+
+def of_model(draw: Mapping[str, Any]) -> dict[str, Any]:
+    return {path: value for path, value in draw.items() if path.startswith("model.")}
 
 
 def common_target(widths: Sequence[Widths], number: int) -> int:

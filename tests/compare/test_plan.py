@@ -84,13 +84,13 @@ def test_remaining_tokens_are_counted_by_the_length_of_each_run(make_config: Cal
 
 def test_values_at_an_end_of_the_searched_range_are_recognised(make_config: Callable[..., Config]) -> None:
     values = {
-        "num_trials": 6, "optimizer.lr": {"choice": [0.1, 0.2, 0.3]}, "model.layer_norm": {"choice": [True, False]},
+        "num_trials": 6, "optimizer.lr": {"choice": [0.1, 0.2, 0.3]}, "model.residual": {"choice": [True, False]},
         "optimizer.schedule": ["constant"],
     }  # fmt: skip
     comparison = comparison_of(make_config({**VALUES, "compare.search": values}))
     assert comparison.at_end({"optimizer.lr": 0.3, "optimizer.schedule": "constant"}) == {"optimizer.lr": "highest"}
     assert comparison.at_end({"optimizer.lr": 0.1}) == {"optimizer.lr": "lowest"}
-    assert comparison.at_end({"optimizer.lr": 0.2, "model.layer_norm": True}) == {}
+    assert comparison.at_end({"optimizer.lr": 0.2, "model.residual": True}) == {}
 
 
 def test_a_comparison_that_was_cut_off_makes_only_the_remaining_runs(make_config: Callable[..., Config]) -> None:
