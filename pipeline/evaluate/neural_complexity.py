@@ -2,8 +2,8 @@
 
 One line per word, separated by blanks: ``word sentid sentpos wlen surp entropy entred``. Sentences and places count
 from 0, figures are in bits, ``entropy`` is that of the distribution from which the word comes, ``entred`` how much
-lower it is than at the word before, at least 0, and 0 for the first word. The end of a sentence has no line, and a word
-that the model does not know is ``<unk>``.
+lower it is than at the word before, at least 0, and 0 for the first word of a sentence. A sentence ends with ``<eos>``
+or its document. Its end has no line, and a word that the model does not know is ``<unk>``.
 """
 
 from __future__ import annotations
@@ -42,19 +42,21 @@ def write_complexity(path: str, rows: Iterable[Row]) -> dict[str, int]:
 
 def lines(words: Iterable[Row]) -> Iterator[str]:
     """Yield a line for each of ``words`` except the ends of sentences."""
-    position, document, former = -1, -1, 0.0
+    sentence, position, document, former, has_ended = -1, -1, -1, 0.0, False
     for row in words:
         if row.is_end:
+            has_ended = True
             continue
         text = UNK if row.own is not None else str(row.to_json()["text"])
         if text.split() != [text]:
             raise UserError(f"{text!r} has white space in it, which separates the columns of neural-complexity")
         assert row.entropy_nats is not None
         entropy = row.entropy_nats / math.log(2)
-        if row.document != document:
-            document, position, former = row.document, -1, entropy
+        if row.document != document or has_ended:
+            sentence += max(1, row.document - document)
+            document, position, former, has_ended = row.document, -1, entropy, False
         position += 1
         reduction = max(0.0, former - entropy)
         former = entropy
         bits = row.nats / math.log(2)
-        yield f"{text} {document} {position} {len(text)} {bits!r} {entropy!r} {reduction!r}"
+        yield f"{text} {sentence} {position} {len(text)} {bits!r} {entropy!r} {reduction!r}"
