@@ -9,6 +9,7 @@ it. Constant memory.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -140,8 +141,13 @@ def follow(
 
 def tune_dynamic(nats_of: Callable[[DynamicSettings], float], settings: DynamicSettings) -> DynamicSettings:
     """Find the best learning rate, for rms then the best ε at the same η / ε, then the best decay, by ``nats_of``."""
-    best = min((replace(settings, lr=lr) for lr in TRIED_LRS[settings.rule]), key=nats_of)
+
+    def tried(each: DynamicSettings) -> float:
+        nats = nats_of(each)
+        return math.inf if math.isnan(nats) else nats  # of weights that overflowed; min would keep a nan that is first
+
+    best = min((replace(settings, lr=lr) for lr in TRIED_LRS[settings.rule]), key=tried)
     if settings.rule == "rms":
         ratio = best.lr / best.epsilon
-        best = min((replace(best, lr=ratio * epsilon, epsilon=epsilon) for epsilon in TRIED_EPSILONS), key=nats_of)
-    return min((replace(best, decay=decay) for decay in TRIED_DECAYS), key=nats_of)
+        best = min((replace(best, lr=ratio * epsilon, epsilon=epsilon) for epsilon in TRIED_EPSILONS), key=tried)
+    return min((replace(best, decay=decay) for decay in TRIED_DECAYS), key=tried)

@@ -183,6 +183,11 @@ def test_tuning_takes_the_best_rate_then_epsilon_then_decay() -> None:
     start = DynamicSettings.of("sgd")
     assert tune_dynamic(far_from(0.3, start.epsilon, 0.0), start) == DynamicSettings.of("sgd", lr=0.3, decay=0.0)
 
+    def without_decay_it_overflows(settings: DynamicSettings) -> float:
+        return settings.decay if settings.decay else math.nan
+
+    assert tune_dynamic(without_decay_it_overflows, start).decay == 1e-3
+
 
 def test_each_rule_has_its_own_default_settings() -> None:
     assert DynamicSettings.of("rms", lr=None) == DynamicSettings("rms", 2e-3, 0.02, 1e-3, 20)
