@@ -77,7 +77,8 @@ def with_frequencies(rows: Iterable[Row], counts: Mapping[str, int], *, unknown:
             count = counts[END]
         elif row.level == "word" and row.own is None and not is_unknown(row) and row.word is not None:
             words = row.word.split()
-            count = counts.get(words[0], 0) if len(words) == 1 and unknown not in words[0] else None
+            is_counted = len(words) == 1 and unknown not in words[0] and words[0] not in (BEGIN, END)
+            count = counts.get(words[0], 0) if is_counted else None
         row.values["training_count"] = count
         row.values["log_frequency"] = math.log(count / num_words) if count and not row.is_end else None
         yield row
@@ -126,7 +127,9 @@ class History:
             self.document = row.document
             self._begin()
         questions = []
-        for word in [END] if row.is_end else (row.word or "").split():
+        # in the training text, a word that only looks like a mark counts as <unk>
+        own = (UNKNOWN if word in (BEGIN, END) else word for word in (row.word or "").split())
+        for word in [END] if row.is_end else own:
             self.words.append(self.model.id_of.get(word, self.model.unknown_id))
             questions.append([-1] * (self.model.order - len(self.words)) + list(self.words))
         if row.is_end:

@@ -55,6 +55,17 @@ def test_lengths_and_frequencies_by_hand() -> None:
     ]  # fmt: skip
 
 
+def test_words_that_look_like_marks_are_unknown_to_ngrams() -> None:
+    """As in the training text: they are not the beginning and end of a sentence, whose counts are others."""
+    marks = [word("<s>", 0), word("</s>", 0)]
+    counts = {"<unk>": 0, "<s>": 5, "</s>": 5, "a": 6}
+    assert [row.values["training_count"] for row in with_frequencies(marks, counts)] == [None, None]
+    model = train_ngram(text_of(["a b a b", "a b c"]), 2)
+    found = [(row.values["ngram_nats"], row.values["ngram_order"]) for row in with_ngrams(marks, model)]
+    assert found[0] == (pytest.approx(-math.log(p_of(model, "<s>", "<unk>"))), 0)
+    assert found[1] == (pytest.approx(-math.log(p_of(model, "<unk>", "<unk>"))), 0)
+
+
 def test_a_word_that_is_known_in_part_has_no_frequency() -> None:
     rows = [word("caf\ufffd", 0), word("cafe", 0), word("caf\ufffd", 0, own="café".encode())]
     found = with_frequencies(rows, {"<unk>": 3, "<s>": 1, "</s>": 1, "cafe": 2}, unknown="\ufffd")
