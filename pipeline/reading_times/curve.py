@@ -5,6 +5,7 @@ Surprisal theory predicts that it is (Levy 2008; Smith & Levy 2013). Letters: N 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ class Curve:
     spline: Numbers
     bin_bits: Numbers  # (bins,) mean surprisal of words with similar surprisal
     bin_times: Numbers  # their mean time, minus what the spline's regression attributes to all else
-    bin_errors: Numbers  # its standard error
+    bin_errors: Numbers  # its standard error; nan for a single word
     delta: float  # log-likelihood per word of the spline minus that of the line, on held-out items
     delta_error: float
     chi_square: float  # twice the difference on the data they were fitted on; 3 degrees of freedom
@@ -84,12 +85,17 @@ def curve_of(data: Observations, nats: Numbers, *, num_folds: int = 10, seed: in
         spline=scaled @ by_spline.coefficients[-basis.shape[1] :],
         bin_bits=np.array([bits[rows].mean() for rows in bins]),
         bin_times=np.array([residuals[rows].mean() for rows in bins]),
-        bin_errors=np.array([residuals[rows].std() / np.sqrt(len(rows)) for rows in bins]),
+        bin_errors=np.array([standard_error(residuals[rows]) for rows in bins]),
         delta=float(gain.mean()),
         delta_error=error_over_items(gain, data.items),
         chi_square=chi_square,
         chi_square_p=float(chi2.sf(chi_square, max(1, basis.shape[1] - 1))),
     )
+
+
+def standard_error(values: Numbers) -> float:
+    """Return the standard error of the mean of (n,) ``values``; nan for one."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
 def draw(curves: Mapping[str, Curve], *, unit: str) -> Any:
