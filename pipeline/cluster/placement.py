@@ -31,10 +31,10 @@ def patient(remove: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(remove)
     def wait_and_remove(manager: Any, *arguments: Any, **named: Any) -> Any:
-        staged = getattr(manager, "_request_to_staged_pgs", {})  # private to Ray
-        if ray.is_initialized():
-            for group in [group for groups in staged.values() for group in groups]:
-                group.wait(COMPLETE_SECONDS)
+        complete = list(getattr(manager, "_staging_future_to_pg", {}))  # private to Ray
+        if complete and ray.is_initialized():
+            # one wait for all of them; PlacementGroup.wait would take whole seconds only, and 0.1 for none
+            ray.wait(complete, num_returns=len(complete), timeout=COMPLETE_SECONDS)
         return remove(manager, *arguments, **named)
 
     return wait_and_remove
