@@ -8,7 +8,7 @@ elsewhere, like KubeRay's, keeps them to itself: then the nodes to come are unkn
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +25,7 @@ STATUS, VERSION_2 = "__autoscaling_status", "__autoscaler_v2_enabled"  # keys of
 NO_TYPE = "node_"
 UNLIMITED = 100  # nodes that are counted for a type without a limit
 HEAD_SECONDS = 60.0  # for the head node to start a process
+RoomOn = Callable[[Mapping[str, float]], int]  # the resources of a node → how many workers fit on it
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,24 @@ class Limits:
     most: int = UNLIMITED  # nodes besides the head node, of all types together
 
 
-def growth() -> list[dict[str, float]]:
-    """Return the resources of each node that may still be added; none for a cluster of a fixed or unknown size."""
+def growth(room_on: RoomOn | None = None) -> list[dict[str, float]]:
+    """Return the resources of each node that may still be added; none for a cluster of a fixed or unknown size.
+
+    ``room_on``: as in ``to_come``.
+    """
     limits = limits_of_cluster()
     if limits is None:
         return []
-    return to_come(limits, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+    return to_come(limits, [node["Resources"] for node in ray.nodes() if node["Alive"]], room_on)
 
 
-def to_come(limits: Limits, there: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+def to_come(
+    limits: Limits, there: Sequence[Mapping[str, float]], room_on: RoomOn | None = None
+) -> list[dict[str, float]]:
     """Return the resources of each node that ``limits`` allow besides those that are ``there``.
 
-    Types that share the limit of all types are each counted up to it, so that no combination of them is left out.
+    Types that share the limit of all types are each counted up to it, so that no combination of them is left out. With
+    ``room_on``, which says what a node has room for, only as many nodes as may come at all: those with the most room.
     """
     left = [one.most for one in limits.types]
     for resources in sorted(there, key=lambda node: HEAD not in node):
@@ -66,9 +73,10 @@ def to_come(limits: Limits, there: Sequence[Mapping[str, float]]) -> list[dict[s
         if (place := next(fitting, None)) is not None:
             left[place] -= 1
     in_all = max(0, limits.most - sum(HEAD not in node for node in there))
-    return [
+    nodes = [
         dict(one.resources) for one, number in zip(limits.types, left, strict=True) for _ in range(min(number, in_all))
     ]
+    return nodes if room_on is None else sorted(nodes, key=room_on, reverse=True)[:in_all]
 
 
 def has_unknown_limits() -> bool:

@@ -30,11 +30,11 @@ def check_capacity(num_workers: int, resources: Mapping[str, float]) -> None:
     Raises:
         UserError: saying what was asked for and what there is.
     """
-    nodes = node_resources()
+    nodes = [*nodes_there(), *nodes_to_come(resources)]
     found = places(nodes, resources)
     if found < num_workers and has_unknown_limits():
         return warn_if_taken(num_workers, resources)
-    if resources.get("GPU") and not sum(node.get("GPU", 0) for node in nodes):
+    if resources.get("GPU") and not any(node.get("GPU") for node in [*nodes, *growth()]):
         raise UserError("cluster.device: cuda was asked for, but the cluster has no GPU")
     if found < num_workers:
         asked = f"{num_workers} workers of {described(resources)} each were"
@@ -50,7 +50,7 @@ def check_capacity(num_workers: int, resources: Mapping[str, float]) -> None:
 def warn_if_taken(num_workers: int, resources: Mapping[str, float]) -> None:
     """Warn that workers will wait if other work holds what they need: this command itself holds nothing yet."""
     deadline = time.monotonic() + FREED_SECONDS
-    while places([ray.available_resources(), *growth()], resources) < num_workers:
+    while places([ray.available_resources(), *nodes_to_come(resources)], resources) < num_workers:
         if time.monotonic() > deadline:
             warnings.warn(f"cluster.num_workers: {waiting(num_workers, resources)}", Notice, stacklevel=2)
             return
@@ -72,9 +72,23 @@ def described(resources: Mapping[str, float]) -> str:
     return " and ".join(f"{count:g} {kind}{'s' * (count > 1 or count == 0)}" for kind, count in resources.items())
 
 
-def node_resources() -> list[dict[str, float]]:
-    """Return the resources of each node that exists, and of those that an autoscaling cluster may add."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]] + growth()
+def nodes_there() -> list[dict[str, float]]:
+    """Return the resources of each node that exists."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def nodes_to_come(resources: Mapping[str, float]) -> list[dict[str, float]]:
+    """Return the resources of the nodes that an autoscaling cluster may add for as many workers as possible.
+
+    Args:
+        resources: of one worker.
+    """
+    return growth(lambda node: places([node], resources))
+
+
+def most_places(resources: Mapping[str, float]) -> int:
+    """Return for how many workers the cluster has room, at the largest size that it may grow to."""
+    return places([*nodes_there(), *nodes_to_come(resources)], resources)
 
 
 def places(nodes: Sequence[Mapping[str, float]], resources: Mapping[str, float]) -> int:

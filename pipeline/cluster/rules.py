@@ -12,7 +12,7 @@ from pipeline import config as configuration
 from pipeline import resources, run
 from pipeline.cluster.address import address_of
 from pipeline.cluster.growth import has_unknown_limits
-from pipeline.cluster.room import node_resources, places
+from pipeline.cluster.room import most_places, nodes_to_come, places
 from pipeline.cluster.session import ray_session
 from pipeline.cluster.train import Plan, plan_workers
 from pipeline.config import Config
@@ -142,8 +142,18 @@ class Rules:
         most = self.config.search.max_concurrent
         if most is not None and has_unknown_limits():
             return most
-        fit = max(1, places(node_resources(), plan.resources) // plan.num_workers)
+        fit = max(1, most_places(plan.resources) // plan.num_workers)
         return fit if most is None else min(most, fit)
+
+    def most_waiting(self) -> int:
+        """How many trials may wait for room at once: as many as fit on nodes to come, of which each asks for its own.
+
+        Where none come, or none more, it is one: a later draw knows more results.
+        """
+        plan = self.plan
+        if has_unknown_limits():
+            return self.config.search.max_concurrent or 1
+        return max(1, places(nodes_to_come(plan.resources), plan.resources) // plan.num_workers)
 
 
 def room(config: Config) -> tuple[resources.Worker, int]:

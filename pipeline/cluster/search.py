@@ -271,6 +271,7 @@ def tune_trials(rules: Rules, directory: RunDirectory) -> None:
         lambda journal: rules.engine(directory, journal.append),
         Journal(directory),
         most_at_once=rules.most_at_once,
+        most_waiting=rules.most_waiting,
         max_failures=rules.config.cluster.max_failures,
         before_leg=Exploits(directory, rules.config).settle,
         after_leg=keeper.clear,

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
-import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 
@@ -28,7 +26,7 @@ from pipeline.cluster.callbacks import FailureNotes, QuickExit, WaitNotes
 from pipeline.cluster.growth import growth
 from pipeline.cluster.mailbox import read_mailbox, take_mailbox
 from pipeline.cluster.prepare import prepare
-from pipeline.cluster.room import check_capacity, gpu_places, node_resources, places
+from pipeline.cluster.room import check_capacity, gpu_places, most_places, nodes_there
 from pipeline.cluster.session import is_private, own_node, ray_session
 from pipeline.cluster.trainer import OurTrainer, PrivateTrainer
 from pipeline.cluster.worker import run_rank
@@ -74,7 +72,7 @@ def plan_workers(cluster: ClusterConfig) -> Plan:
     Raises:
         UserError: several workers of a run that would share a GPU.
     """
-    there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    there = nodes_there()
     nodes = there + growth()
     has_gpus = any(node.get("GPU") for node in nodes)
     use_gpu = cluster.device == "cuda" or (cluster.device == "auto" and has_gpus)
@@ -128,7 +126,7 @@ class OnRay:
     def num_at_once(self) -> int:
         """Return how many runs of this plan the cluster has room for, at the largest size that it may grow to."""
         plan = self.plan
-        return max(1, places(node_resources(), plan.resources) // plan.num_workers)
+        return max(1, most_places(plan.resources) // plan.num_workers)
 
     def prepare(self, config: Config, *, on_shard: OnShard, say: Say) -> PreparedCorpus:
         return prepare(config, on_shard=on_shard, say=say)

@@ -38,6 +38,8 @@ TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # a second copy of each trial for TensorBoard
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # a state that is never read
     "TUNE_RESULT_BUFFER_LENGTH": "1",
+    # by default a single trial may wait, and a cluster grows by one node after the other; we count them ourselves
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",
 }
 
 
@@ -56,6 +58,7 @@ class Conductor:
         journal: Journal,
         *,
         most_at_once: Callable[[], int],
+        most_waiting: Callable[[], int] = lambda: 1,
         max_failures: int,
         before_leg: Callable[[Standing, str], Mapping[str, str]] = lambda standing, failure: {},
         after_leg: Callable[[Standing], None] = lambda standing: None,
@@ -64,6 +67,7 @@ class Conductor:
         Args:
             make_engine: called where Tune runs.
             most_at_once: how many trials the cluster has room for.
+            most_waiting: how many of them may wait for their processes.
             before_leg: makes trials take the checkpoints of others that the engine has decided on, given why the
                 journal could not be written (empty: it is); returns why, for each trial that could not.
         """
@@ -72,11 +76,13 @@ class Conductor:
         self.make_engine = make_engine
         self.journal = journal
         self.most_at_once = most_at_once
+        self.most_waiting = most_waiting
+        self.waiting: set[str] = set()  # the trials of Tune's whose processes have not begun
         self.max_failures = max_failures
         self.names: dict[str, str] = {}
         self.mistake = ""  # the one that ended the search
         self._engine: Engine | None = None
-        self._looked: tuple[float, int] | None = None
+        self._looked: tuple[float, int, int] | None = None
         self._waits_since: float | None = None
         self._wait_is_noted = False
 
@@ -90,11 +96,12 @@ class Conductor:
         return self._engine
 
     def room(self) -> int:
-        """How many more trials there is room for."""
+        """How many more trials there is room for, now or on nodes that come if trials wait for them."""
         now = time.monotonic()
         if self._looked is None or now - self._looked[0] >= LOOK_SECONDS:
-            self._looked = (now, self.most_at_once())
-        return self._looked[1] - len(self.engine.standing.in_state(RUNNING))
+            self._looked = (now, self.most_at_once(), self.most_waiting())
+        _, most_at_once, most_waiting = self._looked
+        return min(most_at_once - len(self.engine.standing.in_state(RUNNING)), most_waiting - len(self.waiting))
 
     def next_leg(self, tune_id: str) -> dict[str, str] | str | None:
         """The configuration of Tune's next trial; None: none for now; ``Searcher.FINISHED``: no more at all."""
@@ -107,6 +114,7 @@ class Conductor:
             return Searcher.FINISHED
         if isinstance(action, Run):
             self.names[tune_id] = action.trial.name
+            self.waiting.add(tune_id)
             return {LEG: as_leg(action.trial)}
         return None if isinstance(action, Wait) else Searcher.FINISHED
 
@@ -129,6 +137,7 @@ class Conductor:
 
     def result(self, tune_id: str, result: dict[str, Any]) -> bool:
         """Whether a leg continues after it reported ``result``: a validation, or how it ended."""
+        self.waiting.discard(tune_id)
         name = self.names[tune_id]
         if "ended" not in result:
             if self.engine.report(name, **{figure: result[figure] for figure in FIGURES}) == CONTINUE:
@@ -143,10 +152,22 @@ class Conductor:
 
     def error(self, tune_id: str, reason: str) -> None:
         """Tell the engine that the process of a leg was lost."""
+        self.waiting.discard(tune_id)
         if self.journal.directory.stop_requested():
             self.engine.interrupted(self.names[tune_id])
         else:
             self.engine.failed(self.names[tune_id], reason, max_failures=self.max_failures)
+
+    def withdraws(self, tune_id: str) -> bool:
+        """Whether a trial that waits for its process is to wait no longer, as a stop is requested; it continues later.
+
+        Its room may come late, or never: the nodes that it has asked for, or the end of other work.
+        """
+        if not self.journal.directory.stop_requested():
+            return False
+        self.waiting.discard(tune_id)
+        self.engine.interrupted(self.names[tune_id])
+        return True
 
     def look_at_the_time(self) -> None:
         """If ``search.max_hours`` are over, ask the running trials to save and leave."""
@@ -206,6 +227,12 @@ class Decides(FIFOScheduler):
             actor.leave.remote()
         return TrialScheduler.STOP
 
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        for trial in tune_controller.get_trials():
+            if trial.status == tune.experiment.Trial.PENDING and self.conductor.withdraws(trial.trial_id):
+                tune_controller.stop_trial(trial)
+        return super().choose_trial_to_run(tune_controller)
+
 
 class Watches(tune.Callback):
     """Tune tells it which processes were lost or wait; it also retries what a full disk refused."""
@@ -216,6 +243,9 @@ class Watches(tune.Callback):
 
     def setup(self, *arguments: Any, **info: Any) -> None:
         complete_before_removal()  # here, because this is called where Tune runs
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.conductor.waiting.discard(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         error = trial.get_error()

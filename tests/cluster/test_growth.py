@@ -1,14 +1,8 @@
 """The nodes that an autoscaling cluster may still add, and what is planned and refused for them."""
 
-import os
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +11,6 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config
 
-from pipeline import config as configuration
 from pipeline.cluster import growth, room, store
 from pipeline.cluster.growth import HEAD, UNLIMITED, Limits, NodeType, limits_in, to_come
 from pipeline.cluster.rules import Rules
@@ -28,7 +21,6 @@ from pipeline.search.space import Space
 
 PROJECT = Path(__file__).parents[2]
 SMALL, LARGE, GPU = {"CPU": 2.0}, {"CPU": 8.0}, {"CPU": 8.0, "GPU": 1.0}
-PORT = 6379  # the one at which nodes of Ray's imitation of a cloud join the head
 
 
 @pytest.mark.parametrize(
@@ -115,6 +107,33 @@ def test_nothing_is_refused_where_the_limits_are_unknown(
         room.check_capacity(1, {"CPU": 1, "GPU": 1})
 
 
+@pytest.mark.parametrize(("cpus", "places"), [(1.0, 16), (4.0, 4), (8.0, 2), (9.0, 0)])
+def test_types_that_share_a_limit_have_room_for_no_more_than_may_come(
+    monkeypatch: pytest.MonkeyPatch, cpus: float, places: int
+) -> None:
+    """Of two nodes in all, both may be large ones."""
+    groups = {"small": {"resources": SMALL, "max_workers": 9}, "large": {"resources": LARGE, "max_workers": 9}}
+    types = {"head": {"resources": {}, "max_workers": 0}, **groups}
+    connect(monkeypatch, status=status_of("head"))
+    settings = {"head_node_type": "head", "available_node_types": types, "max_workers": 2}
+    monkeypatch.setattr(growth, "settings_of_autoscaler", lambda head: settings)
+    assert room.most_places({"CPU": cpus}) == places
+    with pytest.raises(ValueError, match=f"the cluster has room for {places} "):
+        room.check_capacity(places + 1, {"CPU": cpus})
+
+
+def test_as_many_trials_wait_as_the_nodes_to_come_have_room_for(
+    monkeypatch: pytest.MonkeyPatch, make_config: Callable[..., Config]
+) -> None:
+    groups = [SimpleNamespace(resources=SMALL, max_count=3)]
+    connect(monkeypatch, status=None, groups=groups)
+    one, two = (Rules(make_config(), Space({}), 0, [], Plan(workers, 1, False)) for workers in (1, 2))
+    assert (one.most_waiting(), two.most_waiting()) == (6, 3)
+    there = [{"Alive": True, "NodeID": str(number), "Resources": SMALL} for number in range(3)]
+    monkeypatch.setattr(growth.ray, "nodes", lambda: there)
+    assert (one.most_waiting(), two.most_waiting()) == (1, 1)
+
+
 @pytest.mark.parametrize(("max_concurrent", "expected"), [(3, 3), (None, 1)])
 def test_a_search_may_ask_for_nodes_where_the_limits_are_unknown(
     monkeypatch: pytest.MonkeyPatch, make_config: Callable[..., Config], max_concurrent: int | None, expected: int
@@ -123,7 +142,8 @@ def test_a_search_may_ask_for_nodes_where_the_limits_are_unknown(
     connect(monkeypatch, status=None, version_2=1)
     monkeypatch.setattr(growth, "settings_of_autoscaler", lambda head: None)
     config = make_config({"search.max_concurrent": max_concurrent})
-    assert Rules(config, Space({}), 0, [], Plan(1, 2, False)).most_at_once() == expected
+    rules = Rules(config, Space({}), 0, [], Plan(1, 2, False))
+    assert (rules.most_at_once(), rules.most_waiting()) == (expected, expected)
 
 
 def test_limits_that_are_reported_to_ray_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,100 +181,3 @@ def test_the_head_node_counts_once_whatever_its_own_limit_says() -> None:
     types = {"workers": {"resources": SMALL, "max_workers": 3}, "head": {"resources": SMALL, "max_workers": 0}}
     limits = limits_in({"head_node_type": "head", "available_node_types": types, "max_workers": 5})
     assert limits == Limits([NodeType(SMALL, 1), NodeType(SMALL, 3)], 5)
-
-
-@pytest.fixture
-def imitated_cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An autoscaling cluster on this machine: a head node without CPUs, and up to two nodes of two CPUs each."""
-    if not is_free(PORT):
-        pytest.skip(f"something listens at port {PORT}, where Ray's imitation of a cloud has its head node")
-    lists = ["rsync_exclude", "rsync_filter", "initialization_commands", "setup_commands", "head_setup_commands"]
-    lists += ["worker_setup_commands", "head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files"]
-    head = "f" * 51 + "00000"
-    provider = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
-    cloud = {"type": "fake_multinode", "module": provider, "head_node_id": head, "use_node_id_as_ip": True}
-    types = {
-        "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
-        "worker": {"resources": {"CPU": 2}, "node_config": {}, "min_workers": 0, "max_workers": 2},
-    }
-    settings = {name: [] for name in lists} | {
-        "cluster_name": "imitated",
-        "max_workers": 2,
-        "upscaling_speed": 1.0,
-        "idle_timeout_minutes": 5,
-        "provider": {**cloud, "disable_node_updaters": True, "disable_launch_config_check": True},
-        "auth": {"ssh_user": "nobody"},
-        "docker": {},
-        "file_mounts": {},
-        "file_mounts_sync_continuously": False,
-        "available_node_types": types,
-        "head_node_type": "ray.head.default",
-    }
-    (tmp_path / "cloud.yaml").write_text(yaml.safe_dump(settings))
-    folder = Path("/tmp") / f"ray-cloud-{os.getpid()}"  # Ray's sockets need a short path
-    for name, value in {
-        "RAY_FAKE_CLUSTER": "1",
-        "RAY_OVERRIDE_NODE_ID_FOR_TESTING": head,
-        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-        "RAY_TMPDIR": str(folder),
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "PYTHONPATH": str(PROJECT),
-    }.items():
-        monkeypatch.setenv(name, value)
-    folder.mkdir()
-    command = [
-        str(Path(sys.executable).with_name("ray")),
-        "start",
-        "--head",
-        f"--port={PORT}",
-        "--num-cpus=0",
-        "--block",
-    ]
-    command += ["--include-dashboard=false", f"--autoscaling-config={tmp_path / 'cloud.yaml'}"]
-    with (tmp_path / "ray.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    try:
-        deadline = time.monotonic() + 120
-        while is_free(PORT) and time.monotonic() < deadline:
-            time.sleep(0.5)
-        yield folder
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-        end_processes_of(folder)
-        shutil.rmtree(folder)
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) != 0
-
-
-def end_processes_of(folder: Path) -> None:
-    """End the nodes that the imitated cloud has left: their commands name their folder."""
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            if f"{folder}/".encode() in place.read_bytes():
-                os.kill(int(place.parent.name), signal.SIGKILL)
-
-
-@pytest.mark.slow
-def test_a_run_begins_on_a_cluster_that_has_no_node_for_it_yet(
-    make_config: Callable[..., Config], imitated_cloud: Path
-) -> None:
-    wanted = {"cluster.address": f"127.0.0.1:{PORT}", "cluster.num_workers": 4, "train.max_steps": 2}
-    config = make_config({"cluster.backend": "ray", **wanted})
-    refused = train(config, "cluster.num_workers=5")
-    assert refused.returncode == 2
-    assert "5 workers of 1 CPU each were asked for, but the cluster has room for 4 (4 CPUs" in refused.stderr
-    done = train(config)
-    assert done.returncode == 0, done.stderr
-    assert "4 workers on cpu, 1 thread each" in done.stdout + done.stderr
-
-
-def train(config: Config, *settings: str) -> subprocess.CompletedProcess[str]:
-    file = Path(str(config.run.directory)).with_suffix(".yaml")
-    file.write_text(configuration.to_yaml(config), encoding="utf-8")
-    command = [sys.executable, "-m", "jobs.train", "--config", str(file), *settings]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=PROJECT, check=False)

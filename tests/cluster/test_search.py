@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from pipeline.cluster.search import search
 from pipeline.config import Config
 from pipeline.errors import Notice, UserError
 from pipeline.search.corpora import of_trial
+from pipeline.search.journal import read_journal
 from pipeline.training.monitor import read
 from tests.cluster.interruptions import interrupting
 
@@ -162,6 +164,28 @@ def test_a_search_whose_trial_finds_no_room_says_so(
         run_job(job.main, ["--config", str(tmp_path / "mine.yaml"), "--json"])
     assert told == [sentence]
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["trials"] == 1
+
+
+@pytest.mark.ray
+def test_a_search_whose_trial_finds_no_room_can_be_stopped(
+    make_config: Callable[..., Config], tmp_path: Path, holder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"cluster.backend": "ray", "cluster.cpus_per_worker": 2, "search.space": {"optimizer.lr": [0.01]},
+              "search.num_trials": 1, "search.scheduler": "none", "search.max_tokens": 1200}  # fmt: skip
+    config = make_config(values)
+    (tmp_path / "mine.yaml").write_text(configuration.to_yaml(config))
+    monkeypatch.setattr(room, "FREED_SECONDS", 0.0)
+    monkeypatch.setattr(tuning, "ROOM_SECONDS", 0.5)
+    interrupting(monkeypatch, signal.SIGINT, after=["room"])
+    give_up = threading.Timer(120, ray.kill, [holder])
+    give_up.start()
+    with pytest.warns(Notice, match="waits for room"), pytest.raises(SystemExit) as left:
+        run_job(job.main, ["--config", str(tmp_path / "mine.yaml")])
+    give_up.cancel()
+    assert left.value.code == 130
+    directory = Path(str(config.run.directory))
+    assert [record["kind"] for record in read_journal(directory)][-3:] == ["start", "room", "interrupted"]
+    assert not (directory / "trials").exists()  # the trial has never begun
 
 
 def check_trials(directory: Path, *, num_trials: int) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from ray.exceptions import AuthenticationError
 
 from jobs.shared import early
@@ -143,14 +144,14 @@ HEAD, GPU_NODE = {"memory": 1e9}, {"CPU": 8.0, "GPU": 1.0}
 def test_workers_are_planned_for_existing_nodes_and_those_that_may_join(
     monkeypatch: pytest.MonkeyPatch, there: list[Any], to_come: list[Any], settings: dict[str, Any], plan: Plan
 ) -> None:
-    monkeypatch.setattr(ray_train.ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in there])
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in there])
     monkeypatch.setattr(ray_train, "growth", lambda: to_come)
     assert plan_workers(ClusterConfig(**settings)) == plan
 
 
 def test_workers_of_one_run_that_would_share_a_gpu_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     node = {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 2.0}}
-    monkeypatch.setattr(ray_train.ray, "nodes", lambda: [node])
+    monkeypatch.setattr(ray, "nodes", lambda: [node])
     monkeypatch.setattr(ray_train, "growth", list)
     with pytest.raises(ValueError, match=r"cluster\.gpus_per_worker: must be at least 1 for 2 workers .* not 0\.5"):
         plan_workers(ClusterConfig(num_workers=2, gpus_per_worker=0.5))
