@@ -27,6 +27,7 @@ from pipeline.training.selection import manifests
 # what gloo and NCCL say on the remaining workers
 PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "gloo/transport", "NCCL", "ncclRemoteError")
 NO_STEP = "no-step-rank-{rank}.txt"
+LOST = "lost"  # true in the note of a loss that counts (see ``failures``)
 
 
 class FailureNotes(ray.train.UserCallback):
@@ -38,7 +39,9 @@ class FailureNotes(ray.train.UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         directory = RunDirectory(self.directory)
-        note(directory, self.owner, what_failed(directory, worker_exceptions))
+        # Ray does not count either what becomes of a node that was known to be taken away
+        counts = not any(getattr(cause(error), "preempted", False) for error in worker_exceptions.values())
+        note(directory, self.owner, what_failed(directory, worker_exceptions), **{LOST: counts})
 
 
 class WaitNotes(ControllerCallback):
@@ -52,22 +55,22 @@ class WaitNotes(ControllerCallback):
         self.is_noted = False
 
     def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:
-        cause: Any = getattr(getattr(current_state, "training_failed_error", None), "controller_failure", None)
+        why: Any = getattr(getattr(current_state, "training_failed_error", None), "controller_failure", None)
         # compared by name, because these classes are private to Ray
-        if type(cause).__name__ == "WorkerGroupStartupTimeoutError" and not self.is_noted:
+        if type(why).__name__ == "WorkerGroupStartupTimeoutError" and not self.is_noted:
             self.is_noted = True
-            note(RunDirectory(self.directory), self.owner, waiting(cause.num_workers, self.resources))
+            note(RunDirectory(self.directory), self.owner, waiting(why.num_workers, self.resources))
         elif type(current_state).__name__ == "RunningState":
             self.is_noted = False
 
 
-def note(directory: RunDirectory, owner: str, what: str) -> None:
-    """Write ``what`` happened to the workers, and of which step the last checkpoint is."""
+def note(directory: RunDirectory, owner: str, what: str, **more: Any) -> None:
+    """Write ``what`` happened to the workers, and of which step the last checkpoint is; ``more`` for the record."""
     found = manifests(directory.path)
     step = found[-1][1]["step"] if found else 0
     text = f"{what}; the last checkpoint is of step {step:,}"
     number = 1 + max(map(number_of, read(directory.failures)), default=0)
-    record = {"kind": "warning", "step": step, "record": number, "time": time.time(), "text": text}
+    record = {"kind": "warning", "step": step, "record": number, "time": time.time(), "text": text, **more}
     file = PatientFile(directory.failures)
     file.append((json.dumps(record) + "\n").encode())
     if file.failure:
@@ -92,6 +95,11 @@ def exit_without_destructors() -> None:
     os._exit(0)
 
 
+def cause(error: Exception) -> Exception:
+    """Return the cause, which is inside the error, of a worker that no longer answers the controller."""
+    return getattr(error, "health_check_failure", error)
+
+
 def what_failed(directory: RunDirectory, worker_exceptions: dict[int, Exception]) -> str:
     """Return the failure that caused the others, in words: a hang, a death, or the first exception."""
     for rank in sorted(worker_exceptions):
@@ -100,8 +108,7 @@ def what_failed(directory: RunDirectory, worker_exceptions: dict[int, Exception]
             kept = report.rename(directory.path / f"hung-worker-{rank}-{int(time.time())}.txt")
             return f"worker {rank} made no step within cluster.step_timeout_seconds (where it hung: {kept})"
     for rank, error in sorted(worker_exceptions.items()):
-        # a worker that no longer answers the controller: the cause is inside
-        if isinstance(getattr(error, "health_check_failure", error), RayActorError):
+        if isinstance(cause(error), RayActorError):
             return f"worker {rank} died"
     for rank, error in sorted(worker_exceptions.items()):
         if not any(sign in str(error) for sign in PEER_LOST):

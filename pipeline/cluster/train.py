@@ -17,17 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from pipeline import config as configuration
 from pipeline.cluster.backend import RanksConfig
 from pipeline.cluster.callbacks import FailureNotes, QuickExit, WaitNotes
+from pipeline.cluster.failures import fitted, while_it_saves
 from pipeline.cluster.growth import growth
 from pipeline.cluster.mailbox import read_mailbox, take_mailbox
 from pipeline.cluster.prepare import prepare
 from pipeline.cluster.room import check_capacity, gpu_places, most_places, nodes_there
-from pipeline.cluster.session import is_private, own_node, ray_session
+from pipeline.cluster.session import is_private, ray_session
 from pipeline.cluster.trainer import OurTrainer, PrivateTrainer
 from pipeline.cluster.worker import run_rank
 from pipeline.config import ClusterConfig, Config
@@ -36,7 +37,6 @@ from pipeline.data.prepare import OnShard
 from pipeline.data.shards import PreparedCorpus
 from pipeline.errors import UserError
 from pipeline.training.directory import RunDirectory
-from pipeline.training.guard import DivergedError, TrainingStoppedError
 from pipeline.training.monitor import Record, Tail
 
 POLL_SECONDS = 0.2
@@ -140,9 +140,17 @@ class OnRay:
             for record in news.records(last=has_ended):
                 on_record(record)
 
-        return fitted(lambda: in_background(self.trainer(config, owner=owner).fit, meanwhile=show))
+        return self.fit(config, owner, lambda work: in_background(work, meanwhile=show))
 
-    def trainer(self, config: Config, *, owner: str) -> TorchTrainer:
+    def fit(self, config: Config, owner: str, call: Callable[[Callable[[], Any]], Any] = lambda work: work()) -> str:
+        """Run the workers to their end, each time by a ``call``; returns the status. Raises like ``fitted``."""
+
+        def fit(max_failures: int) -> str:
+            return fitted(lambda: call(self.trainer(config, owner=owner, max_failures=max_failures).fit))
+
+        return while_it_saves(fit, RunDirectory(str(config.run.directory)), max_failures=self.max_failures)
+
+    def trainer(self, config: Config, *, owner: str, max_failures: int) -> TorchTrainer:
         """The Ray trainer of ``config``, not yet started."""
         plan = self.plan
         if plan.min_workers:
@@ -175,7 +183,7 @@ class OnRay:
             run_config=RunConfig(
                 name=owner,
                 storage_path=str(Path(directory) / "ray"),
-                failure_config=FailureConfig(max_failures=self.max_failures),
+                failure_config=FailureConfig(max_failures=max_failures),
                 callbacks=ours,
             ),
         )
@@ -229,29 +237,6 @@ def in_background(work: Callable[[], Any], *, meanwhile: Callable[[bool], None])
     if "exception" in outcome:
         raise outcome["exception"]
     return outcome["result"]
-
-
-def fitted(fit: Callable[[], Any]) -> str:
-    """The status that the ranks of a trainer's ``fit`` returned, or the error that ended them.
-
-    Raises:
-        UserError, TrainingStoppedError: what a rank found wrong, in its own words (``DivergedError`` if the numbers
-            went wrong); or more workers were lost than ``cluster.max_failures`` allows.
-    """
-    try:
-        outcome = fit().return_value
-    except TrainingFailedError as error:
-        reason = str(error).strip().splitlines()[-1]
-        node = own_node()
-        logs = Path(node.get_session_dir_path()) / "logs" if node is not None else "Ray's session directory"
-        raise TrainingStoppedError(
-            f"workers failed more often than cluster.max_failures allows ({reason}); their logs are in {logs}"
-        ) from None
-    if "mistake" in outcome:
-        raise UserError(outcome["mistake"])
-    if "stopped" in outcome:
-        raise (DivergedError if outcome["diverged"] else TrainingStoppedError)(outcome["stopped"])
-    return outcome["status"]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline import resources, run, status
 from pipeline.cluster.exchange import Exchange
-from pipeline.cluster.train import OnRay, Plan, fitted
+from pipeline.cluster.train import OnRay, Plan
 from pipeline.config import Config
 from pipeline.data.shards import open_prepared
 from pipeline.errors import UserError
@@ -122,9 +122,8 @@ class Runner:
             search=str(self.directory.path),
             exchange=f"{self.directory.owner}-{folder.name}",
         )
-        trainer = ranks.trainer(config, owner=self.directory.owner)
         with ThreadPoolExecutor(1) as threads:
-            fitting = threads.submit(fitted, trainer.fit)
+            fitting = threads.submit(ranks.fit, config, self.directory.owner)
             try:
                 exchange.serve(report, is_over=fitting.done)
             except LeaveError:

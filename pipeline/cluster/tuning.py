@@ -26,8 +26,10 @@ from pipeline.errors import UserError
 from pipeline.search.actions import Action, Run, Wait
 from pipeline.search.engine import Engine
 from pipeline.search.journal import WAITING_FOR_ROOM, Journal
+from pipeline.search.naming import TRIALS
 from pipeline.search.schedulers import CONTINUE
 from pipeline.search.standing import FAILED, LOST, RUNNING, Standing, Trial
+from pipeline.search.validations import figures_of
 from pipeline.training.loop import INTERRUPTED
 
 LEG = "leg"  # what a trial of Tune's is given: the trial of the search, as text
@@ -153,10 +155,12 @@ class Conductor:
     def error(self, tune_id: str, reason: str) -> None:
         """Tell the engine that the process of a leg was lost."""
         self.waiting.discard(tune_id)
-        if self.journal.directory.stop_requested():
-            self.engine.interrupted(self.names[tune_id])
+        name, directory = self.names[tune_id], self.journal.directory
+        if directory.stop_requested():
+            self.engine.interrupted(name)
         else:
-            self.engine.failed(self.names[tune_id], reason, max_failures=self.max_failures)
+            saved = figures_of(directory.path / TRIALS / name)["tokens"]
+            self.engine.failed(name, reason, max_failures=self.max_failures, saved_tokens=saved)
 
     def withdraws(self, tune_id: str) -> bool:
         """Whether a trial that waits for its process is to wait no longer, as a stop is requested; it continues later.

@@ -62,7 +62,7 @@ class ClusterConfig(Section):
     )
     max_failures: int = setting(
         2,
-        "Lost workers or nodes survived before a run gives up.",
+        "Lost workers or nodes that a run or trial survives in a row; a new checkpoint begins a new row.",
         unit="failures",
         only_with="cluster.backend=ray",
         ge=0,

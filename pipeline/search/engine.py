@@ -178,15 +178,18 @@ class Engine:
         if trial.state in (RUNNING, WAITING):
             self._write(self._end(trial, status, reason, **figures))
 
-    def failed(self, name: str, reason: str, *, max_failures: int) -> None:
-        """The process of the trial called ``name`` was lost: it resumes from its checkpoint, ``max_failures`` times."""
-        trial = self.standing.trials[name]
-        if trial.state != RUNNING:
+    def failed(self, name: str, reason: str, *, max_failures: int, saved_tokens: int = 0) -> None:
+        """The process of the trial called ``name`` was lost: it resumes from its checkpoint, ``max_failures`` times.
+
+        ``saved_tokens``: those of that checkpoint; one that is new since the last time begins the count anew.
+        """
+        if (trial := self.standing.trials[name]).state != RUNNING:
             return
-        if trial.num_failures >= max_failures:
+        if trial.failures_before(saved_tokens) >= max_failures:
             self.ended(name, FAILED, reason)
         else:
-            self._write({"kind": "failure", "trial": name, "tokens": trial.tokens, "reason": reason})
+            known = {"tokens": trial.tokens, "saved": saved_tokens, "reason": reason}
+            self._write({"kind": "failure", "trial": name, **known})
 
     def interrupted(self, name: str) -> None:
         """The trial called ``name`` saved and left, as the search was asked to stop: it continues next time."""

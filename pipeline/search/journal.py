@@ -13,7 +13,7 @@ they count a trial that was cut off as finished. A trial without an end continue
     promote  a trial continues from its rung, at once or later
     generation  of a population: who takes the checkpoint of whom, with which settings, and who continues
     interrupted  a trial saved and left, because the search was asked to stop, or is out of tokens or time
-    failure  the process of a trial was lost; it is tried again
+    failure  the process of a trial was lost, and the tokens of its last checkpoint; it is tried again
     room     a trial has waited long for room on the cluster; in words
     over     search.max_hours is used up
     end      of a trial: its status (done, stopped, lost, failed), the reason, perplexity, tokens and seconds

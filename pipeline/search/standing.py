@@ -46,7 +46,8 @@ class Trial:
     state: str = WAITING
     paused_at: int | None = None  # the rung at which it was last paused
     num_starts: int = 0  # times that it began or continued
-    num_failures: int = 0  # times that its process was lost in this sitting
+    num_failures: int = 0  # times that its process was lost in this sitting, with no new checkpoint in between
+    saved_tokens: int = 0  # of its last checkpoint when its process was last lost
     details: dict[str, Any] = field(default_factory=dict)  # what its scheduler notes (see PBT)
     past: Past | None = None  # if it took the checkpoint of another, whose reports then count as its own
 
@@ -64,6 +65,10 @@ class Trial:
     def by_itself(self) -> Past:
         """What came of the ``settings`` that were drawn for it."""
         return self.past or Past(self.reports, self.status == LOST)
+
+    def failures_before(self, saved_tokens: int) -> int:
+        """``num_failures`` if its last checkpoint is now that after ``saved_tokens``."""
+        return 0 if saved_tokens > self.saved_tokens else self.num_failures
 
     @property
     def best_perplexity(self) -> float | None:
@@ -129,7 +134,8 @@ class Standing:
             self._move(trial, WAITING)
         elif kind == "failure":
             self._move(trial, WAITING)
-            trial.num_failures += 1
+            saved = record.get("saved", 0)  # earlier versions do not say
+            trial.num_failures, trial.saved_tokens = trial.failures_before(saved) + 1, saved
         elif kind == "end":
             self._move(trial, ENDED, dict(record))
             if not trial.reports and record.get("perplexity"):  # of an earlier version, which had no reports

@@ -70,6 +70,45 @@ def test_a_worker_that_hangs_is_started_again(
     assert "update_or_hang" in stacks.read_text()
 
 
+@pytest.mark.slow
+def test_a_run_that_saves_between_losses_survives_more_of_them_than_in_a_row(
+    make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray Train gives it up at the second loss, and is handed it again."""
+    whole = make_config({"train.max_steps": 40, "train.checkpoint_every_steps": 5, "model.dropout": 0.1})
+    changes = {"cluster.backend": "ray", "cluster.max_failures": 1, "run.directory": str(tmp_path / "lost")}
+    marks = [str(tmp_path / f"lost-{number}") for number in range(3)]
+
+    def rank_that_dies_three_times(settings: dict[str, Any]) -> dict[str, Any]:
+        import os
+        import signal
+        from pathlib import Path
+
+        from pipeline.training.step import TrainingStep
+
+        update, updates = TrainingStep.update, [0]
+        left = [mark for mark in marks if not Path(mark).exists()]
+
+        def update_or_die(self: TrainingStep, lr: float, index: int) -> Any:
+            updates[0] += 1
+            if updates[0] == 12 and left and any(Path(settings["config"]["run"]["directory"]).glob("checkpoints/*")):
+                Path(left[0]).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return update(self, lr, index)
+
+        TrainingStep.update = update_or_die  # type: ignore[method-assign]
+        return run_rank(settings)
+
+    monkeypatch.setattr(ray_train, "run_rank", rank_that_dies_three_times)
+    records: list[Record] = []
+    lost = configuration.with_values(whole, changes)
+    launch.train(lost, on_ray, on_record=records.append)
+    launch.train(whole, launch.in_process)
+    assert curve(lost) == curve(whole)
+    warnings = [record["text"].partition(";")[0] for record in records if record["kind"] == "warning"]
+    assert warnings == ["worker 0 died"] * 3
+
+
 def test_the_controller_s_process_ends_though_a_destructor_never_returns(
     make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from ray.tune.execution.tune_controller import _get_max_pending_trials
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher, SearchGenerator
 
+from pipeline.cluster import tuning
 from pipeline.cluster.tuning import TUNE_SETTINGS, Conductor, Decides, Draws, Watches
 from pipeline.search.engine import Engine
 from pipeline.search.journal import Journal, begin_journal, read_journal
@@ -54,6 +55,25 @@ def test_one_trial_waits_where_no_nodes_come(tmp_path: Path) -> None:
     assert drawn(conductor, 9) == ["1"]
     conductor.result("1", {"tokens": 100, "loss": 1.0, "perplexity": 2.7, "seconds": 1.0})
     assert drawn(conductor, 9) == ["2"]
+
+
+def test_a_lost_trial_that_has_saved_since_continues_as_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conductor, folders = conductor_in(tmp_path, max_failures=1), list[Path]()
+    saved = iter((100, 300, 300, 500, 500, 500))
+
+    def figures_of(folder: Path) -> dict[str, Any]:
+        folders.append(folder)
+        return {"tokens": next(saved)}
+
+    monkeypatch.setattr(tuning, "figures_of", figures_of)
+    for number in "123456":
+        assert drawn(conductor, 1) == [number]
+        conductor.error(number, "its node is gone")
+    trials = [conductor.engine.standing.trials[name] for name in conductor.names.values()]
+    assert [trial.number for trial in trials] == [1, 1, 1, 2, 2, 3]
+    assert [trial.status for trial in trials[2::2]] == ["failed", "failed"]
+    assert trials[5].status == "waiting"
+    assert folders == [tmp_path / "trials" / trial.name for trial in trials]
 
 
 def test_tune_itself_would_let_a_single_trial_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

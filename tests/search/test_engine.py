@@ -198,6 +198,22 @@ def test_a_lost_process_is_tried_again_up_to_a_limit() -> None:
     assert statuses(curves.engine.standing) == {1: "done"}
 
 
+def test_processes_that_are_lost_after_a_new_checkpoint_each_do_not_count_together() -> None:
+    """On machines that are taken away now and then, a long trial loses its process often, and gets on."""
+    curves = Curves(settings_of(num_trials=1), lambda number, tokens: 1.0)
+    for saved in (10, 20, 20, 20, 30, 40, 40):
+        curves.engine = curves.new_engine() if saved == 30 else curves.engine  # the next sitting counts anew
+        action = curves.engine.next_action(1)
+        assert isinstance(action, Run)
+        curves.engine.failed(action.trial.name, "its node is gone", max_failures=3, saved_tokens=saved)
+    (trial,) = curves.engine.standing.trials.values()
+    assert (trial.state, trial.num_failures, trial.saved_tokens) == ("waiting", 2, 40)
+    for status in ("waiting", "failed"):
+        assert isinstance(curves.engine.next_action(1), Run)
+        curves.engine.failed(trial.name, "its node is gone", max_failures=3, saved_tokens=40)
+        assert trial.status == status
+
+
 def test_as_many_trials_run_at_once_as_there_is_room_for() -> None:
     curves = Curves(settings_of(), lambda number, tokens: float(number), at_once=4)
     most = 0
