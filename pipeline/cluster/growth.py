@@ -8,8 +8,11 @@ elsewhere, like KubeRay's, keeps them to itself: then the nodes to come are unkn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ STATUS, VERSION_2 = "__autoscaling_status", "__autoscaler_v2_enabled"  # keys of
 # what Ray calls the type of a node that no autoscaler has made
 NO_TYPE = "node_"
 UNLIMITED = 100  # nodes that are counted for a type without a limit
+YOUNG_SECONDS = 30.0  # the age up to which a cluster's first report is waited for
 HEAD_SECONDS = 60.0  # for the head node to start a process
 RoomOn = Callable[[Mapping[str, float]], int]  # the resources of a node → how many workers fit on it
 
@@ -119,11 +123,37 @@ def has_autoscaler() -> bool:
         return False
     if store.get(VERSION_2, namespace="__autoscaler") == 1:
         return True
+    return any(not name.startswith(NO_TYPE) for name in active_types() or ())
+
+
+def active_types() -> Collection[str] | None:
+    """The types of the nodes that are there, as a cluster's first autoscaler reports them; None: it has not yet."""
     try:
-        types = store.get(STATUS)["autoscaler_report"]["active_nodes"]
+        types: Collection[str] = store.get(STATUS)["autoscaler_report"]["active_nodes"]
     except (ValueError, KeyError, TypeError):
-        return False
-    return any(not name.startswith(NO_TYPE) for name in types)
+        return None
+    return types
+
+
+def await_report() -> None:
+    """Wait until a cluster that has just begun says whether it grows: until then it seems to be of a fixed size.
+
+    Ray writes that for every cluster, some seconds after its head node has begun.
+    """
+    while store.is_there() and store.get(VERSION_2, namespace="__autoscaler") != 1 and active_types() is None:
+        if not 0 <= seconds_since_start() < YOUNG_SECONDS:  # it has nobody who would write it
+            return
+        time.sleep(0.2)
+
+
+def seconds_since_start() -> float:
+    """The age of the cluster by the clock of its head node, which its name says; infinite if it does not."""
+    try:
+        name = ray.get_runtime_context().get_session_name()
+        began = datetime.strptime("_".join(name.split("_")[1:3]), "%Y-%m-%d_%H-%M-%S")
+    except (AttributeError, RuntimeError, ValueError):  # another version of Ray
+        return math.inf
+    return (datetime.now() - began).total_seconds()
 
 
 @cache

@@ -17,6 +17,7 @@ from ray.exceptions import AuthenticationError
 
 from pipeline.cluster import start
 from pipeline.cluster.address import address_of, check_answers, origin_of
+from pipeline.cluster.growth import await_report
 from pipeline.config import ClusterConfig
 from pipeline.errors import UserError
 from pipeline.resources import available_cpus, check_cpus
@@ -78,6 +79,7 @@ def ray_session(cluster: ClusterConfig, *, verbose: bool = False) -> Iterator[No
             ray.init(address, **quiet)
         except (AuthenticationError, ConnectionError, RuntimeError) as error:
             raise refused(address, error, origin=origin_of(cluster)) from None
+        await_report()
     else:
         os.environ.pop("RAY_ADDRESS", None)
         with nullcontext() if verbose else start.lean():

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -144,6 +145,37 @@ def test_a_search_may_ask_for_nodes_where_the_limits_are_unknown(
     config = make_config({"search.max_concurrent": max_concurrent})
     rules = Rules(config, Space({}), 0, [], Plan(1, 2, False))
     assert (rules.most_at_once(), rules.most_waiting()) == (expected, expected)
+
+
+def name_of_session(*, seconds_ago: float) -> SimpleNamespace:
+    began = datetime.now() - timedelta(seconds=seconds_ago)
+    name = began.strftime("session_%Y-%m-%d_%H-%M-%S_%f_123")
+    return SimpleNamespace(get_session_name=lambda: name)
+
+
+def test_a_cluster_that_has_just_begun_is_asked_until_it_says_that_it_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first status that Ray writes may have no report of its autoscaler yet."""
+    connect(monkeypatch, status=None)
+    answers: list[Any] = [None, {"time": 1.0}, status_of("head", "workers")]
+    monkeypatch.setattr(store, "get", lambda key, namespace=None: answers[0] if key == growth.STATUS else None)
+    monkeypatch.setattr(growth.time, "sleep", lambda seconds: answers.pop(0))
+    monkeypatch.setattr(growth.ray, "get_runtime_context", lambda: name_of_session(seconds_ago=2))
+    assert not growth.has_autoscaler()
+    growth.await_report()
+    assert growth.has_autoscaler()
+    assert len(answers) == 1
+
+
+@pytest.mark.parametrize("seconds_ago", [40, -3600])
+def test_an_old_cluster_whose_nodes_nobody_reports_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, seconds_ago: float
+) -> None:
+    connect(monkeypatch, status=None)
+    monkeypatch.setattr(growth.time, "sleep", lambda seconds: pytest.fail("there is nothing to wait for"))
+    monkeypatch.setattr(growth.ray, "get_runtime_context", lambda: name_of_session(seconds_ago=seconds_ago))
+    growth.await_report()
+    monkeypatch.setattr(growth.ray, "get_runtime_context", lambda: SimpleNamespace(get_session_name=lambda: "mine"))
+    growth.await_report()
 
 
 def test_limits_that_are_reported_to_ray_count(monkeypatch: pytest.MonkeyPatch) -> None:
