@@ -90,8 +90,8 @@ def group_tables(found: GroupFindings, findings: Findings) -> Iterator[str]:
     yield f"<h3>{title_of(found)}</h3>"
     head = [
         "variant", "parameters", "without embedding", "hidden size", "perplexity", "95 % over seeds",
-        "95 % for other text", "bits per byte", "seeds", f"perplexity after {found.seconds:,.1f} s", "tokens/s",
-        "training, s",
+        "95 % for other text", "bits per byte", "seeds", f"validation perplexity after {found.seconds:,.1f} s",
+        "tokens/s", "training, s",
     ]  # fmt: skip
     yield table(head, [result_cells(found, row) for row in found.rows])
     peaks, contexts = found.rows[0].cost.peaks, found.rows[0].cost.contexts
