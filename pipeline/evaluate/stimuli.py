@@ -145,7 +145,8 @@ def held_out_stimuli(tokenizer: Tokenizer, stimuli: Stimuli) -> HeldOut:
     """Return the tokens of ``stimuli``, each a document that is read after what a text begins with.
 
     Raises:
-        UserError: a text has something that the tokenizer has no type for, or the model knows nothing in any text.
+        UserError: a text has something that the tokenizer has no type for, or no token at all, or the model knows
+            nothing in any text.
     """
     ids = []
     for stimulus in stimuli.texts:
@@ -153,6 +154,9 @@ def held_out_stimuli(tokenizer: Tokenizer, stimuli: Stimuli) -> HeldOut:
             ids.append(tokenizer.encode_document(tokenizer.normalized(stimulus.text)))
         except UnknownTextError as error:
             raise UserError(f"{stimuli.path} row {_row_of_unknown(tokenizer, stimulus)}: {error}") from None
+        if not len(ids[-1]):  # without a token it would have no row in any table
+            where = f"{stimuli.path} row {stimulus.row}"
+            raise UserError(f"{where}: the model's tokenizer makes nothing of {stimulus.text!r}")
     starts = np.cumsum([0, *map(len, ids[:-1])])
     tokens = ArrayTokens(np.concatenate(ids).astype(tokenizer.dtype), starts)
     num_unknown = 0

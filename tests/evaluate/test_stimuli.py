@@ -180,7 +180,7 @@ def test_a_word_without_tokens_is_named_with_its_row(write: Callable[[str, str],
 
 def test_words_that_a_tokenizer_changes_are_named(write: Callable[[str, str], str], tmp_path: Path) -> None:
     engine = HuggingFaceTokenizer(models.BPE(unk_token=None))
-    engine.normalizer = normalizers.Replace("-", " ")
+    engine.normalizer = normalizers.Sequence([normalizers.Replace("-", " "), normalizers.Replace("~", "")])
     engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     engine.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), vocab_size=300)
@@ -195,6 +195,8 @@ def test_words_that_a_tokenizer_changes_are_named(write: Callable[[str, str], st
     made = "words.csv row 2 has the word 'long-bearded', of which the model's tokenizer makes 'long'"
     assert made in str(caught.value)
     assert list(tmp_path.glob("*rows*")) == []
+    with pytest.raises(UserError, match=r"lines\.txt row 2: the model's tokenizer makes nothing of '~'$"):
+        held_out_stimuli(tokenizer, read_stimuli(write("lines.txt", "the\n~\ncat\n")))
 
 
 def test_lines_of_neural_complexity(tokenizer: Tokenizer, write: Callable[[str, str], str], tmp_path: Path) -> None:
