@@ -82,11 +82,16 @@ def _wilson(right: int, total: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def correlation_interval(correlation: float, number: int) -> tuple[float, float]:
-    """Return the 95 % interval of Pearson's ``correlation`` of ``number`` pairs (Fisher 1921); nan if it has none."""
+def correlation_interval(correlation: float, number: int, *, is_of_ranks: bool = False) -> tuple[float, float]:
+    """Return the 95 % interval of Pearson's ``correlation`` of ``number`` pairs (Fisher 1921); nan if it has none.
+
+    Args:
+        is_of_ranks: it is Spearman's ρ, which varies more from sample to sample (Bonett & Wright 2000).
+    """
     if number < 4 or not abs(correlation) < 1:
         return math.nan, math.nan
-    middle, half = math.atanh(correlation), DEVIATIONS / math.sqrt(number - 3)
+    spread = 1 + correlation**2 / 2 if is_of_ranks else 1.0
+    middle, half = math.atanh(correlation), DEVIATIONS * math.sqrt(spread / (number - 3))
     return math.tanh(middle - half), math.tanh(middle + half)
 
 

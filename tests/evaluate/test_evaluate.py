@@ -192,6 +192,9 @@ def test_correlations_and_deviations_by_hand() -> None:
     assert found == pytest.approx(9 / math.sqrt(17 * 16.5))
     # atanh 0.5 = 0.549306, give or take 1.959964 / √27 = 0.377195
     assert statistics.correlation_interval(0.5, 30) == pytest.approx((math.tanh(0.172111), math.tanh(0.926501)))
+    # of ranks: atanh 0.8 = 1.098612, 1.959964 · √(1.32 / 47) = 0.328463
+    of_ranks = statistics.correlation_interval(0.8, 50, is_of_ranks=True)
+    assert of_ranks == pytest.approx((math.tanh(0.770149), math.tanh(1.427075)), abs=1e-6)
     assert all(map(math.isnan, (*statistics.correlation_interval(0.5, 3), *statistics.correlation_interval(1.0, 9))))
     assert statistics.mean_and_deviation([1.0, 2.0, 6.0]) == pytest.approx((3.0, math.sqrt(7)))
     assert math.isnan(statistics.mean_and_deviation([1.0])[1])

@@ -131,4 +131,5 @@ class FormsTask(Task):
             1 / (1 + math.exp(min(first - second, 700.0))) for first, second in zip(nats[::2], nats[1::2], strict=True)
         ]
         found = rank_correlation(shares, self.shares)
-        return [Figure(self.name, 1, found, *correlation_interval(found, len(shares)), len(shares), unit="r")]
+        interval = correlation_interval(found, len(shares), is_of_ranks=True)
+        return [Figure(self.name, 1, found, *interval, len(shares), unit="r")]
