@@ -18,6 +18,7 @@ import yaml
 from pipeline import config as configuration
 from pipeline.cluster.search import search
 from pipeline.config import Config
+from pipeline.data.prepare import prepare_in_process
 from pipeline.search.standing import Standing
 from pipeline.training.monitor import Record
 
@@ -130,6 +131,7 @@ def test_a_search_asks_for_all_its_nodes_at_once(make_config: Callable[..., Conf
          "search.space": {"optimizer.lr": {"uniform": [0.01, 0.02]}}, "search.num_trials": 3, "search.max_tokens": 1200,
          "search.scheduler": "none"}
     )  # fmt: skip
+    prepare_in_process(config)  # else this asks for the first node
     cpus: list[float] = []
 
     def look(record: Record, standing: Standing) -> None:
