@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from statistics import fmean, stdev
 
 CONFIDENCE = 0.95
@@ -26,6 +27,7 @@ def exp(nats: float) -> float:
     return math.exp(nats) if nats < MOST_NATS else math.inf
 
 
+@cache
 def student_point(freedom: float) -> float:
     """Return the t for which 95 % of Student's distribution with ``freedom`` degrees of freedom lie within ±t."""
     low, high = 0.0, math.pi / 2

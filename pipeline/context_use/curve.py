@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.tokenizer import Ids
+from pipeline.means import student_point
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
-
-# 95 % of a normal distribution lie within this many standard deviations
-DEVIATIONS = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,8 @@ class Mean:
     """A mean of ``number`` values with its 95 % interval.
 
     Values of one group follow one another in a text and are not independent, so the interval is computed from sums over
-    groups (Liang & Zeger 1986): the variance is G ÷ (G−1) · Σ (sum of a group's values less the mean)² ÷ N².
+    groups (Liang & Zeger 1986): the variance is G ÷ (G−1) · Σ (sum of a group's values less the mean)² ÷ N², and the
+    ends are those of Student's t with G−1 degrees of freedom, since of few groups the variance is hardly known.
     """
 
     value: float
@@ -41,7 +40,8 @@ class Mean:
         sums = np.bincount(index, weights=values - value)  # (G,)
         half = math.inf
         if len(sums) > 1:
-            half = DEVIATIONS * math.sqrt(len(sums) / (len(sums) - 1) * float((sums**2).sum())) / len(values)
+            error = math.sqrt(len(sums) / (len(sums) - 1) * float((sums**2).sum())) / len(values)
+            half = student_point(len(sums) - 1) * error
         return cls(value, value - half, value + half, len(values))
 
 

@@ -53,14 +53,15 @@ def test_contexts_share_rows() -> None:
 def test_intervals_by_hand() -> None:
     alone = Mean.of(np.array([1.0, 2.0, 6.0]), np.arange(3))
     assert alone.value == 3
-    half = 1.959963984540054 * math.sqrt(7 / 3)  # each is its own group: the variance is (4 + 1 + 9) / 2 = 7
+    # each is its own group: the variance is (4 + 1 + 9) / 2 = 7; of 2 degrees of freedom, 95 % lie within ±4.303
+    half = 4.302652729749464 * math.sqrt(7 / 3)
     assert (alone.low, alone.high) == pytest.approx((3 - half, 3 + half))
     together = Mean.of(np.array([1.0, 2.0, 6.0, 3.0]), np.array([4, 4, 9, 9]))
     # sums of differences from the mean, 3: −2 − 1 and 3 + 0, so the variance of the mean is 2 · (9 + 9) / 16
-    assert together.high - 3 == pytest.approx(1.959963984540054 * math.sqrt(36 / 16))
+    assert together.high - 3 == pytest.approx(12.706204736174694 * math.sqrt(36 / 16))
     point = Point.of(8, np.array([1.0, 2.0, 6.0]), np.array([0.5, 1.5, 5.0]), np.arange(3))
     assert point.increase.value == pytest.approx(2 / 3)
-    assert point.increase.high - point.increase.value == pytest.approx(1.959963984540054 * math.sqrt(1 / 12 / 3))
+    assert point.increase.high - point.increase.value == pytest.approx(4.302652729749464 * math.sqrt(1 / 12 / 3))
     assert point.nats.value == 3
     assert Mean.of(np.array([2.0, 3.0]), np.array([7, 7])).high == math.inf
 
