@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.means import mean_interval
 from pipeline.reading_times.predictors import Observations
 from pipeline.reading_times.regression import LN_2, Regression, cross_validated, design, error_over_items, folds_of
 from pipeline.tables import Numbers
@@ -30,7 +31,7 @@ class Curve:
     spline: Numbers
     bin_bits: Numbers  # (bins,) mean surprisal of words with similar surprisal
     bin_times: Numbers  # their mean time, minus what the spline's regression attributes to all else
-    bin_errors: Numbers  # its standard error; nan for a single word
+    bin_halves: Numbers  # half of the 95 % interval of that mean, by Student's t; nan for a single word
     delta: float  # log-likelihood per word of the spline minus that of the line, on held-out items
     delta_error: float
     chi_square: float  # twice the difference on the data they were fitted on; 3 degrees of freedom
@@ -85,7 +86,7 @@ def curve_of(data: Observations, nats: Numbers, *, num_folds: int = 10, seed: in
         spline=scaled @ by_spline.coefficients[-basis.shape[1] :],
         bin_bits=np.array([bits[rows].mean() for rows in bins]),
         bin_times=np.array([residuals[rows].mean() for rows in bins]),
-        bin_errors=np.array([standard_error(residuals[rows]) for rows in bins]),
+        bin_halves=np.array([half_interval(residuals[rows]) for rows in bins]),
         delta=float(gain.mean()),
         delta_error=error_over_items(gain, data.items),
         chi_square=chi_square,
@@ -93,9 +94,10 @@ def curve_of(data: Observations, nats: Numbers, *, num_folds: int = 10, seed: in
     )
 
 
-def standard_error(values: Numbers) -> float:
-    """Return the standard error of the mean of (n,) ``values``; nan for one."""
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else math.nan
+def half_interval(values: Numbers) -> float:
+    """Return half of the 95 % interval of the mean of (n,) ``values``; nan for one."""
+    mean, _, high = mean_interval(values.tolist())
+    return math.nan if high is None else high - mean
 
 
 def draw(curves: Mapping[str, Curve], *, unit: str) -> Any:
@@ -106,7 +108,7 @@ def draw(curves: Mapping[str, Curve], *, unit: str) -> Any:
     panels = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
     for axes, (name, curve) in zip(panels, curves.items(), strict=True):
         axes.errorbar(
-            curve.bin_bits, curve.bin_times, 1.96 * curve.bin_errors,
+            curve.bin_bits, curve.bin_times, curve.bin_halves,
             fmt="o", markersize=4, color="0.4", elinewidth=1, label="words of similar surprisal, 95 % CI",
         )  # fmt: skip
         axes.plot(curve.bits, curve.line, "--", label="line")

@@ -13,7 +13,7 @@ import pytest
 from jobs import reading
 from jobs.shared.cli import run_job
 from pipeline.errors import UserError
-from pipeline.reading_times.curve import curve_of, natural_spline, standard_error
+from pipeline.reading_times.curve import curve_of, half_interval, natural_spline
 from pipeline.reading_times.predictors import Observations
 from pipeline.reading_times.regression import (
     LN_2,
@@ -216,8 +216,9 @@ def test_the_curve_finds_a_bend_and_none_in_a_line() -> None:
     middle = (nats > 1) & (nats < 8)
     assert np.abs((curve.spline - true)[middle] - (curve.spline - true)[middle].mean()).max() < 15
     assert len(curve.bin_bits) == 20
-    assert standard_error(np.array([1.0, 2.0, 4.0])) == pytest.approx(math.sqrt(7 / 3 / 3))  # variance 7/3 of n − 1
-    assert math.isnan(standard_error(np.ones(1)))  # one word says nothing of the scatter
+    # the variance is 7/3, and 95 % of Student's distribution with 2 degrees of freedom lie within ±4.303
+    assert half_interval(np.array([1.0, 2.0, 4.0])) == pytest.approx(4.302652729749464 * math.sqrt(7 / 3 / 3))
+    assert math.isnan(half_interval(np.ones(1)))  # one word says nothing of the scatter
 
 
 @pytest.mark.parametrize("number", [4, 6, 7])
