@@ -39,7 +39,7 @@ def test_all_mistakes_are_listed_at_once_by_their_paths() -> None:
         ),
         (
             "model.cell=lstmm",
-            "model.cell: input should be 'rnn', 'lstm', 'gru', 'gru_reset_before', "
+            "model.cell: must be 'rnn', 'lstm', 'gru', 'gru_reset_before', "
             "'mingru', 'minlstm', 'qrnn', 'slstm' or 'transformer', not 'lstmm'",
         ),
         ("cluster.num_workers=many", "cluster.num_workers: must be a whole number of at least 1, or auto, not 'many'"),
@@ -51,8 +51,8 @@ def test_all_mistakes_are_listed_at_once_by_their_paths() -> None:
         ("train.hiden_size=3", "train.hiden_size: unknown setting; did you mean model.hidden_size?"),
         ("model.nhid=3", "model.nhid: unknown setting; did you mean model.hidden_size?"),
         ("quantum.flux=3", "quantum: unknown setting"),
-        ("mine.yaml", "mine.yaml: an override must look like section.field=value"),
-        ("=3", "=3: an override must look like section.field=value"),
+        ("mine.yaml", "mine.yaml: must be a setting and its value, section.field=value"),
+        ("=3", "=3: must be a setting and its value, section.field=value"),
         (
             "optimizer.decay_at_epochs=[-3]",
             "optimizer.decay_at_epochs: must be different numbers of epochs of at least 1, not [-3]",
@@ -66,8 +66,8 @@ def test_all_mistakes_are_listed_at_once_by_their_paths() -> None:
         ("corpus.weights=[1, off]", "corpus.weights: must be a number, not false"),
         ("model.hidden_size=[8, true]", "model.hidden_size: must be a number, not true"),
         ("cluster.num_workers=true", "cluster.num_workers: must be a number, not true"),
-        ("optimizer.lr=.inf", "optimizer.lr: input should be a finite number, not inf"),
-        ("optimizer.lr='nan'", "optimizer.lr: input should be a finite number, not 'nan'"),
+        ("optimizer.lr=.inf", "optimizer.lr: must be a finite number, not inf"),
+        ("optimizer.lr='nan'", "optimizer.lr: must be a finite number, not 'nan'"),
         (
             "model.hidden_size=99999999999999999999",
             "model.hidden_size: must be at most 100,000, not 99999999999999999999",
@@ -76,12 +76,16 @@ def test_all_mistakes_are_listed_at_once_by_their_paths() -> None:
             "train.bptt=0x" + "f" * 50,
             "train.bptt: must be at most 9,223,372,036,854,775,807, not a number of 60 digits",
         ),
-        ("corpus.weights=[1e300]", "corpus.weights: input should be less than or equal to 10000, not '1e300'"),
+        ("corpus.weights=[1e300]", "corpus.weights: must be less than or equal to 10000, not '1e300'"),
         ("search.space={train.bptt: [1], train.bptt: [2]}", "search.space: train.bptt is given twice"),
         (
             "search.space={optimizer.lr:0.1}",
             "search.space: a space is missing after the colon: write optimizer.lr: 0.1",
         ),
+        ("train.epochs=three", "train.epochs: must be a whole number, not 'three'"),
+        ("train.epochs=2.5", "train.epochs: must be a whole number, not 2.5"),
+        ("optimizer.lr=fast", "optimizer.lr: must be a number, not 'fast'"),
+        ("model.residual=maybe", "model.residual: must be true or false, not 'maybe'"),
         ("train.bptt=010", "train.bptt: 010 is 8 in YAML; write that, or a text in quotes"),
     ],
 )
@@ -109,7 +113,8 @@ def test_settings_that_contradict_each_other_are_refused(overrides: list[str], s
     ("content", "sentence"),
     [
         ("a: [", r"bad\.yaml: not valid YAML: expected the node content, .* \(line 1, column 5\)$"),
-        ("- 1", "must hold sections"),
+        ("- 1", r"bad\.yaml must hold sections \(corpus:, model:, …\)$"),
+        ("Once upon a time", r"must hold sections .*; for a text, write corpus\.train=\S+bad\.yaml$"),
         ("model: 3", "^model: must be a section of settings, not 3$"),
         ("model:\n  hidden_size: 3\n\nmodel:\n  dropout: 0.1\n", r"bad\.yaml: model is given twice, in lines 1 and 4$"),
         ("model: {num_layers: 1, num_layers: 1}", r"bad\.yaml: num_layers is given twice$"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,10 +17,12 @@ from pipeline.config.checks import as_meant, unusable
 from pipeline.config.fields import no_blank, shown
 from pipeline.config.former import name_now, renamed, up_to_date
 from pipeline.config.names import section_fields, section_model, unknown
+from pipeline.config.refusals import sentences_of
 from pipeline.config.schema import Config
 from pipeline.errors import KEY_IN_ADDRESS, UserError, carries_key
 
 BASE = "base"  # in a file: the path of another one, whose settings come before its own
+PROJECT = Path(__file__).parents[2]
 # values that YAML would read the same, so that it need not be loaded
 PLAIN_WHOLE, PLAIN_WORD = re.compile(r"0|-?[1-9][0-9]{,17}"), re.compile(r"[a-z][a-z0-9_]{3,}")
 
@@ -70,7 +73,7 @@ def validate(values: Mapping[str, Any], problems: Sequence[str] = ()) -> Config:
 
             found += changes.problems_of(config)
     except ValidationError as error:
-        found += _sentences(error)
+        found += sentences_of(error)
     if found or config is None:
         raise UserError("\n".join(found))
     return config
@@ -111,7 +114,7 @@ def field_value(path: str, value: Any) -> Any:
         taken = section_model(section).model_validate(meant)
         wrong = wrong or unusable(taken)
     except ValidationError as error:
-        raise UserError("\n".join(_sentences(error, section))) from None
+        raise UserError("\n".join(sentences_of(error, section))) from None
     if wrong:
         raise UserError("\n".join(f"{section}.{name}: {problem}" for name, problem in wrong.items()))
     return getattr(taken, field)
@@ -182,7 +185,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"no such file: {path}", argument="config") from None
+        hint = f"; did you mean {PROJECT / path}?" if os.path.isfile(PROJECT / path) else ""
+        raise UserError(f"no such file: {path}{hint}", argument="config") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}", argument="config") from None
     from pipeline.config.yaml_text import parse
@@ -196,16 +200,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if isinstance(values, str) and ":" in values:
         raise UserError(f"{path}: {no_blank(values)}", argument="config")
     if not isinstance(values, dict):
-        raise UserError(
-            f"{path} must hold sections (corpus:, model:, …), not a {type(values).__name__}", argument="config"
-        )
+        hint = f"; for a text, write corpus.train={path}" if isinstance(values, str) else ""
+        raise UserError(f"{path} must hold sections (corpus:, model:, …){hint}", argument="config")
     return values
 
 
 def _apply(values: dict[str, Any], override: str, problems: list[str]) -> None:
     path, equals, text = override.partition("=")
     if not path or not equals:
-        problems.append(f"{override}: an override must look like section.field=value")
+        problems.append(f"{override}: must be a setting and its value, section.field=value")
         return
     try:
         _assign(values, path, _read_value(path, text), problems)
@@ -271,26 +274,3 @@ def _complete() -> None:
     finally:
         if no_plugins is not None:
             del sys.modules[loader]
-
-
-def _sentences(error: ValidationError, *section: str) -> list[str]:
-    """Return a sentence for each setting that pydantic refused; for a list, about its first wrong value."""
-    found: dict[Any, str] = {}
-    for item in error.errors():
-        location = (*section, *item["loc"])
-        found.setdefault(location[:2], _sentence({**item, "loc": location}))
-    return list(found.values())
-
-
-def _sentence(error: Any) -> str:
-    """Return a pydantic error as one sentence that begins with the dotted path."""
-    location = [str(part) for part in error["loc"] if not str(part).startswith(("function-", "literal["))]
-    path = ".".join(location[:2])
-    if error["type"] == "extra_forbidden":
-        return unknown(path)
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "value_error":
-        return f"{path}: {message}" if path else message
-    if error["type"] == "string_type":
-        message = "must be a text (in quotes if YAML would take it for something else)"
-    return f"{path}: {message[0].lower()}{message[1:]}, not {shown(error['input'])}"

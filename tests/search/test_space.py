@@ -150,7 +150,7 @@ def test_a_grid_has_each_combination_once() -> None:
         ({"train.max_steps": {"randint": [9, 99]}}, "search.space.train.max_steps: not a setting that can be searched"),
         ({"train.bptt": {"loguniform": 3}}, "search.space.train.bptt: must be a list or one of"),
         ({"train.bptt": {"normal": [1, 2]}}, "search.space.train.bptt: must be a list or one of"),
-        ({"train.bptt": [0]}, "search.space.train.bptt: train.bptt: input should be greater"),
+        ({"train.bptt": [0]}, "search.space.train.bptt: train.bptt: must be greater"),
         ({"train.bptt": []}, "search.space.train.bptt: has no value to choose from"),
         ({"train.bptt": {"choice": []}}, "search.space.train.bptt: has no value to choose from"),
         ({"optimizer.lr": {"uniform": ["low", 1]}}, "search.space.optimizer.lr: uniform takes two numbers"),
@@ -163,14 +163,14 @@ def test_a_grid_has_each_combination_once() -> None:
         ({"train.bptt": {"qrandint": [8, 32]}}, "search.space.train.bptt: qrandint takes two numbers and a step"),
         ({"train.bptt": {"qrandint": [8, 32, 0]}}, "search.space.train.bptt: qrandint takes a step above 0, not 0"),
         ({"train.bptt": {"qrandint": [8, 30, 8]}}, "needs multiples of its step, and 30 is not a multiple of 8"),
-        ({"model.dropout": {"quniform": [0, 1, 0.1]}}, "search.space.model.dropout: model.dropout: input should be"),
+        ({"model.dropout": {"quniform": [0, 1, 0.1]}}, "search.space.model.dropout: model.dropout: must be"),
         ({"train.bptt": {"choice": [8], "when": {"model.head": "softmax"}}}, "when: model.head is not searched"),
         ({"train.bptt": {"choice": [8], "when": "softmax"}}, "when must name a searched setting and its values"),
         ({"train.bptt": {"choice": [8], "when": {"train.bptt": 8}}}, "when: a setting cannot be its own condition"),
         ({"train.bptt": {"choice": [8], "when": {"model.head": "mixture"}}, "model.head": ["softmax"]},
          "search.space.train.bptt: when: no trial has model.head='mixture'"),
         ({"train.bptt": {"choice": [8], "when": {"model.head": "mixed"}}, "model.head": ["softmax"]},
-         "search.space.train.bptt: model.head: input should be 'softmax'"),
+         "search.space.train.bptt: model.head: must be 'softmax'"),
         ({"train.bptt": {"choice": [8], "when": {"model.cell": "gru"}},
           "model.cell": {"choice": ["gru"], "when": {"train.bptt": 8}}}, "its condition depends on itself"),
     ],
@@ -215,11 +215,10 @@ def test_every_value_that_a_trial_may_draw_is_checked() -> None:
     with pytest.raises(ValueError, match=r"search\.space") as refused:
         space_of(space)
     assert str(refused.value).splitlines() == [
-        "search.space.optimizer.name: optimizer.name: input should be 'sgd', 'adam', 'adamw', 'rmsprop' or 'muon', "
-        "not 'foo'",
+        "search.space.optimizer.name: optimizer.name: must be 'sgd', 'adam', 'adamw', 'rmsprop' or 'muon', not 'foo'",
         "search.space.model.hidden_size: model.hidden_size: must be a whole number of at least 1, or a list of them, "
         "not -5",
-        "search.space.model.dropout: model.dropout: input should be less than 1, not 1.5",
+        "search.space.model.dropout: model.dropout: must be less than 1, not 1.5",
     ]
 
 
