@@ -197,7 +197,10 @@ def hold(path: Path) -> int:
 def make_directory(path: Path) -> list[Path]:
     """Create ``path`` and what is missing above it; return what was created, deepest first. Raises ``OSError``."""
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:  # a file is no directory that exists
+        raise NotADirectoryError(errno.ENOTDIR, "it is a file, not a directory", str(path)) from None
     return made
 
 

@@ -30,9 +30,21 @@ def config_from(arguments: argparse.Namespace) -> Config:
     from pipeline import config as configuration
 
     for word in arguments.overrides:
-        if "=" not in word and word.endswith((".yaml", ".yml")):
-            raise UserError(f"{word}: is not a section.field=value; did you mean --config {word}?")
+        if "=" not in word:
+            raise UserError(f"{word}: is not a section.field=value{_guess(word)}")
     return configuration.load(arguments.config, arguments.overrides)
+
+
+def _guess(word: str) -> str:
+    """Return what the user may have meant by ``word`` on the command line: ``; did you mean …?``, or nothing."""
+    from pipeline.config import Config, section_fields
+
+    section, _, field = word.partition(".")
+    if word.endswith((".yaml", ".yml")):
+        return f"; did you mean --config {word}?"
+    if section in Config.model_fields and field in section_fields(section):
+        return f"; its value follows without blanks: {word}=…"
+    return f"; did you mean corpus.train={word}?" if os.path.exists(word) else ""
 
 
 def run_job(

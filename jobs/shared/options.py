@@ -72,6 +72,8 @@ class OneSentenceParser(argparse.ArgumentParser):
             following = [*arguments, ""][arguments.index(option) + 1] if option in arguments else ""
             options = [*self.options, *self.beside]
             hint = meant_by(option, following, options, takes_config=self.takes_config)
+        elif not otherwise and option in arguments[2:] and arguments[arguments.index(option) - 2].startswith("--"):
+            hint = "; put a value with blanks in quotes"
         self.error(f"unrecognized arguments: {' '.join(unknown)}{hint or otherwise}")
 
     def format_help(self) -> str:

@@ -69,7 +69,10 @@ def test_the_command_writes_every_form_and_one_table(
         run_job(compress.main, ["--run", str(tmp_path / "nothing")])
     assert "no checkpoint there" in capsys.readouterr().err
     (tmp_path / "file").touch()
-    for place, reason in ((f"{tmp_path}/file", "File exists"), (f"{tmp_path}/file/below", "Not a directory")):
+    for place, reason in (
+        (f"{tmp_path}/file", "it is a file, not a directory"),
+        (f"{tmp_path}/file/below", "Not a directory"),
+    ):
         with pytest.raises(SystemExit) as left:
             run_job(compress.main, [*arguments, "--output", place])
         assert left.value.code == 2
