@@ -15,7 +15,7 @@ from typing import Any
 
 from jobs.shared import models
 from jobs.shared.cli import run_job
-from jobs.shared.models import add_device, add_run, load, names_of
+from jobs.shared.models import add_device, add_run, device_of, load, names_of
 from jobs.shared.numbers import number, seed, whole
 from jobs.shared.options import parser
 from pipeline.errors import UserError
@@ -37,7 +37,6 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if arguments.figure is not None:
         check_writable(arguments.figure, argument="figure")
 
-    from pipeline import resources
     from pipeline.context_use.figure import draw
     from pipeline.drawing import check_drawing, save
 
@@ -45,7 +44,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         check_drawing(arguments.figure)
     figures, drawn = {}, {}
     for name, directory in directories.items():
-        loaded = load(directory, arguments, resources.resolve_device(arguments.device))
+        loaded = load(directory, arguments, device_of(arguments))
         if loaded.config.data.layout == "documents":
             raise UserError(f"--run: {directory} reads data.layout=documents, but context is followed along a stream")
         figures[name], drawn[name] = measured(name, loaded, arguments)

@@ -10,7 +10,7 @@ from typing import Any
 
 from jobs.shared import models
 from jobs.shared.cli import run_job
-from jobs.shared.models import add_device, add_run, load
+from jobs.shared.models import add_device, add_run, device_of, load
 from jobs.shared.numbers import number, seed, whole
 from jobs.shared.options import add_sampling, parser, refuse_given, sampling_of
 from pipeline.errors import UserError
@@ -35,14 +35,13 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         check_writable(arguments.output, argument="output")
 
     from jobs.terminal.conversation import Conversation
-    from pipeline import resources
     from pipeline.generate import UntilStop, read_prompts
     from pipeline.model.precision import set_tf32
 
     UntilStop(arguments.stop)
     prompts = read_prompts(arguments.prompts) if arguments.prompts is not None else [arguments.prompt or ""]
     check_number(len(prompts), arguments.samples)
-    loaded = load(arguments.run, arguments, resources.resolve_device(arguments.device))
+    loaded = load(arguments.run, arguments, device_of(arguments))
     set_tf32(loaded.config.train.tf32)
     facts = {"seed": arguments.seed, "checkpoint": str(loaded.path)}
     stops = tuple(arguments.stop)

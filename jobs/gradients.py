@@ -11,7 +11,7 @@ from typing import Any
 
 from jobs.shared import models
 from jobs.shared.cli import run_job
-from jobs.shared.models import add_device, add_run, load, names_of
+from jobs.shared.models import add_device, add_run, device_of, load, names_of
 from jobs.shared.numbers import number, whole
 from jobs.shared.options import parser
 from pipeline.errors import UserError
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if arguments.figure is not None:
         check_writable(arguments.figure, argument="figure")
 
-    from pipeline import resources, run
+    from pipeline import run
     from pipeline.data.streams import ResetRule
     from pipeline.drawing import check_drawing, save
     from pipeline.evaluate import split_held_out
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
     flows, figures = {}, {}
     for name, directory in directories.items():
-        loaded = load(directory, arguments, resources.resolve_device(arguments.device))
+        loaded = load(directory, arguments, device_of(arguments))
         if arguments.tensorboard and not loaded.which:
             raise UserError(f"--tensorboard: {directory} is a single model, not a run to draw into; leave it out")
         if loaded.config.data.layout == "documents":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.shared import models
 from jobs.shared.cli import run_job
-from jobs.shared.models import add_device, add_run, load, names_of
+from jobs.shared.models import add_device, add_run, device_of, load, names_of
 from jobs.shared.numbers import seed, whole
 from jobs.shared.options import parser
 from pipeline.errors import UserError
@@ -38,7 +38,6 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if arguments.figure is not None:
         check_writable(arguments.figure, argument="figure")
 
-    from pipeline import resources
     from pipeline.drawing import check_drawing, save
     from pipeline.evaluate.probes import probe
 
@@ -47,7 +46,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     figures: dict[str, Any] = {}
     tasks: dict[str, Task] = {}
     for name, directory in directories.items():
-        loaded = load(directory, arguments, resources.resolve_device(arguments.device))
+        loaded = load(directory, arguments, device_of(arguments))
         tasks[name] = task = asked or task_of_run(loaded.config, directory)
         if (other := tasks[next(iter(tasks))]).name != task.name:
             raise UserError(

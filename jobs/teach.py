@@ -14,7 +14,7 @@ from typing import Any
 
 from jobs.shared import early
 from jobs.shared.cli import run_job
-from jobs.shared.models import add_checkpoint, add_device
+from jobs.shared.models import add_checkpoint, add_device, device_of
 from jobs.shared.numbers import number, whole
 from jobs.shared.options import parser
 from pipeline.errors import UserError
@@ -30,7 +30,6 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
     from jobs.terminal.progress import Count
     from pipeline import config as configuration
-    from pipeline import resources
     from pipeline.data.shards import open_prepared
     from pipeline.training.checkpoint import CONFIG
     from pipeline.training.teaching.find import find, open_model
@@ -39,7 +38,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
     corpus = open_prepared(arguments.data)
     found = find(arguments.teacher, corpus, which=arguments.checkpoint, setting="teacher")
-    device = resources.resolve_device(arguments.device)
+    device = device_of(arguments)
     is_theirs = found.kind == HUGGING_FACE
     origin = origin_of(
         None if is_theirs else configuration.load(found.path / CONFIG),

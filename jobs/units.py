@@ -12,7 +12,7 @@ from typing import Any
 
 from jobs.shared import models
 from jobs.shared.cli import run_job
-from jobs.shared.models import add_device, add_run, load
+from jobs.shared.models import add_device, add_run, device_of, load
 from jobs.shared.numbers import seed, whole
 from jobs.shared.options import parser
 from pipeline.errors import UserError
@@ -27,13 +27,12 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     models.check(arguments)
 
     from jobs.terminal.progress import Count
-    from pipeline import resources
     from pipeline.units import rank_units, read_states
     from pipeline.units.features import features_of
     from pipeline.units.page import page_of
     from pipeline.units.states import sizes_of, unit_named
 
-    loaded = load(arguments.run, arguments, resources.resolve_device(arguments.device))
+    loaded = load(arguments.run, arguments, device_of(arguments))
     text, name = text_of(loaded, arguments)
     number = min(arguments.tokens, len(text.tokens))
     if number < FEWEST_TOKENS:

@@ -63,10 +63,13 @@ def check_cpus(num_workers: int, each: int) -> None:
         )
 
 
-def resolve_device(device: str) -> torch.device:
-    """Turn ``auto`` into cuda if there is a GPU, else into cpu. Raises ``UserError`` for a missing GPU."""
+def resolve_device(device: str, *, argument: str = "cluster.device") -> torch.device:
+    """Turn ``auto`` into cuda if there is a GPU, else into cpu. Raises ``UserError`` for a missing GPU.
+
+    ``argument``: the setting or option that asked for ``device``.
+    """
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("cluster.device: cuda was asked for, but there is no GPU here")
+        raise UserError("cuda was asked for, but there is no GPU here", argument=argument)
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")

@@ -9,7 +9,7 @@ from typing import Any
 
 from jobs.evaluate.given import check_given
 from jobs.shared import models
-from jobs.shared.models import MODEL, add_checkpoint, add_device, load
+from jobs.shared.models import MODEL, add_checkpoint, add_device, device_of, load
 from jobs.shared.numbers import number, seed, whole
 from jobs.shared.options import OneSentenceParser, add_sampling, parser, sampling_of
 from pipeline.errors import UserError
@@ -29,7 +29,6 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     arguments.run = directories[0]
     models.check(arguments, *directories[1:], *filter(None, [arguments.compare]))
 
-    from pipeline import resources
     from pipeline.evaluate.surprisal import check_ending
     from pipeline.model.precision import set_tf32
 
@@ -37,7 +36,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         if arguments.format == "table":
             check_ending(arguments.surprisal)
         check_writable(arguments.surprisal, argument="surprisal")
-    loaded, *others = (load(each, arguments, resources.resolve_device(arguments.device)) for each in directories)
+    loaded, *others = (load(each, arguments, device_of(arguments)) for each in directories)
     set_tf32(loaded.config.train.tf32)
     result: dict[str, Any] = {}
     for measure in measures_of(loaded, arguments, others):

@@ -42,6 +42,13 @@ def add_device(result: argparse.ArgumentParser) -> None:
     result.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: auto")
 
 
+def device_of(arguments: argparse.Namespace) -> torch.device:
+    """Return the device that --device names. Raises ``UserError`` for a missing GPU."""
+    from pipeline.resources import resolve_device
+
+    return resolve_device(arguments.device, argument="device")
+
+
 def check(arguments: argparse.Namespace, *others: str) -> None:
     """Raise ``UserError`` if --run or one of ``others`` is not a model. Does not import torch."""
     from pipeline.training.selection import choose
