@@ -69,6 +69,10 @@ def _object(items: list[tuple[str, Any]]) -> dict[str, Any]:
 def read_file(path: str) -> str:
     """Read a whole text file, without a ``MARK``. Raises ``UserError`` if it cannot be read or is not UTF-8."""
     try:
-        return decode(Path(path).read_bytes(), path).removeprefix(MARK.decode())
+        data = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        return decode(data, path).removeprefix(MARK.decode())
+    except UserError as error:
+        raise UserError(f"{error}; save it as UTF-8") from None

@@ -78,7 +78,7 @@ def test_a_mistake_in_a_worker_is_one_sentence(make_config: Callable[..., Config
     (tmp_path / "train.txt").write_text("good text\n" * 50)
     (tmp_path / "valid.txt").write_bytes(b"good\n\xff")
     config = make_config({"corpus.train": [str(tmp_path / "train.txt")], "corpus.valid": [str(tmp_path / "valid.txt")]})
-    with pytest.raises(ValueError, match=r"valid\.txt: not UTF-8 at byte offset 5$"):
+    with pytest.raises(ValueError, match=r"valid\.txt: not UTF-8 at byte offset 5; save it as UTF-8, or set "):
         prepare(config)
     assert not Path(str(config.data.directory)).exists()
 

@@ -85,7 +85,12 @@ MISTAKES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "an archive": ("a.tar.gz", archive, r"a\.tar\.gz: an archive is not read; unpack it"),
     "damaged Parquet": ("a.parquet", damaged_parquet, r"a\.parquet: not a whole Parquet file: .*CRC checksum"),
     "no gz": ("a.txt.gz", raw(b"plain text"), r"a\.txt\.gz: not a whole gzip file"),
-    "not UTF-8": ("a.txt", raw(b"ab\n\xe9"), r"a\.txt: not UTF-8 at byte offset 3$"),
+    "not UTF-8": (
+        "a.txt",
+        raw(b"ab\n\xe9"),
+        r"a\.txt: not UTF-8 at byte offset 3; save it as UTF-8, or set corpus\.encoding_errors to replace or skip$",
+    ),
+    "a PDF": ("a.PDF", raw(b"%PDF-1.4\n%\xe2\xe3"), r"a\.PDF: .*; a \.pdf file is not plain text: convert it first$"),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,8 @@ from pipeline.errors import UserError
 
 # the place of a record: above these bits the number of its unit (row group, row, shard), below the record in it
 PLACE_BITS = 32
+# files of programs, whose text is not plain
+NO_TEXT = re.compile(r"\.(pdf|docx?|od[ts]|epub|xlsx?|pptx?|zip|7z|rar)$", re.IGNORECASE)
 
 # (data, start) → the first place at or after start > 0 where data may be cut, None if it has none
 Cut = Callable[[bytes, int], int | None]
@@ -216,6 +219,13 @@ class Reader(ABC):
                 "(it has changed since, or this node holds another)"
             )
 
+    @property
+    def remedy(self) -> str:
+        """What to do about bytes that are not UTF-8."""
+        if (found := NO_TEXT.search(self.name)) is not None:
+            return f"a {found[0].lower()} file is not plain text: convert it first"
+        return "save it as UTF-8, or set corpus.encoding_errors to replace or skip"
+
     def as_utf8(self, data: bytes, offset: int, tally: Tally) -> bytes:
         """``data``, with U+FFFD for bytes that are not UTF-8 if that is set. Raises ``UndecodableError`` otherwise."""
         if is_utf8(data):
@@ -224,7 +234,7 @@ class Reader(ABC):
             decode(data, self.name, offset=offset)
         except UserError as error:
             if self.settings.encoding_errors != "replace":
-                raise UndecodableError(str(error)) from None
+                raise UndecodableError(f"{error}; {self.remedy}") from None
         text = data.decode(errors="replace")
         tally.num_replaced += text.count(REPLACEMENT) - data.count(REPLACEMENT.encode())
         return text.encode()

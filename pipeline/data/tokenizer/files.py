@@ -71,8 +71,11 @@ def read_existing(config: TokenizerConfig, *, eos: str) -> Tokenizer:
     path = str(config.path)
     default = TokenizerConfig()
     for name in ("kind", "vocab_size", "min_count", "sample_bytes"):
-        if getattr(config, name) != getattr(default, name):
-            raise UserError(f"tokenizer.{name}: the tokenizer of tokenizer.path={path} is used as it is; leave it out")
+        if getattr(config, name) != (usual := getattr(default, name)):
+            raise UserError(
+                f"tokenizer.{name}: the tokenizer of tokenizer.path={path} is used as it is; leave it out "
+                f"(tokenizer.{name}={'null' if usual is None else usual} undoes what a file sets)"
+            )
     data = read_file(path).removeprefix(codecs.BOM_UTF8)
     try:
         found = parse(data, eos)
