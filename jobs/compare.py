@@ -32,6 +32,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
     variants, search = check_comparison(config)
     early.check(config)
+    early.check_apart(config)
     early.note(unused(config, variants, search))
     if arguments.dry_run:
         return print_dry_run(config, preview(config))

@@ -26,6 +26,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if config.cluster.backend == "local":
         raise UserError("cluster.backend: a search runs on Ray; local is for jobs.train")
     early.check(config)
+    early.check_apart(config)
 
     from pipeline.search.first import first_settings
     from pipeline.search.population import check_population

@@ -32,6 +32,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         early.check(of_seed(config, seeds[0]))  # the others have the same texts
     else:
         early.check(config)
+    early.check_apart(config)
     early.note_unused(config)
 
     from pipeline.dry_run import dry_run

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterable
 from dataclasses import fields
 
+from jobs.shared.early import TABLES, note
 from jobs.shared.options import refuse_given
 from pipeline.errors import UserError
 from pipeline.options import Sampling
@@ -40,6 +41,8 @@ def check_given(arguments: argparse.Namespace, parser: argparse.ArgumentParser, 
         refuse(["dynamic_segment"], "is for --dynamic, without --adapt; give that as well")
     if arguments.tune:
         refuse((*CACHE, *DYNAMIC), "is what --tune finds; leave it out")
+    if arguments.text is not None and arguments.text.lower().endswith(TABLES):
+        note([f"--text: {arguments.text} is read as plain text, header and all; --stimuli reads its columns"])
     reads_text = arguments.surprisal is not None or arguments.bleu is not None or arguments.cache
     reads_text = reads_text or asks_for_perplexity or arguments.dynamic is not None
     if not reads_text:

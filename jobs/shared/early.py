@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pipeline.config import Config
 
 MANIFEST = "manifest.json"  # of a prepared corpus
+TABLES = (".csv", ".tsv")  # which are no format of a corpus
+RUN_FILES = ("owner", "config.yaml", "metrics.jsonl")  # which every run writes into its directory
 
 
 def check(config: Config) -> None:
@@ -31,7 +33,10 @@ def check(config: Config) -> None:
 
 
 def check_texts(config: Config) -> None:
-    """Raise ``UserError`` for a local pattern that nothing matches, unless the corpus is or may be prepared already."""
+    """Raise ``UserError`` for a local pattern that nothing matches, unless the corpus is or may be prepared already.
+
+    There is a notice if tables would be read as plain text.
+    """
     directory = os.path.expanduser(str(config.data.directory))
     if "://" in directory or os.path.exists(os.path.join(directory, MANIFEST)):
         return
@@ -42,6 +47,23 @@ def check_texts(config: Config) -> None:
             path = os.path.expanduser(pattern)
             if not os.path.exists(path) and next(glob.iglob(path, recursive=True), None) is None:
                 raise UserError(f"corpus.{split}: no file matches {pattern}")
+            if pattern.lower().endswith(TABLES) and config.corpus.format == "auto":
+                note([f"corpus.{split}: {pattern} is read as plain text, commas and all; JSON Lines have fields"])
+
+
+def check_apart(config: Config) -> None:
+    """Raise ``UserError`` if what a run writes to its directory would be taken for text."""
+    from pipeline.globs import would_name
+
+    directory = os.path.expanduser(str(config.run.directory))
+    for split in ("train", "valid", "test"):
+        for pattern in getattr(config.corpus, split):
+            is_local = "://" not in pattern and not pattern.startswith("builtin:")
+            if is_local and any(would_name(pattern, os.path.join(directory, name)) for name in RUN_FILES):
+                raise UserError(
+                    f"run.directory: what is written to {directory} would be among the texts of corpus.{split} "
+                    f"({pattern}); name another directory, or only the texts (such as *.txt)"
+                )
 
 
 def note_unused(
@@ -65,8 +87,14 @@ def note(sentences: Iterable[str]) -> None:
 
 def check_prepared(directory: str, *, argument: str) -> None:
     """Raise ``UserError`` if ``argument`` names a local folder in which no corpus was prepared."""
-    if "://" not in directory and not os.path.exists(os.path.join(os.path.expanduser(directory), MANIFEST)):
-        raise UserError(f"no prepared corpus in {directory} (run jobs.prepare)", argument=argument)
+    path = os.path.expanduser(directory)
+    if "://" not in directory and not os.path.exists(os.path.join(path, MANIFEST)):
+        near = sorted(glob.glob(os.path.join(f"{glob.escape(path.rstrip('/'))}-*", MANIFEST)))  # data/NAME-HASH
+        hint = " or ".join(os.path.dirname(found) for found in near[:3])
+        raise UserError(
+            f"no prepared corpus in {directory} ({f'did you mean {hint}?' if near else 'run jobs.prepare'})",
+            argument=argument,
+        )
 
 
 def check_models(config: Config) -> None:

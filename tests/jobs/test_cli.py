@@ -1,5 +1,6 @@
 """The command line: a mistake is one clear sentence and exit code 2; dry runs, and jobs that are cut off."""
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -10,13 +11,16 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from jobs import evaluate, generate, prepare, search, train
-from jobs.shared.cli import run_job
+from jobs.shared.cli import as_option, run_job
+from jobs.shared.models import device_of
 from pipeline import launch
 from pipeline.cluster import rules
 from pipeline.config import Config
 from pipeline.data.prepare import prepare_in_process
+from pipeline.errors import Notice, UserError
 from pipeline.search import preview
 from pipeline.training import checkpoint
 
@@ -58,9 +62,60 @@ def test_mistakes_in_the_corpus(
 
 def test_mistakes_in_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean hidden_size?" in refused(capsys, train.main, "model.hiden_size=3")
-    assert "no such file: nowhere.yaml" in refused(capsys, train.main, "--config", "nowhere.yaml")
+    assert refused(capsys, train.main, "--config", "nowhere.yaml") == "--config: no such file: nowhere.yaml"
     assert "unrecognized arguments: --nonsense" in refused(capsys, train.main, "--nonsense")
     assert "no GPU here" in refused(capsys, train.main, "cluster.device=cuda", *LOCAL)
+
+
+def test_what_a_newcomer_types(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("book.txt").write_text("a line of text\n" * 50)
+    for argv, hint in {
+        "book.txt": "; did you mean corpus.train=book.txt?",
+        "corpus.train book.txt": "; its value follows without blanks: corpus.train=…",
+        "mine.yaml": "; did you mean --config mine.yaml?",
+        "nothing.txt": "",
+    }.items():
+        word = argv.split()[0]
+        assert refused(capsys, train.main, *argv.split()) == f"{word}: is not a section.field=value{hint}"
+    Path("table.csv").write_text("item,text\n1,a line of text\n" * 50)
+    sized = ("train.bptt=8", "train.batch_size=2", "tokenizer.kind=byte", "--dry-run", *LOCAL)
+    with pytest.warns(Notice, match=r"^corpus\.train: \*\.csv is read as plain text, commas and all; JSON Lines"):
+        train.main(["corpus.train=*.csv", *sized])
+    recipe = Path(train.__file__).parents[1] / "configs" / "quickstart.yaml"
+    assert (
+        refused(capsys, train.main, "--config", "configs/quickstart.yaml")
+        == f"--config: no such file: configs/quickstart.yaml; did you mean {recipe}?"
+    )
+    assert refused(capsys, train.main, "corpus.train=book.txt", "run.directory=book.txt", *LOCAL) == (
+        f"run.directory: cannot write to {tmp_path}/book.txt: it is a file, not a directory"
+    )
+
+
+def test_a_missing_gpu_is_refused_by_the_option_that_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError) as caught:
+        device_of(argparse.Namespace(device="cuda"))
+    assert as_option(caught.value) == "--device: cuda was asked for, but there is no GPU here"
+    assert device_of(argparse.Namespace(device="auto")) == torch.device("cpu")
+
+
+@pytest.mark.parametrize(("pattern", "where"), [(".", "run"), ("**", "run"), ("*", "."), ("deep/**", "deep/run")])
+def test_a_run_directory_among_the_texts_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], pattern: str, where: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("deep").mkdir()
+    for name in ("a.txt", "deep/b.txt"):
+        Path(name).write_text("a line of text\n" * 50)
+    assert refused(capsys, train.main, f"corpus.train={pattern}", f"run.directory={where}", *LOCAL) == (
+        f"run.directory: what is written to {where} would be among the texts of corpus.train ({pattern}); "
+        "name another directory, or only the texts (such as *.txt)"
+    )
+    sized = ("--dry-run", "train.bptt=8", "train.batch_size=2", "tokenizer.kind=byte")
+    assert train.main(["corpus.train=**/*.txt", f"run.directory={where}", *sized, *LOCAL]) is not None
 
 
 @pytest.mark.parametrize(
@@ -73,6 +128,7 @@ def test_mistakes_in_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
         (train, ["--frseh"], "--frseh; did you mean --fresh?"),
         (train, ["--nonsense"], "--nonsense"),
         (generate, ["--run", "x", "--promt", "y"], "--promt y; did you mean --prompt?"),
+        (generate, ["--run", "x", "--prompt", "The", "cat"], "cat; put a value with blanks in quotes"),
         (generate, ["--run", "x", "--lr", "3"], "--lr 3"),
         (generate, ["--run", "x", "word"], "word"),
     ],

@@ -13,6 +13,7 @@ from jobs import evaluate
 from jobs.shared.cli import run_job
 from pipeline import launch
 from pipeline.config import Config
+from pipeline.errors import Notice
 
 
 @pytest.fixture
@@ -98,6 +99,13 @@ def test_white_space_between_words_counts_by_the_chosen_convention(
     assert len({words for _, words in sums.values()}) == 3
     measured(capsys, *text, "--surprisal", str(tmp_path / "default.parquet"))
     assert pq.read_table(tmp_path / "default.parquet") == pq.read_table(tmp_path / "corrected.parquet")
+
+
+def test_a_table_that_is_read_as_plain_text_is_noted(run: str, tmp_path: Path) -> None:
+    table = tmp_path / "stimuli.CSV"
+    table.write_text("item,sentence\n1,the dog sat\n2,the cat saw\n")
+    with pytest.warns(Notice, match=r"^--text: \S+\.CSV is read as plain text, header and all; --stimuli"):
+        evaluate.main(["--run", run, "--text", str(table), "--by-line"])
 
 
 def test_impossible_combinations_are_refused_before_anything_is_measured(

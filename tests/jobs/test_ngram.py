@@ -33,13 +33,18 @@ def test_a_model_its_perplexity_and_its_file(
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["perplexity"] == pytest.approx(expected, rel=0.01)
 
 
-def test_a_folder_without_a_corpus_is_named_by_its_option(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left:
-        run_job(ngram.main, ["--data", "nowhere"])
-    assert (left.value.code, capsys.readouterr().err) == (
-        2,
-        "error: --data: no prepared corpus in nowhere (run jobs.prepare)\n",
-    )
+def test_a_folder_without_a_corpus_is_named_by_its_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine-0123", "yours-4567"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "manifest.json").touch()
+    for name, hint in (("nowhere", "run jobs.prepare"), ("data/mine", "did you mean data/mine-0123?")):
+        with pytest.raises(SystemExit) as left:
+            run_job(ngram.main, ["--data", name])
+        sentence = f"error: --data: no prepared corpus in {name} ({hint})\n"
+        assert (left.value.code, capsys.readouterr().err) == (2, sentence)
 
 
 def test_many_words_without_discounts_are_not_said_to_be_too_few(
