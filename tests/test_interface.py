@@ -191,7 +191,7 @@ def test_it_writes_the_same_as_the_job_and_opens_every_kind_of_model_folder(run_
 
 def test_the_document_runs(run_directory: str) -> None:
     blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         names: dict[str, Any] = {}
         exec(block.replace("runs/quickstart", run_directory), names)
