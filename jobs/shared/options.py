@@ -73,7 +73,7 @@ class OneSentenceParser(argparse.ArgumentParser):
             options = [*self.options, *self.beside]
             hint = meant_by(option, following, options, takes_config=self.takes_config)
         elif not otherwise and option in arguments[2:] and arguments[arguments.index(option) - 2].startswith("--"):
-            hint = "; put a value with blanks in quotes"
+            hint = "; a value with blanks needs quotes"
         self.error(f"unrecognized arguments: {' '.join(unknown)}{hint or otherwise}")
 
     def format_help(self) -> str:

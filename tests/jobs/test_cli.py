@@ -128,9 +128,9 @@ def test_a_run_directory_among_the_texts_is_refused(
         (train, ["--frseh"], "--frseh; did you mean --fresh?"),
         (train, ["--nonsense"], "--nonsense"),
         (generate, ["--run", "x", "--promt", "y"], "--promt y; did you mean --prompt?"),
-        (generate, ["--run", "x", "--prompt", "The", "cat"], "cat; put a value with blanks in quotes"),
+        (generate, ["--run", "x", "--prompt", "The", "cat"], "cat; a value with blanks needs quotes"),
         (generate, ["--run", "x", "--lr", "3"], "--lr 3"),
-        (generate, ["--run", "x", "word"], "word"),
+        (generate, ["--run", "x", "word"], "word; a value with blanks needs quotes"),
     ],
 )
 def test_an_unknown_option_is_named_with_what_was_meant(
