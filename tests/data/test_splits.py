@@ -11,6 +11,7 @@ from pipeline.config import Config
 from pipeline.data.corpus import split_corpus
 from pipeline.data.corpus.slices import mixture_of
 from pipeline.data.prepare import count_tokens, prepare_in_process
+from pipeline.errors import Notice
 from tests.data.corpora import TEXTS, corpus_config, texts_in, write_records
 
 MakeConfig = Callable[..., Config]
@@ -82,6 +83,36 @@ def test_a_part_of_a_compressed_document_is_refused(folder: Path) -> None:
     assert mixture_of(slices, [2.0]) == [slices * 2]
     with pytest.raises(ValueError, match=r"corpus\.weights: records\.txt\.gz is a single document and cannot be cut"):
         mixture_of(slices, [1.4])
+
+
+@pytest.mark.parametrize("weight", [0.5, 2.5])
+@pytest.mark.parametrize(
+    ("document", "text"), [("paragraph", "a line\n" * 40), ("line", "a word " * 40)], ids=["paragraph", "line"]
+)
+def test_a_part_of_a_text_without_a_place_to_cut_it_is_refused(
+    folder: Path, document: str, text: str, weight: float
+) -> None:
+    """It would be the whole text, in silence."""
+    Path("a.txt").write_text(text)
+    slices = split_corpus(corpus_config("a.txt", valid_fraction=0, document=document).corpus)["train"]
+    with pytest.raises(ValueError, match=rf"corpus\.weights: a\.txt has no place .* for a weight of {weight}; give"):
+        mixture_of(slices, [weight])
+    assert mixture_of(slices, [0.97]) == [slices]  # as near as other texts come
+
+
+def test_less_than_a_byte_of_a_text_is_refused(folder: Path) -> None:
+    Path("a.txt").write_text("a line\n" * 40)
+    slices = split_corpus(corpus_config("a.txt", valid_fraction=0).corpus)["train"]
+    with pytest.raises(ValueError, match=r"corpus\.weights: 0\.001 of a\.txt is less than a byte; give"):
+        mixture_of(slices, [0.001])
+
+
+def test_a_notice_says_what_becomes_of_a_weight_in_a_text_of_few_parts(folder: Path) -> None:
+    Path("a.txt").write_text("\n\n".join(["of words " * 11] * 3))  # 301 bytes, cut after 101 or 202
+    slices = split_corpus(corpus_config("a.txt", valid_fraction=0, document="paragraph").corpus)["train"]
+    with pytest.warns(Notice, match=r"corpus\.weights: a\.txt is cut .* only, so a weight of 1\.5 becomes 1\.67$"):
+        (found,) = mixture_of(slices, [1.5])
+    assert len(texts_in(found)) == 3 + 2
 
 
 @pytest.mark.parametrize("num_groups", [2, 4, 9, 10, 40])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ import xxhash
 from pipeline.data.readers import Cut, Reader
 from pipeline.data.readers.base import Mask
 from pipeline.data.tokenizer import Ids
-from pipeline.errors import UserError
+from pipeline.errors import Notice, UserError
 
 # share of what a weight asks for by which a text in few parts may be rounded
 WEIGHT_TOLERANCE = 0.05
@@ -153,23 +154,47 @@ def mixture_of(slices: Sequence[Slice], weights: Sequence[float] | None) -> list
     2.5 is all of them twice, and the first half once more.
 
     Raises:
-        UserError: a part of a single document is wanted, which cannot be cut.
+        UserError: a part of a text is wanted that cannot be cut.
     """
     if weights is None:
         return [list(slices)]
     mixture = []
     for origin, weight in enumerate(weights):
         own = [item for item in slices if item.reader.origin == origin]
-        copies, rest = divmod(weight, 1)
-        wanted = rest * num_bytes_of(own)
-        part = between(own, 0, round(wanted))
-        excess = num_bytes_of(part) - wanted
-        is_coarse = bool(part) and not part[-1].reader.is_cut_by_bytes
-        if is_coarse and abs(excess) > WEIGHT_TOLERANCE * weight * num_bytes_of(own):
-            whole = next(item for item in own if item.reader == part[-1].reader)
-            part[-1] = share_of(whole, (part[-1].num_bytes - excess) / whole.num_bytes)
-        mixture.append(own * int(copies) + part)
+        mixture.append(own * int(weight) + (first_part(own, weight) if weight % 1 else []))
     return mixture
+
+
+def first_part(own: Sequence[Slice], weight: float) -> list[Slice]:
+    """The first half of ``own`` for a ``weight`` of 0.5 or 2.5: what follows whole copies of it.
+
+    Raises:
+        UserError: there is no place to cut it, so all of it or nothing would be taken.
+    """
+    num_bytes, rest = num_bytes_of(own), weight % 1
+    part = between(own, 0, round(rest * num_bytes))
+    excess = num_bytes_of(part) - rest * num_bytes
+    if abs(excess) <= WEIGHT_TOLERANCE * weight * num_bytes:
+        return part
+    if not part:
+        raise UserError(f"corpus.weights: {weight:g} of {own[0].reader.name} is less than a byte; give a larger weight")
+    last = part[-1]
+    whole = next(item for item in own if item.reader == last.reader)
+    name = whole.reader.name
+    if not whole.reader.is_cut_by_bytes:
+        return [*part[:-1], share_of(whole, (last.num_bytes - excess) / whole.num_bytes)]
+    if last.stop == whole.stop:
+        raise UserError(
+            f"corpus.weights: {name} has no place between documents or lines where it could be cut for a weight of "
+            f"{weight:g}; give a whole number, or divide it into smaller documents (corpus.document)"
+        )
+    warnings.warn(
+        f"corpus.weights: {name} is cut between documents or lines only, so a weight of {weight:g} becomes "
+        f"{weight + excess / num_bytes:.2f}",
+        Notice,
+        stacklevel=2,
+    )
+    return part
 
 
 def share_of(item: Slice, fraction: float) -> Slice:
