@@ -15,7 +15,7 @@ from typing import Any
 
 from jobs.shared import models
 from jobs.shared.cli import run_job
-from jobs.shared.models import add_device, add_run, device_of, load, names_of
+from jobs.shared.models import add_device, add_run, load_streams, names_of
 from jobs.shared.numbers import number, seed, whole
 from jobs.shared.options import parser
 from pipeline.errors import UserError
@@ -37,17 +37,19 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if arguments.figure is not None:
         check_writable(arguments.figure, argument="figure")
 
+    from pipeline.context_use import plan
     from pipeline.context_use.figure import draw
     from pipeline.drawing import check_drawing, save
 
     if arguments.figure is not None:
         check_drawing(arguments.figure)
+    runs = load_streams(directories, arguments, followed="context is followed")
+    with naming_longest(arguments):
+        for loaded, tokens in runs.values():  # all of them before any is measured
+            plan(tokens, **read_by(loaded, arguments))
     figures, drawn = {}, {}
-    for name, directory in directories.items():
-        loaded = load(directory, arguments, device_of(arguments))
-        if loaded.config.data.layout == "documents":
-            raise UserError(f"--run: {directory} reads data.layout=documents, but context is followed along a stream")
-        figures[name], drawn[name] = measured(name, loaded, arguments)
+    for name, (loaded, tokens) in runs.items():
+        figures[name], drawn[name] = measured(name, loaded, tokens, arguments)
     if arguments.figure is not None:
         save(draw(drawn, share=arguments.share), arguments.figure)
         print(f"figure: {arguments.figure}")
@@ -95,10 +97,10 @@ def argument_parser() -> argparse.ArgumentParser:
 
 def check(arguments: argparse.Namespace) -> None:
     """Raise ``UserError`` naming the option that is out of its range."""
-    for name in ("longest", "targets", "changed_tokens"):
+    for name, least in (("longest", 1), ("targets", 1), ("changed_tokens", 1), ("seed", 0)):
         value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise UserError(f"{value} is below 1", argument=name)
+        if value is not None and value < least:
+            raise UserError(f"{value} is below {least}", argument=name)
     for context in arguments.contexts or ():
         if context < 1:
             raise UserError(f"--contexts: {context} is below 1")
@@ -110,45 +112,48 @@ def check(arguments: argparse.Namespace) -> None:
         raise UserError(f"--within: {arguments.within}, but --all measures every k exactly")
     if not 0 < arguments.share < 1:
         raise UserError(f"--share: must be between 0 and 1, not {arguments.share}")
-    if arguments.seed < 0:
-        raise UserError(f"--seed: {arguments.seed} is below 0")
     if arguments.changed_tokens is not None and arguments.change == ["dropped"]:
         raise UserError("--changed-tokens: nothing is changed without --change shuffled or replaced")
 
 
-def measured(name: str, loaded: Any, arguments: argparse.Namespace) -> tuple[dict[str, Any], Any]:
+def read_by(loaded: Any, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what decides which tokens are read, as ``context_use.plan`` takes it."""
+    from pipeline.context_use.places import usual_contexts
+    from pipeline.data.streams import ResetRule
+
+    return {
+        "contexts": sorted(set(arguments.contexts or usual_contexts(arguments.longest))),
+        "changes": [change for change in CHANGES if change in arguments.change],
+        "num_targets": None if arguments.all else arguments.targets,
+        "length": arguments.changed_tokens,
+        "within": arguments.within,
+        "reset": ResetRule.of(loaded.config.train),
+        "seed": arguments.seed,
+    }
+
+
+def measured(name: str, loaded: Any, tokens: Any, arguments: argparse.Namespace) -> tuple[dict[str, Any], Any]:
     """Measure one model and print its figures; returns them, and what is drawn of them."""
     from jobs.terminal.progress import Count
     from pipeline import metrics, run
     from pipeline.context_use import measure, recommended_bptt
     from pipeline.context_use.figure import Drawn
-    from pipeline.context_use.places import usual_contexts
-    from pipeline.data.streams import ResetRule
-    from pipeline.evaluate import count_types, split_held_out
+    from pipeline.evaluate import count_types
 
-    corpus = run.corpus_of(loaded)
-    tokens = split_held_out(corpus, arguments.split).tokens
-    changes = [change for change in CHANGES if change in arguments.change]
-    contexts = sorted(set(arguments.contexts or usual_contexts(arguments.longest)))
+    how = read_by(loaded, arguments)
+    changes, longest = how["changes"], how["contexts"][-1]
     with Count(f"{name}: read", 0, "tokens") as progress, naming_longest(arguments):
         found = measure(
             loaded.model,
             tokens,
-            contexts=contexts,
-            changes=changes,
-            num_targets=None if arguments.all else arguments.targets,
-            length=arguments.changed_tokens,
-            within=arguments.within,
+            **how,
             share=arguments.share if arguments.contexts is None else None,
-            reset=ResetRule.of(loaded.config.train),
-            seed=arguments.seed,
             on_tokens=progress.add,
             on_plan=progress.expect,
         )
-    longest = contexts[-1]
     flow = None if arguments.no_gradients else gradient_flow(loaded, tokens, longest)
     curves = {change: found.curve(change) for change in changes}
-    counts = count_types(corpus.splits["train"], loaded.tokenizer.vocab_size)
+    counts = count_types(run.corpus_of(loaded).splits["train"], loaded.tokenizer.vocab_size)
     effective = curves[changes[0]].effective(arguments.share)
     horizon = None if flow is None else flow.horizon(arguments.share)
     figures = {
@@ -271,14 +276,11 @@ def print_curves(curves: dict[str, Any]) -> None:
 
 def cell_of(point: dict[str, Any]) -> str:
     """Return perplexity at a point, and its increase with the interval, as they stand in the table."""
-    value, low, high = (percent_of(point[name]) for name in ("increase", "increase_low", "increase_high"))
-    return f"{perplexity_of(point['nats']):>20}  {f'{value} ({low} to {high})':>24}"
-
-
-def perplexity_of(nats: float) -> str:
     from pipeline import metrics
 
-    return metrics.shown(metrics.perplexity(nats, 1))
+    value, low, high = (percent_of(point[name]) for name in ("increase", "increase_low", "increase_high"))
+    perplexity = metrics.shown(metrics.perplexity(point["nats"], 1))
+    return f"{perplexity:>20}  {f'{value} ({low} to {high})':>24}"
 
 
 def percent_of(nats: float) -> str:

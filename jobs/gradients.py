@@ -11,7 +11,7 @@ from typing import Any
 
 from jobs.shared import models
 from jobs.shared.cli import run_job
-from jobs.shared.models import add_device, add_run, device_of, load, names_of
+from jobs.shared.models import add_device, add_run, load_streams, names_of
 from jobs.shared.numbers import number, whole
 from jobs.shared.options import parser
 from pipeline.errors import UserError
@@ -31,34 +31,30 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if arguments.figure is not None:
         check_writable(arguments.figure, argument="figure")
 
-    from pipeline import run
     from pipeline.data.streams import ResetRule
     from pipeline.drawing import check_drawing, save
-    from pipeline.evaluate import split_held_out
-    from pipeline.gradient_flow import measure
+    from pipeline.gradient_flow import measure, windows_of
     from pipeline.gradient_flow.figure import draw, write_tensorboard
 
     if arguments.figure is not None or arguments.tensorboard:
         check_drawing(arguments.figure)
 
-    flows, figures = {}, {}
-    for name, directory in directories.items():
-        loaded = load(directory, arguments, device_of(arguments))
+    runs, how = load_streams(directories, arguments, followed="gradients are followed"), dict[str, Any]()
+    for name, (loaded, tokens) in runs.items():  # all are looked at before any is measured
         if arguments.tensorboard and not loaded.which:
-            raise UserError(f"--tensorboard: {directory} is a single model, not a run to draw into; leave it out")
-        if loaded.config.data.layout == "documents":
             raise UserError(
-                f"--run: {directory} reads data.layout=documents, but gradients are followed along a stream"
+                f"--tensorboard: {directories[name]} is a single model, not a run to draw into; leave it out"
             )
-        flow = measure(
-            loaded.model,
-            split_held_out(run.corpus_of(loaded), arguments.split).tokens,
-            length=arguments.length or loaded.config.train.bptt,
-            num_streams=arguments.streams or loaded.config.train.batch_size,
-            num_windows=arguments.windows,
-            reset=ResetRule.of(loaded.config.train).by_documents,
-        )
-        flows[name] = flow
+        how[name] = {
+            "length": arguments.length or loaded.config.train.bptt,
+            "num_streams": arguments.streams or loaded.config.train.batch_size,
+            "num_windows": arguments.windows,
+            "reset": ResetRule.of(loaded.config.train).by_documents,
+        }
+        windows_of(loaded.model, tokens, **how[name])
+    flows, figures = {}, {}
+    for name, (loaded, tokens) in runs.items():
+        flows[name] = flow = measure(loaded.model, tokens, **how[name])
         figures[name] = {
             "cell": loaded.config.model.cell,
             "bptt": loaded.config.train.bptt,

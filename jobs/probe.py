@@ -39,14 +39,14 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         check_writable(arguments.figure, argument="figure")
 
     from pipeline.drawing import check_drawing, save
-    from pipeline.evaluate.probes import probe
+    from pipeline.evaluate import probes
 
     if arguments.figure is not None:
         check_drawing(arguments.figure)
-    figures: dict[str, Any] = {}
+    runs: dict[str, Any] = {}
     tasks: dict[str, Task] = {}
-    for name, directory in directories.items():
-        loaded = load(directory, arguments, device_of(arguments))
+    for name, directory in directories.items():  # all of them before any is measured
+        runs[name] = loaded = load(directory, arguments, device_of(arguments))
         tasks[name] = task = asked or task_of_run(loaded.config, directory)
         if (other := tasks[next(iter(tasks))]).name != task.name:
             raise UserError(
@@ -58,7 +58,11 @@ def main(argv: list[str]) -> dict[str, Any] | None:
                 "probe them separately, or name one task for both with --probe"
             )
         examples = task.fresh(arguments.examples, seed=arguments.seed)
-        found = probe(loaded.model, loaded.tokenizer, task, examples, layout=loaded.config.data.layout)
+        probes.check(loaded.tokenizer, task, examples, layout=loaded.config.data.layout)
+    figures: dict[str, Any] = {}
+    for name, loaded in runs.items():
+        examples = tasks[name].fresh(arguments.examples, seed=arguments.seed)
+        found = probes.probe(loaded.model, loaded.tokenizer, tasks[name], examples, layout=loaded.config.data.layout)
         columns = ("from", "to", "answers", "accuracy")
         figures[name] = {
             "cell": loaded.config.model.cell,

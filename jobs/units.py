@@ -33,15 +33,15 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     from pipeline.units.states import sizes_of, unit_named
 
     loaded = load(arguments.run, arguments, device_of(arguments))
-    text, name = text_of(loaded, arguments)
-    number = min(arguments.tokens, len(text.tokens))
-    if number < FEWEST_TOKENS:
-        raise UserError(f"{name} has {number} tokens; at least {FEWEST_TOKENS} are needed to find what units track")
     cell = loaded.config.model.cell
     if cell == "transformer":
         raise UserError(
             f"--run: {arguments.run} is a Transformer, whose state is a cache of keys and values, not units"
         )
+    text, name = text_of(loaded, arguments)
+    number = min(arguments.tokens, len(text.tokens))
+    if number < FEWEST_TOKENS:
+        raise UserError(f"{name} has {number} tokens; at least {FEWEST_TOKENS} are needed to find what units track")
     asked = None if arguments.unit is None else unit_named(arguments.unit, sizes_of(loaded.model, cell))
     output = output_of(loaded, arguments)
     with Count("read", number, "tokens") as progress:

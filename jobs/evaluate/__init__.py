@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from jobs.evaluate.given import check_given
@@ -61,34 +61,33 @@ def measures_of(
     from jobs.evaluate.columns import Columns
     from pipeline.evaluate.pairs import read_pairs
 
-    texts = stimuli.read(arguments)
-    text = cache(lambda: measures.held_out_of(loaded, arguments, None if texts is None else texts.stimuli))
+    texts, runs = stimuli.read(arguments), [loaded, *others]
+    own = None if texts is None else texts.stimuli
+    text = cache(lambda number: measures.held_out_of(runs[number], arguments, own))  # as tokens of a model
     found: list[Callable[[], dict[str, Any]]] = []
     if arguments.benchmark is not None:
         read = benchmarks.read(arguments.benchmark)
-        found.append(lambda: benchmarks.measured(read, [loaded, *others], arguments))
+        found.append(lambda: benchmarks.measured(read, runs, arguments))
     if arguments.surprisal is not None:
-        columns = Columns.of([loaded, *others], arguments)
+        columns = Columns.of(runs, arguments)
         sentences.schema_of(columns, texts)
-
-        def text_of(one: Any) -> Any:
-            return text() if one is loaded else measures.held_out_of(one, arguments, texts.stimuli if texts else None)
-
-        found.append(lambda: sentences.surprisal(columns, arguments, text_of, texts))
+        read_by = {id(one): text(number) for number, one in enumerate(runs)}
+        found.append(lambda: sentences.surprisal(columns, arguments, lambda one: read_by[id(one)], texts))
     if arguments.pairs is not None:
         pairs = read_pairs(arguments.pairs, loaded.tokenizer)
         found.append(lambda: sentences.minimal_pairs(loaded, pairs))
     if arguments.bleu is not None:
         adaptation.check_layout(loaded, "bleu")
-        found.append(lambda: continuations.bleu(loaded, arguments, sampling_of(arguments), text()))
+        cut = continuations.prompts_of(text(0), arguments)
+        found.append(partial(continuations.bleu, loaded, arguments, sampling_of(arguments), cut))
     if adapts(arguments):
         adaptation.check_layout(loaded, "cache" if arguments.cache else "dynamic")
         settings = adaptation_of(arguments)
-        found.append(lambda: adaptation.adapted(loaded, arguments, settings, text()))
+        found.append(partial(adaptation.adapted, loaded, arguments, settings, text(0)))
     elif asks_for_perplexity(arguments):
         measures.check_burn_in(loaded, arguments)
         other = measures.load_other(loaded, arguments)
-        found.append(lambda: measures.perplexity(loaded, arguments, text(), other))
+        found.append(partial(measures.perplexity, loaded, arguments, text(0), other))
     return found
 
 

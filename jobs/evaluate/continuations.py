@@ -7,8 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from jobs.terminal.progress import Count
+from pipeline.data.tokenizer import Ids
 from pipeline.evaluate import HeldOut
-from pipeline.evaluate.quality import Variety, cut_prompts, nearness, variety
+from pipeline.evaluate.quality import Variety, check_installed, cut_prompts, nearness, variety
 from pipeline.generate.sampler import Sampler, numbers_among_equals
 from pipeline.options import Sampling
 from pipeline.training.checkpoint import Loaded
@@ -16,14 +17,28 @@ from pipeline.training.checkpoint import Loaded
 PROMPTS_AT_ONCE = 64
 
 
-def bleu(loaded: Loaded, arguments: argparse.Namespace, sampling: Sampling, text: HeldOut) -> dict[str, Any]:
-    """Print and return BLEU and chrF of the model's text, and the variety of its text and of the real text."""
-    prompts, true = cut_prompts(
+def prompts_of(text: HeldOut, arguments: argparse.Namespace) -> tuple[Ids, Ids]:
+    """Return the (B, prompt) prompts, and the (B, continuation) tokens that follow them in ``text``.
+
+    Raises:
+        UserError: sacrebleu is not installed, or the text is too short for two prompts.
+    """
+    check_installed()
+    return cut_prompts(
         text.tokens,
         number=arguments.bleu,
         prompt_tokens=arguments.prompt_tokens,
         continuation_tokens=arguments.continuation_tokens,
     )
+
+
+def bleu(loaded: Loaded, arguments: argparse.Namespace, sampling: Sampling, cut: tuple[Ids, Ids]) -> dict[str, Any]:
+    """Print and return BLEU and chrF of the model's text, and the variety of its text and of the real text.
+
+    Args:
+        cut: as ``prompts_of`` returns it.
+    """
+    prompts, true = cut
     copies = numbers_among_equals(prompt.tobytes() for prompt in prompts)
     written: list[list[int]] = []
     with Count("written", len(prompts) * arguments.continuation_tokens, "tokens") as progress:

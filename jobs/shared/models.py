@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from pipeline.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+    from pipeline.data.windows import Tokens
     from pipeline.training.checkpoint import Loaded
 
 MODEL = "a run directory, or a checkpoint's or model's folder"
@@ -63,6 +64,30 @@ def wanted(directory: str, arguments: argparse.Namespace) -> str | None:
     from pipeline.training.selection import is_model_folder
 
     return arguments.checkpoint or (None if is_model_folder(directory) else "best")
+
+
+def load_streams(
+    directories: Mapping[str, str], arguments: argparse.Namespace, *, followed: str
+) -> dict[str, tuple[Loaded, Tokens]]:
+    """Load every model, by name, with the tokens of its --split, before any of them is measured.
+
+    Args:
+        directories: the models by name.
+        followed: what is measured along these tokens, in the message.
+
+    Raises:
+        UserError: as ``load``; a model reads documents, or its corpus or the split is missing.
+    """
+    from pipeline import run
+    from pipeline.evaluate import split_held_out
+
+    found = {}
+    for name, directory in directories.items():
+        loaded = load(directory, arguments, device_of(arguments))
+        if loaded.config.data.layout == "documents":
+            raise UserError(f"--run: {directory} reads data.layout=documents, but {followed} along a stream")
+        found[name] = loaded, split_held_out(run.corpus_of(loaded), arguments.split).tokens
+    return found
 
 
 def load(directory: str, arguments: argparse.Namespace, device: str | torch.device = "cpu") -> Loaded:

@@ -5,6 +5,6 @@
 """
 
 from pipeline.context_use.curve import Curve, Point, recommended_bptt
-from pipeline.context_use.measure import ContextUse, measure
+from pipeline.context_use.measure import ContextUse, measure, plan
 
-__all__ = ["ContextUse", "Curve", "Point", "measure", "recommended_bptt"]
+__all__ = ["ContextUse", "Curve", "Point", "measure", "plan", "recommended_bptt"]

@@ -17,7 +17,7 @@ CHANGES = ("dropped", "shuffled", "replaced")
 
 
 def changed_contexts(
-    change: str, tokens: Tokens, *, length: int, longest: int, reset: ResetRule, seed: int
+    change: str, tokens: Tokens, *, length: int, longest: int, reset: ResetRule, seed: int, planned: Ids | None = None
 ) -> Changed | None:
     """Return what is read before each row under ``change`` (of ``CHANGES``): up to ``length`` tokens; None: nothing.
 
@@ -26,16 +26,23 @@ def changed_contexts(
 
     Args:
         longest: the length of the longest row; what replaces a context must not overlap the row.
+        planned: (R,) starts of rows for which this is made sure now; None: of none.
+
+    Raises:
+        UserError: the text is too short for something else to replace what precedes one of them.
     """
     if change == "dropped":
         return None
     documents = tokens.document_starts(0, len(tokens))
 
-    def of(starts: Ids) -> tuple[Ids, Ids]:
-        found = np.zeros((len(starts), length), dtype=np.int64)
+    def counts_of(starts: Ids) -> Ids:
         counts = np.minimum(starts, length)
         if reset.at_documents:
             counts = np.minimum(counts, starts - document_of(starts, documents, len(tokens))[0])
+        return counts
+
+    def of(starts: Ids) -> tuple[Ids, Ids]:
+        found, counts = np.zeros((len(starts), length), dtype=np.int64), counts_of(starts)
         for row, (start, count) in enumerate(zip(starts.tolist(), counts.tolist(), strict=True)):
             generator = np.random.default_rng([seed, start])
             if count and change == "shuffled":
@@ -45,6 +52,11 @@ def changed_contexts(
                 found[row] = tokens[begin : begin + length]
         return found, counts
 
+    if change == "replaced" and planned is not None:
+        for start in planned[counts_of(planned) > 0].tolist():
+            elsewhere(
+                start, documents, len(tokens), length=length, longest=longest, generator=np.random.default_rng(seed)
+            )
     return of
 
 

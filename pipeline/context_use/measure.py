@@ -55,6 +55,49 @@ class ContextUse:
         return Curve([Point.of(context, nats[own], self.whole[own], groups) for context, nats in measured])
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is read to measure a text: targets, each after its whole context and after each of ``contexts``."""
+
+    contexts: Sequence[int]  # rising
+    targets: Targets
+    with_all: Pairs
+    with_some: Pairs
+    rows: Rows  # of ``with_some``
+    length: int  # of a changed context
+    changed: dict[str, Changed | None]  # by change
+
+
+def plan(
+    tokens: Tokens,
+    *,
+    contexts: Sequence[int],
+    changes: Sequence[str] = ("dropped",),
+    num_targets: int | None = 1000,
+    within: float = 0.1,
+    length: int | None = None,
+    reset: ResetRule = NO_RESETS,
+    seed: int = 1,
+) -> Plan:
+    """Return what ``measure`` reads with the same arguments. Raises ``UserError`` as it does, before anything is read.
+
+    So it says of several texts whether all of them can be measured.
+    """
+    longest = (contexts := sorted(set(contexts)))[-1]
+    length = min(longest if length is None else length, len(tokens))
+    if num_targets is None:
+        targets = all_targets(len(tokens))
+    else:
+        before = longest + (length if set(changes) - {"dropped"} else 0)
+        targets = choose_targets(len(tokens), num_targets, before=before)
+    history = None if num_targets is None else max(HISTORY * longest, LEAST_HISTORY)
+    with_some = after_contexts(targets, contexts, within=within)
+    rows = Rows.of(with_some)
+    how: dict[str, Any] = {"length": length, "longest": int(rows.lengths[0]), "reset": reset.by_documents, "seed": seed}
+    changed = {change: changed_contexts(change, tokens, planned=rows.starts, **how) for change in changes}
+    return Plan(contexts, targets, whole_contexts(targets, history=history), with_some, rows, length, changed)
+
+
 def measure(
     model: LanguageModel,
     tokens: Tokens,
@@ -85,29 +128,20 @@ def measure(
     Raises:
         UserError: the text is too short.
     """
-    longest = (contexts := sorted(set(contexts)))[-1]
-    length = min(longest if length is None else length, len(tokens))
-    reset = reset.by_documents
-    if num_targets is None:
-        targets = all_targets(len(tokens))
-    else:
-        before = longest + (length if set(changes) - {"dropped"} else 0)
-        targets = choose_targets(len(tokens), num_targets, before=before)
-    history = None if num_targets is None else max(HISTORY * longest, LEAST_HISTORY)
-    with_all = whole_contexts(targets, history=history)
-    with_some = after_contexts(targets, contexts, within=within)
-    rows = Rows.of(with_some)
-    planned = sum((_to_read(rows, change, length) for change in changes), Rows.of(with_all).num_tokens)
+    how: dict[str, Any] = {"num_targets": num_targets, "within": within, "length": length, "reset": reset, "seed": seed}
+    all_read = plan(tokens, contexts=contexts, changes=changes, **how)
+    targets, length = all_read.targets, all_read.length
+    to_read = (_to_read(all_read.rows, change, length) for change in changes)
+    planned = sum(to_read, Rows.of(all_read.with_all).num_tokens)
     on_plan(planned)
 
-    scorer = _Scorer(model, tokens, reset, on_tokens)
-    whole = scorer.nats(with_all)
+    scorer = _Scorer(model, tokens, reset.by_documents, on_tokens)
+    whole = scorer.nats(all_read.with_all)
     result = ContextUse(targets, tokens.rows(targets.places, 1)[:, 0], whole, {}, {"whole": scorer.num_read})
     for change in changes:
-        already = scorer.num_read
-        changed = changed_contexts(change, tokens, length=length, longest=int(rows.lengths[0]), reset=reset, seed=seed)
-        nats = scorer.nats(with_some, changed).reshape(len(contexts), len(targets))
-        result.nats[change] = dict(zip(contexts, nats, strict=True))
+        already, changed = scorer.num_read, all_read.changed[change]
+        nats = scorer.nats(all_read.with_some, changed).reshape(len(all_read.contexts), len(targets))
+        result.nats[change] = dict(zip(all_read.contexts, nats, strict=True))
         while share is not None and (context := next_context(result.curve(change), share)) is not None:
             with_more = after_contexts(targets, [context], within=within)
             planned += _to_read(Rows.of(with_more), change, length)

@@ -79,6 +79,13 @@ def probe(
     return Probed(np.array(distances), np.array(is_right))
 
 
+def check(tokenizer: Tokenizer, task: Task, examples: Sequence[Example], *, layout: Layout = "streams") -> None:
+    """Raise ``UserError`` as ``probe`` does, before anything is read: to ask it of several models first."""
+    for text in ("" if layout == "documents" else "\n", task.among or "", *(example.text for example in examples)):
+        if text:
+            _ids(tokenizer, text)
+
+
 def _end(tokenizer: Tokenizer, layout: Layout) -> int:
     """Return the token at the end of an example, and so before the next."""
     if layout == "documents":

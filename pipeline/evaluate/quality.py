@@ -78,6 +78,11 @@ def distinct(texts: Sequence[str], n: int) -> float:
     return len(set(grams)) / len(grams) if grams else 0.0
 
 
+def check_installed() -> None:
+    """Raise ``UserError`` without sacrebleu."""
+    _sacrebleu()
+
+
 def _sacrebleu() -> Any:
     try:
         import sacrebleu.metrics

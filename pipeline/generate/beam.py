@@ -41,12 +41,14 @@ def likeliest_texts(
     """The text after each prompt, up to the first of ``stops``, and the whole hypothesis that it comes from.
 
     Raises:
-        UserError: a prompt cannot be read, or an argument is out of its range.
+        UserError: a prompt cannot be read, or an argument is out of its range; nothing has been searched by then.
     """
-    for prompt in prompts:
+    numbered = [(text, f"prompt {n}" if len(prompts) > 1 else "prompt") for n, text in enumerate(prompts, start=1)]
+    ids = [prompt_ids(tokenizer, text, layout=layout, argument=name) for text, name in numbered]
+    for prompt, before in zip(prompts, ids, strict=True):
         found = beam_search(
             model,
-            prompt_ids(tokenizer, prompt, layout=layout),
+            before,
             num_tokens=num_tokens,
             num_beams=num_beams,
             length_penalty=length_penalty,

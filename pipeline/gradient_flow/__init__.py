@@ -4,6 +4,6 @@
 models together.
 """
 
-from pipeline.gradient_flow.measure import GradientFlow, measure
+from pipeline.gradient_flow.measure import GradientFlow, measure, windows_of
 
-__all__ = ["GradientFlow", "measure"]
+__all__ = ["GradientFlow", "measure", "windows_of"]

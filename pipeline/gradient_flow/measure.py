@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.data.scoring import ScoringStreams
 from pipeline.data.streams import NO_RESETS, ResetRule
-from pipeline.data.windows import Resets, Tokens
+from pipeline.data.windows import Resets, Tokens, Window
 from pipeline.errors import UserError
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
@@ -64,6 +64,31 @@ def measure(
     Raises:
         UserError: too few tokens for two windows, or a model that attends to the past.
     """
+    windows = windows_of(model, tokens, length=length, num_streams=num_streams, num_windows=num_windows, reset=reset)
+    state = model.initial_state(windows[0].inputs.shape[1])
+    found = []
+    for window in windows:
+        inputs, targets = ids_of(window, model.device)
+        squares, state = gradient_squares(model, inputs, targets[-1:], state, window.resets)
+        found.append(squares)
+    squares = torch.cat(found[1:], dim=2)  # (T, P, samples)
+    norms = squares.sum(1).sqrt().mean(1)
+    return GradientFlow(norms.tolist(), squares.sqrt().mean(2).T.tolist(), squares.shape[2])
+
+
+def windows_of(
+    model: LanguageModel,
+    tokens: Tokens,
+    *,
+    length: int,
+    num_streams: int,
+    num_windows: int = 4,
+    reset: ResetRule = NO_RESETS,
+) -> list[Window]:
+    """Return what ``measure`` reads with the same arguments. Raises ``UserError`` as it does, before anything is read.
+
+    So it says of several models whether all of them can be measured.
+    """
     if model.attends:
         raise UserError(
             f"gradients are followed from hidden state to hidden state, which attention bypasses ({model.attends})",
@@ -79,15 +104,7 @@ def measure(
             f"{len(tokens):,} tokens there are",
             argument="length",
         )
-    state = model.initial_state(batch_size)
-    found = []
-    for window in windows:
-        inputs, targets = ids_of(window, model.device)
-        squares, state = gradient_squares(model, inputs, targets[-1:], state, window.resets)
-        found.append(squares)
-    squares = torch.cat(found[1:], dim=2)  # (T, P, samples)
-    norms = squares.sum(1).sqrt().mean(1)
-    return GradientFlow(norms.tolist(), squares.sqrt().mean(2).T.tolist(), squares.shape[2])
+    return windows
 
 
 def gradient_squares(

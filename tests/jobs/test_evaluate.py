@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def test_a_table_that_is_read_as_plain_text_is_noted(run: str, tmp_path: Path) -
 
 
 def test_impossible_combinations_are_refused_before_anything_is_measured(
-    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = ["--surprisal", str(tmp_path / "rows.tsv")]
     for options, sentence in (
@@ -139,9 +140,15 @@ def test_impossible_combinations_are_refused_before_anything_is_measured(
             ["--stimuli", str(tmp_path / "stimuli.txt"), "--burn-in", "4"],
             "--burn-in: is for streams, but each of these texts",
         ),
+        ([*table, "--pairs", str(tmp_path / "pairs.jsonl"), "--text", str(tmp_path / "none.txt")], "no file matches"),
+        ([*table, "--bleu", "3", "--prompt-tokens", "90000"], "--bleu: the text has "),
     ):
         assert sentence in refused(capsys, "--run", run, *options)
         assert not (tmp_path / "rows.tsv").exists()
+    for module in ("sacrebleu", "sacrebleu.metrics"):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert "--bleu: needs sacrebleu" in refused(capsys, "--run", run, *table, "--bleu", "3")
+    assert not (tmp_path / "rows.tsv").exists()
 
 
 def test_running_text_is_asked_of_no_run_on_documents(
