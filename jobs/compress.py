@@ -45,7 +45,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     text = split_held_out(run.corpus_of(loaded), arguments.split, layout=loaded.config.data.layout)
     windows = held_out_windows(text, ResetRule.of(loaded.config.train))
     if arguments.units:
-        check_removable(loaded.config, loaded.model)
+        check_removable(loaded.config, loaded.model, arguments.units)
     if arguments.output is None and not loaded.which:
         raise UserError(f"--output: {arguments.run} is a single model, not a run to put others in; name a directory")
     output = Path(arguments.output or Path(arguments.run) / "compressed")

@@ -35,8 +35,8 @@ WINDOWS = 50
 PRUNED_FROM = "pruned_from"
 
 
-def check_removable(config: Config, model: LanguageModel) -> None:
-    """Raise ``UserError`` if units cannot be removed from ``model``."""
+def check_removable(config: Config, model: LanguageModel, shares: Iterable[float] = ()) -> None:
+    """Raise ``UserError`` if units cannot be removed from ``model``, or not ``shares`` of them."""
     if model.attends:
         raise UserError(
             f"units cannot be removed from a model that attends ({model.attends}): each affects all others",
@@ -53,6 +53,26 @@ def check_removable(config: Config, model: LanguageModel) -> None:
         )
     if type(model.head) is not Softmax:
         raise UserError(f"model.head must be softmax, not {config.model.head}", argument="units")
+    for share in shares:
+        try:
+            configuration.with_values(config, _sizes(numbers_left(model, share), embedding_left(model, share)))
+        except UserError as error:
+            raise UserError(f"without {share:g} of the units, {error}", argument="units") from None
+
+
+def numbers_left(model: LanguageModel, share: float) -> list[int]:
+    """Return how many units of each layer are left without ``share`` of them."""
+    layers: Any = model.recurrence.layers
+    numbers = [max(1, layer.hidden_size - round(share * layer.hidden_size)) for layer in layers]
+    if model.projection is not None and numbers[-1] == model.embedding.embedding_dim:
+        numbers[-1] += 1  # with exactly that many units a tied model has no projection
+    return numbers
+
+
+def embedding_left(model: LanguageModel, share: float) -> int:
+    """Return how many columns of the embedding are left without ``share`` of the units."""
+    is_cut = _last_reader(model) == "embedding.weight"
+    return numbers_left(model, share)[-1] if is_cut else model.embedding.embedding_dim
 
 
 def without_units(loaded: Loaded, share: float, windows: Iterable[Window]) -> Loaded:
@@ -61,11 +81,8 @@ def without_units(loaded: Loaded, share: float, windows: Iterable[Window]) -> Lo
     Raises:
         UserError: units cannot be removed from the model.
     """
-    check_removable(loaded.config, loaded.model)
-    scores = saliency(loaded.model, windows)
-    numbers = [max(1, len(each) - round(share * len(each))) for each in scores]
-    if loaded.model.projection is not None and numbers[-1] == loaded.model.embedding.embedding_dim:
-        numbers[-1] += 1  # with exactly that many units a tied model has no projection
+    check_removable(loaded.config, loaded.model, [share])
+    scores, numbers = saliency(loaded.model, windows), numbers_left(loaded.model, share)
     return keep_units(
         loaded, [each.topk(number).indices.sort().values for each, number in zip(scores, numbers, strict=True)]
     )
@@ -110,7 +127,7 @@ def keep_units(loaded: Loaded, kept: Sequence[Tensor]) -> Loaded:
     columns = torch.arange(model.embedding.embedding_dim)
     if _last_reader(model) == "embedding.weight":
         columns = kept[-1]
-    smaller = configuration.with_values(loaded.config, _sizes(kept, len(columns)))
+    smaller = configuration.with_values(loaded.config, _sizes([len(units) for units in kept], len(columns)))
     weights = dict(model.named_parameters())
     result = LanguageModel(smaller.model, model.embedding.num_embeddings).to(model.dtype)
     with torch.no_grad():
@@ -155,9 +172,8 @@ def begin_tuning(directory: Path, source: str, *, num_steps: int) -> Path | None
         return aside
 
 
-def _sizes(kept: Sequence[Tensor], embedding_size: int) -> dict[str, Any]:
-    sizes = [len(units) for units in kept]
-    hidden_size = sizes if len(sizes) > 1 else sizes[0]
+def _sizes(sizes: Sequence[int], embedding_size: int) -> dict[str, Any]:
+    hidden_size = [*sizes] if len(sizes) > 1 else sizes[0]
     return {"model.hidden_size": hidden_size, "model.last_hidden_size": None, "model.embedding_size": embedding_size}
 
 

@@ -12,7 +12,7 @@ from jobs import compress
 from jobs.shared.cli import run_job
 from pipeline import config as configuration
 from pipeline import launch
-from pipeline.compress.units import saliency, without_units
+from pipeline.compress.units import check_removable, embedding_left, numbers_left, saliency, without_units
 from pipeline.config import Config
 from pipeline.data.tokenizer import train_tokenizer
 from pipeline.data.windows import Window
@@ -102,6 +102,23 @@ def test_a_projection_is_kept_and_models_that_cannot_be_cut_are_refused() -> Non
         other = make(hidden_size=8, **changes)
         with pytest.raises(ValueError, match=f"^units: .*{reason}"):
             without_units(other, 0.5, [window_of(other)])
+
+
+def test_a_share_that_leaves_too_few_units_is_refused_before_anything_is_read() -> None:
+    """The matrices of a low-rank mogrifier must stay thinner than the layers."""
+    loaded = make(hidden_size=8, embedding_size=8, num_layers=1, mogrifier_rounds=2, mogrifier_rank=4)
+    check_removable(loaded.config, loaded.model, [0.25])  # of 8 units 6 are left, more than the rank
+    with pytest.raises(ValueError, match=r"^units: without 0\.5 of the units, model\.mogrifier_rank: must be less"):
+        check_removable(loaded.config, loaded.model, [0.25, 0.5])
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5])
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_left_is_known_before_it_is_chosen(form: dict[str, Any], share: float) -> None:
+    loaded = make(cell="lstm", **form)
+    smaller = without_units(loaded, share, [window_of(loaded)])
+    assert smaller.config.model.layer_sizes == numbers_left(loaded.model, share)
+    assert smaller.model.embedding.embedding_dim == embedding_left(loaded.model, share)
 
 
 def test_a_smaller_model_is_tuned_with_the_ordinary_loop(
