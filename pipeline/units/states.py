@@ -135,7 +135,8 @@ def read_states(
 
     Args:
         begin_id: read before each document, which then begins from a zero state.
-        reset: make the state zero where documents begin, as training does.
+        reset: make the state zero where documents begin, as training does; the first token of each is still predicted
+            from what precedes it in the stream.
         on_tokens: called with the number of tokens just read.
     """
     number = min(number, len(tokens))
@@ -150,7 +151,7 @@ def read_states(
     with evaluating(model):
         for place in range(number):
             if place in begins or (place == 0 and begin_id is not None):
-                state, hidden = model.initial_state(1), None
+                state = model.initial_state(1)
                 if begin_id is not None:
                     hidden, state = model(torch.full_like(inputs[0], begin_id), state)
             if hidden is not None:

@@ -91,11 +91,14 @@ def test_documents_begin_from_a_zero_state() -> None:
     parted = read(model, "lstm", text, documents=documents, reset=True)
     second = read(model, "lstm", text[12:])
     assert (parted.values[1, "c"][12:] == second.values[1, "c"]).all()
-    assert np.isnan(parted.nats[[0, 12]]).all()
+    first = read(model, "lstm", text[:13])
+    assert np.isnan(parted.nats[0])
+    np.testing.assert_array_equal(parted.nats[1:], [*first.nats[1:], *second.nats[1:]])  # the token at 12 follows one
     after = read(model, "lstm", text, documents=documents, begin_id=1)
     longer = read(model, "lstm", "\n" + text[12:])
     assert (after.values[1, "c"][12:] == longer.values[1, "c"][1:]).all()
     assert after.nats[12] == longer.nats[1]
+    assert after.nats[0] == read(model, "lstm", "\n" + text).nats[1]  # documents have nats from their first token on
 
 
 def test_pieces_of_text() -> None:
