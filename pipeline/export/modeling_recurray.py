@@ -162,6 +162,7 @@ class Reading:
 
     def __init__(self, mask: Tensor) -> None:
         """``mask``: (B, T), true where there is a token."""
+        self.mask = mask
         self.order = torch.argsort((~mask).to(torch.uint8), dim=1, stable=True)  # (B, T): tokens first
         # padding gets the output of the token before it: generate continues from the last place, whatever is there
         self.back = (mask.cumsum(1) - 1).clamp(min=0)  # (B, T)
@@ -643,7 +644,7 @@ class RecurrayForCausalLM(PreTrainedModel, GenerationMixin):
         """(B, T) token ids and the state before them → logits, the state after them, and the loss if labels are given.
 
         Args:
-            attention_mask: (B, all tokens so far); padding, on either side, leaves a row's state as it is.
+            attention_mask: (B, all tokens so far); padding, on either side, of any id, leaves a row's state as it is.
             cache: the state that an earlier call returned; ``past_key_values`` is the same under its older name.
             inputs_embeds: (B, T, E) in place of ``input_ids``.
             labels: (B, T) token ids, usually ``input_ids`` themselves: they are shifted here; −100 does not count, nor
@@ -652,11 +653,15 @@ class RecurrayForCausalLM(PreTrainedModel, GenerationMixin):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
+        given: Any = input_ids if input_ids is not None else inputs_embeds
+        batch_size, num_steps = given.shape[:2]
+        reading = self._reading(attention_mask, num_steps)
+        if input_ids is not None and reading is not None:
+            # a tokenizer may pad with a type that was added to it, and that this model does not have
+            input_ids = input_ids.masked_fill(~reading.mask, 0)
         hidden = self.embedding(input_ids) if inputs_embeds is None else inputs_embeds  # (B, T, E)
-        batch_size, num_steps, _ = hidden.shape
         before = cache if cache is not None else past_key_values
         before = before if before is not None else self.blank_state(batch_size)
-        reading = self._reading(attention_mask, num_steps)
         if reading is not None:
             hidden = reading.moved(hidden, reading.order)
         outputs, ends = self.recurrence(hidden, before.layers, reading)

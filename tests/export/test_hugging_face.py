@@ -187,6 +187,38 @@ def test_an_unknown_word_of_a_prompt_is_no_padding(tmp_path: Path) -> None:
     torch.testing.assert_close(model.generate(ids, **how).logits[0], model(ids).logits[:, -1])
 
 
+@pytest.mark.parametrize("kind", ["byte", "bpe"])
+def test_a_tokenizer_without_an_end_of_text_pads_with_a_type_that_the_model_does_not_have(
+    kind: str, tmp_path: Path
+) -> None:
+    """What transformers itself advises for a tokenizer that cannot pad, without a type that takes probability."""
+    ours = train_tokenizer(TokenizerConfig(kind=kind, eos="none"), SENTENCES, num_documents=1)  # type: ignore[arg-type]
+    export_hugging_face(make_loaded(ours), tmp_path / "m", num_texts=20, license_name="mit")
+    with offline() as transformers:
+        model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m", trust_remote_code=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "m", trust_remote_code=True)
+    assert (tokenizer.eos_token, tokenizer.pad_token) == (None, None)
+    with pytest.raises(ValueError, match="does not have a padding token"):
+        tokenizer(SENTENCES, padding=True)
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    assert tokenizer.pad_token_id == ours.vocab_size == model.config.vocab_size
+    how: dict[str, Any] = {"max_new_tokens": 5, "do_sample": False}
+    for side in ("left", "right"):
+        tokenizer.padding_side = side
+        batch = tokenizer(SENTENCES[:2], padding=True, return_tensors="pt")
+        alone = [tokenizer(text, return_tensors="pt")["input_ids"] for text in SENTENCES[:2]]
+        written = model.generate(**batch, **how, pad_token_id=tokenizer.pad_token_id)[:, -5:]  # as a pipeline does
+        for row, ids in zip(written, alone, strict=True):
+            assert torch.equal(row, model.generate(ids, **how)[0, -5:])
+    labels = transformers.DataCollatorForLanguageModeling(tokenizer, mlm=False)(
+        [tokenizer(text) for text in SENTENCES[:2]]
+    )
+    counted = [len(ids[0]) - 1 for ids in alone]
+    losses = [model(ids, labels=ids).loss for ids in alone]
+    expected = sum(loss * number for loss, number in zip(losses, counted, strict=True)) / sum(counted)
+    torch.testing.assert_close(model(**labels).loss, expected)
+
+
 def test_a_row_without_a_token_keeps_its_state(exported: tuple[Any, Any, Path]) -> None:
     model, _, _ = exported
     before = model(IDS[:, :10]).cache
