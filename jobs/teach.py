@@ -58,6 +58,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
             lambda: open_model(found, corpus.tokenizer, device=device, precision="float32", setting="teacher"),
             path=str(found.path),
             on_tokens=count.add,
+            on_kept=count.keep,
         )
     num_bytes = sum(entry.bytes for entry in stored.entries)
     print(

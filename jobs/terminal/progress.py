@@ -81,22 +81,25 @@ class ShardProgress(MovingLine):
         super().__init__(stream=stream)
         self.started = time.monotonic()
         self.num_bytes = 0
-        self.num_tokens = 0
+        self.new_bytes = self.new_tokens = 0  # without what an earlier sitting has done
 
     def show(self, entry: dict[str, Any], total_bytes: int) -> None:
         """Add the shard of ``entry`` to what is done of ``total_bytes`` of text."""
         self.num_bytes += entry["source_bytes"]
-        self.num_tokens += entry["num_tokens"]
+        if entry.get("is_kept"):
+            self.started = time.monotonic()
+        else:
+            self.new_bytes += entry["source_bytes"]
+            self.new_tokens += entry["num_tokens"]
         seconds = max(time.monotonic() - self.started, 1e-9)
-        left = (total_bytes - self.num_bytes) * seconds / max(1, self.num_bytes)
         if self.num_bytes >= total_bytes:  # a log file shows the end, however soon it comes
             self.last_shown = -LOG_EVERY_SECONDS
-        self.move(
-            self.num_bytes / max(1, total_bytes),
-            f"prepared {self.num_bytes / 1e6:,.1f} MB  "
-            f"{self.num_bytes / 1e6 / seconds:,.1f} MB/s  {self.num_tokens / seconds:,.0f} tokens/s  "
-            f"{duration(left)} left",
-        )
+        done = f"prepared {self.num_bytes / 1e6:,.1f} MB"
+        if self.new_bytes:
+            left = (total_bytes - self.num_bytes) * seconds / self.new_bytes
+            speed = f"{self.new_bytes / 1e6 / seconds:,.1f} MB/s  {self.new_tokens / seconds:,.0f} tokens/s"
+            done += f"  {speed}  {duration(left)} left"
+        self.move(self.num_bytes / max(1, total_bytes), done)
         if self.num_bytes >= total_bytes:
             self.close()
 
@@ -112,12 +115,18 @@ class Count(MovingLine):
         self.doing = doing
         self.total = total
         self.unit = unit
-        self.done = 0
+        self.done = self.kept = 0
         self.started = self.last_shown = self.looked = time.monotonic()
 
     def expect(self, total: int) -> None:
         """Set how much there is to do, if that is only known once it begins."""
         self.total = total
+
+    def keep(self, number: int) -> None:
+        """Add what an earlier sitting has done, which says nothing about the speed of this one."""
+        self.done += number
+        self.kept += number
+        self.started = time.monotonic()
 
     def add(self, number: int = 1) -> None:
         """Add ``number`` to what is done."""
@@ -126,12 +135,12 @@ class Count(MovingLine):
         if now - self.looked < MOVE_EVERY_SECONDS:
             return
         self.looked = now
-        seconds = now - self.started
-        left = max(0, self.total - self.done) * seconds / max(1, self.done)
+        seconds, new = now - self.started, self.done - self.kept
+        left = max(0, self.total - self.done) * seconds / max(1, new)
         self.move(
             min(1.0, self.done / max(1, self.total)),
             f"{self.doing} {self.done:,} of {self.total:,} {self.unit}  "
-            f"{self.done / seconds:,.0f} {self.unit}/s  {duration(left)} left",
+            f"{new / seconds:,.0f} {self.unit}/s  {duration(left)} left",
         )
 
     def __enter__(self) -> Count:

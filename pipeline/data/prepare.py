@@ -78,7 +78,8 @@ def prepare(
 
     Args:
         map_tasks: does each task somewhere and yields the results, in any order.
-        on_shard: called with each shard's entry when it is done, and the source bytes of all shards.
+        on_shard: called with each shard's entry when it is done, and the source bytes of all shards; ``is_kept`` is in
+            the entry of one that an earlier, interrupted preparation finished.
         say: called with sentences that the user should know about the corpus.
 
     Raises:
@@ -183,7 +184,7 @@ def run_ranges(
         for name in damaged:
             del entries[name]
     for entry in entries.values():
-        on_shard(entry, total)
+        on_shard({**entry, "is_kept": True}, total)
     for entry in map_tasks([task for name, task in tasks.items() if name not in entries]):
         entries[entry["name"]] = entry
         on_shard(entry, total)

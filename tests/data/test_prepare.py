@@ -106,7 +106,9 @@ def test_order_and_interruption_do_not_change_a_byte(
         made.append(len(tasks))
         return backwards(tasks)
 
-    prepare(again, map_tasks=counted, on_shard=lambda entry, total: None)
+    kept: list[bool] = []
+    prepare(again, map_tasks=counted, on_shard=lambda entry, total: kept.append("is_kept" in entry))
+    assert kept == [True] * 2 + [False] * made[-1]
     assert files_of(tmp_path / "again") == expected
     assert made[1:] == [len([name for name in expected if name.endswith(".arrow")]) - 2]
 

@@ -1,5 +1,6 @@
 """Evaluate and compress say how far they are, also in a pipe and whatever they measure."""
 
+import io
 import json
 import re
 from collections.abc import Callable
@@ -25,6 +26,38 @@ def run(make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> 
     for name in ("LOG_EVERY_SECONDS", "MOVE_EVERY_SECONDS"):
         monkeypatch.setattr(progress, name, 0.0)
     return str(config.run.directory)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, which stands still unless it is changed; progress is shown without waiting."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    for name in ("LOG_EVERY_SECONDS", "MOVE_EVERY_SECONDS"):
+        monkeypatch.setattr(progress, name, 0.0)
+    return now
+
+
+def test_what_an_earlier_sitting_prepared_says_nothing_about_the_speed_of_this_one(clock: list[float]) -> None:
+    stream = io.StringIO()
+    shown = progress.ShardProgress(stream=stream)
+    clock[0] += 3  # texts are compared
+    for _ in range(6):
+        shown.show({"source_bytes": 1_000_000, "num_tokens": 300_000, "is_kept": True}, 10_000_000)
+    clock[0] += 2
+    shown.show({"source_bytes": 1_000_000, "num_tokens": 300_000}, 10_000_000)
+    lines = stream.getvalue().splitlines()
+    assert lines[5].endswith("prepared 6.0 MB")
+    assert lines[6].endswith("prepared 7.0 MB  0.5 MB/s  150,000 tokens/s  0:06 left")
+
+
+def test_a_count_that_goes_on_knows_its_own_speed(clock: list[float]) -> None:
+    stream = io.StringIO()
+    count = progress.Count("taught", 1_000, "tokens", stream=stream)
+    count.keep(600)
+    clock[0] += 2
+    count.add(100)
+    assert stream.getvalue().endswith("taught 700 of 1,000 tokens  50 tokens/s  0:06 left\n")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from jobs import teach
+from jobs.terminal.progress import Count
 from pipeline import config as configuration
 from pipeline import launch
 from pipeline.config import Config
@@ -196,7 +197,12 @@ def test_an_interrupted_job_is_continued_and_writes_the_same(
     for name in ("teacher.json", "train-00003.topk", "train-00004.json"):
         (folder / name).unlink()
     kept = (folder / "train-00002.topk").stat().st_mtime_ns
+    told: list[tuple[str, int]] = []
+    for name in ("add", "keep"):
+        monkeypatch.setattr(Count, name, lambda count, number, name=name: told.append((name, number)))
     assert teach.main(arguments) == first
+    assert [name for name, _ in told] == ["keep", "keep", "keep", "add", "add"]
+    assert sum(number for _, number in told) == first["tokens"]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
     assert (folder / "train-00002.topk").stat().st_mtime_ns == kept
     assert teach.main(arguments) == first  # everything is there already

@@ -102,13 +102,14 @@ def store(
     *,
     path: str,
     on_tokens: Callable[[int], None] = lambda number: None,
+    on_kept: Callable[[int], None] = lambda number: None,
 ) -> StoredLogits:
     """Write all files that are missing, the manifest last; returns the logits, opened.
 
     Args:
         load: returns the teacher; called only if it is needed.
         path: where the teacher is, for people.
-        on_tokens: called with the number of tokens of each file that is done.
+        on_tokens, on_kept: called with the number of tokens of each file that is done, or was before.
 
     Raises:
         UserError: the folder holds something else.
@@ -128,13 +129,14 @@ def store(
     model: TeacherModel | None = None
     for number, (start, stop) in enumerate(pairwise(bounds)):
         name = file_name(origin.split, number)
-        entry = finished(folder, name, origin, start, stop)
+        entry, told = finished(folder, name, origin, start, stop), on_kept
         if entry is None:
+            told = on_tokens
             model = model or load()
             rows = rows_of(model, tokens, origin, start, stop, begin_id=_begin_id(corpus, origin))
             entry = write_rows(folder, name, origin, start, rows)
         entries.append(entry)
-        on_tokens(stop - start)
+        told(stop - start)
     write_manifest(folder, origin, entries, teacher=path)
     return StoredLogits(folder)
 
