@@ -58,10 +58,18 @@ def main(argv: list[str]) -> dict[str, Any] | None:
 
 
 def preview(config: Config) -> dict[str, Any]:
-    """Return what a comparison would be: each variant's width and parameters, runs, tokens. Writes nothing."""
+    """Return what a comparison would be: each variant's width and parameters, runs, tokens. Writes nothing.
+
+    Raises:
+        UserError: for what the comparison would refuse once its corpus is prepared.
+    """
+    from functools import partial
+
+    from pipeline.cluster import ahead, rules
+    from pipeline.compare.checks import check_runs
     from pipeline.compare.plan import Comparison
     from pipeline.compare.variants import check_comparison
-    from pipeline.data.prepare import count_tokens
+    from pipeline.data.counting import count_tokens
     from pipeline.dry_run import counted_data
     from pipeline.training.horizon import total_tokens
 
@@ -70,6 +78,10 @@ def preview(config: Config) -> dict[str, Any]:
     tokens = total_tokens(config.train, data)
     variants, search = check_comparison(config)
     comparison = Comparison.of(config, variants, search, vocab_size=counts.vocab_size, tokens=tokens)
+    ahead.check_comparison(config, counts)
+    data_of = partial(counted_data, counts=counts)
+    check_runs(config, comparison, num_tokens=counts.tokens, are_counted=counts.is_exact, data_of=data_of)
+    rules.room(config)
     return {
         "vocab_size": counts.vocab_size,
         **{f"{one.name} at {one.target:,}": size_in_words(one) for one in comparison.sizes},

@@ -29,7 +29,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     early.note_unused(config, only=("corpus", "tokenizer", "data"))
 
     from jobs.terminal.progress import ShardProgress
-    from pipeline.data.prepare import count_tokens
+    from pipeline.data.counting import count_tokens
     from pipeline.paths import absolute
 
     if arguments.dry_run:

@@ -44,13 +44,17 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     from jobs.terminal.progress import ShardProgress, duration
     from jobs.terminal.search import SearchProgress, continued_by
     from pipeline.cluster import rules, search
+    from pipeline.cluster.ahead import check_search
+    from pipeline.data.counting import count_tokens
     from pipeline.dry_run import dry_run
     from pipeline.search.leaderboard import BEST
     from pipeline.search.preview import preview
     from pipeline.search.report import REPORT
 
     if arguments.dry_run:
-        figures = dry_run(rules.with_budget(config))
+        counts = count_tokens(config)
+        figures = dry_run(rules.with_budget(config), counts)
+        check_search(config, space, counts, budget_tokens=figures["total_tokens"])
         worker, num_concurrent = rules.room(config)
         of_search = preview(
             config, space, vocab_size=figures["vocab_size"], budget_tokens=figures["total_tokens"],

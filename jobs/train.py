@@ -35,10 +35,8 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     early.check_apart(config)
     early.note_unused(config)
 
-    from pipeline.dry_run import dry_run
-
     if arguments.dry_run:
-        return print_dry_run(config, {**dry_run(config), **({"seeds": seeds} if seeds else {})})
+        return print_dry_run(config, preview(config, seeds, fresh=arguments.fresh))
     again = command_again("train", [argument for argument in argv if argument != "--fresh"])
     how: dict[str, Any] = {"again": again, "fresh": arguments.fresh, "verbose": arguments.verbose}
     if seeds:
@@ -48,6 +46,23 @@ def main(argv: list[str]) -> dict[str, Any] | None:
         result = train(config, **how)
         print_result(config, result)
     return result
+
+
+def preview(config: Config, seeds: list[int], *, fresh: bool) -> dict[str, Any]:
+    """Return what a run, or one for each of ``seeds``, would be. Raises ``UserError`` for what would be refused."""
+    from pipeline import launch, resources
+    from pipeline.cluster.address import address_of
+    from pipeline.data.counting import count_tokens
+    from pipeline.dry_run import dry_run
+    from pipeline.paths import of_seed
+
+    if config.cluster.backend == "local" or not address_of(config.cluster):
+        resources.check_here(config.cluster)
+    counts = count_tokens(config)
+    figures = dry_run(config, counts)
+    for one in [of_seed(config, seed) for seed in seeds] or [config]:
+        launch.check_ahead(one, counts, fresh=fresh, start_over="--fresh")
+    return {**figures, **({"seeds": seeds} if seeds else {})}
 
 
 def argument_parser() -> argparse.ArgumentParser:

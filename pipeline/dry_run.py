@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import Config, changes
+from pipeline.data.counting import Counts, count_tokens
+from pipeline.data.document_pools import begin_of_documents
 from pipeline.data.documents import Documents
-from pipeline.data.prepare import Counts, count_tokens
 from pipeline.data.streams import Streams
 from pipeline.data.training_data import training_data
 from pipeline.data.windows import ArrayTokens, TrainingData
@@ -19,13 +20,16 @@ from pipeline.training.memory import num_parameters, number_bytes, parameter_byt
 NOT_COUNTED = "counted once the corpus is prepared (jobs.prepare); until then, steps are those without train.max_words"
 
 
-def dry_run(config: Config) -> dict[str, Any]:
+def dry_run(config: Config, counts: Counts | None = None) -> dict[str, Any]:
     """Return the parameters, tokens and steps of a run of ``config``, and an estimate of its memory.
+
+    Args:
+        counts: of its corpus; None: they are made now.
 
     Raises:
         UserError: no text, or too little of it for a window.
     """
-    counts = count_tokens(config)
+    counts = counts or count_tokens(config)
     vocab_size = counts.vocab_size
     number = num_parameters(config, vocab_size)
     data = counted_data(config, counts)
@@ -77,4 +81,5 @@ def counted_data(config: Config, counts: Counts) -> TrainingData:
         return Streams.of(ArrayTokens(np.empty(counts.tokens["train"], dtype=np.uint8)), config.train)
     ends = np.cumsum(counts.lengths)
     tokens = ArrayTokens(np.empty(ends[-1], dtype=np.uint8), starts=ends - counts.lengths)
-    return Documents.of(tokens, config.data, config.train, begin_id=0)
+    begin_id = 0 if counts.tokenizer is None else begin_of_documents(counts.tokenizer)
+    return Documents.of(tokens, config.data, config.train, begin_id=begin_id)

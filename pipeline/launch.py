@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from pipeline import resources, run, status
 from pipeline.config import Config
+from pipeline.data.counting import Counts
 from pipeline.data.directory import Say
 from pipeline.data.prepare import OnShard, prepare_in_process
 from pipeline.data.shards import PreparedCorpus
@@ -136,8 +137,21 @@ def train(
 
 def check(config: Config, corpus: PreparedCorpus, ranks: Executor, *, fresh: bool, start_over: str) -> None:
     """Do what ``status.check`` does; if only the existing run is in the way, say how to ``start_over``."""
-    try:
+    with saying(start_over):
         status.check(config, corpus, num_workers=ranks.num_workers, fresh=fresh)
+
+
+def check_ahead(config: Config, counts: Counts, *, fresh: bool, start_over: str) -> None:
+    """Do what ``status.check_ahead`` does; if only the existing run is in the way, say how to ``start_over``."""
+    with saying(start_over):
+        status.check_ahead(config, counts, fresh=fresh)
+
+
+@contextmanager
+def saying(start_over: str) -> Iterator[None]:
+    """Add how to ``start_over`` to the refusal of a directory that cannot be continued."""
+    try:
+        yield
     except CannotContinueError as error:
         raise UserError(f"{error}\n({start_over} starts over)") from None
 

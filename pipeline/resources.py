@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.config import Config
+from pipeline.config import ClusterConfig, Config
 from pipeline.container import cpu_limit
 from pipeline.errors import UserError
 
@@ -61,6 +61,13 @@ def check_cpus(num_workers: int, each: int) -> None:
             f"cluster.cpus_per_worker: {num_workers} workers of {each:,} CPUs are more than {MOST_SHARERS} times the "
             f"{available_cpus()} CPUs of this machine"
         )
+
+
+def check_here(cluster: ClusterConfig) -> torch.device:
+    """Return the device of workers on this machine alone. Raises ``UserError`` for far too many, or a missing GPU."""
+    count, each = cluster.num_workers, cluster.cpus_per_worker
+    check_cpus(1 if count == "auto" else count, 1 if each == "auto" else each)
+    return resolve_device(cluster.device)
 
 
 def resolve_device(device: str, *, argument: str = "cluster.device") -> torch.device:

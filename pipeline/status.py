@@ -13,7 +13,9 @@ from typing import Any
 from pipeline import config as configuration
 from pipeline import run
 from pipeline.config import Config, changes
+from pipeline.data.counting import Counts
 from pipeline.data.shards import PreparedCorpus
+from pipeline.data.tokenizer import Tokenizer
 from pipeline.errors import UserError
 from pipeline.generate import prompt_ids
 from pipeline.model.head.build import cutoffs_for
@@ -39,7 +41,7 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int, fresh: bo
     check_data(config, corpus, num_workers)
     configuration.check_accumulation(config.train, num_workers)
     shapes_of(config.model, corpus.vocab_size)
-    check_between_windows(config, corpus)
+    check_between_windows(config, num_valid_of(corpus), corpus.tokenizer)
     found = None if fresh else checkpoint.newest(str(config.run.directory))
     teacher = None
     if config.train.teacher is not None and (found is None or not ended(config, corpus)):
@@ -52,6 +54,25 @@ def check(config: Config, corpus: PreparedCorpus, *, num_workers: int, fresh: bo
         if fresh:
             refuse_inside("train.initial_weights", config.train.initial_weights, config)
         check_initial_weights(config, corpus)
+
+
+def check_ahead(config: Config, counts: Counts, *, fresh: bool = False) -> None:
+    """Find what ``check`` would find, before anything is prepared: all of it if the corpus is prepared already.
+
+    Otherwise what depends on the files of the corpus, or on a tokenizer that is not learnt yet, is left to ``check``.
+
+    Raises:
+        UserError: as ``check``.
+    """
+    count = config.cluster.num_workers
+    num_workers = 1 if count == "auto" else count
+    if counts.prepared is not None:
+        check(config, counts.prepared, num_workers=num_workers, fresh=fresh)
+        return
+    configuration.check_accumulation(config.train, num_workers)
+    shapes_of(config.model, counts.vocab_size)
+    if counts.tokenizer is not None:
+        check_between_windows(config, counts.tokens.get("valid") if counts.is_exact else None, counts.tokenizer)
 
 
 def refuse_inside(setting: str, path: str, config: Config) -> None:
@@ -69,14 +90,29 @@ def check_data(config: Config, corpus: PreparedCorpus, num_workers: int) -> None
             raise UserError(f"train.changes: at {tokens:,} tokens: {error}" if tokens else str(error)) from None
 
 
-def check_between_windows(config: Config, corpus: PreparedCorpus) -> None:
-    """Raise ``UserError`` for what would end the run only at its first validation."""
-    layout = config.data.layout
-    if "valid" in corpus.splits and len(corpus.splits["valid"]) < 2:
-        raise UserError("corpus.valid: a single token of validation text cannot be scored; at least 2 are needed")
+def check_between_windows(config: Config, num_valid: int | None, tokenizer: Tokenizer) -> None:
+    """Raise ``UserError`` for what would end the run only at its first validation.
+
+    Args:
+        num_valid: tokens of the validation split, None if there is none.
+    """
+    if num_valid is not None:
+        check_scored("valid", num_valid)
     if config.run.sample_tokens:
-        tokenizer = corpus.tokenizer.of_form(config.corpus.normalize)
-        prompt_ids(tokenizer, config.run.sample_prompt, layout=layout, argument="run.sample_prompt")
+        tokenizer = tokenizer.of_form(config.corpus.normalize)
+        prompt_ids(tokenizer, config.run.sample_prompt, layout=config.data.layout, argument="run.sample_prompt")
+
+
+def check_scored(split: str, num_tokens: int) -> None:
+    """Raise ``UserError`` for a held-out split of a single token."""
+    if num_tokens < 2:
+        text = "validation" if split == "valid" else split
+        raise UserError(f"corpus.{split}: a single token of {text} text cannot be scored; at least 2 are needed")
+
+
+def num_valid_of(corpus: PreparedCorpus) -> int | None:
+    """Return the number of tokens of the validation split, None if there is none."""
+    return len(corpus.splits["valid"]) if "valid" in corpus.splits else None
 
 
 def check_initial_weights(config: Config, corpus: PreparedCorpus) -> None:

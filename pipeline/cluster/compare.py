@@ -17,10 +17,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from pipeline import resources
+from pipeline import resources, run
 from pipeline.cluster.prepare import prepare
 from pipeline.cluster.room import check_capacity
 from pipeline.cluster.rules import Rules, budget, plan_trials
@@ -30,7 +31,8 @@ from pipeline.cluster.tasks import Tasks, on_ray
 from pipeline.cluster.train import Plan
 from pipeline.compare import costs as costing
 from pipeline.compare import page, scores
-from pipeline.compare.epochs import check_lengths, fewest_tokens_per_epoch
+from pipeline.compare.checks import check_runs
+from pipeline.compare.epochs import fewest_tokens_per_epoch
 from pipeline.compare.findings import Findings, findings_of
 from pipeline.compare.plan import Comparison, Planned
 from pipeline.compare.variants import check_comparison
@@ -128,9 +130,9 @@ def compare(
 def rules_of(config: Config, corpus: PreparedCorpus, plan: Plan) -> ComparisonRules:
     """The rules of the comparison of ``config`` on ``corpus``. Raises ``UserError`` like ``compare``."""
     comparison = comparison_of(config, corpus)
-    check_lengths(config, comparison.sizes, corpus)
-    if scores.split_of(corpus, config) not in corpus.splits:
-        raise UserError(f"compare.split: the prepared corpus has no {config.compare.split} split")
+    num_tokens = {split: len(tokens) for split, tokens in corpus.splits.items()}
+    data_of = partial(run.training_data, corpus=corpus, rank=0, world_size=1)
+    check_runs(config, comparison, num_tokens=num_tokens, data_of=data_of)
     trial = comparison.trial_config(config, tokens_per_epoch=fewest_tokens_per_epoch(config, comparison, corpus))
     return ComparisonRules(trial, Space({}), max(comparison.lengths), [], plan, comparison)
 
@@ -146,7 +148,7 @@ def finish(rules: ComparisonRules, config: Config, directory: RunDirectory, *, t
     """Score and measure what is still missing, then write the tables and the page."""
     standing = Standing.of(read_journal(directory.path))
     corpus = open_prepared(config.data.directory)
-    split = scores.split_of(corpus, config)
+    split = scores.split_of(corpus.splits, config)
     no_bits = split_held_out(corpus, split, layout=config.data.layout).why_not
     scored = score_all(rules, config, directory, standing, split=split, tasks=tasks, say=say)
     costs = measure_all(rules, config, directory, standing, tasks=tasks, say=say)

@@ -12,7 +12,7 @@ from pipeline import config as configuration
 from pipeline import resources, run
 from pipeline.cluster.address import address_of
 from pipeline.cluster.growth import has_unknown_limits
-from pipeline.cluster.room import most_places, nodes_to_come, places
+from pipeline.cluster.room import check_capacity, most_places, nodes_to_come, places
 from pipeline.cluster.session import ray_session
 from pipeline.cluster.train import Plan, plan_workers
 from pipeline.config import Config
@@ -160,16 +160,18 @@ def room(config: Config) -> tuple[resources.Worker, int]:
     """What a worker of a trial would have here, and how many trials would run at once on the cluster.
 
     Raises:
-        UserError: no cluster answers at the address that is set, or a GPU is asked for and there is none.
+        UserError: no cluster answers at the address that is set, it can never hold the workers of a trial, or a GPU is
+            asked for and there is none.
     """
     cluster = config.cluster
     if address_of(cluster):
         with ray_session(cluster):
             plan = plan_trials(config)
+            check_capacity(plan.num_workers, plan.resources)
             at_once = Rules(config, Space({}), 0, [], plan).most_at_once()
         device = resources.resolve_device("auto" if plan.use_gpu else "cpu")
         return resources.Worker(device, num_threads=plan.cpus_per_worker), at_once
-    device = resources.resolve_device(cluster.device)
+    device = resources.check_here(cluster)
     num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     threads = cluster.cpus_per_worker if cluster.cpus_per_worker != "auto" else 1
     here = {"CPU": float(resources.available_cpus()), "GPU": float(num_gpus)}

@@ -39,7 +39,7 @@ from pipeline.files import UnwritableError, write_file
 from pipeline.launch import stopping_on_signals
 from pipeline.search.adopted import records_of_trials
 from pipeline.search.checks import first_settings
-from pipeline.search.corpora import check_comparable, has_other_tokens
+from pipeline.search.corpora import check_budget, check_comparable, has_other_tokens
 from pipeline.search.exploits import Exploits
 from pipeline.search.journal import JOURNAL, SEARCH, Journal, JournalTail, begin_journal, kind_of, read_journal
 from pipeline.search.keeping import Keeper
@@ -52,6 +52,7 @@ from pipeline.search.report import REPORT, Findings, write_report
 from pipeline.search.schedulers import milestones_of
 from pipeline.search.space import check_space, check_validation
 from pipeline.search.standing import Standing
+from pipeline.status import check_scored
 from pipeline.training.directory import RunDirectory
 from pipeline.training.monitor import Record
 
@@ -96,6 +97,8 @@ def search(
     space = check_space(config)
     check_population(config)
     check_validation(config)
+    if has_other_tokens(space):
+        check_budget(with_budget(config))
     first = first_settings(config, space)
     directory = RunDirectory(str(config.run.directory))
     with directory.locked():
@@ -108,6 +111,7 @@ def search(
             check_capacity(plan.num_workers, plan.resources)
             corpus = prepare(config, on_shard=on_shard, say=say)
             check_same_corpus(records, corpus)
+            check_scored("valid", len(corpus.splits["valid"]))
             if has_other_tokens(space):
                 check_comparable(with_budget(config), corpus)
             trial_config = with_budget(config)

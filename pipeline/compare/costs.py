@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pipeline.allocator import keep_freed_memory
-from pipeline.compare.memory import training_peaks, with_context
+from pipeline.compare.memory import training_peaks, with_context, with_window
 from pipeline.compare.plan import Comparison
 from pipeline.compare.speed import AfterContext, Timing, token_times, training_times
 from pipeline.compare.widths import Sized
@@ -120,6 +121,16 @@ def measure(
             contexts[key][context] = found
     measured = {key: Cost(trainings[key], peaks[key], contexts[key]) for key in configs}
     return Costs(measured, machine_of(worker))
+
+
+def check_measured(config: Config, comparison: Comparison) -> None:
+    """Raise ``UserError`` for a context or a window that a variant, or one of its draws, cannot have."""
+    for one, draw in product(comparison.sizes, comparison.draws or [{}]):
+        model = one.variant.config(config, {**one.settings, **draw})
+        for length in config.compare.window_lengths:
+            with_window(model, length)
+        for context in config.compare.contexts:
+            with_context(model, context)
 
 
 def machine_of(worker: Worker) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from pipeline.compare.plan import Comparison
@@ -10,6 +10,7 @@ from pipeline.compare.widths import Sized
 from pipeline.config import Config
 from pipeline.data.shards import PreparedCorpus
 from pipeline.data.training_data import training_data
+from pipeline.data.windows import TrainingData
 from pipeline.errors import UserError
 from pipeline.search.candidates import as_key
 
@@ -33,11 +34,15 @@ def fewest_tokens_per_epoch(config: Config, comparison: Comparison, corpus: Prep
     return min(found)
 
 
-def check_lengths(config: Config, sizes: Sequence[Sized], corpus: PreparedCorpus) -> None:
-    """Raise ``UserError`` for a variant with too little text for one of its windows."""
+def check_lengths(config: Config, sizes: Sequence[Sized], data_of: Callable[[Config], TrainingData]) -> None:
+    """Raise ``UserError`` for a variant with too little text for one of its windows.
+
+    Args:
+        data_of: the configuration of a run → its training split.
+    """
     for variant in dict.fromkeys(one.variant.name for one in sizes):
         one = next(one for one in sizes if one.name == variant)
         try:
-            training_data(one.variant.config(config, one.settings), corpus, rank=0, world_size=1)
+            data_of(one.variant.config(config, one.settings))
         except UserError as error:
             raise UserError(f"compare.variants: {variant}: {error}") from None

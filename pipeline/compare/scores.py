@@ -5,7 +5,8 @@ Letters: T time, R rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ from pipeline.training import checkpoint
 NUM_ROWS, LONGEST_CONTEXT = 512, 512
 # rows side by side, and tokens of all of these at a time: attention moves the cache of each row once per window
 ROWS_AT_ONCE, TOKENS_AT_ONCE = 64, 1 << 13
+# how models are scored, raised whenever figures of both ways cannot be compared; 1: the rows of ``depths`` were read
+# across documents
+METHOD = 2
 # tokens read before the target, the fewest of each group; the last group extends to the longest context
 DEPTHS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 
@@ -55,19 +59,27 @@ class Scored:
         return self.nats / self.tokens
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {"method": METHOD, **asdict(self)}
 
     @classmethod
     def of_json(cls, values: dict[str, Any]) -> Scored:
         groups = {name: [Group(**group) for group in values[name]] for name in ("frequencies", "depths")}
-        return cls(**{**values, **groups})
+        return cls(**{name: value for name, value in values.items() if name != "method"} | groups)
 
 
-def split_of(corpus: PreparedCorpus, config: Config) -> str:
-    """The split that ``compare.split`` names."""
+def is_current(place: Path) -> bool:
+    """Whether the score in the file ``place`` was made by this ``METHOD``; also if the file cannot be read."""
+    try:
+        return bool(json.loads(place.read_text(encoding="utf-8")).get("method", 1) == METHOD)
+    except (OSError, ValueError, AttributeError):
+        return True
+
+
+def split_of(splits: Collection[str], config: Config) -> str:
+    """The one of ``splits`` that ``compare.split`` names."""
     if config.compare.split != "auto":
         return config.compare.split
-    return "test" if "test" in corpus.splits else "valid"
+    return "test" if "test" in splits else "valid"
 
 
 def score_run(folder: Path, target: Path, corpus: PreparedCorpus, worker: Worker, *, split: str) -> None:

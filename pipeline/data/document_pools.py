@@ -21,12 +21,19 @@ POOL_TOKENS, MOST_READ_ALONG = 1 << 22, 1 << 16
 
 def begin_of_documents(tokenizer: Tokenizer) -> int:
     """What the model reads before a document's first token. Raises ``UserError`` if documents have no ``<eos>``."""
-    if tokenizer.eos_id is None or tokenizer.eos != "document":
+    eos_id = tokenizer.eos_id
+    check_ends("none" if eos_id is None else tokenizer.eos)
+    assert eos_id is not None
+    return eos_id
+
+
+def check_ends(eos: str) -> None:
+    """Raise ``UserError`` unless ``<eos>`` is put after each document; ``eos``: as in ``Tokenizer``."""
+    if eos != "document":
         raise UserError(
             "data.layout: documents begin and end with <eos>, but the corpus was prepared with "
-            f"tokenizer.eos={tokenizer.eos} (auto is none if the training text is one document: corpus.document)"
+            f"tokenizer.eos={eos} (auto is none if the training text is one document: corpus.document)"
         )
-    return tokenizer.eos_id
 
 
 def document_starts(tokens: Tokens) -> Ids:

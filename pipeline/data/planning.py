@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -69,6 +70,19 @@ def plan(tokenizer: Tokenizer, splits: Mapping[str, Sequence[Slice]], config: Co
             is_resumed = index > 0 and resumes(ordered[index - 1][-1], found[0])
             ranges.append(Range(f"{split}-{index:05d}", split, tuple(found), shuffle_seed, is_resumed))
     return ranges
+
+
+def tokens_by_pattern(ranges: Sequence[Range], num_tokens: Mapping[str, int]) -> dict[int, int]:
+    """Tokens of the training split by the number of their pattern, if it has a weight: then a range has a single one.
+
+    Args:
+        num_tokens: of each range, by its name.
+    """
+    found: Counter[int] = Counter()
+    for item in ranges:
+        if item.split == "train":
+            found[item.slices[0].reader.origin] += num_tokens[item.name]
+    return found
 
 
 def resumes(before: Slice, item: Slice) -> bool:

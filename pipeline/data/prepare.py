@@ -10,25 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline import storage
 from pipeline.config import Config
-from pipeline.data.corpus import texts_of
 from pipeline.data.corpus.deduplication import deduplicated, is_needed
-from pipeline.data.corpus.slices import mixture_of, num_bytes_of
 from pipeline.data.corpus.sources import changed_since
-from pipeline.data.corpus.splits import held_out_of_train
 from pipeline.data.directory import OtherCorpusError, Say, check_apart, locked, new_directory
-from pipeline.data.document_pools import document_lengths
+from pipeline.data.emptiness import check_has_tokens, check_weighted
 from pipeline.data.extracts import some, write_unread
-from pipeline.data.planning import Range, plan, unread
+from pipeline.data.planning import Range, plan, tokens_by_pattern, unread
 from pipeline.data.readers import Reader, Tally, TextSettings
 from pipeline.data.reuse import (
     Wanted,
@@ -48,10 +40,9 @@ from pipeline.data.shards import (
     sidecar_name,
     write_manifest,
 )
-from pipeline.data.tasks import KEPT, MapTasks, RangeTask, encoded, keep
-from pipeline.data.tokenizer import DEFAULT_BPE_VOCAB_SIZE, Ids, Tokenizer
+from pipeline.data.tasks import KEPT, MapTasks, RangeTask, keep
+from pipeline.data.tokenizer import Tokenizer
 from pipeline.data.vocabulary import tokenizer_of
-from pipeline.errors import UserError
 
 ROUNDS = 3  # of a preparation whose texts are written to meanwhile
 SUMS = ("num_tokens", "num_documents", "num_unknown", *Tally.names())
@@ -140,7 +131,10 @@ def make(config: Config, wanted: Wanted, *, map_tasks: MapTasks, on_shard: OnSha
     write_unread(directory, wanted.settings["sources"], unread(wanted.sources, ranges), map_tasks)
     contents = {split: split_entry(split, ranges, entries) for split in splits}
     for split, content in contents.items():
-        check_has_tokens(split, content, config)
+        check_has_tokens(split, content["num_tokens"], num_bytes=content["source_bytes"], corpus=config.corpus)
+    check_weighted(
+        tokens_by_pattern(ranges, {name: entry["num_tokens"] for name, entry in entries.items()}), config.corpus
+    )
     return {
         "dtype": tokenizer.dtype.name,
         "vocab_size": tokenizer.vocab_size,
@@ -202,66 +196,3 @@ def split_entry(split: str, ranges: Sequence[Range], entries: Mapping[str, dict[
     """The manifest's entry of a split: its shards in order, and their sums."""
     shards = [entries[item.name] for item in ranges if item.split == split]
     return {**{name: sum(shard[name] for shard in shards) for name in (*SUMS, "source_bytes")}, "shards": shards}
-
-
-def check_has_tokens(split: str, content: Mapping[str, Any], config: Config) -> None:
-    """Raises ``UserError`` for a split without a token, saying what to change if the training text was divided."""
-    if content["num_tokens"]:
-        return
-    held_out = [name for name, fraction in held_out_of_train(config.corpus).items() if fraction]
-    name = next((name for name in held_out if split in ("train", name)), None)
-    advice = f"; change corpus.{name}_fraction or name a corpus.{name}" if name else ""
-    raise UserError(f"corpus.{split}: there is no token in its {content['source_bytes']:,} bytes of text{advice}")
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What a preparation would give: tokens of each split, types, and the training documents if they are the layout."""
-
-    tokens: dict[str, int]
-    vocab_size: int
-    is_exact: bool
-    lengths: Ids | None = None  # tokens of each training document
-    prepared: PreparedCorpus | None = None  # None: not prepared
-
-
-def count_tokens(config: Config) -> Counts:
-    """Count without writing anything.
-
-    The counts are those of the manifest if the corpus is prepared, else made in memory; for BPE the tokens are
-    estimated at four bytes each, and the vocabulary is the one asked for.
-    """
-    wants_lengths = config.data.layout == "documents"
-    wanted = wanted_corpus(config)
-    with suppress(OtherCorpusError):
-        found = find_prepared(config, wanted, map_tasks=in_process, say=lambda sentence: None, writes=False)
-        if found is not None:
-            counts = {split: len(tokens) for split, tokens in found.splits.items()}
-            lengths = document_lengths(found.splits["train"]) if wants_lengths else None
-            return Counts(counts, found.vocab_size, True, lengths, found)
-    splits = wanted.texts
-    if is_needed(config.corpus):
-        splits, _ = deduplicated(splits, config.corpus, in_process)
-    if config.tokenizer.kind == "bpe":
-        mixed = {
-            split: list(chain(*mixture_of(slices, config.corpus.weights if split == "train" else None)))
-            for split, slices in splits.items()
-        }
-        counts = {split: num_bytes_of(slices) // 4 for split, slices in mixed.items()}
-        vocab_size = config.tokenizer.vocab_size or DEFAULT_BPE_VOCAB_SIZE
-        if config.tokenizer.path is not None:
-            vocab_size = tokenizer_of(splits["train"], config.tokenizer, in_process).vocab_size
-        if not wants_lengths:
-            return Counts(counts, vocab_size, False)
-        texts = texts_of(mixed["train"])
-        return Counts(counts, vocab_size, False, np.array([len(text.encode()) // 4 + 1 for text in texts]))
-    tokenizer = tokenizer_of(splits["train"], config.tokenizer, in_process)
-    counts = dict.fromkeys(splits, 0)
-    found_starts: list[Ids] = []
-    for item in plan(tokenizer, splits, config):
-        for ids, starts in encoded(tokenizer, item, Tally()):
-            if wants_lengths and item.split == "train":
-                found_starts.append(starts + counts["train"])
-            counts[item.split] += len(ids)
-    lengths = np.diff(np.concatenate(found_starts), append=counts["train"]) if found_starts else None
-    return Counts(counts, tokenizer.vocab_size, True, lengths)

@@ -25,7 +25,7 @@ def tokenizer_of(slices: Sequence[Slice], config: TokenizerConfig, map_tasks: Ma
     Raises:
         UserError: settings that do not go together, or a file that is not a tokenizer.
     """
-    num_documents = len(slices) if all(item.reader.is_one_document for item in slices) else 2
+    num_documents = num_documents_of(slices)
     is_learnt = config.path is None and config.kind != "byte"
     num_bytes = config.sample_bytes or (BPE_SAMPLE_BYTES if config.kind == "bpe" else None)
     if is_learnt and num_bytes is not None:
@@ -36,3 +36,8 @@ def tokenizer_of(slices: Sequence[Slice], config: TokenizerConfig, map_tasks: Ma
             counts = Counts.sum_of([counts, found])
         return from_counts(config, counts, eos=resolve_eos(config, num_documents=num_documents))
     return train_tokenizer(config, texts_of(slices) if is_learnt else [], num_documents=num_documents)
+
+
+def num_documents_of(slices: Sequence[Slice]) -> int:
+    """The number of documents in ``slices`` if each is one, else 2: whether there are several is all that matters."""
+    return len(slices) if all(item.reader.is_one_document for item in slices) else 2

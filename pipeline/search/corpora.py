@@ -55,16 +55,21 @@ def check_comparable(config: Config, corpus: PreparedCorpus) -> None:
 
     ``config`` is that of a trial.
     """
-    if config.train.max_tokens is None:
-        raise UserError(
-            "search.max_tokens: trials of different tokenizers have different numbers of tokens, so a search over "
-            "tokenizer.* needs the budget of a trial"
-        )
+    check_budget(config)
     held_out = split_held_out(corpus, "valid", layout=config.data.layout)
     if held_out.num_bytes is None:
         raise UserError(
             f"search.space: tokenizers are compared by bits per byte, which {corpus.directory} does not allow: "
             f"{held_out.why_not}"
+        )
+
+
+def check_budget(config: Config) -> None:
+    """Raise ``UserError`` if a trial of ``config``, with a tokenizer of its own, has no budget of tokens."""
+    if config.train.max_tokens is None:
+        raise UserError(
+            "search.max_tokens: trials of different tokenizers have different numbers of tokens, so a search over "
+            "tokenizer.* needs the budget of a trial"
         )
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from pipeline import config as configuration
 from pipeline.data import extracts
+from pipeline.data.counting import count_tokens
 from pipeline.data.directory import OtherCorpusError
-from pipeline.data.prepare import count_tokens, in_process, prepare, prepare_in_process
+from pipeline.data.prepare import in_process, prepare, prepare_in_process
 from pipeline.data.shards import MANIFEST
 from pipeline.data.verify import verify_texts
 from pipeline.errors import UserError

@@ -11,7 +11,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 from pipeline import config as configuration
 from pipeline.config import Config, CorpusConfig, TokenizerConfig
-from pipeline.data.prepare import count_tokens, prepare_in_process
+from pipeline.data.counting import count_tokens
+from pipeline.data.prepare import prepare_in_process
 from pipeline.data.tokenizer import LoadedTokenizer, load_tokenizer, pieces, train_tokenizer
 from pipeline.errors import UserError
 from pipeline.evaluate import text_held_out

@@ -16,7 +16,8 @@ from pipeline.data import prepare as preparation
 from pipeline.data import shards, vocabulary
 from pipeline.data.corpus import Slice, split_corpus, texts_of
 from pipeline.data.corpus.slices import num_bytes_of, sample
-from pipeline.data.prepare import count_tokens, in_process, prepare, prepare_in_process
+from pipeline.data.counting import count_tokens
+from pipeline.data.prepare import in_process, prepare, prepare_in_process
 from pipeline.data.readers import text as text_reader
 from pipeline.data.shards import writing
 from pipeline.data.tasks import CountTask, Task

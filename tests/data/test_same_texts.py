@@ -10,9 +10,10 @@ import pytest
 from pipeline import config as configuration
 from pipeline import launch
 from pipeline.data import extracts, reuse
+from pipeline.data.counting import count_tokens
 from pipeline.data.directory import OtherCorpusError
 from pipeline.data.extracts import Extract
-from pipeline.data.prepare import count_tokens, prepare_in_process
+from pipeline.data.prepare import prepare_in_process
 from pipeline.data.readers import Reader
 from pipeline.data.readers import text as text_reader
 from pipeline.data.shards import MANIFEST

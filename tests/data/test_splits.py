@@ -10,7 +10,8 @@ import pytest
 from pipeline.config import Config
 from pipeline.data.corpus import split_corpus
 from pipeline.data.corpus.slices import mixture_of
-from pipeline.data.prepare import count_tokens, prepare_in_process
+from pipeline.data.counting import count_tokens
+from pipeline.data.prepare import prepare_in_process
 from pipeline.errors import Notice
 from tests.data.corpora import TEXTS, corpus_config, texts_in, write_records
 
