@@ -184,7 +184,13 @@ def score_all(
     """The score of each trained model on the ``split``, by the name of its run; earlier scores are read."""
     trials = compared_trials(rules.comparison, standing)
     places = {trial.name: directory.path / SCORES / split / f"{trial.name}.json" for trial in trials}
-    missing = {name: place for name, place in places.items() if not place.exists()}
+    former = [name for name, place in places.items() if not scores.is_current(place)]
+    again = [name for name in former if RunDirectory(directory.path / TRIALS / name).checkpoints.exists()]
+    missing = {name: place for name, place in places.items() if name in again or not place.exists()}
+    if again:
+        say("scores that another version made in another way are made again")
+    if len(again) < len(former):
+        say("scores that another version made in another way are used as they are, as their runs are not here")
     if missing:
         say(f"scoring {len(missing)} trained models on the {split} split")
     tasks(
@@ -208,7 +214,7 @@ def measure_all(
     """What the models cost, measured now unless that was done before."""
     settings = costing.settings_of(rules.comparison, standing)
     wanted = costing.wanted_of(config, settings)
-    costs = costing.load(directory.path, wanted=wanted)
+    costs = costing.load(directory.path, wanted=wanted, say=say)
     if costs is None:
         say("measuring the models side by side, in turns")
         trial = rules.config.model_copy(update={"compare": config.compare})

@@ -27,6 +27,9 @@ from pipeline.strict_json import to_json
 COSTS = "costs.json"
 FREE = "optimizer.lr"  # steps are measured at a rate of their own
 Settings = Mapping[str, Mapping[str, Any]]  # by ``key_of``, then by dotted path
+# how models are measured, raised whenever figures of both ways cannot be compared; 1: states of training steps were
+# never made zero, whatever the run does
+METHOD = 2
 
 
 @dataclass(frozen=True)
@@ -148,11 +151,16 @@ def machine_of(worker: Worker) -> str:
 
 def save(directory: Path, costs: Costs, *, wanted: Mapping[str, Any]) -> None:
     """Write ``costs``, and what they were ``wanted`` for (see ``load``). Raises ``UnwritableError``."""
-    write_file(directory / COSTS, to_json({"wanted": wanted, **asdict(costs)}, indent=1) + "\n")
+    write_file(directory / COSTS, to_json({"method": METHOD, "wanted": wanted, **asdict(costs)}, indent=1) + "\n")
 
 
-def load(directory: Path, *, wanted: Mapping[str, Any]) -> Costs | None:
+def load(
+    directory: Path, *, wanted: Mapping[str, Any], say: Callable[[str], None] = lambda sentence: None
+) -> Costs | None:
     """Costs that were measured before; None if there are none, or they are of other models or settings.
+
+    Args:
+        say: called with a sentence if they were measured by another ``METHOD``, and so are of no use.
 
     Raises:
         UserError: the file was not written by this version.
@@ -163,6 +171,9 @@ def load(directory: Path, *, wanted: Mapping[str, Any]) -> Costs | None:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["wanted"] != json.loads(to_json(wanted)):
+            return None
+        if values.get("method", 1) != METHOD:
+            say(f"{path} was measured by another version, in another way: all models are measured again")
             return None
         return Costs.of_json(values)
     except FileNotFoundError:

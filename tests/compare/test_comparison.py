@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -76,7 +77,7 @@ class Here:
                     return
                 engine.ended(name, ended["ended"], ended["reason"])
 
-    def finish(self, *, draws: bool = True) -> Findings:
+    def finish(self, *, draws: bool = True, say: Callable[[str], None] = lambda sentence: None) -> Findings:
         """Score and measure the runs; ``draws``: also draw the pictures, which take most of the time."""
         with pytest.MonkeyPatch.context() as patch, self.directory.locked():
             patch.setattr("pipeline.compare.scores.NUM_ROWS", 4)
@@ -84,7 +85,7 @@ class Here:
             patch.setattr("pipeline.compare.speed.ROUND_SECONDS", 0.0)
             if not draws:
                 patch.setattr("pipeline.compare.page.pictures_of", lambda found: ({}, "none are drawn"))
-            return finish(self.rules, self.config, self.directory, tasks=in_turn, say=lambda sentence: None)
+            return finish(self.rules, self.config, self.directory, tasks=in_turn, say=say)
 
     def weights(self) -> dict[str, bytes]:
         """Run and checkpoint → weights."""
@@ -192,6 +193,37 @@ def test_a_run_worse_than_guessing_is_left_out(make_config: Callable[..., Config
     (row,) = [row for row in here.finish(draws=False).main.rows if row.lost]
     assert (list(row.scores), list(row.lost)) == ([2], [1])
     assert row.lost[1] == f"perplexity {vocab_size * 10:.4g}, above that of guessing among {vocab_size} types"
+
+
+def test_figures_of_another_version_are_made_again(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    """A file without the number of its method is of the first versions, which measured documents differently."""
+    here = Here(make_config({**VALUES, "run.directory": str(tmp_path / "run"), "compare.tokens": 200}))
+    here.train()
+    here.finish(draws=False)
+    costs, (scored, *_) = here.directory.path / "costs.json", sorted((here.directory.path / "scores/valid").iterdir())
+    for path in (costs, scored):
+        values = json.loads(path.read_text())
+        assert values.pop("method") == 2
+        path.write_text(json.dumps(values))
+    told: list[str] = []
+    undrawn = f"{here.directory.path / PAGE}: none are drawn"
+    here.finish(draws=False, say=told.append)
+    assert told[:2] == [
+        "scores that another version made in another way are made again",
+        "scoring 1 trained models on the valid split",
+    ]
+    assert told[2] == f"{costs} was measured by another version, in another way: all models are measured again"
+    assert all(json.loads(path.read_text())["method"] == 2 for path in (costs, scored))
+    told.clear()
+    here.finish(draws=False, say=told.append)
+    assert told == [undrawn]
+    scored.write_text(json.dumps(values))
+    shutil.rmtree(here.directory.path / "trials" / scored.stem)  # as on a machine to which only scores were copied
+    told.clear()
+    here.finish(draws=False, say=told.append)
+    assert told == [
+        "scores that another version made in another way are used as they are, as their runs are not here", undrawn,
+    ]  # fmt: skip
 
 
 @pytest.mark.ray
