@@ -30,6 +30,7 @@ class Exchange:
     def __init__(self, config: DdpConfig, times: StepTimes) -> None:
         self.config = config
         self.times = times
+        self.device = torch.device("cpu")  # of the gradients, once ``distribute`` knows them
         self.powersgd = None
         if config.communication == "powersgd":
             self.powersgd = PowerSGDState(
@@ -42,6 +43,7 @@ class Exchange:
 
     def distribute(self, module: nn.Module, *, apart: str | None = None) -> DistributedDataParallel:
         """Wrap ``module`` in DDP and average its gradients, but not those of the parameter named ``apart``."""
+        self.device = next(module.parameters()).device
         if apart is not None:
             module._ddp_params_and_buffers_to_ignore = [apart]  # type: ignore[assignment]
         ddp = DistributedDataParallel(
@@ -66,11 +68,24 @@ class Exchange:
             return bf16_compress_hook(None, bucket)  # type: ignore[arg-type]
         if self.powersgd is None:
             return allreduce_hook(None, bucket)  # type: ignore[arg-type]
+        self._forget_another(bucket)
         future = powerSGD_hook(self.powersgd, bucket)
         if not bucket.buffer().is_cuda:
             # its callbacks wait for further exchanges: with several buckets under way, all of gloo's threads might wait
             future.wait()
         return future
+
+    def _forget_another(self, bucket: dist.GradBucket) -> None:
+        """Forget what PowerSGD remembers of a bucket that now holds other parameters.
+
+        A change of settings may have added the embedding, whose gradient was taken as rows, or have taken it out.
+        """
+        assert self.powersgd is not None
+        index = bucket.index()
+        errors = self.powersgd.error_dict.get(index)
+        if errors is not None and len(errors) != len(bucket.buffer()):
+            for memory in (self.powersgd.error_dict, self.powersgd.p_memory_dict, self.powersgd.q_memory_dict):
+                memory.pop(index, None)
 
     def settled(self, num_steps: int) -> None:
         """Note that the next update is number ``num_steps`` (from 0) of the run."""
@@ -97,9 +112,10 @@ class Exchange:
         rank, world_size = dist.get_rank(), dist.get_world_size()
         for index, errors in state["errors"].items():
             own = errors[rank] if len(errors) == world_size else errors.mean(0)
-            self.powersgd.error_dict[index] = own.clone()
-        self.powersgd.p_memory_dict = dict(state["p"])
-        self.powersgd.q_memory_dict = dict(state["q"])
+            # rank 0 has gathered them in the host's memory
+            self.powersgd.error_dict[index] = own.to(self.device, copy=True)
+        self.powersgd.p_memory_dict = {index: part.to(self.device) for index, part in state["p"].items()}
+        self.powersgd.q_memory_dict = {index: part.to(self.device) for index, part in state["q"].items()}
 
 
 def mean_in_order(buffer: Tensor) -> Future[Tensor]:

@@ -6,13 +6,18 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch import nn
 
 from pipeline import config as configuration
-from pipeline.config import Config, ModelConfig
+from pipeline.config import Config, DdpConfig, ModelConfig
 from pipeline.data.prepare import prepare_in_process
+from pipeline.data.shards import open_prepared
 from pipeline.model.language_model import LanguageModel
-from pipeline.training import checkpoint
+from pipeline.training import checkpoint, communication
+from pipeline.training.communication import Exchange
 from pipeline.training.embedding_rows import EmbeddingRows, summed
+from pipeline.training.times import StepTimes
 from tests.training.ranks import Plan, train_on_ranks
 from tests.training.test_resume import assert_bitwise_equal, curve, end_state
 
@@ -105,6 +110,49 @@ def test_what_powersgd_left_out_is_kept_when_settings_change(variant: Callable[.
     train_on_ranks(2, Plan(whole, bucket_bytes=2000), Plan(broken, bucket_bytes=2000))
     assert curve(whole) == curve(broken)
     assert_bitwise_equal(end_state(whole), end_state(broken))
+
+
+def test_powersgd_begins_anew_with_a_bucket_that_a_change_gave_other_parameters(variant: Callable[..., Config]) -> None:
+    values = {
+        "ddp.communication": "powersgd",
+        "ddp.powersgd_after_steps": 2,
+        "optimizer.name": "sgd",
+        "train.bptt": 1,
+        "train.batch_size": 2,
+        "train.max_steps": 16,
+        "train.changes": [{"tokens": 16, "settings": {"optimizer.weight_decay": 0.1}}],
+    }
+    whole, broken = variant("whole", values), variant("broken", values)
+    train_on_ranks(2, Plan(whole), Plan(broken, stop_after=3), Plan(broken))
+    assert len(curve(whole)) == 16
+    assert curve(whole) == curve(broken)
+    assert_bitwise_equal(end_state(whole), end_state(broken))
+    (errors,) = end_state(whole)[1]["communication"]["errors"].values()
+    model = LanguageModel(whole.model, open_prepared(str(whole.data.directory)).vocab_size)
+    assert errors.shape == (2, model.num_parameters)  # the embedding's gradient, which was taken as rows, is among them
+
+
+class Unwrapped:
+    """Stands in for DDP."""
+
+    def __init__(self, module: nn.Module, **how: Any) -> None: ...
+
+    def register_comm_hook(self, state: object, hook: Callable[..., Any]) -> None: ...
+
+
+def test_what_powersgd_remembers_is_where_the_gradients_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(communication, "DistributedDataParallel", Unwrapped)
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    exchange = Exchange(DdpConfig(communication="powersgd"), StepTimes(torch.device("cpu")))
+    exchange.distribute(nn.Linear(3, 2, device="meta"))
+    # as rank 0 of a GPU has gathered it in the host's memory, after a change of settings
+    exchange.load_state_dict({"errors": {0: torch.zeros(2, 8)}, "p": {0: torch.zeros(2)}, "q": {0: torch.zeros(3)}})
+    state = exchange.powersgd
+    assert state is not None
+    for memory in (state.error_dict, state.p_memory_dict, state.q_memory_dict):
+        assert memory[0].device.type == "meta"
+    assert state.error_dict[0].shape == (8,)
 
 
 def test_combinations_that_would_not_be_exact_are_refused(make_config: Callable[..., Config]) -> None:
