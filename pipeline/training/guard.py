@@ -65,7 +65,7 @@ def check_loss(loop: Loop, loss: float) -> None:
 def check_validation_loss(loop: Loop, loss: float) -> None:
     """Stop a run whose validation ``loss`` is not finite, although no gradient so far has shown that."""
     if not math.isfinite(loss):
-        raise TrainingStoppedError(
+        raise DivergedError(
             f"the validation loss is not finite at step {loop.progress.step:,} (learning rate {loop.lr:.3g})"
         )
 

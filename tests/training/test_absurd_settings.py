@@ -16,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.evaluate import Score
 from pipeline.generate import generate, write_sample
 from pipeline.training import memory
-from pipeline.training.guard import TrainingStoppedError
+from pipeline.training.guard import DivergedError, TrainingStoppedError
 from tests import absurd
 
 TINY = {
@@ -120,7 +120,7 @@ def test_a_run_whose_validation_is_not_finite_stops(
     make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "evaluate", lambda *_, **__: Score(math.nan, 10, 1, num_bytes=10, why_not=""))
-    with pytest.raises(TrainingStoppedError, match=r"^the validation loss is not finite at step 2 "):
+    with pytest.raises(DivergedError, match=r"^the validation loss is not finite at step 2 "):
         launch.train(make_config(TINY), launch.in_process)
 
 
