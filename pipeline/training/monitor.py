@@ -82,6 +82,8 @@ class Monitor:
         kept = [record for record in records if record["step"] <= step and record["kind"] != "end"]
         self.notices = dropped_lines(directory.metrics, len(found) - len(records))
         self.number = max(map(number_of, records), default=0)
+        # the tokens up to which changes of settings are in the record
+        self.changed_at = max((record.get("tokens", 0) for record in kept if record["kind"] == "change"), default=0)
         with replacing(directory.metrics) as temporary:
             temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
         shutil.rmtree(directory.tensorboard, ignore_errors=True)

@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any
 
 from pipeline import config as configuration
-from pipeline.config import Config
+from pipeline.config import Config, changes
 from pipeline.errors import UserError
 from pipeline.files import telling_of_writes, write_file
 from pipeline.training import checkpoint
@@ -59,6 +59,8 @@ def observers(
         monitor.write("start", **start_facts(state, config, num_threads=num_threads))
         for text in notices:
             monitor.write("warning", step=progress.step, text=text)
+        if text := untold_change(config, monitor.changed_at, progress.tokens):
+            monitor.write("change", step=progress.step, tokens=progress.tokens, text=text)
         num_workers, tf32 = step.world_size, config.train.tf32
         utilization = Utilization(step.model, step.device, step.precision, tf32=tf32, num_workers=num_workers)
         profiler = None
@@ -70,6 +72,15 @@ def observers(
             )
             stack.enter_context(closing(profiler))
         yield {"monitor": monitor, "profiler": profiler, "utilization": utilization}
+
+
+def untold_change(config: Config, told: int, tokens: int) -> str:
+    """Say what has changed since ``told`` tokens; empty if nothing has.
+
+    A run that stopped where a change was due, or takes another's checkpoint, makes it by beginning with new settings.
+    """
+    before, after = (changes.in_force(config, place) for place in (told, tokens))
+    return changes.in_words(before, after)
 
 
 def train(loop: Loop, directory: RunDirectory) -> str:

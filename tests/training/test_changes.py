@@ -21,7 +21,7 @@ from pipeline.data.windows import ArrayTokens
 from pipeline.errors import UserError
 from pipeline.training import checkpoint
 from pipeline.training.horizon import Horizon, tokens_after, total_steps
-from pipeline.training.monitor import read
+from pipeline.training.monitor import Record, read
 from pipeline.training.step import TrainingStep
 from tests.training.ranks import Plan, train_on_ranks
 from tests.training.test_resume import assert_bitwise_equal, curve, end_state, interrupt_after
@@ -62,6 +62,10 @@ def at(config: Config, directory: Path, *changed: tuple[int, dict[str, Any]]) ->
     return configuration.with_values(config, {"run.directory": str(directory), "train.changes": listed})
 
 
+def changes_in(directory: Path) -> list[Record]:
+    return [record for record in read(directory / "metrics.jsonl") if record["kind"] == "change"]
+
+
 @pytest.mark.parametrize("name", LIVES)
 def test_a_change_is_a_checkpoint_continued_with_other_settings(
     make_config: Callable[..., Config], tmp_path: Path, name: str
@@ -78,9 +82,13 @@ def test_a_change_is_a_checkpoint_continued_with_other_settings(
     assert_bitwise_equal(end_state(whole), end_state(broken))
     assert curve(whole) == curve(broken)
     assert curve(whole, "valid") == curve(broken, "valid")
-    said = [record["text"] for record in read(tmp_path / "whole" / "metrics.jsonl") if record["kind"] == "change"]
+    said = changes_in(tmp_path / "whole")
     assert len(said) == 1
-    assert all(path in said[0] for path in after)
+    assert all(path in said[0]["text"] for path in after)
+    # the run that stopped there has the line too
+    assert [(line["step"], line["tokens"], line["text"]) for line in changes_in(tmp_path / "broken")] == [
+        (line["step"], line["tokens"], line["text"]) for line in said
+    ]
     # and it did change something
     plain = at(config, tmp_path / "plain")
     launch.train(plain, launch.in_process)
@@ -115,6 +123,9 @@ def test_resuming_across_changes_is_bitwise_equal(
     assert curve(whole) == curve(broken)
     assert curve(whole, "valid") == curve(broken, "valid")
     assert_bitwise_equal(end_state(whole), end_state(broken))
+    told = [[(line["step"], line["text"]) for line in changes_in(tmp_path / name)] for name in ("whole", "broken")]
+    assert told[0] == told[1]
+    assert len(told[0]) == 3
 
 
 def test_a_changing_run_does_not_depend_on_the_number_of_workers(
