@@ -132,7 +132,10 @@ def train(
             if outcome == INTERRUPTED:
                 step = manifests(directory.path)[-1][1]["step"]
                 raise InterruptedRunError(received[0] if received else signal.SIGTERM, step)
-    return status.result(config, say=say)
+    result = status.result(config, say=say)
+    if sentence := status.less_sparse(config, corpus, result):
+        say(sentence)
+    return result
 
 
 def check(config: Config, corpus: PreparedCorpus, ranks: Executor, *, fresh: bool, start_over: str) -> None:

@@ -5,7 +5,7 @@ config + prepared corpus + run directory → a refusal in words, or the figures 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from pipeline.model.head.build import cutoffs_for
 from pipeline.model.shapes import shapes_of
 from pipeline.training import checkpoint
 from pipeline.training.horizon import Horizon, out_of_patience, steps_of, tokens_after, total_steps
+from pipeline.training.pruning import last_renewal, sparsity_at
 from pipeline.training.resume import check_continues
-from pipeline.training.selection import reading
+from pipeline.training.selection import manifest_of_step, reading
 from pipeline.training.teaching.part import check_teacher
 
 # what a model computes with weights of the same names and shapes depends on these
@@ -172,12 +173,33 @@ def not_reached(config: Config, corpus: PreparedCorpus) -> Iterator[str]:
             f"{optimizer.average_after_epochs:,}"
         )
     end = tokens_after(steps, first)
+    lengths = {part.train.bptt for _, part in changes.stretches(config)}
     # if the length of windows changes, the last one may end a little later
-    window = train.batch_size * max(part.train.bptt for _, part in changes.stretches(config))
+    beyond = train.batch_size * max(lengths) if len(lengths) > 1 else 1
     far = [("changes", change.tokens) for change in train.changes if change.tokens >= end]
-    far += [("evaluate_at_tokens", tokens) for tokens in train.evaluate_at_tokens if tokens >= end + window]
+    far += [("evaluate_at_tokens", tokens) for tokens in train.evaluate_at_tokens if tokens >= end + beyond]
     for name, tokens in far:
         yield f"train.{name}: {tokens:,} tokens come too late: the run ends after {end:,}"
+
+
+def less_sparse(config: Config, corpus: PreparedCorpus, figures: Mapping[str, Any]) -> str:
+    """Say that the best checkpoint is from before all was pruned; empty if it is not.
+
+    ``figures``: what ``result`` returns. The fewer weights are zero, the lower a perplexity usually is.
+    """
+    prune, best = config.prune, Path(figures["checkpoint"])
+    if not prune.sparsity:
+        return ""
+    total = Horizon.of(config, partial(run.training_data, corpus=corpus, rank=0, world_size=1)).total_steps
+    steps = (manifest_of_step(best)["step"], figures["steps"])
+    found, last = (sparsity_at(prune, last_renewal(prune, step, total), total) for step in steps)
+    if found == prune.sparsity:
+        return ""
+    also = "the last one has" if last == prune.sparsity else "and the run ended before any had"
+    return (
+        f"prune.sparsity: the best checkpoint, {best.name}, has {found:.0%} of its matrices at zero, not "
+        f"{prune.sparsity:.0%}; {also}"
+    )
 
 
 def what_continues(config: Config, corpus: PreparedCorpus, num_steps: int) -> str:

@@ -25,6 +25,11 @@ def sparsity_at(config: PruneConfig, step: int, total_steps: int) -> float:
     return config.sparsity * (1 - (1 - done) ** 3)
 
 
+def last_renewal(config: PruneConfig, step: int, total_steps: int) -> int:
+    """Return the update, up to ``step`` of ``total_steps``, after which the masks were renewed last; 0: none."""
+    return step if step >= total_steps else step - step % config.every_steps
+
+
 def magnitude_masks(matrices: Sequence[Tensor], sparsity: float, scope: str) -> list[Tensor]:
     """Return masks that are false for the smallest numbers, a share of ``sparsity`` of them.
 
@@ -60,7 +65,7 @@ class Pruning:
             return
         matrices = list(self.matrices.values())
         sparsity = sparsity_at(self.config, step, self.total_steps)
-        is_due = step % self.config.every_steps == 0 or step >= self.total_steps
+        is_due = step == last_renewal(self.config, step, self.total_steps)
         if is_due and sparsity:
             self.masks = magnitude_masks(matrices, sparsity, self.config.scope)
             for index, mask in zip(self.matrices, self.masks, strict=True):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -79,6 +80,33 @@ def test_masks_survive_a_resume(make_config: Callable[..., Config], tmp_path: Pa
         assert torch.equal(weight, ends[1][name])
         if weight.dim() > 1:
             assert int((weight == 0).sum()) == round(0.7 * weight.numel())
+
+
+def test_a_best_checkpoint_from_before_all_was_pruned_is_said(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    settings = {
+        "prune.sparsity": 0.9, "prune.every_steps": 5, "prune.end_fraction": 1.0, "train.evaluate_every_steps": 12,
+        "train.max_steps": 24,
+    }  # fmt: skip
+    learns_no_more = [{"tokens": 12 * 60, "settings": {"optimizer.lr": 1e-9}}]
+
+    def said(name: str, **more: Any) -> list[str]:
+        values = {key.replace("__", "."): value for key, value in more.items()}
+        config = make_config({**settings, **values, "run.directory": str(tmp_path / name)})
+        sentences: list[str] = []
+        result = launch.train(config, launch.in_process, say=sentences.append)
+        weights = load_file(Path(result["checkpoint"]) / "weights.safetensors").values()
+        zeros = [(weight == 0).float().mean() for weight in weights if weight.dim() > 1]
+        assert all(round(float(share), 2) == (0.72 if name != "good" else 0.9) for share in zeros)
+        return [sentence for sentence in sentences if sentence.startswith("prune.sparsity")]
+
+    begins = "prune.sparsity: the best checkpoint, step-00000012, has 72% of its matrices at zero, not 90%; "
+    # after update 10 of 24: 0.9 (1 − (14/24)³)
+    assert said("worse", train__changes=learns_no_more) == [f"{begins}the last one has"]
+    short = {"train__patience": 1, "train__max_steps": 48, "prune__end_fraction": 0.5}
+    assert said("short", train__changes=learns_no_more, **short) == [f"{begins}and the run ended before any had"]
+    assert said("good", prune__end_fraction=0.1) == []
 
 
 def test_training_begins_with_the_weights_of_another_run(make_config: Callable[..., Config], tmp_path: Path) -> None:
