@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.config import Config, changes
 from pipeline.errors import UserError
+from pipeline.search.rungs import intervals
 
 NEEDS = "search.scheduler=pbt"
 
@@ -52,5 +53,10 @@ def interval_problems(config: Config, budget_tokens: int) -> list[str]:
     name = "search.perturbation_interval_tokens"
     if interval >= budget_tokens:
         return [f"{name}: {interval:,} is not below the {budget_tokens:,} tokens that a trial trains on"]
+    if not intervals(config.search, budget_tokens):
+        return [
+            f"{name}: {interval:,} leaves less than half an interval of the {budget_tokens:,} tokens that a trial "
+            "trains on, so no trial would ever take the checkpoint of another"
+        ]
     window = config.train.batch_size * config.train.bptt
     return [f"{name}: {interval:,} is less than the {window:,} tokens of one update"] * (interval < window)

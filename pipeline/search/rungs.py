@@ -29,6 +29,12 @@ def rungs(settings: SearchConfig, budget_tokens: int) -> list[int]:
     return result
 
 
+def intervals(settings: SearchConfig, budget_tokens: int) -> list[int]:
+    """Tokens at which a population is compared: multiples of the interval, at least half of one below the budget."""
+    interval = settings.perturbation_interval_tokens or max(1, budget_tokens // 10)
+    return list(range(interval, budget_tokens - (interval + 1) // 2 + 1, interval))
+
+
 def reached(milestones: Sequence[int], tokens: int) -> int:
     """The highest rung that ``tokens`` reach; 0 for none."""
     index = bisect.bisect_right(milestones, tokens)

@@ -44,8 +44,13 @@ def test_settings_that_no_population_can_be_trained_with_are_refused(
 
 def test_an_interval_must_lie_between_an_update_and_the_budget() -> None:
     config = configuration.with_values(configuration.load(), {"search.scheduler": "pbt"})
-    for interval, sentence_ in ((5000, "is not below the 5,000 tokens"), (100, "is less than the 2,048 tokens of one")):
+    for interval, sentence_ in (
+        (5000, "is not below the 5,000 tokens"),
+        (3334, "leaves less than half an interval of the 5,000 tokens"),
+        (100, "is less than the 2,048 tokens of one"),
+    ):
         wrong = configuration.with_values(config, {"search.perturbation_interval_tokens": interval})
         with pytest.raises(UserError, match=rf"^search\.perturbation_interval_tokens: {interval:,} {sentence_}"):
             check_interval(wrong, 5000)
     check_interval(config, 5000)
+    check_interval(configuration.with_values(config, {"search.perturbation_interval_tokens": 3333}), 5000)

@@ -7,11 +7,11 @@ the same.
 from __future__ import annotations
 
 from pipeline.config import SearchConfig
-from pipeline.search.rungs import rungs
+from pipeline.search.rungs import intervals, rungs
 from pipeline.search.schedulers.asha import Asha, Hyperband
 from pipeline.search.schedulers.base import CONTINUE, PAUSE, STOP, Decision, Scheduler
 from pipeline.search.schedulers.median import Median
-from pipeline.search.schedulers.pbt import Pbt, intervals
+from pipeline.search.schedulers.pbt import Pbt
 from pipeline.search.schedulers.stopping import AshaStopping
 
 __all__ = ["CONTINUE", "PAUSE", "SCHEDULERS", "STOP", "Decision", "Scheduler", "milestones_of", "scheduler_of"]

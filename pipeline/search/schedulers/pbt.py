@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pipeline.config import SearchConfig
 from pipeline.search.lives import Life
 from pipeline.search.perturbation import perturbed_settings
 from pipeline.search.schedulers.base import PAUSE, Decision, Scheduler
@@ -25,12 +24,6 @@ from pipeline.training.monitor import Record
 EXPLORES = 17  # keeps these draws apart from others of the same seed
 # attempts to find settings near a donor's that are allowed, before the donor's own are kept
 MOST_PERTURBATIONS = 100
-
-
-def intervals(settings: SearchConfig, budget_tokens: int) -> list[int]:
-    """Tokens at which a population is compared: multiples of the interval, at least half of one below the budget."""
-    interval = settings.perturbation_interval_tokens or max(1, budget_tokens // 10)
-    return list(range(interval, budget_tokens - (interval + 1) // 2 + 1, interval))
 
 
 class Pbt(Scheduler):
