@@ -16,10 +16,12 @@ from pipeline.cluster.room import check_capacity, most_places, nodes_to_come, pl
 from pipeline.cluster.session import ray_session
 from pipeline.cluster.train import Plan, plan_workers
 from pipeline.config import Config
+from pipeline.config.word_numbers import BABYLM
 from pipeline.data.shards import PreparedCorpus, open_prepared
 from pipeline.search.actions import End
 from pipeline.search.candidates import Candidates
 from pipeline.search.checks import why_not
+from pipeline.search.corpora import has_other_tokens
 from pipeline.search.engine import Engine
 from pipeline.search.journal import read_journal
 from pipeline.search.naming import describe
@@ -56,19 +58,41 @@ def budget(config: Config, corpus: PreparedCorpus) -> int:
 def with_equal_tokens(config: Config, space: Space, budget_tokens: int, corpus: PreparedCorpus) -> Config:
     """``config`` of a trial, so that each trains on ``budget_tokens``, whatever windows it draws.
 
-    ``train.max_steps`` is more tokens in larger windows, and ``train.bptt`` cuts off what is longer of a document.
+    ``train.max_steps`` is more tokens in larger windows, ``train.bptt`` cuts off what is longer of a document, and an
+    epoch, or a number of words, has as many tokens as the tokenizer makes of it.
     """
     changes: dict[str, Any] = {}
     if config.train.max_steps is not None and WINDOWS & space.keys():
         changes = {"train.max_steps": None, "train.max_tokens": budget_tokens}
-    lengths = space.get("train.bptt")
-    if lengths is not None and config.data.layout == "documents":
-        shortest = lengths.low if lengths.is_range else min(lengths.arguments)
-        cut = configuration.with_values(config, {"train.bptt": shortest})
-        least = run.training_data(cut, corpus, rank=0, world_size=1).tokens_per_epoch
-        epochs = max(config.train.epochs, -(-budget_tokens // least))
-        changes |= {"train.max_tokens": budget_tokens, "train.epochs": epochs}
+    is_cut = "train.bptt" in space and config.data.layout == "documents"
+    if is_cut or has_other_tokens(space):
+        if has_other_tokens(space):
+            changes |= {"train.max_steps": None, "train.max_words": None}
+            least = least_of_an_epoch(config, space)
+        else:
+            cut = configuration.with_values(config, {"train.bptt": smallest(config, space, "train.bptt")})
+            least = run.training_data(cut, corpus, rank=0, world_size=1).tokens_per_epoch
+        changes |= {"train.max_tokens": budget_tokens}
+        if config.train.checkpoint_at_words != BABYLM:  # whose text may be read only so often
+            changes |= {"train.epochs": max(config.train.epochs, -(-budget_tokens // least))}
     return configuration.with_values(config, changes)
+
+
+def least_of_an_epoch(config: Config, space: Space) -> int:
+    """A number of tokens that an epoch of no trial goes below, whatever its tokenizer: those of a window that it needs.
+
+    A document has one token at least.
+    """
+    rows = smallest(config, space, "train.batch_size")
+    return rows if config.data.layout == "documents" else rows * smallest(config, space, "train.bptt")
+
+
+def smallest(config: Config, space: Space, path: str) -> Any:
+    """The lowest value that the setting at ``path`` has in any trial."""
+    domain = space.get(path)
+    if domain is None:
+        return configuration.get(config, path)
+    return min(configuration.get(config, path), *domain.ends()) if domain.when else min(domain.ends())
 
 
 @dataclass(frozen=True)
@@ -108,16 +132,29 @@ class Rules:
         )
 
     def pins(self) -> dict[str, Any]:
-        """What one run needs to repeat a trial's whole life exactly: where it validates, its workers and threads."""
+        """What one run needs to repeat a trial: all its validations, as each may be its best, lower its rate or end it.
+
+        A model of a population has a whole life, which is repeated exactly: with the same workers and threads, too.
+        """
+        pins: dict[str, Any] = {"train.evaluate_at_tokens": milestones_of(self.config.search, self.budget_tokens)}
         if self.config.search.scheduler != "pbt":
-            return {}
+            return pins
         plan = self.plan
-        return {
-            "train.evaluate_at_tokens": milestones_of(self.config.search, self.budget_tokens),
+        return pins | {
             "cluster.num_workers": plan.num_workers,
             "cluster.cpus_per_worker": plan.cpus_per_worker,
             "cluster.device": "cuda" if plan.use_gpu else "cpu",
         }
+
+    def not_compared(self) -> list[str]:
+        """A sentence if the scheduler has no rung, so that it does nothing."""
+        settings = self.config.search
+        if settings.scheduler == "none" or milestones_of(settings, self.budget_tokens):
+            return []
+        return [
+            f"search.grace_tokens: no rung is far enough below the {self.budget_tokens:,} tokens that a trial trains "
+            f"on, so {settings.scheduler} compares none and all are trained to their end"
+        ]
 
     def not_tried_first(self) -> list[str]:
         """A sentence for each of the settings to try first that no trial can have."""

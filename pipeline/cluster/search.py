@@ -122,7 +122,7 @@ def search(
             write_file(directory.config, settings_of(config))
             adopted = records or records_of_trials(directory.path, config, corpus)
             begin_journal(directory.path, adopted, corpus=corpus.fingerprint)
-            for sentence in () if records else rules.not_tried_first():
+            for sentence in () if records else [*rules.not_compared(), *rules.not_tried_first()]:
                 say(sentence)
             on_plan(plan_of(config.search, space, rules.budget_tokens))
             try:

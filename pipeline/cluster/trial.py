@@ -99,18 +99,17 @@ class Runner:
                 report_checked(figures)
         except LeaveError:
             return INTERRUPTED
-        milestones = () if trial.seed_offset else self.milestones
         if self.plan.num_workers > 1:
-            return self.train_on_several(config, folder, report_checked, milestones)
+            return self.train_on_several(config, folder, report_checked)
         worker = resources.Worker(
             resources.resolve_device("cuda" if self.plan.use_gpu else "cpu"), num_threads=self.plan.cpus_per_worker
         )
         owner, search = self.directory.owner, str(self.directory.path)
         return run.train(
-            config, worker, owner=owner, held_by=search, report=report_checked, evaluate_at_tokens=milestones
+            config, worker, owner=owner, held_by=search, report=report_checked, evaluate_at_tokens=self.milestones
         )
 
-    def train_on_several(self, config: Config, folder: Path, report: Report, milestones: Sequence[int]) -> str:
+    def train_on_several(self, config: Config, folder: Path, report: Report) -> str:
         """``train`` on ranks of Ray Train, which ask here at each validation whether to continue."""
         folder.mkdir(parents=True, exist_ok=True)
         exchange = Exchange(f"{self.directory.owner}-{folder.name}")
@@ -118,7 +117,7 @@ class Runner:
         ranks = OnRay(
             self.plan,
             config.cluster.max_failures,
-            evaluate_at_tokens=milestones,
+            evaluate_at_tokens=self.milestones,
             search=str(self.directory.path),
             exchange=f"{self.directory.owner}-{folder.name}",
         )

@@ -19,6 +19,7 @@ from pipeline.search.lives import Life
 from pipeline.search.standing import FAILED, LOST, PAUSED, Standing, Trial
 
 LEADERBOARD, BEST = "leaderboard.csv", "best.yaml"
+WHERE_VALIDATED = "train.evaluate_at_tokens"
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,12 @@ def save(
         UnwritableError: a file could not be written; the former one is unchanged.
     """
     write_file(directory / LEADERBOARD, as_csv(rows))
-    own = {"run.directory": str(directory / "best"), "run.sample_tokens": sample_tokens}
+    own: dict[str, Any] = {"run.directory": str(directory / "best"), "run.sample_tokens": sample_tokens, **(pins or {})}
     settings = rows[0].life.overrides if rows[0].life is not None else rows[0].settings
-    best = configuration.with_values(of_trial(config, settings), {**own, **(pins or {})})
+    trial = of_trial(config, settings)
+    if WHERE_VALIDATED in own:  # in addition to where it validated by its own settings
+        own[WHERE_VALIDATED] = sorted({*trial.train.evaluate_at_tokens, *own[WHERE_VALIDATED]})
+    best = configuration.with_values(trial, own)
     write_file(directory / BEST, configuration.to_yaml(best, without=["search", "compare"]))
 
 
