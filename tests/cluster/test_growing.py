@@ -7,9 +7,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -19,8 +20,7 @@ from pipeline import config as configuration
 from pipeline.cluster.search import search
 from pipeline.config import Config
 from pipeline.data.prepare import prepare_in_process
-from pipeline.search.standing import Standing
-from pipeline.training.monitor import Record
+from pipeline.search.journal import Journal
 
 PROJECT = Path(__file__).parents[2]
 PORT = 6379  # the one at which nodes of Ray's imitation of a cloud join the head
@@ -125,18 +125,22 @@ def train(config: Config, *settings: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_search_asks_for_all_its_nodes_at_once(make_config: Callable[..., Config], imitated_cloud: Path) -> None:
+def test_a_search_asks_for_all_its_nodes_at_once(
+    make_config: Callable[..., Config], imitated_cloud: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = make_config(
         {"cluster.backend": "ray", "cluster.address": f"127.0.0.1:{PORT}", "cluster.cpus_per_worker": 2,
          "search.space": {"optimizer.lr": {"uniform": [0.01, 0.02]}}, "search.num_trials": 3, "search.max_tokens": 1200,
          "search.scheduler": "none"}
     )  # fmt: skip
     prepare_in_process(config)  # else this asks for the first node
-    cpus: list[float] = []
+    append, cpus = Journal.append, list[float]()
 
-    def look(record: Record, standing: Standing) -> None:
-        if record["kind"] == "start":
+    def append_and_look(journal: Journal, *records: Mapping[str, Any]) -> None:
+        append(journal, *records)
+        if any(record["kind"] == "start" for record in records):
             cpus.append(ray.cluster_resources().get("CPU", 0))
 
-    assert len(search(config, on_record=look)) == 3
+    monkeypatch.setattr(Journal, "append", append_and_look)
+    assert len(search(config)) == 3
     assert cpus[:2] == [0, 0]  # both trials asked for a node before there was one
