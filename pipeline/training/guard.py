@@ -89,7 +89,9 @@ def update_or_undo(loop: Loop, rollback: Rollback, update: Callable[[], Updated]
         return updated
     step = loop.progress.step + 1
     if not rollback.undo():
-        raise DivergedError(f"{bad} at step {step:,}, the first since the run was started: nothing to undo")
+        raise DivergedError(
+            f"{bad} at step {step:,}, the first since the run was started or its settings changed: nothing to undo"
+        )
     if loop.monitor is not None:
         loop.monitor.write("warning", step=step - 1, text=f"{bad} at step {step:,}: undid the update before it")
     rollback.remember()
