@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from jobs.evaluate import argument_parser
-from jobs.evaluate.continuations import PROMPTS_AT_ONCE, bleu
+from jobs.evaluate.continuations import PROMPTS_AT_ONCE, bleu, prompts_of
 from pipeline.config import ModelConfig, TokenizerConfig
 from pipeline.data.tokenizer import train_tokenizer
 from pipeline.data.windows import ArrayTokens
@@ -23,7 +23,8 @@ def test_equal_prompts_are_continued_differently() -> None:
     number = PROMPTS_AT_ONCE + 1  # in two batches
     options = ["--run", "x", "--bleu", str(number), "--prompt-tokens", "2", "--continuation-tokens", "30"]
     loaded: Any = SimpleNamespace(model=model, tokenizer=tokenizer)
-    found = bleu(loaded, argument_parser().parse_args(options), AS_IS, text)
+    arguments = argument_parser().parse_args(options)
+    found = bleu(loaded, arguments, AS_IS, prompts_of(text, arguments))
     # all alike they would have a self-BLEU of 100, and each text's words once in 65
     assert found["variety_of_true_text"]["self_bleu"] > 99.9
     assert found["variety"]["self_bleu"] < 60

@@ -40,7 +40,9 @@ COMPARED = [
     *("compare.contexts=[5]", "compare.window_lengths=[8]", "train.epochs=1", "train.bptt=8"),
 ]
 FEW = {"--tokens": "9", "--seeds": "2", "--fine-tune-steps": "3", "--bleu": "5", "--length": "20", "--longest": "20"}
-NAMES = {"DIR": "runs/quickstart", "OTHER": "runs/other", "FOLDER": "folder-hf", "CELL": "gru"}
+CHECKPOINT = "runs/quickstart/checkpoints/step-{:08d}/tokenizer.json"
+NAMES = {"DIR": "runs/quickstart", "DATA": "data/quickstart", "OTHER": "runs/other", "FOLDER": "folder-hf",
+         "CELL": "gru", CHECKPOINT.format(360): CHECKPOINT.format(3)}  # fmt: skip
 FILES = {"--config": QUICKSTART, "--prompts": "prompts.txt", "--verify": "data/quickstart"}
 
 
@@ -59,13 +61,15 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_text: Path) -> Path:
         (folder / name).mkdir(parents=True)
     shutil.copy(PROJECT / "docs" / "agreement.jsonl", folder / "docs")
     text = tiny_text.read_text()
-    for name in ("story.txt", "other.txt", "texts/a.txt", "texts/more/b.txt", "tiny-shakespeare/input.txt"):
+    texts = ("story.txt", "other.txt", "second.txt", "texts/a.txt", "texts/more/b.txt", "tiny-shakespeare/input.txt")
+    for name in texts:
         (folder / name).write_text(f"{name}\nROMEO:\n{text}")
     for name in ("train.txt", "valid.txt"):
         (folder / "ptb" / name).write_text(f"{name}\n{text}")
         (folder / "war-and-peace" / name).write_text(f"{name}\n{text}")
     lines = text.splitlines()
     (folder / "names.txt").write_text("\n".join(line[:20] for line in lines))
+    (folder / "list.txt").write_text("\n".join(lines[:3]))
     (folder / "stimuli.txt").write_text("\n".join(lines[:5]))
     for name in ("babylm/train_10M/a.train", "babylm/dev/a.dev"):
         (folder / name).write_text(f"{name}\n{text}")
