@@ -12,7 +12,7 @@ from math import inf
 
 from pipeline.config import SearchConfig
 from pipeline.means import exp, mean_interval
-from pipeline.search.standing import DONE, ENDED, LOST, Standing, Trial
+from pipeline.search.standing import DONE, ENDED, LOST, WAITING, Standing, Trial
 
 CONFIRMS = "confirms"
 
@@ -44,7 +44,10 @@ def wanted(settings: SearchConfig) -> tuple[int, int]:
 
 
 def next_trial(settings: SearchConfig, standing: Standing) -> Trial | None:
-    """The next trial with another seed that has not begun yet; None if all have."""
+    """The next trial with another seed: one that was cut off, or else has not begun yet; None if there is none."""
+    cut_off = [trial for trial in standing.in_state(WAITING) if trial.confirms is not None]
+    if cut_off:
+        return min(cut_off, key=lambda trial: (trial.seed_offset, trial.number))
     top, seeds = wanted(settings)
     best = best_first(standing.drawn)[:top]
     for offset in range(1, seeds + 1):
@@ -64,10 +67,11 @@ def next_trial(settings: SearchConfig, standing: Standing) -> Trial | None:
 
 
 def reserved_tokens(settings: SearchConfig, standing: Standing, budget_tokens: int) -> int:
-    """Tokens of the confirming trials that have not begun yet."""
+    """Tokens of the confirming trials that have not begun yet, and what is left of those that wait to continue."""
     top, seeds = wanted(settings)
-    begun = sum(trial.confirms is not None for trial in standing.trials.values())
-    return max(0, top * seeds - begun) * budget_tokens
+    begun = [trial for trial in standing.trials.values() if trial.confirms is not None]
+    left = sum(max(0, budget_tokens - trial.tokens) for trial in begun if trial.state == WAITING)
+    return max(0, top * seeds - len(begun)) * budget_tokens + left
 
 
 def is_left(settings: SearchConfig, standing: Standing) -> bool:

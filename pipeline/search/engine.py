@@ -104,7 +104,9 @@ class Engine:
             self.is_short = False
             trial = self._cut_off() or self._promoted() or self._drawn()
             if trial is None and not running:
-                trial = self._next_generation() or self._promoted(closing=True) or self._confirming()
+                trial = self._next_generation() or self._promoted(closing=True)
+            if trial is None and all(one.confirms for one in running):
+                trial = self._confirming()
             if trial is not None:
                 self._write({**started(trial), "tokens": trial.tokens})
                 return Run(self.standing.trials[trial.name])
@@ -212,14 +214,13 @@ class Engine:
         return hours is not None and self.seconds >= hours * 3600
 
     def _cut_off(self) -> Trial | None:
-        """The earliest trial that was cut off, or is promoted and waits for room; those that are needless end."""
+        """The earliest drawn trial that was cut off, or is promoted and waits for room; those that are needless end."""
         for trial in self.standing.in_state(WAITING):
             if needless := self.candidates.needless(trial, self.standing):
                 self._write(self._end(trial, STOPPED, needless))
-        waiting = self.standing.in_state(WAITING)
-        first = min(waiting, key=lambda trial: (trial.number, trial.seed_offset), default=None)
-        fits = first is not None and self.fits(self._leg(first), reserved=0 if first.confirms else None)
-        return first if fits else None
+        waiting = [trial for trial in self.standing.in_state(WAITING) if trial.confirms is None]
+        first = min(waiting, key=lambda trial: trial.number, default=None)
+        return first if first is not None and self.fits(self._leg(first)) else None
 
     def _promoted(self, *, closing: bool = False) -> Trial | None:
         trial = None if self.is_short else self.scheduler.promotion(closing=closing)
@@ -253,9 +254,8 @@ class Engine:
     def _confirming(self) -> Trial | None:
         """The next trial that trains one of the best with another seed, if there is to be one."""
         trial = confirm.next_trial(self.settings, self.standing)
-        if trial is None:
-            return None
-        self.is_short = not self.affords(self.budget_tokens, reserved=0)
+        if trial is not None:
+            self.is_short = not self.affords(self._leg(trial), reserved=0)
         return None if self.is_short else trial
 
     def _leg(self, trial: Trial) -> int:
@@ -263,9 +263,9 @@ class Engine:
         next_one = self.budget_tokens if trial.confirms else self.scheduler.next_milestone(trial.tokens)
         return max(0, next_one - trial.tokens)
 
-    def fits(self, tokens: int, *, reserved: int | None = None) -> bool:
+    def fits(self, tokens: int) -> bool:
         """As ``affords``, but remember what does not fit, so that nothing smaller takes its place."""
-        self.is_short = self.is_short or not self.affords(tokens, reserved=reserved)
+        self.is_short = self.is_short or not self.affords(tokens)
         return not self.is_short
 
     def affords(self, tokens: int, *, reserved: int | None = None) -> bool:

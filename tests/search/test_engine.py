@@ -115,6 +115,49 @@ def test_the_best_are_confirmed_with_other_seeds() -> None:
     assert {trial.status for trial in confirming} == {"done"}
 
 
+def test_confirming_runs_keep_their_tokens_whenever_the_search_is_killed() -> None:
+    settings = settings_of(
+        grace_tokens=200, reduction_factor=2, max_total_tokens=4900, confirm={"top": 2, "seeds": 2}, num_trials=13
+    )
+
+    def loss(number: int, tokens: int) -> float:
+        return math.inf if number == 1 else 10 - number + 1 / tokens
+
+    def search(*, until: float = math.inf) -> Curves:
+        curves = Curves(settings, loss)
+        curves.run(until=lambda: curves.time >= until)
+        curves.engine = curves.new_engine()
+        curves.run()
+        return curves
+
+    whole = search()
+    assert statuses(whole.engine.standing)[4] == "waiting"  # 4 × 900 of the 4,900 tokens are reserved
+    confirming = [trial.name for trial in whole.engine.standing.trials.values() if trial.confirms]
+    assert len(confirming) == 4
+    for time in range(1, int(whole.time)):
+        standing = search(until=time).engine.standing
+        assert {name: trial.status for name, trial in standing.trials.items()} == {
+            name: trial.status for name, trial in whole.engine.standing.trials.items()
+        }
+        assert standing.num_tokens == whole.engine.standing.num_tokens
+
+
+def test_confirming_runs_train_side_by_side() -> None:
+    settings = settings_of(confirm={"top": 2, "seeds": 2}, scheduler="none", num_trials=2)
+    curves = Curves(settings, lambda *_: 1.0, at_once=3)
+    at_once: dict[bool, int] = {True: 0, False: 0}
+
+    def loss(number: int, tokens: int) -> float:
+        running = curves.engine.standing.in_state("running")
+        assert len({trial.confirms is None for trial in running}) == 1  # the best are known only when all others ended
+        at_once[running[0].confirms is None] = max(at_once[running[0].confirms is None], len(running))
+        return number + 1 / tokens
+
+    curves.loss = loss
+    assert curves.run() == ""
+    assert at_once == {True: 2, False: 3}
+
+
 def confirmed_with(lost: set[int]) -> Curves:
     """Two trials, of losses 1 and 2, both trained again with three other seeds; those of the first ``lost`` diverge."""
     curves = Curves(settings_of(confirm={"top": 2, "seeds": 3}, scheduler="none", num_trials=2), lambda *_: 0.0)
