@@ -21,13 +21,14 @@ import signal
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from pipeline import config as configuration
 from pipeline.cluster.prepare import prepare
 from pipeline.cluster.room import check_capacity
 from pipeline.cluster.rules import Rules, budget, plan_trials, with_budget, with_equal_tokens
 from pipeline.cluster.session import ray_session
-from pipeline.cluster.train import in_background
+from pipeline.cluster.train import Plan, in_background
 from pipeline.cluster.trial import Runner
 from pipeline.cluster.tuning import Conductor, conduct
 from pipeline.config import Config
@@ -50,7 +51,7 @@ from pipeline.search.plan import SearchPlan, plan_of
 from pipeline.search.population import check_interval, check_population
 from pipeline.search.report import REPORT, Findings, write_report
 from pipeline.search.schedulers import milestones_of
-from pipeline.search.space import check_space, check_validation
+from pipeline.search.space import Space, check_space, check_validation
 from pipeline.search.standing import Standing
 from pipeline.status import check_scored
 from pipeline.training.directory import RunDirectory
@@ -111,14 +112,7 @@ def search(
             check_capacity(plan.num_workers, plan.resources)
             corpus = prepare(config, on_shard=on_shard, say=say)
             check_same_corpus(records, corpus)
-            check_scored("valid", len(corpus.splits["valid"]))
-            if has_other_tokens(space):
-                check_comparable(with_budget(config), corpus)
-            trial_config = with_budget(config)
-            tokens = budget(trial_config, corpus)
-            trial_config = with_equal_tokens(trial_config, space, tokens, corpus)
-            rules = Rules(trial_config, space, tokens, first, plan)
-            check_interval(config, rules.budget_tokens)
+            rules = rules_of(config, space, first, plan, corpus)
             write_file(directory.config, settings_of(config))
             adopted = records or records_of_trials(directory.path, config, corpus)
             begin_journal(directory.path, adopted, corpus=corpus.fingerprint)
@@ -132,9 +126,21 @@ def search(
                     report(rules, directory, config, is_over=False, say=say)
                 raise
         rows = leaderboard(Standing.of(read_journal(directory.path)))
-        save(directory.path, rows, trial_config, sample_tokens=config.run.sample_tokens, pins=rules.pins())
+        save(directory.path, rows, rules.config, sample_tokens=config.run.sample_tokens, pins=rules.pins())
         report(rules, directory, config, is_over=True, say=say)
     return rows
+
+
+def rules_of(config: Config, space: Space, first: list[dict[str, Any]], plan: Plan, corpus: PreparedCorpus) -> Rules:
+    """The rules of the search of ``config`` on ``corpus``. Raises ``UserError`` like ``search``."""
+    check_scored("valid", len(corpus.splits["valid"]))
+    trial_config = with_budget(config)
+    if has_other_tokens(space):
+        check_comparable(trial_config, corpus)
+    tokens = budget(trial_config, corpus)
+    rules = Rules(with_equal_tokens(trial_config, space, tokens, corpus), space, tokens, first, plan)
+    check_interval(config, rules.budget_tokens)
+    return rules
 
 
 def report(rules: Rules, directory: RunDirectory, config: Config, *, is_over: bool, say: Callable[[str], None]) -> None:
