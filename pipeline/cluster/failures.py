@@ -1,9 +1,8 @@
-"""How a run on Ray Train ends: its status, its mistake, or workers that were lost in vain.
+"""How a run on Ray Train ends: with its status, with a mistake that a rank found, or after too many lost workers.
 
-lost workers, each with the last checkpoint before → as many in a row as ``cluster.max_failures`` allows, or not
-
-Ray Train counts every loss of a run, whatever the run has saved in between, so that one of many days on machines that
-are taken away would end though it gets on. So a run that Ray has given up begins again with Ray, if it has saved.
+``cluster.max_failures`` allows that many losses without a new checkpoint in between. Ray Train counts every loss of a
+run instead, so a run of many days on machines that are taken away would end although it makes progress. Therefore a run
+that Ray has given up is started again if it has saved a checkpoint since.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class WorkersLostError(TrainingStoppedError):
 def while_it_saves(fit: Callable[[int], str], directory: RunDirectory, *, max_failures: int) -> str:
     """Return the status of the run in ``directory``, which survives ``max_failures`` losses in a row.
 
-    A new checkpoint in between begins a new row.
+    A new checkpoint in between begins the count anew.
 
     Args:
         fit: begins or continues the run, allowing that many losses in all; raises ``WorkersLostError`` at one more.

@@ -100,8 +100,8 @@ def finals(found: GroupFindings, searched: Searched) -> Iterator[str]:
                 yield f"{row.name} has {settings_of(row.own)}, better there than {draws}, which its search preferred."
     elif searched.tokens < whole:
         yield (
-            f"The runs that chose had {searched.tokens:,} of these {whole:,} tokens: what was best in them, a high "
-            f"learning rate above all, may not be in a whole run."
+            f"The runs that chose had {searched.tokens:,} of these {whole:,} tokens: what is best in them, a high "
+            f"learning rate above all, may not be the best in a whole run."
         )
 
 

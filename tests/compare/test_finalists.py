@@ -86,8 +86,8 @@ def test_finalists_can_be_added_to_a_comparison_that_is_done(make_config: Callab
     ("searched", "said"),
     [
         (Searched(RATES, 1_000_000), [
-            "The runs that chose had 1,000,000 of these 5,000,000 tokens: what was best in them, a high learning rate "
-            "above all, may not be in a whole run."
+            "The runs that chose had 1,000,000 of these 5,000,000 tokens: what is best in them, a high learning rate "
+            "above all, may not be the best in a whole run."
         ]),
         (Searched(RATES, GROUP.tokens), []),
         (Searched(RATES, 1_000_000, num_finalists=2, final_seed=7), [

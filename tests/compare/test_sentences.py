@@ -77,8 +77,8 @@ def test_the_page_says_which_values_a_search_tried_and_what_it_leaves_open() -> 
         "Each variant has the best of 2 draws (optimizer.lr: 0.001 and 0.01; model.dropout: 0.1), by the validation "
         "loss of one run each on 1,000 tokens, with a seed that is compared nowhere. No interval allows for another "
         "such run choosing differently.",
-        "The runs that chose had 1,000 of these 5,000,000 tokens: what was best in them, a high learning rate above "
-        "all, may not be in a whole run.",
+        "The runs that chose had 1,000 of these 5,000,000 tokens: what is best in them, a high learning rate above "
+        "all, may not be the best in a whole run.",
         "The same split chose each run's best checkpoint and each variant's settings: on other text, "
         "perplexities may be a little higher.",
     ]
