@@ -6,6 +6,7 @@ function, arguments of each call → Ray tasks, with one worker's resources each
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -41,17 +42,22 @@ def on_ray(plan: Plan, *, max_failures: int, say: Callable[[str], None]) -> Task
         running = {task.remote(*each): number for number, each in enumerate(arguments)}
         results: dict[int, Any] = {}
         losses = dict.fromkeys(range(len(arguments)), 0)
-        while running:
-            (first, *_), _ = ray.wait(list(running), num_returns=1)
-            number = running.pop(first)
-            try:
-                results[number] = result_of(first)
-            except LOST as error:
-                if losses[number] >= max_failures:
-                    raise stopped(error) from None
-                losses[number] += 1
-                say("a worker was lost while it scored or measured; what it was doing begins again")
-                running[task.remote(*arguments[number])] = number
+        try:
+            while running:
+                (first, *_), _ = ray.wait(list(running), num_returns=1)
+                number = running.pop(first)
+                try:
+                    results[number] = result_of(first)
+                except LOST as error:
+                    if losses[number] >= max_failures:
+                        raise stopped(error) from None
+                    losses[number] += 1
+                    say("a worker was lost while it scored or measured; what it was doing begins again")
+                    running[task.remote(*arguments[number])] = number
+        finally:
+            with suppress(RayError, ConnectionError):  # the cluster itself may be gone
+                for left in running:  # nobody will read what they return
+                    ray.cancel(left, force=True)
         return [results[number] for number in sorted(results)]
 
     return run_tasks

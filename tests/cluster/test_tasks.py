@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,21 @@ PLAN = Plan(1, 1, False)
 CRASH, NODE = WorkerCrashedError(), NodeDiedError("its node is gone")
 
 
+@dataclass(eq=False)
+class Running:
+    """What Ray returns at once for a task."""
+
+    name: str
+    outcome: Any
+
+
 class PlayedRay:
     """Takes tasks in turn; the outcomes of the first calls with an argument are given, later calls run."""
 
     def __init__(self, outcomes: dict[str, list[Exception]]) -> None:
         self.outcomes = outcomes
         self.calls: list[str] = []
+        self.cancelled: list[str] = []
 
     def remote(self, **options: Any) -> Callable[..., Any]:
         assert options["max_retries"] == 0
@@ -37,16 +47,19 @@ class PlayedRay:
             self.played.calls.append(name)
             left = self.played.outcomes.get(name, [])
             outcome = left.pop(0) if left else self.function(name)
-            return lambda: outcome
+            return Running(name, outcome)
 
-    def wait(self, running: list[Any], *, num_returns: int) -> tuple[list[Any], list[Any]]:
+    def wait(self, running: list[Running], *, num_returns: int) -> tuple[list[Running], list[Running]]:
         return [running[-1]], running[:-1]  # the last to begin ends first
 
-    def get(self, running: Any) -> Any:
-        outcome = running()
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+    def get(self, running: Running) -> Any:
+        if isinstance(running.outcome, BaseException):
+            raise running.outcome
+        return running.outcome
+
+    def cancel(self, running: Running, *, force: bool) -> None:
+        assert force  # a task that computes does not look whether it is to end
+        self.cancelled.append(running.name)
 
 
 def outcome_of(
@@ -91,6 +104,18 @@ def test_what_would_happen_again_is_not_tried_again(
     with pytest.raises(UserError, match=sentence):
         outcome_of(monkeypatch, {"b": [failure]})
     assert tasks.ray.calls == ["a", "b", "c"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("failure", [OutOfMemoryError("memory"), RayTaskError("score_one", "", ValueError("bug"))])
+def test_the_others_end_with_a_task_that_fails(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
+    with pytest.raises((UserError, RayTaskError)):
+        outcome_of(monkeypatch, {"b": [failure]})  # after c
+    assert tasks.ray.cancelled == ["a"]  # type: ignore[attr-defined]
+
+
+def test_nothing_is_cancelled_when_all_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome_of(monkeypatch, {"a": [CRASH]})
+    assert tasks.ray.cancelled == []  # type: ignore[attr-defined]
 
 
 @pytest.mark.ray
