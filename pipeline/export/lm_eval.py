@@ -11,7 +11,7 @@ V vocabulary.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -91,12 +91,7 @@ def register() -> None:
 
         def tok_batch_encode(self, strings: Sequence[str], *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
             """Return (B, T) ids and mask of prompts, padded on the left, each after what a text begins with."""
-            rows = [[self.prefix_token_id, *self.tok_encode(text)] for text in strings]
-            ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
-            mask = torch.zeros_like(ids)
-            for i, row in enumerate(rows):
-                ids[i, -len(row) :], mask[i, -len(row) :] = torch.tensor(row), 1
-            return ids, mask
+            return left_padded([[self.prefix_token_id, *self.tok_encode(text)] for text in strings])
 
         def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
             """Score every token of each continuation; its context is read after what a text begins with."""
@@ -112,10 +107,8 @@ def register() -> None:
             self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
         ) -> list[tuple[float, bool]]:
             size = int(override_bs or (self.batch_size if self.batch_size != "auto" else AUTOMATIC_ROWS))
-            order = sorted(range(len(requests)), key=lambda i: -len(requests[i][1]) - len(requests[i][2]))
             answers: list[tuple[float, bool]] = [(0.0, True)] * len(requests)
-            for begin in range(0, len(order), size):
-                chosen = order[begin : begin + size]
+            for chosen in longest_first(requests, size):
                 rows = [requests[i][1] + requests[i][2] for i in chosen]
                 for i, (log_p, is_likeliest) in zip(chosen, stream_scores(self.model, rows), strict=True):
                     asked, _, scored = requests[i]
@@ -124,6 +117,21 @@ def register() -> None:
                     if asked is not None:
                         self.cache_hook.add_partial("loglikelihood", asked, answers[i])
             return answers
+
+
+def longest_first(requests: Sequence[Request], size: int) -> Iterator[list[int]]:
+    """Yield the indices of ``size`` requests at a time, those of similar length together."""
+    order = sorted(range(len(requests)), key=lambda i: -len(requests[i][1]) - len(requests[i][2]))
+    yield from (order[begin : begin + size] for begin in range(0, len(order), size))
+
+
+def left_padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Return ids and mask (B, T) of the ``rows``, which all end at T; ids and mask are 0 before each."""
+    ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for i, row in enumerate(rows):
+        ids[i, -len(row) :], mask[i, -len(row) :] = torch.tensor(row), 1
+    return ids, mask
 
 
 def main() -> None:
