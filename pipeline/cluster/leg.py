@@ -14,6 +14,7 @@ from typing import Any
 
 from ray import tune
 
+from pipeline.cluster.leaving import node_leaves_once
 from pipeline.cluster.trial import Runner
 from pipeline.search.standing import Trial
 from pipeline.training.loop import LeaveError
@@ -80,7 +81,13 @@ class LegActor(tune.Trainable):
         values = json.loads(new_config["leg"])
         after_tokens = values.pop("tokens")
         trial = Trial(**values)
-        self.leg = Leg(lambda report: self.runner.run(trial, report, after_tokens=after_tokens))
+        runner = self.runner
+
+        def work(report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+            with node_leaves_once() as node_leaves:
+                return runner.run(trial, report, after_tokens=after_tokens, save_requested=node_leaves)
+
+        self.leg = Leg(work)
         return True
 
     def step(self) -> dict[str, Any]:

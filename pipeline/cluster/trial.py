@@ -52,12 +52,20 @@ class Runner:
             return {"memory": 64 << 20}
         return self.plan.resources
 
-    def run(self, trial: Trial, report: Report, *, after_tokens: int = 0) -> dict[str, Any]:
+    def run(
+        self,
+        trial: Trial,
+        report: Report,
+        *,
+        after_tokens: int = 0,
+        save_requested: Callable[[], bool] = lambda: False,
+    ) -> dict[str, Any]:
         """Train ``trial``, or continue it; returns how it ended, why, and after how many tokens.
 
         Args:
             report: called with each validation; raises ``LeaveError`` if the trial is to pause.
             after_tokens: validations up to this number of tokens are known.
+            save_requested: asked between the steps of a trial with one worker; the ranks of others ask Ray Train.
 
         Raises:
             LostOwnershipError: another driver has taken the search over; nothing more was written.
@@ -65,7 +73,7 @@ class Runner:
         folder = self.directory.path / TRIALS / trial.name
         ended, reason = DONE, ""
         try:
-            how = self.train(trial, folder, report, after_tokens=after_tokens)
+            how = self.train(trial, folder, report, after_tokens=after_tokens, save_requested=save_requested)
             ended = DONE if how == FINISHED else how
         except DivergedError as error:
             ended, reason = LOST, str(error)
@@ -78,7 +86,9 @@ class Runner:
             ended, reason = FAILED, f"{type(error).__name__}: {first}{keep_traceback(folder)}"
         return {"ended": ended, "reason": reason, "tokens": figures_of(folder)["tokens"]}
 
-    def train(self, trial: Trial, folder: Path, report: Report, *, after_tokens: int) -> str:
+    def train(
+        self, trial: Trial, folder: Path, report: Report, *, after_tokens: int, save_requested: Callable[[], bool]
+    ) -> str:
         """Train the run of ``trial`` in ``folder``; returns how it ended. Raises like ``pipeline.run.train``."""
         config = config_of(self.config, trial, folder)
         is_own = config.data.directory == self.config.data.directory
@@ -106,7 +116,13 @@ class Runner:
         )
         owner, search = self.directory.owner, str(self.directory.path)
         return run.train(
-            config, worker, owner=owner, held_by=search, report=report_checked, evaluate_at_tokens=self.milestones
+            config,
+            worker,
+            owner=owner,
+            held_by=search,
+            report=report_checked,
+            evaluate_at_tokens=self.milestones,
+            save_requested=save_requested,
         )
 
     def train_on_several(self, config: Config, folder: Path, report: Report) -> str:

@@ -20,10 +20,10 @@ from pipeline import config as configuration
 from pipeline import resources, run
 from pipeline.config import Config
 from pipeline.training import checkpoint
-from pipeline.training.monitor import Record, read
+from pipeline.training.monitor import read
+from tests.cluster.job_process import Command
 
 pytestmark = pytest.mark.ray
-PATIENCE_SECONDS = 300
 
 
 @pytest.fixture
@@ -41,44 +41,6 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
 
 def add_node(cluster: Cluster) -> Any:
     return cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
-
-
-class Command:
-    """``jobs.train`` in a process of its own, and what it has written."""
-
-    def __init__(self, config: Config, folder: Path) -> None:
-        file = folder / "config.yaml"
-        file.write_text(configuration.to_yaml(config), encoding="utf-8")
-        self.metrics = Path(str(config.run.directory)) / "metrics.jsonl"
-        self.log = folder / "log.txt"
-        self.began = time.time()
-        command = [sys.executable, "-m", "jobs.train", "--config", str(file)]
-        with self.log.open("w") as log:
-            root = Path(__file__).parents[2]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=root, env=dict(os.environ))
-
-    def wait_for(self, what: Callable[[Record], bool]) -> Record:
-        """Wait for the first record that ``what`` accepts while the command runs, and return it."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < deadline:
-            ended = self.process.poll() is not None
-            for record in read(self.metrics):
-                if what(record):
-                    return record
-            assert not ended, self.log.read_text()
-            time.sleep(0.1)
-        raise AssertionError(f"waited in vain; the log:\n{self.log.read_text()}")
-
-    def finish(self, *, expected_code: int = 0) -> str:
-        """Wait for its end; returns its log."""
-        code = self.process.wait(timeout=PATIENCE_SECONDS)
-        assert code == expected_code, self.log.read_text()
-        return self.log.read_text()
-
-    def interrupt(self) -> str:
-        """Ctrl-C, and wait for its end; returns its log."""
-        self.process.send_signal(signal.SIGINT)
-        return self.finish(expected_code=130)
 
 
 @pytest.fixture
@@ -177,21 +139,45 @@ def test_a_node_about_to_be_taken_away_makes_the_run_save(
     leaving = add_node(nodes)
     command = Command(config, tmp_path)
     command.wait_for(lambda record: record["kind"] == "train" and record["step"] >= 60)
+    assert_saved_at_notice(command, nodes, leaving)
+    add_node(nodes)
+    command.finish()
+    assert_as_undisturbed(config)
+
+
+@pytest.mark.slow
+def test_a_node_about_to_be_taken_away_makes_a_trial_save(
+    nodes: Cluster, two_worker_config: Config, tmp_path: Path
+) -> None:
+    values = {
+        "train.checkpoint_every_steps": None,
+        "cluster.num_workers": 1,
+        "search.space": {"optimizer.lr": [0.001]},
+        "search.num_trials": 1,
+        "search.scheduler": "none",
+    }
+    leaving = add_node(nodes)
+    config = configuration.with_values(two_worker_config, values)
+    command = Command(config, tmp_path, job="search", run="trials/001-lr=0.001")
+    command.wait_for(lambda record: record["kind"] == "train" and record["step"] >= 60)
+    assert_saved_at_notice(command, nodes, leaving)
+    add_node(nodes)
+    command.finish()
+
+
+def assert_saved_at_notice(command: Command, nodes: Cluster, leaving: Any) -> None:
+    """Tell Ray that a node is about to be taken away, and wait until the run on it has saved."""
     drain = ["drain-node", "--address", nodes.address, "--node-id", leaving.node_id, "--reason"]
     reason = ["DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", "--deadline-remaining-seconds", "20"]
     ray = str(Path(sys.executable).with_name("ray"))
     subprocess.run([ray, *drain, *reason], check=True, timeout=60)
-    notice = command.wait_for(lambda record: record["kind"] == "warning")
-    assert "about to be taken away" in notice["text"]
+    notice = command.wait_for(lambda record: record["kind"] == "warning" and "about to be taken away" in record["text"])
     deadline = time.monotonic() + 20
     saved: list[int] = []
     while notice["step"] not in saved and time.monotonic() < deadline:
-        saved = [manifest["step"] for _, manifest in checkpoint.manifests(str(config.run.directory))]
+        saved = [manifest["step"] for _, manifest in checkpoint.manifests(str(command.run))]
         time.sleep(0.2)
     assert notice["step"] in saved
-    add_node(nodes)
-    command.finish()
-    assert_as_undisturbed(config)
 
 
 def workers_on(node: Any) -> list[int]:
