@@ -10,6 +10,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Iterator
+from fnmatch import translate
 
 # a name, and any number of folders, that are not hidden
 NAME, FOLDERS = r"(?!\.)[^/]+", r"(?:(?!\.)[^/]+/)*"
@@ -59,7 +60,11 @@ def _within(part: str) -> str:
     """A glob without ``/`` as a regular expression."""
     tokens = re.split(r"(\*|\?|\[[^\]]+\])", part)
     found = "".join(
-        WILDCARDS.get(token) or (token.replace("[!", "[^") if token.startswith("[") else re.escape(token))
-        for token in tokens
+        WILDCARDS.get(token) or (_one_of(token) if token.startswith("[") else re.escape(token)) for token in tokens
     )
     return found if part.startswith(".") else r"(?!\.)" + found
+
+
+def _one_of(characters: str) -> str:
+    """``[!a-c]`` as in a glob: a backslash or another bracket in it is a character, and a range may be empty."""
+    return translate(characters).removeprefix("(?s:")[: -len(r")\Z")]
