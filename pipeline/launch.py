@@ -147,7 +147,7 @@ def check(config: Config, corpus: PreparedCorpus, ranks: Executor, *, fresh: boo
 def check_ahead(config: Config, counts: Counts, *, fresh: bool, start_over: str) -> None:
     """Do what ``status.check_ahead`` does; if only the existing run is in the way, say how to ``start_over``."""
     with saying(start_over):
-        status.check_ahead(config, counts, fresh=fresh)
+        status.check_ahead(absolute(config), counts, fresh=fresh)
 
 
 @contextmanager

@@ -138,3 +138,7 @@ def test_another_corpus_and_another_run(capsys: Capture) -> None:
     assert said(capsys, "train", *other).endswith("(--fresh starts over)")
     run_job(main, [*own, *other, "--fresh", "--dry-run", "--json"])
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["tokens"] == 798
+    again = [*settings, "train.initial_weights=first", "run.directory=second"]  # in a checkpoint, paths are absolute
+    run_job(main, [*own, *settings, "run.directory=first"])
+    run_job(main, [*own, *again])
+    run_job(main, [*own, *again, "--dry-run"])
