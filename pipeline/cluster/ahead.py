@@ -29,8 +29,8 @@ def check_search(config: Config, space: Space, counts: Counts, *, budget_tokens:
     config = absolute_with_space(config)
     directory = RunDirectory(str(config.run.directory))
     check_same_search(directory, config)
-    check_interval(config, budget_tokens)
-    if counts.is_exact:
+    if counts.is_exact:  # an estimate refuses nothing
+        check_interval(config, budget_tokens)
         check_scored("valid", counts.tokens["valid"])
     if has_other_tokens(space):
         check_budget(with_budget(config))

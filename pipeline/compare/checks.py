@@ -26,14 +26,15 @@ def check_runs(
 
     Args:
         num_tokens: tokens of each split.
-        are_counted: whether these are exact; if not, they are enough to be scored.
+        are_counted: whether these are exact; if not, nothing is refused for too little text.
         data_of: the configuration of a run → its training split.
 
     Raises:
         UserError: a variant with too little text for a window, no split to score or a single token in it, or a context
             or window to measure that a variant cannot have.
     """
-    check_lengths(config, comparison.sizes, data_of)
+    if are_counted:
+        check_lengths(config, comparison.sizes, data_of)
     split = split_of(num_tokens, config)
     if split not in num_tokens:
         raise UserError(f"compare.split: the prepared corpus has no {config.compare.split} split")

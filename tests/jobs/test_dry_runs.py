@@ -118,6 +118,21 @@ def test_what_would_be_refused_later(capsys: Capture, folder: Path, name: str) -
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["search", "search.scheduler=pbt", "search.perturbation_interval_tokens=300"],
+        ["compare", "compare.variants={a: {}, b: {train.bptt: 150}}"],
+    ],
+)
+def test_an_estimate_of_tokens_refuses_nothing(capsys: Capture, settings: list[str]) -> None:
+    """The text has 840 bytes: an estimate of 200 tokens of BPE, but with few types it has nearly as many as bytes."""
+    main, own = OF_JOB[settings[0]]
+    bpe = ["corpus.train=text.txt", "tokenizer.kind=bpe", "tokenizer.vocab_size=270", "train.epochs=1"]
+    run_job(main, [*own, *bpe, *settings[1:], "--dry-run"])
+    assert "vocab_size: 270" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("job", ["search", "compare"])
 def test_a_directory_that_holds_a_run(capsys: Capture, folder: Path, job: str) -> None:
     (folder / "held").mkdir()
