@@ -48,7 +48,8 @@ def read_journal(directory: Path) -> list[Record]:
     A last line that was cut short by a kill is left out: what it said can be found again in the trial's own directory.
 
     Raises:
-        UserError: naming a line that was altered, or a journal of another format.
+        UserError: naming a line that was altered, or that is left of a trial without its start; or a journal of
+            another format.
     """
     path = directory / JOURNAL
     try:
@@ -60,7 +61,8 @@ def read_journal(directory: Path) -> list[Record]:
     *lines, rest = content.split(b"\n")
     if whole_record(rest[:-1]):  # its newline was altered: a writer that was killed leaves nothing after a record
         lines.append(rest)
-    records = []
+    records: list[Record] = []
+    started: set[Any] = set()
     for number, line in enumerate(lines, start=1):
         record = whole_record(line)
         if record is None:
@@ -69,6 +71,11 @@ def read_journal(directory: Path) -> list[Record]:
                 "what its trials' directories hold"
             )
         records.append(record)
+        trial = record.get("trial")
+        if record.get("kind") == "start":
+            started.add(trial)
+        elif trial is not None and trial not in started:
+            raise UserError(f"{path}: line {number} is about {trial}, but the line that starts it was taken out")
     if records and records[0].get("format") not in (FORMAT, EARLIER):
         raise UserError(f"{path}: format {records[0].get('format')}, but this version reads formats up to {FORMAT}")
     return records

@@ -61,6 +61,9 @@ def test_the_journal_is_read_as_it_was_written(tmp_path: Path) -> None:
     begin_journal(tmp_path, read_journal(tmp_path))
     Journal(directory).append(OTHER)
     assert [record["kind"] for record in read_journal(tmp_path)] == ["search", "start", "report", "end", "start"]
+    path.write_bytes(b"".join(line for line in whole.splitlines(keepends=True) if b'"start"' not in line))
+    with pytest.raises(UserError, match=r"line 2 is about 001-lr=0\.1, but the line that starts it was taken out$"):
+        read_journal(tmp_path)
     # a trial that failed and is tried again has not ended
     standing.apply({**START})
     assert (standing.num_ended, standing.trials["001-lr=0.1"].tokens) == (0, 100)
