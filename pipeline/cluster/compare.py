@@ -34,7 +34,8 @@ from pipeline.compare import page, scores
 from pipeline.compare.checks import check_runs
 from pipeline.compare.epochs import fewest_tokens_per_epoch
 from pipeline.compare.findings import Findings, findings_of
-from pipeline.compare.plan import Comparison, Planned
+from pipeline.compare.plan import Comparison
+from pipeline.compare.planned import Planned
 from pipeline.compare.variants import check_comparison
 from pipeline.config import Config
 from pipeline.data.prepare import OnShard

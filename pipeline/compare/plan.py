@@ -18,7 +18,7 @@ from pipeline import config as configuration
 from pipeline.compare.variants import OwnSearch, Variant
 from pipeline.compare.widths import Size, Sized, drawn_key, drawn_sizes, sized
 from pipeline.config import CompareConfig, Config, SearchConfig
-from pipeline.search.candidates import Candidates, Drawn, as_key
+from pipeline.search.candidates import as_key
 from pipeline.search.plan import SearchPlan
 from pipeline.search.space import random_settings
 from pipeline.search.standing import DONE, ENDED, LOST, Standing, Trial
@@ -131,7 +131,8 @@ class Comparison:
     def found(self, one: Sized, standing: Standing) -> dict[str, Any] | None:
         """What a variant at one size is compared with: the best of its finalists.
 
-        None: its search has not ended, no trial of it trained well, or a finalist is still being trained.
+        None: its search has not ended, no trial of it trained well, or a finalist is still being trained. One that
+        failed, so that it may be continued later, is taken only if all did.
         """
         if self.search is None:
             return {}
@@ -139,18 +140,31 @@ class Comparison:
         if len(finals) < 2:
             return finals[0] if finals else None
         trials = by_settings(standing)
-        runs = [trials.get(as_key(self.final_run(one, draw))) for draw in finals]
-        ended = [(run.best_loss, draw) for run, draw in zip(runs, finals, strict=True) if run and run.state == ENDED]
-        return min(ended, key=lambda pair: pair[0])[1] if len(ended) == len(finals) else None
+        ended = [(run, draw) for draw in finals if (run := self.final_of(one, draw, trials)) and run.state == ENDED]
+        if len(ended) < len(finals):
+            return None
+        return min(ended, key=lambda pair: pair[0].best_loss if pair[0].status == DONE else math.inf)[1]
+
+    def final_of(self, one: Sized, draw: Mapping[str, Any], trials: Mapping[str, Trial]) -> Trial | None:
+        return trials.get(as_key(self.final_run(one, draw)))
+
+    def finalists(self, standing: Standing) -> list[Trial]:
+        """The whole runs that decided between the best draws, those of them that trained well."""
+        trials = by_settings(standing)
+        runs = [self.final_of(one, draw, trials) for one in self.sizes for draw in self.finals(one, standing)]
+        return [run for run in runs if run is not None and run.status == DONE]
 
     def not_taken(self, one: Sized, standing: Standing) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """The draws that were better in the search than the one found: those that it overtook as a finalist, and those
-        with which a compared run diverged. Both are empty if that holds for all draws.
+        with which a compared run diverged. Both are empty if that holds for all draws. Finalists that failed are in
+        neither.
         """
         trials, ranked, own = by_settings(standing), self.ranked(one, standing), self.found(one, standing)
         before = ranked[: ranked.index(own)] if own in ranked else []
         diverged = [draw for draw in before if self.has_diverged(one, draw, trials)]
-        return [draw for draw in before if draw not in diverged], diverged
+        left = [draw for draw in before if draw not in diverged]
+        runs = [self.final_of(one, draw, trials) for draw in left]
+        return [draw for draw, run in zip(left, runs, strict=True) if run is not None and run.status == DONE], diverged
 
     def ranked(self, one: Sized, standing: Standing) -> list[dict[str, Any]]:
         """The draws that trained well in the search of one variant at one size, the best first; empty until it ends."""
@@ -237,40 +251,14 @@ class ComparisonPlan(SearchPlan):
 
     def tokens_left(self, standing: Standing) -> int:
         """Tokens that runs still take, those begun and those to come, each to its own length."""
-        begun = by_settings(standing)
+        plan, begun = self.comparison, by_settings(standing)
         left = self.total_tokens
-        for settings, _ in self.comparison.ready(standing):
+        for settings, _ in plan.ready(standing):
             if trial := begun.get(as_key(settings)):
                 left -= settings["train.max_tokens"] if trial.state == ENDED else trial.tokens
-        return left
-
-
-class Planned(Candidates):
-    """Gives the engine of a comparison its next run: the first that can begin and has not."""
-
-    def __init__(self, comparison: Comparison) -> None:
-        super().__init__()
-        self.comparison = comparison
-
-    def needless(self, trial: Trial, standing: Standing) -> str:
-        """Why a run whose variant has moved on to other settings, because a run diverged with these, can stop."""
-        if trial.origin != COMPARED:
-            return ""
-        plan, trials, key = self.comparison, by_settings(standing), as_key(trial.settings)
-        tokens, seed = trial.settings["train.max_tokens"], trial.settings["train.seed"]
-        for one in plan.sizes:
-            for draw in plan.ranked(one, standing):
-                is_its = as_key(plan.compared(one, draw, tokens=tokens, seed=seed)) == key
-                if is_its and plan.has_diverged(one, draw, trials) and draw not in plan.finals(one, standing):
-                    return "another run with these settings diverged"
-        return ""
-
-    def draw(self, standing: Standing) -> Drawn | None:
-        begun = by_settings(standing)
-        for settings, origin in self.comparison.ready(standing):
-            if as_key(settings) not in begun:
-                return Drawn(len(standing.drawn) + 1, settings, origin)
-        return None
+        numbers = [len(plan.finals(one, standing)) for one in plan.sizes]
+        # where fewer draws trained well, there are fewer finalists
+        return left - sum(plan.num_finalists - number for number in numbers if number) * plan.lengths[-1]
 
 
 def is_number(value: Any) -> bool:

@@ -13,13 +13,15 @@ from pipeline.compare.plan import Comparison
 class Searched:
     """What was tried for each variant before it was compared, each in one run of ``tokens``.
 
-    If there are ``num_finalists`` above 1, so many of the best were then trained as whole runs with ``final_seed``.
+    If there are ``num_finalists`` above 1, so many of the best were then trained as whole runs of ``final_tokens`` with
+    ``final_seed``.
     """
 
     draws: Sequence[Mapping[str, Any]]
     tokens: int
     num_finalists: int = 1
     final_seed: int = 0
+    final_tokens: int = 0
 
     @property
     def paths(self) -> list[str]:
@@ -32,4 +34,5 @@ def searched_of(comparison: Comparison) -> Searched | None:
     if comparison.search is None:
         return None
     first_seed = comparison.compare.seeds[0]
-    return Searched(comparison.draws, comparison.search_tokens, comparison.num_finalists, first_seed)
+    longest = comparison.lengths[-1]
+    return Searched(comparison.draws, comparison.search_tokens, comparison.num_finalists, first_seed, longest)

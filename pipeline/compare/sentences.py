@@ -88,20 +88,19 @@ def how_chosen(findings: Findings) -> Iterator[str]:
 
 def finals(found: GroupFindings, searched: Searched) -> Iterator[str]:
     """Whether whole runs decided between the best draws of a search, and what they changed."""
-    whole = found.group.tokens
     if searched.num_finalists > 1:
         yield (
-            f"The best {searched.num_finalists} of these draws were trained on all {whole:,} tokens with seed "
-            f"{searched.final_seed}; the best of them is compared, and that run is one of those compared."
+            f"The best {searched.num_finalists} of these draws were trained on {searched.final_tokens:,} tokens with "
+            f"seed {searched.final_seed}; the best of them is compared, and that run is one of those compared."
         )
         for row in found.rows:
             if row.overtaken:
                 draws = listed([settings_of(draw) for draw in row.overtaken])
                 yield f"{row.name} has {settings_of(row.own)}, better there than {draws}, which its search preferred."
-    elif searched.tokens < whole:
+    elif searched.tokens < found.group.tokens:
         yield (
-            f"The runs that chose had {searched.tokens:,} of these {whole:,} tokens: what is best in them, a high "
-            f"learning rate above all, may not be the best in a whole run."
+            f"The runs that chose had {searched.tokens:,} of these {found.group.tokens:,} tokens: what is best in "
+            f"them, a high learning rate above all, may not be the best in a whole run."
         )
 
 

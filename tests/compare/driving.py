@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.compare.plan import Comparison, Planned
+from pipeline.compare.plan import Comparison
+from pipeline.compare.planned import Planned
 from pipeline.compare.variants import check_comparison
 from pipeline.config import Config
 from pipeline.search.actions import End, Run, Wait

@@ -13,6 +13,7 @@ from pipeline.compare.plan import COMPARED
 from pipeline.compare.searched import Searched
 from pipeline.compare.sentences import sentences
 from pipeline.config import Config
+from pipeline.search.standing import FAILED
 from tests.compare.driving import VALUES, Driver
 from tests.compare.figures import GROUP, findings, three_rows
 
@@ -67,6 +68,15 @@ def test_a_finalist_that_diverges_is_replaced_by_the_next_best(make_config: Call
     lost = Driver(config, lambda settings: math.inf if settings["train.max_tokens"] == 3_000 else loss(settings))
     lost.run()
     assert lost.comparison.found(gru, lost.standing) == {"optimizer.lr": 0.3}
+    assert lost.comparison.search_plan().tokens_left(lost.standing) == 0
+
+
+def test_a_single_draw_that_trained_well_is_the_only_finalist(make_config: Callable[..., Config]) -> None:
+    values = {**VALUES, "compare.search": FINALISTS, "compare.parameters": 5_000}
+    driver = Driver(make_config(values), lambda settings: 1.0 if settings["optimizer.lr"] == 0.1 else math.inf)
+    starts = driver.run()
+    assert len(starts) == 2 * (3 + 2 * 2)
+    assert driver.comparison.search_plan().tokens_left(driver.standing) == 0
 
 
 def test_finalists_can_be_added_to_a_comparison_that_is_done(make_config: Callable[..., Config]) -> None:
@@ -90,9 +100,10 @@ def test_finalists_can_be_added_to_a_comparison_that_is_done(make_config: Callab
             "above all, may not be the best in a whole run."
         ]),
         (Searched(RATES, GROUP.tokens), []),
-        (Searched(RATES, 1_000_000, num_finalists=2, final_seed=7), [
-            "The best 2 of these draws were trained on all 5,000,000 tokens with seed 7; the best of them is compared, "
-            "and that run is one of those compared.",
+        # not the tokens of the runs that the sentences are about: the longest may have been left out
+        (Searched(RATES, 1_000_000, num_finalists=2, final_seed=7, final_tokens=9_000_000), [
+            "The best 2 of these draws were trained on 9,000,000 tokens with seed 7; the best of them is compared, and "
+            "that run is one of those compared.",
             "gru has optimizer.lr 0.002, better there than optimizer.lr 0.004, which its search preferred.",
         ]),
     ],
@@ -104,3 +115,20 @@ def test_the_page_says_how_long_the_runs_were_that_chose(searched: Searched, sai
     lines = sentences(replace(findings(rows), searched=searched))["What was compared"]
     assert lines[1].startswith("Each variant has the best of 2 draws (optimizer.lr: 0.002 and 0.004), by the")
     assert lines[2:-1] == said
+
+
+@pytest.mark.parametrize(("failed", "taken"), [(0.2, 0.3), (0.3, 0.2)])
+def test_a_finalist_that_failed_is_not_taken_for_the_loss_that_it_had(
+    make_config: Callable[..., Config], failed: float, taken: float
+) -> None:
+    """Its disk was full, say: until it is continued, one that was trained to its end is taken, as better than none."""
+    driver = Driver(make_config({**VALUES, "compare.search": FINALISTS, "compare.parameters": 5_000}), rate_by_length)
+    driver.run()
+    gru = driver.comparison.sizes[1]
+    final = driver.comparison.final_run(gru, {"optimizer.lr": failed})
+    (trial,) = [trial for trial in driver.standing.drawn if trial.settings == final]
+    for record in driver.records:
+        if record["kind"] == "end" and record["trial"] == trial.name:
+            record["status"] = FAILED
+    assert driver.comparison.found(gru, driver.standing) == {"optimizer.lr": taken}
+    assert driver.comparison.not_taken(gru, driver.standing) == ([], [])

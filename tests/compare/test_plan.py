@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.compare.plan import COMPARED, SEARCHED, Planned, draws_of
+from pipeline.compare.plan import COMPARED, SEARCHED, draws_of
+from pipeline.compare.planned import Planned
 from pipeline.compare.variants import SEARCH_SEED
 from pipeline.config import Config
 from pipeline.errors import UserError
