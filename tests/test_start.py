@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pipeline import launch
-from pipeline.cluster.search import check_same_search, settings_of
+from pipeline.cluster.continued import check_same_search
+from pipeline.cluster.search import settings_of
 from pipeline.config import Config, ModelConfig
 from pipeline.config.start import OF_THE_START, starts_as_before
 from pipeline.errors import Notice, UserError

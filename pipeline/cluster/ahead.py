@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pipeline.cluster.compare import MAY_DIFFER
+from pipeline.cluster.continued import check_same_corpus, check_same_search
 from pipeline.cluster.rules import with_budget
-from pipeline.cluster.search import check_same_corpus, check_same_search
 from pipeline.config import Config
 from pipeline.data.counting import Counts
 from pipeline.paths import absolute

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from pipeline import resources, run
+from pipeline.cluster.continued import check_same_corpus, check_same_search
 from pipeline.cluster.prepare import prepare
 from pipeline.cluster.room import check_capacity
 from pipeline.cluster.rules import Rules, budget, plan_trials
-from pipeline.cluster.search import check_same_corpus, check_same_search, run_trials, settings_of
+from pipeline.cluster.search import run_trials, settings_of
 from pipeline.cluster.session import ray_session
 from pipeline.cluster.tasks import Tasks, on_ray
 from pipeline.cluster.train import Plan
@@ -121,7 +122,8 @@ def compare(
             rules = rules_of(config, corpus, plan)
             write_file(directory.config, settings_of(config))
             adopted = records or records_of_trials(directory.path, config, corpus)
-            begin_journal(directory.path, adopted, of=COMPARISON, corpus=corpus.fingerprint)
+            fingerprints = {"corpus": corpus.fingerprint, "tokens": corpus.tokens_fingerprint}
+            begin_journal(directory.path, adopted, of=COMPARISON, **fingerprints)
             on_plan(rules.comparison.search_plan())
             run_trials(rules, directory, say=say, on_record=on_record)
             tasks = on_ray(plan, max_failures=config.cluster.max_failures, say=say)

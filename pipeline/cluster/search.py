@@ -18,12 +18,12 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from pipeline import config as configuration
+from pipeline.cluster.continued import check_same_corpus, check_same_search
 from pipeline.cluster.prepare import prepare
 from pipeline.cluster.room import check_capacity
 from pipeline.cluster.rules import Rules, budget, plan_trials, with_budget, with_equal_tokens
@@ -32,21 +32,19 @@ from pipeline.cluster.train import Plan, in_background
 from pipeline.cluster.trial import Runner
 from pipeline.cluster.tuning import Conductor, conduct
 from pipeline.config import Config
-from pipeline.config.start import BEFORE, OF_THE_START, is_older, starts_as_before
 from pipeline.data.prepare import OnShard
 from pipeline.data.shards import PreparedCorpus
-from pipeline.errors import Notice, UserError
 from pipeline.files import UnwritableError, write_file
 from pipeline.launch import stopping_on_signals
 from pipeline.search.adopted import records_of_trials
 from pipeline.search.checks import first_settings
 from pipeline.search.corpora import check_budget, check_comparable, has_other_tokens
 from pipeline.search.exploits import Exploits
-from pipeline.search.journal import JOURNAL, SEARCH, Journal, JournalTail, begin_journal, kind_of, read_journal
+from pipeline.search.journal import JOURNAL, Journal, JournalTail, begin_journal, read_journal
 from pipeline.search.keeping import Keeper
 from pipeline.search.leaderboard import LEADERBOARD, Row, as_csv, leaderboard, rows_of, save
 from pipeline.search.lives import exploits_of
-from pipeline.search.paths import absolute_with_space, with_absolute_space
+from pipeline.search.paths import absolute_with_space
 from pipeline.search.plan import SearchPlan, plan_of
 from pipeline.search.population import check_interval, check_population
 from pipeline.search.report import REPORT, Findings, write_report
@@ -58,11 +56,6 @@ from pipeline.training.directory import RunDirectory
 from pipeline.training.monitor import Record
 
 SCRATCH = "ray"  # what Ray Tune writes for itself
-# what may differ between two starts of one search; anything else would make its trials incomparable
-MAY_DIFFER = (
-    "cluster.", "run.", "data.directory", "search.max_concurrent", "search.num_trials", "search.max_total_tokens",
-    "search.max_hours", "search.confirm", "search.keep", "compare.",
-)  # fmt: skip
 
 
 class InterruptedSearchError(Exception):
@@ -157,53 +150,6 @@ def report(rules: Rules, directory: RunDirectory, config: Config, *, is_over: bo
 def settings_of(config: Config) -> str:
     """The configuration as saved with a search."""
     return configuration.to_yaml(config, without=["cluster"])
-
-
-def check_same_search(
-    directory: RunDirectory, config: Config, *, what: str = SEARCH, may_differ: tuple[str, ...] = MAY_DIFFER
-) -> None:
-    """Raise ``UserError`` if the directory holds another search, naming the settings, or something else.
-
-    Args:
-        what: a search or a comparison, which works like one.
-        may_differ: beginnings of the paths of settings that may differ between two starts.
-    """
-    if directory.metrics.exists() or directory.checkpoints.exists():
-        raise UserError(f"run.directory: {directory.path} holds a run, not a {what}; name another directory")
-    if (found := kind_of(read_journal(directory.path))) != what and found:
-        raise UserError(f"run.directory: {directory.path} holds a {found}, not a {what}; name another directory")
-    if not directory.config.exists():
-        return
-    try:
-        old = configuration.dump(with_absolute_space(configuration.load(directory.config)))
-    except UserError as error:
-        raise UserError(
-            f"run.directory: {directory.config} is not a whole configuration ({' '.join(str(error).split())}); without "
-            f"this file the {what} continues with the given settings"
-        ) from None
-    is_old = is_older(directory.config)
-    may_differ = (*may_differ, *(OF_THE_START if is_old else ()))
-    different = [
-        f"{section}.{name}: this {what} was started with {old[section].get(name)!r} and cannot continue with {value!r}"
-        for section, values in configuration.dump(config).items()
-        for name, value in values.items()
-        if old[section].get(name) != value and not f"{section}.{name}".startswith(may_differ)
-    ]
-    if is_old and not starts_as_before(config.model):
-        said = f"this {what} is of a version whose weights started as with {BEFORE}"
-        warnings.warn(f"model.input_gain: {said}; without these, later trials start differently", Notice, stacklevel=2)
-    if different:
-        beside = f"({directory.config} says so; another run.directory starts a separate {what})"
-        raise UserError("\n".join([*different, beside]))
-
-
-def check_same_corpus(records: Sequence[Record], corpus: PreparedCorpus, *, what: str = SEARCH) -> None:
-    """Raise ``UserError`` if the trials in a journal were trained on another corpus; earlier ones do not say."""
-    if records and records[0].get("corpus", corpus.fingerprint) != corpus.fingerprint:
-        raise UserError(
-            f"data.directory: {corpus.directory} holds another corpus than the one that the trials of this {what} were "
-            f"trained on; another run.directory starts a separate {what}"
-        )
 
 
 def num_planned(config: Config, standing: Standing) -> int:

@@ -4,7 +4,7 @@ It is the one truth of a search, one JSON record a line, each with its checksum.
 they count a trial that was cut off as finished. A trial without an end continues from its own last checkpoint.
 
     search   the format, once, at the beginning, and the fingerprint of the corpus; in a comparison of variants
-             (``pipeline.compare``), that it is one
+             (``pipeline.compare``), that it is one, and the fingerprint of the tokens
     sitting  a driver begins
     start    a trial begins, or continues after a number of tokens: its name, number and settings; how many draws before
              it were refused
@@ -39,6 +39,7 @@ from pipeline.training.monitor import CHECKSUM, Record, checksum_of
 JOURNAL = "search.jsonl"
 FORMAT, EARLIER = 2, 1  # what this version writes; what it also reads and continues
 SEARCH, COMPARISON = "search", "comparison"  # whose trials the records are about
+TOKENS = "tokens"  # of the first record: the fingerprint of the tokens of the corpus
 WAITING_FOR_ROOM = "room"  # the kind of that record
 
 
@@ -95,16 +96,21 @@ def kind_of(records: Sequence[Record]) -> str:
     return str(records[0].get("of", SEARCH)) if records else ""
 
 
-def begin_journal(directory: Path, records: Iterable[Record], *, of: str = SEARCH, corpus: str = "") -> None:
+def begin_journal(
+    directory: Path, records: Iterable[Record], *, of: str = SEARCH, corpus: str = "", tokens: str = ""
+) -> None:
     """Write a new journal with these ``records``, as ``read_journal`` returns them. Raises ``UnwritableError``.
 
-    ``corpus``: the fingerprint of the one that trials are trained on, unless the records say so.
+    ``corpus``: the fingerprint of the one that trials are trained on, unless the records say so; ``tokens``: the same
+    of its tokens alone.
     """
     whole = list(records) or [{"kind": "search", "format": FORMAT, "time": time.time()}]
     if of != SEARCH:
         whole[0] = {**whole[0], "of": of}
     if corpus:
         whole[0] = {"corpus": corpus, **whole[0]}
+    if tokens:
+        whole[0] = {TOKENS: tokens, **whole[0]}
     write_file(directory / JOURNAL, "".join(map(as_line, whole)))
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from pipeline import config as configuration
+from pipeline.cluster.continued import check_same_corpus, check_same_search
 from pipeline.cluster.leg import Leg
 from pipeline.cluster.rules import Rules, with_budget
-from pipeline.cluster.search import check_same_corpus, check_same_search, settings_of
+from pipeline.cluster.search import settings_of
 from pipeline.cluster.train import Plan
 from pipeline.cluster.trial import Runner
 from pipeline.cluster.tuning import LEG, Conductor

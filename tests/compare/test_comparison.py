@@ -17,7 +17,8 @@ from jobs import compare as job
 from jobs.shared.cli import run_job
 from pipeline import config as configuration
 from pipeline.cluster.compare import MAY_DIFFER, ComparisonRules, finish, rules_of
-from pipeline.cluster.search import check_same_search, settings_of
+from pipeline.cluster.continued import check_same_search
+from pipeline.cluster.search import settings_of
 from pipeline.cluster.train import Plan
 from pipeline.cluster.trial import Runner
 from pipeline.compare.findings import Findings

@@ -15,7 +15,8 @@ from ray.tune.search.variant_generator import generate_variants
 
 from jobs.terminal.search import SearchProgress
 from pipeline import config as configuration
-from pipeline.cluster.search import check_same_search, settings_of
+from pipeline.cluster.continued import check_same_search
+from pipeline.cluster.search import settings_of
 from pipeline.config import SearchConfig
 from pipeline.errors import UserError
 from pipeline.search.journal import JOURNAL, Journal, begin_journal, read_journal

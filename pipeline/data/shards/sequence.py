@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import threading
 from bisect import bisect_right
@@ -40,8 +41,18 @@ class PreparedCorpus:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with any byte of any shard."""
+        """Changes with any byte of any shard, so also with the place of a text, which the shard has a record of."""
         return str(self.manifest["checksum"])
+
+    @property
+    def tokens_fingerprint(self) -> str:
+        """Changes with any token and with the tokenizer, but not with the place of a text."""
+        shards = {
+            name: [[entry["arrow"]["xxh3"], entry["num_tokens"], entry["num_documents"]] for entry in tokens.entries]
+            for name, tokens in self.splits.items()
+        }
+        facts = [self.manifest["tokenizer_fingerprint"], shards]
+        return xxhash.xxh3_128_hexdigest(json.dumps(facts, sort_keys=True).encode())
 
 
 def open_prepared(directory: str | Path | None, *, verify: bool = False) -> PreparedCorpus:
