@@ -78,7 +78,7 @@ def preview(config: Config) -> dict[str, Any]:
     tokens = total_tokens(config.train, data)
     variants, search = check_comparison(config)
     comparison = Comparison.of(config, variants, search, vocab_size=counts.vocab_size, tokens=tokens)
-    ahead.check_comparison(config, counts)
+    ahead.check_comparison(config, counts, comparison)
     data_of = partial(counted_data, counts=counts)
     check_runs(config, comparison, num_tokens=counts.tokens, are_counted=counts.is_exact, data_of=data_of)
     rules.room(config)

@@ -14,48 +14,45 @@ compare.variants → equal parameters → trials (like those of a search, see ``
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import ClassVar
 
-from pipeline import resources, run
+from pipeline import run
 from pipeline.cluster.continued import check_same_corpus, check_same_search
 from pipeline.cluster.prepare import prepare
 from pipeline.cluster.room import check_capacity
 from pipeline.cluster.rules import Rules, budget, plan_trials
+from pipeline.cluster.scoring import check_scorable, score_all, worker_of
 from pipeline.cluster.search import run_trials, settings_of
 from pipeline.cluster.session import ray_session
 from pipeline.cluster.tasks import Tasks, on_ray
 from pipeline.cluster.train import Plan
 from pipeline.compare import costs as costing
-from pipeline.compare import page, scores
+from pipeline.compare import page
 from pipeline.compare.checks import check_runs
 from pipeline.compare.epochs import fewest_tokens_per_epoch
 from pipeline.compare.findings import Findings, findings_of
 from pipeline.compare.plan import Comparison
 from pipeline.compare.planned import Planned
+from pipeline.compare.scores import split_of
 from pipeline.compare.variants import check_comparison
 from pipeline.config import Config
 from pipeline.data.prepare import OnShard
 from pipeline.data.shards import PreparedCorpus, open_prepared
-from pipeline.errors import UserError
 from pipeline.evaluate import split_held_out
 from pipeline.files import write_file
 from pipeline.paths import absolute
 from pipeline.search.adopted import records_of_trials
 from pipeline.search.engine import Engine
 from pipeline.search.journal import COMPARISON, begin_journal, read_journal
-from pipeline.search.naming import TRIALS
 from pipeline.search.plan import SearchPlan
 from pipeline.search.space import Space
-from pipeline.search.standing import DONE, Standing, Trial
+from pipeline.search.standing import Standing
 from pipeline.training.directory import RunDirectory
 from pipeline.training.monitor import Record
 
-SCORES = "scores"
 # what may differ between two starts: a run is known by its settings, so variants, seeds and lengths can be added
 MAY_DIFFER = ("cluster.", "run.", "data.directory", "search.", "compare.")
 Say = Callable[[str], None]
@@ -104,8 +101,8 @@ def compare(
         say, on_record, on_shard, on_plan: as in ``search.search``.
 
     Raises:
-        UserError: variants that cannot be compared, a directory that holds something else, or fewer than two variants
-            that trained well.
+        UserError: variants that cannot be compared, a directory that holds something else, runs that can no longer be
+            scored, or fewer than two variants that trained well.
         InterruptedSearchError: asked to stop by Ctrl-C or SIGTERM; runs can continue from their last checkpoints.
     """
     config = absolute(config)
@@ -120,6 +117,7 @@ def compare(
             corpus = prepare(config, on_shard=on_shard, say=say)
             check_same_corpus(records, corpus, what=COMPARISON)
             rules = rules_of(config, corpus, plan)
+            check_scorable(rules.comparison, Standing.of(records), directory, split=split_of(corpus.splits, config))
             write_file(directory.config, settings_of(config))
             adopted = records or records_of_trials(directory.path, config, corpus)
             fingerprints = {"corpus": corpus.fingerprint, "tokens": corpus.tokens_fingerprint}
@@ -151,9 +149,9 @@ def finish(rules: ComparisonRules, config: Config, directory: RunDirectory, *, t
     """Score and measure what is still missing, then write the tables and the page."""
     standing = Standing.of(read_journal(directory.path))
     corpus = open_prepared(config.data.directory)
-    split = scores.split_of(corpus.splits, config)
+    split = split_of(corpus.splits, config)
     no_bits = split_held_out(corpus, split, layout=config.data.layout).why_not
-    scored = score_all(rules, config, directory, standing, split=split, tasks=tasks, say=say)
+    scored = score_all(rules.comparison, rules.plan, config, directory, standing, split=split, tasks=tasks, say=say)
     costs = measure_all(rules, config, directory, standing, tasks=tasks, say=say)
     found = findings_of(
         rules.comparison, standing, scored, costs, split=split, title=directory.path.name, no_bits=no_bits
@@ -161,54 +159,6 @@ def finish(rules: ComparisonRules, config: Config, directory: RunDirectory, *, t
     if missing := page.write(directory.path, found):
         say(f"{directory.path / page.PAGE}: {missing}")
     return found
-
-
-def compared_trials(comparison: Comparison, standing: Standing) -> list[Trial]:
-    """Those of the compared runs that trained well."""
-    runs = [
-        comparison.run_of(one, standing, tokens=tokens, seed=seed)
-        for one in comparison.sizes
-        for tokens in comparison.lengths
-        for seed in comparison.compare.seeds
-    ]
-    return [trial for trial in runs if trial is not None and trial.status == DONE]
-
-
-def score_all(
-    rules: ComparisonRules,
-    config: Config,
-    directory: RunDirectory,
-    standing: Standing,
-    *,
-    split: str,
-    tasks: Tasks,
-    say: Say,
-) -> dict[str, scores.Scored]:
-    """The score of each trained model on the ``split``, by the name of its run; earlier scores are read."""
-    trials = compared_trials(rules.comparison, standing)
-    places = {trial.name: directory.path / SCORES / split / f"{trial.name}.json" for trial in trials}
-    former = [name for name, place in places.items() if not scores.is_current(place)]
-    again = [name for name in former if RunDirectory(directory.path / TRIALS / name).checkpoints.exists()]
-    missing = {name: place for name, place in places.items() if name in again or not place.exists()}
-    if again:
-        say("scores that another version made in another way are made again")
-    if len(again) < len(former):
-        say("scores that another version made in another way are used as they are, as their runs are not here")
-    if missing:
-        say(f"scoring {len(missing)} trained models on the {split} split")
-    tasks(
-        score_one,
-        [(directory.path / TRIALS / name, place, config, rules.plan, split) for name, place in missing.items()],
-    )
-    return {name: read_score(place) for name, place in places.items()}
-
-
-def read_score(place: Path) -> scores.Scored:
-    """Read a score that was written. Raises ``UserError`` if the file was altered."""
-    try:
-        return scores.Scored.of_json(json.loads(place.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{place}: is not what a comparison wrote; delete it to have the model scored again") from None
 
 
 def measure_all(
@@ -224,20 +174,6 @@ def measure_all(
         (costs,) = tasks(measure_here, [(trial, rules.comparison, settings, rules.plan)])
         costing.save(directory.path, costs, wanted=wanted)
     return costs
-
-
-def worker_of(plan: Plan) -> resources.Worker:
-    return resources.Worker(
-        resources.resolve_device("cuda" if plan.use_gpu else "cpu"), num_threads=plan.cpus_per_worker
-    )
-
-
-def score_one(folder: Path, place: Path, config: Config, plan: Plan, split: str) -> None:
-    """A task: score the run in ``folder``."""
-    import torch
-
-    torch.set_num_threads(plan.cpus_per_worker)
-    scores.score_run(folder, place, open_prepared(config.data.directory), worker_of(plan), split=split)
 
 
 def measure_here(config: Config, comparison: Comparison, settings: costing.Settings, plan: Plan) -> costing.Costs:
