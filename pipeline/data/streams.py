@@ -262,9 +262,11 @@ class Streams:
 
     def _block(self, offsets: Ids, position: int, length: int) -> tuple[Ids, Ids, Resets | None]:
         """(B, length) inputs, targets and resets of this rank's rows."""
-        within = (position + offsets[self.rows.start : self.rows.stop]) % self.tokens_per_stream  # (B,)
+        own = offsets[self.rows.start : self.rows.stop]
+        within = (position + own) % self.tokens_per_stream  # (B,)
         starts = np.array(self.rows) * self.tokens_per_stream
-        crossing = np.flatnonzero(within + length > self.tokens_per_stream)
+        # a rotated stream has no target at its end, also where the block ends there
+        crossing = np.flatnonzero(within + length + (own > 0) > self.tokens_per_stream)
         if not len(crossing):
             block = self.tokens.rows(starts + within, length + 1)  # (B, length + 1)
             resets = self.reset.mask(self.tokens, starts + within, position=position, length=length)

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import TrainConfig
+from pipeline.data import streams as module
 from pipeline.data.shards import TokenSequence
 from pipeline.data.streams import NO_RESETS, ResetRule, Streams
 from pipeline.data.windows import IGNORED, ArrayTokens, Window
@@ -153,6 +154,18 @@ def test_the_alphabet_rotated(monkeypatch: pytest.MonkeyPatch) -> None:
     assert second.inputs.T.tolist() == [[0, 1], [10, 11], [17, 12], [21, 22]]
     assert second.targets.T.tolist() == [[1, 2], [11, 12], [IGNORED, 13], [22, 23]]
     assert (first.num_targets, second.num_targets) == (14, 7)
+
+
+def test_a_window_that_ends_where_a_rotated_stream_does_has_no_target_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same however many windows are copied at a time, which depends on the number of workers."""
+    monkeypatch.setattr(module, "BLOCK_TOKENS", 1)
+    streams = Streams(ArrayTokens(np.arange(26)), batch_size=4, bptt=4, rotation_seed=1)
+    monkeypatch.setattr(streams, "offsets", lambda epoch: np.array([2, 0, 1, 5]))
+    first, second = streams.windows()
+    assert first.targets.T.tolist() == [[3, 4, 5, IGNORED], [7, 8, 9, 10], [14, 15, 16, 17], [IGNORED, 19, 20, 21]]
+    assert second.inputs.T.tolist() == [[0, 1], [10, 11], [17, 12], [21, 22]]
+    for window in (first, second):
+        assert window.num_targets == np.count_nonzero(window.targets != IGNORED)
 
 
 @settings(deadline=None)
