@@ -27,7 +27,7 @@ from pipeline.config import Config
 from pipeline.data.document_pools import begin_of_documents
 from pipeline.data.tokenizer import EOS, Ids, Tokenizer
 from pipeline.data.utf8 import is_text
-from pipeline.data.windows import IGNORED, Window
+from pipeline.data.windows import IGNORED, Resets, Window, resets_at
 from pipeline.errors import UserError
 from pipeline.evaluate.type_classes import Place, groups_of_types, places_of
 from pipeline.evaluate.words import WORD_BOUNDARIES, Before, Row, WordBoundary, Words
@@ -35,6 +35,7 @@ from pipeline.generate.text import ids_of_prompt
 from pipeline.generate.writing import Begin, generate_batch
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.segments import Segments
 from pipeline.options import AS_IS, Sampling
 from pipeline.scoring import scored_windows
 from pipeline.training import checkpoint
@@ -94,11 +95,15 @@ class Model:
     def read(self, text: str) -> Begin:
         """Read ``text`` from ``state`` on, move ``state`` to the end of it, and return it."""
         ids = self.ids(text)
+        if not len(ids):
+            return self.state
         parts = self.state.parts
         with evaluating(self.model):
-            for inputs in self._windows(np.append(self.state.token, ids)[:-1]):
-                _, parts = self.model(inputs, parts)
-        self.state = Begin(parts, int(ids[-1]) if len(ids) else self.state.token)
+            for inputs, segments in self._windows(ids[:-1]):
+                _, parts = self.model(inputs, parts, segments)
+        if len(ids) == 1 and self._resets_first:
+            parts = self.start.parts  # nothing but what comes before the text has been read
+        self.state = Begin(parts, int(ids[-1]))
         return self.state
 
     def ids(self, text: str) -> Ids:
@@ -125,8 +130,8 @@ class Model:
         rows: list[Tensor] = []
         parts = self.state.parts
         with evaluating(self.model):
-            for inputs in self._windows(np.append(self.state.token, self.ids(text))):
-                hidden, parts = self.model(inputs, parts)
+            for inputs, segments in self._windows(self.ids(text)):
+                hidden, parts = self.model(inputs, parts, segments)
                 rows.append(self.model.head.logits(hidden[:, 0]).log_softmax(-1).cpu())
         return torch.cat(rows).numpy()
 
@@ -172,9 +177,9 @@ class Model:
         layers: list[list[Tensor]] = [[] for _ in self.model.recurrence.layers]
         parts = self.state.parts
         with evaluating(self.model):
-            for inputs in self._windows(np.append(self.state.token, self.ids(text))):
+            for inputs, segments in self._windows(self.ids(text)):
                 outputs: list[Tensor] = []
-                _, parts = self.model.recurrence(self.model.embedding(inputs), parts, outputs=outputs)
+                _, parts = self.model.recurrence(self.model.embedding(inputs), parts, segments, outputs=outputs)
                 for layer, output in zip(layers, outputs, strict=True):
                     layer.append(output[:, 0].cpu())
         return [torch.cat(layer)[1:].float().numpy() for layer in layers]
@@ -211,10 +216,16 @@ class Model:
         )
         return [item.text for item in written]
 
-    def _windows(self, ids: Ids) -> Iterator[Tensor]:
-        """Yield ``ids`` in windows of (T, 1), none of them empty."""
-        if len(ids):
-            yield from torch.from_numpy(ids.astype(np.int64)).to(self.model.device).unsqueeze(1).split(WINDOW_TOKENS)
+    def _windows(self, ids: Ids) -> Iterator[tuple[Tensor, Segments | None]]:
+        """Yield ``state``'s token and ``ids`` in windows of (T, 1), and where in each the state becomes zero."""
+        whole = torch.from_numpy(np.append(self.state.token, ids).astype(np.int64)).to(self.model.device)
+        for number, window in enumerate(whole.unsqueeze(1).split(WINDOW_TOKENS)):
+            resets = self._resets(len(window), 1) if number == 0 else None
+            yield window, None if resets is None else Segments(resets, device=window.device)
+
+    def _resets(self, num_steps: int, num_rows: int) -> Resets | None:
+        """Where the state becomes zero in the first window that is read from ``state`` on."""
+        return resets_at(1, (num_steps, num_rows)) if self._resets_first else None
 
     def _places(self, rows: Sequence[Ids]) -> list[list[Place]]:
         """What the model predicts at each of the T places of each of ``rows``, and at the place after them: T + 1.
@@ -227,9 +238,10 @@ class Model:
         for column, ids in enumerate(rows):
             tokens[1 : len(ids) + 1, column] = targets[: len(ids), column] = ids
         windows = (
-            Window(tokens[start:end], targets[start:end], position=start, next_position=end, begins=False)
+            Window(tokens[start:end], targets[start:end], position=start, next_position=end, begins=False,
+                   resets=None if start else self._resets(end, len(rows)))
             for start, end in pairwise([*range(0, num_steps, WINDOW_TOKENS), num_steps])
-        )
+        )  # fmt: skip
         parts = tuple(part.expand(-1, len(rows), -1).contiguous() for part in self.state.parts)
         groups = groups_of_types(self.tokenizer, self.model)
         scored = list(scored_windows(self.model, windows, state=parts, groups=groups))
@@ -262,10 +274,15 @@ class Model:
         return state.token == start.token and not any(bool(part.any()) for part in state.parts)
 
     @property
+    def _resets_first(self) -> bool:
+        """Whether ``state``'s token leaves no state: it only predicts what comes next."""
+        return self.state.token == self.model.reset_after
+
+    @property
     def _before(self) -> Before:
         """What comes before a text that is read from ``state`` on."""
-        token, parts = self.state.token, self.state.parts
-        if token == self.tokenizer.eos_id or not any(part.any() for part in parts):
+        token = self.state.token
+        if token == self.tokenizer.eos_id or self._is_at_start:
             return Before.START
         return Before.CLOSED if self.tokenizer.decode_bytes(token)[-1:].isspace() else Before.OPEN
 

@@ -228,6 +228,7 @@ def build_loop(
         seen_by: what the loop notifies and asks as it runs, by their names in ``Loop``.
     """
     model = state.step.model
+    model.reset_after = ResetRule.of(config.train).type_before(corpus.tokenizer)
     now = changes.in_force(config, state.progress.tokens)
     facts = {
         "fingerprints": fingerprints(corpus, teacher=state.teaching.fingerprint if state.teaching else None),

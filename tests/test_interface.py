@@ -53,6 +53,34 @@ def test_surprisal_agrees_with_the_log_probabilities(model: Model) -> None:
     assert [p for _, p in best] == pytest.approx(sorted(expected, reverse=True)[:3])
 
 
+def test_what_comes_before_a_text_leaves_no_state_if_training_reset_it_there() -> None:
+    loaded = make_loaded(tokenizer_of("byte"), cell="lstm")
+    module, text = loaded.model, TEXTS[0]
+    module.reset_after = loaded.tokenizer.eos_id
+    assert module.reset_after is not None
+    model = Model(loaded)
+    ids = model.ids(text)
+    outputs: list[torch.Tensor] = []
+    with torch.no_grad():
+        embedded = module.embedding(torch.from_numpy(ids).unsqueeze(1))
+        hidden, _ = module.recurrence(embedded, module.initial_state(1), outputs=outputs)
+        expected = module.head.logits(hidden[:, 0]).log_softmax(-1).numpy()
+    rows = model.log_probs(text)
+    np.testing.assert_allclose(rows[1:], expected, atol=1e-5)
+    both = model.surprisal([text, "T"])
+    np.testing.assert_allclose(both[0].nats, -rows[np.arange(len(ids)), ids], atol=1e-5)
+    for mine, theirs in zip(model.hidden_states(text), outputs, strict=True):
+        np.testing.assert_allclose(mine, theirs[:, 0], atol=1e-5)
+    for cuts in ([0], [1], [2, 5], [1, 2, 3]):
+        model.state = model.start
+        for begin, end in zip([0, *cuts], cuts, strict=False):
+            model.read(text[begin:end])
+        np.testing.assert_allclose(model.log_probs(text[cuts[-1] :])[-1], rows[-1], atol=1e-5)
+    module.reset_after = None
+    model.state = model.start
+    assert not np.allclose(model.log_probs(text)[1:], expected, atol=1e-2)
+
+
 def test_words_have_the_nats_of_the_job_s_table(model: Model, tmp_path: Path) -> None:
     lines = [TEXTS[0], TEXTS[2], TEXTS[4]]
     (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n")

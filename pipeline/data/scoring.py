@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.data.document_pools import DocumentPools, block, padded_with
 from pipeline.data.streams import NO_RESETS, ResetRule, part_of
-from pipeline.data.windows import IGNORED, Tokens, Window
+from pipeline.data.windows import IGNORED, Tokens, Window, resets_at
 from pipeline.errors import UserError
 
 
@@ -98,15 +98,31 @@ class ScoringDocuments:
     layout = "documents"
 
     def __init__(
-        self, tokens: Tokens, *, num_rows: int, window_length: int, begin_id: int, rank: int = 0, world_size: int = 1
+        self,
+        tokens: Tokens,
+        *,
+        num_rows: int,
+        window_length: int,
+        begin_id: int,
+        resets_first: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
-        """Raises ``UserError`` if there is no token."""
+        """
+        Args:
+            begin_id: read before each document.
+            resets_first: the state is zero again before a document's first token.
+
+        Raises:
+            UserError: there is no token.
+        """
         self.pools = DocumentPools(tokens, num_rows=num_rows)
         self.num_parts = self.pools.num_documents
         if not self.num_parts:
             raise UserError("a text of 0 tokens has nothing to score")
         self.window_length = window_length
         self.begin_id = begin_id
+        self.resets_first = resets_first
         self.num_rows = num_rows
         self.rows = range(rank * num_rows // world_size, (rank + 1) * num_rows // world_size)
 
@@ -131,5 +147,6 @@ class ScoringDocuments:
                         position=begin,
                         next_position=end,
                         begins=begin == 0,
+                        resets=resets_at(1 - begin, inputs.shape) if self.resets_first else None,
                         first=self.pools.places(pool)[batch] + begin,
                     )

@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.seeds import mix
 
 if TYPE_CHECKING:  # windows of ids in memory need not load these: pyarrow and the tokenizers
-    from pipeline.data.tokenizer import Ids
+    from pipeline.data.tokenizer import Ids, Tokenizer
     from pipeline.data.word_counts import WordBegins, WordCounts
 
 # keep the draws of the rotation and of window lengths apart from other draws with the same seed
@@ -49,6 +49,10 @@ class ResetRule:
     def by_documents(self) -> ResetRule:
         """The resets at documents alone: those by windows lie where ``train.bptt`` puts them."""
         return ResetRule(self.at_documents)
+
+    def type_before(self, tokenizer: Tokenizer) -> int | None:
+        """The type that only stands before resets: the <eos> of documents; None if there is none."""
+        return tokenizer.eos_id if self.at_documents and tokenizer.eos == "document" else None
 
     def mask(self, tokens: Tokens, starts: Ids, *, position: int, length: int) -> Resets | None:
         """(B, length), true at inputs before which a row's state is set to zero; None: before none.

@@ -54,6 +54,15 @@ class ArrayTokens:
         return starts[(starts >= start) & (starts < stop)]
 
 
+def resets_at(step: int, shape: tuple[int, int]) -> Resets | None:
+    """(T, B), as ``shape`` says, true at ``step``; None if there is no such step."""
+    if not 0 <= step < shape[0]:
+        return None
+    resets = np.zeros(shape, dtype=bool)
+    resets[step] = True
+    return resets
+
+
 class Window(NamedTuple):
     """(T, B) int64 ids of this rank's rows; ``position`` says how much of the epoch came before.
 

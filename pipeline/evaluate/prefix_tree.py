@@ -18,7 +18,7 @@ from pipeline.evaluate.windows import window_of
 from pipeline.model.evaluating import evaluating
 from pipeline.model.head.base import distribution_of
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.state import select
+from pipeline.model.state import select, zeros_like
 from pipeline.model.stepper import Stepper, is_plain
 from pipeline.scoring import Scored
 
@@ -84,6 +84,8 @@ class PrefixTree:
                 _, first, rows = np.unique(number, return_index=True, return_inverse=True)  # (N,), (A,)
                 state = select(state, self._on_device(row_of[alive[first]]))
                 logits, state = self.stepper(self._on_device(window.inputs[position, alive[first]]), state)  # (N, V)
+                if position == 0 and self.model.reset_after is not None:  # it is what a text begins with
+                    state = zeros_like(state)
                 row_of[alive] = rows
                 targets = self._on_device(window.targets[position, alive])
                 figures = figures_of(logits, self._on_device(rows), targets, groups)

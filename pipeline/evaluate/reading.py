@@ -35,7 +35,8 @@ class Reading:
     def __init__(self, tokenizer: Tokenizer, text: HeldOut, *, reset: ResetRule = NO_RESETS) -> None:
         """
         Args:
-            reset: for streams; documents that are read by themselves always begin from a zero state.
+            reset: as the model was trained. Documents that are read by themselves begin from a zero state in any case;
+                if it is at documents, an <eos> that is read before one only predicts its first token.
         """
         self.tokenizer = tokenizer
         self.text = text
@@ -43,11 +44,13 @@ class Reading:
         ids = text.tokens[0 : len(text.tokens)].astype(np.int64)
         if text.begin_id is None:
             begins, begin_ids = np.zeros(1, dtype=np.int64), tokenizer.start_ids
-            resets = self.starts + (self.starts > 0)
+            resets = self.starts + 1
             self.reset = reset
         else:
             begins, begin_ids = self.starts, np.array([text.begin_id])
             resets = self.starts + np.arange(len(self.starts))
+            if reset.type_before(tokenizer) == text.begin_id:
+                resets = np.union1d(resets, resets + 1)
             self.reset = ResetRule(at_documents=True)
         self.ids = np.append(np.insert(ids, begins, begin_ids), 0)  # (N,)
         self.places = np.append(np.insert(np.arange(len(ids)), begins, -1), -1)  # (N,) of each in the text; −1: none

@@ -77,7 +77,10 @@ def evaluate(
         parts = ScoringStreams(text.tokens, num_streams=streams, bptt=bptt, reset=reset, burn_in=burn_in, **ranks)
     else:
         streams = min(streams, len(text.tokens))  # no more rows than there can be documents
-        parts = ScoringDocuments(text.tokens, num_rows=streams, begin_id=text.begin_id, **ranks)
+        resets_first = model.reset_after == text.begin_id
+        parts = ScoringDocuments(
+            text.tokens, num_rows=streams, begin_id=text.begin_id, resets_first=resets_first, **ranks
+        )
     scored = scored_windows(model, parts.windows(), precision=precision)
     nats, num_tokens = total(counted(scored, on_tokens), breakdown)
     nats, tokens = metrics.all_reduce_sum([nats, num_tokens])

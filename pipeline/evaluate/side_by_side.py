@@ -72,7 +72,8 @@ class Encoded:
                 yield batch, tree.score([self.ids[number] for number in batch], groups)
             return
         batches = list(self.batches())
-        windows = (window_of([self.ids[number] for number in batch]) for batch in batches)
+        resets_first = model.reset_after is not None  # then it is what a text begins with
+        windows = (window_of([self.ids[number] for number in batch], resets_first=resets_first) for batch in batches)
         yield from zip(batches, scored_windows(model, windows, groups=groups), strict=True)
 
 

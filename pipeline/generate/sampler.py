@@ -12,8 +12,10 @@ from torch import Tensor
 from pipeline.data.tokenizer import Ids
 from pipeline.errors import UserError
 from pipeline.generate.sampling import Uniforms, draw, penalize
+from pipeline.model.ends import resets_within, without_ended
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.segments import Segments
 from pipeline.model.state import State, concatenate, select
 from pipeline.model.stepper import Stepper
 from pipeline.options import Sampling
@@ -26,7 +28,10 @@ def read_prompt(model: LanguageModel, ids: Ids, begin: State | None = None) -> t
     """Read ``ids`` from the state ``begin`` (None: zero); returns the (1, V) logits and the state after them."""
     state = begin or model.initial_state(1)
     for window in torch.from_numpy(ids.astype(np.int64)).to(model.device).unsqueeze(1).split(PROMPT_WINDOW):
-        hidden, state = model(window, state)  # (T, 1, H)
+        resets = resets_within(model, window)
+        segments = None if resets is None else Segments(resets, device=window.device)
+        hidden, state = model(window, state, segments)  # (T, 1, H)
+        state = without_ended(model, window[-1], state)
     return model.head.logits(hidden[-1]), state
 
 
@@ -78,7 +83,8 @@ class Sampler:
         """The next token of each prompt. Raises ``NotFiniteError`` if the model's outputs are not finite."""
         with evaluating(self.model):
             if self.tokens is not None:
-                self.logits, self.state = self.stepper(self.tokens, self.state)
+                self.logits, state = self.stepper(self.tokens, self.state)
+                self.state = without_ended(self.model, self.tokens, state)
             logits = self.logits
             if self.seen is not None:
                 logits = penalize(logits, self.seen, self.sampling.repetition_penalty)

@@ -38,6 +38,9 @@ class LanguageModel(nn.Module):
         self.input_dropout = config.input_dropout
         self.output_dropout = config.output_dropout
         self.attends = config.attends  # the setting that makes it attend; empty: none does
+        # the type after which a stream's state was always zero in training (``ResetRule.type_before``); None: none.
+        # ``forward`` does not look at it, as resets in running text are passed in; all that reads or writes texts does
+        self.reset_after: int | None = None
         self.embedding = nn.Embedding(vocab_size, embedding_size)
         self.recurrence = Transformer(config) if config.cell == "transformer" else Recurrence.of(config)
         tied_to = self.embedding.weight if config.tie_weights else None

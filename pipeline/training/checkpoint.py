@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from pipeline import config as configuration
 from pipeline.config import Config
+from pipeline.data.streams import ResetRule
 from pipeline.data.tokenizer import Tokenizer, load_tokenizer
 from pipeline.errors import UserError
 from pipeline.files import new_folder
@@ -168,6 +169,7 @@ def _load(choice: Choice, device: str | torch.device) -> Loaded:
     config = configuration.load(path / CONFIG)
     tokenizer = load_tokenizer(path / TOKENIZER).of_form(config.corpus.normalize)
     model = LanguageModel(config.model, tokenizer.vocab_size)
+    model.reset_after = ResetRule.of(config.train).type_before(tokenizer)
     if config.train.precision == "float64":
         model.double()
     load_weights_into(model, path)

@@ -8,7 +8,7 @@ import torch
 
 from pipeline.config import ModelConfig
 from pipeline.generate import beam_search
-from pipeline.generate.sampler import NotFiniteError, sample_tokens
+from pipeline.generate.sampler import NotFiniteError, Sampler, read_prompt, sample_tokens
 from pipeline.generate.sampling import BLOCK, SUMMED, Uniforms, draw, draw_by_blocks, filtered
 from pipeline.model.language_model import LanguageModel
 from pipeline.options import Sampling
@@ -125,3 +125,24 @@ def test_a_model_without_probabilities_writes_nothing(wrong: float) -> None:
     for eos_id in (None, 0):
         with pytest.raises(NotFiniteError, match="outputs are not finite"):
             beam_search(model, np.array([1]), num_tokens=3, num_beams=2, eos_id=eos_id)
+
+
+def test_a_document_that_has_ended_leaves_no_state_if_training_reset_it_there() -> None:
+    torch.manual_seed(0)
+    model = LanguageModel(ModelConfig(hidden_size=5, num_layers=2), 6).double().eval()
+    hidden, state = model(torch.tensor([[2], [4]]), model.initial_state(1))
+    expected = model.head.logits(hidden[-1])
+    logits, end = read_prompt(model, np.array([3, 1, 0, 2, 4]))
+    assert not torch.allclose(logits, expected)
+    model.reset_after = 0
+    logits, end = read_prompt(model, np.array([3, 1, 0, 2, 4]))
+    torch.testing.assert_close(logits, expected)
+    for mine, theirs in zip(end, state, strict=True):
+        torch.testing.assert_close(mine, theirs)
+    sampler = Sampler(model, [np.array([3, 0]), np.array([3, 1])], seed=1, sampling=Sampling())
+    hidden, _ = model(torch.tensor([[3], [0]]), model.initial_state(1))
+    torch.testing.assert_close(sampler.logits[:1], model.head.logits(hidden[-1]))
+    assert [bool(part.any()) for part in (sampler.state[0][:, 0], sampler.state[0][:, 1])] == [False, True]
+    sampler.tokens = torch.tensor([2, 0])  # as if they had been drawn
+    sampler.next()
+    assert [bool(part.any()) for part in (sampler.state[0][:, 0], sampler.state[0][:, 1])] == [True, False]

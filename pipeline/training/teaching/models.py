@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.windows import Resets
+from pipeline.model.ends import resets_within, without_ended
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.precision import autocast
 from pipeline.model.segments import Segments
@@ -69,9 +70,13 @@ class RecurrentTeacher(TeacherModel):
         return self.model.initial_state(num_rows)
 
     def read(self, inputs: Tensor, state: State, resets: Resets | None) -> tuple[Tensor, State]:
+        own = resets_within(self.model, inputs)  # as it was trained, whatever resets the student has
+        if own is not None:
+            resets = own if resets is None else resets | own
         segments = None if resets is None else Segments(resets, device=inputs.device)
         with torch.no_grad(), autocast(self.precision, inputs.device):
-            return self.model(inputs, state, segments)
+            hidden, state = self.model(inputs, state, segments)
+        return hidden, without_ended(self.model, inputs[-1], state)
 
     def logits(self, hidden: Tensor) -> Tensor:
         with torch.no_grad(), autocast(self.precision, hidden.device):

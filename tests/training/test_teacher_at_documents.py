@@ -1,0 +1,26 @@
+"""A teacher whose state was reset at documents reads texts as it was trained to, whatever its student does."""
+
+from itertools import chain
+
+import pytest
+import torch
+
+from pipeline.config import ModelConfig
+from pipeline.model.language_model import LanguageModel
+from pipeline.training.teaching.models import RecurrentTeacher
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7])
+def test_an_eos_leaves_no_state_wherever_windows_end(length: int) -> None:
+    torch.manual_seed(0)
+    model = LanguageModel(ModelConfig(hidden_size=5, num_layers=2), 6).double().eval()
+    model.reset_after = 0
+    teacher = RecurrentTeacher(model, precision="float64")
+    documents = [[0], [3, 4, 0], [2, 0], [1]]  # as they were read in training, each from a zero state
+    with torch.no_grad():
+        expected = torch.cat([model(torch.tensor(ids)[:, None], model.initial_state(1))[0] for ids in documents])
+    state, found = teacher.initial_state(1), []
+    for window in torch.tensor([*chain(*documents)])[:, None].split(length):
+        hidden, state = teacher.read(window, state, None)
+        found.append(hidden)
+    torch.testing.assert_close(torch.cat(found), expected)
