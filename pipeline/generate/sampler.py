@@ -53,12 +53,14 @@ class Sampler:
         seed: int,
         sampling: Sampling,
         copies: Sequence[int] | None = None,
+        num_before: Sequence[int] | None = None,
         stepper: Stepper | None = None,
         begin: State | None = None,
     ) -> None:
         """
         Args:
             copies: the number of each prompt among equal ones, from 0, which makes their texts differ.
+            num_before: how many ids of each prompt come before the text; they do not count as repeated.
             begin: the state of one stream before each prompt; None: a zero state.
             stepper: the one of ``model``, if several samplers share it.
         """
@@ -76,8 +78,8 @@ class Sampler:
             self.seen: Tensor | None = None  # (B, V), for the repetition penalty
             if sampling.repetition_penalty != 1:
                 self.seen = torch.zeros_like(self.logits, dtype=torch.bool)
-                for row, ids in zip(self.seen, prompts, strict=True):
-                    row[torch.from_numpy(np.unique(ids).astype(np.int64))] = True
+                for row, ids, number in zip(self.seen, prompts, num_before or [0] * len(prompts), strict=True):
+                    row[torch.from_numpy(np.unique(ids[number:]).astype(np.int64))] = True
 
     def next(self) -> list[int]:
         """The next token of each prompt. Raises ``NotFiniteError`` if the model's outputs are not finite."""
@@ -120,9 +122,16 @@ def numbers_among_equals(prompts: Iterable[Hashable]) -> list[int]:
 
 
 def sample_tokens(
-    model: LanguageModel, ids: Ids, *, num_tokens: int, seed: int, sampling: Sampling, copy: int = 0
+    model: LanguageModel,
+    ids: Ids,
+    *,
+    num_tokens: int,
+    seed: int,
+    sampling: Sampling,
+    copy: int = 0,
+    num_before: int = 0,
 ) -> Iterator[int]:
-    """Yield ``num_tokens`` tokens that follow ``ids``; ``copy`` numbers equal prompts whose texts are to differ."""
-    sampler = Sampler(model, [ids], seed=seed, sampling=sampling, copies=[copy])
+    """Yield ``num_tokens`` tokens that follow ``ids``; ``copy`` and ``num_before``: as in ``Sampler``."""
+    sampler = Sampler(model, [ids], seed=seed, sampling=sampling, copies=[copy], num_before=[num_before])
     for _ in range(num_tokens):
         yield sampler.next()[0]

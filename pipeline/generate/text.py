@@ -28,6 +28,11 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, *, layout: Layout = "streams",
     return ids if len(ids) else tokenizer.start_ids
 
 
+def num_before(prompt: str, layout: Layout) -> int:
+    """How many of ``prompt_ids`` come before the text and are no part of it."""
+    return int(layout == "documents" or not prompt)
+
+
 def checked_ids(tokenizer: Tokenizer, prompt: str, *, argument: str = "prompt") -> Ids:
     """``ids_of_prompt``, of a prompt that the model can continue.
 

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.config import Layout
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.generate.sampler import NotFiniteError, Sampler, numbers_among_equals, sample_tokens
-from pipeline.generate.text import Detokenizer, UntilStop, checked_ids, last_token, prompt_ids, text_of
+from pipeline.generate.text import Detokenizer, UntilStop, checked_ids, last_token, num_before, prompt_ids, text_of
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import State
@@ -59,9 +59,10 @@ def generate(
     read.
     """
     ids = prompt_ids(tokenizer, prompt, layout=layout)
+    how: dict[str, Any] = {"seed": seed, "sampling": sampling, "copy": copy, "num_before": num_before(prompt, layout)}
 
     def tokens() -> Iterator[int]:
-        for token in sample_tokens(model, ids, num_tokens=num_tokens, seed=seed, sampling=sampling, copy=copy):
+        for token in sample_tokens(model, ids, num_tokens=num_tokens, **how):
             on_token(token)
             yield token
 
@@ -128,6 +129,7 @@ def generate_batch(
             seed=seed,
             sampling=sampling,
             copies=[copies[i] for i in part],
+            num_before=None if begin is not None else [num_before(prompts[i], layout) for i in part],
             stepper=stepper,
             begin=None if begin is None else begin.parts,
         )

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from jobs.terminal.conversation import Conversation
-from pipeline.config import ModelConfig, TokenizerConfig
+from pipeline.config import Layout, ModelConfig, TokenizerConfig
 from pipeline.data.tokenizer import Tokenizer, train_tokenizer
 from pipeline.errors import UserError
 from pipeline.generate import (
@@ -128,6 +128,28 @@ def test_the_text_depends_only_on_the_seed(kind: str) -> None:
     assert model.training
     assert torch.equal(torch.get_rng_state(), before)
     one.encode()  # the text is valid, whatever bytes were drawn
+
+
+@pytest.mark.parametrize(("layout", "prompt"), [("documents", "the"), ("documents", ""), ("streams", "")])
+def test_what_a_text_begins_with_is_no_repetition(layout: Layout, prompt: str) -> None:
+    """Not the <eos> that is read before it: else documents would end later than the model says."""
+    tokenizer = make_tokenizer("char")
+    model = make_model(tokenizer.vocab_size)
+    end, other = tokenizer.eos_id or 0, int(tokenizer.encode("m")[0])
+    with torch.no_grad():
+        model.head.weight.zero_()  # type: ignore[union-attr, operator]
+        model.head.bias[[end, other]] = torch.tensor([4.0, 3.0])  # type: ignore[index, operator]
+    greedy = Sampling(temperature=0, repetition_penalty=2.0)
+    how: dict[str, Any] = {"num_tokens": 1, "seed": 1, "sampling": greedy, "layout": layout}
+    drawn: list[int] = []
+    "".join(generate(model, tokenizer, prompt, on_token=drawn.append, **how))
+    (written,) = generate_batch(model, tokenizer, [prompt], **how)
+    assert drawn == [end]
+    assert "m" not in written.text
+    # an <eos> that was written is one
+    drawn.clear()
+    "".join(generate(model, tokenizer, "", on_token=drawn.append, **{**how, "num_tokens": 2, "layout": "streams"}))
+    assert drawn == [end, other]
 
 
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(top_k=5, repetition_penalty=1.3), Sampling(min_p=0.05)])
