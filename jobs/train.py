@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.shared import early
@@ -170,10 +171,11 @@ def print_seeds(config: Config, found: dict[str, Any]) -> None:
 
 
 def print_result(config: Config, result: dict[str, Any]) -> None:
-    """Print the figures of a finished run, a sample, and what to do next."""
+    """Print the figures of a finished run and what its best checkpoint writes, and say what to do next."""
     from jobs.terminal.progress import duration
     from pipeline.training.directory import RunDirectory
     from pipeline.training.monitor import read
+    from pipeline.training.selection import step_of
 
     directory = config.run.directory
     bits = f", {result['bits_per_byte']:.3f} bits per byte" if result["bits_per_byte"] is not None else ""
@@ -181,7 +183,10 @@ def print_result(config: Config, result: dict[str, Any]) -> None:
         print(f"\nvalidation perplexity {result['perplexity']:,.2f}{bits}")
     words = f", {result['words']:,} words" if "words" in result else ""
     print(f"{result['tokens']:,} tokens{words} in {result['steps']:,} steps, {duration(result['seconds'])}")
-    samples = [record["text"] for record in read(RunDirectory(str(directory)).metrics) if record["kind"] == "sample"]
+    step = step_of(Path(result["checkpoint"]))
+    records = read(RunDirectory(str(directory)).metrics)
+    # of the checkpoint that the figures above are of, and with which the command below writes more
+    samples = [record["text"] for record in records if record["kind"] == "sample" and record["step"] == step]
     if samples:
         print(f"\nthe model writes:\n{samples[-1]}\n")
     print(f"best checkpoint: {result['checkpoint']}")

@@ -56,7 +56,7 @@ class Survey:
 def folders(run_directory: str | Path) -> list[Path]:
     """The folders of a run's checkpoints, oldest first."""
     found = (Path(run_directory) / CHECKPOINTS).glob("step-*")
-    return sorted((path for path in found if NAME.fullmatch(path.name)), key=_step)
+    return sorted((path for path in found if NAME.fullmatch(path.name)), key=step_of)
 
 
 def survey(run_directory: str | Path) -> Survey:
@@ -152,7 +152,7 @@ def choose(path: str | Path, which: str | None = None) -> Choice:
     found = survey(path)
     if not found.trusted and not found.damaged:
         raise UserError(f"{path}: no checkpoint there ({_what_is_there(path)})")
-    last = max([*found.damaged, *(folder for folder, _ in found.trusted)], key=_step)
+    last = max([*found.damaged, *(folder for folder, _ in found.trusted)], key=step_of)
     if which == "last":
         return Choice(last, "last")
     if found.damaged:
@@ -169,7 +169,8 @@ def is_model_folder(path: str | Path) -> bool:
     return any(os.path.exists(os.path.join(path, name)) for name in (WEIGHTS, STATE))
 
 
-def _step(folder: Path) -> int:
+def step_of(folder: Path) -> int:
+    """The step of a checkpoint of a run, from the name of its ``folder``."""
     match = NAME.fullmatch(folder.name)
     assert match is not None
     return int(match[1])
