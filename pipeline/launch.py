@@ -133,7 +133,7 @@ def train(
                 step = manifests(directory.path)[-1][1]["step"]
                 raise InterruptedRunError(received[0] if received else signal.SIGTERM, step)
     result = status.result(config, say=say)
-    if sentence := status.less_sparse(config, corpus, result):
+    if sentence := status.less_sparse(config, result):
         say(sentence)
     return result
 

@@ -22,9 +22,9 @@ from pipeline.model.head.build import cutoffs_for
 from pipeline.model.shapes import shapes_of
 from pipeline.training import checkpoint
 from pipeline.training.horizon import Horizon, out_of_patience, steps_of, tokens_after, total_steps
-from pipeline.training.pruning import last_renewal, sparsity_at
+from pipeline.training.pruning import zeros_of
 from pipeline.training.resume import check_continues
-from pipeline.training.selection import manifest_of_step, reading
+from pipeline.training.selection import reading
 from pipeline.training.teaching.part import check_teacher
 
 # what a model computes with weights of the same names and shapes depends on these
@@ -182,20 +182,21 @@ def not_reached(config: Config, corpus: PreparedCorpus) -> Iterator[str]:
         yield f"train.{name}: {tokens:,} tokens come too late: the run ends after {end:,}"
 
 
-def less_sparse(config: Config, corpus: PreparedCorpus, figures: Mapping[str, Any]) -> str:
+def less_sparse(config: Config, figures: Mapping[str, Any]) -> str:
     """Say that the best checkpoint is from before all was pruned; empty if it is not.
 
-    ``figures``: what ``result`` returns. The fewer weights are zero, the lower a perplexity usually is.
+    ``figures``: what ``result`` returns. The fewer weights are zero, the lower a perplexity usually is. Zeros are
+    counted: a run that was made longer after its end had more of them by then than its present length says.
     """
     prune, best = config.prune, Path(figures["checkpoint"])
     if not prune.sparsity:
         return ""
-    total = Horizon.of(config, partial(run.training_data, corpus=corpus, rank=0, world_size=1)).total_steps
-    steps = (manifest_of_step(best)["step"], figures["steps"])
-    found, last = (sparsity_at(prune, last_renewal(prune, step, total), total) for step in steps)
-    if found == prune.sparsity:
+    found, is_whole = zeros_of(checkpoint.matrices_of(best), prune)
+    if is_whole:
         return ""
-    also = "the last one has" if last == prune.sparsity else "and the run ended before any had"
+    last = best.with_name(checkpoint.folder_name(figures["steps"]))
+    _, is_whole = zeros_of(checkpoint.matrices_of(last), prune)
+    also = "the last one has" if is_whole else "and the run ended before any had"
     return (
         f"prune.sparsity: the best checkpoint, {best.name}, has {found:.0%} of its matrices at zero, not "
         f"{prune.sparsity:.0%}; {also}"

@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file as load_weights_alone
 from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_file as save_weights
 from torch import Tensor, nn
@@ -62,11 +63,13 @@ __all__ = [
     "clear_up",
     "find",
     "folder",
+    "folder_name",
     "load_initial_weights",
     "load_model",
     "load_state",
     "load_weights_into",
     "manifests",
+    "matrices_of",
     "newest",
     "save",
     "verify",
@@ -139,7 +142,17 @@ def _write_tensors(folder: Path, weights: Mapping[str, Tensor], state: Mapping[s
 
 def folder(directory: RunDirectory, step: int) -> Path:
     """Return the path of the checkpoint after ``step``."""
-    return directory.checkpoints / f"step-{step:08d}"
+    return directory.checkpoints / folder_name(step)
+
+
+def folder_name(step: int) -> str:
+    """Return the name of the folder of the checkpoint after ``step``."""
+    return f"step-{step:08d}"
+
+
+def matrices_of(path: Path) -> list[Tensor]:
+    """Read the matrices of the checkpoint at ``path``, embeddings included; a tied one once."""
+    return [weight for weight in load_weights_alone(path / WEIGHTS).values() if weight.dim() > 1]
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:

@@ -48,6 +48,14 @@ def _threshold(values: Tensor, sparsity: float) -> Tensor:
     return values.kthvalue(number).values if number else values.new_tensor(-1.0)
 
 
+def zeros_of(matrices: Sequence[Tensor], config: PruneConfig) -> tuple[float, bool]:
+    """Return the share of the entries of ``matrices`` that are zero, and whether they are as many as in the end."""
+    sizes = [matrix.numel() for matrix in matrices]
+    number = sum(int((matrix == 0).sum()) for matrix in matrices)
+    parts = sizes if config.scope == "matrix" else [sum(sizes)]
+    return number / sum(sizes), number >= sum(round(config.sparsity * size) for size in parts)
+
+
 class Pruning:
     """Makes the masks of a run when they are due, and keeps the weights that they leave out at zero."""
 

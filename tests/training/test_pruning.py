@@ -107,6 +107,10 @@ def test_a_best_checkpoint_from_before_all_was_pruned_is_said(
     short = {"train__patience": 1, "train__max_steps": 48, "prune__end_fraction": 0.5}
     assert said("short", train__changes=learns_no_more, **short) == [f"{begins}and the run ended before any had"]
     assert said("good", prune__end_fraction=0.1) == []
+    # the same run, continued: all was pruned before it was made longer, whatever its present length says
+    learns_worse = [{"tokens": 24 * 60, "settings": {"optimizer.lr": 1.0}}]
+    longer = {"train__max_steps": 400, "train__patience": 1, "train__changes": learns_worse}
+    assert said("good", prune__end_fraction=0.1, **longer) == []
 
 
 def test_training_begins_with_the_weights_of_another_run(make_config: Callable[..., Config], tmp_path: Path) -> None:
