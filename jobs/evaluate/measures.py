@@ -145,21 +145,31 @@ def print_groups(title: str, groups: list[Group]) -> None:
         print(f"{group.name:<{width}}  {group.tokens:>12,}  {group.perplexity:>14,.3f}")
 
 
+def are_separate(arguments: argparse.Namespace) -> bool:
+    """Return whether the command line names texts that are read one by one, whatever the layout of a run is."""
+    return arguments.by_line or arguments.stimuli is not None
+
+
 def check_burn_in(loaded: Loaded, arguments: argparse.Namespace) -> None:
     """Raise ``UserError`` for tokens before streams if each text is read on its own, from its beginning."""
-    by_itself = arguments.by_line or arguments.stimuli is not None or loaded.config.data.layout == "documents"
-    if arguments.burn_in is not None and by_itself:
+    if arguments.burn_in is not None and (are_separate(arguments) or loaded.config.data.layout == "documents"):
         raise UserError("--burn-in: is for streams, but each of these texts is read on its own, from its beginning")
 
 
 def load_other(loaded: Loaded, arguments: argparse.Namespace) -> Loaded | None:
-    """Load the model of ``--compare``, if any. Raises ``UserError`` if it has another tokenizer."""
+    """Load the model of ``--compare``, if any. Raises ``UserError`` if it has another tokenizer, or reads otherwise."""
     if arguments.compare is None:
         return None
     other = load(arguments.compare, arguments, loaded.model.device)
     if other.tokenizer.fingerprint != loaded.tokenizer.fingerprint:
         raise UserError(
             f"--compare: {arguments.compare} was trained with another tokenizer; score both and compare bits per byte"
+        )
+    layouts = [one.config.data.layout for one in (other, loaded)]
+    if layouts[0] != layouts[1] and not are_separate(arguments):
+        raise UserError(
+            f"--compare: {arguments.compare} was trained with data.layout={layouts[0]}, not {layouts[1]}, and would be "
+            "scored as it was not trained; score each by itself, or both on texts with --by-line or --stimuli"
         )
     return other
 

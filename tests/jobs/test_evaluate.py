@@ -3,18 +3,22 @@
 import itertools
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pyarrow.parquet as pq
 import pytest
 
 from jobs import evaluate
+from jobs.evaluate import measures
 from jobs.shared.cli import run_job
 from pipeline import launch
 from pipeline.config import Config
-from pipeline.errors import Notice
+from pipeline.errors import Notice, UserError
+from pipeline.training.checkpoint import Loaded
 
 
 @pytest.fixture
@@ -160,3 +164,27 @@ def test_running_text_is_asked_of_no_run_on_documents(
         )
         assert refused(capsys, "--run", run_on_documents, *options) == expected
     assert refused(capsys, "--run", run_on_documents, "--burn-in", "5").startswith("error: --burn-in: is for streams")
+
+
+@pytest.mark.parametrize("layouts", [("streams", "documents"), ("documents", "streams"), ("documents", "documents")])
+def test_runs_of_two_layouts_are_compared_on_separate_texts_alone(
+    monkeypatch: pytest.MonkeyPatch, layouts: tuple[str, str]
+) -> None:
+    """In running text one of them would be scored as it was not trained."""
+    tokenizer, model = SimpleNamespace(fingerprint="a"), SimpleNamespace(device="cpu")
+    runs = [
+        SimpleNamespace(config=SimpleNamespace(data=SimpleNamespace(layout=one)), tokenizer=tokenizer, model=model)
+        for one in layouts
+    ]
+    loaded, other = (cast(Loaded, one) for one in runs)
+    monkeypatch.setattr(measures, "load", lambda *_: other)
+    plain = {"compare": "B", "by_line": False, "stimuli": None}
+    for given in ({"by_line": True}, {"stimuli": "x"}):
+        assert measures.load_other(loaded, Namespace(**{**plain, **given})) is other
+    if layouts[0] == layouts[1]:
+        assert measures.load_other(loaded, Namespace(**plain)) is other
+    else:
+        with pytest.raises(
+            UserError, match=f"^--compare: B was trained with data.layout={layouts[1]}, not {layouts[0]}"
+        ):
+            measures.load_other(loaded, Namespace(**plain))
