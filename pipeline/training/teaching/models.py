@@ -72,6 +72,9 @@ class RecurrentTeacher(TeacherModel):
     def read(self, inputs: Tensor, state: State, resets: Resets | None) -> tuple[Tensor, State]:
         own = resets_within(self.model, inputs)  # as it was trained, whatever resets the student has
         if own is not None:
+            # not in the padding of documents, which is <eos> too: each reset makes a row of the window
+            is_padding = torch.cumprod((inputs == self.model.reset_after).int().flip(0), 0).flip(0).bool()
+            own &= ~is_padding.cpu().numpy()
             resets = own if resets is None else resets | own
         segments = None if resets is None else Segments(resets, device=inputs.device)
         with torch.no_grad(), autocast(self.precision, inputs.device):
