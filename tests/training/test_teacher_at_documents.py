@@ -12,14 +12,21 @@ from pipeline.model.segments import Segments
 from pipeline.training.teaching import models
 from pipeline.training.teaching.models import RecurrentTeacher
 
+READ = {  # how ids 0 3 4 0 2 0 1 were read in training, each part from a zero state
+    "reset_state: document": [[0], [3, 4, 0], [2, 0], [1]],
+    "layout: documents": [[0, 3, 4], [0, 2], [0, 1]],
+}
+
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7])
-def test_an_eos_leaves_no_state_wherever_windows_end(length: int) -> None:
+@pytest.mark.parametrize("trained", READ)
+def test_documents_are_read_as_in_training_wherever_windows_end(trained: str, length: int) -> None:
     torch.manual_seed(0)
     model = LanguageModel(ModelConfig(hidden_size=5, num_layers=2), 6).double().eval()
-    model.reset_after = 0
-    teacher = RecurrentTeacher(model, precision="float64")
-    documents = [[0], [3, 4, 0], [2, 0], [1]]  # as they were read in training, each from a zero state
+    if trained == "reset_state: document":
+        model.reset_after = 0
+    teacher = RecurrentTeacher(model, precision="float64", begin_id=None if model.reset_after == 0 else 0)
+    documents = READ[trained]
     with torch.no_grad():
         expected = torch.cat([model(torch.tensor(ids)[:, None], model.initial_state(1))[0] for ids in documents])
     state, found = teacher.initial_state(1), []

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 import xxhash
 
+from pipeline.data.document_pools import begin_of_documents
 from pipeline.data.shards import PreparedCorpus
 from pipeline.data.tokenizer import Tokenizer, load_tokenizer
 from pipeline.data.tokenizer.files import parse
@@ -73,15 +74,31 @@ def find(path: str | Path, corpus: PreparedCorpus, *, which: str | None = None, 
 
 
 def open_model(
-    found: Found, tokenizer: Tokenizer, *, device: torch.device, precision: str, setting: str = SETTING
+    found: Found,
+    tokenizer: Tokenizer,
+    *,
+    device: torch.device,
+    precision: str,
+    reads_streams: bool = False,
+    setting: str = SETTING,
 ) -> TeacherModel:
-    """Load the model that ``find`` found (not stored logits). Raises ``UserError`` for one that cannot be read."""
+    """Load the model that ``find`` found (not stored logits).
+
+    Args:
+        reads_streams: it is to read running text, even if it was trained on documents.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     with named(setting):
         if found.kind == HUGGING_FACE:
             from pipeline.training.teaching.hugging_face import HuggingFaceTeacher
 
             return HuggingFaceTeacher(found.path, tokenizer, device=device, precision=precision)
-        return RecurrentTeacher(checkpoint.load_model(found.path, device).model, precision=precision)
+        loaded = checkpoint.load_model(found.path, device)
+        finds_begins = reads_streams and loaded.config.data.layout == "documents"
+        begin_id = begin_of_documents(tokenizer) if finds_begins else None
+        return RecurrentTeacher(loaded.model, precision=precision, begin_id=begin_id)
 
 
 def check_their_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,25 +62,41 @@ class TeacherModel(ABC):
 class RecurrentTeacher(TeacherModel):
     """A model of this project."""
 
-    def __init__(self, model: LanguageModel, *, precision: str) -> None:
-        """``precision``: as ``train.precision``."""
+    def __init__(self, model: LanguageModel, *, precision: str, begin_id: int | None = None) -> None:
+        """
+        Args:
+            precision: as ``train.precision``.
+            begin_id: for a model that was trained on documents and reads streams: what documents begin with, each from
+                a zero state.
+        """
         self.model = (model.double() if precision == "float64" else model).eval().requires_grad_(False)
         self.precision = precision
+        self.begin_id = begin_id
 
     def initial_state(self, num_rows: int) -> State:
         return self.model.initial_state(num_rows)
 
     def read(self, inputs: Tensor, state: State, resets: Resets | None) -> tuple[Tensor, State]:
-        own = resets_within(self.model, inputs)  # as it was trained, whatever resets the student has
+        own = self._own_resets(inputs)
         if own is not None:
-            # not in the padding of documents, which is <eos> too: each reset makes a row of the window
-            is_padding = torch.cumprod((inputs == self.model.reset_after).int().flip(0), 0).flip(0).bool()
-            own &= ~is_padding.cpu().numpy()
             resets = own if resets is None else resets | own
         segments = None if resets is None else Segments(resets, device=inputs.device)
         with torch.no_grad(), autocast(self.precision, inputs.device):
             hidden, state = self.model(inputs, state, segments)
         return hidden, without_ended(self.model, inputs[-1], state)
+
+    def _own_resets(self, inputs: Tensor) -> Resets | None:
+        """(T, B), true where this model's state is zero as in its own training, whatever resets the student has."""
+        ends = self.model.reset_after if self.begin_id is None else self.begin_id
+        own = resets_within(self.model, inputs)
+        if self.begin_id is not None:
+            own = (inputs == self.begin_id).cpu().numpy()
+        if own is None or ends is None:
+            return None
+        # not within padding, which is <eos> too: each reset makes a row of the window
+        is_tail = np.logical_and.accumulate((inputs == ends).cpu().numpy()[::-1])[::-1]  # (T, B): nothing else follows
+        own[1:] &= ~is_tail[:-1]
+        return own
 
     def logits(self, hidden: Tensor) -> Tensor:
         with torch.no_grad(), autocast(self.precision, hidden.device):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pipeline.config import TrainConfig
 from pipeline.data.shards import PreparedCorpus
+from pipeline.data.streams import Streams
 from pipeline.data.windows import IGNORED, TrainingData, Window
 from pipeline.errors import UserError
 from pipeline.metrics import all_reduce_sum
@@ -142,7 +143,8 @@ def teaching_of(
     }
     if found.kind == STORED:
         return StoredTeaching(StoredLogits(found.path), train, **named)
-    model = open_model(found, corpus.tokenizer, device=device, precision=train.precision)
+    reads_streams = isinstance(data, Streams)
+    model = open_model(found, corpus.tokenizer, device=device, precision=train.precision, reads_streams=reads_streams)
     return LiveTeaching(model, train, data=data, **named)
 
 
