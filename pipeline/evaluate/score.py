@@ -77,7 +77,7 @@ def evaluate(
         parts = ScoringStreams(text.tokens, num_streams=streams, bptt=bptt, reset=reset, burn_in=burn_in, **ranks)
     else:
         streams = min(streams, len(text.tokens))  # no more rows than there can be documents
-        resets_first = model.reset_after == text.begin_id
+        resets_first = model.reset_after == text.begin_id  # which then only predicts a document's first token
         parts = ScoringDocuments(
             text.tokens, num_rows=streams, begin_id=text.begin_id, resets_first=resets_first, **ranks
         )
