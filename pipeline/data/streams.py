@@ -269,22 +269,20 @@ class Streams:
         own = offsets[self.rows.start : self.rows.stop]
         within = (position + own) % self.tokens_per_stream  # (B,)
         starts = np.array(self.rows) * self.tokens_per_stream
-        # a rotated stream has no target at its end, also where the block ends there
+        # a block may also end at the end of a rotated stream, where there is no target
         crossing = np.flatnonzero(within + length + (own > 0) > self.tokens_per_stream)
         if not len(crossing):
             block = self.tokens.rows(starts + within, length + 1)  # (B, length + 1)
             resets = self.reset.mask(self.tokens, starts + within, position=position, length=length)
             return block[:, :-1], block[:, 1:], resets
-        inputs, targets = (np.empty((len(starts), length), dtype=np.int64) for _ in range(2))
-        resets = np.zeros((len(starts), length), dtype=bool)
+        inputs, targets, resets = (np.empty((len(starts), length), dtype=kind) for kind in (np.int64, np.int64, bool))
         # first all rows without a seam here, in one piece; then each row with one, in two
-        pieces = [(np.setdiff1d(np.arange(len(starts)), crossing), 0, length)]
+        others = np.setdiff1d(np.arange(len(starts)), crossing)
+        pieces = [(others, 0, length)] if len(others) else []
         for row in crossing:
             before = self.tokens_per_stream - int(within[row])
             pieces += [(crossing[crossing == row], 0, before), (crossing[crossing == row], before, length)]
         for rows, begin, end in pieces:
-            if not len(rows):
-                continue
             first = starts[rows] + (within[rows] + begin) % self.tokens_per_stream
             block = self.tokens.rows(first, end - begin + 1)
             inputs[rows, begin:end], targets[rows, begin:end] = block[:, :-1], block[:, 1:]

@@ -24,7 +24,7 @@ from pipeline.generate import (
 )
 from pipeline.generate.sampler import Sampler, read_prompt, sample_tokens
 from pipeline.generate.sampling import penalize
-from pipeline.generate.text import UntilStop, text_of
+from pipeline.generate.text import text_of
 from pipeline.model.cpu import onednn, products
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
@@ -177,31 +177,6 @@ def test_rows_that_stop_leave_the_others_as_they_are() -> None:
     part.keep([1, 3])
     assert np.array_equal(first, tokens[:2])
     assert np.array_equal([part.next() for _ in range(4)], tokens[2:][:, [1, 3]])
-
-
-def test_pieces_are_whole_characters() -> None:
-    tokenizer = make_tokenizer("byte")
-    pieces = list(text_of(tokenizer, [*"aé😀".encode(), 0xE2, 0x82]))
-    assert pieces == ["a", "é", "😀", "\ufffd"]
-    noise = np.random.default_rng(0).integers(0, 256, 2000).tolist()
-    "".join(text_of(tokenizer, noise)).encode()  # raises an error if the text is not valid
-
-
-def test_words_are_spaced_to_continue_the_prompt() -> None:
-    tokenizer = make_tokenizer("word")
-    ids = tokenizer.encode("cat sat\nthe")[:-1].tolist()
-    assert "".join(text_of(tokenizer, ids, after="the")) == " cat sat\nthe"
-    assert "".join(text_of(tokenizer, ids, after="")) == "cat sat\nthe"
-
-
-def test_text_ends_before_the_first_stop_string() -> None:
-    for stops, expected in ((["cd"], "ab"), (["xy", "e"], "abcd"), (["bcdz", "cde"], "ab"), (["fz"], "abcdef")):
-        for size in (1, 2, 3):
-            until = UntilStop(stops)
-            pieces = [until.push("abcdef"[i : i + size]) for i in range(0, 6, size)]
-            assert "".join(pieces) + until.finish() == expected
-    until = UntilStop(["stop"])
-    assert [until.push(character) for character in "a stp"] == ["a", " ", "", "", "stp"]
 
 
 def test_prompts() -> None:

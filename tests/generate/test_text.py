@@ -2,12 +2,38 @@
 
 import io
 
+import numpy as np
 import pytest
 
 from jobs.terminal.conversation import Conversation
 from pipeline.data.tokenizer import ByteTokenizer
-from pipeline.generate.text import text_of
-from tests.generate.test_generate import make_model
+from pipeline.generate.text import UntilStop, text_of
+from tests.generate.test_generate import make_model, make_tokenizer
+
+
+def test_pieces_are_whole_characters() -> None:
+    tokenizer = make_tokenizer("byte")
+    pieces = list(text_of(tokenizer, [*"aé😀".encode(), 0xE2, 0x82]))
+    assert pieces == ["a", "é", "😀", "\ufffd"]
+    noise = np.random.default_rng(0).integers(0, 256, 2000).tolist()
+    "".join(text_of(tokenizer, noise)).encode()  # raises an error if the text is not valid
+
+
+def test_words_are_spaced_to_continue_the_prompt() -> None:
+    tokenizer = make_tokenizer("word")
+    ids = tokenizer.encode("cat sat\nthe")[:-1].tolist()
+    assert "".join(text_of(tokenizer, ids, after="the")) == " cat sat\nthe"
+    assert "".join(text_of(tokenizer, ids, after="")) == "cat sat\nthe"
+
+
+def test_text_ends_before_the_first_stop_string() -> None:
+    for stops, expected in ((["cd"], "ab"), (["xy", "e"], "abcd"), (["bcdz", "cde"], "ab"), (["fz"], "abcdef")):
+        for size in (1, 2, 3):
+            until = UntilStop(stops)
+            pieces = [until.push("abcdef"[i : i + size]) for i in range(0, 6, size)]
+            assert "".join(pieces) + until.finish() == expected
+    until = UntilStop(["stop"])
+    assert [until.push(character) for character in "a stp"] == ["a", " ", "", "", "stp"]
 
 
 def test_a_character_does_not_go_on_in_the_next_document() -> None:
