@@ -65,7 +65,7 @@ def write_onnx_folder(path: Path, content: bytes, loaded: Loaded, *, weights: st
     with new_folder(path, argument=argument) as temporary:
         (temporary / ONNX).write_bytes(content)
         loaded.tokenizer.save(temporary / checkpoint.TOKENIZER)
-        (temporary / CARD).write_text(onnx_card(facts_of(loaded), weights), encoding="utf-8")
+        (temporary / CARD).write_text(onnx_card(facts_of(loaded), weights, loaded.model.reset_after), encoding="utf-8")
     return path / ONNX
 
 

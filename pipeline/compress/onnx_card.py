@@ -23,6 +23,10 @@ for _ in range(50):
     written.append(token)
 print(written)
 """
+# training began each document with a zero state
+RESETS = """The states are zeros again where the last step of a call is type {reset_after}, the end of a document
+(`reset_after` in the metadata): cut longer calls after it.
+"""
 DECODE = """from pipeline.data.tokenizer import load_tokenizer
 
 tokenizer = load_tokenizer("tokenizer.json")
@@ -47,14 +51,20 @@ def onnx_facts(loaded: Loaded) -> dict[str, str]:
     return facts
 
 
-def onnx_card(facts: str, weights: str) -> str:
-    """Return the README of an exported folder, in Markdown; ``facts`` are those of the model card."""
+def onnx_card(facts: str, weights: str, reset_after: int | None) -> str:
+    """Return the README of an exported folder, in Markdown.
+
+    Args:
+        facts: those of the model card.
+        reset_after: ``LanguageModel.reset_after``.
+    """
+    resets = "" if reset_after is None else RESETS.format(reset_after=reset_after)
     return f"""{facts}
 - Weights: {weights}
 
 `{ONNX}` takes `tokens`, whole numbers (T, B): T steps of B texts; and the state of each layer, float32 (1, B, size),
 zeros at first. It returns `logits` (T, B, types) and a `next_…` for each state, to be passed in with the next tokens.
-Its metadata describe it. ONNX Runtime alone runs it (`pip install onnxruntime`); this program writes 50 tokens:
+{resets}Its metadata describe it. ONNX Runtime alone runs it (`pip install onnxruntime`); this program writes 50 tokens:
 
 ```python
 {LOOP}```

@@ -59,10 +59,10 @@ class CellLoop:
 
 
 def add_loop(graph: Graph, index: int, layer: Any, hidden: str, states: list[str]) -> str:
-    """Pass (T, B, E) through one layer → (T, B, H); ``states`` name its state, which becomes ``next_…``."""
+    """Pass (T, B, E) through one layer → (T, B, H); ``states`` name its state, which becomes ``graph.end_of`` it."""
     nodes, body, cell = graph.nodes, Nodes(graph.nodes), CELLS[type(layer)]
     if isinstance(layer, QRNN):
-        hidden = _beside_the_input_before(nodes, layer, hidden, states)
+        hidden = _beside_the_input_before(graph, layer, hidden, states)
     inputs = cell.before(graph, index, layer, hidden)
     carried = states[:1] if isinstance(layer, QRNN) else states
     begins, ends = [f"{name}_before" for name in carried], [f"{name}_after" for name in carried]
@@ -83,17 +83,18 @@ def add_loop(graph: Graph, index: int, layer: Any, hidden: str, states: list[str
     operands = [*(nodes.add("Squeeze", name, axis) for name in carried), *inputs]
     outputs = nodes.add_many("Scan", operands, results, body=loop, num_scan_inputs=len(inputs))
     for name, end in zip(carried, outputs[:-1], strict=True):
-        nodes.add("Unsqueeze", end, axis, result=f"next_{name}")
+        nodes.add("Unsqueeze", end, axis, result=graph.end_of(name))
     return cell.after(graph, layer, outputs[-1], inputs)
 
 
-def _beside_the_input_before(nodes: Nodes, layer: QRNN, hidden: str, states: list[str]) -> str:
+def _beside_the_input_before(graph: Graph, layer: QRNN, hidden: str, states: list[str]) -> str:
     """(T, B, E) → (T, B, 2E), each input preceded by the one before it; the last one is passed to the next call."""
     if layer.width == 1:
         return hidden
+    nodes = graph.nodes
     first, last, end = (nodes.weight(f"number_{n}", np.array([n])) for n in (0, -1, np.iinfo(np.int64).max))
     axis = nodes.weight("first_axis", np.array([0]))
-    nodes.add("Slice", hidden, last, end, axis, result=f"next_{states[1]}")
+    nodes.add("Slice", hidden, last, end, axis, result=graph.end_of(states[1]))
     before = nodes.add_many("Concat", [states[1], hidden], [f"{states[1]}_and_inputs"], axis=0)[0]
     before = nodes.add("Slice", before, first, last, axis)
     return nodes.add_many("Concat", [before, hidden], [f"{states[1]}_beside"], axis=2)[0]

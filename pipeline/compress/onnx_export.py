@@ -12,6 +12,7 @@ from pipeline.compress.onnx_graph import Graph
 from pipeline.compress.onnx_int8 import Int8Graph
 from pipeline.compress.onnx_model import OnnxModel
 from pipeline.errors import UserError
+from pipeline.model.ends import read
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 
@@ -43,7 +44,7 @@ def check_matches(model: LanguageModel, content: bytes, ids: Any) -> None:
     with evaluating(model):
         state = model.initial_state(1)
         for window in torch.from_numpy(np.asarray(ids, dtype=np.int64)).unsqueeze(1).split(CHECKED_AT_ONCE):
-            hidden, state = model(window, state)
+            hidden, state = read(model, window, state)
             logits = model.head.logits(hidden).float()
             largest = max(largest, float((logits - torch.from_numpy(exported(window.numpy()))).abs().max()))
             allowed = max(allowed, RELATIVE_TOLERANCE * float(logits.abs().max()))

@@ -6,7 +6,7 @@ Letters: T time, B streams, E embedding, H hidden, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import nn
 
 from pipeline.compress.onnx_cells import CELLS, add_loop
 from pipeline.compress.onnx_heads import add_head
-from pipeline.compress.onnx_model import WEIGHTS
+from pipeline.compress.onnx_model import RESET_AFTER, WEIGHTS
 from pipeline.compress.onnx_nodes import Nodes
 from pipeline.errors import UserError
 from pipeline.model.language_model import LanguageModel
@@ -60,6 +60,7 @@ class Graph:
             outputs += [nodes.floats(f"next_{name}", [1, "B", size]) for name, size in states.items()]
             branch = self.normalized(hidden, index)
             output = self.recurrent(index, layer, branch, list(states))
+            self.reset(states)
             is_joined = recurrence.residual and layer.input_size == layer.hidden_size
             hidden = nodes.add("Add", hidden, output) if is_joined else output
         hidden = self.normalized(hidden, len(layers))
@@ -67,7 +68,28 @@ class Graph:
             hidden = self.times(nodes, hidden, "projection", model.projection.weight)
         add_head(self, head, hidden, "logits")
         own = {WEIGHTS: self.weights_are, "cell": CELLS[type(layers[0])].name, "layers": str(len(layers))}
+        if model.reset_after is not None:
+            own[RESET_AFTER] = str(model.reset_after)
         return nodes.content(inputs, outputs, {**facts, **own, "vocabulary": str(num_types)})
+
+    def end_of(self, state: str) -> str:
+        """The name of ``state`` after the last token, for the layer that computes it."""
+        return f"next_{state}" if self.model.reset_after is None else f"{state}_at_end"
+
+    def reset(self, states: Iterable[str]) -> None:
+        """Return ``states`` as zeros to the streams whose last token ended a document, if training reset them there."""
+        if self.model.reset_after is None:
+            return
+        nodes = self.nodes
+        end = nodes.weight("reset_after", np.array(self.model.reset_after, dtype=np.int64))
+        last, after, axis = (
+            nodes.weight(f"number_{number}", np.array([number])) for number in (-1, np.iinfo(np.int64).max, 0)
+        )
+        has_ended = nodes.once("Equal", nodes.once("Slice", "tokens", last, after, axis), end)  # (1, B)
+        has_ended = nodes.once("Unsqueeze", has_ended, nodes.weight("number_2", np.array([2])))
+        zero = nodes.weight("zero_state", np.array(0, dtype=np.float32))
+        for state in states:
+            nodes.add("Where", has_ended, zero, self.end_of(state), result=f"next_{state}")
 
     def embedded(self) -> str:
         """Embed tokens: (T, B) → (T, B, E)."""
@@ -129,7 +151,7 @@ class Graph:
         return self.nodes.add("LayerNormalization", hidden, scale, bias, axis=-1, epsilon=norm.eps)
 
     def recurrent(self, index: int, layer: Any, hidden: str, states: list[str]) -> str:
-        """Pass (T, B, E) through one layer → (T, B, H); ``states`` name its state, which becomes ``next_…``."""
+        """Pass (T, B, E) through one layer → (T, B, H); ``states`` name its state, which becomes ``end_of`` it."""
         if type(layer) not in OPERATORS:
             return add_loop(self, index, layer, hidden, states)
         nodes = self.nodes
@@ -145,7 +167,7 @@ class Graph:
             nodes.weight(f"biases{index}", np.concatenate([in_order("bias_ih_l0"), in_order("bias_hh_l0")])[None]),
         ]
         attributes: dict[str, Any] = {"linear_before_reset": 1} if kind == "GRU" else {}
-        results = [f"outputs{index}", *(f"next_{name}" for name in states)]
+        results = [f"outputs{index}", *map(self.end_of, states)]
         operands = [hidden, *weights, "", *states]
         outputs = nodes.add_many(kind, operands, results, hidden_size=layer.hidden_size, **attributes)[0]
         return nodes.add("Squeeze", outputs, nodes.weight("direction_axis", np.array([1])))

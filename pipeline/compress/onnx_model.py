@@ -12,6 +12,8 @@ from pipeline.errors import UserError
 ONNX = "model.onnx"
 # the key of an exported file's metadata that says what its weights are, float32 or int8
 WEIGHTS = "weights"
+# the key for the type after which streams get a zero state, if there is one; within a call they keep theirs
+RESET_AFTER = "reset_after"
 # in int8 files of earlier versions: an operator with one scale for all rows and steps of a call
 SCALES_A_WHOLE_CALL = b"DynamicQuantize"
 
@@ -46,6 +48,7 @@ class OnnxModel:
             raise UserError(f"{name}: not a model that jobs.compress exported")
         self.vocab_size: int = logits.shape[2]
         self.facts: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+        self.reset_after = int(self.facts[RESET_AFTER]) if RESET_AFTER in self.facts else None
         self.scales_whole_calls = SCALES_A_WHOLE_CALL in content
         self.state: list[Any] = []
         self.is_zero = True
@@ -77,8 +80,11 @@ class OnnxModel:
             self.reset(num_streams)
         self.is_zero = False
         if not self.scales_whole_calls or ids.size == 1:
-            logits, *self.state = self._run(ids, self.state)
-            return logits
+            parts = []
+            for part in self._cut(ids):
+                logits, *self.state = self._run(part, self.state)
+                parts.append(logits)
+            return np.concatenate(parts) if len(parts) > 1 else parts[0]
         # one token at a time: another step or stream must not change the logits of this one
         logits = np.empty((*ids.shape, self.vocab_size), dtype=np.float32)
         for step, stream in np.ndindex(ids.shape):
@@ -88,6 +94,13 @@ class OnnxModel:
             for part, end in zip(self.state, ends, strict=True):
                 part[:, one] = end
         return logits
+
+    def _cut(self, ids: Any) -> list[Any]:
+        """(T, B) ids, cut after each end of a document: the file resets a state only after the last step of a call."""
+        if self.reset_after is None:
+            return [ids]
+        ends = np.flatnonzero((ids[:-1] == self.reset_after).any(axis=1)) + 1
+        return np.split(ids, ends.tolist())
 
     def _run(self, ids: Any, state: list[Any]) -> Any:
         feed = {item.name: part for item, part in zip(self.state_inputs, state, strict=True)}

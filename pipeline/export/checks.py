@@ -9,6 +9,7 @@ import torch
 from pipeline.data.tokenizer import Ids, Tokenizer
 from pipeline.errors import UserError
 from pipeline.generate.text import ids_of_prompt
+from pipeline.model.ends import read
 from pipeline.model.evaluating import evaluating
 from pipeline.offline import offline
 from pipeline.training.checkpoint import Loaded
@@ -36,7 +37,7 @@ def check_logits(loaded: Loaded, folder: Path, ids: Ids) -> None:
     tokens = torch.from_numpy(ids).unsqueeze(1)  # (T, 1)
     model = loaded.model
     with evaluating(model):
-        hidden, _ = model(tokens, model.initial_state(1))
+        hidden, _ = read(model, tokens, model.initial_state(1))
         ours = model.head.logits(hidden)[:, 0]  # (T, V)
     with offline() as transformers, torch.no_grad():
         theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)

@@ -116,6 +116,7 @@ def model_settings(loaded: Loaded) -> dict[str, Any]:
         "adaptive_shrinkage": config.adaptive_div_value,
         "num_experts": config.num_experts,
         "tie_word_embeddings": config.tie_weights,
+        "reset_after_token_id": model.reset_after,
     }
 
 

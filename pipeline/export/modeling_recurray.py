@@ -41,6 +41,8 @@ class RecurrayConfig(PretrainedConfig):
             narrower each tail is than the one before, if the matrices are not tied.
         num_experts: the number of softmaxes in a mixture.
         dropout: on the embedding, between layers and before the head, while training.
+        reset_after_token_id: the type after which a row's state becomes blank: the end of a document, if training
+            began each with a blank state; None: there is none.
     """
 
     model_type = "recurray"
@@ -69,6 +71,7 @@ class RecurrayConfig(PretrainedConfig):
         bos_token_id: int | None = None,
         eos_token_id: int | None = None,
         pad_token_id: int | None = None,
+        reset_after_token_id: int | None = None,
         **kwargs: Any,
     ) -> None:
         self.vocab_size = vocab_size
@@ -90,6 +93,7 @@ class RecurrayConfig(PretrainedConfig):
         self.num_experts = num_experts
         self.dropout = dropout
         self.use_cache = use_cache
+        self.reset_after_token_id = reset_after_token_id
         # some versions have no such attributes of their own, and tools ask for them
         self.bos_token_id, self.eos_token_id, self.pad_token_id = bos_token_id, eos_token_id, pad_token_id
         special = {"bos_token_id": bos_token_id, "eos_token_id": eos_token_id, "pad_token_id": pad_token_id}
@@ -168,6 +172,11 @@ class Reading:
         self.back = (mask.cumsum(1) - 1).clamp(min=0)  # (B, T)
         self.lengths = mask.sum(1)  # (B,)
         self.is_first = mask.cumsum(1) <= 1  # (B, T): up to the first token, which no token predicts
+
+    def within(self, begin: int, end: int) -> Reading:
+        """Where the tokens stand in the steps from ``begin`` to ``end`` once all are moved to the front."""
+        steps = torch.arange(begin, end, device=self.mask.device)
+        return Reading(steps < self.lengths.unsqueeze(1))
 
     @staticmethod
     def moved(values: Tensor, order: Tensor) -> Tensor:
@@ -646,7 +655,7 @@ class RecurrayForCausalLM(PreTrainedModel, GenerationMixin):
         Args:
             attention_mask: (B, all tokens so far); padding, on either side, of any id, leaves a row's state as it is.
             cache: the state that an earlier call returned; ``past_key_values`` is the same under its older name.
-            inputs_embeds: (B, T, E) in place of ``input_ids``.
+            inputs_embeds: (B, T, E) in place of ``input_ids``; no state is then reset within them.
             labels: (B, T) token ids, usually ``input_ids`` themselves: they are shifted here; −100 does not count, nor
                 does a row's first token, also after padding.
             logits_to_keep: return only the logits of this many last tokens; 0: of all.
@@ -656,6 +665,7 @@ class RecurrayForCausalLM(PreTrainedModel, GenerationMixin):
         given: Any = input_ids if input_ids is not None else inputs_embeds
         batch_size, num_steps = given.shape[:2]
         reading = self._reading(attention_mask, num_steps)
+        ended = self._ended(input_ids, reading)
         if input_ids is not None and reading is not None:
             # a tokenizer may pad with a type that was added to it, and that this model does not have
             input_ids = input_ids.masked_fill(~reading.mask, 0)
@@ -664,7 +674,7 @@ class RecurrayForCausalLM(PreTrainedModel, GenerationMixin):
         before = before if before is not None else self.blank_state(batch_size)
         if reading is not None:
             hidden = reading.moved(hidden, reading.order)
-        outputs, ends = self.recurrence(hidden, before.layers, reading)
+        outputs, ends = self._unrolled(hidden, before.layers, reading, ended)
         if reading is not None:
             outputs = [reading.moved(output, reading.back) for output in outputs]
         last = F.dropout(outputs[-1], self.config.dropout, self.training)
@@ -683,6 +693,32 @@ class RecurrayForCausalLM(PreTrainedModel, GenerationMixin):
             hidden_states=tuple(outputs) if wants_hidden else None,
         )
         return result.to_tuple() if return_dict is False else result
+
+    def _ended(self, input_ids: Tensor | None, reading: Reading | None) -> Tensor | None:
+        """(B, T), in the order of reading: after which tokens a row's state becomes blank; None: after none."""
+        if input_ids is None or self.config.reset_after_token_id is None:
+            return None
+        ended = input_ids == self.config.reset_after_token_id
+        if reading is not None:
+            ended = (ended & reading.mask).gather(1, reading.order)
+        return ended if bool(ended.any()) else None
+
+    def _unrolled(
+        self, hidden: Tensor, state: list[tuple[Tensor, ...]], reading: Reading | None, ended: Tensor | None
+    ) -> tuple[list[Tensor], list[tuple[Tensor, ...]]]:
+        """``self.recurrence``, with a row's state made blank after the tokens where (B, T) ``ended`` is true."""
+        if ended is None:
+            outputs, ends = self.recurrence(hidden, state, reading)
+            return outputs, ends
+        cuts = (ended.any(0).nonzero().flatten() + 1).tolist()
+        stretches = []
+        for begin, end in pairwise(sorted({0, *cuts, hidden.shape[1]})):
+            within = None if reading is None else reading.within(begin, end)
+            outputs, state = self.recurrence(hidden[:, begin:end], state, within)
+            blank = ended[:, end - 1, None]  # (B, 1)
+            state = [tuple(part.masked_fill(blank, 0) for part in layer) for layer in state]
+            stretches.append(outputs)
+        return [torch.cat(parts, dim=1) for parts in zip(*stretches, strict=True)], state
 
     @staticmethod
     def _reading(attention_mask: Tensor | None, num_steps: int) -> Reading | None:

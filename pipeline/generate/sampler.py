@@ -12,10 +12,9 @@ from torch import Tensor
 from pipeline.data.tokenizer import Ids
 from pipeline.errors import UserError
 from pipeline.generate.sampling import Uniforms, draw, penalize
-from pipeline.model.ends import resets_within, without_ended
+from pipeline.model.ends import read, without_ended
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.segments import Segments
 from pipeline.model.state import State, concatenate, select
 from pipeline.model.stepper import Stepper
 from pipeline.options import Sampling
@@ -28,10 +27,7 @@ def read_prompt(model: LanguageModel, ids: Ids, begin: State | None = None) -> t
     """Read ``ids`` from the state ``begin`` (None: zero); returns the (1, V) logits and the state after them."""
     state = begin or model.initial_state(1)
     for window in torch.from_numpy(ids.astype(np.int64)).to(model.device).unsqueeze(1).split(PROMPT_WINDOW):
-        resets = resets_within(model, window)
-        segments = None if resets is None else Segments(resets, device=window.device)
-        hidden, state = model(window, state, segments)  # (T, 1, H)
-        state = without_ended(model, window[-1], state)
+        hidden, state = read(model, window, state)  # (T, 1, H)
     return model.head.logits(hidden[-1]), state
 
 
@@ -72,9 +68,9 @@ class Sampler:
         self.tokens: Tensor | None = None  # (B,), those drawn last
         with evaluating(model):
             self.stepper = stepper or Stepper(model)
-            read = [read_prompt(model, ids, begin) for ids in prompts]
-            self.logits = torch.cat([logits for logits, _ in read])  # (B, V)
-            self.state = concatenate([state for _, state in read])
+            begins = [read_prompt(model, ids, begin) for ids in prompts]
+            self.logits = torch.cat([logits for logits, _ in begins])  # (B, V)
+            self.state = concatenate([state for _, state in begins])
             self.seen: Tensor | None = None  # (B, V), for the repetition penalty
             if sampling.repetition_penalty != 1:
                 self.seen = torch.zeros_like(self.logits, dtype=torch.bool)

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.segments import Segments
 from pipeline.model.state import State
 
 
@@ -23,6 +24,13 @@ def resets_within(model: LanguageModel, tokens: Tensor) -> np.ndarray[Any, np.dt
     resets = np.zeros_like(has_ended)
     resets[1:] = has_ended[:-1]
     return resets if resets.any() else None
+
+
+def read(model: LanguageModel, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+    """Read (T, B) ids as ``LanguageModel.forward`` does, with a zero state after each end of a document."""
+    resets = resets_within(model, tokens)
+    hidden, state = model(tokens, state, None if resets is None else Segments(resets, device=tokens.device))
+    return hidden, without_ended(model, tokens[-1], state)
 
 
 def without_ended(model: LanguageModel, tokens: Tensor, state: State) -> State:
