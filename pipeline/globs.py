@@ -58,7 +58,7 @@ def as_expression(pattern: str) -> re.Pattern[str]:
 
 def _within(part: str) -> str:
     """A glob without ``/`` as a regular expression."""
-    tokens = re.split(r"(\*|\?|\[[^\]]+\])", part)
+    tokens = re.split(r"(\*|\?|\[!?\]?[^\]]*\])", part)
     found = "".join(
         WILDCARDS.get(token) or (_one_of(token) if token.startswith("[") else re.escape(token)) for token in tokens
     )
@@ -66,5 +66,8 @@ def _within(part: str) -> str:
 
 
 def _one_of(characters: str) -> str:
-    """``[!a-c]`` as in a glob: a backslash or another bracket in it is a character, and a range may be empty."""
-    return translate(characters).removeprefix("(?s:")[: -len(r")\Z")]
+    """``[!a-c]`` as in a glob: a backslash or another bracket in it is a character, and a range may be empty.
+
+    What it leaves out is no border between folders.
+    """
+    return "(?!/)" + translate(characters).removeprefix("(?s:")[: -len(r")\Z")]

@@ -43,6 +43,8 @@ def found(pattern: str) -> list[str]:
         ("[^a].*", ["a.txt"]),
         ("[z-a].txt", []),
         ("[\\].txt", []),
+        ("deep[!x]d.txt", []),
+        ("[]h[]*", ["[h].txt"]),
         (".*", [".c.txt"]),
         ("**", ["[h].txt", "a.txt", "b.md", "deep/d.txt", "deep/er/g.txt"]),
         ("**/*.txt", ["[h].txt", "a.txt", "deep/d.txt", "deep/er/g.txt"]),
