@@ -3,14 +3,18 @@
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from pipeline.config import ModelConfig
+from pipeline.config import ModelConfig, TrainConfig
+from pipeline.data.streams import Streams
+from pipeline.data.windows import ArrayTokens
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.segments import Segments
 from pipeline.training.teaching import models
 from pipeline.training.teaching.models import RecurrentTeacher
+from pipeline.training.teaching.part import LiveTeaching
 
 READ = {  # how ids 0 3 4 0 2 0 1 were read in training, each part from a zero state
     "reset_state: document": [[0], [3, 4, 0], [2, 0], [1]],
@@ -51,3 +55,27 @@ def test_padding_makes_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.no_grad():
         expected, _ = model(torch.tensor([[3], [4], [1]]), model.initial_state(1))
     torch.testing.assert_close(hidden[1:, :1], expected)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7])
+def test_a_teacher_of_documents_reads_the_eos_before_each_also_beside_a_student_that_is_reset_after_it(
+    length: int,
+) -> None:
+    torch.manual_seed(0)
+    model = LanguageModel(ModelConfig(hidden_size=5, num_layers=2), 6).double().eval()
+    documents = READ["layout: documents"]
+    with torch.no_grad():
+        expected = torch.cat([model(torch.tensor(ids)[:, None], model.initial_state(1))[0] for ids in documents])
+    ids = np.array([*chain(*documents), 0])
+    train = TrainConfig(batch_size=1, bptt=length, reset_state="document", teacher="a run")
+    data = Streams.of(ArrayTokens(ids, np.flatnonzero(ids[:-1] == 0) + 1), train)
+    found: list[torch.Tensor] = []
+    teaching = LiveTeaching(
+        RecurrentTeacher(model, precision="float64", begin_id=0), train, data=data,
+        vocab_size=6, fingerprint="", device=model.device, rank=0, world_size=1,
+    )  # fmt: skip
+    for window in data.windows():
+        assert length < 7 or window.resets is not None
+        targets: Any = teaching(window, torch.from_numpy(window.inputs.copy()))
+        found.append(targets.hidden)
+    torch.testing.assert_close(torch.cat(found), expected)

@@ -26,6 +26,9 @@ ROWS_AT_ONCE = 512
 class TeacherModel(ABC):
     """A model that only predicts: nothing of it has a gradient."""
 
+    # what documents begin with, each from a zero state, for a model that was trained on documents and reads streams
+    begin_id: int | None = None
+
     @abstractmethod
     def initial_state(self, num_rows: int) -> State:
         """The state before any text: tensors with the streams in their second dimension."""
@@ -66,8 +69,7 @@ class RecurrentTeacher(TeacherModel):
         """
         Args:
             precision: as ``train.precision``.
-            begin_id: for a model that was trained on documents and reads streams: what documents begin with, each from
-                a zero state.
+            begin_id: as in ``TeacherModel``.
         """
         self.model = (model.double() if precision == "float64" else model).eval().requires_grad_(False)
         self.precision = precision

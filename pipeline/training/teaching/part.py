@@ -72,12 +72,14 @@ class LiveTeaching(Teaching):
         super().__init__(train, **named)
         self.model = model
         self.top_k = train.teacher_top_k
+        # a model of documents begins anew before the <eos> after which their first tokens are read, not at these
+        self.is_reset = train.reset_state != "document" or model.begin_id is None
         self.rows, self.batch_size = data.rows, data.batch_size
         self.state = model.initial_state(len(data.rows))
 
     def __call__(self, window: Window, inputs: Tensor) -> SoftTargets:
         state = self.model.initial_state(inputs.shape[1]) if window.begins else self.state
-        hidden, self.state = self.model.read(inputs, state, window.resets)
+        hidden, self.state = self.model.read(inputs, state, window.resets if self.is_reset else None)
         common = (self.weight, self.temperature, self.vocab_size)
         if self.top_k is None:
             return WholeTargets(*common, hidden=hidden, logits=self.model.logits)
