@@ -20,7 +20,7 @@ from pipeline.evaluate.reading import Reading
 from pipeline.evaluate.words import Row
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.state import State, concatenate
+from pipeline.model.state import State, concatenate, zeros_like
 from pipeline.ngram import BEGIN, END, UNKNOWN, NGramModel
 from pipeline.scoring import read
 
@@ -213,11 +213,15 @@ class Walk:
         self.reached: tuple[torch.Tensor, State] | None = None
 
     def to(self, place: int) -> tuple[torch.Tensor, State]:
-        """Return (1, H) for the head, and the state, after input ``place``, which is never before the previous one."""
+        """Return (1, H) for the head, and the state, after input ``place``, which is never before the previous one.
+
+        The state is that in which the next input is read: zero if it is reset there.
+        """
         for window in self.reading.windows(self.position, place + 1):
             with evaluating(self.model):
                 hidden, _, state = read(self.model, window, self.reached[1] if self.reached else None)
             self.reached = hidden[-1], state
         self.position = max(self.position, place + 1)
         assert self.reached is not None
-        return self.reached
+        hidden, state = self.reached
+        return hidden, zeros_like(state) if self.reading.resets_before(place + 1) else state

@@ -61,6 +61,10 @@ class Reading:
         """The number of inputs."""
         return len(self.ids) - 1
 
+    def resets_before(self, place: int) -> bool:
+        """Whether the state is set to zero before input ``place``."""
+        return self.reset.mask(self.tokens, np.array([place]), position=place, length=1) is not None
+
     def windows(self, start: int = 0, stop: int | None = None) -> Iterator[Window]:
         """Yield inputs ``start`` to ``stop`` on one stream; only tokens of the text count as targets."""
         stop = self.end if stop is None else stop

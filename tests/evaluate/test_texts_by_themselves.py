@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline import launch, run
 from pipeline.config import Config, TokenizerConfig, TrainConfig
@@ -17,6 +18,9 @@ from pipeline.data.streams import ResetRule
 from pipeline.data.tokenizer import Tokenizer, train_tokenizer
 from pipeline.data.windows import ArrayTokens
 from pipeline.evaluate import HeldOut, evaluate, side_by_side
+from pipeline.evaluate.columns import with_word_entropies
+from pipeline.evaluate.next_words import NextWords
+from pipeline.evaluate.reading import Reading
 from pipeline.evaluate.side_by_side import sentence_nats
 from pipeline.evaluate.surprisal import surprisal_rows
 from pipeline.model.language_model import LanguageModel
@@ -90,6 +94,26 @@ def test_in_running_text_all_but_the_first_tokens_have_the_same_nats(
     # the table has the tokens that perplexity counts, and the first one
     score = evaluate(model, text, streams=1, bptt=4, reset=RULE)
     assert sum(row.nats for row in tokens[1:]) == pytest.approx(score.nats, rel=1e-9)
+
+
+def test_the_next_word_is_expanded_from_the_state_in_which_it_is_read(
+    model: LanguageModel, tokenizer: Tokenizer, text: HeldOut
+) -> None:
+    next_words = NextWords(model, tokenizer, mass=0.1)
+    for one in (text, replace(text, begin_id=tokenizer.eos_id)):
+        reading = Reading(tokenizer, one, reset=RULE)
+        rows = surprisal_rows(model, tokenizer, one, reset=RULE)
+        found = list(with_word_entropies(rows, model, reading, mass=0.1))
+        words = [row for row in found if row.level == "word" and row.document > 0 and row.position == 0]
+        assert len(words) == len(TEXTS) - 1
+        for word, before in zip(words, TEXTS, strict=False):
+            ids = [*tokenizer.encode_document(before).tolist()] if one is text else [tokenizer.eos_id]
+            zero = model.initial_state(1)
+            with torch.no_grad():
+                hidden, state = model(torch.tensor(ids)[:, None], zero)
+            expected, other = (next_words.entropies(hidden[-1], each, [word.known])[0].nats for each in (zero, state))
+            assert word.values["word_entropy_nats"] == pytest.approx(expected, rel=1e-9)
+            assert expected != pytest.approx(other, rel=1e-6)
 
 
 def test_only_an_eos_of_documents_tells_where_they_end(tokenizer: Tokenizer) -> None:
