@@ -27,6 +27,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     models.check(arguments)
 
     from jobs.terminal.progress import Count
+    from pipeline.data.streams import ResetRule
     from pipeline.units import rank_units, read_states
     from pipeline.units.features import features_of
     from pipeline.units.page import page_of
@@ -52,7 +53,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
             cell=cell,
             number=number,
             begin_id=text.begin_id,
-            reset=loaded.config.train.reset_state == "document",
+            reset=ResetRule.of(loaded.config.train),
             on_tokens=progress.add,
         )
     features = features_of(states.pieces, states.documents.tolist())

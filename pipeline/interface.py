@@ -25,14 +25,16 @@ from torch import Tensor
 
 from pipeline.config import Config
 from pipeline.data.document_pools import begin_of_documents
+from pipeline.data.streams import part_of
 from pipeline.data.tokenizer import EOS, Ids, Tokenizer
 from pipeline.data.utf8 import is_text
-from pipeline.data.windows import IGNORED, Resets, Window, resets_at
+from pipeline.data.windows import IGNORED, Resets, Window
 from pipeline.errors import UserError
 from pipeline.evaluate.type_classes import Place, groups_of_types, places_of
 from pipeline.evaluate.words import WORD_BOUNDARIES, Before, Row, WordBoundary, Words
 from pipeline.generate.text import ids_of_prompt
 from pipeline.generate.writing import Begin, generate_batch
+from pipeline.model.ends import resets_within, without_ended
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.segments import Segments
@@ -101,9 +103,8 @@ class Model:
         with evaluating(self.model):
             for inputs, segments in self._windows(ids[:-1]):
                 _, parts = self.model(inputs, parts, segments)
-        if len(ids) == 1 and self._resets_first:
-            parts = self.start.parts  # nothing but what comes before the text has been read
-        self.state = Begin(parts, int(ids[-1]))
+                parts = without_ended(self.model, inputs[-1], parts)
+        self.state = Begin(parts, int(ids[-1]), self.state.position + len(ids))
         return self.state
 
     def ids(self, text: str) -> Ids:
@@ -218,14 +219,17 @@ class Model:
 
     def _windows(self, ids: Ids) -> Iterator[tuple[Tensor, Segments | None]]:
         """Yield ``state``'s token and ``ids`` in windows of (T, 1), and where in each the state becomes zero."""
-        whole = torch.from_numpy(np.append(self.state.token, ids).astype(np.int64)).to(self.model.device)
-        for number, window in enumerate(whole.unsqueeze(1).split(WINDOW_TOKENS)):
-            resets = self._resets(len(window), 1) if number == 0 else None
-            yield window, None if resets is None else Segments(resets, device=window.device)
+        whole = torch.from_numpy(np.append(self.state.token, ids).astype(np.int64)).unsqueeze(1)
+        resets = self._resets(whole, 1)
+        for begin in range(0, len(whole), WINDOW_TOKENS):
+            window = whole[begin : begin + WINDOW_TOKENS].to(self.model.device)
+            own = part_of(resets, begin, begin + WINDOW_TOKENS)
+            yield window, None if own is None else Segments(own, device=window.device)
 
-    def _resets(self, num_steps: int, num_rows: int) -> Resets | None:
-        """Where the state becomes zero in the first window that is read from ``state`` on."""
-        return resets_at(1, (num_steps, num_rows)) if self._resets_first else None
+    def _resets(self, ids: Tensor, num_rows: int) -> Resets | None:
+        """(B, T) where states become zero in rows that are read from ``state`` on; (T, 1) ``ids`` are the longest."""
+        found = resets_within(self.model, ids, self.state.position)
+        return None if found is None else found.T.repeat(num_rows, axis=0)
 
     def _places(self, rows: Sequence[Ids]) -> list[list[Place]]:
         """What the model predicts at each of the T places of each of ``rows``, and at the place after them: T + 1.
@@ -237,9 +241,10 @@ class Model:
         targets = np.full((num_steps, len(rows)), IGNORED, dtype=np.int64)
         for column, ids in enumerate(rows):
             tokens[1 : len(ids) + 1, column] = targets[: len(ids), column] = ids
+        resets = self._resets(torch.from_numpy(tokens[:, :1]), len(rows))
         windows = (
             Window(tokens[start:end], targets[start:end], position=start, next_position=end, begins=False,
-                   resets=None if start else self._resets(end, len(rows)))
+                   resets=part_of(resets, start, end))
             for start, end in pairwise([*range(0, num_steps, WINDOW_TOKENS), num_steps])
         )  # fmt: skip
         parts = tuple(part.expand(-1, len(rows), -1).contiguous() for part in self.state.parts)
@@ -272,11 +277,6 @@ class Model:
         """Whether ``state`` equals ``start``, even if it was assigned."""
         state, start = self.state, self.start
         return state.token == start.token and not any(bool(part.any()) for part in state.parts)
-
-    @property
-    def _resets_first(self) -> bool:
-        """Whether ``state``'s token leaves no state: it only predicts what comes next."""
-        return self.state.token == self.model.reset_after
 
     @property
     def _before(self) -> Before:

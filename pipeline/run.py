@@ -228,7 +228,8 @@ def build_loop(
         seen_by: what the loop notifies and asks as it runs, by their names in ``Loop``.
     """
     model = state.step.model
-    model.reset_after = ResetRule.of(config.train).type_before(corpus.tokenizer)
+    reset = ResetRule.of(config.train)
+    model.reset_after, model.reset_every = reset.type_before(corpus.tokenizer), reset.every_tokens
     now = changes.in_force(config, state.progress.tokens)
     facts = {
         "fingerprints": fingerprints(corpus, teacher=state.teaching.fingerprint if state.teaching else None),
@@ -244,7 +245,7 @@ def build_loop(
             split_held_out(corpus, "valid", layout=config.data.layout),
             streams=config.evaluate.streams,
             bptt=config.train.bptt,
-            reset=ResetRule.of(config.train),
+            reset=reset,
             burn_in=config.evaluate.burn_in,
             rank=worker.rank,
             world_size=worker.world_size,

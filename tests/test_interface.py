@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from jobs import export, generate, train
-from pipeline import load
+from pipeline import interface, load
 from pipeline.config import CorpusConfig
 from pipeline.errors import UserError
 from pipeline.evaluate import text_held_out
@@ -51,6 +51,39 @@ def test_surprisal_agrees_with_the_log_probabilities(model: Model) -> None:
     best = model.next(TEXTS[0], 3)
     expected = np.exp(model.log_probs(TEXTS[0])[-1])
     assert [p for _, p in best] == pytest.approx(sorted(expected, reverse=True)[:3])
+
+
+def test_a_state_is_reset_every_few_tokens_of_a_text_if_training_did_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interface, "WINDOW_TOKENS", 4)
+    loaded = make_loaded(tokenizer_of("byte"), cell="lstm")
+    module, text = loaded.model, TEXTS[0]
+    module.reset_every = 3
+    model = Model(loaded)
+    ids = model.ids(text)
+    parts = [loaded.tokenizer.start_ids, *(ids[begin : begin + 3] for begin in range(0, len(ids), 3))]
+    outputs: list[list[torch.Tensor]] = [[] for _ in parts]
+    with torch.no_grad():
+        embedded = [module.embedding(torch.from_numpy(part.astype(np.int64)).unsqueeze(1)) for part in parts]
+        zero = module.initial_state(1)
+        hidden = [module.recurrence(one, zero, outputs=of)[0] for one, of in zip(embedded, outputs, strict=True)]
+        layers = [torch.cat(layer) for layer in zip(*outputs, strict=True)]
+        expected = module.head.logits(torch.cat(hidden)[:, 0]).log_softmax(-1).numpy()
+    rows = model.log_probs(text)
+    np.testing.assert_allclose(rows, expected, atol=1e-5)
+    both = model.surprisal([text, "T"])
+    np.testing.assert_allclose(both[0].nats, -rows[np.arange(len(ids)), ids], atol=1e-5)
+    for mine, theirs in zip(model.hidden_states(text), layers, strict=True):
+        np.testing.assert_allclose(mine, theirs[1:, 0], atol=1e-5)
+    for cuts in ([1], [3], [2, 3, 4, 9], [5, 6]):
+        model.state = model.start
+        for begin, end in zip([0, *cuts], cuts, strict=False):
+            model.read(text[begin:end])
+        np.testing.assert_allclose(model.log_probs(text[cuts[-1] :]), rows[cuts[-1] :], atol=1e-5)
+    greedy = Sampling(temperature=0)
+    model.state = model.start
+    whole = model.generate(text, num_tokens=9, sampling=greedy)
+    model.read(text[:5])
+    assert model.generate(text[5:], num_tokens=9, sampling=greedy) == whole
 
 
 def test_what_comes_before_a_text_leaves_no_state_if_training_reset_it_there() -> None:

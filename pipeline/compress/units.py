@@ -130,6 +130,7 @@ def keep_units(loaded: Loaded, kept: Sequence[Tensor]) -> Loaded:
     smaller = configuration.with_values(loaded.config, _sizes([len(units) for units in kept], len(columns)))
     weights = dict(model.named_parameters())
     result = LanguageModel(smaller.model, model.embedding.num_embeddings).to(model.dtype)
+    result.reset_after, result.reset_every = model.reset_after, model.reset_every
     with torch.no_grad():
         for name, parameter in result.named_parameters():
             parameter.copy_(_cut(name, weights[name], layers, kept, columns, reads_last=_last_reader(model)))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from pipeline.data.document_pools import DocumentPools, block, padded_with
 from pipeline.data.streams import NO_RESETS, ResetRule, part_of
-from pipeline.data.windows import IGNORED, Tokens, Window, resets_at
+from pipeline.data.windows import IGNORED, Tokens, Window, resets_of_texts
 from pipeline.errors import UserError
 
 
@@ -105,13 +106,14 @@ class ScoringDocuments:
         window_length: int,
         begin_id: int,
         resets_first: bool = False,
+        reset_every: int | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         """
         Args:
             begin_id: read before each document.
-            resets_first: the state is zero again before a document's first token.
+            resets_first, reset_every: as ``resets_of_texts`` has them of documents.
 
         Raises:
             UserError: there is no token.
@@ -122,7 +124,7 @@ class ScoringDocuments:
             raise UserError("a text of 0 tokens has nothing to score")
         self.window_length = window_length
         self.begin_id = begin_id
-        self.resets_first = resets_first
+        self.resets: dict[str, Any] = {"resets_first": resets_first, "every": reset_every}
         self.num_rows = num_rows
         self.rows = range(rank * num_rows // world_size, (rank + 1) * num_rows // world_size)
 
@@ -147,6 +149,6 @@ class ScoringDocuments:
                         position=begin,
                         next_position=end,
                         begins=begin == 0,
-                        resets=resets_at(1 - begin, inputs.shape) if self.resets_first else None,
+                        resets=resets_of_texts(inputs.shape, position=begin - 1, **self.resets),
                         first=self.pools.places(pool)[batch] + begin,
                     )

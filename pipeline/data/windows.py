@@ -54,13 +54,22 @@ class ArrayTokens:
         return starts[(starts >= start) & (starts < stop)]
 
 
-def resets_at(step: int, shape: tuple[int, int]) -> Resets | None:
-    """(T, B), as ``shape`` says, true at ``step``; None if there is no such step."""
-    if not 0 <= step < shape[0]:
-        return None
+def resets_of_texts(
+    shape: tuple[int, int], *, position: int, resets_first: bool = False, every: int | None = None
+) -> Resets | None:
+    """(T, B), as ``shape`` says, true where the states of texts side by side are set to zero; None if nowhere.
+
+    Args:
+        position: of the first input in its text; −1: it is what is read before the first token.
+        resets_first: the first token of a text is read from a zero state.
+        every: tokens between two resets, counted from the first one; None: there are no others.
+    """
     resets = np.zeros(shape, dtype=bool)
-    resets[step] = True
-    return resets
+    if resets_first and position <= 0:
+        resets[-position : 1 - position] = True
+    if every is not None:
+        resets[-position % every :: every] = True
+    return resets if resets.any() else None
 
 
 class Window(NamedTuple):

@@ -84,7 +84,7 @@ class PrefixTree:
                 _, first, rows = np.unique(number, return_index=True, return_inverse=True)  # (N,), (A,)
                 state = select(state, self._on_device(row_of[alive[first]]))
                 logits, state = self.stepper(self._on_device(window.inputs[position, alive[first]]), state)  # (N, V)
-                if position == 0 and self.model.reset_after is not None:  # it is what a text begins with
+                if self._leaves_nothing(position):
                     state = zeros_like(state)
                 row_of[alive] = rows
                 targets = self._on_device(window.targets[position, alive])
@@ -97,6 +97,11 @@ class PrefixTree:
         if groups is None:
             return Scored(window, nothing, nats)
         return Scored(window, nothing, nats, others[0], torch.stack(others[1:], dim=2) if others[1:] else nothing)
+
+    def _leaves_nothing(self, position: int) -> bool:
+        """Whether the state is zero after input ``position``; input 0 is what is read before the texts."""
+        every = self.model.reset_every
+        return (position == 0 and self.model.reset_after is not None) or (every is not None and position % every == 0)
 
     def _on_device(self, values: Ids) -> Tensor:
         return torch.from_numpy(values).to(self.model.device)

@@ -36,21 +36,27 @@ class Reading:
         """
         Args:
             reset: as the model was trained. Documents that are read by themselves begin from a zero state in any case;
-                if it is at documents, an <eos> that is read before one only predicts its first token.
+                if it is at documents or every few tokens, what is read before one only predicts its first token.
         """
         self.tokenizer = tokenizer
         self.text = text
         self.starts = document_starts(text.tokens)
-        ids = text.tokens[0 : len(text.tokens)].astype(np.int64)
+        ids, every = text.tokens[0 : len(text.tokens)].astype(np.int64), reset.every_tokens
         if text.begin_id is None:
             begins, begin_ids = np.zeros(1, dtype=np.int64), tokenizer.start_ids
             resets = self.starts + 1
-            self.reset = reset
+            if every is not None:
+                resets = np.arange(1, len(ids) + 1, every)
+            self.reset = ResetRule(at_documents=reset != NO_RESETS)
         else:
             begins, begin_ids = self.starts, np.array([text.begin_id])
             resets = self.starts + np.arange(len(self.starts))
             if reset.type_before(tokenizer) == text.begin_id:
                 resets = np.union1d(resets, resets + 1)
+            elif every is not None:
+                ends = np.append(resets[1:], len(ids) + len(resets))
+                inner = [np.arange(begin + 1, end, every) for begin, end in zip(resets, ends, strict=True)]
+                resets = np.union1d(resets, np.concatenate([resets[:0], *inner]))
             self.reset = ResetRule(at_documents=True)
         self.ids = np.append(np.insert(ids, begins, begin_ids), 0)  # (N,)
         self.places = np.append(np.insert(np.arange(len(ids)), begins, -1), -1)  # (N,) of each in the text; −1: none

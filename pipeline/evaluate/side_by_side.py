@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -72,8 +73,9 @@ class Encoded:
                 yield batch, tree.score([self.ids[number] for number in batch], groups)
             return
         batches = list(self.batches())
-        resets_first = model.reset_after is not None  # then it is what a text begins with
-        windows = (window_of([self.ids[number] for number in batch], resets_first=resets_first) for batch in batches)
+        # what a text begins with is then the id after which states are zero
+        resets: dict[str, Any] = {"resets_first": model.reset_after is not None, "reset_every": model.reset_every}
+        windows = (window_of([self.ids[number] for number in batch], **resets) for batch in batches)
         yield from zip(batches, scored_windows(model, windows, groups=groups), strict=True)
 
 

@@ -10,7 +10,8 @@ import torch
 from pipeline.config import Layout
 from pipeline.data.tokenizer import Ids, Tokenizer
 from pipeline.generate.sampler import NOT_FINITE, NotFiniteError, read_prompt
-from pipeline.generate.text import last_token, prompt_ids, text_of
+from pipeline.generate.text import last_token, num_before, prompt_ids, text_of
+from pipeline.model.ends import without_ended
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import select
@@ -53,6 +54,7 @@ def likeliest_texts(
             num_beams=num_beams,
             length_penalty=length_penalty,
             eos_id=tokenizer.eos_id,
+            num_before=num_before(prompt, layout),
         )
         last = last_token(tokenizer, layout)
         yield "".join(text_of(tokenizer, found.tokens, after=prompt, stops=stops, last=last)), found
@@ -66,12 +68,13 @@ def beam_search(
     num_beams: int,
     length_penalty: float = 1.0,
     eos_id: int | None = None,
+    num_before: int = 0,
 ) -> Hypothesis:
     """The best continuation of ``ids`` by score: one that ends with ``eos_id``, or has ``num_tokens`` tokens.
 
     Scores are divided by length^``length_penalty``, so that 0 favours short texts and 1 compares means per token
     (Wu et al. 2016, in the form of Cho et al. 2014). The search never stops early, so that it cannot miss a longer text
-    that overtakes a finished one.
+    that overtakes a finished one. ``num_before`` of the ``ids`` come before the text.
 
     Raises:
         UserError: an argument is out of its range.
@@ -84,7 +87,7 @@ def beam_search(
 
     finished: list[Hypothesis] = []
     with evaluating(model):
-        logits, state = read_prompt(model, ids)
+        logits, state = read_prompt(model, ids, position=-num_before)
         stepper = Stepper(model)
         texts: list[tuple[int, ...]] = [()]
         totals = torch.zeros(1, dtype=torch.float64, device=model.device)  # (K,)
@@ -102,6 +105,7 @@ def beam_search(
             totals = best.values
             if length < num_tokens:
                 logits, state = stepper(tokens, select(state, rows))
+                state = without_ended(model, tokens, state, [len(ids) - num_before + length] * len(tokens))
             finished = [max(finished, key=lambda h: h.score)] if finished else []
     open_ones = [
         Hypothesis(text, total, score(total, num_tokens)) for text, total in zip(texts, totals.tolist(), strict=True)

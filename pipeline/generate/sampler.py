@@ -23,11 +23,17 @@ from pipeline.options import Sampling
 PROMPT_WINDOW = 512
 
 
-def read_prompt(model: LanguageModel, ids: Ids, begin: State | None = None) -> tuple[Tensor, State]:
-    """Read ``ids`` from the state ``begin`` (None: zero); returns the (1, V) logits and the state after them."""
+def read_prompt(
+    model: LanguageModel, ids: Ids, begin: State | None = None, *, position: int = 0
+) -> tuple[Tensor, State]:
+    """Read ``ids`` from the state ``begin`` (None: zero); returns the (1, V) logits and the state after them.
+
+    ``position``: of the first of them in its text.
+    """
     state = begin or model.initial_state(1)
     for window in torch.from_numpy(ids.astype(np.int64)).to(model.device).unsqueeze(1).split(PROMPT_WINDOW):
-        hidden, state = read(model, window, state)  # (T, 1, H)
+        hidden, state = read(model, window, state, position)  # (T, 1, H)
+        position += len(window)
     return model.head.logits(hidden[-1]), state
 
 
@@ -52,12 +58,14 @@ class Sampler:
         num_before: Sequence[int] | None = None,
         stepper: Stepper | None = None,
         begin: State | None = None,
+        begin_position: int = 0,
     ) -> None:
         """
         Args:
             copies: the number of each prompt among equal ones, from 0, which makes their texts differ.
             num_before: how many ids of each prompt come before the text; they do not count as repeated.
             begin: the state of one stream before each prompt; None: a zero state.
+            begin_position: the position in its text of what is read first from there, or of the text's first token.
             stepper: the one of ``model``, if several samplers share it.
         """
         self.model, self.sampling = model, sampling
@@ -66,15 +74,20 @@ class Sampler:
         ]
         self.position = 0
         self.tokens: Tensor | None = None  # (B,), those drawn last
+        num_before = num_before or [0] * len(prompts)
+        begins = [begin_position - number for number in num_before]  # (B,) of prompts in their texts
+        self.places = [begin + len(ids) for begin, ids in zip(begins, prompts, strict=True)]  # (B,) of texts drawn
         with evaluating(model):
             self.stepper = stepper or Stepper(model)
-            begins = [read_prompt(model, ids, begin) for ids in prompts]
-            self.logits = torch.cat([logits for logits, _ in begins])  # (B, V)
-            self.state = concatenate([state for _, state in begins])
+            found = [
+                read_prompt(model, ids, begin, position=position) for ids, position in zip(prompts, begins, strict=True)
+            ]
+            self.logits = torch.cat([logits for logits, _ in found])  # (B, V)
+            self.state = concatenate([state for _, state in found])
             self.seen: Tensor | None = None  # (B, V), for the repetition penalty
             if sampling.repetition_penalty != 1:
                 self.seen = torch.zeros_like(self.logits, dtype=torch.bool)
-                for row, ids, number in zip(self.seen, prompts, num_before or [0] * len(prompts), strict=True):
+                for row, ids, number in zip(self.seen, prompts, num_before, strict=True):
                     row[torch.from_numpy(np.unique(ids[number:]).astype(np.int64))] = True
 
     def next(self) -> list[int]:
@@ -82,7 +95,8 @@ class Sampler:
         with evaluating(self.model):
             if self.tokens is not None:
                 self.logits, state = self.stepper(self.tokens, self.state)
-                self.state = without_ended(self.model, self.tokens, state)
+                following = [place + self.position for place in self.places]
+                self.state = without_ended(self.model, self.tokens, state, following)
             logits = self.logits
             if self.seen is not None:
                 logits = penalize(logits, self.seen, self.sampling.repetition_penalty)
@@ -105,6 +119,7 @@ class Sampler:
         self.tokens, self.state = self.tokens[index], select(self.state, index)
         self.seen = None if self.seen is None else self.seen[index]
         self.uniforms = [self.uniforms[row] for row in rows]
+        self.places = [self.places[row] for row in rows]
 
 
 def numbers_among_equals(prompts: Iterable[Hashable]) -> list[int]:

@@ -23,10 +23,14 @@ PROMPTS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Begin:
-    """Where a model is in a text: the hidden state before ``token``, its last token, which is read next."""
+    """Where a model is in a text: the hidden state before ``token``, its last token, which is read next.
+
+    ``position``: of ``token`` among those of the text; −1: it is what is read before them.
+    """
 
     parts: State
     token: int
+    position: int = -1
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,7 @@ def generate_batch(
             num_before=None if begin is not None else [num_before(prompts[i], layout) for i in part],
             stepper=stepper,
             begin=None if begin is None else begin.parts,
+            begin_position=0 if begin is None else begin.position,
         )
         texts = [_Text(tokenizer, prompts[i] or before, stops, last) for i in part]
         _write(sampler, texts, num_tokens)

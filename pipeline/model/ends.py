@@ -1,14 +1,17 @@
-"""Where a state becomes zero because of what was read: after the <eos> of documents, if training reset it there.
+"""Where a state becomes zero in texts, as training reset it: after the <eos> of documents, or every few tokens.
 
-In running text, resets come with its windows. Here they follow from the ids alone, for texts that have no such windows:
-prompts, texts that are being written, what a teacher reads beside a student. Letters: T time, B streams.
+In running text, resets come with its windows. Here they follow from the ids alone, or from how much of a text came
+before, for texts that have no such windows: prompts, texts that are being written, what a teacher reads beside a
+student. A text's first token is at position 0, what is read before it at −1. Letters: T time, B streams.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from pipeline.model.language_model import LanguageModel
@@ -16,25 +19,38 @@ from pipeline.model.segments import Segments
 from pipeline.model.state import State
 
 
-def resets_within(model: LanguageModel, tokens: Tensor) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
-    """(T, B) ids → (T, B), true where the state of ``model`` is zero before one of them; None: nowhere."""
-    if model.reset_after is None:
-        return None
-    has_ended = (tokens == model.reset_after).cpu().numpy()
-    resets = np.zeros_like(has_ended)
-    resets[1:] = has_ended[:-1]
+def resets_within(
+    model: LanguageModel, tokens: Tensor, position: int | None = None
+) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+    """(T, B) ids → (T, B), true where the state of ``model`` is zero before one of them; None: nowhere.
+
+    ``position``: of the first of them; None: it is not known, so that only documents end.
+    """
+    resets = np.zeros(tuple(tokens.shape), dtype=bool)
+    if model.reset_after is not None:
+        resets[1:] = (tokens[:-1] == model.reset_after).cpu().numpy()
+    if model.reset_every is not None and position is not None:
+        resets[-position % model.reset_every :: model.reset_every] = True
     return resets if resets.any() else None
 
 
-def read(model: LanguageModel, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-    """Read (T, B) ids as ``LanguageModel.forward`` does, with a zero state after each end of a document."""
-    resets = resets_within(model, tokens)
+def read(model: LanguageModel, tokens: Tensor, state: State, position: int | None = None) -> tuple[Tensor, State]:
+    """Read (T, B) ids as ``LanguageModel.forward`` does, with a zero state where ``resets_within`` says."""
+    resets = resets_within(model, tokens, position)
     hidden, state = model(tokens, state, None if resets is None else Segments(resets, device=tokens.device))
-    return hidden, without_ended(model, tokens[-1], state)
+    following = None if position is None else [position + len(tokens)] * tokens.shape[1]
+    return hidden, without_ended(model, tokens[-1], state, following)
 
 
-def without_ended(model: LanguageModel, tokens: Tensor, state: State) -> State:
-    """``state``, after (B,) ``tokens`` were read, made zero where it leaves nothing for what comes next."""
-    if model.reset_after is None or not bool((has_ended := tokens == model.reset_after).any()):
+def without_ended(model: LanguageModel, tokens: Tensor, state: State, following: Sequence[int] | None = None) -> State:
+    """``state``, after (B,) ``tokens`` were read, made zero where it leaves nothing for what comes next.
+
+    ``following``: the position of that in each stream; None: it is not known.
+    """
+    if model.reset_after is not None:
+        is_zero = tokens == model.reset_after
+    elif model.reset_every is not None and following is not None:
+        is_zero = torch.tensor(following, device=tokens.device) % model.reset_every == 0
+    else:
         return state
-    return tuple(part.masked_fill(has_ended.view(1, -1, 1), 0) for part in state)
+    return tuple(part.masked_fill(is_zero.view(1, -1, 1), 0) for part in state) if bool(is_zero.any()) else state

@@ -41,6 +41,7 @@ class LanguageModel(nn.Module):
         # the type after which a stream's state was always zero in training (``ResetRule.type_before``); None: none.
         # ``forward`` does not look at it, as resets in running text are passed in; all that reads or writes texts does
         self.reset_after: int | None = None
+        self.reset_every: int | None = None  # likewise the tokens between two resets (``ResetRule.every_tokens``)
         self.embedding = nn.Embedding(vocab_size, embedding_size)
         self.recurrence = Transformer(config) if config.cell == "transformer" else Recurrence.of(config)
         tied_to = self.embedding.weight if config.tie_weights else None

@@ -182,7 +182,8 @@ def _load(choice: Choice, device: str | torch.device) -> Loaded:
     config = configuration.load(path / CONFIG)
     tokenizer = load_tokenizer(path / TOKENIZER).of_form(config.corpus.normalize)
     model = LanguageModel(config.model, tokenizer.vocab_size)
-    model.reset_after = ResetRule.of(config.train).type_before(tokenizer)
+    reset = ResetRule.of(config.train)
+    model.reset_after, model.reset_every = reset.type_before(tokenizer), reset.every_tokens
     if config.train.precision == "float64":
         model.double()
     load_weights_into(model, path)

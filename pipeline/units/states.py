@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from pipeline.data.streams import NO_RESETS, ResetRule
 from pipeline.data.tokenizer import Ids, Tokenizer
 from pipeline.data.windows import Tokens
 from pipeline.errors import UserError
@@ -128,21 +129,23 @@ def read_states(
     cell: str,
     number: int,
     begin_id: int | None = None,
-    reset: bool = False,
+    reset: ResetRule = NO_RESETS,
     on_tokens: Callable[[int], None] = lambda number: None,
 ) -> States:
     """Read the first ``number`` tokens of a text from a zero state, and keep the state after each.
 
     Args:
         begin_id: read before each document, which then begins from a zero state.
-        reset: make the state zero where documents begin, as training does; the first token of each is still predicted
-            from what precedes it in the stream.
+        reset: where the state is made zero as in training; the first token read then is still predicted from what
+            precedes it in the stream.
         on_tokens: called with the number of tokens just read.
     """
     number = min(number, len(tokens))
     ids = np.asarray(tokens[0:number]).astype(np.int64)
     documents = tokens.document_starts(0, number)
-    begins = set(documents.tolist()) if reset or begin_id is not None else set()
+    begins = set(documents.tolist()) if reset.at_documents or begin_id is not None else set()
+    if reset.every_tokens is not None:
+        begins |= set(range(0, number, reset.every_tokens))
     sizes, names = sizes_of(model, cell), part_names(model, cell)
     values = {key: np.empty((number, size), np.float32) for key, size in sizes.items()}
     nats = np.full(number, np.nan, dtype=np.float32)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pipeline.config import ModelConfig
+from pipeline.data.streams import ResetRule
 from pipeline.data.tokenizer import CharTokenizer
 from pipeline.data.windows import ArrayTokens
 from pipeline.errors import UserError
@@ -88,7 +89,7 @@ def test_states_in_parquet_are_those_of_single_steps(cell: str, tmp_path: Path) 
 def test_documents_begin_from_a_zero_state() -> None:
     model, text = make("lstm"), text_with(2, 30)
     documents = np.array([0, 12])
-    parted = read(model, "lstm", text, documents=documents, reset=True)
+    parted = read(model, "lstm", text, documents=documents, reset=ResetRule(at_documents=True))
     second = read(model, "lstm", text[12:])
     assert (parted.values[1, "c"][12:] == second.values[1, "c"]).all()
     first = read(model, "lstm", text[:13])
@@ -99,6 +100,15 @@ def test_documents_begin_from_a_zero_state() -> None:
     assert (after.values[1, "c"][12:] == longer.values[1, "c"][1:]).all()
     assert after.nats[12] == longer.nats[1]
     assert after.nats[0] == read(model, "lstm", "\n" + text).nats[1]  # documents have nats from their first token on
+
+
+def test_states_are_zero_every_few_tokens_if_training_reset_them_so() -> None:
+    model, text = make("lstm"), text_with(2, 30)
+    parted = read(model, "lstm", text, reset=ResetRule(every_tokens=12))
+    for begin in (0, 12, 24):
+        part = read(model, "lstm", text[begin : begin + 13])
+        assert (parted.values[1, "c"][begin : begin + 12] == part.values[1, "c"][:12]).all()
+        np.testing.assert_array_equal(parted.nats[begin + 1 : begin + 13], part.nats[1:])
 
 
 def test_pieces_of_text() -> None:
