@@ -54,6 +54,8 @@ def notes(loaded: Loaded) -> list[str]:
         found.append("It was trained to read `<eos>` before each text: put the tokenizer's `bos_token` before yours.")
     if isinstance(loaded.tokenizer, WordTokenizer) and loaded.tokenizer.eos == "line":
         found.append("A line ends with a newline, which is `<eos>`; a text that stops within a line continues there.")
+    if loaded.model.reset_every is not None:
+        found.append(f"In training its state was made zero every {loaded.model.reset_every:,} tokens; here it is kept.")
     if loaded.config.model.head != "softmax":
         found.append("Its logits are log-probabilities.")
     return found

@@ -10,6 +10,7 @@ import torch
 from pipeline.compress.folder import write_onnx_folder
 from pipeline.compress.onnx_export import export
 from pipeline.compress.onnx_model import OnnxModel
+from pipeline.export.card import notes
 from pipeline.export.hugging_face import export_hugging_face
 from pipeline.export.modeling_recurray import RecurrayConfig, RecurrayForCausalLM
 from pipeline.export.samples import checked_tokens
@@ -119,3 +120,10 @@ def test_a_model_that_resets_its_state_is_exported_to_onnx_with_a_word_about_it(
     write_onnx_folder(tmp_path / "model", content, loaded, weights="float32", argument="to")
     end = f"type {loaded.tokenizer.eos_id}, the end of a document"
     assert end in " ".join((tmp_path / "model/README.md").read_text().split())
+
+
+def test_the_card_says_which_resets_of_training_the_folder_lacks() -> None:
+    loaded = make_loaded(tokenizer_of("byte"))
+    assert not any("zero" in note for note in notes(loaded))
+    loaded.model.reset_every = 2100
+    assert "In training its state was made zero every 2,100 tokens; here it is kept." in notes(loaded)
