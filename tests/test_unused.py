@@ -92,6 +92,18 @@ def sentences(*overrides: str, **how: Any) -> list[str]:
             ],
         ),
         (
+            ["run.sample_tokens=50", "run.sample_prompt=The", "corpus.valid_fraction=0"],
+            [
+                "run.sample_tokens=50 has no effect without corpus.valid or corpus.valid_fraction",
+                "run.sample_prompt='The' has no effect without corpus.valid or corpus.valid_fraction",
+            ],
+        ),
+        (["run.sample_tokens=50", "run.sample_prompt=The", "corpus.valid=held-out.txt"], []),
+        (
+            ["run.sample_prompt=The", "run.sample_tokens=0"],
+            ["run.sample_prompt='The' has no effect without run.sample_tokens"],
+        ),
+        (
             ["evaluate.burn_in=9", "data.layout=documents", "tokenizer.eos=document"],
             ["evaluate.burn_in=9 has no effect with data.layout=documents, only with streams"],
         ),

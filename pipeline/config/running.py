@@ -31,10 +31,17 @@ class RunConfig(Section):
 
     directory: str | None = setting(None, "Checkpoints, metrics and TensorBoard files; null: runs/<config name>.")
     sample_tokens: int = setting(
-        200, "Tokens of sample text written after each validation; 0: none.", unit="tokens", ge=0, le=1_000_000
+        200,
+        "Tokens of sample text written after each validation; 0: none.",
+        unit="tokens",
+        only_with="corpus.valid or corpus.valid_fraction",
+        ge=0,
+        le=1_000_000,
     )
     sample_prompt: str = setting(
-        "", "What the sample text begins with; empty: a zero state.", only_with="run.sample_tokens"
+        "",
+        "What the sample text begins with; empty: a zero state.",
+        only_with="run.sample_tokens and corpus.valid or corpus.valid_fraction",
     )
 
     @field_validator("directory")
