@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
+from jobs.compare import preview
 from pipeline import config as configuration
 from pipeline.cluster.continued import check_same_corpus
 from pipeline.cluster.scoring import check_scorable
 from pipeline.config import Config
 from pipeline.data.shards import open_prepared
 from pipeline.errors import UserError
-from pipeline.search.journal import COMPARISON, JOURNAL, begin_journal, read_journal
+from pipeline.search.actions import Run
+from pipeline.search.journal import COMPARISON, JOURNAL, Journal, begin_journal, read_journal
 from pipeline.search.standing import Standing
 from tests.compare.test_comparison import VALUES, Here, losses
 
@@ -80,6 +82,29 @@ def test_a_copy_of_journal_and_scores_continues_with_more_seeds(
     shutil.copy(first.directory.path / JOURNAL, other.directory.path)
     with pytest.raises(UserError, match=r"^data\.directory: \S+ holds another corpus than the one that the trials"):
         checked(other)
+
+
+def test_a_dry_run_refuses_runs_that_are_neither_scored_nor_here(
+    make_config: Callable[..., Config], tiny_text: Path, tmp_path: Path
+) -> None:
+    """A journal alone, as if copied: each of its two runs needs a score or a checkpoint."""
+    config = make_config({**settings_in(tmp_path / "copy", tiny_text.read_text(), [1]), "compare.search": {}})
+    here = Here(config)
+    with here.directory.locked():
+        begin_journal(here.directory.path, [], of=COMPARISON)
+        engine = here.rules.engine(here.directory, Journal(here.directory).append)
+        while isinstance(action := engine.next_action(1), Run):
+            engine.report(action.trial.name, tokens=180, loss=1.0, perplexity=2.7, seconds=1.0)
+            engine.ended(action.trial.name, "done")
+    with pytest.raises(UserError, match=r"^run\.directory: 2 runs are done by \S+, but there is neither a score of "):
+        preview(config)
+    done = [record["trial"] for record in read_journal(here.directory.path) if record["kind"] == "end"]
+    (here.directory.path / "scores/valid").mkdir(parents=True)
+    (here.directory.path / f"scores/valid/{done[0]}.json").touch()
+    with pytest.raises(UserError, match=r"^run\.directory: a run is done by \S+, but there is neither a score of "):
+        preview(config)
+    (here.directory.path / "trials" / done[1] / "checkpoints/step-00000001").mkdir(parents=True)
+    assert preview(config)["runs"] == 2
 
 
 def test_a_run_whose_lines_were_taken_out_of_the_journal_is_trained_again(
