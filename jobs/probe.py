@@ -58,11 +58,12 @@ def main(argv: list[str]) -> dict[str, Any] | None:
                 "probe them separately, or name one task for both with --probe"
             )
         examples = task.fresh(arguments.examples, seed=arguments.seed)
-        probes.check(loaded.tokenizer, task, examples, layout=loaded.config.data.layout)
+        probes.check(loaded.tokenizer, task, examples, document=loaded.config.corpus.document)
     figures: dict[str, Any] = {}
     for name, loaded in runs.items():
         examples = tasks[name].fresh(arguments.examples, seed=arguments.seed)
-        found = probes.probe(loaded.model, loaded.tokenizer, tasks[name], examples, layout=loaded.config.data.layout)
+        document = loaded.config.corpus.document
+        found = probes.probe(loaded.model, loaded.tokenizer, tasks[name], examples, document=document)
         columns = ("from", "to", "answers", "accuracy")
         figures[name] = {
             "cell": loaded.config.model.cell,

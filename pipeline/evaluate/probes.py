@@ -1,7 +1,7 @@
 """How often a model is right when the preceding text determines what comes next, by distance.
 
 Fresh examples of a task (``pipeline.data.generated``) are read side by side, each from a zero state after the end of a
-line. An answer is right if it is the likeliest of all types, or of those that the task chooses among. Letters: T time,
+line: what ends one in the text that the model was trained on, a line end or an ``<eos>``. An answer is right if it is the likeliest of all types, or of those that the task chooses among. Letters: T time,
 B examples side by side, H hidden, V vocabulary.
 """
 
@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 
-from pipeline.config import Layout
 from pipeline.data.generated import Example, Task
 from pipeline.data.tokenizer import Ids, Tokenizer
-from pipeline.data.windows import IGNORED, Window
+from pipeline.data.windows import IGNORED, Window, resets_at
 from pipeline.errors import UserError
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 from pipeline.scoring import read
 
 ROWS_AT_ONCE, STEPS_AT_ONCE = 64, 256
+Document = Literal["file", "line", "paragraph"]
 
 
 @dataclass(frozen=True)
@@ -55,17 +56,18 @@ class Probed:
 
 
 def probe(
-    model: LanguageModel, tokenizer: Tokenizer, task: Task, examples: Sequence[Example], *, layout: Layout = "streams"
+    model: LanguageModel, tokenizer: Tokenizer, task: Task, examples: Sequence[Example], *, document: Document = "file"
 ) -> Probed:
     """Ask ``model`` for the answers of ``examples``.
 
     Args:
-        layout: that of the text it was trained on; documents end with ``<eos>``, else examples end with a line end.
+        document: what a document was in training; if a line was one, ``<eos>`` is read in place of line ends.
 
     Raises:
-        UserError: the tokenizer does not have one token per character, or does not know some of them.
+        UserError: the tokenizer does not have one token per character, or does not know some of them; or nothing ended
+            the lines that the model was trained on.
     """
-    end = _end(tokenizer, layout)
+    end = _end(tokenizer, document)
     among = [int(one) for one in _ids(tokenizer, task.among)] if task.among else None
     order = sorted(range(len(examples)), key=lambda index: len(examples[index].text))
     distances, is_right = [], []
@@ -79,19 +81,25 @@ def probe(
     return Probed(np.array(distances), np.array(is_right))
 
 
-def check(tokenizer: Tokenizer, task: Task, examples: Sequence[Example], *, layout: Layout = "streams") -> None:
+def check(tokenizer: Tokenizer, task: Task, examples: Sequence[Example], *, document: Document = "file") -> None:
     """Raise ``UserError`` as ``probe`` does, before anything is read: to ask it of several models first."""
-    for text in ("" if layout == "documents" else "\n", task.among or "", *(example.text for example in examples)):
+    _end(tokenizer, document)
+    for text in (task.among or "", *(example.text for example in examples)):
         if text:
             _ids(tokenizer, text)
 
 
-def _end(tokenizer: Tokenizer, layout: Layout) -> int:
-    """Return the token at the end of an example, and so before the next."""
-    if layout == "documents":
-        assert tokenizer.eos_id is not None
-        return tokenizer.eos_id
-    return int(_ids(tokenizer, "\n")[0])
+def _end(tokenizer: Tokenizer, document: Document) -> int:
+    """Return the token at the end of an example, and so before the next. Raises ``UserError`` if there is none."""
+    if document != "line":
+        return int(_ids(tokenizer, "\n")[0])
+    if tokenizer.eos_id is None:
+        raise UserError(
+            "the model was trained on lines with nothing between them (corpus.document=line without tokenizer.eos), so "
+            "it cannot tell where one ends",
+            argument="probe",
+        )
+    return tokenizer.eos_id
 
 
 def _ids(tokenizer: Tokenizer, text: str) -> Ids:
@@ -116,7 +124,7 @@ def _chosen(
     found: list[dict[int, int]] = [{} for _ in rows]
     state = None
     with evaluating(model):
-        for window in _windows(rows, end):
+        for window in _windows(rows, end, resets_first=model.reset_after == end):
             hidden, _, state = read(model, window, state)
             begin, stop = window.position, window.next_position
             asked = [(place, row) for row, own in enumerate(places) for place in own if begin <= place < stop]
@@ -133,8 +141,11 @@ def _chosen(
     return found
 
 
-def _windows(rows: Sequence[Ids], end: int) -> Iterator[Window]:
-    """Yield (T, B) windows over ``rows``, each read after ``end``; what is beyond a row's end does not matter."""
+def _windows(rows: Sequence[Ids], end: int, *, resets_first: bool) -> Iterator[Window]:
+    """Yield (T, B) windows over ``rows``, each read after ``end``; what is beyond a row's end does not matter.
+
+    ``resets_first``: after ``end`` the state is zero again, as in training; it only predicts a row's first token.
+    """
     longest = max(map(len, rows))
     inputs = np.full((longest, len(rows)), end, dtype=np.int64)
     targets = np.full((longest, len(rows)), IGNORED, dtype=np.int64)
@@ -142,4 +153,7 @@ def _windows(rows: Sequence[Ids], end: int) -> Iterator[Window]:
         inputs[1 : len(row), column], targets[: len(row), column] = row[:-1], row
     for begin in range(0, longest, STEPS_AT_ONCE):
         stop = min(begin + STEPS_AT_ONCE, longest)
-        yield Window(inputs[begin:stop], targets[begin:stop], position=begin, next_position=stop, begins=begin == 0)
+        resets = resets_at(1 - begin, (stop - begin, len(rows))) if resets_first else None
+        yield Window(
+            inputs[begin:stop], targets[begin:stop], position=begin, next_position=stop, begins=begin == 0, resets=resets
+        )

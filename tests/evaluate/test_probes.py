@@ -138,7 +138,7 @@ class Oracle:
     device, training = torch.device("cpu"), False
 
     def __init__(self, tokenizer: Tokenizer, tell: Callable[[str], str]) -> None:
-        self.tokenizer, self.tell, self.head = tokenizer, tell, self
+        self.tokenizer, self.tell, self.head, self.reset_after = tokenizer, tell, self, None
 
     def eval(self) -> None: ...
 

@@ -128,7 +128,7 @@ class AssociativeRecall(Task):
     name = "associative-recall"
     source = "Ba et al. 2016; Arora et al. 2023"
     rule = "letters with a digit each, then letters again with the digit that each had: c9k8j3?k8"
-    distance = "characters back to the value"
+    distance = "characters back to where the value stood last"
 
     pairs: int = difficulty(8, "most letters of a line", least=1, most=26)
     queries: int = difficulty(1, "letters that are asked for", least=1)
@@ -144,8 +144,9 @@ class AssociativeRecall(Task):
         text, answers = "".join(map("".join, zip(keys, values, strict=True))), []
         for _ in range(self.queries):
             index = draws.below(number)
-            text += f"?{keys[index]}{values[index]}"
-            answers.append(Answer(len(text) - 1, len(text) - 2 - 2 * index))
+            last = text.rindex(pair := keys[index] + values[index]) + 1  # an earlier answer, if it was asked for before
+            text += f"?{pair}"
+            answers.append(Answer(len(text) - 1, len(text) - 1 - last))
         return Example(text, tuple(answers))
 
 
