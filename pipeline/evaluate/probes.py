@@ -1,22 +1,23 @@
 """How often a model is right when the preceding text determines what comes next, by distance.
 
 Fresh examples of a task (``pipeline.data.generated``) are read side by side, each from a zero state after the end of a
-line: what ends one in the text that the model was trained on, a line end or an ``<eos>``. An answer is right if it is the likeliest of all types, or of those that the task chooses among. Letters: T time,
-B examples side by side, H hidden, V vocabulary.
+line: what ends one in the text that the model was trained on, a line end or an ``<eos>``. An answer is right if it is
+the likeliest of all types, or of those that the task chooses among. Letters: T time, B examples side by side, H hidden,
+V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from pipeline.data.generated import Example, Task
 from pipeline.data.tokenizer import Ids, Tokenizer
-from pipeline.data.windows import IGNORED, Window, resets_at
+from pipeline.data.windows import IGNORED, Window, resets_of_texts
 from pipeline.errors import UserError
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
@@ -123,8 +124,9 @@ def _chosen(
     """Return the likeliest id at each of the given ``places`` of each row, by place."""
     found: list[dict[int, int]] = [{} for _ in rows]
     state = None
+    resets: dict[str, Any] = {"resets_first": model.reset_after == end, "every": model.reset_every}
     with evaluating(model):
-        for window in _windows(rows, end, resets_first=model.reset_after == end):
+        for window in _windows(rows, end, resets):
             hidden, _, state = read(model, window, state)
             begin, stop = window.position, window.next_position
             asked = [(place, row) for row, own in enumerate(places) for place in own if begin <= place < stop]
@@ -141,10 +143,10 @@ def _chosen(
     return found
 
 
-def _windows(rows: Sequence[Ids], end: int, *, resets_first: bool) -> Iterator[Window]:
+def _windows(rows: Sequence[Ids], end: int, resets: Mapping[str, Any]) -> Iterator[Window]:
     """Yield (T, B) windows over ``rows``, each read after ``end``; what is beyond a row's end does not matter.
 
-    ``resets_first``: after ``end`` the state is zero again, as in training; it only predicts a row's first token.
+    ``resets``: where the state is zero again, as for ``resets_of_texts``.
     """
     longest = max(map(len, rows))
     inputs = np.full((longest, len(rows)), end, dtype=np.int64)
@@ -153,7 +155,5 @@ def _windows(rows: Sequence[Ids], end: int, *, resets_first: bool) -> Iterator[W
         inputs[1 : len(row), column], targets[: len(row), column] = row[:-1], row
     for begin in range(0, longest, STEPS_AT_ONCE):
         stop = min(begin + STEPS_AT_ONCE, longest)
-        resets = resets_at(1 - begin, (stop - begin, len(rows))) if resets_first else None
-        yield Window(
-            inputs[begin:stop], targets[begin:stop], position=begin, next_position=stop, begins=begin == 0, resets=resets
-        )
+        own = resets_of_texts(inputs[begin:stop].shape, position=begin - 1, **resets)
+        yield Window(inputs[begin:stop], targets[begin:stop], begin, stop, begins=begin == 0, resets=own)

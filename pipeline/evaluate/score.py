@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,8 +78,14 @@ def evaluate(
     else:
         streams = min(streams, len(text.tokens))  # no more rows than there can be documents
         resets_first = model.reset_after == text.begin_id  # which then only predicts a document's first token
-        resets: dict[str, Any] = {"resets_first": resets_first, "reset_every": reset.every_tokens}
-        parts = ScoringDocuments(text.tokens, num_rows=streams, begin_id=text.begin_id, **resets, **ranks)
+        parts = ScoringDocuments(
+            text.tokens,
+            num_rows=streams,
+            begin_id=text.begin_id,
+            resets_first=resets_first,
+            reset_every=reset.every_tokens,
+            **ranks,
+        )
     scored = scored_windows(model, parts.windows(), precision=precision)
     nats, num_tokens = total(counted(scored, on_tokens), breakdown)
     nats, tokens = metrics.all_reduce_sum([nats, num_tokens])

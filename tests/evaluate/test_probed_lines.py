@@ -11,11 +11,10 @@ from jobs import probe as job
 from pipeline import config as configuration
 from pipeline import launch
 from pipeline.config import Config, ModelConfig
-from pipeline.data.generated import task_of
-from pipeline.data.tokenizer.char import CharTokenizer
+from pipeline.data.generated import Answer, Example, task_of
+from pipeline.data.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
 from pipeline.errors import UserError
 from pipeline.evaluate.probes import probe
-from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 
 LINES = {
@@ -42,28 +41,28 @@ def test_a_model_of_lines_in_a_stream_is_probed_with_eos_between_them(
         job.main(["--run", str(joined.run.directory)])
 
 
-def test_a_model_whose_state_was_reset_at_lines_reads_none_of_what_comes_before() -> None:
-    task = task_of("builtin:copy?symbols=3&length=2&delay=4")
-    examples = task.fresh(100, seed=2)
-    tokenizer = CharTokenizer.from_content("document", {"types": ["<unk>", "<eos>", *"abc.:"]})
-    torch.manual_seed(0)
-    model = LanguageModel(ModelConfig(cell="gru", hidden_size=8, num_layers=1), tokenizer.vocab_size)
-    for parameter in model.parameters():
-        parameter.data.normal_(std=1)  # what was read first still shows at the answers
-
-    def by_itself() -> list[bool]:
-        right = []
-        with evaluating(model):
-            for text, answers in sorted(examples, key=lambda example: len(example.text)):
-                ids = torch.from_numpy(tokenizer.encode(text).astype(np.int64))
-                hidden, _ = model(ids[:, None], model.initial_state(1))
-                best = model.head.logits(hidden[:, 0]).argmax(-1)
-                right += [int(best[place - 1]) == int(ids[place]) for place, _ in answers]
-        return right
-
-    after_eos = probe(model, tokenizer, task, examples, document="line").is_right.tolist()
-    model.reset_after = tokenizer.eos_id
-    assert probe(model, tokenizer, task, examples, document="line").is_right.tolist() == by_itself() != after_eos
+@pytest.mark.parametrize(
+    "tokenizer", [CharTokenizer("document", ["<unk>", "<eos>", "a", "b"]), ByteTokenizer("document")]
+)
+@pytest.mark.parametrize("rule", ["never", "document", "windows"])
+def test_answers_are_those_after_what_a_line_begins_with(tokenizer: Tokenizer, rule: str) -> None:
+    torch.manual_seed(2)
+    model = LanguageModel(ModelConfig(hidden_size=6, num_layers=1, init_range=2.0), tokenizer.vocab_size).eval()
+    model.reset_after = tokenizer.eos_id if rule == "document" else None
+    model.reset_every = 3 if rule == "windows" else None
+    text, places = "aaabbbaa", range(9)
+    ids = [int(tokenizer.eos_id or 0), *tokenizer.encode(text).tolist()]
+    begins = {"never": [0], "document": [0, 1], "windows": [0, 1, 4, 7]}[rule]
+    likeliest = []
+    for place in places:
+        begin = max(one for one in begins if one <= place)
+        with torch.no_grad():
+            hidden, _ = model(torch.tensor(ids[begin : place + 1])[:, None], model.initial_state(1))
+            likeliest.append(int(model.head.logits(hidden[-1]).argmax()))
+    examples = [Example(text, tuple(Answer(place, place) for place in places))]
+    found = probe(model, tokenizer, task_of("builtin:counting?most=3"), examples, document="line")
+    expected = np.array(likeliest) == np.append(tokenizer.encode(text), tokenizer.eos_id)
+    assert found.is_right.tolist() == expected.tolist()
 
 
 def test_a_value_that_was_asked_for_before_is_as_far_back_as_its_last_answer() -> None:

@@ -139,6 +139,7 @@ class Oracle:
 
     def __init__(self, tokenizer: Tokenizer, tell: Callable[[str], str]) -> None:
         self.tokenizer, self.tell, self.head, self.reset_after = tokenizer, tell, self, None
+        self.reset_every = None
 
     def eval(self) -> None: ...
 
