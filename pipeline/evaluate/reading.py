@@ -41,7 +41,8 @@ class Reading:
         self.tokenizer = tokenizer
         self.text = text
         self.starts = document_starts(text.tokens)
-        ids, every = text.tokens[0 : len(text.tokens)].astype(np.int64), reset.every_tokens
+        ids = text.tokens[0 : len(text.tokens)].astype(np.int64)
+        every = None if reset.every_tokens is None else min(reset.every_tokens, len(ids) + 1)
         if text.begin_id is None:
             begins, begin_ids = np.zeros(1, dtype=np.int64), tokenizer.start_ids
             resets = self.starts + 1

@@ -50,7 +50,8 @@ def without_ended(model: LanguageModel, tokens: Tensor, state: State, following:
     if model.reset_after is not None:
         is_zero = tokens == model.reset_after
     elif model.reset_every is not None and following is not None:
-        is_zero = torch.tensor(following, device=tokens.device) % model.reset_every == 0
+        # in Python, which divides by numbers of any size
+        is_zero = torch.tensor([position % model.reset_every == 0 for position in following], device=tokens.device)
     else:
         return state
     return tuple(part.masked_fill(is_zero.view(1, -1, 1), 0) for part in state) if bool(is_zero.any()) else state
