@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pipeline import launch, run
-from pipeline.config import Config, TokenizerConfig
+from pipeline.config import Config, ModelConfig, TokenizerConfig
 from pipeline.data.scoring import ScoringDocuments
 from pipeline.data.streams import ResetRule
 from pipeline.data.tokenizer import Ids, Tokenizer, train_tokenizer
@@ -104,6 +104,32 @@ def test_texts_that_are_written(model: LanguageModel, num_before: int, length: i
     drawn = list(sample_tokens(model, prompt, seed=1, sampling=Sampling(temperature=0), **how))
     assert drawn == ids[length:]
     assert list(beam_search(model, prompt, num_beams=1, **how).tokens) == ids[length:]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"cell": "qrnn"}, {"cell": "slstm", "num_heads": 2}, {"cell": "mingru"}, {"attention": 1, "context": 5},
+        {"cell": "transformer", "num_heads": 2, "context": 5},
+        {"cell": "transformer", "num_heads": 2, "context": 0, "block_size": 4},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_kind_of_state_is_reset(kind: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model = LanguageModel(ModelConfig(hidden_size=6, num_layers=2, init_range=1.0, **kind), 7).double().eval()
+    model.reset_every = EVERY
+    prompts = [np.array([1]), np.array([2, 4]), np.array([1, 3, 2, 4, 6])]
+    sampler = Sampler(model, prompts, seed=1, sampling=Sampling(temperature=0))
+    drawn = np.array([sampler.next() for _ in range(8)]).T  # (B, tokens)
+    for prompt, found in zip(prompts, drawn.tolist(), strict=True):
+        ids = prompt.tolist()
+        for _ in found:
+            with torch.no_grad():
+                whole = torch.tensor(ids[(len(ids) - 1) // EVERY * EVERY :])[:, None]
+                hidden, _ = model(whole, model.initial_state(1))
+            ids.append(int(model.head.logits(hidden[-1]).argmax()))
+        assert found == ids[len(prompt) :]
 
 
 def test_each_of_several_texts_has_its_own_place(model: LanguageModel) -> None:
