@@ -13,9 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import evaluate
+from jobs.evaluate.benchmarks import remarks
 from jobs.shared.cli import run_job
 from pipeline import launch
 from pipeline.config import Config
+from pipeline.evaluate.benchmarks import Figure, Outcome
 from tests.benchmark_samples import SAMPLES
 
 
@@ -198,3 +200,10 @@ def test_the_program_of_the_document_draws_its_figure(run: str, capsys: pytest.C
     assert Path("surprisal.png").read_bytes().startswith(b"\x89PNG")
     assert list(names["words"].condition) == ["a"] * 3 + ["b"] * 3
     assert names["words"].bits.to_numpy() == pytest.approx(names["words"].nats / math.log(2), rel=1e-3)
+
+
+@pytest.mark.parametrize("levels", [[0, 1, 2], [1, 1, 2]])
+def test_ties_are_told_also_of_a_benchmark_without_a_figure_of_all_items(levels: list[int]) -> None:
+    figures = [Figure("", level, 0.5, 0.4, 0.6, 10, ties) for level, ties in zip(levels, (5, 3, 2), strict=True)]
+    (told,) = remarks(["run"], [Outcome(figures, 100, 0)], [])[1:]
+    assert told == f"run: {5 if levels[0] == 0 else 8} ties, which are wrong"
