@@ -117,7 +117,7 @@ def test_texts_that_are_written(model: LanguageModel, num_before: int, length: i
 )  # fmt: skip
 def test_every_kind_of_state_is_reset(kind: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    model = LanguageModel(ModelConfig(hidden_size=6, num_layers=2, init_range=1.0, **kind), 7).double().eval()
+    model = LanguageModel(ModelConfig(hidden_size=8, num_layers=2, init_range=1.0, **kind), 7).double().eval()
     model.reset_every = EVERY
     prompts = [np.array([1]), np.array([2, 4]), np.array([1, 3, 2, 4, 6])]
     sampler = Sampler(model, prompts, seed=1, sampling=Sampling(temperature=0))
