@@ -81,7 +81,7 @@ class Regression:
     """A regression of times on columns: least squares or, given ``subjects``, a random intercept for each."""
 
     def __init__(self, times: Numbers, columns: Numbers, subjects: Sequence[str] | None = None) -> None:
-        """Raise ``UserError`` unless there are more ``times`` than ``columns``."""
+        """Raise ``UserError`` unless there are more ``times`` than ``columns``, and none of these depends on others."""
         import statsmodels.api as sm
 
         if len(times) <= columns.shape[1]:  # it would fit exactly, which says nothing
@@ -94,6 +94,12 @@ class Regression:
             self.result = sm.OLS(times, columns).fit()
             self.variance = float(self.result.ssr) / len(times)  # the maximum-likelihood estimate
             return
+        # many subjects read the same few words: more readings than columns do not mean that these can be told apart
+        if np.linalg.matrix_rank(columns) < columns.shape[1]:
+            raise UserError(
+                f"the words of {len(times):,} times are too few, or too alike, for a regression of {columns.shape[1]} "
+                "coefficients; more must be left when those of a fold are held out"
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # reported below, once and in a sentence
             # Maximum likelihood, not REML: REML's likelihood is that of the times with the fixed effects removed, so
@@ -102,9 +108,11 @@ class Regression:
         if not self.result.converged:
             warnings.warn("a mixed model did not converge; its log-likelihood may be too low", Notice, stacklevel=2)
         self.variance = float(self.result.scale)
-        self.intercepts = {
-            subject: float(np.asarray(effect)[0]) for subject, effect in self.result.random_effects.items()
-        }
+        self.intercepts: dict[str, float] = {}
+        if float(np.asarray(self.result.cov_re)[0, 0]) > 0:  # else no subject differs, and statsmodels predicts none
+            self.intercepts = {
+                subject: float(np.asarray(effect)[0]) for subject, effect in self.result.random_effects.items()
+            }
 
     @property
     def log_likelihood(self) -> float:
@@ -162,7 +170,7 @@ def explained(data: Observations, *, num_folds: int = 10, seed: int = 1) -> dict
     base_held_out = cross_validated(data.times, without, folds, data.subjects)
     result = {}
     for name, nats in data.surprisal.items():
-        if (nats.std(axis=0) == 0).any():
+        if (np.ptp(nats, axis=0) == 0).any():  # a deviation of 0 may have been rounded
             raise UserError(f"{name}: every word has the same surprisal, which can explain nothing")
         columns = design(*data.baseline.values(), nats)
         full = Regression(data.times, columns, data.subjects)
