@@ -82,10 +82,12 @@ def measures_of(
         found.append(partial(continuations.bleu, loaded, arguments, sampling_of(arguments), cut))
     if adapts(arguments):
         adaptation.check_layout(loaded, "cache" if arguments.cache else "dynamic")
+        adaptation.check_corpus(loaded, arguments)
         settings = adaptation_of(arguments)
         found.append(partial(adaptation.adapted, loaded, arguments, settings, text(0)))
     elif asks_for_perplexity(arguments):
         measures.check_burn_in(loaded, arguments)
+        measures.check_corpus(loaded, arguments)
         other = measures.load_other(loaded, arguments)
         found.append(partial(measures.perplexity, loaded, arguments, text(0), other))
     return found

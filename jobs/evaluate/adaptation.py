@@ -32,6 +32,14 @@ def check_layout(loaded: Loaded, option: str) -> None:
         raise UserError(f"--{option}: continues from one text to the next, but this run reads data.layout=documents")
 
 
+def check_corpus(loaded: Loaded, arguments: argparse.Namespace) -> None:
+    """Raise ``UserError`` if the prepared corpus, which --tune and the rule rms read, is gone or has no such split."""
+    if not arguments.tune and arguments.dynamic != "rms":
+        return
+    if "valid" not in run.corpus_of(loaded).splits and arguments.tune:
+        raise UserError("--tune: the prepared corpus has no valid split (corpus.valid, corpus.valid_fraction)")
+
+
 def adapted(loaded: Loaded, arguments: argparse.Namespace, settings: Adaptive, text: HeldOut) -> dict[str, Any]:
     """Measure perplexity on one stream: of the unchanged model, then with a cache, dynamic evaluation or both."""
     name = arguments.text or f"the {arguments.split} split"

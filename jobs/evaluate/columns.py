@@ -81,6 +81,8 @@ class Columns:
         )
         if "frequency" in names or isinstance(ngram, int):
             run.corpus_of(loaded[0])
+        for one in loaded if found.adapt is not None and found.dynamic.rule == "rms" else ():
+            run.corpus_of(one)  # its gradients are measured there
         return found
 
     @property

@@ -156,6 +156,12 @@ def check_burn_in(loaded: Loaded, arguments: argparse.Namespace) -> None:
         raise UserError("--burn-in: is for streams, but each of these texts is read on its own, from its beginning")
 
 
+def check_corpus(loaded: Loaded, arguments: argparse.Namespace) -> None:
+    """Raise ``UserError`` if the training text, whose types --breakdown counts, is gone or has been replaced."""
+    if arguments.breakdown:
+        run.corpus_of(loaded)
+
+
 def load_other(loaded: Loaded, arguments: argparse.Namespace) -> Loaded | None:
     """Load the model of ``--compare``, if any. Raises ``UserError`` if it has another tokenizer, or reads otherwise."""
     if arguments.compare is None:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -188,3 +189,24 @@ def test_runs_of_two_layouts_are_compared_on_separate_texts_alone(
             UserError, match=f"^--compare: B was trained with data.layout={layouts[1]}, not {layouts[0]}"
         ):
             measures.load_other(loaded, Namespace(**plain))
+
+
+def test_a_corpus_that_is_read_late_is_asked_for_at_once(
+    make_config: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is measured before it is read would be lost: by --breakdown, --tune, and gradients for the rule rms."""
+    config = make_config({"train.max_steps": 2, "corpus.valid_fraction": 0.0})
+    launch.train(config, launch.in_process)
+    (tmp_path / "pairs.jsonl").write_text('{"good": "the cat sat", "bad": "vym vvy yvm"}\n')
+    (tmp_path / "text.txt").write_text("the dog sat by the river\n")
+    command = ["--run", str(config.run.directory), "--pairs", str(tmp_path / "pairs.jsonl")]
+    command += ["--text", str(tmp_path / "text.txt")]
+    with pytest.raises(UserError, match=r"^--tune: the prepared corpus has no valid split \(corpus\.valid"):
+        evaluate.main([*command, "--dynamic", "sgd", "--tune"])
+    shutil.rmtree(str(config.data.directory))
+    table = ["--surprisal", str(tmp_path / "rows.tsv")]
+    for options in (["--breakdown"], ["--dynamic", "rms"], [*table, "--adapt", "sentence", "--dynamic", "rms"]):
+        with pytest.raises(UserError, match="no prepared corpus"):
+            evaluate.main([*command, *options])
+    assert capsys.readouterr().out == ""
+    evaluate.main([*command, "--dynamic", "sgd"])  # needs none
