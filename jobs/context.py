@@ -44,7 +44,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     if arguments.figure is not None:
         check_drawing(arguments.figure)
     runs = load_streams(directories, arguments, followed="context is followed")
-    with naming_longest(arguments):
+    with naming_options(arguments):
         for loaded, tokens in runs.values():  # all of them before any is measured
             plan(tokens, **read_by(loaded, arguments))
     figures, drawn = {}, {}
@@ -142,7 +142,7 @@ def measured(name: str, loaded: Any, tokens: Any, arguments: argparse.Namespace)
 
     how = read_by(loaded, arguments)
     changes, longest = how["changes"], how["contexts"][-1]
-    with Count(f"{name}: read", 0, "tokens") as progress, naming_longest(arguments):
+    with Count(f"{name}: read", 0, "tokens") as progress, naming_options(arguments):
         found = measure(
             loaded.model,
             tokens,
@@ -173,14 +173,15 @@ def measured(name: str, loaded: Any, tokens: Any, arguments: argparse.Namespace)
 
 
 @contextmanager
-def naming_longest(arguments: argparse.Namespace) -> Iterator[None]:
-    """Name --longest in a ``UserError`` about ``contexts`` that were derived from it."""
+def naming_options(arguments: argparse.Namespace) -> Iterator[None]:
+    """Name --longest in a ``UserError`` about ``contexts`` that were derived from it, --changed-tokens for ``length``."""
     try:
         yield
     except UserError as error:
-        if error.argument != "contexts" or arguments.contexts is not None:
+        option = {"length": "changed_tokens", **({} if arguments.contexts else {"contexts": "longest"})}
+        if error.argument not in option:
             raise
-        raise UserError(str(error).removeprefix("contexts: "), argument="longest") from None
+        raise UserError(str(error).removeprefix(f"{error.argument}: "), argument=option[error.argument]) from None
 
 
 def gradient_flow(loaded: Any, tokens: Any, longest: int) -> Any:

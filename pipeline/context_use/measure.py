@@ -28,6 +28,7 @@ from pipeline.context_use.rows import Changed, Rows, hidden_of
 from pipeline.data.streams import NO_RESETS, ResetRule
 from pipeline.data.tokenizer import Ids
 from pipeline.data.windows import Tokens
+from pipeline.errors import UserError
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
 
@@ -83,12 +84,18 @@ def plan(
 
     So it says of several texts whether all of them can be measured.
     """
-    longest = (contexts := sorted(set(contexts)))[-1]
+    longest, asked = (contexts := sorted(set(contexts)))[-1], length
     length = min(longest if length is None else length, len(tokens))
     if num_targets is None:
         targets = all_targets(len(tokens))
     else:
         before = longest + (length if set(changes) - {"dropped"} else 0)
+        if asked is not None and longest < len(tokens) <= before:  # without so many changed tokens there were room
+            raise UserError(
+                f"{asked:,} changed tokens before contexts of {longest:,} need a longer text than the "
+                f"{len(tokens):,} tokens there are; ask for fewer",
+                argument="length",
+            )
         targets = choose_targets(len(tokens), num_targets, before=before)
     history = None if num_targets is None else max(HISTORY * longest, LEAST_HISTORY)
     with_some = after_contexts(targets, contexts, within=within)

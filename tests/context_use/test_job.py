@@ -49,6 +49,10 @@ def test_the_job_compares_runs(
     for options, sentence in (
         (["--longest", "50000"], r"^longest: 50,000 tokens before a target need a longer text than the "),
         (["--contexts", "50000"], r"^contexts: 50,000 tokens before a target need a longer text than the "),
+        (
+            ["--longest", "9", "--change", "shuffled", "--changed-tokens", "50000"],
+            r"^changed_tokens: 50,000 changed tokens before contexts of 9 need a longer text than the ",
+        ),
         (["--all", "--targets", "5"], r"^--targets: not allowed with argument --all"),
         (["--all", "--within", "0.2"], r"^--within: 0\.2, but --all measures every k exactly"),
         (["--longest", "0"], r"^longest: 0 is below 1"),
