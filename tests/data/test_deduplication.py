@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline import config as configuration
-from pipeline.data.corpus import Slice, deduplication, find_sources
+from pipeline.data.corpus import Slice, deduplication, find_sources, texts_of
 from pipeline.data.corpus.deduplication import Hashes, HashTask, deduplicated, repeated
 from pipeline.data.prepare import in_process
 from pipeline.data.readers import TextSettings
@@ -57,3 +57,24 @@ def test_the_work_of_dividing_files_among_tasks_grows_with_their_number(monkeypa
     assert [len(task.slices) for task in tasks] == [400, 400, 200]
     assert [number for task in tasks for number in task.numbers] == list(range(1000))
     assert len(asked) < 5000
+
+
+def test_files_and_records_are_compared_in_corpus_order(tmp_path: Path) -> None:
+    """Files that are hashed together must not come before the records that lie between them in the corpus."""
+    (tmp_path / "first.txt").write_text("only here")
+    (tmp_path / "records.jsonl").write_text('{"text": "in both"}\n{"text": "a record"}\n')
+    (tmp_path / "held-out.txt").write_text("in both")
+    (tmp_path / "more.txt").write_text("held out")
+    values = {
+        "corpus.train": [str(tmp_path / "first.txt"), str(tmp_path / "records.jsonl")],
+        "corpus.valid": [str(tmp_path / "held-out.txt"), str(tmp_path / "more.txt")],
+        "corpus.deduplicate": True,
+    }
+    config = configuration.with_values(configuration.load(), values).corpus
+    splits = {split: list(map(Slice.whole, find_sources(split, config))) for split in ("train", "valid")}
+    kept, num_files = deduplicated(splits, config, in_process)
+    assert {split: list(texts_of(slices)) for split, slices in kept.items()} == {
+        "train": ["only here", "in both", "a record"],
+        "valid": ["held out"],
+    }
+    assert num_files == 1

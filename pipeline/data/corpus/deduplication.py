@@ -12,6 +12,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import xxhash
@@ -148,14 +149,15 @@ def _counted(item: Slice) -> Slice:
 
 def hashed(number_of: Mapping[Slice, int], map_tasks: MapTasks) -> list[Hashes]:
     """What the tasks found, in corpus order."""
-    tasks, files = [], []
-    for item, number in number_of.items():
-        if item.reader.is_one_document:
-            files.append(item)
-        else:
-            tasks += [HashTask(tuple(part), (number,)) for part in group([item], HASHED_BYTES)]
-    for batch in in_batches(files, HASHED_BYTES, lambda item: item.num_bytes):
-        tasks.append(HashTask(tuple(batch), tuple(number_of[own] for own in batch)))
+    tasks: list[HashTask] = []
+    # files are hashed together only if nothing lies between them in the corpus: a task has one place in its order
+    for are_files, items in groupby(number_of, key=lambda item: item.reader.is_one_document):
+        if are_files:
+            for batch in in_batches(items, HASHED_BYTES, lambda item: item.num_bytes):
+                tasks.append(HashTask(tuple(batch), tuple(number_of[own] for own in batch)))
+            continue
+        for item in items:
+            tasks += [HashTask(tuple(part), (number_of[item],)) for part in group([item], HASHED_BYTES)]
     return sorted(map_tasks(tasks), key=lambda part: part.first)
 
 
