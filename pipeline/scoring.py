@@ -18,6 +18,8 @@ from pipeline.model.precision import autocast
 from pipeline.model.segments import Segments
 from pipeline.model.state import State
 
+NOT_FINITE = "the model's outputs are not finite: its training diverged"
+
 
 @dataclass(frozen=True)
 class Scored:

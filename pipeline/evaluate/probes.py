@@ -21,7 +21,7 @@ from pipeline.data.windows import IGNORED, Window, resets_of_texts
 from pipeline.errors import UserError
 from pipeline.model.evaluating import evaluating
 from pipeline.model.language_model import LanguageModel
-from pipeline.scoring import read
+from pipeline.scoring import NOT_FINITE, read
 
 ROWS_AT_ONCE, STEPS_AT_ONCE = 64, 256
 Document = Literal["file", "line", "paragraph"]
@@ -65,8 +65,8 @@ def probe(
         document: what a document was in training; if a line was one, ``<eos>`` is read in place of line ends.
 
     Raises:
-        UserError: the tokenizer does not have one token per character, or does not know some of them; or nothing ended
-            the lines that the model was trained on.
+        UserError: the tokenizer does not have one token per character, or does not know some of them; nothing ended the
+            lines that the model was trained on; or the model's outputs are not finite.
     """
     end = _end(tokenizer, document)
     among = [int(one) for one in _ids(tokenizer, task.among)] if task.among else None
@@ -92,7 +92,8 @@ def check(tokenizer: Tokenizer, task: Task, examples: Sequence[Example], *, docu
 
 def _end(tokenizer: Tokenizer, document: Document) -> int:
     """Return the token at the end of an example, and so before the next. Raises ``UserError`` if there is none."""
-    if document != "line":
+    are_records = tokenizer.eos == "document" and tokenizer.unknown_in("\n")  # as of JSON Lines
+    if document != "line" and not are_records:
         return int(_ids(tokenizer, "\n")[0])
     if tokenizer.eos_id is None:
         raise UserError(
@@ -134,6 +135,8 @@ def _chosen(
                 continue
             time, row = (torch.tensor(column) for column in zip(*asked, strict=True))
             logits = model.head.logits(hidden[time - begin, row])  # (answers, V)
+            if bool(logits.isnan().any()):
+                raise UserError(NOT_FINITE)
             if among is None:
                 best = logits.argmax(-1).tolist()
             else:

@@ -17,12 +17,13 @@ import numpy as np
 from torch import Tensor
 
 from pipeline.data.tokenizer import EOS, Ids, Tokenizer
+from pipeline.errors import UserError
 from pipeline.evaluate.prefix_tree import PrefixTree, pays
 from pipeline.evaluate.type_classes import Place, groups_of_types, places_of
 from pipeline.evaluate.windows import window_of
 from pipeline.evaluate.words import Row, WordBoundary, Words
 from pipeline.model.language_model import LanguageModel
-from pipeline.scoring import Scored, scored_windows
+from pipeline.scoring import NOT_FINITE, Scored, scored_windows
 
 # in a batch, padding included
 TOKENS_AT_ONCE = 1 << 13
@@ -66,7 +67,17 @@ class Encoded:
             yield batch
 
     def scored(self, model: LanguageModel, groups: Tensor | None = None) -> Iterator[tuple[list[int], Scored]]:
-        """Yield numbers of sequences, and these scored side by side; ``groups`` as for ``scored_windows``."""
+        """Yield numbers of sequences, and these scored side by side; ``groups`` as for ``scored_windows``.
+
+        Raises:
+            UserError: the model's outputs are not finite, so that no text is likelier than another.
+        """
+        for batch, part in self._scored(model, groups):
+            if bool(part.nats.isnan().any()):
+                raise UserError(NOT_FINITE)
+            yield batch, part
+
+    def _scored(self, model: LanguageModel, groups: Tensor | None) -> Iterator[tuple[list[int], Scored]]:
         if pays(model, self.ids):
             tree = PrefixTree(model)
             for batch in tree.batches(self.ids):

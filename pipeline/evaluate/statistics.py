@@ -24,7 +24,7 @@ class Comparison:
     difference: float
     low: float  # the interval of the difference
     high: float
-    p_value: float  # of a difference at least this large if the models did not differ
+    p_value: float  # of a difference at least this large if the models did not differ; nan if that is not a number
 
 
 def perplexity_interval(nats: Numbers, tokens: Numbers, *, seed: int = 1) -> tuple[float, float]:
@@ -53,7 +53,7 @@ def compare(
     for _ in range(num_samples):
         signs = 2.0 * generator.integers(2, size=len(by_document)) - 1
         num_as_large += abs(signs @ by_document) >= observed * (1 - 1e-12)
-    p_value = (num_as_large + 1) / (num_samples + 1)
+    p_value = math.nan if math.isnan(observed) else (num_as_large + 1) / (num_samples + 1)
     return Comparison(float(by_document.sum() / tokens.sum()), float(low), float(high), p_value)
 
 

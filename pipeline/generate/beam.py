@@ -9,7 +9,7 @@ import torch
 
 from pipeline.config import Layout
 from pipeline.data.tokenizer import Ids, Tokenizer
-from pipeline.generate.sampler import NOT_FINITE, NotFiniteError, read_prompt
+from pipeline.generate.sampler import NotFiniteError, read_prompt
 from pipeline.generate.text import last_token, num_before, prompt_ids, text_of
 from pipeline.model.ends import without_ended
 from pipeline.model.evaluating import evaluating
@@ -17,6 +17,7 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import select
 from pipeline.model.stepper import Stepper
 from pipeline.options import check_beams
+from pipeline.scoring import NOT_FINITE
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.model.state import State, concatenate, select
 from pipeline.model.stepper import Stepper
 from pipeline.options import Sampling
+from pipeline.scoring import NOT_FINITE
 
 # tokens of a prompt read at a time
 PROMPT_WINDOW = 512
@@ -35,9 +36,6 @@ def read_prompt(
         hidden, state = read(model, window, state, position)  # (T, 1, H)
         position += len(window)
     return model.head.logits(hidden[-1]), state
-
-
-NOT_FINITE = "the model's outputs are not finite: its training diverged"
 
 
 class NotFiniteError(UserError):

@@ -217,6 +217,7 @@ def test_intervals_and_paired_tests_of_known_samples() -> None:
     assert compare(nats, nats, tokens).p_value == 1.0
     # of the 8 ways to set the signs of three equal differences, 2 are as large
     assert compare(np.zeros(3), np.ones(3), np.ones(3)).p_value == pytest.approx(0.25, abs=0.03)
+    assert math.isnan(compare(np.array([1.0, np.nan]), np.ones(2), np.ones(2)).p_value)  # nothing is as large as nan
 
 
 def test_perplexities_that_overflow_or_fill_a_line_are_shown_in_few_digits() -> None:

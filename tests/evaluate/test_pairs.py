@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline.config import TokenizerConfig
 from pipeline.data.tokenizer import train_tokenizer
+from pipeline.errors import UserError
 from pipeline.evaluate.pairs import Pair, accuracies, read_pairs
 from pipeline.evaluate.side_by_side import sentence_nats
 from tests.evaluate.test_surprisal import TEXT, model_of, one_by_one
@@ -68,3 +70,14 @@ def test_agreement_sentences_differ_only_in_the_verb() -> None:
         good, bad = pair["good"].split(), pair["bad"].split()
         assert len(good) == len(bad)
         assert sum(a != b for a, b in zip(good, bad, strict=True)) == 1
+
+
+@pytest.mark.parametrize("texts", [["the cat", "the cat sat on"], ["the cat", "a dog"]])  # alike, and not
+def test_a_model_without_probabilities_judges_no_pair(texts: list[str]) -> None:
+    """It was wrong about each, as no comparison with nan holds."""
+    tokenizer = train_tokenizer(TokenizerConfig(kind="char"), texts, num_documents=1)
+    model = model_of(tokenizer)
+    with torch.no_grad():
+        model.head.bias[2] = torch.nan  # type: ignore[index, operator]
+    with pytest.raises(UserError, match="outputs are not finite"):
+        sentence_nats(model, tokenizer, texts)

@@ -74,3 +74,12 @@ def test_a_value_that_was_asked_for_before_is_as_far_back_as_its_last_answer() -
             assert pair not in text[place - distance + 1 : place]
             num_repeated += "?" in text[: place - distance + 1]
     assert num_repeated > 100
+
+
+def test_a_model_without_probabilities_gives_no_answer() -> None:
+    tokenizer = ByteTokenizer("document")
+    model = LanguageModel(ModelConfig(hidden_size=6, num_layers=1), tokenizer.vocab_size)
+    with torch.no_grad():
+        model.head.bias[2] = torch.nan  # type: ignore[index, operator]
+    with pytest.raises(UserError, match="outputs are not finite"):
+        probe(model, tokenizer, task_of("builtin:counting?most=3"), [Example("aabb", (Answer(3, 2),))])
