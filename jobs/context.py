@@ -174,7 +174,7 @@ def measured(name: str, loaded: Any, tokens: Any, arguments: argparse.Namespace)
 
 @contextmanager
 def naming_options(arguments: argparse.Namespace) -> Iterator[None]:
-    """Name --longest in a ``UserError`` about ``contexts`` that were derived from it, --changed-tokens for ``length``."""
+    """Name --longest in a ``UserError`` about ``contexts`` derived from it, and --changed-tokens for ``length``."""
     try:
         yield
     except UserError as error:
