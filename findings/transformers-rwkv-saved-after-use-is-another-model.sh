@@ -8,7 +8,7 @@
 # model that is loaded from it divides them once more; each further round of loading, reading and saving does it again.
 # To evaluate and then save is enough, which is the order of Trainer where it does both. There is no warning, a model of
 # six layers shows nothing, and one with rescale_every=0 is right.
-# For us: an exported model reads without changing its weights; tests/export/test_hugging_face.py saves it after use.
+# For us: an exported model changes no weights when it reads, and no state either but that of the cache.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
