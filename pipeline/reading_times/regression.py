@@ -81,7 +81,7 @@ class Regression:
     """A regression of times on columns: least squares or, given ``subjects``, a random intercept for each."""
 
     def __init__(self, times: Numbers, columns: Numbers, subjects: Sequence[str] | None = None) -> None:
-        """Raise ``UserError`` unless there are more ``times`` than ``columns``, and none of these depends on others."""
+        """Raise ``UserError`` unless there are more ``times``, and with ``subjects`` more words, than ``columns``."""
         import statsmodels.api as sm
 
         if len(times) <= columns.shape[1]:  # it would fit exactly, which says nothing
@@ -89,30 +89,22 @@ class Regression:
                 f"{len(times):,} times are too few for a regression of {columns.shape[1]} coefficients; "
                 "more must be left when those of a fold are held out"
             )
-        self.is_mixed = subjects is not None
+        mixed = None if subjects is None else _mixed(times, columns, subjects)
+        plain = sm.OLS(times, columns).fit()
+        # if subjects do not differ, least squares are likeliest: an edge at which the search may end early, and at
+        # which statsmodels predicts no intercepts
+        self.is_mixed = mixed is not None and mixed.llf > plain.llf and float(np.asarray(mixed.cov_re)[0, 0]) > 0
+        self.result = mixed if self.is_mixed else plain
+        self.intercepts: dict[str, float] = {}
         if not self.is_mixed:
-            self.result = sm.OLS(times, columns).fit()
-            self.variance = float(self.result.ssr) / len(times)  # the maximum-likelihood estimate
+            self.variance = float(plain.ssr) / len(times)  # the maximum-likelihood estimate
             return
-        # many subjects read the same few words: more readings than columns do not mean that these can be told apart
-        if np.linalg.matrix_rank(columns) < columns.shape[1]:
-            raise UserError(
-                f"the words of {len(times):,} times are too few, or too alike, for a regression of {columns.shape[1]} "
-                "coefficients; more must be left when those of a fold are held out"
-            )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # reported below, once and in a sentence
-            # Maximum likelihood, not REML: REML's likelihood is that of the times with the fixed effects removed, so
-            # it depends on their units. Its difference between two regressions would change with nats or bits.
-            self.result = sm.MixedLM(times, columns, groups=np.asarray(subjects)).fit(reml=False)
         if not self.result.converged:
             warnings.warn("a mixed model did not converge; its log-likelihood may be too low", Notice, stacklevel=2)
         self.variance = float(self.result.scale)
-        self.intercepts: dict[str, float] = {}
-        if float(np.asarray(self.result.cov_re)[0, 0]) > 0:  # else no subject differs, and statsmodels predicts none
-            self.intercepts = {
-                subject: float(np.asarray(effect)[0]) for subject, effect in self.result.random_effects.items()
-            }
+        self.intercepts = {
+            subject: float(np.asarray(effect)[0]) for subject, effect in self.result.random_effects.items()
+        }
 
     @property
     def log_likelihood(self) -> float:
@@ -138,6 +130,23 @@ class Regression:
         if subjects is not None:
             mean = mean + np.array([self.intercepts.get(subject, 0.0) for subject in subjects])
         return -0.5 * (math.log(2 * math.pi * self.variance) + (times - mean) ** 2 / self.variance)
+
+
+def _mixed(times: Numbers, columns: Numbers, subjects: Sequence[str]) -> Any:
+    """Return the result of a mixed model. Raises ``UserError`` if one of the ``columns`` depends on others."""
+    import statsmodels.api as sm
+
+    # many subjects read the same few words: more readings than columns do not mean that these can be told apart
+    if np.linalg.matrix_rank(columns) < columns.shape[1]:
+        raise UserError(
+            f"the words of {len(times):,} times are too few, or too alike, for a regression of {columns.shape[1]} "
+            "coefficients; more must be left when those of a fold are held out"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # reported by the caller, once and in a sentence
+        # Maximum likelihood, not REML: REML's likelihood is that of the times with the fixed effects removed, so it
+        # depends on their units. Its difference between two regressions would change with nats or bits.
+        return sm.MixedLM(times, columns, groups=np.asarray(subjects)).fit(reml=False)
 
 
 def cross_validated(times: Numbers, columns: Numbers, folds: Numbers, subjects: Sequence[str] | None = None) -> Numbers:
