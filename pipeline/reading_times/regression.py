@@ -94,7 +94,7 @@ class Regression:
         # if subjects do not differ, least squares are likeliest: an edge at which the search may end early, and at
         # which statsmodels predicts no intercepts
         self.is_mixed = mixed is not None and mixed.llf > plain.llf and float(np.asarray(mixed.cov_re)[0, 0]) > 0
-        self.result = mixed if self.is_mixed else plain
+        self.result: Any = mixed if self.is_mixed else plain
         self.intercepts: dict[str, float] = {}
         if not self.is_mixed:
             self.variance = float(plain.ssr) / len(times)  # the maximum-likelihood estimate
