@@ -89,12 +89,12 @@ class Regression:
                 f"{len(times):,} times are too few for a regression of {columns.shape[1]} coefficients; "
                 "more must be left when those of a fold are held out"
             )
-        mixed = None if subjects is None else _mixed(times, columns, subjects)
+        mixed: Any = None if subjects is None else _mixed(times, columns, subjects)
         plain = sm.OLS(times, columns).fit()
         # if subjects do not differ, least squares are likeliest: an edge at which the search may end early, and at
         # which statsmodels predicts no intercepts
         self.is_mixed = mixed is not None and mixed.llf > plain.llf and float(np.asarray(mixed.cov_re)[0, 0]) > 0
-        self.result: Any = mixed if self.is_mixed else plain
+        self.result = mixed if self.is_mixed else plain
         self.intercepts: dict[str, float] = {}
         if not self.is_mixed:
             self.variance = float(plain.ssr) / len(times)  # the maximum-likelihood estimate
