@@ -65,8 +65,8 @@ def probe(
         document: what a document was in training; if a line was one, ``<eos>`` is read in place of line ends.
 
     Raises:
-        UserError: the tokenizer does not have one token per character, or does not know some of them; nothing ended the
-            lines that the model was trained on; or the model's outputs are not finite.
+        UserError: the tokenizer does not have one token per character, or does not know some of them; or nothing ended
+            the lines that the model was trained on; or the model's outputs are not finite.
     """
     end = _end(tokenizer, document)
     among = [int(one) for one in _ids(tokenizer, task.among)] if task.among else None
@@ -92,7 +92,7 @@ def check(tokenizer: Tokenizer, task: Task, examples: Sequence[Example], *, docu
 
 def _end(tokenizer: Tokenizer, document: Document) -> int:
     """Return the token at the end of an example, and so before the next. Raises ``UserError`` if there is none."""
-    are_records = tokenizer.eos == "document" and tokenizer.unknown_in("\n")  # as of JSON Lines
+    are_records = tokenizer.eos == "document" and tokenizer.unknown_in("\n")  # of JSON Lines: documents in any case
     if document != "line" and not are_records:
         return int(_ids(tokenizer, "\n")[0])
     if tokenizer.eos_id is None:
