@@ -4,7 +4,6 @@ What is read before a text predicts its first token, and leaves no state.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,9 @@ import pytest
 import torch
 
 from pipeline import launch, run
-from pipeline.config import Config, ModelConfig, TokenizerConfig
-from pipeline.data.scoring import ScoringDocuments
+from pipeline.config import Config, ModelConfig
 from pipeline.data.streams import ResetRule
-from pipeline.data.tokenizer import Ids, Tokenizer, train_tokenizer
-from pipeline.data.windows import ArrayTokens
+from pipeline.data.tokenizer import Ids, Tokenizer
 from pipeline.evaluate import HeldOut, evaluate, side_by_side
 from pipeline.evaluate.side_by_side import sentence_nats
 from pipeline.evaluate.surprisal import surprisal_rows
@@ -24,18 +21,22 @@ from pipeline.generate.beam import beam_search
 from pipeline.generate.sampler import Sampler, sample_tokens
 from pipeline.model.language_model import LanguageModel
 from pipeline.options import Sampling
-from pipeline.scoring import scored_windows
 from pipeline.training.checkpoint import load_model
+from tests.evaluate.lone_texts import TEXTS, check_read_alone, held_out_texts, tokenizer_of_texts
 from tests.evaluate.test_surprisal import model_of, one_by_one
 
-TEXTS = ["the cat sat", "the cat ran", "a", "two dogs ran"]
 EVERY = 3
 RULE = ResetRule(every_tokens=EVERY)
 
 
 @pytest.fixture
 def tokenizer() -> Tokenizer:
-    return train_tokenizer(TokenizerConfig(kind="char"), ["".join(TEXTS)], num_documents=4)
+    return tokenizer_of_texts()
+
+
+@pytest.fixture
+def text(tokenizer: Tokenizer) -> HeldOut:
+    return held_out_texts(tokenizer)
 
 
 @pytest.fixture
@@ -43,12 +44,6 @@ def model(tokenizer: Tokenizer) -> LanguageModel:
     model = model_of(tokenizer)
     model.reset_every = EVERY
     return model
-
-
-@pytest.fixture
-def text(tokenizer: Tokenizer) -> HeldOut:
-    ids = [tokenizer.encode_document(text) for text in TEXTS]
-    return HeldOut(ArrayTokens(np.concatenate(ids), np.cumsum([0, *map(len, ids[:-1])])), None)
 
 
 def by_hand(model: LanguageModel, tokenizer: Tokenizer, ids: Ids) -> list[float]:
@@ -67,19 +62,8 @@ def test_sentences(model: LanguageModel, tokenizer: Tokenizer, monkeypatch: pyte
 
 
 def test_lines_and_stimuli(model: LanguageModel, tokenizer: Tokenizer, text: HeldOut) -> None:
-    alone = replace(text, begin_id=tokenizer.eos_id)
     expected = [nats for text in TEXTS for nats in by_hand(model, tokenizer, tokenizer.encode_document(text))]
-    for streams in (1, 3):
-        score = evaluate(model, alone, streams=streams, bptt=4, reset=RULE)
-        assert score.nats == pytest.approx(sum(expected), rel=1e-9)
-    for length in (1, 2, 5):
-        documents = ScoringDocuments(
-            text.tokens, num_rows=2, window_length=length, begin_id=tokenizer.eos_id or 0, reset_every=EVERY
-        )
-        found = sum(float(part.nats.sum()) for part in scored_windows(model, documents.windows()))
-        assert found == pytest.approx(sum(expected), rel=1e-9)
-    rows = surprisal_rows(model, tokenizer, alone, reset=RULE, word_boundary="preceding")
-    assert [row.nats for row in rows if row.level == "token"] == pytest.approx(expected, rel=1e-9)
+    check_read_alone(model, tokenizer, text, expected, RULE, reset_every=EVERY)
 
 
 def test_the_table_of_surprisal_has_what_perplexity_counts_and_the_first_token(
