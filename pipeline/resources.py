@@ -32,8 +32,18 @@ def local_worker(config: Config) -> Worker:
     check_cpus(1, 1 if cpus == "auto" else cpus)
     return Worker(
         device=resolve_device(config.cluster.device),
-        num_threads=available_cpus() if cpus == "auto" else cpus,
+        num_threads=own_threads() if cpus == "auto" else cpus,
     )
+
+
+def own_threads() -> int:
+    """Count the threads of a process with no workers beside it: ``OMP_NUM_THREADS``, or one per CPU.
+
+    Two processes with a thread per CPU each wait for one another in busy loops and both take several times as long, so
+    whoever starts some side by side sets the variable, as for any program with OpenMP.
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # a list has a number for each nested level
+    return int(given) if given.isdecimal() and int(given) > 0 else available_cpus()
 
 
 def available_cpus() -> int:

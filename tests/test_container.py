@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pipeline import container, resources
+from pipeline.config import ClusterConfig, Config
 from pipeline.container import cpu_limit, memory_limit
 from pipeline.training.memory import machine_bytes
 
@@ -93,6 +94,20 @@ def test_the_number_of_cpus_is_the_limit_rounded_down_but_at_least_one(
 def test_the_memory_of_the_machine_is_at_most_the_limit_of_the_container(machine: Machine) -> None:
     machine("0::/\n", {"memory.max": str(GIGABYTE)})
     assert machine_bytes() == GIGABYTE
+
+
+@pytest.mark.parametrize(("given", "threads"), [("1", 1), ("3", 3), (" 2,1", 2), ("0", 4), ("many", 4), (None, 4)])
+def test_a_local_run_has_the_threads_of_omp_num_threads_or_one_per_cpu(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, given: str | None, threads: int
+) -> None:
+    machine("0::/\n", {"cpu.max": "400000 100000"})
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert resources.local_worker(Config()).num_threads == threads
+    chosen = Config().model_copy(update={"cluster": ClusterConfig(cpus_per_worker=5)})
+    assert resources.local_worker(chosen).num_threads == 5
 
 
 def test_a_command_uses_no_more_threads_than_cpus(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

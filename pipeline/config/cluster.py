@@ -34,8 +34,8 @@ class ClusterConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Device of a worker; auto: cuda if there is a GPU.")
     cpus_per_worker: CountOrAuto = setting(
         "auto",
-        "CPUs and threads of a worker; auto: those of this machine or its container, divided among the workers; one "
-        "for each run of a search or comparison without GPUs.",
+        "CPUs and threads of a worker; auto: those of this machine or its container, divided among the workers (with "
+        "backend=local OMP_NUM_THREADS if set); one for each run of a search or comparison without GPUs.",
         unit="CPUs",
     )
     gpus_per_worker: Annotated[float, BeforeValidator(_gpus)] = setting(
