@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.data.corpus.slices import ALL, Slice
 from pipeline.data.readers import Batch, Cut, Digest, Tally, TextSettings
+from pipeline.data.readers.text import in_text
 
 
 def documents(
@@ -31,13 +32,30 @@ def documents(
         UserError: as ``Reader.read``.
     """
     reader, wanted = item.reader, None if item.share == ALL else item.has
+    num_left = item.most_bytes
     for batch in reader.read(item.start, item.stop, tally, wanted, safe_cut, digest):
         batch = batch._replace(texts=normalised(batch.texts, reader.settings))
         if not reader.is_one_document:
             batch = chosen(batch, item, tally)
+        if num_left is not None:
+            batch = beginning(batch, num_left)
+            num_left -= sum(map(len, batch.texts))
         tally.num_bytes += sum(map(len, batch.texts))
         if batch.texts:
             yield batch
+        if num_left is not None and num_left <= 0:
+            return
+
+
+def beginning(batch: Batch, num_bytes: int) -> Batch:
+    """The first documents of ``batch`` that reach ``num_bytes``; the last is cut there, at a line or word."""
+    stops = np.cumsum([len(text) for text in batch.texts])
+    number = int(np.searchsorted(stops, num_bytes)) + 1
+    if number > len(stops):
+        return batch
+    *texts, last = batch.texts[:number]
+    most = num_bytes - sum(map(len, texts))
+    return batch._replace(places=batch.places[:number], texts=[*texts, last[: in_text(last, most)]])
 
 
 def utf8_of(slices: Iterable[Slice], *, safe_cut: Cut | None = None) -> Iterator[bytes]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -26,13 +28,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Slice:
-    """Units ``start`` to ``stop`` of a source; only documents whose hash is in ``share``, without ``dropped``."""
+    """Units ``start`` to ``stop`` of a source; only documents whose hash is in ``share``, without ``dropped``.
+
+    ``most_bytes``: of a sample, how much of its text is read, from its beginning; None: all of it.
+    """
 
     reader: Reader
     start: int
     stop: int
     share: tuple[float, float] = ALL
     dropped: bytes = b""  # int64 places of documents, ascending
+    most_bytes: int | None = None
 
     @classmethod
     def whole(cls, reader: Reader) -> Slice:
@@ -42,7 +48,8 @@ class Slice:
     def num_bytes(self) -> int:
         """Bytes of its text; a guess if those of the source are."""
         low, high = self.share
-        return round(self.reader.num_bytes * (self.stop - self.start) * (high - low) / max(1, self.reader.extent))
+        whole = round(self.reader.num_bytes * (self.stop - self.start) * (high - low) / max(1, self.reader.extent))
+        return whole if self.most_bytes is None else min(whole, self.most_bytes)
 
     @property
     def dropped_places(self) -> Ids:
@@ -209,17 +216,43 @@ def share_of(item: Slice, fraction: float) -> Slice:
 
 
 def sample(slices: Sequence[Slice], num_bytes: int) -> list[Slice]:
-    """About ``num_bytes`` in parts spread evenly over ``slices``; all of them if there are no more."""
+    """About ``num_bytes`` in parts spread evenly over ``slices``; all of them if there are no more.
+
+    A compressed file, or a row group, that is larger than a part cannot be cut: what the parts would take from anywhere
+    in it is taken from its beginning.
+    """
     total = num_bytes_of(slices)
     if total <= num_bytes:
         return list(slices)
     stops = list(accumulate(item.num_bytes for item in slices))
     num_parts = max(1, min(SAMPLE_PARTS, num_bytes // SAMPLE_PART_BYTES))
-    found = []
+    length = num_bytes // num_parts
+    found, beginnings = list[Slice](), Counter[Slice]()
     for part in range(num_parts):
         start = part * total // num_parts
-        stop = start + num_bytes // num_parts
-        first, last = bisect_right(stops, start), bisect_left(stops, stop)
-        before = stops[first] - slices[first].num_bytes
-        found += between(slices[first : last + 1], start - before, stop - before)
+        for index in range(bisect_right(stops, start), bisect_left(stops, start + length) + 1):
+            item = slices[index]
+            begin = start - (stops[index] - item.num_bytes)  # in bytes of this slice
+            if is_coarse(item, length):
+                beginnings.update(bytes_by_unit(item, begin, begin + length))
+            else:
+                found += between([item], begin, begin + length)
+    found += [replace(unit, most_bytes=most) for unit, most in beginnings.items()]
     return found or list(slices[:1])
+
+
+def is_coarse(item: Slice, num_bytes: int) -> bool:
+    """Whether ``item`` is in units, such as whole files, of more than ``num_bytes``."""
+    return not item.reader.is_cut_by_bytes and item.num_bytes > num_bytes * (item.stop - item.start)
+
+
+def bytes_by_unit(item: Slice, start: int, stop: int) -> dict[Slice, int]:
+    """How many of the bytes ``start`` to ``stop`` of ``item`` lie in each of its units."""
+    size = item.num_bytes / (item.stop - item.start)
+    start, stop = max(start, 0), min(stop, item.num_bytes)
+    found = {}
+    for unit in range(int(start / size), min(math.ceil(stop / size), item.stop - item.start)):
+        own = round(min(stop, (unit + 1) * size) - max(start, unit * size))
+        if own > 0:
+            found[item.part(item.start + unit, item.start + unit + 1)] = own
+    return found
