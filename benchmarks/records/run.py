@@ -30,7 +30,8 @@ from pipeline.paths import absolute, of_seed
 from pipeline.training.directory import RunDirectory
 from pipeline.training.monitor import read
 
-DIGITS = {"epoch": 3, "nats": 5, "perplexity": 3, "bits_per_byte": 5}  # in the log; the target is asked of all
+# what is rounded in the log: not the figures that a target is asked of, which may lie next to it
+DIGITS = {"epoch": 3, "perplexity": 3}
 ALIKE = ("epoch", "tokens", "perplexity", "bits_per_byte")  # in the log and in the record of a run
 COLUMNS = ("seed", *ALIKE[:2], "nats", *ALIKE[2:])
 RECIPE = "recipe.json"  # in the folder of the runs: the settings that they began with
@@ -81,7 +82,8 @@ def as_csv(lines: Sequence[dict[str, Any]]) -> str:
     writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for line in lines:
-        writer.writerow({name: value and round(value, DIGITS.get(name)) for name, value in line.items()})
+        rounded = {name: round(line[name], digits) for name, digits in DIGITS.items() if line.get(name) is not None}
+        writer.writerow({**line, **rounded})
     return stream.getvalue()
 
 

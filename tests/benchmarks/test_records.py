@@ -20,7 +20,7 @@ from pipeline.config import Config
 from pipeline.errors import UserError
 
 TEXT = "the cat sat on the mat and the dog sat on the cat\n" * 60
-PTB = tracks.tracks()["ptb-100"]
+PTB, ENGLISH = (tracks.tracks()[name] for name in ("ptb-100", "english-1.466"))
 
 
 def config(**changes: object) -> Config:
@@ -98,9 +98,8 @@ def test_a_loss_that_is_not_finite_or_only_rounds_to_the_target_misses_it(
 
 
 def test_a_run_without_the_figure_of_the_track_misses_the_target(capsys: pytest.CaptureFixture[str]) -> None:
-    english = tracks.tracks()["english-1.466"]
     lines = [{"seed": 1, "tokens": 10, "nats": 1.0, "bits_per_byte": None}]
-    assert not run.verdict(english, lines, [1, 2])  # seed 2 was never validated
+    assert not run.verdict(ENGLISH, lines, [1, 2])  # seed 2 was never validated
     assert capsys.readouterr().out.count("inf at best; 1.466 or less never") == 2
 
 
@@ -140,6 +139,17 @@ def test_the_tokens_of_a_log_that_misses_the_target_are_refused(small: Track, tm
     path.write_text(run.as_csv([*lines[:2], {**lines[2], "nats": 2.1}]))
     with pytest.raises(UserError, match=r"recipe\.csv: seed 3 does not reach 2\.0 in it"):
         timing.tokens_in_log(small, path)
+
+
+def test_a_log_reaches_the_target_only_if_the_run_does(tmp_path: Path) -> None:
+    """Figures rounded to five digits would: those of a perplexity of 100.0004 and of 1.466004 bits per byte."""
+    for track, above in ((PTB, {"nats": math.log(100) + 4e-6}), (ENGLISH, {"bits_per_byte": 1.466 + 4e-6})):
+        path = tmp_path / f"{track.name}.csv"
+        lines = [{"seed": seed, "epoch": 1.0, "tokens": 10, "nats": 1.0, **above} for seed in tracks.SEEDS]
+        path.write_text(run.as_csv(lines))
+        with pytest.raises(UserError, match=r"seed 1 does not reach"):
+            timing.tokens_in_log(track, path)
+        assert all(track.figure(one) == track.figure(line) for one, line in zip(read_log(path), lines, strict=True))
 
 
 def test_a_record_is_trained_logged_and_judged(
