@@ -109,8 +109,9 @@ def decompressed(file: pa.NativeFile, path: str) -> Iterator[pa.NativeFile]:
         try:
             with pa.CompressedInputStream(file, compression) as stream:
                 yield stream
-        except OSError as error:
-            raise UnreadableError(f"{path}: not a whole {compression} file: {reason(error)}") from None
+        except (OSError, pa.ArrowException) as error:  # the latter for bz2 with an empty part in its middle
+            why = reason(error) if isinstance(error, OSError) else f"{error}; compress it again"
+            raise UnreadableError(f"{path}: not a whole {compression} file: {why}") from None
 
 
 def find(pattern: str) -> list[Found]:

@@ -1,5 +1,6 @@
 """Mistakes in a source: each is named in one sentence, and nothing is written."""
 
+import bz2
 import gzip
 import random
 import tarfile
@@ -82,6 +83,11 @@ MISTAKES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     ),
     "no Parquet": ("a.parquet", raw(b"PAR1 and more bytes that are none"), r"a\.parquet: not a whole Parquet file"),
     "cut gz": ("a.txt.gz", damaged_gz, r"a\.txt\.gz: not a whole gzip file: Truncated"),
+    "bz2 in parts": (
+        "a.txt.bz2",
+        raw(b"".join(map(bz2.compress, (b"x\n" * 10_000, b"", b"y\n")))),
+        r"a\.txt\.bz2: not a whole bz2 file: .*; compress it again",
+    ),
     "an archive": ("a.tar.gz", archive, r"a\.tar\.gz: an archive is not read; unpack it"),
     "damaged Parquet": ("a.parquet", damaged_parquet, r"a\.parquet: not a whole Parquet file: .*CRC checksum"),
     "no gz": ("a.txt.gz", raw(b"plain text"), r"a\.txt\.gz: not a whole gzip file"),
