@@ -144,6 +144,8 @@ def broken_rules(track: Track, config: Config) -> list[str]:
         broken.append("train.initial_weights: a record begins with random weights")
     if config.train.teacher is not None:
         broken.append("train.teacher: no rule says yet how a teacher's time counts")
+    if config.train.on_bad_window != "stop":
+        broken.append("train.on_bad_window: must be stop: undoing takes time that no token is counted for")
     if config.evaluate != EvaluateConfig():
         broken.append("evaluate: validation must use the defaults")
     return broken

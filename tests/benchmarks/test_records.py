@@ -55,6 +55,7 @@ def recipe(folder: Path, steps: int) -> Path:
         ({"model.cell": "transformer"}, ["model.cell"]),
         ({"train.initial_weights": "weights"}, ["train.initial_weights"]),
         ({"train.teacher": "runs/big"}, ["train.teacher"]),
+        ({"train.on_bad_window": "undo"}, ["train.on_bad_window"]),
         ({"tokenizer.min_count": 2}, ["tokenizer.min_count"]),
         ({"corpus.deduplicate": True}, ["corpus.deduplicate"]),
         ({"evaluate.burn_in": 0}, ["evaluate"]),
