@@ -14,18 +14,21 @@ from pipeline import config as configuration
 from pipeline import run
 from pipeline.config import Config, changes
 from pipeline.data.counting import Counts
+from pipeline.data.extracts import some
 from pipeline.data.shards import PreparedCorpus
 from pipeline.data.tokenizer import Tokenizer
+from pipeline.data.windows import TrainingData
 from pipeline.errors import UserError
 from pipeline.generate import prompt_ids
 from pipeline.model.head.build import cutoffs_for
 from pipeline.model.shapes import shapes_of
 from pipeline.training import checkpoint
-from pipeline.training.horizon import Horizon, out_of_patience, steps_of, tokens_after, total_steps
+from pipeline.training.horizon import Horizon, out_of_patience, steps_of, tokens_after, total_steps, words_after
 from pipeline.training.pruning import zeros_of
 from pipeline.training.resume import check_continues
 from pipeline.training.selection import reading
 from pipeline.training.teaching.part import check_teacher
+from pipeline.training.word_marks import AT_WORDS, reached
 
 # what a model computes with weights of the same names and shapes depends on these
 UNSEEN_IN_SHAPES = ("num_heads", "slstm_forget_gate", "residual", "attention")
@@ -158,13 +161,16 @@ def ended(config: Config, corpus: PreparedCorpus) -> str:
 def not_reached(config: Config, corpus: PreparedCorpus) -> Iterator[str]:
     """Yield a sentence for each setting that has an effect only beyond the end of a run of ``config``."""
     train, optimizer = config.train, config.optimizer
+    numbers = train.words_of_checkpoints
     changing = {path for change in train.changes for path in change.settings}
     warms_up = optimizer.warmup_steps > 0 and optimizer.schedule != "1cycle"
     warms_up = warms_up and changing.isdisjoint(("optimizer.warmup_steps", "optimizer.schedule"))
-    if not (train.changes or train.evaluate_at_tokens or warms_up or optimizer.average == "tail"):
+    if not (numbers or train.changes or train.evaluate_at_tokens or warms_up or optimizer.average == "tail"):
         return
     first = run.training_data(changes.in_force(config, 0), corpus, rank=0, world_size=1)
     steps = total_steps(train, first)
+    if numbers:
+        yield from without_checkpoint(config, first, num_words=words_after(steps, first))
     if warms_up and optimizer.warmup_steps > steps:
         yield f"optimizer.warmup_steps: {optimizer.warmup_steps:,} are more than the {steps:,} steps of the run"
     if optimizer.average == "tail" and steps_of(optimizer.average_after_epochs, first, at_most=steps) == steps:
@@ -180,6 +186,27 @@ def not_reached(config: Config, corpus: PreparedCorpus) -> Iterator[str]:
     far += [("evaluate_at_tokens", tokens) for tokens in train.evaluate_at_tokens if tokens >= end + beyond]
     for name, tokens in far:
         yield f"train.{name}: {tokens:,} tokens come too late: the run ends after {end:,}"
+
+
+def without_checkpoint(config: Config, first: TrainingData, *, num_words: int) -> Iterator[str]:
+    """Yield a sentence about numbers of ``train.checkpoint_at_words`` that the run has passed or does not reach.
+
+    Args:
+        first: its data before any change of settings.
+        num_words: that it reads in all.
+    """
+    name, numbers, directory = "train.checkpoint_at_words", config.train.words_of_checkpoints, config.run.directory
+    read, saved = 0, set[int]()
+    if (found := checkpoint.newest(str(directory))) is not None:
+        assert first.words is not None
+        read = first.words.after(found[1]["epoch"], found[1]["position"])
+        saved = {number for _, one in checkpoint.manifests(str(directory)) for number in one.get(AT_WORDS, ())}
+    coming = reached(numbers, before=read, now=num_words, is_last=True)
+    left_out = [number for number in numbers if number not in saved and number not in coming]
+    if early := [f"{number:,}" for number in left_out if number <= read]:
+        yield f"{name}: {some(early)} come too early: this run has read {read:,} words already"
+    if late := [f"{number:,}" for number in left_out if number > read]:
+        yield f"{name}: {some(late)} come too late: the run reads {num_words:,} words"
 
 
 def less_sparse(config: Config, figures: Mapping[str, Any]) -> str:

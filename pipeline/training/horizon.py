@@ -53,19 +53,32 @@ def steps_within(tokens: int, data: TrainingData) -> int:
     return steps_of(epochs, data) + int(np.searchsorted(data.tokens_reached(epochs), rest, side="right"))
 
 
-def tokens_after(step: int, data: TrainingData) -> int:
-    """Tokens trained on after ``step`` windows of ``data``."""
+def place_after(step: int, data: TrainingData) -> tuple[int, int]:
+    """The epoch after ``step`` windows of ``data``, and how many of its own windows are among them."""
     low, high = 0, 1  # in epochs: the number of whole ones lies between these
     while steps_of(high, data) <= step:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if steps_of(middle, data) <= step else (low, middle)
-    rest = step - steps_of(low, data)
-    if not rest:
-        return low * data.tokens_per_epoch
-    reached = data.tokens_reached(low)
-    return low * data.tokens_per_epoch + int(reached[min(rest, len(reached)) - 1])
+    return low, step - steps_of(low, data)
+
+
+def tokens_after(step: int, data: TrainingData) -> int:
+    """Tokens trained on after ``step`` windows of ``data``."""
+    epoch, windows = place_after(step, data)
+    if not windows:
+        return epoch * data.tokens_per_epoch
+    reached = data.tokens_reached(epoch)
+    return epoch * data.tokens_per_epoch + int(reached[min(windows, len(reached)) - 1])
+
+
+def words_after(step: int, data: TrainingData) -> int:
+    """Words read after ``step`` windows of ``data``."""
+    assert data.words is not None
+    epoch, windows = place_after(step, data)
+    ends = data.ends(epoch)
+    return data.words.after(epoch, int(ends[min(windows, len(ends)) - 1]) if windows else 0)
 
 
 def steps_within_words(words: int, data: TrainingData, *, epochs: int) -> int | None:

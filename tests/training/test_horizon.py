@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import run, status
+from pipeline import launch, run, status
 from pipeline.config import Config, TrainConfig
 from pipeline.data.documents import Documents
 from pipeline.data.prepare import prepare_in_process
+from pipeline.data.shards import open_prepared
 from pipeline.data.streams import Streams
 from pipeline.data.windows import ArrayTokens, TrainingData
 from pipeline.dry_run import dry_run
@@ -134,3 +135,22 @@ def test_warming_up_and_averaging_beyond_the_end_are_said(make_config: Callable[
     nothing = "optimizer.average_after_epochs: nothing is averaged, as the run has no step beyond epoch 2"
     assert said(average="tail", average_after_epochs=2) == [nothing]
     assert said(average="tail", average_after_epochs=1) == said(average_after_epochs=2) == []
+
+
+def test_numbers_of_words_that_get_no_checkpoint_are_said(make_config: Callable[..., Config]) -> None:
+    def config(*numbers: int, **train: int) -> Config:
+        return make_config({"train.checkpoint_at_words": [*numbers], **{f"train.{k}": v for k, v in train.items()}})
+
+    launch.train(config(max_steps=20), launch.in_process)
+    corpus = open_prepared(config().data.directory)
+    counts = run.training_data(config(1), corpus, rank=0, world_size=1).words
+    assert counts is not None
+    read = counts.after(0, 20 * config().train.bptt)
+    assert 100 < read < counts.per_epoch
+    said: list[str] = []
+    launch.train(config(read - 9, read, read + 99, 10**6, 10**7, epochs=1), launch.in_process, say=said.append)
+    assert [sentence for sentence in said if "words" in sentence] == [
+        f"train.checkpoint_at_words: {read - 9:,} and 1 more come too early: this run has read {read:,} words already",
+        f"train.checkpoint_at_words: 1,000,000 and 1 more come too late: the run reads {counts.per_epoch:,} words",
+    ]
+    assert not list(status.not_reached(config(read + 99, epochs=1), corpus))  # for which there is one
