@@ -160,12 +160,13 @@ def ended(config: Config, corpus: PreparedCorpus) -> str:
 
 def not_reached(config: Config, corpus: PreparedCorpus) -> Iterator[str]:
     """Yield a sentence for each setting that has an effect only beyond the end of a run of ``config``."""
-    train, optimizer = config.train, config.optimizer
+    train, optimizer, prune = config.train, config.optimizer, config.prune
     numbers = train.words_of_checkpoints
     changing = {path for change in train.changes for path in change.settings}
     warms_up = optimizer.warmup_steps > 0 and optimizer.schedule != "1cycle"
     warms_up = warms_up and changing.isdisjoint(("optimizer.warmup_steps", "optimizer.schedule"))
-    if not (numbers or train.changes or train.evaluate_at_tokens or warms_up or optimizer.average == "tail"):
+    is_limited = warms_up or optimizer.average == "tail" or prune.sparsity
+    if not (numbers or train.changes or train.evaluate_at_tokens or is_limited):
         return
     first = run.training_data(changes.in_force(config, 0), corpus, rank=0, world_size=1)
     steps = total_steps(train, first)
@@ -177,6 +178,11 @@ def not_reached(config: Config, corpus: PreparedCorpus) -> Iterator[str]:
         yield (
             f"optimizer.average_after_epochs: nothing is averaged, as the run has no step beyond epoch "
             f"{optimizer.average_after_epochs:,}"
+        )
+    if prune.sparsity and prune.every_steps >= steps:
+        yield (
+            f"prune.every_steps: {prune.every_steps:,} are not fewer than the {steps:,} steps of the run, so all "
+            "is pruned at once after the last one"
         )
     end = tokens_after(steps, first)
     lengths = {part.train.bptt for _, part in changes.stretches(config)}

@@ -137,6 +137,17 @@ def test_warming_up_and_averaging_beyond_the_end_are_said(make_config: Callable[
     assert said(average="tail", average_after_epochs=1) == said(average_after_epochs=2) == []
 
 
+def test_pruning_at_the_end_alone_is_said(make_config: Callable[..., Config]) -> None:
+    def config(every_steps: int) -> Config:
+        return make_config({"train.max_steps": 9, "prune.sparsity": 0.5, "prune.every_steps": every_steps})
+
+    corpus = prepare_in_process(config(9))
+    assert list(status.not_reached(config(8), corpus)) == []
+    assert list(status.not_reached(config(9), corpus)) == [
+        "prune.every_steps: 9 are not fewer than the 9 steps of the run, so all is pruned at once after the last one"
+    ]
+
+
 def test_numbers_of_words_that_get_no_checkpoint_are_said(make_config: Callable[..., Config]) -> None:
     def config(*numbers: int, **train: int) -> Config:
         return make_config({"train.checkpoint_at_words": [*numbers], **{f"train.{k}": v for k, v in train.items()}})
