@@ -109,9 +109,13 @@ def decompressed(file: pa.NativeFile, path: str) -> Iterator[pa.NativeFile]:
         try:
             with pa.CompressedInputStream(file, compression) as stream:
                 yield stream
-        except (OSError, pa.ArrowException) as error:  # the latter for bz2 with an empty part in its middle
-            why = reason(error) if isinstance(error, OSError) else f"{error}; compress it again"
-            raise UnreadableError(f"{path}: not a whole {compression} file: {why}") from None
+        except OSError as error:
+            raise UnreadableError(f"{path}: not a whole {compression} file: {reason(error)}") from None
+        except pa.ArrowException as error:
+            if type(error) is not pa.ArrowException:  # what its reader found in the text
+                raise
+            # for bz2 with an empty part in its middle
+            raise UnreadableError(f"{path}: cannot be read as {compression}: {error}; compress it again") from None
 
 
 def find(pattern: str) -> list[Found]:

@@ -86,7 +86,7 @@ MISTAKES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "bz2 in parts": (
         "a.txt.bz2",
         raw(b"".join(map(bz2.compress, (b"x\n" * 10_000, b"", b"y\n")))),
-        r"a\.txt\.bz2: not a whole bz2 file: .*; compress it again",
+        r"a\.txt\.bz2: cannot be read as bz2: .*; compress it again",
     ),
     "an archive": ("a.tar.gz", archive, r"a\.tar\.gz: an archive is not read; unpack it"),
     "damaged Parquet": ("a.parquet", damaged_parquet, r"a\.parquet: not a whole Parquet file: .*CRC checksum"),
