@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline import config as configuration
 from pipeline import run
-from pipeline.config import Config, changes
+from pipeline.config import Config, OptimizerConfig, changes
 from pipeline.data.counting import Counts
 from pipeline.data.extracts import some
 from pipeline.data.shards import PreparedCorpus
@@ -30,6 +30,8 @@ from pipeline.training.selection import reading
 from pipeline.training.teaching.part import check_teacher
 from pipeline.training.word_marks import AT_WORDS, reached
 
+# the epochs after which the rate falls by steps
+DECAYS = ("optimizer.decay_at_epochs", "optimizer.decay_after_epochs")
 # what a model computes with weights of the same names and shapes depends on these
 UNSEEN_IN_SHAPES = ("num_heads", "slstm_forget_gate", "residual", "attention")
 
@@ -158,6 +160,11 @@ def ended(config: Config, corpus: PreparedCorpus) -> str:
     return ""
 
 
+def decays(optimizer: OptimizerConfig) -> list[int]:
+    """The epochs after which the rate first falls, or falls, by steps."""
+    return (optimizer.decay_at_epochs or [optimizer.decay_after_epochs]) if optimizer.schedule == "step" else []
+
+
 def not_reached(config: Config, corpus: PreparedCorpus) -> Iterator[str]:
     """Yield a sentence for each setting that has an effect only beyond the end of a run of ``config``."""
     train, optimizer, prune = config.train, config.optimizer, config.prune
@@ -165,7 +172,8 @@ def not_reached(config: Config, corpus: PreparedCorpus) -> Iterator[str]:
     changing = {path for change in train.changes for path in change.settings}
     warms_up = optimizer.warmup_steps > 0 and optimizer.schedule != "1cycle"
     warms_up = warms_up and changing.isdisjoint(("optimizer.warmup_steps", "optimizer.schedule"))
-    is_limited = warms_up or optimizer.average == "tail" or prune.sparsity
+    falls = [] if changing & {"optimizer.schedule", *DECAYS} else decays(optimizer)
+    is_limited = warms_up or falls or optimizer.average == "tail" or prune.sparsity
     if not (numbers or train.changes or train.evaluate_at_tokens or is_limited):
         return
     first = run.training_data(changes.in_force(config, 0), corpus, rank=0, world_size=1)
@@ -174,6 +182,9 @@ def not_reached(config: Config, corpus: PreparedCorpus) -> Iterator[str]:
         yield from without_checkpoint(config, first, num_words=words_after(steps, first))
     if warms_up and optimizer.warmup_steps > steps:
         yield f"optimizer.warmup_steps: {optimizer.warmup_steps:,} are more than the {steps:,} steps of the run"
+    if passed := [f"{end:,}" for end in falls if steps_of(end, first, at_most=steps) == steps]:
+        where = f"beyond epoch {some(passed)}, so the rate does not fall there"
+        yield f"{DECAYS[not optimizer.decay_at_epochs]}: the run has no step {where}"
     if optimizer.average == "tail" and steps_of(optimizer.average_after_epochs, first, at_most=steps) == steps:
         yield (
             f"optimizer.average_after_epochs: nothing is averaged, as the run has no step beyond epoch "

@@ -137,6 +137,19 @@ def test_warming_up_and_averaging_beyond_the_end_are_said(make_config: Callable[
     assert said(average="tail", average_after_epochs=1) == said(average_after_epochs=2) == []
 
 
+def test_steps_of_the_rate_beyond_the_end_are_said(make_config: Callable[..., Config]) -> None:
+    def said(**settings: Any) -> list[str]:
+        values = {f"optimizer.{name}": value for name, value in {"schedule": "step", **settings}.items()}
+        return list(status.not_reached(make_config({**values, "train.epochs": 2}), corpus))
+
+    corpus = prepare_in_process(make_config())
+    what = "the run has no step beyond epoch {}, so the rate does not fall there"
+    assert said(decay_after_epochs=2) == [f"optimizer.decay_after_epochs: {what.format(2)}"]
+    assert said(decay_at_epochs=[1, 2]) == [f"optimizer.decay_at_epochs: {what.format(2)}"]
+    assert said(decay_at_epochs=[2, 5, 9]) == [f"optimizer.decay_at_epochs: {what.format('2 and 2 more')}"]
+    assert said(decay_after_epochs=1) == said(decay_at_epochs=[1]) == said(schedule="cosine") == []
+
+
 def test_pruning_at_the_end_alone_is_said(make_config: Callable[..., Config]) -> None:
     def config(every_steps: int) -> Config:
         return make_config({"train.max_steps": 9, "prune.sparsity": 0.5, "prune.every_steps": every_steps})
