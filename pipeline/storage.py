@@ -112,9 +112,8 @@ def decompressed(file: pa.NativeFile, path: str) -> Iterator[pa.NativeFile]:
         except OSError as error:
             raise UnreadableError(f"{path}: not a whole {compression} file: {reason(error)}") from None
         except pa.ArrowException as error:
-            if type(error) is not pa.ArrowException:  # what its reader found in the text
+            if type(error) is not pa.ArrowException:  # what the reader of the text found; bz2's own has no kind
                 raise
-            # for bz2 with an empty part in its middle
             raise UnreadableError(f"{path}: cannot be read as {compression}: {error}; compress it again") from None
 
 
@@ -195,8 +194,7 @@ def modified(path: str) -> float:
 def remove(path: str) -> None:
     """Remove a file, if it is there."""
     if not is_uri(path):
-        Path(path).unlink(missing_ok=True)
-        return
+        return Path(path).unlink(missing_ok=True)
     store, key = _store(path)
     with suppress(FileNotFoundError):
         store.delete_file(key)
@@ -242,9 +240,8 @@ def telling_of_writes(path: str, temporary: Path | None = None) -> Iterator[None
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        raise UnwritableError(
-            f"{path}: cannot be written: {reason(error)}; what is done is kept, and the same command continues"
-        ) from None
+        after = "what is done is kept, and the same command continues"
+        raise UnwritableError(f"{path}: cannot be written: {reason(error)}; {after}") from None
 
 
 @lru_cache(maxsize=64)
@@ -299,6 +296,5 @@ def _telling(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UnreadableError(
-            f"{path}: cannot be read: {reason(error)} (every node of a cluster must see it)"
-        ) from None
+        where = "every node of a cluster must see it"
+        raise UnreadableError(f"{path}: cannot be read: {reason(error)} ({where})") from None
