@@ -14,6 +14,9 @@ from pipeline.training.eager import AdamW
 
 # of the quintic iteration and its number of steps, from Jordan et al.
 COEFFICIENTS, NUM_ITERATIONS, EPS = (3.4445, -4.7750, 2.0315), 5, 1e-7
+# Wide matrices are iterated through their Gram matrix (Zhang, Amsel, Chen & Dao 2026, "Gram Newton-Schulz"). Rounding
+# in bf16 gives it negative eigenvalues, which grow, so it is computed anew after three iterations.
+GRAM_ITERATIONS = (3, 2)
 
 
 class Muon(AdamW):
@@ -78,8 +81,38 @@ def orthogonal(matrix: Tensor) -> Tensor:
     is_tall = matrix.shape[0] > matrix.shape[1]
     result = narrow.t() if is_tall else narrow
     result = result / result.norm().clamp(min=EPS)
-    a, b, c = COEFFICIENTS
-    for _ in range(NUM_ITERATIONS):
-        gram = result @ result.t()
-        result = torch.addmm(result, torch.addmm(gram, gram, gram, beta=b, alpha=c), result, beta=a)
+    if result.shape[1] >= 2 * result.shape[0]:
+        for num_iterations in GRAM_ITERATIONS:
+            result = _iterate_on_gram(result, num_iterations)
+    else:
+        for _ in range(NUM_ITERATIONS):
+            gram = result @ result.t()
+            result = torch.addmm(result, _polynomial(gram), result, beta=COEFFICIENTS[0])
     return result.t() if is_tall else result
+
+
+def _iterate_on_gram(matrix: Tensor, num_iterations: int) -> Tensor:
+    """Return ``matrix`` X (R, C) after the iterations, with products of the smaller X Xᵀ (R, R) except for two.
+
+    Each iteration multiplies X by a polynomial P of X Xᵀ, so X Xᵀ by P twice, and both commute.
+    """
+    a = COEFFICIENTS[0]
+    gram = matrix @ matrix.t()
+    factor: Tensor | None = None
+    for i in range(num_iterations):
+        rest = _polynomial(gram)  # P − a I
+        if factor is None:
+            factor = rest.clone()
+            factor.diagonal().add_(a)
+        else:
+            factor = torch.addmm(factor, rest, factor, beta=a)
+        if i + 1 < num_iterations:
+            half = torch.addmm(gram, rest, gram, beta=a)
+            gram = torch.addmm(half, half, rest, beta=a)
+    assert factor is not None
+    return factor @ matrix
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    _, b, c = COEFFICIENTS
+    return torch.addmm(gram, gram, gram, beta=b, alpha=c)

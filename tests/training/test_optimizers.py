@@ -1,5 +1,6 @@
 """Optimizers against their equations."""
 
+import math
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -201,3 +202,24 @@ def test_muon_brings_singular_values_near_one() -> None:
     torch.manual_seed(0)
     values = torch.linalg.svdvals(orthogonal(torch.randn(20, 12, dtype=torch.float64)))
     assert 0.6 < values.min() < values.max() < 1.3
+
+
+@pytest.mark.parametrize("shape", [(20, 12), (48, 12), (12, 30)])
+def test_muon_applies_its_polynomial_to_the_singular_values(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(shape, dtype=torch.float64)
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    values = values / values.norm()
+    a, b, c = 3.4445, -4.7750, 2.0315
+    for _ in range(5):
+        values = a * values + b * values**3 + c * values**5
+    torch.testing.assert_close(orthogonal(matrix), left @ torch.diag(values) @ right)
+
+
+@pytest.mark.parametrize("smallest", [1e-2, 1e-5])
+def test_muon_stays_bounded_in_bf16_if_singular_values_are_small(smallest: float) -> None:
+    torch.manual_seed(0)
+    left, _, right = torch.linalg.svd(torch.randn(256, 64), full_matrices=False)
+    matrix = (left * torch.logspace(0, math.log10(smallest), 64)) @ right
+    values = torch.linalg.svdvals(orthogonal(matrix.bfloat16()).float())
+    assert values.max() < 1.3  # 10 and more if the Gram matrix is not computed anew
