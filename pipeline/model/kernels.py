@@ -25,13 +25,12 @@ LONG = 8
 LARGE = 2048
 
 
-def run_layer(layer: Any, inputs: Tensor, state: State, recurrent: Tensor | None = None) -> tuple[Tensor, State]:
-    """Run ``layer`` over ``inputs`` from a state of (1, B, H); ``recurrent`` replaces its recurrent weights."""
-    weights = weights_of(layer, recurrent)
-    if recurrent is None and is_fused(layer, inputs):
+def run_layer(layer: Any, inputs: Tensor, state: State, weights: list[Tensor] | None = None) -> tuple[Tensor, State]:
+    """Run ``layer`` over ``inputs`` from a state of (1, B, H); ``weights``, as of ``weights_of``, replace its own."""
+    if weights is None and is_fused(layer, inputs):
         hidden, end = layer(inputs, state if len(state) == 2 else state[0])
         return hidden, end if isinstance(end, tuple) else (end,)
-    return run_kernel(layer, inputs, state, one_buffer(weights))
+    return run_kernel(layer, inputs, state, one_buffer(weights or weights_of(layer)))
 
 
 def run_kernel(layer: Any, inputs: Tensor, state: State, weights: list[Tensor]) -> tuple[Tensor, State]:
@@ -58,11 +57,19 @@ def is_fused(layer: Any, inputs: Tensor) -> bool:
     return inputs.is_cuda or is_small or not (torch.is_grad_enabled() or takes_onednn(inputs))
 
 
-def weights_of(layer: Any, recurrent: Tensor | None = None) -> list[Tensor]:
-    """Return the input and the recurrent matrix, the input and the recurrent bias."""
-    if recurrent is None:
-        recurrent = layer.weight_hh_l0
-    return [layer.weight_ih_l0, recurrent, layer.bias_ih_l0, layer.bias_hh_l0]
+def weights_of(layer: Any, recurrent: Tensor | None = None, types: Tensor | None = None) -> list[Tensor]:
+    """Return the input and the recurrent matrix, the input and the recurrent bias.
+
+    Args:
+        recurrent: replaces the layer's recurrent matrix.
+        types: the embeddings (V, E), if the inputs are one-hot (T, B, V): the input matrix is then that of their
+            products (V columns).
+    """
+    weight = layer.weight_ih_l0
+    if types is not None:
+        with torch.autocast(weight.device.type, enabled=False):
+            weight = weight @ types.t()
+    return [weight, layer.weight_hh_l0 if recurrent is None else recurrent, layer.bias_ih_l0, layer.bias_hh_l0]
 
 
 def one_buffer(weights: list[Tensor]) -> list[Tensor]:

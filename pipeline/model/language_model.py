@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from pipeline.config import ModelConfig
 from pipeline.model.cpu.products import linear
 from pipeline.model.head import build_head
+from pipeline.model.precision import autocast_where_native
 from pipeline.model.recurrence import Recurrence
 from pipeline.model.regularization import INPUT, OUTPUT, Masks
 from pipeline.model.segments import Segments
@@ -106,14 +107,31 @@ class LanguageModel(nn.Module):
     ) -> tuple[Tensor, State]:
         """Read (T, B) token ids; returns (T, B, H) of the last layer before any dropout, and the next state."""
         tokens = as_int64(tokens)
-        embedded = self.embedding(tokens)  # (T, B, E)
+        recurrence = self.recurrence
+        if isinstance(recurrence, Recurrence) and self._takes_one_hot(recurrence, tokens):
+            types = self._drop_types(self.embedding.weight, torch.arange(self.embedding.num_embeddings), masks)
+            one_hot = F.one_hot(tokens, len(types)).to(self.dtype)  # (T, B, V)
+            with autocast_where_native(tokens.device.type):
+                return recurrence.run(one_hot, state, segments, masks if self.training else None, None, types)
+        embedded = self._drop_types(self.embedding(tokens), tokens, masks)  # (T, B, E)
         if self.training and masks is not None:
-            embedded = masks.embedding(
-                embedded, tokens, self.embedding_dropout, vocab_size=self.embedding.num_embeddings
-            )
             embedded = masks.locked(embedded, self.input_dropout, place=INPUT)
         embedded = F.dropout(embedded, self.dropout, self.training)
-        return self.recurrence(embedded, state, segments, masks if self.training else None)
+        return recurrence(embedded, state, segments, masks if self.training else None)
+
+    def _drop_types(self, embedded: Tensor, tokens: Tensor, masks: Masks | None) -> Tensor:
+        """While training, drop some types from the (…, E) embeddings of ``tokens``."""
+        if not self.training or masks is None:
+            return embedded
+        return masks.embedding(embedded, tokens, self.embedding_dropout, vocab_size=self.embedding.num_embeddings)
+
+    def _takes_one_hot(self, recurrence: Recurrence, tokens: Tensor) -> bool:
+        """Return whether ``recurrence`` is to read types in place of their embeddings; the result is the same."""
+        num_types = self.embedding.num_embeddings
+        if tokens.is_cuda or not torch.is_grad_enabled() or self.embedding.sparse or tokens.numel() < num_types:
+            return False
+        are_dropped = self.training and (self.dropout > 0 or self.input_dropout > 0)
+        return not are_dropped and recurrence.takes_one_hot(num_types)
 
     def drop_output(self, hidden: Tensor, masks: Masks | None) -> Tensor:
         """While training, apply the dropout between the last layer and the head to (T, B, H)."""

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from pipeline.config import ModelConfig
 from pipeline.model.cells import QRNN, Cell, MinGRU, MinLSTM, ResetBeforeGRU
-from pipeline.model.kernels import run_layer
+from pipeline.model.kernels import run_layer, weights_of
 from pipeline.model.mogrifier import MogrifierLSTM
 from pipeline.model.past_attention import PastAttention
 from pipeline.model.precision import ProductFormats, autocast_where_native
@@ -130,7 +130,13 @@ class Recurrence(LayerStack):
         segments: Segments | None,
         masks: Masks | None,
         outputs: list[Tensor] | None,
+        types: Tensor | None = None,
     ) -> tuple[Tensor, State]:
+        """Do what ``forward`` says, with or without autocast.
+
+        Args:
+            types: the embeddings (V, E), if ``inputs`` are one-hot (T, B, V); see ``takes_one_hot``.
+        """
         layers: Any = self.layers
         hidden = inputs
         ends: list[State] = []
@@ -145,7 +151,7 @@ class Recurrence(LayerStack):
             if self.weight_dropout and masks is not None:
                 recurrent = masks.weight(_recurrent(layer), self.weight_dropout, layer=index)
             begin = self.begin_of(state, index)
-            output, end = _run(layer, branch, begin, segments, recurrent)
+            output, end = _run(layer, branch, begin, segments, recurrent, types if index == 0 else None)
             hidden = self.joined(hidden, output)
             ends.append(end)
             if self.past is not None and index == self.attended:
@@ -154,6 +160,16 @@ class Recurrence(LayerStack):
             if outputs is not None:
                 outputs.append(hidden)
         return self.normalized(hidden, len(layers)), self.stacked(ends, state[0].dtype) + past
+
+    def takes_one_hot(self, vocab_size: int) -> bool:
+        """Return whether the first layer trains faster on one-hot types, times its products with all embeddings.
+
+        So it does on a CPU if there are far fewer types than numbers in an embedding, as with characters. Nothing but
+        the layer may look at its inputs.
+        """
+        first: Any = self.layers[0]
+        is_looked_at = self.norms is not None or self.residual
+        return isinstance(first, nn.RNNBase) and not is_looked_at and 2 * vocab_size <= first.input_size
 
     def begin_of(self, state: State, index: int) -> State:
         """Return what ``state`` holds for layer ``index``: (1, B, its size) for each part."""
@@ -165,7 +181,7 @@ class Recurrence(LayerStack):
         """Run the first layer over (T, B, E) ``inputs`` and return the number formats of its products."""
         begin = tuple(inputs.new_zeros(1, inputs.shape[1], size) for size in self.state_sizes[0])
         with autocast_where_native(inputs.device.type), ProductFormats() as products:
-            _run(self.layers[0], inputs, begin, None, None)
+            _run(self.layers[0], inputs, begin)
         return products.found
 
     def step(self, inputs: Tensor, state: State, steps: Sequence[Any]) -> tuple[Tensor, State]:
@@ -222,16 +238,22 @@ class Recurrence(LayerStack):
 
 
 def _run(
-    layer: Any, inputs: Tensor, state: State, segments: Segments | None, recurrent: Tensor | None
+    layer: Any,
+    inputs: Tensor,
+    state: State,
+    segments: Segments | None = None,
+    recurrent: Tensor | None = None,
+    types: Tensor | None = None,
 ) -> tuple[Tensor, State]:
     """Run one layer, of whatever kind, over (T, B, E) from ``state``."""
     if isinstance(layer, Cell):
         hidden, end = layer(inputs, state, None if segments is None else segments.resets, recurrent)
         return hidden, end
     state = tuple(part.to(inputs.dtype).contiguous() for part in state)
+    weights = None if recurrent is None and types is None else weights_of(layer, recurrent, types)
     if segments is None:
-        return run_layer(layer, inputs, state, recurrent)
-    return segments.run(layer, inputs, state, recurrent)
+        return run_layer(layer, inputs, state, weights)
+    return segments.run(layer, inputs, state, weights)
 
 
 def _state_sizes(layer: Any) -> tuple[int, ...]:

@@ -55,10 +55,12 @@ class Segments:
         self._ends = on_device((length[last] - 1) * num_rows + last)
         self._padding = on_device(step >= length)  # (longest, R)
 
-    def run(self, layer: Any, inputs: Tensor, state: State, recurrent: Tensor | None = None) -> tuple[Tensor, State]:
+    def run(
+        self, layer: Any, inputs: Tensor, state: State, weights: list[Tensor] | None = None
+    ) -> tuple[Tensor, State]:
         """Run ``layer``: (T, B, E) and (1, B, H) each → (T, B, H), the state of every stream after its last step.
 
-        ``recurrent`` replaces the layer's recurrent weights.
+        ``weights``, as of ``weights_of``, replace the layer's own.
         """
         num_steps, num_streams, size = inputs.shape
         rows = inputs.reshape(-1, size).index_select(0, self._spread).view(-1, self.num_rows, size)  # (longest, R, E)
@@ -66,9 +68,9 @@ class Segments:
             part.index_select(1, self._stream).masked_fill(self._is_zero.unsqueeze(1), 0) for part in state
         )  # (1, R, H) each
         if len(state) == 2:
-            hidden, end = lstm_with_pauses(layer, rows, begin, self._padding, recurrent)
+            hidden, end = lstm_with_pauses(layer, rows, begin, self._padding, weights)
         else:
-            hidden, end = run_layer(layer, rows, begin, recurrent)[0], ()
+            hidden, end = run_layer(layer, rows, begin, weights)[0], ()
         flat = hidden.reshape(-1, hidden.shape[-1])
         last_hidden = flat.index_select(0, self._ends).unsqueeze(0)  # (1, B, H)
         cells = tuple(part.index_select(1, self._last) for part in end[1:])
@@ -76,7 +78,7 @@ class Segments:
 
 
 def lstm_with_pauses(
-    layer: Any, inputs: Tensor, state: State, pauses: Tensor, recurrent: Tensor | None = None
+    layer: Any, inputs: Tensor, state: State, pauses: Tensor, weights: list[Tensor] | None = None
 ) -> tuple[Tensor, State]:
     """Run an LSTM layer whose cells stay exactly as they are where ``pauses``, (T, R), is true.
 
@@ -86,7 +88,7 @@ def lstm_with_pauses(
     size = layer.weight_hh_l0.shape[1]
     column = inputs.new_zeros(4, size, 1)  # input, forget, cell and output gates
     column[0], column[1] = -SATURATED, SATURATED
-    weights = weights_of(layer, recurrent)
-    weights[0] = torch.cat([weights[0], column.view(-1, 1).to(weights[0].dtype)], dim=1)  # (4H, E + 1)
+    weight, *rest = weights or weights_of(layer)
+    weight = torch.cat([weight, column.view(-1, 1).to(weight.dtype)], dim=1)  # (4H, E + 1)
     inputs = torch.cat([inputs, pauses.unsqueeze(2).to(inputs.dtype)], dim=2)
-    return run_kernel(layer, inputs, state, weights)
+    return run_kernel(layer, inputs, state, [weight, *rest])

@@ -33,9 +33,11 @@ def window(cell: Any, dtype: torch.dtype = torch.float64) -> tuple[Any, Tensor, 
 
 
 @pytest.fixture(params=["as it is", "weights replaced"])
-def recurrent(request: pytest.FixtureRequest) -> Any:
-    """A function: layer → the recurrent weights that replace its own, as with weight dropout, or None."""
-    return (lambda layer: None) if request.param == "as it is" else (lambda layer: layer.weight_hh_l0 / 2)
+def replaced(request: pytest.FixtureRequest) -> Any:
+    """A function: layer → weights that replace its own, their recurrent matrix another, as with weight dropout."""
+    if request.param == "as it is":
+        return lambda layer: None
+    return lambda layer: kernels.weights_of(layer, layer.weight_hh_l0 / 2)
 
 
 def choose(monkeypatch: pytest.MonkeyPatch, *, fused: bool) -> None:
@@ -43,12 +45,12 @@ def choose(monkeypatch: pytest.MonkeyPatch, *, fused: bool) -> None:
 
 
 @each_cell
-def test_outputs_and_gradients_are_those_of_torch(cell: Any, recurrent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outputs_and_gradients_are_those_of_torch(cell: Any, replaced: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for fused in (False, True):
         choose(monkeypatch, fused=fused)
         layer, inputs, state = window(cell)
-        hidden, end = kernels.run_layer(layer, inputs, state, recurrent(layer))
+        hidden, end = kernels.run_layer(layer, inputs, state, replaced(layer))
         weights = torch.linspace(-1, 1, hidden.numel(), **DOUBLE).view(hidden.shape)
         # the last state is differentiated too, each part with its own weights
         loss = (hidden * weights).sum() + (end[0] * 2).sum() + (end[-1] * weights[0]).sum()
