@@ -5,14 +5,16 @@
 Each runs in its own process and makes updates on one window of the track's text after another, without validations.
 The record keeps the memory that it frees, as every command here does; a peer does so only if it is a recipe.
 ``--peer`` is a copy of pytorch/examples word_language_model (without it, a version written here is used) or of
-salesforce/awd-lstm-lm, which is required. The tokens to the target are those of the log beside the recipe, or
-``--tokens``. Letters: T time, B streams.
+salesforce/awd-lstm-lm, which is required. ``--before`` is another checkout of this project, on whose code a peer that
+is a recipe runs. The tokens to the target are those of the log beside the recipe, or ``--tokens``.
+Letters: T time, B streams.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator
@@ -27,7 +29,7 @@ sys.path.append(str(FOLDER.parent))  # scripts there import each other
 
 import peers
 from training_step import SETTINGS
-from turns import cpu_name, serve, take_turns
+from turns import cpu_name, in_turns, serve
 
 from pipeline.allocator import keep_freed_memory
 from pipeline.compare.speed import TrainingWindows, endless
@@ -120,6 +122,7 @@ def main() -> None:
     command = parser(__doc__ or "", folder_of="the prepared text")
     command.add_argument("--tokens", type=int, help="that the recipe needs to reach the target, if it has no log")
     command.add_argument("--peer", metavar="DIR", help="folder of a copy of the peer")
+    command.add_argument("--before", type=Path, metavar="TREE", help="checkout on whose code a peer's recipe runs")
     command.add_argument("--rounds", type=int, default=15)
     command.add_argument("--windows", type=int, default=4, help="updates in a round")
     command.add_argument("--threads", type=int, default=1)
@@ -147,7 +150,9 @@ def measure(track: Track, arguments: argparse.Namespace) -> None:
         return
     tokens = arguments.tokens or tokens_in_log(track, recipe.with_suffix(".csv"))
     prepare_in_process(config)
-    found = take_turns(__file__, sys.argv[1:], [RECORD, PEER], rounds=arguments.rounds, warm_up=2)
+    commands = {name: [sys.executable, __file__, *sys.argv[1:], "--worker", name] for name in (RECORD, PEER)}
+    environments = {RECORD: dict(os.environ), PEER: environment_of_peer(track, arguments.before)}
+    found = in_turns(commands, rounds=arguments.rounds, warm_up=2, environments=environments)
     each = {name: [1e3 * seconds / tokens for seconds, tokens in one] for name, one in found.items()}  # ms a token
     print(f"{cpu_name()}, torch {torch.__version__}, {arguments.threads} threads, {arguments.rounds} rounds in turns")
     for name, times in each.items():
@@ -161,6 +166,21 @@ def measure(track: Track, arguments: argparse.Namespace) -> None:
               f"{least}{ratio * of_peer / tokens:.1f} times as fast")  # fmt: skip
     else:
         print(f"to the target: the tokens of the {'peer' if tokens else 'recipe'} are not known")
+
+
+def environment_of_peer(track: Track, before: Path | None) -> dict[str, str]:
+    """The environment of the peer's process, which imports this project from the checkout ``before`` if there is one.
+
+    Raises:
+        UserError: the peer is no recipe, or ``before`` no checkout.
+    """
+    if before is None:
+        return dict(os.environ)
+    if track.peer["kind"] != "recipe":
+        raise UserError(f"--before: the peer of {track.name} is no recipe of this project")
+    if not (before / "pipeline").is_dir():
+        raise UserError(f"--before: {before} is no checkout of this project: it has no folder pipeline")
+    return {**os.environ, "PYTHONPATH": str(before.resolve())}
 
 
 def tokens_in_log(track: Track, log: Path) -> int | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -212,3 +213,14 @@ def test_the_peer_of_ptb_100_needs_an_epoch_more_than_the_log_of_it_has() -> Non
     assert int(tokens) == int(epochs) * num_per_epoch
     assert float(perplexity) > PTB.at_most
     assert PTB.peer["at_least"] == (int(epochs) + 1) * num_per_epoch
+
+
+def test_a_recipe_that_is_a_peer_may_run_on_earlier_code(tmp_path: Path) -> None:
+    track = tracks.tracks()["characters-1.15"]
+    assert timing.environment_of_peer(track, None) == dict(os.environ)
+    with pytest.raises(UserError, match="it has no folder pipeline"):
+        timing.environment_of_peer(track, tmp_path)
+    (tmp_path / "pipeline").mkdir()
+    assert timing.environment_of_peer(track, tmp_path)["PYTHONPATH"] == str(tmp_path.resolve())
+    with pytest.raises(UserError, match="the peer of ptb-100 is no recipe"):
+        timing.environment_of_peer(PTB, tmp_path)
