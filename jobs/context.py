@@ -151,7 +151,7 @@ def measured(name: str, loaded: Any, tokens: Any, arguments: argparse.Namespace)
             on_tokens=progress.add,
             on_plan=progress.expect,
         )
-    flow = None if arguments.no_gradients else gradient_flow(loaded, tokens, longest)
+    flow, left_out = (None, "") if arguments.no_gradients else gradient_flow(loaded, tokens, longest)
     curves = {change: found.curve(change) for change in changes}
     counts = count_types(run.corpus_of(loaded).splits["train"], loaded.tokenizer.vocab_size)
     effective = curves[changes[0]].effective(arguments.share)
@@ -168,7 +168,7 @@ def measured(name: str, loaded: Any, tokens: Any, arguments: argparse.Namespace)
         "gradient": None if flow is None else {"shares": flow.shares, "horizon": horizon},
         "recommended_bptt": recommended_bptt(effective, horizon, longest=longest),
     }
-    print_figures(name, figures, arguments, longest)
+    print_figures(name, figures, arguments, longest, left_out)
     return figures, Drawn(curves, () if flow is None else flow.shares)
 
 
@@ -184,21 +184,21 @@ def naming_options(arguments: argparse.Namespace) -> Iterator[None]:
         raise UserError(str(error).removeprefix(f"{error.argument}: "), argument=option[error.argument]) from None
 
 
-def gradient_flow(loaded: Any, tokens: Any, longest: int) -> Any:
-    """Measure how far back gradients flow, in windows of as many tokens as the longest context.
-
-    None for too short a text, and for a model that attends to the past, whose gradients flow not only through states.
-    """
+def gradient_flow(loaded: Any, tokens: Any, longest: int) -> tuple[Any, str]:
+    """Measure how far back gradients flow, in windows as long as the longest context; or None, and why not."""
     from pipeline.data.streams import ResetRule
     from pipeline.gradient_flow import measure
 
     num_streams = min(GRADIENT_STREAMS, (len(tokens) - 1) // (2 * longest))
-    if num_streams < 1 or getattr(loaded.model, "attends", False):
-        return None
-    return measure(
+    if getattr(loaded.model, "attends", False):
+        return None, "the model attends to the past, so that gradients flow not only through states"
+    if num_streams < 1:
+        return None, f"the text has fewer than {2 * longest + 1:,} tokens, two windows of the longest context"
+    flow = measure(
         loaded.model, tokens, length=longest, num_streams=num_streams, num_windows=GRADIENT_WINDOWS,
         reset=ResetRule.of(loaded.config.train).by_documents,
     )  # fmt: skip
+    return flow, ""
 
 
 def effective_of(curve: Any, share: float) -> dict[str, int | None]:
@@ -235,7 +235,9 @@ def classes_of(found: Any, counts: Any, change: str, share: float) -> list[dict[
     return result
 
 
-def print_figures(name: str, figures: dict[str, Any], arguments: argparse.Namespace, longest: int) -> None:
+def print_figures(
+    name: str, figures: dict[str, Any], arguments: argparse.Namespace, longest: int, left_out: str
+) -> None:
     """Print the curves, the effective context of all targets and of classes, and the window that follows."""
     share, percent = arguments.share, f"{100 * arguments.share:.3g} %"
     print(
@@ -255,12 +257,10 @@ def print_figures(name: str, figures: dict[str, Any], arguments: argparse.Namesp
     gradient = figures["gradient"]
     if gradient is not None:
         end = gradient["horizon"]
-        told = (
-            f"more than {share:g} still flows at k = {longest}"
-            if end is None
-            else f"less than {share:g} from k = {end}"
-        )
-        print(f"gradient, relative to one step back: {told}{'' if end is None else ' on'}")
+        flows, vanished = f"more than {share:g} still flows at k = {longest}", f"less than {share:g} from k = {end} on"
+        print(f"gradient, relative to one step back: {flows if end is None else vanished}")
+    if left_out:
+        print(f"gradient: left out, as {left_out}")
     print(f"recommended for such a model: train.bptt={figures['recommended_bptt']}")
 
 

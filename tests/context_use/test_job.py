@@ -4,10 +4,11 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from jobs.context import main
+from jobs.context import gradient_flow, main
 from pipeline import launch
 from pipeline.config import Config
 from pipeline.data.prepare import prepare_in_process
@@ -46,6 +47,13 @@ def test_the_job_compares_runs(
     assert [p["context"] for p in every["curves"]["dropped"]] == [2, 9]
     assert every["gradient"] is None
     assert every["targets"] > 300
+    capsys.readouterr()
+    longest = every["targets"] // 2 + 10  # the text has ten tokens more than these targets
+    short = main(["--run", directories[1], "--contexts", str(longest), "--targets", "5"])
+    assert short is not None
+    assert short["runs"]["lstm"]["gradient"] is None
+    told = f"gradient: left out, as the text has fewer than {2 * longest + 1:,} tokens, two windows of the longest"
+    assert told in capsys.readouterr().out
     for options, sentence in (
         (["--longest", "50000"], r"^longest: 50,000 tokens before a target need a longer text than the "),
         (["--contexts", "50000"], r"^contexts: 50,000 tokens before a target need a longer text than the "),
@@ -65,6 +73,13 @@ def test_the_job_compares_runs(
     ):
         with pytest.raises(ValueError, match=sentence):
             main(["--run", *directories, *options])
+
+
+def test_gradients_of_a_model_that_attends_are_left_out_and_said_to_be() -> None:
+    attending = SimpleNamespace(model=SimpleNamespace(attends="model.attention"))
+    flow, why = gradient_flow(attending, [0] * 100, 4)
+    assert flow is None
+    assert why.startswith("the model attends to the past")
 
 
 def test_a_run_on_documents_is_refused(run_on_documents: str) -> None:
