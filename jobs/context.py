@@ -30,8 +30,9 @@ WITHIN = 0.1
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
-    arguments = argument_parser().parse_args(argv)
-    check(arguments)
+    options = argument_parser()
+    arguments = options.parse_args(argv)
+    check(arguments, options)
     directories = dict(zip(names_of(arguments.run), arguments.run, strict=True))
     models.check(arguments)
     if arguments.figure is not None:
@@ -95,8 +96,8 @@ def argument_parser() -> argparse.ArgumentParser:
     return result
 
 
-def check(arguments: argparse.Namespace) -> None:
-    """Raise ``UserError`` naming the option that is out of its range."""
+def check(arguments: argparse.Namespace, options: argparse.ArgumentParser) -> None:
+    """Raise ``UserError`` naming the one of ``options`` that is out of its range."""
     for name, least in (("longest", 1), ("targets", 1), ("changed_tokens", 1), ("seed", 0)):
         value = getattr(arguments, name)
         if value is not None and value < least:
@@ -235,9 +236,7 @@ def classes_of(found: Any, counts: Any, change: str, share: float) -> list[dict[
     return result
 
 
-def print_figures(
-    name: str, figures: dict[str, Any], arguments: argparse.Namespace, longest: int, left_out: str
-) -> None:
+def print_figures(name: str, figures: Any, arguments: argparse.Namespace, longest: int, left_out: str) -> None:
     """Print the curves, the effective context of all targets and of classes, and the window that follows."""
     share, percent = arguments.share, f"{100 * arguments.share:.3g} %"
     print(

@@ -25,11 +25,7 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     options = argument_parser()
     arguments = options.parse_args(argv)
     sampling = sampling_of(arguments)
-    check(arguments, sampling)
-    if arguments.beams is None:
-        refuse_given(arguments, options, ["length_penalty"], "is for --beams; give that as well")
-    if arguments.interactive:
-        refuse_given(arguments, options, ["samples"], "a conversation has one text after each prompt")
+    check(arguments, options)
     models.check(arguments)
     if arguments.output is not None:
         check_writable(arguments.output, argument="output")
@@ -58,8 +54,9 @@ def main(argv: list[str]) -> dict[str, Any] | None:
     return {**facts, **write_all(loaded, prompts, arguments, sampling)}
 
 
-def check(arguments: argparse.Namespace, sampling: Sampling) -> None:
-    """Raise ``UserError`` if an option is out of its range or does not go with another one."""
+def check(arguments: argparse.Namespace, options: argparse.ArgumentParser) -> None:
+    """Raise ``UserError`` if one of ``options`` is out of its range or does not go with another one."""
+    sampling = sampling_of(arguments)
     for name in ("tokens", "samples", "at_once"):
         if getattr(arguments, name) < 1:
             raise UserError(f"--{name.replace('_', '-')}: {getattr(arguments, name)} is below 1")
@@ -69,8 +66,12 @@ def check(arguments: argparse.Namespace, sampling: Sampling) -> None:
         check_beams(arguments.beams, arguments.length_penalty)
         if sampling != Sampling() or arguments.samples > 1 or arguments.interactive:
             raise UserError("--beams: a beam search draws nothing; leave out the options of sampling")
-    if arguments.interactive and arguments.output is not None:
-        raise UserError("--output: a conversation is not saved; give --prompt or --prompts")
+    else:
+        refuse_given(arguments, options, ["length_penalty"], "is for --beams; give that as well")
+    if arguments.interactive:
+        refuse_given(arguments, options, ["samples"], "a conversation has one text after each prompt")
+        if arguments.output is not None:
+            raise UserError("--output: a conversation is not saved; give --prompt or --prompts")
     check_number(1, arguments.samples)
 
 

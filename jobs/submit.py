@@ -35,11 +35,14 @@ def main(argv: list[str]) -> None:
     arguments, passed_on = own_parser.parse_known_args(argv)
     check_job(own_parser, arguments.job, argv, unknown=passed_on)
     # refuse here what the job itself would refuse once it runs on the cluster
-    job_parser = import_module(f"jobs.{arguments.job}").argument_parser()
+    job = import_module(f"jobs.{arguments.job}")
+    job_parser = job.argument_parser()
     job_parser.beside = own_parser.options
     job_arguments = job_parser.parse_args(passed_on)
     if getattr(job_arguments, "interactive", False):
         raise UserError("--interactive: a submitted job has no terminal; give --prompt or --prompts")
+    if arguments.job in WITHOUT_CONFIG:
+        job.check(job_arguments, job_parser)
     config = None
     if arguments.job in WITH_CONFIG and getattr(job_arguments, "verify", None) is None:
         config = config_from(job_arguments)

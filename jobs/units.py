@@ -22,9 +22,13 @@ FEWEST_TOKENS, MOST_TOKENS = 100, 1_000_000
 
 
 def main(argv: list[str]) -> dict[str, Any] | None:
-    arguments = argument_parser().parse_args(argv)
-    check(arguments)
+    options = argument_parser()
+    arguments = options.parse_args(argv)
+    check(arguments, options)
     models.check(arguments)
+    for name in ("states", "output"):
+        if getattr(arguments, name) is not None:
+            check_writable(getattr(arguments, name), argument=name)
 
     from jobs.terminal.progress import Count
     from pipeline.data.streams import ResetRule
@@ -101,20 +105,16 @@ def argument_parser() -> argparse.ArgumentParser:
     return result
 
 
-def check(arguments: argparse.Namespace) -> None:
-    """Raise ``UserError`` naming the option that is out of its range."""
+def check(arguments: argparse.Namespace, options: argparse.ArgumentParser) -> None:
+    """Raise ``UserError`` naming the one of ``options`` that is out of its range."""
     if not FEWEST_TOKENS <= arguments.tokens <= MOST_TOKENS:
         raise UserError(f"--tokens: {arguments.tokens} is not between {FEWEST_TOKENS} and {MOST_TOKENS:,}")
     if arguments.shown < 1:
         raise UserError(f"--shown: {arguments.shown} is below 1")
     if arguments.seed < 0:
         raise UserError(f"--seed: {arguments.seed} is below 0")
-    if arguments.states is not None:
-        if not arguments.states.endswith(".parquet"):
-            raise UserError(f"--states: {arguments.states} must end with .parquet")
-        check_writable(arguments.states, argument="states")
-    if arguments.output is not None:
-        check_writable(arguments.output, argument="output")
+    if arguments.states is not None and not arguments.states.endswith(".parquet"):
+        raise UserError(f"--states: {arguments.states} must end with .parquet")
 
 
 def output_of(loaded: Any, arguments: argparse.Namespace) -> str:

@@ -23,8 +23,7 @@ MOST_WORDS = 5  # of the n-grams of --ngram
 def main(argv: list[str]) -> dict[str, Any] | None:
     options = argument_parser()
     arguments = options.parse_args(argv)
-    check(arguments)
-    check_given(arguments, options, asks_for_perplexity=asks_for_perplexity(arguments))
+    check(arguments, options)
     directories = arguments.runs or [arguments.run]
     arguments.run = directories[0]
     models.check(arguments, *directories[1:], *filter(None, [arguments.compare]))
@@ -219,8 +218,8 @@ def adaptation_of(arguments: argparse.Namespace) -> Adaptive:
     return remembered, dynamic
 
 
-def check(arguments: argparse.Namespace) -> None:
-    """Raise ``UserError`` if an option is out of range or incompatible with another one."""
+def check(arguments: argparse.Namespace, options: argparse.ArgumentParser) -> None:
+    """Raise ``UserError`` if one of ``options`` is out of range, incompatible with another one or without effect."""
     leasts = {"streams": 1, "burn_in": 0, "seed": 0, "bleu": 2, "prompt_tokens": 1, "continuation_tokens": 1}
     for name, least in leasts.items():
         value = getattr(arguments, name)
@@ -246,6 +245,7 @@ def check(arguments: argparse.Namespace) -> None:
                 raise UserError(f"--{name.replace('_', '-')}: --cache and --dynamic score on one stream")
         if arguments.exact or arguments.breakdown:
             raise UserError("--exact, --breakdown: do not work with --cache and --dynamic")
+    check_given(arguments, options, asks_for_perplexity=asks_for_perplexity(arguments))
 
 
 def check_stimuli(arguments: argparse.Namespace) -> None:

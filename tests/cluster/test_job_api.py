@@ -224,6 +224,28 @@ def test_a_conversation_is_not_submitted(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["generate", "--tokens", "0"], "--tokens: 0 is below 1"),
+        (["generate", "--temperature", "-1"], "--temperature: "),
+        (["generate", "--length-penalty", "0.5"], "--length-penalty: is for --beams; give that as well"),
+        (["evaluate", "--burn-in", "-1"], "--burn-in: -1 is below 0"),
+        (["evaluate", "--cache-window", "9"], "--cache-window: is for --cache; give that as well"),
+        (["context", "--share", "2"], "--share: must be between 0 and 1, not 2.0"),
+        (["units", "--tokens", "5"], "--tokens: 5 is not between 100 and 1,000,000"),
+    ],
+)
+def test_options_that_a_job_would_refuse_are_refused_here(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        run_job(main, [*arguments, "--run", "/mnt/run", "--address", "http://127.0.0.1:1"])
+    said = capsys.readouterr().err
+    assert (left.value.code, said.count("\n")) == (2, 1)
+    assert said.startswith(f"error: {sentence}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
         (["train", "--adress", "http://h:1"], "train: unrecognized arguments: --adress; did you mean --address?"),
         (["--adress", "http://h:1", "train"], "submit: unrecognized arguments: --adress; did you mean --address?"),
         (
